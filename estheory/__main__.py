@@ -1,0 +1,5 @@
+"""``python -m estheory``."""
+
+from estheory.cli.app import run
+
+run()

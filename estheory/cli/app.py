@@ -1,0 +1,106 @@
+"""The program ``estheory``: subcommands imported when they are used, errors as one line, exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from estheory.errors import EstheoryError
+
+COMMANDS = {
+    "predict": "Closed-form geometry of one or many configurations.",
+    "validate": "Predictions against measurements: 'published', a run directory, or checkpoints.",
+}
+"""Subcommands in the order of --help; each is the module of its name in estheory.cli."""
+
+ClickException: type[Any] = typer.BadParameter.__mro__[2]  # the base of usage errors, whichever click typer carries
+
+
+class LazyGroup(TyperGroup):
+    """A command group that imports a subcommand's module only when it is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the subcommands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return the subcommand, or None if there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        return typer.main.get_command(import_module(f"estheory.cli.{cmd_name}").app)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the subcommands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(requested: bool) -> None:
+    if requested:
+        from importlib.metadata import version
+
+        typer.echo(f"estheory {version('estheory')}")
+        raise typer.Exit
+
+
+def _cite(requested: bool) -> None:
+    if requested:
+        from estheory.citations import bibtex
+
+        typer.echo(bibtex())
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+    cite: Annotated[bool, typer.Option("--cite", callback=_cite, is_eager=True, help="Show BibTeX entries.")] = False,
+) -> None:
+    """Explain and predict where Evolution Strategies take a language model."""
+
+
+def _fail(message: str, code: int) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program and return its exit code."""
+    try:
+        code = app(args=arguments, prog_name="estheory", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except EstheoryError as error:
+        return _fail(str(error), 2)
+    except (typer.Abort, KeyboardInterrupt):
+        return _fail("interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: nothing more to say
+        return 0
+    except ClickException as error:
+        return _fail(f"{error.format_message()}: see --help", 2)
+    except Exception as error:
+        if os.environ.get("ESTHEORY_DEBUG"):
+            raise
+        return _fail(f"internal: {type(error).__name__}: {error}: please report it; ESTHEORY_DEBUG=1 shows where", 1)
+
+
+def run() -> None:
+    """Console-script entry point."""
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""Where results go: stdout, or a file that is whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from estheory.cli.options import CommonOptions
+from estheory.errors import OutputError
+
+
+def json_text(document: Any) -> str:
+    """Return strict JSON: NaN and infinities become null."""
+    return json.dumps(_finite(document), indent=2, ensure_ascii=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` through a temporary file beside it, so that the file is never half-written.
+
+    Raises
+    ------
+    OutputError
+        If the folder is missing, the path is a folder, or the disk refuses.
+    """
+    temporary = None
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        raise OutputError(f"cannot write {path}: {error.strerror}", "choose another --output") from error
+
+
+def emit(common: CommonOptions, text: str) -> None:
+    """Send the result to ``--output``, or to stdout."""
+    if common.output is None:
+        sys.stdout.write(text)
+    else:
+        write_whole(common.output, text)
+        narrate(common, f"wrote {common.output}")
+
+
+def narrate(common: CommonOptions, text: str) -> None:
+    """Say something on stderr, when it is a terminal and nobody asked for quiet."""
+    if not common.quiet and sys.stderr.isatty():
+        print(text, file=sys.stderr)

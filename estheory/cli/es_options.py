@@ -1,0 +1,170 @@
+"""From ES options to configurations: what predict, plan, simulate, run and validate share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, cast, get_args
+
+from estheory.cli.options import ESOptions, choice, numbers
+from estheory.errors import ConfigError
+from estheory.landscape import Signal, linear_signal
+from estheory.rules import AnchorForm, Dtype, ESConfig, Shaping, UpdatePath
+from estheory.theory.adamw import Schedule
+from estheory.theory.precision import BinadeHistogram, normal_binades
+from estheory.theory.predictions import GRPOConfig
+from estheory.theory.walk import Shapes
+
+_SWEPT = (
+    "dim",
+    "sigma",
+    "alpha",
+    "population",
+    "anchor_l2",
+    "anchor_l1",
+    "momentum",
+    "restore_pairs",
+    "weight_std",
+    "reliability",
+    "gradient_norm",
+    "reward_std",
+    "grpo_lr",
+    "grpo_steps",
+    "grpo_norm",
+)
+"""Number options whose comma lists make rows, in the order in which the last varies fastest."""
+_COUNTS = ("dim", "population", "restore_pairs", "grpo_steps")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row: the options as JSON shows them, and what they mean."""
+
+    shown: dict[str, Any]
+    config: ESConfig
+    checkpoints: tuple[int, ...]
+    reward: Signal
+    shapes: Shapes | None
+    weights: BinadeHistogram | None
+    grpo: GRPOConfig | None
+
+
+def whole(name: str, value: float) -> int:
+    """Return ``value`` as an int; ConfigError names the option if it is none."""
+    if value != value or value in (float("inf"), float("-inf")) or value != int(value):
+        raise ConfigError(f"--{name} must be a whole number, got {value:g}", "e.g. 30 or 4e9")
+    return int(value)
+
+
+def cases(es: ESOptions) -> tuple[list[Case], list[str]]:
+    """Return one case a row of the Cartesian product, and the names of the options that vary.
+
+    Raises
+    ------
+    ConfigError
+        For missing or unusable options.
+    DataError
+        If a model or checkpoint cannot be read.
+    """
+    shapes, dim = _shapes(es)
+    sweep: dict[str, list[float]] = {}
+    for name in _SWEPT:
+        values = numbers(name.replace("_", "-"), getattr(es, name))
+        if values:
+            sweep[name] = values
+    if dim is not None:
+        sweep = {"dim": [float(dim)], **sweep}
+    for name in ("dim", "sigma", "population"):
+        if name not in sweep:
+            also = " or --model" if name == "dim" else ""
+            raise ConfigError(f"--{name}{also} is missing", f"e.g. --{name} {_EXAMPLES[name]}")
+    checkpoints = tuple(whole("steps", value) for value in numbers("steps", es.steps)) or (1,)
+    rows = [
+        _case(es, dict(zip(sweep, values, strict=True)), checkpoints, shapes) for values in product(*sweep.values())
+    ]
+    return rows, [name for name, values in sweep.items() if len(values) > 1]
+
+
+_EXAMPLES = {"dim": "4e9", "sigma": "0.0015", "population": "30"}
+
+
+def _case(es: ESOptions, row: dict[str, float], checkpoints: tuple[int, ...], shapes: Shapes | None) -> Case:
+    value: dict[str, Any] = {
+        name: whole(name.replace("_", "-"), entry) if name in _COUNTS else entry for name, entry in row.items()
+    }
+    texts = {
+        "shaping": choice("shaping", es.shaping, get_args(Shaping), "zscore"),
+        "noise": es.noise or "gaussian",
+        "anchor_form": choice("anchor-form", es.anchor_form, get_args(AnchorForm), "before"),
+        "dtype": choice("dtype", es.dtype, get_args(Dtype), "float32"),
+        "update_path": choice("update-path", es.update_path, get_args(UpdatePath), "accumulated"),
+    }
+    config = ESConfig(
+        dim=value["dim"],
+        sigma=value["sigma"],
+        alpha=value.get("alpha"),
+        population=value["population"],
+        steps=max(checkpoints),
+        shaping=cast(Shaping, texts["shaping"]),
+        antithetic=es.antithetic,
+        noise=texts["noise"],
+        anchor_l2=value.get("anchor_l2", 0.0),
+        anchor_l1=value.get("anchor_l1", 0.0),
+        anchor_form=cast(AnchorForm, texts["anchor_form"]),
+        momentum=value.get("momentum", 0.0),
+        dtype=cast(Dtype, texts["dtype"]),
+        update_path=cast(UpdatePath, texts["update_path"]),
+        restore_pairs=value.get("restore_pairs", 0),
+    )
+    reward = linear_signal(
+        sigma=config.sigma,
+        reliability=value.get("reliability"),
+        gradient_norm=value.get("gradient_norm"),
+        reward_std=value.get("reward_std"),
+    )
+    weights = normal_binades(value["weight_std"]) if "weight_std" in value else None
+    schedule = choice("grpo-schedule", es.grpo_schedule, get_args(Schedule), "linear")
+    grpo = None
+    if any(name.startswith("grpo") for name in value):
+        grpo = GRPOConfig(
+            lr=value.get("grpo_lr"),
+            steps=value.get("grpo_steps"),
+            norm=value.get("grpo_norm"),
+            schedule=cast(Schedule, schedule),
+        )
+    steps = checkpoints[0] if len(checkpoints) == 1 else list(checkpoints)
+    shown: dict[str, Any] = {
+        "dim": config.dim,
+        "sigma": config.sigma,
+        "alpha": config.step_size,
+        "population": config.population,
+    }
+    shown |= {"steps": steps} | {k: v for k, v in value.items() if k not in shown}
+    given: dict[str, Any] = {
+        "antithetic": es.antithetic or None,
+        "grpo_schedule": schedule if grpo and grpo.lr else None,
+    }
+    given |= {name: texts[name] for name in texts if getattr(es, name) is not None}
+    given |= {"model": es.model, "trainable": es.trainable, "weights": str(es.weights) if es.weights else None}
+    shown |= {name: item for name, item in given.items() if item is not None}
+    return Case(shown, config, checkpoints, reward, shapes, weights, grpo)
+
+
+def _shapes(es: ESOptions) -> tuple[Shapes | None, int | None]:
+    """Return tensor shapes and, with ``--model``, the number of trainable parameters."""
+    if es.weights is not None and es.weight_std is not None:
+        raise ConfigError("--weights and --weight-std exclude each other", "give one")
+    if es.model is not None and es.dim is not None:
+        raise ConfigError("--model and --dim exclude each other", "give one")
+    if es.trainable is not None and es.model is None and es.weights is None:
+        raise ConfigError("--trainable needs --model or --weights", "it selects among a model's tensors")
+    source = es.model if es.model is not None else es.weights
+    if source is None:
+        return None, None
+    from estheory.models.builtin import builtin_names, get_builtin
+    from estheory.models.shapes import tensor_shapes, trainable_shapes
+
+    folder = get_builtin(str(source)) if str(source) in builtin_names() else source
+    shapes = list(trainable_shapes(tensor_shapes(folder), es.trainable or "all").values())
+    return shapes, sum(math.prod(shape) for shape in shapes) if es.model is not None else None

@@ -1,0 +1,40 @@
+"""The errors that estheory raises on purpose.
+
+Every message says what is wrong, where, and what to do about it. The command line prints it as one line
+(``error: ...``) and exits with code 2.
+"""
+
+from __future__ import annotations
+
+
+class EstheoryError(Exception):
+    """Base class of everything estheory raises on purpose.
+
+    Parameters
+    ----------
+    what
+        What is wrong and where, without a trailing full stop.
+    remedy
+        What the user can do about it.
+    """
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        self.what = what
+        self.remedy = remedy
+        super().__init__(f"{what}: {remedy}" if remedy else what)
+
+
+class ConfigError(EstheoryError):
+    """A configuration value or key is unusable (out of range, not a number, unknown, contradictory)."""
+
+
+class DataError(EstheoryError):
+    """A file or folder is missing, truncated, or does not hold what it should."""
+
+
+class OutputError(EstheoryError):
+    """A result cannot be written (folder missing, occupied, disk full, no permission)."""
+
+
+class MissingDependencyError(EstheoryError):
+    """An optional package is needed for what was asked."""

@@ -1,0 +1,195 @@
+"""Rewards along the straight line between two checkpoints of one model, against the chord.
+
+On a concave quadratic, R(u) - [(1-u) R(0) + u R(1)] = 1/2 u (1-u) D' Lam D with D the difference of the ends:
+no barrier, and the middle is at least as good as the chord.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from estheory.errors import ConfigError, DataError
+from estheory.models.checkpoints import Checkpoint, open_checkpoint
+from estheory.models.parameters import FlatParameters
+from estheory.quantities import Measurement, Quantity
+
+Evaluate = Callable[[], Sequence[float] | NDArray[np.float64]]
+"""Scores of the model as it is now, one a prompt, always on the same prompts in the same order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interpolation:
+    """Scores at points of the line.
+
+    Attributes
+    ----------
+    fractions : ndarray, shape (points,)
+        u, from 0 (the start) to 1 (the end).
+    scores : ndarray, shape (points, P)
+        Score of each prompt at each point; the prompts are the same at every point.
+    """
+
+    fractions: NDArray[np.float64]
+    scores: NDArray[np.float64]
+
+    @property
+    def means(self) -> NDArray[np.float64]:
+        """Mean score at each point, shape (points,)."""
+        return np.asarray(self.scores.mean(axis=1))
+
+    @property
+    def stderrs(self) -> NDArray[np.float64]:
+        """Standard error of each mean, shape (points,)."""
+        return _stderr(self.scores)
+
+    @property
+    def chord(self) -> NDArray[np.float64]:
+        """The straight line between the mean scores of the two ends, shape (points,)."""
+        return np.asarray((1 - self.fractions) * self.means[0] + self.fractions * self.means[-1])
+
+    @property
+    def rises(self) -> NDArray[np.float64]:
+        """Mean score over the chord, shape (points,); 0 at the ends."""
+        return self.means - self.chord
+
+    @property
+    def rise_stderrs(self) -> NDArray[np.float64]:
+        """Standard errors of `rises`, from the rise of each prompt over its own chord, shape (points,)."""
+        return _stderr(self._prompt_rises())
+
+    @property
+    def largest_rise(self) -> tuple[float, float, float]:
+        """Largest rise over the chord between the ends, its standard error, and its fraction u.
+
+        The best of several noisy points is high on average; :attr:`middle_rise` is not chosen after the fact.
+        """
+        best = 1 + int(np.argmax(self.rises[1:-1]))
+        return float(self.rises[best]), float(self.rise_stderrs[best]), float(self.fractions[best])
+
+    @property
+    def middle_rise(self) -> tuple[float, float]:
+        """Height at u = 1/2 of the parabola h 4 u (1-u) fitted to all rises, and its standard error."""
+        shape = 4 * self.fractions * (1 - self.fractions)
+        heights = shape @ self._prompt_rises() / (shape @ shape)
+        return float(heights.mean()), float(_stderr(heights[None, :])[0])
+
+    def measurements(self, *, where: str = "", source: str = "") -> list[Measurement]:
+        """Accuracy at each point, then the largest rise."""
+        prefix = f"{where}:" if where else ""
+        rows = [
+            Measurement(
+                quantity=Quantity.ACCURACY,
+                value=float(mean),
+                stderr=float(stderr),
+                where=f"{prefix}u={fraction:.3g}",
+                source=source,
+            )
+            for fraction, mean, stderr in zip(self.fractions, self.means, self.stderrs, strict=True)
+        ]
+        rise, stderr, fraction = self.largest_rise
+        gain = Measurement(
+            quantity=Quantity.INTERPOLATION_GAIN,
+            value=rise,
+            stderr=stderr,
+            where=f"{prefix}u={fraction:.3g}",
+            source=source,
+        )
+        return [*rows, gain]
+
+    def _prompt_rises(self) -> NDArray[np.float64]:
+        u = self.fractions[:, None]
+        return np.asarray(self.scores - (1 - u) * self.scores[0] - u * self.scores[-1])
+
+
+def interpolate(
+    parameters: FlatParameters, start: Tensor, end: Tensor, evaluate: Evaluate, *, points: int = 11
+) -> Interpolation:
+    """Evaluate a model at theta(u) = (1-u) start + u end for equally spaced u.
+
+    The ends are evaluated at exactly `start` and `end`. The model is put back bit for bit, also after an
+    error.
+
+    Parameters
+    ----------
+    parameters
+        The model's trainable parameters.
+    start, end : Tensor, shape (dim,)
+        The two ends.
+    evaluate
+        Scores of the model as it is now, one for each of P prompts, P at least 2.
+    points
+        Number of points, at least 3.
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer than 3 points or an end has another shape.
+    DataError
+        If the scores are not finite, fewer than 2, or their number changes along the line.
+    """
+    if points < 3 or start.shape != parameters.vector.shape or end.shape != parameters.vector.shape:
+        what = f"{points} points between ends of {tuple(start.shape)} and {tuple(end.shape)} are no line"
+        raise ConfigError(what, f"use 3 or more points and two ends of {parameters.dim} parameters")
+    fractions = np.linspace(0.0, 1.0, points)
+    kept = parameters.vector.clone()
+    rows: list[NDArray[np.float64]] = []
+    try:
+        with torch.no_grad():
+            for u in fractions.tolist():
+                parameters.vector.copy_(start).mul_(1 - u).add_(end, alpha=u)
+                rows.append(np.asarray(evaluate(), dtype=np.float64).reshape(-1))
+    finally:
+        parameters.vector.copy_(kept)
+    if len({row.size for row in rows}) != 1 or rows[0].size < 2 or not all(np.isfinite(row).all() for row in rows):
+        raise DataError("scores along the line are not finite, or not on the same 2 or more prompts", "fix the task")
+    return Interpolation(fractions=fractions, scores=np.stack(rows))
+
+
+def interpolate_checkpoints(
+    parameters: FlatParameters, start: str | Path, end: str | Path, evaluate: Evaluate, *, points: int = 11
+) -> Interpolation:
+    """Evaluate a model on the line between two checkpoints of it (see :func:`interpolate`).
+
+    Raises
+    ------
+    DataError
+        If a checkpoint is damaged or does not hold exactly these parameters.
+    """
+    ends = [checkpoint_vector(parameters, open_checkpoint(path)) for path in (start, end)]
+    return interpolate(parameters, ends[0], ends[1], evaluate, points=points)
+
+
+def checkpoint_vector(parameters: FlatParameters, checkpoint: Checkpoint) -> Tensor:
+    """Read the parameters stored in a checkpoint as one vector in the order of `parameters`.
+
+    Returns
+    -------
+    Tensor, shape (dim,)
+        In the dtype and on the device of `parameters`.
+
+    Raises
+    ------
+    DataError
+        If the checkpoint does not hold exactly these tensors, or one is damaged or has another shape.
+    """
+    shapes = dict(zip(parameters.names, parameters.shapes, strict=True))
+    stored = {name: entry.shape for name, entry in checkpoint.tensors.items()}
+    if stored != shapes:
+        first = sorted(name for name in stored.keys() | shapes.keys() if stored.get(name) != shapes.get(name))[0]
+        what = f"{checkpoint.path} does not hold the model's trainable tensors (first difference: {first})"
+        raise DataError(what, "give a checkpoint of this model with the same trainable tensors")
+    vector = torch.empty_like(parameters.vector)
+    for name, view in parameters.items(vector):
+        view.copy_(torch.from_numpy(checkpoint.tensor(name)))
+    return vector
+
+
+def _stderr(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(scores.std(axis=1, ddof=1) / np.sqrt(scores.shape[1]))

@@ -1,0 +1,1 @@
+"""Language models: loading, built-in models, decoding, flat parameters and counter-based noise."""

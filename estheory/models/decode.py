@@ -1,0 +1,223 @@
+"""Batched greedy decoding with a KV cache, and teacher-forced log-probabilities of answers.
+
+Batches are padded on the left; padded positions are masked and position ids count real tokens only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+from estheory.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedPrompts:
+    """Left-padded token ids of a batch of texts.
+
+    Attributes
+    ----------
+    ids
+        Token ids, shape [n, length].
+    mask
+        1 at real tokens, 0 at padding, shape [n, length]; None if no row is padded.
+    """
+
+    ids: Tensor
+    mask: Tensor | None
+
+
+def encode_prompts(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]
+) -> EncodedPrompts:
+    """Tokenize prompts for `generate`, on the model's device. Encode once what is decoded many times.
+
+    Raises
+    ------
+    ConfigError
+        If there is no prompt, or one has no token.
+    """
+    if not prompts:
+        raise ConfigError("there are no prompts to decode", "give at least one prompt")
+    return _left_padded(_token_ids(tokenizer, prompts), tokenizer, model.device)
+
+
+@torch.inference_mode()
+def generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str] | EncodedPrompts,
+    max_new_tokens: int,
+) -> list[str]:
+    """Decode greedily until the end token, a newline, or max_new_tokens.
+
+    Parameters
+    ----------
+    model
+        A decoder-only language model in eval mode.
+    tokenizer
+        Its tokenizer, with a pad token.
+    prompts
+        n texts, decoded as one batch, or what `encode_prompts` made of them.
+    max_new_tokens
+        Most tokens to generate for each prompt, at least 1.
+
+    Returns
+    -------
+    list of str
+        n completions, without the end token and without the newline and what follows it.
+
+    Raises
+    ------
+    ConfigError
+        If there is no prompt, max_new_tokens is not positive, or the longest prompt and its completion exceed the
+        model's context.
+    """
+    encoded = prompts if isinstance(prompts, EncodedPrompts) else encode_prompts(model, tokenizer, prompts)
+    stop_ids = stop_token_ids(tokenizer)
+    if max_new_tokens < 1:
+        raise ConfigError(f"{max_new_tokens} new tokens were asked for", "ask for at least 1")
+    check_context(model, encoded.ids.shape[1], max_new_tokens)
+    generated = _greedy(model, encoded, max_new_tokens, torch.tensor(stop_ids, device=encoded.ids.device))
+    rows = []
+    for row in generated.tolist():
+        end = next((index for index, token in enumerate(row) if token in stop_ids), len(row))
+        rows.append(row[: end + 1])
+    texts = tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return [text.split("\n", 1)[0] for text in texts]
+
+
+@torch.inference_mode()
+def answer_log_probabilities(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    answers: Sequence[str],
+    *,
+    include_end: bool = True,
+) -> Tensor:
+    """Return the log-probability of each answer given its prompt, teacher-forced, in nat.
+
+    Parameters
+    ----------
+    model, tokenizer
+        A decoder-only language model in eval mode and its tokenizer, with a pad token.
+    prompts, answers
+        n texts each; an answer is tokenized apart from its prompt.
+    include_end
+        Whether the end token after the answer counts: with it, the sum is the log-probability that sampling
+        completes the prompt with exactly the answer; without it, that it starts with the answer.
+
+    Returns
+    -------
+    Tensor
+        Sums over the answer's tokens, float32, shape [n].
+
+    Raises
+    ------
+    ConfigError
+        If the lists are empty or of unequal length, an answer has no token, or a text exceeds the context.
+    """
+    if len(prompts) != len(answers) or not prompts:
+        raise ConfigError(f"{len(prompts)} prompts do not pair with {len(answers)} answers", "give one answer a prompt")
+    end = [tokenizer.eos_token_id] if include_end else []
+    answer_ids = [ids + end for ids in _token_ids(tokenizer, answers, add_special_tokens=False)]
+    rows = [prompt + answer for prompt, answer in zip(_token_ids(tokenizer, prompts), answer_ids, strict=True)]
+    encoded = _left_padded(rows, tokenizer, model.device)
+    check_context(model, encoded.ids.shape[1], 0)
+    longest = max(map(len, answer_ids))
+    logits = model(
+        input_ids=encoded.ids,
+        attention_mask=encoded.mask,
+        position_ids=_positions(encoded),
+        use_cache=False,
+        logits_to_keep=longest + 1,
+    ).logits
+    logits = logits[:, :-1].to(torch.promote_types(logits.dtype, torch.float32))
+    log_probabilities = logits.log_softmax(-1)
+    picked = log_probabilities.gather(-1, encoded.ids[:, -longest:, None])[..., 0]
+    lengths = torch.tensor([len(ids) for ids in answer_ids], device=picked.device)
+    is_answer = torch.arange(longest, device=picked.device) >= longest - lengths[:, None]
+    total: Tensor = (picked * is_answer).sum(-1)
+    return total
+
+
+def check_context(model: PreTrainedModel, prompt_tokens: int, max_new_tokens: int) -> None:
+    """Check that a prompt and its completion fit the model's context.
+
+    Raises
+    ------
+    ConfigError
+        If they do not.
+    """
+    context = getattr(model.config, "max_position_embeddings", None)
+    if context is not None and prompt_tokens + max_new_tokens > context:
+        raise ConfigError(
+            f"a prompt of {prompt_tokens} tokens and {max_new_tokens} new ones exceed the model's context of {context}",
+            "use shorter prompts or fewer new tokens",
+        )
+
+
+@lru_cache(maxsize=8)
+def stop_token_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Return the ids of the end token and of every token that holds a newline, in rising order."""
+    marks = ("\n", "\u010a", "<0x0A>")  # as is, in byte-level alphabets, and as a byte token
+    suspects = [index for token, index in tokenizer.get_vocab().items() if any(mark in token for mark in marks)]
+    newlines = {index for index in suspects if "\n" in tokenizer.decode([index])}
+    return tuple(sorted(newlines | {tokenizer.eos_token_id}))
+
+
+def _greedy(model: PreTrainedModel, encoded: EncodedPrompts, max_new_tokens: int, stop_ids: Tensor) -> Tensor:
+    """Return the generated ids, shape [n, at most max_new_tokens]; what follows a stop token is meaningless."""
+    cache = DynamicCache(config=model.config)
+    mask, positions, ids = encoded.mask, _positions(encoded), encoded.ids
+    finished = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+    generated: list[Tensor] = []
+    while True:
+        logits = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits
+        chosen = logits[:, -1].argmax(-1)
+        generated.append(chosen)
+        finished |= torch.isin(chosen, stop_ids)
+        if len(generated) == max_new_tokens or bool(finished.all()):
+            return torch.stack(generated, dim=1)
+        ids = chosen[:, None]
+        positions = positions[:, -1:] + 1
+        if mask is not None:
+            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+
+
+def _token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], **options: Any) -> list[list[int]]:
+    rows: list[list[int]] = tokenizer(list(texts), **options)["input_ids"]
+    for text, row in zip(texts, rows, strict=True):
+        if not row:
+            raise ConfigError(f"the text {text!r} has no token", "give texts that are not empty")
+    return rows
+
+
+def _left_padded(rows: list[list[int]], tokenizer: PreTrainedTokenizerBase, device: torch.device) -> EncodedPrompts:
+    length = max(map(len, rows))
+    ids = torch.tensor([[tokenizer.pad_token_id] * (length - len(row)) + row for row in rows], device=device)
+    if all(len(row) == length for row in rows):
+        return EncodedPrompts(ids=ids, mask=None)
+    lengths = torch.tensor([len(row) for row in rows], device=device)
+    mask = (torch.arange(length, device=device) >= length - lengths[:, None]).long()
+    return EncodedPrompts(ids=ids, mask=mask)
+
+
+def _positions(encoded: EncodedPrompts) -> Tensor:
+    if encoded.mask is None:
+        return torch.arange(encoded.ids.shape[1], device=encoded.ids.device)[None, :]
+    return (encoded.mask.cumsum(-1) - 1).clamp(min=0)

@@ -1,0 +1,188 @@
+"""Load a causal language model and its tokenizer: built-in, from a Hugging Face folder, or by hub id."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from estheory.errors import ConfigError, DataError
+from estheory.models.builtin import builtin_names, get_builtin, recorded_sha256
+from estheory.models.hashing import sha256_of_folder
+from estheory.models.headers import tensor_entries
+
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
+_HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A model ready for decoding and what identifies it.
+
+    Attributes
+    ----------
+    model
+        In eval mode, on its device.
+    tokenizer
+        With a pad token and an end token; pads on the left.
+    name
+        What the user asked for.
+    folder
+        The folder it was read from.
+    sha256
+        Hash of the folder's safetensors files (`estheory.models.builtin.sha256_of_folder`).
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    folder: Path
+    sha256: str
+
+
+def load_model(spec: str, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> LoadedModel:
+    """Load a causal language model for inference or fine-tuning without dropout.
+
+    Parameters
+    ----------
+    spec
+        A built-in name, a Hugging Face folder, or a hub id (``owner/name``; only then is the network used).
+    device
+        A torch device.
+    dtype
+        Floating-point type of the weights in memory.
+
+    Raises
+    ------
+    ConfigError
+        If spec is none of the three, the device is unusable, or the tokenizer lacks a pad or an end token.
+    DataError
+        If the folder holds no model, a file is missing, truncated or of another model, or the hub is out of
+        reach.
+    """
+    folder = resolve_model(spec)
+    tensor_entries(folder)  # missing and truncated files
+    sha256 = sha256_of_folder(folder)
+    if recorded_sha256(folder) not in (None, sha256):
+        raise DataError(
+            f"the weights in {folder} are damaged: their SHA-256 changed",
+            "delete the folder and get the model again",
+        )
+    tokenizer = _load_tokenizer(folder)
+    model = _load_weights(folder, dtype)
+    try:
+        torch.nn.Module.to(model, device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"device {device!r} cannot be used ({_first_line(error)})", "use cpu, or a device that torch sees"
+        ) from error
+    return LoadedModel(model=model.train(False), tokenizer=tokenizer, name=spec, folder=folder, sha256=sha256)
+
+
+def resolve_model(spec: str) -> Path:
+    """Return the folder a model specification stands for, downloading it if it is not there yet.
+
+    Raises
+    ------
+    ConfigError
+        If it is no built-in name, folder or hub id.
+    DataError
+        If the folder holds no model, or the hub cannot be reached.
+    """
+    if spec in builtin_names():
+        return get_builtin(spec)
+    folder = Path(spec).expanduser()
+    if not folder.exists() and _HUB_ID.fullmatch(spec) and not folder.parent.is_dir():
+        return _download(spec)
+    if not folder.exists():
+        raise ConfigError(
+            f"unknown model {spec!r}",
+            f"give one of {', '.join(builtin_names())}, a model folder, or a hub id owner/name",
+        )
+    if not (folder / "config.json").is_file():
+        raise DataError(
+            f"{folder} is no model folder: it has no config.json", "give a folder written by save_pretrained"
+        )
+    return folder
+
+
+def _download(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        with _quiet():
+            return Path(snapshot_download(hub_id, allow_patterns=list(_HUB_FILES)))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise DataError(
+            f"the model {hub_id} is neither a local folder nor obtainable from the hub ({_first_line(error)})",
+            f"connect to the network, check the id, or use a folder or one of {', '.join(builtin_names())}",
+        ) from error
+
+
+def _load_weights(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    try:
+        with _quiet():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise DataError(
+            f"{folder} holds no causal language model ({_first_line(error)})", "give a folder of one"
+        ) from error
+    model: PreTrainedModel
+    model, report = loaded
+    wrong = sorted(report["missing_keys"]) + [str(row[0]) for row in report["mismatched_keys"]]
+    if wrong:
+        raise DataError(
+            f"the weights in {folder} do not fit its config.json: {wrong[0]} is missing or of another shape",
+            "give a folder whose weights and configuration belong together",
+        )
+    return model
+
+
+def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    try:
+        with _quiet():
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+        raise DataError(
+            f"{folder} has no usable tokenizer ({_first_line(error)})", "save the model's tokenizer there"
+        ) from error
+    for kind in ("pad_token", "eos_token"):
+        if getattr(tokenizer, kind) is None:
+            raise ConfigError(f"the tokenizer in {folder} has no {kind}", f"set {kind} in its tokenizer_config.json")
+    tokenizer.padding_side = "left"
+    return tokenizer
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' progress bars and load reports off stderr: what matters in them is raised."""
+    log: Any = logging
+    shown, verbosity = log.is_progress_bar_enabled(), log.get_verbosity()
+    log.disable_progress_bar()
+    log.set_verbosity_error()
+    try:
+        yield
+    finally:
+        log.set_verbosity(verbosity)
+        if shown:
+            log.enable_progress_bar()
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,1 @@
+"""Predictions and verdicts as tables and sentences for people."""

@@ -1,0 +1,98 @@
+"""Verdicts as a table and as JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from estheory.quantities import Verdict
+from estheory.reporting.text import plain_table, render, short
+from estheory.validation.published import Unpredicted
+
+
+def summary(verdicts: Sequence[Verdict]) -> dict[str, int]:
+    """Return the number of verdicts of each kind."""
+    counts = Counter(v.kind for v in verdicts)
+    return {kind: counts[kind] for kind in ("consistent", "refuted", "underpowered")}
+
+
+def verdict_json(verdict: Verdict, plain: Verdict) -> dict[str, Any]:
+    """Return one verdict as a JSON object; ``plain`` is the same pair judged without its systematic band."""
+    p, m = verdict.prediction, verdict.measurement
+    return {
+        "quantity": str(p.quantity),
+        "step": m.step,
+        "where": m.where,
+        "predicted": {"mean": p.law.mean, "std": p.law.std, "systematic": p.systematic, "label": p.label},
+        "measured": m.value,
+        "stderr": m.stderr,
+        "ratio": verdict.ratio,
+        "pvalue": verdict.pvalue,
+        "verdict": verdict.kind,
+        "power": verdict.power,
+        "pvalue_without_systematic": plain.pvalue,
+        "verdict_without_systematic": plain.kind,
+        "source": p.source,
+        "assumptions": list(p.assumptions),
+    }
+
+
+def validation_json(
+    verdicts: Sequence[Verdict], plain: Sequence[Verdict], level: float, unpredicted: Sequence[Unpredicted] = ()
+) -> dict[str, Any]:
+    """Return the JSON document of a validation."""
+    return {
+        "schema": "estheory/validation/1",
+        "level": level,
+        "verdicts": [verdict_json(v, w) for v, w in zip(verdicts, plain, strict=True)],
+        "summary": summary(verdicts),
+        "summary_without_systematic": summary(plain),
+        "unpredicted": [
+            {
+                "quantity": u.row.quantity,
+                "step": u.row.steps,
+                "where": u.row.place,
+                "measured": u.row.value,
+                "reason": u.reason,
+            }
+            for u in unpredicted
+        ],
+    }
+
+
+def verdicts_text(
+    verdicts: Sequence[Verdict], plain: Sequence[Verdict], level: float, unpredicted: Sequence[Unpredicted] = ()
+) -> str:
+    """Return the verdict table, the rows without prediction, and the tally in words."""
+    banded = any(v.prediction.systematic for v in verdicts)
+    sources = list(dict.fromkeys(v.measurement.source for v in verdicts if v.measurement.source))
+    columns = ["where", "quantity", ">step", ">predicted", ">measured", ">ratio", ">p", "verdict"]
+    table = plain_table(*columns, *(("without band",) if banded else ()))
+    for v, w in zip(verdicts, plain, strict=True):
+        p, m = v.prediction, v.measurement
+        spread = f" +-{p.systematic:.0%}" if p.systematic else ""
+        table.add_row(
+            f"{m.where.removeprefix(m.source + ', ')} [{sources.index(m.source) + 1}]" if m.source else m.where,
+            str(p.quantity),
+            str(m.step or ""),
+            short(p.law.mean, 5) + spread,
+            short(m.value, 5),
+            short(v.ratio),
+            short(v.pvalue, 2),
+            v.kind,
+            *((w.kind,) if banded else ()),
+        )
+    counts = ", ".join(f"{n} {kind}" for kind, n in summary(verdicts).items())
+    words = [f"[{number}] {source}" for number, source in enumerate(sources, start=1)]
+    words.append(f"{counts} (family-wise level {level:g}).")
+    if banded:
+        without = ", ".join(f"{n} {kind}" for kind, n in summary(plain).items())
+        words.append(
+            "A band of +-2 % stands for what bfloat16 or float16 does to a norm while the weights are unknown; "
+            f"without it: {without}."
+        )
+    if unpredicted:
+        words.append("Not judged:")
+        words.extend(f"  {u.row.place}: {u.row.quantity} at step {u.row.steps}: {u.reason}" for u in unpredicted)
+    return render(table, *words)

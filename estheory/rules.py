@@ -1,0 +1,180 @@
+"""Configurations of evolution strategies, and what other codes' step sizes mean in them."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal, get_args
+
+from estheory.errors import ConfigError
+
+Shaping = Literal["zscore", "centered-rank", "raw", "two-point"]
+AnchorForm = Literal["before", "after"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+UpdatePath = Literal["accumulated", "sequential"]
+
+_NOISE = re.compile(r"gaussian|shared-seed|low-rank:[1-9][0-9]*")
+
+
+def require_positive(name: str, value: float) -> None:
+    """Raise ConfigError unless ``value`` is finite and > 0."""
+    if not (math.isfinite(value) and value > 0):
+        raise ConfigError(f"{name} must be a finite number > 0, got {value}", f"set {name} to a positive number")
+
+
+def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise ConfigError unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise ConfigError(f"{name} '{value}' is unknown", f"choose one of {', '.join(choices)}")
+
+
+def require_count(name: str, value: float, minimum: int) -> None:
+    """Raise ConfigError unless ``value`` is a whole number of at least ``minimum``."""
+    if not (math.isfinite(value) and value == int(value) and value >= minimum):
+        raise ConfigError(f"{name} must be a whole number >= {minimum}, got {value}", f"set {name} to such a number")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ESConfig:
+    """One configuration of evolution strategies, in the canonical convention theta += (alpha/N) sum_i z_i eps_i.
+
+    Attributes
+    ----------
+    dim
+        Number of trainable parameters d; tied tensors count once.
+    sigma
+        Perturbation scale, in weight units: member i is theta + sigma eps_i.
+    alpha
+        Step size, in weight units; sigma / 2 when not given. With ``raw`` and ``two-point`` shaping it multiplies an
+        estimate of the gradient and has the unit weight^2 / reward.
+    population
+        N: members evaluated per step. With ``two-point`` it counts directions, each evaluated at both signs.
+    steps
+        T.
+    shaping
+        ``zscore``: (R - mean) / population std. ``centered-rank``: rank/(N-1) - 1/2. ``raw``: (R - mean) / sigma.
+        ``two-point``: (R+ - R-)/(2 sigma), uncentred, as MeZO.
+    antithetic
+        The N members are N/2 pairs theta +- sigma eps (z-score shaping).
+    noise
+        ``gaussian``, ``low-rank:R`` (EGGROLL: A B' / sqrt(R) per matrix) or ``shared-seed`` (one generator re-seeded
+        for every tensor, so that tensors of equal size share their noise).
+    anchor_l2, anchor_l1
+        kappa of the pull toward theta_0 per step: proportional (L2) or constant (L1).
+    anchor_form
+        ``before``: the pull is not applied to the new step; ``after``: it is (es-awd).
+    momentum
+        beta of heavy-ball momentum with the (1 - beta) convention.
+    dtype, update_path, restore_pairs
+        How weights are stored and updated, and the number of perturb-restore pairs a step on the updated copy.
+
+    Raises
+    ------
+    ConfigError
+        For any value outside its range, and for combinations that no result covers.
+    """
+
+    dim: int
+    sigma: float
+    population: int
+    alpha: float | None = None
+    steps: int = 1
+    shaping: Shaping = "zscore"
+    antithetic: bool = False
+    noise: str = "gaussian"
+    anchor_l2: float = 0.0
+    anchor_l1: float = 0.0
+    anchor_form: AnchorForm = "before"
+    momentum: float = 0.0
+    dtype: Dtype = "float32"
+    update_path: UpdatePath = "accumulated"
+    restore_pairs: int = 0
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        require_count("dim", self.dim, 1)
+        require_positive("sigma", self.sigma)
+        if self.alpha is None:
+            object.__setattr__(self, "alpha", self.sigma / 2)
+        require_positive("alpha", self.step_size)
+        require_choice("shaping", self.shaping, get_args(Shaping))
+        require_choice("anchor-form", self.anchor_form, get_args(AnchorForm))
+        require_choice("dtype", self.dtype, get_args(Dtype))
+        require_choice("update-path", self.update_path, get_args(UpdatePath))
+        if self.shaping == "two-point":
+            require_count("population", self.population, 1)
+        elif self.population == 1:
+            raise ConfigError("population 1 has no spread of rewards", "set population to 2 or more")
+        else:
+            require_count("population", self.population, 2)
+        require_count("steps", self.steps, 1)
+        require_count("restore-pairs", self.restore_pairs, 0)
+        if not _NOISE.fullmatch(self.noise):
+            raise ConfigError(f"noise '{self.noise}' is unknown", "choose gaussian, low-rank:R or shared-seed")
+        for name, kappa in (("anchor-l2", self.anchor_l2), ("anchor-l1", self.anchor_l1)):
+            if not (math.isfinite(kappa) and kappa >= 0):
+                raise ConfigError(f"{name} must be a finite number >= 0, got {kappa}", f"set {name} to 0 or more")
+        if not self.anchor_l2 < 1:
+            raise ConfigError(f"anchor-l2 must be below 1, got {self.anchor_l2}", "a pull of 1 undoes every step")
+        if not 0 <= self.momentum < 1:
+            raise ConfigError(f"momentum must lie in [0, 1), got {self.momentum}", "0.9 is common")
+        if self.anchor_l1 and (self.anchor_l2 or self.momentum):
+            raise ConfigError("anchor-l1 with anchor-l2 or momentum has no result here", "use one of them")
+        if self.antithetic:
+            if self.shaping != "zscore":
+                raise ConfigError(
+                    f"antithetic members with {self.shaping} shaping have no result here",
+                    "use zscore, or two-point for uncentred pairs",
+                )
+            if self.population % 2 or self.population < 4:
+                raise ConfigError(
+                    f"antithetic needs an even population of at least 4, got {self.population}",
+                    "N members are N/2 pairs",
+                )
+
+    @property
+    def step_size(self) -> float:
+        """Alpha as a number (sigma / 2 when it was not given)."""
+        assert self.alpha is not None  # set by __post_init__
+        return self.alpha
+
+    @property
+    def noise_rank(self) -> int | None:
+        """The rank of low-rank noise, or None."""
+        return int(self.noise.split(":")[1]) if self.noise.startswith("low-rank") else None
+
+
+class UpdateConvention(Enum):
+    """What a code base calls its step size, and the canonical alpha that makes the same update.
+
+    The canonical update is theta += (alpha/N) sum_i z_i eps_i (module docstring of :mod:`estheory.rules`). The
+    conversions hold for plain SGD as the outer optimiser.
+    """
+
+    CANONICAL = "canonical"
+    """es-at-scale, ESvsGRPO, es-awd: alpha * mean(z_i eps_i); sigma does not divide."""
+    SALIMANS = "salimans"
+    """Salimans et al. 2017, evosax Open_ES: step/(N sigma) sum z_i eps_i."""
+    EGGROLL = "eggroll"
+    """HyperscaleES: step * sqrt(N) * mean(z_i sigma E_i)."""
+
+    def _factor(self, sigma: float, population: int) -> float:
+        require_positive("sigma", sigma)
+        require_count("population", population, 1)
+        if self is UpdateConvention.SALIMANS:
+            return 1.0 / sigma
+        if self is UpdateConvention.EGGROLL:
+            return sigma * math.sqrt(population)
+        return 1.0
+
+    def canonical_alpha(self, step_size: float, *, sigma: float, population: int) -> float:
+        """Return the canonical alpha (weight units) of a run whose code calls its step size ``step_size``."""
+        require_positive("step size", step_size)
+        return step_size * self._factor(sigma, population)
+
+    def step_size(self, alpha: float, *, sigma: float, population: int) -> float:
+        """Return what the code calls its step size when the canonical alpha is ``alpha``."""
+        require_positive("alpha", alpha)
+        return alpha / self._factor(sigma, population)

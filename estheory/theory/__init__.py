@@ -1,0 +1,1 @@
+"""Closed forms of evolution strategies: one module a topic, numpy only."""

@@ -1,0 +1,70 @@
+"""How far AdamW walks on gradient noise (docs/concepts/es-and-grpo.md)."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+
+from estheory._special import Array, gamma_half_ratio
+from estheory.rules import require_choice, require_count, require_positive
+
+Schedule = Literal["constant", "linear", "cosine"]
+
+
+def learning_rates(steps: int, schedule: Schedule = "linear") -> Array:
+    """Return the learning rate of each step over the peak, shape (steps,); linear and cosine decay to 0, no warm-up."""
+    require_count("grpo-steps", steps, 1)
+    require_choice("grpo-schedule", schedule, ("constant", "linear", "cosine"))
+    t = np.arange(steps) / steps
+    if schedule == "constant":
+        return np.ones(steps)
+    return np.asarray(1.0 - t if schedule == "linear" else 0.5 * (1.0 + np.cos(math.pi * t)))
+
+
+def walk_factor(rates: Array, *, beta1: float = 0.9, beta2: float = 0.999) -> float:
+    """Return k: E||Delta||^2 = d k sum_t lr_t^2 for AdamW on dense, independent Gaussian gradients.
+
+    With signs independent of magnitudes only equal-step gradients correlate, and
+    E[g_s^2 / sqrt(v_t v_t')] = phi(t) / phi(t'), t <= t', phi(t) = Gamma(t/2 + 1/2) / (Gamma(t/2) sqrt(t/2)),
+    which is exact for beta2 -> 1 (t then counts steps); for beta2 < 1, t is replaced by the effective number of steps
+    that v averages. Weight decay is taken as 0 and eps as negligible. Ours; label mean-field.
+
+    Parameters
+    ----------
+    rates
+        Learning rates over their peak, shape (T,).
+    beta1, beta2
+        AdamW's decay rates.
+
+    Returns
+    -------
+    float
+        k, about 1 for T >> 1/(1 - beta1), larger for short runs.
+
+    Examples
+    --------
+    >>> round(walk_factor(learning_rates(80, "linear")), 2)
+    1.42
+    """
+    diagonal = cross = behind = total = 0.0
+    for t in range(len(rates), 0, -1):
+        averaged = (1 + beta2) / (1 - beta2) * (1 - beta2**t) / (1 + beta2**t)
+        phi = gamma_half_ratio(averaged / 2) / math.sqrt(averaged / 2)
+        weight = float(rates[t - 1]) / (1 - beta1**t)
+        cross = weight * phi * beta1 * behind + beta1**2 * cross
+        diagonal = weight**2 + beta1**2 * diagonal
+        behind = weight / phi + beta1 * behind
+        total += diagonal + 2 * cross
+    return (1 - beta1) ** 2 * total / float(rates @ rates)
+
+
+def grpo_mean_square(dim: int, lr: float, steps: int, schedule: Schedule = "linear") -> float:
+    """Return E||Delta||^2 of an AdamW run on dense gradient noise, weight^2: d k(T) sum_t lr_t^2. Label mean-field.
+
+    Sparse gradients move less and a persistent signal adds a ballistic part; neither is included.
+    """
+    require_positive("grpo-lr", lr)
+    rates = learning_rates(steps, schedule)
+    return dim * walk_factor(rates) * lr**2 * float(rates @ rates)

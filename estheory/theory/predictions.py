@@ -1,0 +1,331 @@
+"""Everything that theory predicts for one configuration, as a list of predictions and warnings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+from estheory.errors import ConfigError
+from estheory.landscape import Signal
+from estheory.laws import ChiLaw, CorrelationLaw, CosineLaw, Law, PointLaw, SquaredLaw
+from estheory.quantities import Prediction, Quantity
+from estheory.rules import ESConfig, require_count, require_positive
+from estheory.theory import adamw, precision, signal, walk
+from estheory.theory.walk import OURS, PAPER, Shapes, Walk
+
+UNMODELLED_PRECISION = 0.02
+"""Declared relative half-width of norms of bfloat16 and float16 runs whose weights are unknown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRPOConfig:
+    """The gradient-based run that ES is compared with: AdamW's hyper-parameters, or its measured displacement norm.
+
+    Attributes
+    ----------
+    lr, steps, schedule
+        Peak learning rate (weight units), number of optimiser steps, and decay (``constant``, ``linear``, ``cosine``).
+    norm
+        A measured ||Delta_GRPO||, weight units, in place of the hyper-parameters.
+    """
+
+    lr: float | None = None
+    steps: int | None = None
+    schedule: adamw.Schedule = "linear"
+    norm: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        if self.norm is not None:
+            require_positive("grpo-norm", self.norm)
+        if (self.lr is None) != (self.steps is None):
+            raise ConfigError("grpo-lr and grpo-steps belong together", "give both, or a measured --grpo-norm")
+        if self.lr is not None and self.steps is not None:
+            require_positive("grpo-lr", self.lr)
+            require_count("grpo-steps", self.steps, 1)
+        elif self.norm is None:
+            raise ConfigError("nothing is known of the GRPO run", "give --grpo-lr and --grpo-steps, or --grpo-norm")
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Predictions for one configuration, and what could not be predicted or should be known about them."""
+
+    config: ESConfig
+    predictions: tuple[Prediction, ...]
+    warnings: tuple[str, ...] = field(default=())
+
+    def get(self, quantity: Quantity, step: int | None = None) -> Prediction:
+        """Return the prediction of ``quantity`` (at ``step``, when given); KeyError if there is none."""
+        for prediction in self.predictions:
+            if prediction.quantity == quantity and (step is None or prediction.step == step):
+                return prediction
+        raise KeyError(f"no prediction of {quantity}" + (f" at step {step}" if step else ""))
+
+
+def predict(
+    config: ESConfig,
+    *,
+    checkpoints: Sequence[int] = (),
+    reward: Signal | None = None,
+    shapes: Shapes | None = None,
+    weights: precision.BinadeHistogram | None = None,
+    grpo: GRPOConfig | None = None,
+) -> Forecast:
+    """Predict the geometry of an ES run before it is run.
+
+    Parameters
+    ----------
+    config
+        The run.
+    checkpoints
+        Steps at which to predict; ``config.steps`` alone when empty.
+    reward
+        What is known of the reward's linear signal; on-task predictions need it.
+    shapes
+        Shapes of the trainable tensors, where the noise makes them matter.
+    weights
+        Binade histogram of the model's weights, for low-precision runs.
+    grpo
+        The gradient-based run to compare with.
+
+    Returns
+    -------
+    Forecast
+        One prediction a quantity (and step), each with its law, label, source and assumptions.
+
+    Raises
+    ------
+    ConfigError
+        For contradictory or insufficient input.
+
+    Examples
+    --------
+    >>> run = ESConfig(dim=4_022_468_096, sigma=0.0015, alpha=0.00075, population=30, steps=100)
+    >>> round(predict(run).get(Quantity.DISPLACEMENT_NORM).law.mean, 3)
+    86.845
+    """
+    reward = reward or Signal()
+    steps = sorted(set(checkpoints)) or [config.steps]
+    for step in steps:
+        require_count("steps", step, 1)
+    warnings: list[str] = []
+    gain, systematic = _precision(config, weights, warnings)
+    if config.antithetic and reward.reliability is None:
+        warnings.append("antithetic without --reliability: the pair correlation is taken as 0 (pure noise)")
+    if config.noise_rank is not None and shapes is None:
+        warnings.append("low-rank without --model: the spread of norms is that of independent entries, too narrow")
+    walks = {step: walk.walk(config, reward, step, shapes) for step in steps}
+    predictions: list[Prediction] = [
+        *_geometry(config, walks, math.sqrt(gain or 1.0), systematic),
+        *_cosines(config, walks, warnings),
+        *_one_step(config, reward, walks[steps[0]].effective_dim, math.sqrt(gain or 1.0), systematic, warnings),
+        *_bounds(config, walks),
+    ]
+    if gain is not None:
+        predictions.append(
+            Prediction(
+                quantity=Quantity.PRECISION_GAIN,
+                law=PointLaw(gain),
+                label="exact",
+                source="ours: docs/concepts/precision.md",
+                assumptions=("gain of one step; weights stay in their binade",),
+                step=steps[-1],
+            )
+        )
+    if grpo is not None:
+        predictions.extend(_against_grpo(config, walks[steps[-1]], grpo, steps[-1], math.sqrt(gain or 1.0), systematic))
+    order = list(Quantity)
+    predictions.sort(key=lambda p: order.index(p.quantity))  # stable: steps stay in order
+    return Forecast(config, tuple(predictions), tuple(warnings))
+
+
+def _precision(
+    config: ESConfig, weights: precision.BinadeHistogram | None, warnings: list[str]
+) -> tuple[float | None, float]:
+    """Return the variance gain of rounding (None when unknown) and the systematic half-width of norms."""
+    if config.dtype == "float32":
+        return None, 0.0
+    if weights is None:
+        warnings.append(
+            f"{config.dtype} without --weights or --weight-std: norms carry a declared systematic band of "
+            f"+-{UNMODELLED_PRECISION:.0%}"
+        )
+        return None, UNMODELLED_PRECISION
+    if config.steps > 1:
+        warnings.append("the gain of rounding is that of one step; over many steps weights change binade")
+    return precision.step_gain(config, weights), 0.0
+
+
+def _geometry(config: ESConfig, walks: dict[int, Walk], gain: float, systematic: float) -> Iterator[Prediction]:
+    for step, w in walks.items():
+        law = w.norm_law
+        norm = ChiLaw(law.scale * gain, law.df, law.mixing_df)
+        entries: list[tuple[Quantity, Law, float]] = [
+            (Quantity.DISPLACEMENT_NORM, norm, systematic),
+            (Quantity.COORDINATE_STD, PointLaw(math.sqrt(w.variance) * gain), systematic),
+            # the ratio to the plain law's own expectation: rounding shows up in it
+            (Quantity.EFFECTIVE_DIMENSION_RATIO, SquaredLaw(norm, 1 / (w.variance * w.dim)), 2 * systematic),
+        ]
+        for quantity, quantity_law, band in entries:
+            yield Prediction(
+                quantity=quantity,
+                law=quantity_law,
+                label=w.label,
+                source=w.source,
+                assumptions=w.assumptions,
+                step=step,
+                systematic=band,
+            )
+    yield Prediction(
+        quantity=Quantity.MEMBER_PERTURBATION_NORM,
+        law=ChiLaw(config.sigma * math.sqrt(config.dim / (n := _member_dim(config, walks))), n),
+        label="exact",
+        source=PAPER,
+        assumptions=("one member, before any rounding",),
+        step=1,
+    )
+
+
+def _member_dim(config: ESConfig, walks: dict[int, Walk]) -> float:
+    """Return the effective number of independent coordinates of one member's noise."""
+    first = next(iter(walks.values()))
+    return first.effective_dim if config.noise == "shared-seed" else float(config.dim)
+
+
+def _cosines(config: ESConfig, walks: dict[int, Walk], warnings: list[str]) -> Iterator[Prediction]:
+    last_step, last = list(walks.items())[-1]
+    pairs = list(combinations(walks.items(), 2))
+    if pairs and config.anchor_l1:
+        warnings.append("no checkpoint_cosine with an L1 anchor")
+        pairs = []
+    for (first, _), (second, w) in pairs:
+        rho = walk.checkpoint_correlation(config, first, second)
+        yield Prediction(
+            quantity=Quantity.CHECKPOINT_COSINE,
+            law=CorrelationLaw(rho, w.effective_dim),
+            label="exact",
+            source=OURS,
+            assumptions=w.assumptions,
+            step=second,
+            where=f"{first}|{second}",
+        )
+    if last.effective_dim >= 2:
+        yield Prediction(
+            quantity=Quantity.INDEPENDENT_COSINE,
+            law=CosineLaw(0.0, 1.0, 1.0, last.effective_dim - 1.0),
+            label="exact",
+            source=OURS,
+            assumptions=(*last.assumptions, "independent seeds"),
+            step=last_step,
+        )
+
+
+def _one_step(
+    config: ESConfig, reward: Signal, effective_dim: float, gain: float, systematic: float, warnings: list[str]
+) -> Iterator[Prediction]:
+    gaussian = ("Gaussian rewards, linear signal",)
+    law = signal.step_norm(config, reward, effective_dim)
+    yield Prediction(
+        quantity=Quantity.STEP_NORM,
+        law=ChiLaw(law.scale * gain, law.df, law.mixing_df),
+        label="exact",
+        source=OURS,
+        assumptions=gaussian if reward.reliability is not None else ("reliability unknown, taken as 0",),
+        step=1,
+        systematic=systematic,
+    )
+    if config.noise == "shared-seed" and reward.reliability is not None:
+        warnings.append("cosine and progress are for independent noise; shared seeds multiply both by unknown factors")
+    if reward.reliability is not None and config.dim >= 2:
+        yield Prediction(
+            quantity=Quantity.GRADIENT_COSINE,
+            law=signal.gradient_cosine(config, reward.reliability),
+            label="large-N" if config.shaping == "centered-rank" else "exact",
+            source=OURS,
+            assumptions=gaussian,
+            step=1,
+        )
+    knows_progress = reward.gradient_norm if config.shaping in ("raw", "two-point") else reward.reliability
+    if knows_progress is None:
+        return
+    progress = signal.progress_per_step(config, reward)
+    yield Prediction(
+        quantity=Quantity.PROGRESS_PER_STEP,
+        law=PointLaw(progress),
+        label="exact",
+        source=OURS,
+        assumptions=(*gaussian, "an expected value: single steps scatter around it"),
+        step=1,
+    )
+    if reward.gradient_norm is not None:
+        yield Prediction(
+            quantity=Quantity.REWARD_GAIN_PER_STEP,
+            law=PointLaw(reward.gradient_norm * progress),
+            label="exact",
+            source=OURS,
+            assumptions=(*gaussian, "no curvature", "an expected value: single steps scatter around it"),
+            step=1,
+        )
+
+
+def _bounds(config: ESConfig, walks: dict[int, Walk]) -> Iterator[Prediction]:
+    for step, w in walks.items():
+        bound = signal.coherent_displacement_bound(config, w.coherent_steps)
+        if bound is None or config.noise == "shared-seed":
+            continue
+        share = min(1.0, bound**2 / (w.variance * w.dim))
+        for quantity, value in (
+            (Quantity.COHERENT_DISPLACEMENT_BOUND, bound),
+            (Quantity.SIGNAL_SHARE_BOUND, share),
+            (Quantity.ES_GRPO_COSINE_BOUND, math.sqrt(share)),
+        ):
+            yield Prediction(
+                quantity=quantity,
+                law=PointLaw(value),
+                label="exact",
+                source=OURS,
+                assumptions=("any reward", "independent noise", "a bound, not an estimate"),
+                step=step,
+            )
+
+
+def _against_grpo(
+    config: ESConfig, last: Walk, grpo: GRPOConfig, step: int, gain: float, systematic: float
+) -> Iterator[Prediction]:
+    square = last.variance * last.dim * gain**2
+    known: tuple[str, ...]
+    dense = ("dense, independent gradient noise", "no weight decay, fp32 master weights")
+    if grpo.norm is not None:
+        grpo_norm, known = grpo.norm, ("measured GRPO norm",)
+    else:
+        assert grpo.lr is not None  # GRPOConfig checks both
+        assert grpo.steps is not None
+        grpo_norm = math.sqrt(adamw.grpo_mean_square(config.dim, grpo.lr, grpo.steps, grpo.schedule))
+        known = dense
+        yield Prediction(
+            quantity=Quantity.GRPO_DISPLACEMENT_NORM,
+            law=ChiLaw(grpo_norm / math.sqrt(config.dim), config.dim),
+            label="mean-field",
+            source="ours: docs/concepts/es-and-grpo.md",
+            assumptions=dense,
+            step=grpo.steps,
+        )
+    norm = last.norm_law
+    for quantity, law in (
+        (Quantity.NORM_RATIO, ChiLaw(norm.scale * gain / grpo_norm, norm.df, norm.mixing_df)),
+        (Quantity.MATCHING_POPULATION, PointLaw(config.population * square / grpo_norm**2)),
+    ):
+        if quantity is Quantity.MATCHING_POPULATION and config.shaping != "zscore":
+            continue
+        yield Prediction(
+            quantity=quantity,
+            law=law,
+            label="mean-field" if grpo.norm is None else last.label,
+            source="ours: docs/concepts/es-and-grpo.md",
+            assumptions=(*last.assumptions, *known),
+            step=step,
+            systematic=systematic * (2 if quantity is Quantity.MATCHING_POPULATION else 1),
+        )

@@ -1,0 +1,96 @@
+"""From predictions and measurements to verdicts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from estheory._special import normal_cdf, normal_quantile
+from estheory.laws import noisy_pvalue
+from estheory.quantities import Measurement, Prediction, Verdict
+
+RELEVANT_ERROR = 0.05
+"""The relative error of a predicted mean that a measurement must be able to refute (absolute where the mean is 0)."""
+REQUIRED_POWER = 0.95
+
+
+def verdict_pvalue(prediction: Prediction, measurement: Measurement) -> float:
+    """Return the two-sided p-value of the measurement, the declared systematic band granted in full.
+
+    The p-value is the largest that any shift of the predicted mean within the band gives. A bound (a quantity whose
+    name ends in ``_bound``) is refuted only from above, by the normal law of the measurement's error.
+    """
+    mean, value = prediction.law.mean, measurement.value
+    band = prediction.systematic * abs(mean)
+    if prediction.quantity.endswith("_bound"):
+        excess = abs(value) - mean - band
+        if measurement.stderr == 0.0:
+            return 1.0 if excess <= 0 else 0.0
+        return min(1.0, 2 * normal_cdf(-excess / measurement.stderr))
+    shifted = value - math.copysign(min(abs(value - mean), band), value - mean)
+    return noisy_pvalue(prediction.law, shifted, measurement.stderr)
+
+
+def refuting_power(prediction: Prediction, measurement: Measurement, level: float) -> float:
+    """Return the chance that a 5 % error of the predicted mean would have been refuted at ``level``.
+
+    Normal approximation to the spread of law and measurement together; the systematic band must be crossed first.
+    """
+    mean = prediction.law.mean
+    error = RELEVANT_ERROR * abs(mean) if mean else RELEVANT_ERROR
+    margin = error - prediction.systematic * abs(mean)
+    spread = math.hypot(prediction.law.std, measurement.stderr)
+    if spread == 0.0:
+        return 1.0 if margin > 0 else 0.0
+    return normal_cdf(margin / spread - normal_quantile(1 - level / 2))
+
+
+def judge(pairs: Iterable[tuple[Prediction, Measurement]], level: float = 0.05) -> tuple[Verdict, ...]:
+    """Judge pairs of prediction and measurement together.
+
+    Parameters
+    ----------
+    pairs
+        What is to be compared.
+    level
+        Family-wise level: the chance that any true prediction is refuted is at most this (Holm's correction).
+
+    Returns
+    -------
+    tuple of Verdict
+        In the order of the pairs.
+    """
+    pairs = list(pairs)
+    pvalues = [verdict_pvalue(p, m) for p, m in pairs]
+    order = sorted(range(len(pairs)), key=pvalues.__getitem__)
+    refuted: set[int] = set()
+    for rank, index in enumerate(order):
+        if pvalues[index] > level / (len(pairs) - rank):
+            break
+        refuted.add(index)
+    verdicts = []
+    for index, (prediction, measurement) in enumerate(pairs):
+        power = refuting_power(prediction, measurement, level / len(pairs))
+        able = power >= REQUIRED_POWER
+        verdicts.append(
+            Verdict(
+                prediction=prediction,
+                measurement=measurement,
+                pvalue=pvalues[index],
+                power=power,
+                kind="refuted" if index in refuted else "consistent" if able else "underpowered",
+            )
+        )
+    return tuple(verdicts)
+
+
+def without_band(verdicts: Sequence[Verdict], level: float = 0.05) -> tuple[Verdict, ...]:
+    """Judge the same pairs again with every systematic band set to 0."""
+    return judge(((replace(v.prediction, systematic=0.0), v.measurement) for v in verdicts), level)
+
+
+def exit_code(verdicts: Sequence[Verdict]) -> int:
+    """Return 3 if any verdict is refuted, else 4 if none is consistent, else 0."""
+    kinds = {v.kind for v in verdicts}
+    return 3 if "refuted" in kinds else 0 if "consistent" in kinds else 4

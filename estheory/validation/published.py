@@ -1,0 +1,245 @@
+"""Published measurements of real GPU runs, and what the theory says of each; nothing is fitted to them."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from typing import cast, get_args
+
+from estheory.errors import DataError
+from estheory.landscape import Signal
+from estheory.laws import ChiLaw
+from estheory.quantities import Measurement, Prediction, Quantity
+from estheory.rules import Dtype, ESConfig
+from estheory.theory.adamw import Schedule
+from estheory.theory.predictions import UNMODELLED_PRECISION, GRPOConfig, predict
+
+_COLUMNS = [
+    *("source", "where", "model", "d_counted", "population", "sigma", "alpha", "steps", "dtype", "update_path"),
+    *("quantity", "value", "uncertainty", "status"),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedRow:
+    """One published figure with the hyper-parameters that its source states; None where it states none.
+
+    ``uncertainty`` is the half-width of the figure's rounding, in its own unit.
+    """
+
+    source: str
+    where: str
+    model: str
+    dim: int | None
+    population: int | None
+    sigma: float | None
+    alpha: float | None
+    steps: int | None
+    dtype: Dtype
+    path: str
+    quantity: str
+    value: float
+    uncertainty: float
+    status: str
+
+    @property
+    def publication(self) -> str:
+        """The source and the model it measured."""
+        return f"{self.source}, {self.model}"
+
+    @property
+    def place(self) -> str:
+        """Where the figure stands, in one phrase."""
+        return f"{self.publication}, {self.where}"
+
+    @property
+    def stderr(self) -> float:
+        """The standard error that the rounding half-width amounts to: u / sqrt(3)."""
+        return self.uncertainty / math.sqrt(3)
+
+    def measurement(self, quantity: Quantity) -> Measurement:
+        """Return the figure as a measurement of ``quantity``."""
+        return Measurement(
+            quantity=quantity,
+            value=self.value,
+            stderr=self.stderr,
+            step=self.steps,
+            where=self.place,
+            source=self.publication,
+        )
+
+
+@dataclass(frozen=True)
+class Unpredicted:
+    """A published figure that the theory cannot predict, and why."""
+
+    row: PublishedRow
+    reason: str
+
+
+def read_published(text: str | None = None) -> tuple[PublishedRow, ...]:
+    """Return the published rows.
+
+    Parameters
+    ----------
+    text
+        CSV with the columns of the shipped table; the shipped table when None.
+
+    Raises
+    ------
+    DataError
+        If a column is missing or a value cannot be read; the message names the line.
+    """
+    if text is None:
+        text = files("estheory").joinpath("data/published_runs.csv").read_text(encoding="utf-8")
+    reader = csv.DictReader(text.splitlines())
+    if reader.fieldnames != _COLUMNS:
+        raise DataError("the table of published runs has other columns", f"expected {','.join(_COLUMNS)}")
+    rows = []
+    for line, cells in enumerate(reader, start=2):
+        try:
+            rows.append(_row(cells))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"published runs, line {line}: {error}", "correct the line") from error
+    return tuple(rows)
+
+
+def _row(cells: dict[str, str]) -> PublishedRow:
+    def number(name: str) -> float | None:
+        return float(cells[name]) if cells[name] else None
+
+    def count(name: str) -> int | None:
+        return int(cells[name]) if cells[name] else None
+
+    dtype = cells["dtype"].removesuffix(" master")
+    if dtype not in get_args(Dtype):
+        raise ValueError(f"dtype '{cells['dtype']}' is unknown")
+    return PublishedRow(
+        source=cells["source"],
+        where=cells["where"],
+        model=cells["model"],
+        dim=count("d_counted"),
+        population=count("population"),
+        sigma=number("sigma"),
+        alpha=number("alpha"),
+        steps=count("steps"),
+        dtype=cast(Dtype, dtype),
+        path=cells["update_path"],
+        quantity=cells["quantity"],
+        value=float(cells["value"]),
+        uncertainty=float(cells["uncertainty"]),
+        status=cells["status"],
+    )
+
+
+def predict_row(row: PublishedRow, rows: tuple[PublishedRow, ...]) -> Prediction | Unpredicted:
+    """Return the prediction for one row from its own hyper-parameters, or why there is none.
+
+    A row without a dimension takes that of the same model elsewhere in the table.
+    """
+    dim = row.dim or next((r.dim for r in rows if r.model == row.model and r.dim), None)
+    if dim is None:
+        return Unpredicted(row, "the number of parameters is not stated")
+    if row.quantity.startswith(Quantity.KL_DRIFT):
+        return Unpredicted(row, "needs tr F, the Fisher trace of the model on that task")
+    if row.population is None and row.sigma is None:
+        return _gradient_row(row, dim)
+    population = row.population or 1
+    single = row.quantity == Quantity.MEMBER_PERTURBATION_NORM
+    two_point = "two-point" in row.path
+    if row.sigma is None and row.quantity != Quantity.GRADIENT_COSINE:
+        return Unpredicted(row, "sigma is not stated")
+    config = ESConfig(
+        dim=dim,
+        sigma=row.sigma or 1.0,  # the cosine does not depend on it
+        alpha=row.alpha,
+        population=2 if single else population,  # a member's perturbation does not depend on it
+        steps=row.steps or 1,
+        shaping="two-point" if two_point else "zscore",
+        dtype=row.dtype,
+    )
+    # one batch for both evaluations of a pair: no noise beside the signal of that batch's own gradient
+    noiseless = Signal(reliability=1.0, gradient_norm=1.0, member_std=config.sigma)
+    forecast = predict(config, reward=noiseless if "one batch" in row.path else None)
+    for prediction in forecast.predictions:
+        if prediction.quantity == row.quantity:
+            return prediction
+    return Unpredicted(row, "the hyper-parameters stated do not determine it")
+
+
+def _gradient_row(row: PublishedRow, dim: int) -> Prediction | Unpredicted:
+    if row.quantity != Quantity.DISPLACEMENT_NORM:
+        return Unpredicted(row, "the theory of gradient methods covers the displacement norm")
+    grpo = stated_grpo(row)
+    if grpo is None:
+        return Unpredicted(row, "learning rate, schedule or steps are not stated in the table")
+    any_es = ESConfig(dim=dim, sigma=1.0, population=2)
+    prediction = predict(any_es, grpo=grpo).get(Quantity.GRPO_DISPLACEMENT_NORM)
+    return replace(prediction, systematic=0.0 if row.dtype == "float32" else UNMODELLED_PRECISION)
+
+
+def stated_grpo(row: PublishedRow) -> GRPOConfig | None:
+    """Return AdamW's hyper-parameters as the row states them ("AdamW lr 3e-6 linear decay"), or None."""
+    lr = re.search(r"\blr ([0-9.]+(?:e-?[0-9]+)?)", row.path)
+    schedule = re.search(r"\b(constant|linear|cosine)\b", row.path)
+    if lr is None or schedule is None or row.steps is None:
+        return None
+    kinds: dict[str, Schedule] = {"constant": "constant", "linear": "linear", "cosine": "cosine"}
+    return GRPOConfig(lr=float(lr[1]), steps=row.steps, schedule=kinds[schedule[1]])
+
+
+def published_pairs() -> tuple[list[tuple[Prediction, Measurement]], list[Unpredicted]]:
+    """Return every published figure that the theory predicts with its prediction, and the others with the reason.
+
+    Where one model has an ES norm and a GRPO norm that are both predicted, the ratio of the first of each joins the
+    pairs: the ratio that hyper-parameters alone set.
+    """
+    rows = read_published()
+    pairs: list[tuple[Prediction, Measurement]] = []
+    unpredicted: list[Unpredicted] = []
+    norms: dict[str, list[tuple[PublishedRow, Prediction]]] = {}
+    for row in rows:
+        result = predict_row(row, rows)
+        if isinstance(result, Unpredicted):
+            unpredicted.append(result)
+            continue
+        pairs.append((result, row.measurement(result.quantity)))
+        if row.quantity == Quantity.DISPLACEMENT_NORM:
+            norms.setdefault(row.model, []).append((row, result))
+    for same_model in norms.values():
+        by_method = {prediction.quantity: (row, prediction) for row, prediction in reversed(same_model)}
+        if len(by_method) == 2:
+            pairs.append(_ratio(by_method[Quantity.DISPLACEMENT_NORM], by_method[Quantity.GRPO_DISPLACEMENT_NORM]))
+    return pairs, unpredicted
+
+
+def _ratio(
+    es: tuple[PublishedRow, Prediction], grpo: tuple[PublishedRow, Prediction]
+) -> tuple[Prediction, Measurement]:
+    """Return prediction and measurement of the norm ratio of two rows; systematic bands and errors add."""
+    (es_row, es_prediction), (grpo_row, grpo_prediction) = es, grpo
+    value = es_row.value / grpo_row.value
+    error = math.hypot(es_row.stderr / es_row.value, grpo_row.stderr / grpo_row.value)
+    norm = es_prediction.law
+    assert isinstance(norm, ChiLaw)  # every displacement norm is
+    prediction = Prediction(
+        quantity=Quantity.NORM_RATIO,
+        law=ChiLaw(norm.scale / grpo_prediction.law.mean, norm.df, norm.mixing_df),
+        label=grpo_prediction.label,
+        source=grpo_prediction.source,
+        assumptions=(*es_prediction.assumptions, *grpo_prediction.assumptions),
+        step=es_row.steps,
+        systematic=es_prediction.systematic + grpo_prediction.systematic,
+    )
+    where = f"{es_row.place}, {es_row.steps} against {grpo_row.steps} steps"
+    return prediction, Measurement(
+        quantity=Quantity.NORM_RATIO,
+        value=value,
+        stderr=value * error,
+        step=es_row.steps,
+        where=where,
+        source=es_row.publication,
+    )

@@ -1,0 +1,213 @@
+"""``estheory predict`` as users type it."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+
+PAPER = ["--dim", 4022468096, "--sigma", 0.0015, "--alpha", 0.00075, "--population", 30]
+
+
+def by_quantity(document, quantity):
+    return [p for p in document["predictions"] if p["quantity"] == quantity]
+
+
+def test_the_paper_in_json(estheory):
+    result = estheory("predict", *PAPER, "--steps", "100,200,300,400", "--json")
+    assert (result.code, result.err) == (0, "")
+    document = result.json()
+    assert document["schema"] == "estheory/prediction/1"
+    assert document["config"] == {
+        "dim": 4022468096,
+        "sigma": 0.0015,
+        "alpha": 0.00075,
+        "population": 30,
+        "steps": [100, 200, 300, 400],
+    }
+    norms = by_quantity(document, "displacement_norm")
+    assert [p["step"] for p in norms] == [100, 200, 300, 400]
+    first = norms[0]
+    assert first["mean"] == pytest.approx(86.84542, abs=5e-6)
+    assert first["std"] == pytest.approx(0.000968, abs=5e-7)
+    assert first["interval"] == pytest.approx([86.84353, 86.84732], abs=5e-6)
+    assert (first["level"], first["systematic"], first["label"]) == (0.95, 0.0, "exact")
+    assert (first["unit"], first["source"]) == ("weight", "arXiv:2604.01499")
+    measured = (87.28, 122.76, 149.99, 173.00)
+    ratios = [value / p["mean"] for value, p in zip(measured, norms, strict=True)]
+    assert ratios == pytest.approx([1.0050, 0.9995, 0.9971, 0.9960], abs=5e-5)
+    pairs = by_quantity(document, "checkpoint_cosine")
+    assert [p["where"] for p in pairs][:3] == ["100|200", "100|300", "100|400"]
+    assert pairs[2]["mean"] == pytest.approx(0.5)
+    assert document["warnings"] == []
+
+
+def test_every_quantity_that_needs_no_spectrum(estheory):
+    document = estheory(
+        *("predict", *PAPER, "--steps", "100,400", "--reliability", 0.3, "--gradient-norm", 2, "--json"),
+        *("--grpo-lr", "3e-6", "--grpo-steps", 80, "--dtype", "bfloat16", "--weight-std", 0.02),
+    ).json()
+    assert {p["quantity"] for p in document["predictions"]} == {
+        *("displacement_norm", "step_norm", "member_perturbation_norm", "coordinate_std", "effective_dimension_ratio"),
+        *("checkpoint_cosine", "independent_cosine", "gradient_cosine", "progress_per_step", "reward_gain_per_step"),
+        *("coherent_displacement_bound", "signal_share_bound", "es_grpo_cosine_bound", "grpo_displacement_norm"),
+        *("norm_ratio", "matching_population", "precision_gain"),
+    }
+    [gain] = by_quantity(document, "precision_gain")
+    assert gain["mean"] == pytest.approx(1.0557, abs=5e-5)
+    norm = by_quantity(document, "displacement_norm")[0]
+    assert norm["mean"] == pytest.approx(86.84542 * math.sqrt(gain["mean"]), rel=1e-6)
+
+
+def test_norm_ratio_from_hyper_parameters_alone(estheory):
+    document = estheory("predict", *PAPER, "--steps", 100, "--grpo-lr", 3e-6, "--grpo-steps", 80, "--json").json()
+    [ratio] = by_quantity(document, "norm_ratio")
+    assert ratio["mean"] == pytest.approx(73.6, abs=0.1)
+    [matching] = by_quantity(document, "matching_population")
+    assert matching["mean"] == pytest.approx(30 * ratio["mean"] ** 2, rel=1e-6)
+    measured = estheory("predict", *PAPER, "--steps", 100, "--grpo-norm", 1.0, "--json").json()
+    assert by_quantity(measured, "norm_ratio")[0]["mean"] == pytest.approx(86.845, abs=1e-3)
+    assert by_quantity(measured, "grpo_displacement_norm") == []
+
+
+def test_low_precision_without_weights_is_a_band_on_the_plain_law(estheory):
+    document = estheory("predict", *PAPER, "--steps", 100, "--dtype", "bfloat16", "--json").json()
+    [norm] = by_quantity(document, "displacement_norm")
+    assert (norm["mean"], norm["systematic"]) == (pytest.approx(86.84542, abs=5e-6), 0.02)
+    assert "bfloat16" in document["warnings"][0]
+
+
+def test_comma_lists_make_rows_last_option_fastest(estheory):
+    document = estheory("predict", "--dim", 1000, "--sigma", "0.1,0.2", "--population", "30,128", "--json").json()
+    assert "predictions" not in document
+    configs = [(row["config"]["sigma"], row["config"]["population"]) for row in document["rows"]]
+    assert configs == [(0.1, 30), (0.1, 128), (0.2, 30), (0.2, 128)]
+    assert [row["config"]["alpha"] for row in document["rows"]] == [0.05, 0.05, 0.1, 0.1]
+    table = estheory("predict", "--dim", 1000, "--sigma", "0.1,0.2", "--population", "30,128").out
+    assert len([line for line in table.splitlines() if line.split()[:1] in (["0.1"], ["0.2"])]) == 4
+
+
+def test_text_for_people(estheory):
+    out = estheory("predict", *PAPER, "--steps", 100).out
+    assert "geometry" in out
+    assert "on-task" in out
+    assert "ES will move 86.8 weight units in 100 steps; at most 7e-07 of the squared norm can be signal" in out
+
+
+def test_config_file_and_flags_win(estheory, tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text("dim = 4_022_468_096\nsigma = 0.0015\npopulation = 30\nsteps = [100, 400]\njson = true\n")
+    document = estheory("predict", "--config", path, "--sigma", 0.002).json()
+    assert document["config"]["sigma"] == 0.002
+    assert document["config"]["steps"] == [100, 400]
+
+
+def test_output_file_is_whole_and_stdout_silent(estheory, tmp_path):
+    path = tmp_path / "out.json"
+    result = estheory("predict", *PAPER, "--json", "--output", path)
+    assert (result.code, result.out) == (0, "")
+    assert json.loads(path.read_text())["schema"] == "estheory/prediction/1"
+    assert [p.name for p in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_every_shaping_noise_and_anchor(estheory):
+    extra = [
+        ["--shaping", "centered-rank"],
+        ["--shaping", "raw", "--gradient-norm", 1, "--reward-std", 1],
+        ["--shaping", "two-point", "--gradient-norm", 1, "--reward-std", 1],
+        ["--antithetic", "--reliability", 0.4],
+        ["--noise", "low-rank:1"],
+        ["--anchor-l2", 0.01],
+        ["--anchor-l1", 1e-5],
+        ["--anchor-l2", 0.01, "--anchor-form", "after"],
+        ["--momentum", 0.9],
+    ]
+    means = [
+        by_quantity(estheory("predict", *PAPER, "--steps", 200, *x, "--json").json(), "displacement_norm")[0]["mean"]
+        for x in extra
+    ]
+    assert all(mean > 0 for mean in means)
+    assert len(set(means)) == len(means) and max(means[5:]) < 122.8  # noqa: PT018
+
+
+BAD = {
+    "dim zero": (["--dim", 0], "dim"),
+    "dim not a number": (["--dim", "many"], "--dim 'many'"),
+    "dim fractional": (["--dim", "10.5"], "whole number"),
+    "sigma zero": (["--sigma", 0], "sigma"),
+    "sigma nan": (["--sigma", "nan"], "sigma"),
+    "population 1": (["--population", 1], "no spread"),
+    "population fractional": (["--population", 2.5], "whole number"),
+    "population infinite": (["--population", "inf"], "whole number"),
+    "alpha infinite": (["--alpha", "inf"], "alpha"),
+    "reliability over 1": (["--reliability", 1.1], "reliability"),
+    "unknown shaping": (["--shaping", "zscores"], "did you mean 'zscore'"),
+    "unknown noise": (["--noise", "low-rank:0"], "noise"),
+    "steps zero": (["--steps", "100,0"], "steps"),
+    "antithetic odd": (["--antithetic", "--population", 31], "even"),
+    "raw without spread": (["--shaping", "raw"], "spread"),
+    "shared seed without shapes": (["--noise", "shared-seed"], "shapes"),
+    "grpo half": (["--grpo-lr", 1e-6], "grpo-steps"),
+    "level": (["--level", 1.5], "level"),
+    "unknown option": (["--sigmaa", 1], "--sigmaa"),
+    "missing config": (["--config", "nowhere.toml"], "nowhere.toml"),
+    "model and dim": (["--model", "x"], "exclude"),
+    "missing weights": (["--weights", "nowhere"], "nowhere"),
+    "unwritable output": (["--output", "no/such/folder/x.json"], "no/such/folder"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_exit_2(estheory, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments, expected = BAD[name]
+    result = estheory("predict", *PAPER, *arguments)
+    assert result.code == 2
+    assert result.out == ""
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    assert expected in result.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("sigmaa = 1\n", "unknown key 'sigmaa'"),
+        ("sigma = \n", "not TOML"),
+        ("sigma = true\n", "unusable"),
+        ("json = 1\n", "true or false"),
+        ("[sigma]\nx = 1\n", "unusable"),
+    ],
+)
+def test_bad_config_files(estheory, tmp_path, text, expected):
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    result = estheory("predict", "--dim", 10, "--population", 4, "--config", path)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: ")
+    assert expected in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_predict_stays_light():
+    """A cold predict must not pay for torch, transformers, sympy or scipy.stats."""
+    code = (
+        "import sys; from estheory.cli.app import main; "
+        "main('predict --dim 4e9 --sigma 1e-3 --population 30 --steps 100,400 --json'.split()); "
+        "heavy = ('torch', 'transformers', 'sympy', 'scipy', 'matplotlib'); "
+        "print([m for m in heavy if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    json.loads(done.stdout)
+
+
+def test_program_options(estheory):
+    assert estheory("--version").out.startswith("estheory 0.")
+    assert "2604.01499" in estheory("--cite").out
+    assert "predict" in estheory("--help").out
+    missing = estheory("no-such-command")
+    assert missing.code == 2
+    assert missing.err.startswith("error: ")

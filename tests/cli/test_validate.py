@@ -1,0 +1,38 @@
+"""``estheory validate published``."""
+
+import pytest
+
+
+def test_published(estheory):
+    result = estheory("validate", "published", "--json")
+    document = result.json()
+    assert document["schema"] == "estheory/validation/1"
+    assert result.code == 3  # some rows are refuted, and the exit code says so
+    verdicts = document["verdicts"]
+    norms = [v for v in verdicts if v["quantity"] == "displacement_norm" and "2604.01499" in v["where"]]
+    assert [v["ratio"] for v in norms] == pytest.approx([1.0050, 0.9995, 0.9971, 0.9960], abs=5e-5)
+    assert {v["verdict"] for v in norms} == {"consistent"}
+    assert {v["verdict_without_systematic"] for v in norms} == {"refuted"}
+    bands = {(v["quantity"], v["predicted"]["systematic"]) for v in verdicts}
+    assert ("displacement_norm", 0.02) in bands  # bf16 and fp16
+    assert ("displacement_norm", 0.0) in bands  # fp32
+    [cosine] = [v for v in verdicts if v["quantity"] == "gradient_cosine"]
+    assert cosine["predicted"]["mean"] == pytest.approx(2.490e-4, abs=5e-8)
+    assert sum(document["summary"].values()) == len(verdicts)
+    assert len(verdicts) + len(document["unpredicted"]) == 18 + 1  # the table's rows and the norm ratio
+    assert set(verdicts[0]) >= {
+        *("quantity", "step", "where", "predicted", "measured", "stderr", "ratio", "pvalue", "verdict", "source"),
+    }
+
+
+def test_text_names_what_is_not_judged(estheory):
+    out = estheory("validate", "published").out
+    assert "Not judged:" in out
+    assert "Fisher trace" in out
+    assert "without it:" in out
+
+
+def test_unknown_target(estheory):
+    result = estheory("validate", "nothing-here")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: ")

@@ -1,0 +1,164 @@
+"""Laws against mpmath at 50 digits, scipy.stats where it is accurate, and their own samples."""
+
+import math
+
+import mpmath as mp
+import numpy as np
+import pytest
+import scipy.stats as st
+from hypothesis import given, settings
+from hypothesis import strategies as h
+
+from estheory import _special as special
+from estheory.laws import ChiLaw, CorrelationLaw, CosineLaw, NormalLaw, PointLaw, SquaredLaw, noisy_pvalue
+from tests.statistics import agrees, ks_agrees, variance_agrees
+
+mp.mp.dps = 50
+
+LAWS = [
+    NormalLaw(2.0, 0.5),
+    ChiLaw(0.3, 7.5),
+    ChiLaw(1.0, 50.0, mixing_df=9.0),
+    ChiLaw(2.0, 3.0, mixing_df=400.0),
+    SquaredLaw(ChiLaw(0.7, 12.0), 0.25),
+    SquaredLaw(ChiLaw(1.0, 5.0, mixing_df=30.0)),
+    CosineLaw(0.0, 1.0, 1.0, 3.0),
+    CosineLaw(1.0, 7.0, 0.0, 49.0),
+    CosineLaw(1.0, 200.0, 0.0, 10.0),
+    CosineLaw(0.7, 29.0, math.sqrt(1 - 0.49), 49.0),
+    CosineLaw(0.999, 29.0, math.sqrt(1 - 0.999**2), 49.0),
+    CorrelationLaw(0.5, 50.0),
+    CorrelationLaw(-0.9, 5.0),
+]
+
+
+def chi_ratio(x):
+    return mp.gammaprod([mp.mpf(x) + mp.mpf(1) / 2], [mp.mpf(x)])
+
+
+@given(h.floats(0.01, 1e13))
+def test_gamma_half_ratio_to_a_few_ulp(x):
+    assert special.gamma_half_ratio(x) == pytest.approx(float(chi_ratio(x)), rel=2e-15)
+
+
+@given(h.floats(1.0, 1e12))
+def test_chi_variance_has_no_cancellation(df):
+    exact = mp.mpf(df) - 2 * chi_ratio(mp.mpf(df) / 2) ** 2
+    # below 100 the direct difference loses at most df * eps / var
+    assert special.chi_variance(df) == pytest.approx(float(exact), rel=1e-12)
+
+
+@given(h.floats(1e-300, 1 - 1e-12))
+def test_normal_quantile_inverts_the_distribution(p):
+    assert float(mp.ncdf(special.normal_quantile(p)) / mp.mpf(p)) == pytest.approx(1, rel=1e-12)
+
+
+@pytest.mark.parametrize("df", [20_000.0, 100_000.0])
+@pytest.mark.parametrize("z", [-6.0, -2.0, 0.0, 1.0, 5.0, 9.0])
+def test_chi_square_tails_against_mpmath(df, z):
+    x = df + z * math.sqrt(2 * df)
+    low = mp.gammainc(mp.mpf(df) / 2, 0, mp.mpf(x) / 2, regularized=True)
+    got = special.chi_square_tails(x, df)
+    # Temme's expansion with two terms: neglected term is below 1e-3 / a^2.5 of the density; far tails lose with z
+    assert got[0] == pytest.approx(float(low), rel=1e-9)
+    assert got[1] == pytest.approx(float(1 - low), rel=1e-9)
+
+
+def test_scipy_is_off_where_we_are_not():
+    """Why the laws do not use scipy.stats.chi: at 1e12 degrees of freedom its standard deviation has no digit left."""
+    ours = ChiLaw(1.0, 1e12)
+    assert ours.std == pytest.approx(math.sqrt(0.5 - 1 / 8e12), rel=1e-15)
+    assert abs(st.chi(1e12).std() / ours.std - 1) > 1e-5
+
+
+@pytest.mark.parametrize("df", [1e6, 4_022_468_096.0, 1e12])
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
+def test_large_chi_intervals_by_cornish_fisher(df, level):
+    """An independent route: Cornish-Fisher for chi-square to fourth order, whose error is O(z^5 / df^2) in z."""
+    z = st.norm.ppf(0.5 + level / 2)
+    k = mp.mpf(df)
+    square = k + z * mp.sqrt(2 * k) + mp.mpf(2) / 3 * (z * z - 1) + (z**3 - 7 * z) / (9 * mp.sqrt(2 * k))
+    square -= (6 * z**4 + 14 * z * z - 32) / (405 * k)
+    upper = ChiLaw(1.0, df).interval(level)[1]
+    error_in_std = (upper - float(mp.sqrt(square))) / ChiLaw(1.0, df).std
+    # float64 resolves sqrt(df) to eps * sqrt(df), a part of the standard deviation 0.7
+    assert abs(error_in_std) < 4e-16 * math.sqrt(df) * 4 + 100 / df**2
+
+
+@pytest.mark.parametrize("law", LAWS, ids=repr)
+def test_quantile_inverts_tails(law):
+    for p in (1e-6, 0.025, 0.4, 0.9, 0.999):
+        low, high = law.tails(law.quantile(p))
+        assert low == pytest.approx(p, rel=1e-6, abs=1e-9)
+        assert low + high == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("law", LAWS, ids=repr)
+def test_moments_and_distribution_match_samples(law):
+    x = law.sample(np.random.default_rng(1), 40_000)
+    assert agrees(x, law.mean)
+    assert variance_agrees(x, law.std**2)
+    assert ks_agrees(x[:8000], lambda v: law.tails(v)[0])
+    # negative controls: a shift of 5 % of the spread, a 10 % error of the spread, a shift of the distribution are seen
+    assert not agrees(x + 0.05 * law.std, law.mean)
+    assert not variance_agrees(x, 1.2 * law.std**2)
+    assert not ks_agrees(x[:8000] + 0.15 * law.std, lambda v: law.tails(v)[0])
+
+
+@pytest.mark.parametrize(("n", "d"), [(8, 50), (30, 1000), (96, 1_540_000_000)])
+def test_noiseless_cosine_is_beta(n, d):
+    law = CosineLaw(1.0, n - 1.0, 0.0, d - 1.0)
+    exact = chi_ratio(mp.mpf(n - 1) / 2) / chi_ratio(mp.mpf(n + d - 2) / 2)
+    assert law.mean == pytest.approx(float(exact), rel=1e-10)
+    for p in (0.025, 0.5, 0.975):
+        if d < 1e6:
+            assert law.quantile(p) ** 2 == pytest.approx(st.beta((n - 1) / 2, (d - 1) / 2).ppf(p), rel=1e-6)
+
+
+def test_random_direction_is_student():
+    law = CosineLaw(0.0, 1.0, 1.0, 24.0)
+    t = st.t(24).ppf(0.975)
+    assert law.quantile(0.975) == pytest.approx(t / math.sqrt(24 + t * t), rel=1e-9)
+
+
+def test_correlation_matches_the_nested_quadrature():
+    rho = 0.6
+    spread = math.sqrt(1 - rho**2)
+    nested = CosineLaw(rho / spread, 30.0, 1.0, 29.0)
+    law = CorrelationLaw(rho, 30.0)
+    assert law.mean == pytest.approx(nested.mean, rel=1e-8)
+    assert law.std == pytest.approx(nested.std, rel=1e-8)
+    assert law.tails(0.5)[0] == pytest.approx(nested.tails(0.5)[0], rel=1e-6)
+
+
+def test_correlation_at_extreme_dimension():
+    law = CorrelationLaw(0.5, 1e12)
+    assert law.std == pytest.approx(0.75e-6, rel=1e-9)
+    assert law.mean - 0.5 == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("law", [NormalLaw(1.0, 0.1), ChiLaw(1.0, 1e9), ChiLaw(0.1, 20.0)], ids=repr)
+@pytest.mark.parametrize("factor", [0.01, 0.3, 3.0, 100.0])
+def test_noisy_pvalue_against_samples(law, factor):
+    stderr = factor * law.std
+    total = math.hypot(stderr, law.std)
+    x = law.mean + 1.7 * total
+    rng = np.random.default_rng(5)
+    draws = law.sample(rng, 200_000) + stderr * rng.standard_normal(200_000)
+    p = noisy_pvalue(law, x, stderr)
+    assert agrees(2.0 * (draws > x), p)
+    assert not agrees(2.0 * (draws > x), 1.1 * p)
+
+
+def test_point_law():
+    law = PointLaw(3.0)
+    assert law.interval(0.9) == (3.0, 3.0)
+    assert law.pvalue(3.0) == 1.0
+    assert law.pvalue(3.1) == 0.0
+    assert noisy_pvalue(law, 3.1, 0.1) == pytest.approx(2 * st.norm.sf(1.0))
+
+
+@settings(max_examples=30)
+@given(h.floats(-40, 40), h.sampled_from([ChiLaw(1.0, 4e9), NormalLaw(0.0, 1.0), CorrelationLaw(0.3, 1e6)]))
+def test_pvalue_is_a_probability(z, law):
+    assert 0.0 <= law.pvalue(law.mean + z * law.std) <= 1.0

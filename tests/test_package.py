@@ -1,0 +1,62 @@
+"""The package's face and its inner arrows."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import estheory
+
+ROOT = Path(estheory.__file__).parent
+
+MAY_IMPORT = {
+    "theory": {"theory"},
+    "simulation": {"theory", "simulation"},
+    "tasks": {"tasks"},
+    "models": {"models"},
+    "validation": {"theory", "simulation", "validation"},
+    "reporting": {"theory", "validation", "reporting"},
+    "measurement": {"models", "tasks", "theory", "measurement"},
+    "training": {"models", "tasks", "theory", "measurement", "training"},
+}
+"""Rooms that each room may import from, beside the modules at the top of the package."""
+
+
+def imported_rooms(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+            if node.module == "estheory":
+                names = [f"estheory.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "estheory" and len(parts) > 1 and (ROOT / parts[1]).is_dir():
+                yield parts[1]
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_arrows_point_one_way(room):
+    for path in (ROOT / room).rglob("*.py"):
+        outside = set(imported_rooms(path)) - MAY_IMPORT[room]
+        assert not outside, f"{path.relative_to(ROOT)} imports {outside}"
+
+
+@pytest.mark.parametrize("room", ["theory", "validation", "tasks"])
+def test_no_torch_in_these_rooms(room):
+    for path in (ROOT / room).rglob("*.py"):
+        assert "import torch" not in path.read_text(), path
+
+
+def test_public_names_resolve_and_import_is_free():
+    for name in estheory.__all__:
+        assert getattr(estheory, name) is not None
+    with pytest.raises(AttributeError):
+        _ = estheory.nothing
+    code = "import sys, estheory; print(any(m in sys.modules for m in ('numpy', 'typer', 'torch')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,41 @@
+"""Published rows read with care, and nothing assumed that they do not state."""
+
+from importlib.resources import files
+
+import pytest
+
+from estheory.errors import DataError
+from estheory.quantities import Quantity
+from estheory.validation.published import Unpredicted, predict_row, read_published, stated_grpo
+
+TEXT = files("estheory").joinpath("data/published_runs.csv").read_text(encoding="utf-8")
+
+
+def test_other_populations_follow_the_law():
+    rows = read_published(TEXT.replace(",30,0.0015,0.00075,100,", ",120,0.0015,0.00075,100,"))
+    prediction = predict_row(rows[0], rows)
+    assert prediction.quantity is Quantity.DISPLACEMENT_NORM
+    assert prediction.law.mean == pytest.approx(86.84542 / 2, rel=1e-6)
+
+
+def test_hyper_parameters_are_read_not_assumed():
+    rows = read_published()
+    stated = [stated_grpo(r) for r in rows if r.sigma is None and r.population is None]
+    assert next(g for g in stated if g is not None).lr == 3e-6
+    assert sum(g is not None for g in stated) == 1
+    reasons = [p.reason for p in (predict_row(r, rows) for r in rows) if isinstance(p, Unpredicted)]
+    assert len(reasons) == 7
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("source,where", "origin,where", "columns"),
+        ("87.28", "many", "line 2"),
+        ("bfloat16", "bfloat17", "bfloat17"),
+        ("4022468096,30", "4e9x,30", "line 2"),
+    ],
+)
+def test_bad_tables(old, new, message):
+    with pytest.raises(DataError, match=message):
+        read_published(TEXT.replace(old, new, 1))
