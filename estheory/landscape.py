@@ -1,12 +1,19 @@
-"""What is known of the reward around the model: its signal, and (later) its curvature."""
+"""What is known of the reward around the model: its linear signal, and its curvature.
+
+Constructors of landscapes (presets, files, probes) are in :mod:`estheory.theory.landscapes`.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
+
+from estheory._special import Array
 from estheory.errors import ConfigError
-from estheory.rules import require_positive
+from estheory.rules import require_count, require_positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,3 +101,164 @@ def linear_signal(
             member_std=member_std,
         )
     return Signal(reliability=reliability)
+
+
+_ROW_REMEDY = {
+    "eigenvalue": "it is the curvature of a maximum, a finite number >= 0 (a saddle has no law here)",
+    "multiplicity": "it is a number of directions, whole and >= 0",
+    "offset": "it is the distance |theta_k - theta*_k| per direction, a finite number >= 0",
+}
+
+_SCALARS = (
+    "reward_std",
+    "fisher_trace",
+    "fisher_square_trace",
+    "fisher_trace_stderr",
+    "off_task_trace",
+    "off_task_square_trace",
+    "off_task_gradient_norm",
+)
+
+
+def _checked_rows(name: str, values: Array) -> Array:
+    """Return ``values`` as a read-only float array, shape (m,), or raise ConfigError naming row and value."""
+    try:
+        rows = np.array(values, dtype=np.float64, ndmin=1)
+    except (TypeError, ValueError):
+        raise ConfigError(f"the {name} column does not hold numbers", _ROW_REMEDY[name]) from None
+    if rows.ndim != 1:
+        raise ConfigError(f"{name} must have one value a row, got shape {rows.shape}", _ROW_REMEDY[name])
+    bad = ~(np.isfinite(rows) & (rows >= 0))
+    if name == "multiplicity":
+        bad |= rows != np.floor(rows)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ConfigError(f"row {row + 1}: {name} {rows[row]:g} is not allowed", _ROW_REMEDY[name])
+    rows.setflags(write=False)
+    return rows
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Landscape:
+    """A locally quadratic on-task reward, R = R* - 1/2 sum_k lam_k (theta_k - theta*_k)^2 plus noise.
+
+    Directions of equal curvature and offset share a row, so a landscape of 1e12 dimensions costs as much as its rows.
+    What the rows do not cover is flat.
+
+    Attributes
+    ----------
+    dim
+        Number of parameters d.
+    eigenvalue
+        lam_k >= 0, shape (m,), reward / weight^2: eigenvalues of minus the Hessian.
+    multiplicity
+        Number of directions of each row, shape (m,), whole; they sum to at most ``dim``.
+    offset
+        |theta_k - theta*_k| of each direction of a row at the start, shape (m,), weight units.
+    reward_std
+        s >= 0, reward units: standard deviation of one member's reward from everything but its perturbation.
+    fisher_trace, fisher_square_trace, fisher_trace_stderr
+        tr F and tr F^2 of the off-task Fisher information (nat per token and weight^2, and its square), and the
+        standard error of the estimate of tr F.
+    off_task_trace, off_task_square_trace, off_task_gradient_norm
+        tr Lam_off (any sign) and tr Lam_off^2 of minus the Hessian of another task's reward, and ||g_off||.
+
+    Raises
+    ------
+    ConfigError
+        For a value out of range, naming its row.
+
+    Examples
+    --------
+    >>> two = Landscape(dim=10**12, eigenvalue=[10, 0.05], multiplicity=[5, 400], offset=[0.3, 0], reward_std=0.02)
+    >>> two.trace, two.gap
+    (70.0, 2.25)
+    """
+
+    dim: int
+    eigenvalue: Array
+    multiplicity: Array
+    offset: Array
+    reward_std: float = 0.0
+    fisher_trace: float | None = None
+    fisher_square_trace: float | None = None
+    fisher_trace_stderr: float = 0.0
+    off_task_trace: float | None = None
+    off_task_square_trace: float | None = None
+    off_task_gradient_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check every field; freeze the arrays."""
+        require_count("dim", self.dim, 1)
+        object.__setattr__(self, "dim", int(self.dim))
+        for name in _ROW_REMEDY:
+            object.__setattr__(self, name, _checked_rows(name, getattr(self, name)))
+        sizes = {self.eigenvalue.size, self.multiplicity.size, self.offset.size}
+        if len(sizes) > 1 or sizes == {0}:
+            raise ConfigError(
+                f"a spectrum needs as many eigenvalues as multiplicities and offsets, at least one; got "
+                f"{self.eigenvalue.size}, {self.multiplicity.size}, {self.offset.size}",
+                "give each row its three values",
+            )
+        if (total := float(np.sum(self.multiplicity))) > self.dim:
+            raise ConfigError(
+                f"multiplicities sum to {total:.12g}, more than dim {self.dim}", "lower a multiplicity, or raise dim"
+            )
+        for name in _SCALARS:
+            value = getattr(self, name)
+            least = -math.inf if name == "off_task_trace" else 0.0
+            if value is not None and not (math.isfinite(value) and value >= least):
+                bound = "" if math.isinf(least) else " >= 0"
+                what = f"{name.replace('_', '-')} must be a finite number{bound}, got {value}"
+                raise ConfigError(what, "correct it or leave it out")
+
+    @cached_property
+    def trace(self) -> float:
+        """Tr Lam, reward / weight^2."""
+        return float(self.multiplicity @ self.eigenvalue)
+
+    @cached_property
+    def square_trace(self) -> float:
+        """Tr Lam^2, reward^2 / weight^4."""
+        return float(self.multiplicity @ self.eigenvalue**2)
+
+    @cached_property
+    def gradient(self) -> Array:
+        """|g_k| = lam_k offset_k of each direction of a row, shape (m,), reward / weight."""
+        return self.eigenvalue * self.offset
+
+    @cached_property
+    def gradient_norm(self) -> float:
+        """||g||, reward / weight."""
+        return math.sqrt(float(self.multiplicity @ self.gradient**2))
+
+    @cached_property
+    def gradient_curvature(self) -> float:
+        """G' Lam g, reward^3 / weight^4."""
+        return float(self.multiplicity @ (self.eigenvalue * self.gradient**2))
+
+    @property
+    def gap(self) -> float:
+        """R* - R at the start, reward units: 1/2 sum_k lam_k offset_k^2."""
+        return 0.5 * float(self.multiplicity @ (self.eigenvalue * self.offset**2))
+
+    @property
+    def curved_directions(self) -> float:
+        """r, the number of directions of positive curvature."""
+        return float(np.sum(self.multiplicity[self.eigenvalue > 0]))
+
+    def constant_variance(self, sigma: float) -> float:
+        """Return the part of S^2 that is the same everywhere: 1/2 sigma^4 tr Lam^2 + s^2, reward^2."""
+        return 0.5 * sigma**4 * self.square_trace + self.reward_std**2
+
+    def member_std(self, sigma: float) -> float:
+        """Return S at the start, reward units: S^2 = sigma^2 ||g||^2 + 1/2 sigma^4 tr Lam^2 + s^2."""
+        return math.sqrt((sigma * self.gradient_norm) ** 2 + self.constant_variance(sigma))
+
+    def signal(self, sigma: float) -> Signal:
+        """Return the linear signal at the start; its reliability counts the quadratic part as noise."""
+        member_std = self.member_std(sigma)
+        if member_std == 0:
+            return Signal()
+        reliability = (sigma * self.gradient_norm / member_std) ** 2
+        return Signal(reliability=min(reliability, 1.0), gradient_norm=self.gradient_norm, member_std=member_std)

@@ -14,7 +14,11 @@ from estheory.errors import EstheoryError
 
 COMMANDS = {
     "predict": "Closed-form geometry of one or many configurations.",
+    "models": "List the built-in language models, or get one.",
+    "run": "Fine-tune a causal language model by ES or GRPO, recorded for the theory.",
+    "measure": "Geometry of checkpoints or of a run directory.",
     "validate": "Predictions against measurements: 'published', a run directory, or checkpoints.",
+    "demo": "The whole line on the embedded model, in minutes.",
 }
 """Subcommands in the order of --help; each is the module of its name in estheory.cli."""
 

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from estheory.cli.emit import emit, json_text
-from estheory.cli.options import CommonOptions, options
+from estheory.cli.options import CommonOptions, ESOptions, options
 from estheory.errors import ConfigError
+from estheory.quantities import Measurement, Prediction
+from estheory.validation.published import Unpredicted
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command()
-@options(CommonOptions)
+@options(ESOptions, CommonOptions)
 def validate(
+    es: ESOptions,
     common: CommonOptions,
-    target: Annotated[str, typer.Argument(help="'published': measurements of real GPU runs, shipped with sources.")],
+    targets: Annotated[list[str], typer.Argument(help="published, or RUN_DIR, or BASE CHECKPOINT [CHECKPOINT ...].")],
     level: Annotated[float, typer.Option(help="Family-wise level (Holm).")] = 0.05,
 ) -> None:
-    """Judge predictions against measurements. Exit code 3 if any is refuted, 4 if none is consistent."""
+    """Judge predictions against measurements; the ES options describe the run behind BASE CHECKPOINT.
+
+    Exit code 3 if any prediction is refuted, 4 if none is consistent.
+    """
     from estheory.reporting.verdicts import validation_json, verdicts_text
     from estheory.validation.judge import exit_code, judge, without_band
-    from estheory.validation.published import published_pairs
 
     if not 0 < level < 1:
         raise ConfigError(f"--level must lie between 0 and 1, got {level}", "0.05 is common")
-    if target != "published":
-        raise ConfigError(f"validate knows no target '{target}'", "use 'published'")
-    pairs, unpredicted = published_pairs()
+    pairs, unpredicted = _pairs(targets, es)
     verdicts = judge(pairs, level)
     plain = without_band(verdicts, level)
     if common.json:
@@ -37,3 +42,22 @@ def validate(
     else:
         emit(common, verdicts_text(verdicts, plain, level, unpredicted))
     raise typer.Exit(exit_code(verdicts))
+
+
+def _pairs(
+    targets: Sequence[str], es: ESOptions
+) -> tuple[Sequence[tuple[Prediction, Measurement]], Sequence[Unpredicted]]:
+    from estheory.validation.published import published_pairs
+
+    described = es != ESOptions()
+    if len(targets) == 1 and described:
+        raise ConfigError("the ES options describe the run behind BASE CHECKPOINT", "leave them out here")
+    if list(targets) == ["published"]:
+        return published_pairs()
+    if len(targets) == 1:
+        from estheory.cli.measuring import recorded_pairs
+
+        return recorded_pairs(Path(targets[0])), ()
+    from estheory.cli.measuring import checkpoint_pairs
+
+    return checkpoint_pairs([Path(target) for target in targets], es), ()

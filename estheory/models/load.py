@@ -144,7 +144,7 @@ def _load_weights(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         ) from error
     model: PreTrainedModel
     model, report = loaded
-    wrong = sorted(report["missing_keys"]) + [str(row[0]) for row in report["mismatched_keys"]]
+    wrong = sorted(report["missing_keys"]) + sorted(str(row[0]) for row in report["mismatched_keys"])
     if wrong:
         raise DataError(
             f"the weights in {folder} do not fit its config.json: {wrong[0]} is missing or of another shape",

@@ -61,6 +61,22 @@ def validation_json(
     }
 
 
+TENSOR_LEVEL = 0.01
+
+
+def tensor_sentence(verdicts: Sequence[Verdict]) -> str:
+    """Return how the tensor-by-tensor ratios fared against chance; empty when there are none."""
+    tensors = [v for v in verdicts if v.measurement.where.startswith("tensor:")]
+    if not tensors:
+        return ""
+    outside = sum(v.pvalue < TENSOR_LEVEL for v in tensors)
+    kinds = ", ".join(f"{n} {kind}" for kind, n in summary(tensors).items() if n)
+    return (
+        f"Tensor by tensor: {outside} of {len(tensors)} effective-dimension ratios lie outside their own 99 % interval "
+        f"({TENSOR_LEVEL * len(tensors):.1f} expected); {kinds}."
+    )
+
+
 def verdicts_text(
     verdicts: Sequence[Verdict], plain: Sequence[Verdict], level: float, unpredicted: Sequence[Unpredicted] = ()
 ) -> str:
@@ -71,6 +87,8 @@ def verdicts_text(
     table = plain_table(*columns, *(("without band",) if banded else ()))
     for v, w in zip(verdicts, plain, strict=True):
         p, m = v.prediction, v.measurement
+        if m.where.startswith("tensor:") and v.kind != "refuted":
+            continue  # told in one sentence below
         spread = f" +-{p.systematic:.0%}" if p.systematic else ""
         table.add_row(
             f"{m.where.removeprefix(m.source + ', ')} [{sources.index(m.source) + 1}]" if m.source else m.where,
@@ -84,7 +102,9 @@ def verdicts_text(
             *((w.kind,) if banded else ()),
         )
     counts = ", ".join(f"{n} {kind}" for kind, n in summary(verdicts).items())
+    sentence = tensor_sentence(verdicts)
     words = [f"[{number}] {source}" for number, source in enumerate(sources, start=1)]
+    words.extend([sentence] if sentence else [])
     words.append(f"{counts} (family-wise level {level:g}).")
     if banded:
         without = ", ".join(f"{n} {kind}" for kind, n in summary(plain).items())

@@ -1,0 +1,40 @@
+"""``estheory demo``: the whole line on the embedded model."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from estheory.cli.emit import emit, json_text, write_whole
+from estheory.cli.options import CommonOptions, options
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+
+@app.command()
+@options(CommonOptions)
+def demo(
+    common: CommonOptions,
+    out: Annotated[Path, typer.Option(help="Folder of the demo's runs and its page.")] = Path("demo-output"),
+) -> None:
+    """Run ES, GRPO and an ES control on tiny-lm, measure, judge, and write one HTML page. Minutes on two cores."""
+    from estheory.demo import run_demo
+    from estheory.models.builtin import builtin_models
+    from estheory.reporting.demo import demo_json, demo_page, demo_text
+    from estheory.validation.judge import exit_code, judge
+
+    def say(line: str) -> None:
+        if not common.quiet and not common.json:
+            print(line, file=sys.stderr, flush=True)
+
+    present = any(model.name == "smollm2-135m" and model.present for model in builtin_models())
+    say("ES, GRPO and a control with permuted rewards on tiny-lm, 100 steps each; about two minutes")
+    result = run_demo(out, common.seed or 0, say, smollm2=present)
+    verdicts = judge(result.pairs)
+    page = out / "report.html"
+    write_whole(page, demo_page(result, verdicts))
+    emit(common, json_text(demo_json(result, verdicts)) if common.json else demo_text(result, verdicts, page))
+    raise typer.Exit(exit_code(verdicts))

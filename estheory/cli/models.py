@@ -1,0 +1,49 @@
+"""``estheory models``: the built-in language models."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+import typer
+
+from estheory.cli.emit import emit, json_text, narrate
+from estheory.cli.options import CommonOptions, options
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+
+
+@app.callback()
+def models() -> None:
+    """List the built-in language models, or get one."""
+
+
+@app.command("list")
+@options(CommonOptions)
+def list_models(common: CommonOptions) -> None:
+    """List the built-in models: size, licence, where they come from, whether they are here."""
+    from estheory.models.builtin import builtin_models
+    from estheory.reporting.text import plain_table, render
+
+    rows = builtin_models()
+    if common.json:
+        emit(common, json_text({"schema": "estheory/models/1", "models": [dataclasses.asdict(row) for row in rows]}))
+        return
+    table = plain_table("name", ">parameters", "licence", "where", "present")
+    for row in rows:
+        table.add_row(row.name, f"{row.parameters:,}", row.licence, str(row.where), "yes" if row.present else "no")
+    emit(common, render(table))
+
+
+@app.command("get")
+@options(CommonOptions)
+def get(common: CommonOptions, name: Annotated[str, typer.Argument(help="Name of a built-in model.")]) -> None:
+    """Make a built-in model ready as a Hugging Face folder and print where it is."""
+    from estheory.models.builtin import get_builtin
+
+    narrate(common, f"getting {name}: the first time downloads and converts it")
+    folder = get_builtin(name)
+    if common.json:
+        emit(common, json_text({"schema": "estheory/model/1", "name": name, "folder": str(folder)}))
+    else:
+        emit(common, f"{folder}\n")

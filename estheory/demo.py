@@ -1,0 +1,234 @@
+"""The whole line on the embedded model: ES, GRPO and an ES control on one task, measured, judged and shown.
+
+Runs that an earlier demo finished in the same folder are taken as they are.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from time import perf_counter
+
+from estheory.errors import OutputError
+from estheory.laws import CosineLaw, PointLaw
+from estheory.measurement.accuracy import task_scores
+from estheory.measurement.displacement import Displacements, measure_displacements
+from estheory.measurement.interpolation import Interpolation, interpolate_checkpoints
+from estheory.models.builtin import get_builtin
+from estheory.models.load import load_model
+from estheory.models.parameters import FlatParameters
+from estheory.quantities import Measurement, Prediction, Quantity
+from estheory.tasks import get_task
+from estheory.theory.signal import mean_population_std
+from estheory.theory.walk import OURS
+from estheory.training.config import ESRunConfig, GRPORunConfig
+from estheory.training.es import run_es
+from estheory.training.evaluation import EVALUATION_SEED
+from estheory.training.grpo import run_grpo
+from estheory.training.probing import probes_before
+from estheory.validation.records import RunRecord, read_run
+from estheory.validation.runs import Pair, run_pairs, step_pairs
+
+MODEL, TASK, OFF_TASK = "tiny-lm", "addition", "sorting"
+STEPS, POPULATION, SIGMA = 100, 30, 0.015
+LR = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoResult:
+    """What the demo found.
+
+    Attributes
+    ----------
+    runs
+        The records by name: ``es``, ``grpo``, ``control`` (and ``smollm2``, one step, when that model is here).
+    displacements
+        The three tiny runs' end points against their common base, in the order es, grpo, control.
+    interpolation
+        Task accuracy on the line from the ES to the GRPO solution.
+    pairs
+        Predictions and measurements, to be judged together.
+    seconds
+        Wall time.
+    """
+
+    runs: Mapping[str, RunRecord]
+    displacements: Displacements
+    interpolation: Interpolation
+    pairs: list[Pair]
+    seconds: float
+
+
+def demo_configs(seed: int) -> dict[str, ESRunConfig | GRPORunConfig]:
+    """Return the three runs; the control draws other noise and hands each coefficient to a random other member."""
+    es = ESRunConfig(
+        model=MODEL,
+        task=TASK,
+        steps=STEPS,
+        sigma=SIGMA,
+        alpha=SIGMA / 2,
+        population=POPULATION,
+        seed=seed,
+        checkpoint_every=25,
+        evaluation_tasks=(OFF_TASK,),
+    )
+    grpo = GRPORunConfig(model=MODEL, task=TASK, steps=STEPS, seed=seed, lr=LR, evaluation_tasks=(OFF_TASK,))
+    return {"es": es, "control": replace(es, seed=seed + 1, permute_rewards=True), "grpo": grpo}
+
+
+def run_demo(out: Path, seed: int, say: Callable[[str], None], smollm2: bool) -> DemoResult:
+    """Make, measure and pair the demo's runs.
+
+    Parameters
+    ----------
+    out
+        Folder of the demo; the runs go into its subfolders.
+    seed
+        Seed of everything.
+    say
+        Called with a line on each part that is done.
+    smollm2
+        Whether to add one step of ES on SmolLM2-135M.
+
+    Raises
+    ------
+    OutputError
+        If ``out`` holds something else, or cannot be written.
+    """
+    started = perf_counter()
+    configs = demo_configs(seed)
+    known = {*configs, "smollm2", "report.html"}
+    if out.exists() and (not out.is_dir() or any(entry.name not in known for entry in out.iterdir())):
+        raise OutputError(f"{out} holds something else than a demo", "choose another --out")
+    _train(out, {name: c for name, c in configs.items() if not _finished(out / name, c)}, say)
+    if smollm2:
+        config = ESRunConfig(
+            model="smollm2-135m",
+            task=TASK,
+            steps=1,
+            prompts=4,
+            sigma=1e-3,
+            alpha=5e-4,
+            population=2,
+            seed=seed,
+            evaluation_prompts=8,
+            reward="logprob",
+            threads=2,
+        )
+        if not _finished(out / "smollm2", config):
+            _train(out, {"smollm2": config}, say)
+    names = [*configs, *(("smollm2",) if smollm2 else ())]
+    runs = {name: read_run(out / name) for name in names}
+    ends = {name: list(runs[name].checkpoints.values())[-1] for name in ("es", "grpo", "control")}
+    displacements = measure_displacements(get_builtin(MODEL), ends)
+    say("measured the displacements")
+    line = _interpolate(ends["es"], ends["grpo"])
+    say("interpolated between the ES and the GRPO solution")
+    pairs: list[Pair] = []
+    for name, run in runs.items():
+        pairs.extend(_pairs(run, displacements if name in ends else None, name))
+    pairs.extend(_cosines(displacements))
+    return DemoResult(
+        runs=runs,
+        displacements=displacements,
+        interpolation=line,
+        pairs=pairs,
+        seconds=perf_counter() - started,
+    )
+
+
+def _finished(folder: Path, config: ESRunConfig | GRPORunConfig) -> bool:
+    """Whether an earlier demo finished this very run there; an unfinished or other one is removed."""
+    if not folder.exists():
+        return False
+    written = folder / "config.toml"
+    same = written.is_file() and written.read_text(encoding="utf-8") == config.to_toml()
+    if same and (folder / "done").exists():
+        return True
+    shutil.rmtree(folder)
+    return False
+
+
+def _train_one(name: str, folder: Path, config: ESRunConfig | GRPORunConfig) -> tuple[str, float]:
+    """Make one run in a process of its own."""
+    started = perf_counter()
+    if isinstance(config, ESRunConfig):
+        run_es(config, folder, before_first_step=probes_before)
+    else:
+        run_grpo(config, folder)
+    (folder / "done").touch()
+    return name, perf_counter() - started
+
+
+def _train(out: Path, configs: Mapping[str, ESRunConfig | GRPORunConfig], say: Callable[[str], None]) -> None:
+    """Make runs, two at a time: two one-thread processes are nearly twice as fast as one."""
+    if not configs:
+        return
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        jobs = [pool.submit(_train_one, name, out / name, config) for name, config in configs.items()]
+        for job in as_completed(jobs):
+            name, seconds = job.result()
+            config = configs[name]
+            say(f"{name}: {config.steps} steps of {config.method} on {config.model} in {seconds:.0f} s")
+
+
+def _interpolate(start: Path, end: Path) -> Interpolation:
+    loaded = load_model(MODEL)
+    task = get_task(TASK)
+    examples = task.examples("test", 400, EVALUATION_SEED)
+    parameters = FlatParameters(loaded.model)
+    return interpolate_checkpoints(
+        parameters, start, end, lambda: task_scores(loaded.model, loaded.tokenizer, task, examples, batch_size=200)
+    )
+
+
+def _pairs(run: RunRecord, ends: Displacements | None, name: str) -> list[Pair]:
+    """Pair one run's predictions and measurements; tensor by tensor for the tiny ones."""
+    if ends is None:
+        return run_pairs(run, {}, {})
+    k = ends.labels.index(name)
+    tensors = {
+        tensor: (size, float(norm))
+        for (tensor, size), norm in zip(ends.tensors.items(), ends.tensor_norms[k], strict=True)
+    }
+    path = measure_displacements(get_builtin(MODEL), {str(step): file for step, file in run.checkpoints.items()})
+    order = {int(label): index for index, label in enumerate(path.labels)}
+    cosines = {(a, b): float(path.cosines[order[a], order[b]]) for a, b in step_pairs(run)}
+    return run_pairs(run, tensors, cosines)
+
+
+def _cosines(ends: Displacements) -> list[Pair]:
+    """Pair the cosines: the control is a random direction; ES against GRPO is bounded by its signal."""
+    dim = sum(ends.tensors.values())
+    cosines = {(a, b): float(ends.cosines[i, j]) for i, a in enumerate(ends.labels) for j, b in enumerate(ends.labels)}
+    pairs: list[Pair] = []
+    for a, b in (("control", "es"), ("control", "grpo")):
+        prediction = Prediction(
+            quantity=Quantity.INDEPENDENT_COSINE,
+            law=CosineLaw(0.0, 1.0, 1.0, dim - 1.0),
+            label="exact",
+            source=OURS,
+            assumptions=("the control's rewards do not steer it",),
+            step=STEPS,
+        )
+        pairs.append((prediction, _cosine(Quantity.INDEPENDENT_COSINE, cosines[a, b], f"{a}|{b}", 0.0)))
+    bound = Prediction(
+        quantity=Quantity.ES_GRPO_COSINE_BOUND,
+        law=PointLaw(mean_population_std(POPULATION) * math.sqrt(POPULATION * STEPS / dim)),
+        label="exact",
+        source=OURS,
+        assumptions=("any reward", "a bound, not an estimate"),
+        step=STEPS,
+    )
+    noise = 1 / math.sqrt(dim)
+    pairs.append((bound, _cosine(Quantity.ES_GRPO_COSINE_BOUND, cosines["es", "grpo"], "es|grpo", noise)))
+    return pairs
+
+
+def _cosine(quantity: Quantity, value: float, where: str, stderr: float) -> Measurement:
+    return Measurement(quantity=quantity, value=value, stderr=stderr, step=STEPS, where=where)

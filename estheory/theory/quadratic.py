@@ -1,0 +1,208 @@
+"""One step on a quadratic reward (docs/concepts/quadratic.md).
+
+A member's reward is linear plus quadratic in its noise. Each eigendirection k enters through its share of the linear
+signal, rho_k = sigma g_k / S, and its share of the quadratic part, x_k = sigma^4 lam_k^2 / S^2.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from estheory._special import Array
+from estheory.errors import ConfigError
+from estheory.landscape import Landscape
+from estheory.quantities import Label
+from estheory.rules import ESConfig, require_positive
+from estheory.theory.shaping import shaping_moments
+from estheory.theory.signal import mean_population_std
+
+OURS = "ours: docs/concepts/quadratic.md"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StepMoments:
+    """Moments of one step along each eigendirection; positive displacement is toward the optimum.
+
+    Attributes
+    ----------
+    displacement
+        E[Delta_k] of one direction of each row, shape (m,), weight units.
+    second_moment
+        E[Delta_k^2], shape (m,), weight^2.
+    correlation
+        rho_k, shape (m,).
+    quadratic_share
+        x_k, shape (m,).
+    excess_kurtosis
+        X of a member's reward.
+    member_std
+        S, reward units.
+    label
+        ``exact`` for raw rewards, else ``large-N``.
+    """
+
+    displacement: Array
+    second_moment: Array
+    correlation: Array
+    quadratic_share: Array
+    excess_kurtosis: float
+    member_std: float
+    label: Label
+
+
+def step_moments(config: ESConfig, landscape: Landscape) -> StepMoments:
+    """Return mean and second moment of one step from the landscape's offsets.
+
+    z-score: E[Delta_k] = alpha rho_k (c - 3 x_k/N + 3 X/(8N)) and N E[Delta_k^2]/alpha^2 =
+    1 + 2 x_k (N-1)(N-2)/(N(N+1)) + rho_k^2 (N - 2 + X - 12 x_k), good while x_k and X are small
+    (:func:`estheory.theory.ranges.step_range`).
+    Centred rank: the displacement is exact, (alpha/pi) int_0^inf |phi_R(t)|^2 sigma g_k / (1 + t^2 sigma^4 lam_k^2) dt
+    with phi_R the characteristic function of a reward. Raw: both exact, E[Delta] = alpha (N-1)/N g.
+
+    Assumes Gaussian reward noise and Gaussian perturbations.
+
+    Raises
+    ------
+    ConfigError
+        If the reward is constant, or the configuration has no result here.
+    """
+    c = shaping_moments(config)
+    n, alpha, sigma = config.population, config.step_size, config.sigma
+    big_s = landscape.member_std(sigma)
+    if big_s == 0:
+        raise ConfigError("every member has the same reward", "give a reward-std, or a curved spectrum")
+    rho = sigma * landscape.gradient / big_s
+    x = (sigma**2 * landscape.eigenvalue / big_s) ** 2
+    excess = float(landscape.multiplicity @ (3 * x**2 + 12 * rho**2 * x))
+    unit = alpha * (big_s / sigma if c.scale_power else 1.0)
+    progress = unit * c.progress * rho
+    second = unit**2 / n * (c.flat + c.quadratic * x + c.signal * rho**2)
+    if config.shaping == "zscore":
+        progress = alpha * rho * (c.progress - 3 * x / n + 3 * excess / (8 * n))
+        second += alpha**2 / n * rho**2 * (excess - 12 * x)
+    elif config.shaping == "centered-rank":
+        gaussian, progress = progress, alpha * _rank_overlaps(sigma, landscape)
+        second += progress**2 - gaussian**2
+    return StepMoments(
+        displacement=progress,
+        second_moment=second,
+        correlation=rho,
+        quadratic_share=x,
+        excess_kurtosis=excess,
+        member_std=big_s,
+        label="exact" if config.shaping == "raw" else "large-N",
+    )
+
+
+def _rank_overlaps(sigma: float, landscape: Landscape) -> Array:
+    """Return E[F(R) eps_k] of one direction of each row, shape (m,), F the distribution function of a reward. Exact.
+
+    Trapezoids in t = exp(u - exp(-u)) / S: the integrand is analytic and falls off at both ends doubly exponentially,
+    or like a power of t where neither noise nor gradient is there to damp it.
+    """
+    big_s = landscape.member_std(sigma)
+    u = np.linspace(-4.0, 12.0, 641)
+    t = np.exp(u - np.exp(-u)) / big_s
+    jacobian = t * (1 + np.exp(-u)) * (u[1] - u[0])
+    log_square = -((landscape.reward_std * t) ** 2)
+    damping = np.empty((landscape.eigenvalue.size, t.size))
+    for row, (lam, count, g) in enumerate(
+        zip(landscape.eigenvalue, landscape.multiplicity, landscape.gradient, strict=True)
+    ):
+        curved = (sigma**2 * lam * t) ** 2
+        damping[row] = 1 / (1 + curved)
+        log_square -= count * (0.5 * np.log1p(curved) + (sigma * g * t) ** 2 * damping[row])
+    return np.asarray(sigma * landscape.gradient * (damping @ (np.exp(log_square) * jacobian)) / math.pi)
+
+
+def expected_gain(config: ESConfig, landscape: Landscape) -> float:
+    """Return E[R(theta + Delta) - R(theta)] of one step, reward units: sum_k g_k E Delta_k - 1/2 lam_k E Delta_k^2."""
+    moments = step_moments(config, landscape)
+    gain = landscape.gradient * moments.displacement - 0.5 * landscape.eigenvalue * moments.second_moment
+    return float(landscape.multiplicity @ gain)
+
+
+def smoothing_gap(sigma: float, landscape: Landscape) -> float:
+    """Return R(theta) - E R(theta + sigma eps), reward units: 1/2 sigma^2 tr Lam. Exact on a quadratic."""
+    return 0.5 * sigma**2 * landscape.trace
+
+
+def optimal_alpha(config: ESConfig, landscape: Landscape) -> float:
+    """Return the step size of the largest expected gain, which is a parabola in alpha. Label as the moments.
+
+    For z-scores, to leading order, N c sigma (||g||^2/S) / (A + (N-2) sigma^2 g'Lam g / S^2) with A as in
+    :func:`critical_population`. Weight units (weight^2 / reward for raw rewards).
+
+    Raises
+    ------
+    ConfigError
+        If the gradient or the curvature is zero, where there is no best step.
+    """
+    first, second = _gain_terms(config, landscape)
+    return config.step_size * first / (2 * second)
+
+
+def _gain_terms(config: ESConfig, landscape: Landscape) -> tuple[float, float]:
+    """Return the first- and second-order parts of the expected gain at the configured alpha, both > 0."""
+    moments = step_moments(config, landscape)
+    first = float(landscape.multiplicity @ (landscape.gradient * moments.displacement))
+    second = 0.5 * float(landscape.multiplicity @ (landscape.eigenvalue * moments.second_moment))
+    if not (first > 0 and second > 0):
+        raise ConfigError(
+            "the best step needs a gradient and curvature within range of the expansion",
+            "give a spectrum with an offset above 0 in a curved direction, or a larger population",
+        )
+    return first, second
+
+
+def noise_curvature(config: ESConfig, landscape: Landscape) -> float:
+    """Return A = tr Lam + 2 (N-1)(N-2)/(N(N+1)) sum_k lam_k x_k: what a step's noise costs is alpha^2 A / (2 N) (z-scores)."""
+    c = shaping_moments(config)
+    x = (config.sigma**2 * landscape.eigenvalue / landscape.member_std(config.sigma)) ** 2
+    return float(landscape.multiplicity @ (landscape.eigenvalue * (c.flat + c.quadratic * x))) / c.flat
+
+
+def critical_population(config: ESConfig, landscape: Landscape) -> float:
+    """Return N_crit = A S^2 / (sigma^2 g'Lam g): the gain at the best step is c^2 N / (N - 2 + N_crit) of its limit.
+
+    z-scores; label large-N. With rho = 1 and x small it is tr Lam ||g||^2 / g'Lam g, an effective dimension.
+
+    Raises
+    ------
+    ConfigError
+        If the gradient has no curvature along it, or shaping is not zscore.
+    """
+    if config.shaping != "zscore":
+        raise ConfigError(f"critical_population with {config.shaping} shaping has no result here", "use zscore")
+    along = landscape.gradient_curvature
+    if along == 0:
+        raise ConfigError("no curvature along the gradient: no critical population", "give a spectrum with an offset")
+    return noise_curvature(config, landscape) * (landscape.member_std(config.sigma) / config.sigma) ** 2 / along
+
+
+def shared_seed_progress(config: ESConfig, *, gradient_norm: float, covariance_ratio: float, other_std: float) -> float:
+    """Return the progress along g_hat under noise of covariance C: alpha c sigma g'Cg / (S ||g||), weight units.
+
+    Exact for z-scores of a linear reward with Gaussian noise; S^2 = sigma^2 g'Cg + other_std^2.
+
+    Parameters
+    ----------
+    config
+        z-score shaping.
+    gradient_norm
+        ||g|| > 0, reward / weight.
+    covariance_ratio
+        g'Cg / ||g||^2: 1 for independent noise, up to the largest number of tensors that share their noise.
+    other_std
+        Standard deviation of a member's reward from everything else, reward units.
+    """
+    if config.shaping != "zscore" or config.antithetic:
+        raise ConfigError("shared-seed progress is for z-scores of independent members", "use zscore shaping")
+    require_positive("gradient-norm", gradient_norm)
+    require_positive("covariance-ratio", covariance_ratio)
+    spread = config.sigma * gradient_norm * math.sqrt(covariance_ratio)
+    overlap = config.step_size * mean_population_std(config.population) * spread / math.hypot(spread, other_std)
+    return overlap * math.sqrt(covariance_ratio)

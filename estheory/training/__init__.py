@@ -1,0 +1,1 @@
+"""Fine-tuning runs of causal language models by Evolution Strategies and by GRPO."""

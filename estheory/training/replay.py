@@ -1,0 +1,128 @@
+"""Any step of an ES run, rebuilt from the base weights and steps.jsonl."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from estheory.errors import ConfigError, DataError, OutputError
+from estheory.models.noise import add_weighted_noise
+from estheory.training.config import ESRunConfig
+from estheory.training.run_directory import Row, RunDirectory
+from estheory.training.session import Session, quiet, record_environment, start_session, torch_threads
+
+_NORM_TOLERANCE = 1e-13  # rounding of a pairwise float64 sum of 2^40 squares: about 40 * 2^-53
+
+
+def replay(directory: Path, step: int) -> Tensor:
+    """Return the flat parameter vector after `step`, from base weights and logged coefficients alone.
+
+    Parameters
+    ----------
+    directory
+        Folder of an ES run.
+    step
+        0 (the base) to the number of recorded steps.
+
+    Returns
+    -------
+    Tensor, shape (dim,)
+        The bits of the run's own parameters.
+
+    Raises
+    ------
+    ConfigError
+        No such step, or the run is not ES.
+    DataError
+        The record is damaged, the model has changed, or the result disagrees with the recorded norm.
+    """
+    return _replayed(directory, step)[1]
+
+
+def write_replay(directory: Path, step: int, out: Path) -> None:
+    """Write the model after `step` as a Hugging Face folder `out`, which must be free; raises as `replay`."""
+    RunDirectory.require_free(out)
+    session, theta = _replayed(directory, step)
+    session.parameters.vector.copy_(theta)
+    temporary = out.with_name(out.name + ".tmp")
+    try:
+        with quiet():
+            session.loaded.model.save_pretrained(temporary)
+            session.loaded.tokenizer.save_pretrained(temporary)
+        temporary.replace(out)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise OutputError(f"cannot write {out}: {error}", "free space or choose another folder") from error
+
+
+def es_config(directory: RunDirectory) -> ESRunConfig:
+    """Return the configuration of an ES run; raises `ConfigError` for another method's."""
+    if not isinstance(directory.config, ESRunConfig):
+        raise ConfigError(
+            f"{directory.path} is a {directory.config.method} run, which cannot be resumed or replayed", "run it again"
+        )
+    return directory.config
+
+
+def rebuild(
+    session: Session, config: ESRunConfig, directory: RunDirectory, rows: Sequence[Row], *, checkpoints: bool = True
+) -> Tensor:
+    """Theta after `rows`: from the latest checkpoint among them (if allowed), then step by step.
+
+    Raises
+    ------
+    DataError
+        A row is damaged, or the norm is not the recorded one.
+    """
+    theta = session.base.clone()
+    usable = [step for step in directory.checkpoints() if step <= len(rows)] if checkpoints else []
+    done = max(usable, default=0)
+    if done:
+        session.parameters.read_safetensors(directory.checkpoint(done), theta)
+    try:
+        for row in rows[done:]:
+            apply_step(theta, session, config, row)
+        recorded = float(rows[-1]["norm"]) if rows else 0.0
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{directory.path / 'steps.jsonl'} is damaged: {error!r}", "restore the file") from error
+    norm = session.displacement_norm(theta)
+    if not math.isclose(norm, recorded, rel_tol=_NORM_TOLERANCE):
+        raise DataError(
+            f"{directory.path}: step {len(rows)} is rebuilt at norm {norm!r}, the run recorded {recorded!r}",
+            "use the versions and device of environment.json, or restore steps.jsonl and the checkpoints",
+        )
+    return theta
+
+
+def apply_step(theta: Tensor, session: Session, config: ESRunConfig, row: Row) -> None:
+    """Move `theta` by the step that `row` records. Run and replay both come here: one order, the same bits."""
+    coefficients = [float(value) for value in row["coefficients"]]
+    if len(coefficients) != config.population:
+        raise ValueError(f"step {row['step']} has {len(coefficients)} coefficients")
+    if any(coefficients):
+        add_weighted_noise(
+            theta,
+            session.parameters,
+            coefficients,
+            scale=config.alpha / config.population,
+            seed=int(row["seeds"]["seed"]),
+            step=int(row["seeds"]["step"]),
+            threads=config.threads,
+        )
+
+
+def _replayed(directory: Path, step: int) -> tuple[Session, Tensor]:
+    """Return a session of the run's model, and theta after `step`."""
+    run = RunDirectory.open(directory)
+    config = es_config(run)
+    rows = run.steps()
+    if not 0 <= step <= len(rows):
+        raise ConfigError(f"{directory} has no step {step}", f"give one of 0 to {len(rows)}")
+    with torch_threads(config.threads):
+        session = start_session(config)
+        record_environment(session, run)
+        return session, rebuild(session, config, run, rows[:step], checkpoints=False)

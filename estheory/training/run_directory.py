@@ -1,0 +1,190 @@
+"""The folder of a training run: what is written where, and how it is read back after a crash. Imports no torch.
+
+Files: ``config.toml``, ``environment.json``, ``probes.json`` (written once, before step 1), ``steps.jsonl`` (one line
+a step; bit-reproducible), ``timings.jsonl``, ``evaluations.jsonl`` and ``checkpoints/step_000100.safetensors``.
+
+Lines are appended, flushed and synchronised one at a time, so that a kill can tear only the last one; whole files
+are written under a temporary name and renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from estheory.errors import DataError, OutputError
+from estheory.training.config import ESRunConfig, GRPORunConfig, load_config
+
+Row = dict[str, Any]
+
+_CHECKPOINT = re.compile(r"step_(\d{6,})\.safetensors")
+
+
+class RunDirectory:
+    """One run's folder. Make it with `create` or `open`."""
+
+    def __init__(self, path: Path, config: ESRunConfig | GRPORunConfig) -> None:
+        self.path = path
+        self.config = config
+
+    @classmethod
+    def create(cls, path: Path, config: ESRunConfig | GRPORunConfig) -> RunDirectory:
+        """Make the folder and write its config.toml.
+
+        Raises
+        ------
+        OutputError
+            The folder exists and is not empty, or cannot be written.
+        """
+        cls.require_free(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make the folder {path}: {error}", "choose another folder") from error
+        directory = cls(path, config)
+        directory._replace("config.toml", config.to_toml())
+        return directory
+
+    @staticmethod
+    def require_free(path: Path) -> None:
+        """Raise `OutputError` unless `path` does not exist or is an empty folder."""
+        try:
+            occupied = path.exists() and any(entry.name != "config.toml.tmp" for entry in path.iterdir())
+        except OSError as error:
+            raise OutputError(f"cannot use {path} as a folder: {error}", "choose another folder") from error
+        if occupied:
+            raise OutputError(f"{path} is occupied", "choose a new folder, or continue the run in it with --resume")
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """Open an existing run.
+
+        Raises
+        ------
+        DataError, ConfigError
+            The folder holds no run, or its configuration is damaged.
+        """
+        if not (path / "config.toml").is_file():
+            raise DataError(f"{path} is no run directory (it has no config.toml)", "give the folder of a run")
+        return cls(path, load_config(path / "config.toml"))
+
+    def repair(self) -> None:
+        """Remove what a kill left half done: torn last lines and temporary files."""
+        try:
+            for name in ("steps.jsonl", "timings.jsonl", "evaluations.jsonl"):
+                file = self.path / name
+                if file.exists():
+                    content = file.read_bytes()
+                    os.truncate(file, content.rfind(b"\n") + 1)
+            for leftover in (*self.path.glob("*.tmp"), *(self.path / "checkpoints").glob("*.tmp")):
+                leftover.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot repair {self.path}: {error}", "make the folder writable") from error
+
+    def append(self, name: str, row: Mapping[str, object]) -> None:
+        """Append one line to ``<name>.jsonl`` and bring it to the disk.
+
+        Raises
+        ------
+        OutputError
+            The line cannot be written (disk full, no permission).
+        """
+        self.append_all(name, [row])
+
+    def append_all(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
+        """Append lines to ``<name>.jsonl`` in one write; raises as `append`."""
+        text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+        try:
+            with (self.path / f"{name}.jsonl").open("ab") as file:
+                file.write(text.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {self.path / name}.jsonl: {error}", "free space, then continue with --resume"
+            ) from error
+
+    def rows(self, name: str) -> list[Row]:
+        """Return the complete lines of ``<name>.jsonl``; none if the file does not exist.
+
+        Raises
+        ------
+        DataError
+            A complete line is not a JSON object.
+        """
+        file = self.path / f"{name}.jsonl"
+        if not file.exists():
+            return []
+        rows: list[Row] = []
+        for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], start=1):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            if not isinstance(row, dict):
+                raise DataError(f"{file}: line {number} is damaged", "restore the file, or cut it before that line")
+            rows.append(row)
+        return rows
+
+    def steps(self) -> list[Row]:
+        """Return the rows of steps.jsonl.
+
+        Raises
+        ------
+        DataError
+            A line is damaged, or the steps do not count 1, 2, 3, ...
+        """
+        rows = self.rows("steps")
+        for number, row in enumerate(rows, start=1):
+            if row.get("step") != number:
+                raise DataError(
+                    f"{self.path / 'steps.jsonl'}: line {number} is step {row.get('step')}", "restore the file"
+                )
+        return rows
+
+    def write_json(self, name: str, content: Mapping[str, object]) -> None:
+        """Write a JSON file as a whole; raises `OutputError` where that fails."""
+        self._replace(name, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+    def read_json(self, name: str) -> Row | None:
+        """Read a JSON file, None if there is none; raises `DataError` where it is damaged."""
+        file = self.path / name
+        try:
+            content = json.loads(file.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise DataError(f"cannot read {file}: {error}", "restore it or start a new run") from error
+        if not isinstance(content, dict):
+            raise DataError(f"{file} holds no JSON object", "restore it or start a new run")
+        return content
+
+    def checkpoint(self, step: int) -> Path:
+        """Path of the checkpoint after `step`."""
+        return self.path / "checkpoints" / f"step_{step:06d}.safetensors"
+
+    def checkpoints(self) -> dict[int, Path]:
+        """Return the checkpoints that exist, by step, in the order of the steps."""
+        found = {
+            int(match[1]): file
+            for file in (self.path / "checkpoints").glob("*.safetensors")
+            if (match := _CHECKPOINT.fullmatch(file.name))
+        }
+        return dict(sorted(found.items()))
+
+    def _replace(self, name: str, text: str) -> None:
+        """Write a text file under a temporary name, then rename it."""
+        file = self.path / name
+        temporary = self.path / f"{name}.tmp"
+        try:
+            with temporary.open("w", encoding="utf-8") as handle:
+                handle.write(text)
+                handle.flush()
+                os.fsync(handle.fileno())
+            temporary.replace(file)
+        except OSError as error:
+            raise OutputError(f"cannot write {file}: {error}", "free space or choose another folder") from error

@@ -1,0 +1,210 @@
+"""What theory says of a recorded run, joined with what the run measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from typing import cast
+
+import numpy as np
+
+from estheory.errors import DataError
+from estheory.laws import ChiLaw, CorrelationLaw, NormalLaw, SquaredLaw
+from estheory.quantities import Measurement, Prediction, Quantity
+from estheory.theory.adamw import Schedule, grpo_mean_square
+from estheory.theory.walk import OURS, PAPER
+from estheory.validation.records import RunRecord
+
+Pair = tuple[Prediction, Measurement]
+
+CONDITIONED = "conditioned on the logged coefficients: v = (alpha^2/N^2) sum z^2"
+FLAT = "all but a vanishing share of the coordinates are flat"
+
+
+def walk_variances(run: RunRecord) -> dict[int, float]:
+    """Return the variance of one flat coordinate after each step, given the logged coefficients. Exact.
+
+    v_t = (alpha^2/N^2) sum over steps up to t and members of z^2, which is alpha^2 t / N unless steps stalled.
+
+    Raises
+    ------
+    DataError
+        If the run is not an ES run or a row has no coefficients.
+    """
+    try:
+        scale = (float(run.config["alpha"]) / int(run.config["population"])) ** 2
+        squares = [float(np.sum(np.square(row["coefficients"]))) for row in run.steps]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{run.path}: no ES coefficients ({error})", "give the folder of an ES run") from error
+    return dict(enumerate(scale * np.cumsum(squares), start=1))
+
+
+def run_pairs(
+    run: RunRecord, tensors: Mapping[str, tuple[int, float]], cosines: Mapping[tuple[int, int], float]
+) -> list[Pair]:
+    """Return predictions and measurements of one run.
+
+    Parameters
+    ----------
+    run
+        The record.
+    tensors
+        Number of entries and displacement norm of each tensor at the last checkpoint, by name.
+    cosines
+        Cosine of the displacements at two steps, by the pair of steps.
+    """
+    if run.method == "grpo":
+        return list(_grpo(run))
+    variances = walk_variances(run)
+    if not any(variances.values()):
+        raise DataError(
+            f"{run.path}: no step moved (all rewards equal)", "use a task or a sigma that tells members apart"
+        )
+    return [
+        *_norms(run, variances),
+        *_cosines(run, variances, cosines),
+        *_tensors(run, variances[len(run.steps)], tensors),
+        *_kl(run, variances),
+    ]
+
+
+def _norms(run: RunRecord, variances: Mapping[int, float]) -> Iterator[Pair]:
+    """Pair the displacement norm at the first step, at every checkpoint and at the end."""
+    last = len(run.steps)
+    for step in sorted({1, last, *(s for s in run.checkpoints if s <= last)}):
+        if variances[step] == 0.0:
+            continue
+        quantity = Quantity.STEP_NORM if step == 1 else Quantity.DISPLACEMENT_NORM
+        yield (
+            Prediction(
+                quantity=quantity,
+                law=ChiLaw(math.sqrt(variances[step]), run.dim),
+                label="exact",
+                source=PAPER,
+                assumptions=(FLAT, CONDITIONED),
+                step=step,
+            ),
+            Measurement(
+                quantity=quantity,
+                value=float(run.steps[step - 1]["norm"]),
+                step=step,
+                where=f"total:{run.path.name}",
+                source=str(run.path),
+            ),
+        )
+
+
+def _cosines(
+    run: RunRecord, variances: Mapping[int, float], cosines: Mapping[tuple[int, int], float]
+) -> Iterator[Pair]:
+    for (first, second), value in cosines.items():
+        if not 0 < variances[first] < variances[second]:
+            continue
+        yield (
+            Prediction(
+                quantity=Quantity.CHECKPOINT_COSINE,
+                law=CorrelationLaw(math.sqrt(variances[first] / variances[second]), run.dim),
+                label="exact",
+                source=OURS,
+                assumptions=(FLAT, CONDITIONED),
+                step=second,
+            ),
+            Measurement(
+                quantity=Quantity.CHECKPOINT_COSINE,
+                value=value,
+                step=second,
+                where=f"step {first}|step {second}",
+                source=str(run.path),
+            ),
+        )
+
+
+def _tensors(run: RunRecord, variance: float, tensors: Mapping[str, tuple[int, float]]) -> Iterator[Pair]:
+    step = len(run.steps)
+    for name, (size, norm) in tensors.items():
+        yield (
+            Prediction(
+                quantity=Quantity.EFFECTIVE_DIMENSION_RATIO,
+                law=SquaredLaw(ChiLaw(1 / math.sqrt(size), size)),
+                label="exact",
+                source=PAPER,
+                assumptions=(FLAT, CONDITIONED),
+                step=step,
+            ),
+            Measurement(
+                quantity=Quantity.EFFECTIVE_DIMENSION_RATIO,
+                value=norm**2 / (variance * size),
+                step=step,
+                where=f"tensor:{run.path.name}:{name}",
+                source=str(run.path),
+            ),
+        )
+
+
+def _kl(run: RunRecord, variances: Mapping[int, float]) -> Iterator[Pair]:
+    """Pair the KL of the run with the probes made before it, on the same prompts.
+
+    Two predictions of the same number: the quadratic law 1/2 v tr F from the smallest probe, and the probe at the
+    scale of the walk itself, which needs no quadratic law. Both are rescaled by the walk's logged variance.
+    """
+    measured = run.evaluated(Quantity.KL_DRIFT)
+    for row in run.probes.get("fisher", ()):
+        kl = measured.get((len(run.steps), row["task"]))
+        if kl is None:
+            continue
+        variance = variances[len(run.steps)]
+        mean = 0.5 * variance * float(row["trace"])
+        spread = math.hypot(mean * float(row["relative_std"]), 0.5 * variance * float(row["trace_stderr"]))
+        matched = row["scale"] == "walk"
+        yield (
+            Prediction(
+                quantity=Quantity.KL_DRIFT,
+                law=NormalLaw(mean, spread),
+                label="small-step",
+                source="ours: docs/concepts/drift.md",
+                assumptions=(
+                    "isotropic drift; the spread is that over directions, taken as normal",
+                    "probe at the walk's own scale" if matched else "KL quadratic up to the walk's length",
+                ),
+                step=len(run.steps),
+            ),
+            Measurement(
+                quantity=Quantity.KL_DRIFT,
+                value=kl[0],
+                step=len(run.steps),
+                where=f"{row['task']}, {'probe at the scale of the walk' if matched else 'quadratic law'}",
+                source=str(run.path),
+            ),
+        )
+
+
+def _grpo(run: RunRecord) -> Iterator[Pair]:
+    """Pair the AdamW walk of dense gradient noise with the run's norm, at its end."""
+    steps = len(run.steps)
+    if steps != int(run.config["steps"]):
+        raise DataError(f"{run.path} stopped at step {steps} of {run.config['steps']}", "let it finish")
+    schedule = cast(Schedule, run.config["schedule"])
+    norm = math.sqrt(grpo_mean_square(run.dim, float(run.config["lr"]), steps, schedule))
+    yield (
+        Prediction(
+            quantity=Quantity.GRPO_DISPLACEMENT_NORM,
+            law=ChiLaw(norm / math.sqrt(run.dim), run.dim),
+            label="mean-field",
+            source="ours: docs/concepts/es-and-grpo.md",
+            assumptions=("dense, independent gradient noise", "no weight decay"),
+            step=steps,
+        ),
+        Measurement(
+            quantity=Quantity.GRPO_DISPLACEMENT_NORM,
+            value=float(run.steps[-1]["norm"]),
+            step=steps,
+            where=f"total:{run.path.name}",
+            source=str(run.path),
+        ),
+    )
+
+
+def step_pairs(run: RunRecord) -> list[tuple[int, int]]:
+    """Return the pairs of checkpointed steps."""
+    return list(combinations([step for step in run.checkpoints if step <= len(run.steps)], 2))
