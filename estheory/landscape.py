@@ -6,7 +6,7 @@ Constructors of landscapes (presets, files, probes) are in :mod:`estheory.theory
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
@@ -109,16 +109,6 @@ _ROW_REMEDY = {
     "offset": "it is the distance |theta_k - theta*_k| per direction, a finite number >= 0",
 }
 
-_SCALARS = (
-    "reward_std",
-    "fisher_trace",
-    "fisher_square_trace",
-    "fisher_trace_stderr",
-    "off_task_trace",
-    "off_task_square_trace",
-    "off_task_gradient_norm",
-)
-
 
 def _checked_rows(name: str, values: Array) -> Array:
     """Return ``values`` as a read-only float array, shape (m,), or raise ConfigError naming row and value."""
@@ -195,16 +185,15 @@ class Landscape:
             object.__setattr__(self, name, _checked_rows(name, getattr(self, name)))
         sizes = {self.eigenvalue.size, self.multiplicity.size, self.offset.size}
         if len(sizes) > 1 or sizes == {0}:
+            got = f"{self.eigenvalue.size}, {self.multiplicity.size} and {self.offset.size}"
             raise ConfigError(
-                f"a spectrum needs as many eigenvalues as multiplicities and offsets, at least one; got "
-                f"{self.eigenvalue.size}, {self.multiplicity.size}, {self.offset.size}",
-                "give each row its three values",
+                f"got {got} eigenvalues, multiplicities and offsets", "give each row its three, in at least one row"
             )
         if (total := float(np.sum(self.multiplicity))) > self.dim:
             raise ConfigError(
                 f"multiplicities sum to {total:.12g}, more than dim {self.dim}", "lower a multiplicity, or raise dim"
             )
-        for name in _SCALARS:
+        for name in (field.name for field in fields(self) if field.name not in ("dim", *_ROW_REMEDY)):
             value = getattr(self, name)
             least = -math.inf if name == "off_task_trace" else 0.0
             if value is not None and not (math.isfinite(value) and value >= least):

@@ -27,7 +27,15 @@ def list_models(common: CommonOptions) -> None:
 
     rows = builtin_models()
     if common.json:
-        emit(common, json_text({"schema": "estheory/models/1", "models": [dataclasses.asdict(row) for row in rows]}))
+        emit(
+            common,
+            json_text(
+                {
+                    "schema": "estheory/models/1",
+                    "models": [dataclasses.asdict(row) | {"where": str(row.where)} for row in rows],
+                }
+            ),
+        )
         return
     table = plain_table("name", ">parameters", "licence", "where", "present")
     for row in rows:

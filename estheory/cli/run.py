@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from estheory.training.config import ESRunConfig, GRPORunConfig
     from estheory.training.session import RunResult
 
+DEFAULT_MODEL = "tiny-lm"
+SMALL_DIM = 10_000_000
+
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
 
@@ -36,7 +39,7 @@ class RunOptions:
     threads: Annotated[int | None, typer.Option(help="CPU threads (default 1).")] = None
     checkpoint_every: Annotated[int | None, typer.Option(help="Steps between checkpoints (default: last only).")] = None
     evaluate: Annotated[str | None, typer.Option(help="Further tasks to evaluate, comma list.")] = None
-    evaluation_prompts: Annotated[int | None, typer.Option(help="Held-out prompts of an evaluation (default 400).")] = (
+    evaluation_prompts: Annotated[int | None, typer.Option(help="Held-out prompts (default 50; small models 400).")] = (
         None
     )
     out: Annotated[Path | None, typer.Option(help="Run directory to make.")] = None
@@ -53,7 +56,10 @@ def run() -> None:
 def es(
     run: RunOptions,
     common: CommonOptions,
-    sigma: Annotated[str | None, typer.Option(help="Perturbation scale, weight units (default 0.015).")] = None,
+    sigma: Annotated[
+        str | None,
+        typer.Option(help="Perturbation scale (default 0.0015; small models 0.015)."),
+    ] = None,
     alpha: Annotated[str | None, typer.Option(help="Step size, weight units (default sigma/2).")] = None,
     population: Annotated[str | None, typer.Option(help="Members evaluated per step (default 30).")] = None,
     reward: Annotated[str | None, typer.Option(help="accuracy | partial | logprob (default accuracy).")] = None,
@@ -77,7 +83,8 @@ def es(
         _replay(common, replay, step, run.out)
         return
     given_sigma, given_alpha = number("sigma", sigma), number("alpha", alpha)
-    scale = 0.015 if given_sigma is None else given_sigma
+    default_sigma = 0.015 if _is_small(run.model or DEFAULT_MODEL) else 0.0015
+    scale = default_sigma if given_sigma is None else given_sigma
     config = ESRunConfig(
         **_shared(run, common, prompts="64"),
         sigma=scale,
@@ -123,6 +130,19 @@ def grpo(
     _go(common, out, lambda on_step: run_grpo(config, out, on_step=on_step))
 
 
+def _is_small(model: str) -> bool:
+    """Return whether a model has fewer than 10 million parameters, as far as its files tell without a download."""
+    import math
+
+    from estheory.models.builtin import builtin_models
+    from estheory.models.shapes import tensor_shapes
+
+    known = {row.name: row.parameters for row in builtin_models()}
+    if model in known:
+        return known[model] < SMALL_DIM
+    return Path(model).is_dir() and sum(map(math.prod, tensor_shapes(model).values())) < SMALL_DIM
+
+
 def _choices(literal: Any) -> tuple[str, ...]:
     from typing import get_args
 
@@ -132,7 +152,7 @@ def _choices(literal: Any) -> tuple[str, ...]:
 def _shared(run: RunOptions, common: CommonOptions, prompts: str) -> dict[str, Any]:
     """Return the fields that ES and GRPO configurations share."""
     values = {
-        "model": run.model or "tiny-lm",
+        "model": run.model or DEFAULT_MODEL,
         "task": run.task or "addition",
         "steps": whole("steps", number("steps", run.steps or "100") or 0),
         "prompts": whole("prompts", number("prompts", run.prompts or prompts) or 0),
@@ -141,7 +161,7 @@ def _shared(run: RunOptions, common: CommonOptions, prompts: str) -> dict[str, A
         "device": run.device,
         "threads": run.threads,
         "checkpoint_every": run.checkpoint_every,
-        "evaluation_prompts": run.evaluation_prompts,
+        "evaluation_prompts": run.evaluation_prompts or (400 if _is_small(run.model or DEFAULT_MODEL) else 50),
         "evaluation_tasks": tuple(run.evaluate.split(",")) if run.evaluate else None,
     }
     return {name: value for name, value in values.items() if value is not None}

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estheory.errors import ConfigError
-from estheory.reporting.svg import clean, new_figure, to_svg
+from estheory.reporting.svg import WIDTH, clean, new_figure, to_svg
 from estheory.reporting.text import short
 from estheory.reporting.theme import LIGHT, SERIES
 
@@ -82,7 +82,7 @@ def norm_path(runs: Sequence[Series], *, level: float = 0.95) -> str:
         for index, run in enumerate(runs):
             steps, norms = columns(run.steps, run.values)
             colour, line = style(index)
-            axes[0].plot(steps, norms, line, color=colour, label=clean(run.label))
+            axes[0].plot(steps, norms, line, color=colour, label=entry(run.label))
             words.append(f"{run.label}: {_last(norms)} at step {_last(steps)}")
             if run.predicted is None:
                 continue
@@ -91,7 +91,7 @@ def norm_path(runs: Sequence[Series], *, level: float = 0.95) -> str:
             words[-1] += f", predicted {_last(mean)} ({_last(low)} to {_last(high)})"
             mean = np.where(mean > 0, mean, np.nan)  # step 0: nothing moved
             off = [100 * (values / mean - 1) for values in (low, norms, high)]
-            axes[1].fill_between(steps, off[0], off[2], color=colour, alpha=0.18, linewidth=0)
+            axes[1].fill_between(steps, off[0], off[2], color=LIGHT["muted"], alpha=0.15, linewidth=0)
             axes[1].plot(steps, off[1], line, color=colour)
         axes[0].set_title("displacement norm (weight units)")
         axes[0].set_ylim(bottom=0)
@@ -111,7 +111,7 @@ def reward_path(runs: Sequence[Series]) -> str:
         for index, run in enumerate(runs):
             steps, rewards = columns(run.steps, run.values)
             colour, line = style(index)
-            ax.plot(steps, rewards, line, color=colour, label=clean(run.label), linewidth=1.3)
+            ax.plot(steps, rewards, line, color=colour, label=entry(run.label), linewidth=1.3)
             words.append(f"{run.label}: {short(float(rewards[0]), 3)} at first, {_last(rewards)} at last")
         ax.set_title("mean reward of the step's samples")
         ax.set_xlabel("step")
@@ -152,12 +152,12 @@ def accuracy_bars(tasks: Sequence[str], series: Sequence[Series]) -> str:
             x, values, errors = columns(places + width * (index - (len(series) - 1) / 2), one.values, stderrs)
             colour, hatch = style(index)[0], HATCHES[index % len(HATCHES)]
             ax.bar(x, values, 0.9 * width, color=colour, alpha=0.3)
-            ax.bar(x, values, 0.9 * width, color="none", edgecolor=colour, hatch=hatch, label=clean(one.label))
+            ax.bar(x, values, 0.9 * width, color="none", edgecolor=colour, hatch=hatch, label=entry(one.label))
             if errors.any():
                 ax.errorbar(x, values, errors, fmt="none", color=LIGHT["text"], linewidth=1, capsize=2)
             if len(tasks) * len(series) <= MOST_LABELLED_BARS:
                 for place, value, error in zip(x, values, errors, strict=True):
-                    note(ax, float(place), float(value + error), short(float(value), 2))
+                    note(ax, float(place), float(value + error), f"{value:.2f}")
             words.extend(f"{task}, {one.label}: {short(float(v), 3)}" for task, v in zip(tasks, values, strict=True))
         ax.set_title("accuracy")
         ax.set_xticks(places, [clean(task, 16) for task in tasks])
@@ -188,11 +188,27 @@ def style(index: int) -> tuple[str, str]:
     return LIGHT[f"series-{index % SERIES + 1}"], LINES[(index + index // SERIES) % len(LINES)]
 
 
+def entry(label: str) -> str:
+    """Return a label as the legend's entry; matplotlib would leave out one that is empty or begins with ``_``."""
+    return ("" if label and label[0] != "_" else "\N{ZERO WIDTH SPACE}") + clean(label)
+
+
 def legend(figure: Figure, ax: Axes) -> None:
-    """Put the legend of ``ax`` above the figure's axes, in as many columns as fit."""
+    """Put the legend of ``ax`` above the figure's axes, in as many columns as fit.
+
+    Raises
+    ------
+    ConfigError
+        If nothing was drawn that has a label.
+    """
     handles, labels = ax.get_legend_handles_labels()
-    per_row = max(1, min(4, int(64 / (8 + max(map(len, labels), default=0)))))
-    figure.legend(handles, labels, loc="outside upper left", ncols=per_row, handlelength=2.4, columnspacing=1.2)
+    if not labels:
+        raise ConfigError("a figure was given nothing to draw", "give at least one series")
+    sizes = np.array([len(label) for label in labels])
+    for ncols in range(len(labels), 0, -1):  # 38 units for a handle and its gaps, 5.2 a character
+        if sum(38 + 5.2 * column.max() for column in np.array_split(sizes, ncols)) <= WIDTH:
+            break
+    figure.legend(handles, labels, loc="outside upper left", ncols=ncols, handlelength=2.4, columnspacing=1.2)
 
 
 def note(ax: Axes, x: float, y: float, text: str) -> None:

@@ -5,6 +5,7 @@ No script, no network, no file beside it; the page's own security policy forbids
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -139,16 +140,17 @@ def _verdict_cells(verdict: Verdict) -> tuple[str, ...]:
     p, m = verdict.prediction, verdict.measurement
     spread = f" ± {short(p.law.std, 2)}" if p.law.std else ""
     band = f" ± {100 * p.systematic:.2g} %" if p.systematic else ""
-    unit = "" if p.quantity.unit == "1" else f" {p.quantity.unit}"
     error = f" ± {short(m.stderr, 2)}" if m.stderr else ""
-    where = ", ".join(part for part in (m.where, m.source) if part)
-    cells = (p.quantity, where, "" if m.step is None else str(m.step), short(p.law.mean, 5) + spread + band)
+    unit = "" if p.quantity.unit == "1" else f' <span class="unit">{_text(p.quantity.unit)}</span>'
     return (
         _kind(verdict.kind),
-        *(_text(cell) for cell in cells),
-        _text(short(m.value, 5) + error + unit),
-        short(verdict.ratio),
-        short(verdict.pvalue, 2),
+        _breakable(p.quantity, 8) + unit,
+        _breakable(", ".join(part for part in (m.where, m.source) if part), 8),
+        "" if m.step is None else str(m.step),
+        _text(short(p.law.mean, 5) + spread + band),
+        _text(short(m.value, 5) + error),
+        _text(short(verdict.ratio)),
+        _text(short(verdict.pvalue, 2)),
     )
 
 
@@ -159,7 +161,7 @@ def _section(section: Section, key: str) -> Iterable[str]:
     if section.figure_svg:  # HTML needs no namespace, so a search of the page for an address finds none
         yield "<figure>" + section.figure_svg.replace(f' xmlns="{NAMESPACE}"', "") + "</figure>"
     if section.table:
-        yield from _table(section.table.header, [[_text(c) for c in row] for row in section.table.rows], key)
+        yield from _table(section.table.header, [[_breakable(c, 15) for c in row] for row in section.table.rows], key)
     yield "</section>"
 
 
@@ -205,6 +207,11 @@ def _kind(kind: VerdictKind, text: str = "") -> str:
 def _counts(verdicts: Sequence[Verdict]) -> list[tuple[VerdictKind, int]]:
     counts = tally(verdicts)
     return [(kind, counts[kind]) for kind in SYMBOLS]
+
+
+def _breakable(text: str, length: int) -> str:
+    """Return escaped text whose lines may end at the marks inside a name, when ``length`` characters are on them."""
+    return re.sub(rf"(.{{{length},}}?[_/|:.])(?=[A-Za-z])", r"\1<wbr>", _text(text))
 
 
 def _text(text: str) -> str:

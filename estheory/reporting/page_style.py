@@ -10,7 +10,7 @@ STYLE = f"""
 * {{ box-sizing: border-box; }}
 body {{ margin: 0; background: var(--paper); color: var(--text); overflow-wrap: anywhere;
   font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }}
-main, footer {{ max-width: 64rem; margin: 0 auto; padding: 0 1rem; }}
+main, footer {{ max-width: 68rem; margin: 0 auto; padding: 0 1rem; }}
 h1 {{ font-size: 1.75rem; line-height: 1.25; margin: 2rem 0 .75rem; }}
 h2 {{ font-size: 1.25rem; line-height: 1.3; margin: 2.5rem 0 .5rem; padding-top: 1rem;
   border-top: 1px solid var(--line); }}
@@ -27,28 +27,31 @@ ul.tally {{ display: flex; flex-wrap: wrap; gap: .5rem 1.25rem; list-style: none
 .underpowered {{ color: var(--muted); }}
 .underpowered > span {{ border-style: dashed; }}
 .scroll {{ overflow-x: auto; max-width: 100%; margin: .75rem 0 1rem;
-  border: 1px solid var(--line); border-radius: 6px; }}
+  border: 1px solid var(--line); border-radius: 6px;
+  background: linear-gradient(to left, var(--paper) 1rem, transparent 2.5rem) right / 2.5rem 100% no-repeat local,
+    linear-gradient(to left, var(--shade), transparent) right / .75rem 100% no-repeat scroll; }}
 .scroll:focus-visible {{ outline: 3px solid var(--good); outline-offset: 2px; }}
 table {{ border-collapse: collapse; width: 100%; font-size: .875rem; line-height: 1.4;
   font-variant-numeric: tabular-nums; }}
-th, td {{ padding: .45rem .75rem; text-align: left; vertical-align: top; border-top: 1px solid var(--line);
+th, td {{ padding: .45rem .6rem; text-align: left; vertical-align: top; border-top: 1px solid var(--line);
   overflow-wrap: normal; }}
-thead th {{ border-top: 0; background: var(--panel); color: var(--muted); font-weight: 600; white-space: nowrap; }}
+thead th {{ border-top: 0; color: var(--muted); font-weight: 600; white-space: nowrap; }}
 tbody th {{ font-weight: 500; }}
 .number {{ text-align: right; white-space: nowrap; }}
-.where {{ min-width: 9rem; overflow-wrap: anywhere; }}
+.where {{ min-width: 9rem; }}
+.unit {{ color: var(--muted); white-space: nowrap; }}
 figure {{ margin: 1rem 0; }}
-figure svg {{ display: block; width: 100%; max-width: 38rem; height: auto; font-family: inherit; }}
+figure svg {{ display: block; width: 100%; max-width: 36rem; height: auto; font-family: inherit; }}
 dt {{ margin-top: .75rem; font-weight: 600; }}
 dd {{ margin: 0; }}
 @media print {{
   @page {{ margin: 15mm; }}
-  body {{ font-size: 10pt; }}
+  :root {{ font-size: 10pt; }}
   main, footer {{ max-width: none; padding: 0; }}
   .scroll {{ overflow: visible; border: 0; }}
-  table {{ font-size: 7.5pt; }}
-  th, td {{ padding: .2rem .35rem; }}
-  .where {{ min-width: 0; }}
+  table {{ font-size: 7pt; }}
+  th, td {{ padding: .2rem .25rem; }}
+  .where {{ min-width: 0; overflow-wrap: anywhere; }}
   figure svg {{ max-width: 12.5cm; }}
   figure, tr, h2 {{ break-inside: avoid; }}
   h1, h2, h2 + p {{ break-after: avoid; }}

@@ -39,7 +39,7 @@ def tensor_ratios(names: Sequence[str], ratios: Values, low: Values, high: Value
     level
         Probability that one interval holds.
     """
-    ratios, low, high = columns(ratios, low, high)
+    _, ratios, low, high = columns(np.arange(len(names)), ratios, low, high)
     shown = _without_common_parts(names)
     outside = (ratios < low) | (ratios > high)
     description = f"{int(outside.sum())} of {len(names)} tensors lie outside their {level:.0%} interval"
@@ -61,8 +61,9 @@ def kl_bars(
     level: float = 0.95,
 ) -> str:
     """Draw predicted KL (mean, interval) above measured KL (standard error), nats per token, a row a name."""
-    predicted, low, high, measured, stderr = columns(predicted, low, high, measured, stderr)
-    rows = np.arange(len(names), dtype=np.float64)
+    rows, predicted, low, high, measured, stderr = columns(
+        np.arange(len(names)), predicted, low, high, measured, stderr
+    )
     with new_figure(64 + 34 * len(names)) as figure:
         ax = figure.subplots()
         blue, orange = style(0)[0], style(1)[0]
@@ -95,8 +96,9 @@ def cosines(names: Sequence[str], values: Values, floor: float, bounds: Values =
     bounds
         A bound on each absolute cosine, NaN where theory gives none; empty for none at all.
     """
-    values, limits = columns(values, bounds if len(bounds) else np.full(len(names), np.nan))
-    rows = np.arange(len(names), dtype=np.float64)
+    rows, values, limits = columns(
+        np.arange(len(names)), values, bounds if len(bounds) else np.full(len(names), np.nan)
+    )
     with new_figure(66 + 26 * len(names)) as figure:
         ax = figure.subplots()
         ax.set_xscale("symlog", linthresh=2 * floor, linscale=0.6)
@@ -109,8 +111,8 @@ def cosines(names: Sequence[str], values: Values, floor: float, bounds: Values =
             ends, at = np.concatenate([limits[known], -limits[known]]), np.tile(rows[known], 2)
             ax.plot(ends, at, "|", color=orange, markersize=12, markeredgewidth=2, label="bound")
         for row, value in zip(rows.tolist(), values.tolist(), strict=True):
-            note(ax, value, row - 0.1, short(value, 2))
-        _name_rows(ax, [clean(name, 24) for name in names])
+            note(ax, value, row - 0.1, f"{value:#.2g}".replace("-", "−"))
+        _name_rows(ax, [clean(name, 28) for name in names])
         decades = [10.0**-k for k in range(12) if 10.0**-k > 4 * floor]
         ticks = [*(-x for x in decades), 0.0, *decades[::-1]]
         ax.set_xticks(ticks, [f"{x:g}".replace("-", "−") for x in ticks])
@@ -156,7 +158,12 @@ def _ratio_strip(
         _dots(ax, places, scaled, outside, blue, orange)
         for index in np.flatnonzero(outside)[:10].tolist():
             note(ax, float(places[index]), float(scaled[index]), clean(names[index], 30))
-        ax.margins(y=0.15)
+        ax.set_yscale("symlog", linthresh=2)  # one stray must not flatten the others
+        reach = max(2.0, 2 * float(np.abs(scaled).max()))
+        ticks = [0.0, *(sign * 10.0**k for k in range(13) for sign in (-1, 1) if 10.0**k < reach)]
+        ax.set_yticks(ticks, [f"{tick:g}".replace("-", "−") for tick in ticks])
+        ax.minorticks_off()
+        ax.set_ylim(-reach if scaled.min() < -1 else -2, reach)
         ax.set_title("ratio − 1, in half-widths of each tensor's interval")
         ax.set_xlabel("tensor, in the model's order")
         legend(figure, ax)

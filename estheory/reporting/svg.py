@@ -17,8 +17,8 @@ from estheory.reporting.theme import LIGHT, themed
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WIDTH = 400.0
-"""Width of every figure in SVG units: small, so that text stays legible when a phone shows the whole of it."""
+WIDTH = 360.0
+"""Width of every figure in SVG units: that of a phone, where the text is as large as in print."""
 
 NAMESPACE = "http://www.w3.org/2000/svg"
 _REFERENCE = re.compile(r"(url\(|^)#([\w.-]+)")
@@ -26,10 +26,10 @@ _RC: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: selectable, in the page's font and colour
     "svg.hashsalt": "estheory",
     "text.parse_math": False,  # a $ in a name is a $
-    "font.size": 9.0,
-    "axes.titlesize": 9.0,
+    "font.size": 9.5,
+    "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
-    "axes.labelsize": 9.0,
+    "axes.labelsize": 9.5,
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -38,12 +38,12 @@ _RC: dict[Any, Any] = {
     "grid.color": LIGHT["line"],
     "grid.linewidth": 0.6,
     "legend.frameon": False,
-    "legend.fontsize": 8.5,
+    "legend.fontsize": 9.0,
     "lines.linewidth": 1.6,
     "hatch.linewidth": 0.8,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "hatch.color"), LIGHT["text"]),
+    "xtick.labelsize": 9.0,
+    "ytick.labelsize": 9.0,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), LIGHT["text"]),
     **dict.fromkeys(("xtick.color", "ytick.color", "axes.titlecolor"), LIGHT["text"]),
 }
 

@@ -11,7 +11,7 @@ SERIES = 4
 
 LIGHT = {
     "paper": "#ffffff",
-    "panel": "#f5f7f9",
+    "shade": "#aab2bc",
     "text": "#1b1f24",
     "muted": "#57606a",
     "line": "#d0d7de",
@@ -24,7 +24,7 @@ LIGHT = {
 }
 DARK = {
     "paper": "#14171c",
-    "panel": "#1c2128",
+    "shade": "#5a6472",
     "text": "#e6e9ee",
     "muted": "#a3adb8",
     "line": "#3a424d",

@@ -45,8 +45,8 @@ def walk_factor(rates: Array, *, beta1: float = 0.9, beta2: float = 0.999) -> fl
 
     Examples
     --------
-    >>> round(walk_factor(learning_rates(80, "linear")), 2)
-    1.42
+    >>> round(walk_factor(learning_rates(80, "linear")), 3)
+    1.415
     """
     diagonal = cross = behind = total = 0.0
     for t in range(len(rates), 0, -1):

@@ -48,7 +48,7 @@ class StepRule:
 
     @property
     def extra_signal(self) -> float:
-        """signal - N p^2: the part of the second moment along the gradient that is variance, in units of B rho^2."""
+        """Return signal - N p^2: the part of the second moment along the gradient that is variance, over B rho^2."""
         return self.moments.signal - self.config.population * self.moments.progress**2
 
 

@@ -132,5 +132,3 @@ def _variance(rule: StepRule, landscape: Landscape, covector: Array, squares: Ar
         )
         p = p * (1 - 2 * a * lam + b / v * c.signal * sigma2 * lam2) + lam2 * float(through @ p)
     return total
-
-

@@ -77,10 +77,8 @@ def power_law(
     edges = np.unique(np.floor(edges))  # last rank of each row
     count = np.diff(edges)
     low, high = edges[:-1] + 0.5, edges[1:] + 0.5
-    if exponent == 1:
-        total = np.log(high / low)
-    else:
-        total = (high ** (1 - exponent) - low ** (1 - exponent)) / (1 - exponent)  # midpoint rule: error k^-2 / 24
+    power = 1 - exponent
+    total = np.log(high / low) if power == 0 else (high**power - low**power) / power  # midpoint rule: error k^-2 / 24
     ranks = np.arange(1.0, exact + 1)
     eigenvalue = largest * np.concatenate([ranks**-exponent, total / count])
     return Landscape(
@@ -156,7 +154,8 @@ def landscape_from_rows(rows: Iterable[Mapping[str, Any]], options: Mapping[str,
     if "dim" not in options:
         raise DataError(f"{where}: dim is unknown", "give the number of parameters")
     try:
-        return Landscape(**{name: np.array(values) for name, values in columns.items()}, **options)
+        fields_of_rows: dict[str, Any] = {name: np.array(values) for name, values in columns.items()}
+        return Landscape(**fields_of_rows, **options)
     except ConfigError as error:
         raise DataError(f"{where}: {error.what}", error.remedy) from None
 

@@ -159,7 +159,10 @@ def _gain_terms(config: ESConfig, landscape: Landscape) -> tuple[float, float]:
 
 
 def noise_curvature(config: ESConfig, landscape: Landscape) -> float:
-    """Return A = tr Lam + 2 (N-1)(N-2)/(N(N+1)) sum_k lam_k x_k: what a step's noise costs is alpha^2 A / (2 N) (z-scores)."""
+    """Return A = tr Lam + 2 (N-1)(N-2)/(N(N+1)) sum_k lam_k x_k, reward / weight^2, for z-scores.
+
+    The noise of a step costs alpha^2 A / (2 N) of reward. Exact to first order in x_k.
+    """
     c = shaping_moments(config)
     x = (config.sigma**2 * landscape.eigenvalue / landscape.member_std(config.sigma)) ** 2
     return float(landscape.multiplicity @ (landscape.eigenvalue * (c.flat + c.quadratic * x))) / c.flat

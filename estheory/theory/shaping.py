@@ -38,8 +38,9 @@ class ShapingMoments:
 def shaping_moments(config: ESConfig) -> ShapingMoments:
     """Return the coefficients of one step's moments on a quadratic.
 
-    z-score: ``progress`` and ``signal`` exact for Gaussian rewards, ``quadratic`` exact to first order in x_k, any N. Centred rank: ``flat`` exact, ``signal`` exact for
-    Gaussian rewards, ``quadratic`` to first order in x_k. Raw: all exact on a quadratic with Gaussian noise, any N.
+    z-score: ``progress`` and ``signal`` exact for Gaussian rewards, ``quadratic`` exact to first order in x_k, any N.
+    Centred rank: ``flat`` exact, ``signal`` exact for Gaussian rewards, ``quadratic`` to first order in x_k. Raw: all
+    exact on a quadratic with Gaussian noise, any N.
 
     Raises
     ------

@@ -62,7 +62,7 @@ def antithetic_share(population: int, kappa: float) -> tuple[float, float]:
     population
         N, even, at least 4.
     kappa
-        Minus the correlation of R+ and R- of one pair, in [-1, 1].
+        Minus the correlation of R+ and R- of one pair, in (-1, 1].
     """
     x, wx = chi_nodes(population / 2)
     y, wy = chi_nodes(population / 2 - 1)

@@ -14,6 +14,7 @@ from estheory.models.load import LoadedModel
 from estheory.models.parameters import FlatParameters
 from estheory.quantities import Quantity
 from estheory.tasks import Example, Task, get_task
+from estheory.tasks.few_shot import FewShot
 
 LARGE_DIM = 10_000_000
 """From this many parameters on a forward pass over the prompts costs seconds: fewer prompts and probe directions."""
@@ -31,6 +32,19 @@ class HeldOut:
     examples: tuple[Example, ...]
 
 
+def task_for(loaded: LoadedModel, name: str) -> Task:
+    """Return a task in the form that a model reads: compact for a character-level model, few-shot for any other.
+
+    Raises
+    ------
+    ConfigError
+        The task is unknown.
+    """
+    task = get_task(name)
+    words = set(loaded.tokenizer.get_vocab()) - set(loaded.tokenizer.all_special_tokens)
+    return task if all(len(word) == 1 for word in words) else FewShot(task)
+
+
 def held_out(loaded: LoadedModel, task_name: str, n: int) -> HeldOut:
     """Draw the evaluation prompts of a task.
 
@@ -39,7 +53,7 @@ def held_out(loaded: LoadedModel, task_name: str, n: int) -> HeldOut:
     ConfigError
         The task is unknown or has too few prompts, or a prompt does not fit the model's context.
     """
-    task = get_task(task_name)
+    task = task_for(loaded, task_name)
     examples = task.examples("test", n, EVALUATION_SEED)
     require_fit(loaded, task, examples)
     return HeldOut(task=task, examples=tuple(examples))

@@ -24,7 +24,7 @@ from estheory.models.load import LoadedModel, load_model
 from estheory.models.parameters import FlatParameters
 from estheory.tasks import Example, Task, get_task
 from estheory.training.config import ESRunConfig, GRPORunConfig
-from estheory.training.evaluation import HeldOut, evaluate, held_out, require_fit
+from estheory.training.evaluation import HeldOut, evaluate, held_out, require_fit, task_for
 from estheory.training.run_directory import RunDirectory
 
 _PROMPTS = 0x70726D70  # random streams of one seed, by purpose
@@ -136,8 +136,10 @@ def start_session(config: ESRunConfig | GRPORunConfig) -> Session:
         The model cannot be loaded, a task is unknown, or prompts do not fit.
     """
     names = dict.fromkeys((config.task, *config.evaluation_tasks))
-    task = get_task(config.task)
+    for name in names:
+        get_task(name)  # an unknown one is said before the model is loaded
     loaded = load_model(config.model, device=config.device)
+    task = task_for(loaded, config.task)
     parameters = FlatParameters(loaded.model, config.trainable)
     session = Session(
         config=config,

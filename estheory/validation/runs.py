@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 
 from estheory.errors import DataError
-from estheory.laws import ChiLaw, CorrelationLaw, NormalLaw, SquaredLaw
+from estheory.laws import ChiLaw, CorrelationLaw, NormalLaw, PointLaw, SquaredLaw
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.theory.adamw import Schedule, grpo_mean_square
 from estheory.theory.walk import OURS, PAPER
@@ -58,15 +58,28 @@ def run_pairs(
         return list(_grpo(run))
     variances = walk_variances(run)
     if not any(variances.values()):
-        raise DataError(
-            f"{run.path}: no step moved (all rewards equal)", "use a task or a sigma that tells members apart"
-        )
+        return [_nothing_moved(run)]
     return [
         *_norms(run, variances),
         *_cosines(run, variances, cosines),
         *_tensors(run, variances[len(run.steps)], tensors),
         *_kl(run, variances),
     ]
+
+
+def _nothing_moved(run: RunRecord) -> Pair:
+    """Pair the law of a run in which all rewards of every step were equal: it stays where it was."""
+    quantity, step = Quantity.DISPLACEMENT_NORM, len(run.steps)
+    prediction = Prediction(
+        quantity=quantity,
+        law=PointLaw(0.0),
+        label="exact",
+        source=OURS,
+        assumptions=("all rewards of every step were equal: nothing moves",),
+        step=step,
+    )
+    value, where = float(run.steps[-1]["norm"]), f"total:{run.path.name}"
+    return prediction, Measurement(quantity=quantity, value=value, step=step, where=where, source=str(run.path))
 
 
 def _norms(run: RunRecord, variances: Mapping[int, float]) -> Iterator[Pair]:

@@ -51,7 +51,9 @@ class Tab:
 
     def show(self, *, width, dark=False, media="screen"):
         """Lay the page out ``width`` CSS pixels wide, on a light or dark screen or on paper."""
-        self.send("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
+        self.send(
+            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500
+        )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", media=media, features=[scheme])
 

@@ -1,0 +1,211 @@
+"""ES against gradient descent on one quadratic landscape (docs/concepts/es-and-grpo.md)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from estheory._special import Array
+from estheory.errors import ConfigError
+from estheory.landscape import Landscape
+from estheory.laws import ChiLaw, Law, PointLaw, SquaredLaw
+from estheory.rules import ESConfig, require_count, require_positive
+from estheory.theory.dynamics import mean_field, state_after, step_rule
+
+OURS = "ours: docs/concepts/es-and-grpo.md"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EndPoint:
+    """Where a method ends: moments of theta_k - theta*_k of one direction of each row, as Gaussian.
+
+    Attributes
+    ----------
+    mean, variance
+        Shapes (m,), weight and weight^2; the mean is positive on the side of the start.
+    flat_variance
+        Variance of one flat coordinate, weight^2.
+    """
+
+    mean: Array
+    variance: Array
+    flat_variance: float = 0.0
+
+    def reward(self, landscape: Landscape) -> float:
+        """Return E R - R*, reward units."""
+        return -0.5 * float(landscape.multiplicity @ (landscape.eigenvalue * (self.mean**2 + self.variance)))
+
+    def displacement_square(self, landscape: Landscape) -> float:
+        """Return E||theta_T - theta_0||^2, weight^2."""
+        curved = float(landscape.multiplicity @ ((self.mean - landscape.offset) ** 2 + self.variance))
+        return curved + (landscape.dim - float(np.sum(landscape.multiplicity))) * self.flat_variance
+
+
+def interpolation_curve(u: Array, *, start: float, end: float, curvature: float) -> Array:
+    """Return R((1-u) theta_a + u theta_b): the chord plus 1/2 u (1-u) D' Lam D. Exact on a quadratic.
+
+    Parameters
+    ----------
+    u
+        Positions, shape (n,).
+    start, end
+        R(theta_a) and R(theta_b), reward units.
+    curvature
+        D' Lam D, D = theta_a - theta_b, reward units; flat directions do not enter.
+    """
+    u = np.asarray(u, dtype=np.float64)
+    return np.asarray((1 - u) * start + u * end + 0.5 * u * (1 - u) * curvature)
+
+
+def interpolation_gain(landscape: Landscape, first: EndPoint, second: EndPoint) -> Law:
+    """Return the law of the largest rise over the chord, D' Lam D / 8 at the middle, for independent end points.
+
+    Exact on a quadratic given the end points; the law is the gamma variable of its exact mean and variance. It is
+    never negative: no barrier, whatever the curvatures.
+    """
+    count, lam = landscape.multiplicity, landscape.eigenvalue
+    mean, variance = first.mean - second.mean, first.variance + second.variance
+    gain = float(count @ (lam * (mean**2 + variance))) / 8
+    spread = float(count @ (lam**2 * (2 * variance**2 + 4 * mean**2 * variance))) / 64
+    if spread == 0:
+        return PointLaw(gain)
+    df = 2 * gain**2 / spread
+    return SquaredLaw(ChiLaw(1.0, df), gain / df)
+
+
+def es_end_point(config: ESConfig, landscape: Landscape, steps: int) -> EndPoint:
+    """Return where ES is after ``steps`` steps. Label mean-field.
+
+    Flat directions of the rows walk as those outside do; for raw shaping their noise follows S along the run.
+    """
+    state = state_after(config, landscape, steps)
+    rule = step_rule(config)
+    if rule.moments.scale_power == 0:
+        flat = steps * rule.noise(1.0) * rule.moments.flat
+    else:
+        members = mean_field(config, landscape, steps).member_std[:-1]
+        flat = float(sum(rule.noise(float(s) ** 2) * rule.moments.flat for s in members))
+    return EndPoint(mean=state.mean, variance=state.variance, flat_variance=flat)
+
+
+def sgd_end_point(landscape: Landscape, *, lr: float, steps: int, noise: float = 0.0) -> EndPoint:
+    """Return where SGD is after ``steps`` steps: curved directions contract by 1 - lr lam_k, flat ones never move.
+
+    Exact for gradient noise of covariance ``noise`` Lam, as that of a likelihood near its optimum; its stationary
+    variance lr noise / (2 - lr lam_k) is nearly the same in every curved direction.
+
+    Parameters
+    ----------
+    landscape
+        The quadratic.
+    lr
+        Learning rate, weight^2 / reward.
+    steps
+        T.
+    noise
+        Gradient noise covariance over Lam, reward units: its trace over tr Lam.
+
+    Raises
+    ------
+    ConfigError
+        If lr lam >= 2 in some direction, where SGD diverges.
+    """
+    require_positive("lr", lr)
+    require_count("steps", steps, 0)
+    if not (math.isfinite(noise) and noise >= 0):
+        raise ConfigError(f"gradient noise must be a finite number >= 0, got {noise}", "correct it")
+    shrink = lr * landscape.eigenvalue
+    if (worst := float(np.max(shrink))) >= 2:
+        raise ConfigError(f"lr lam = {worst:.3g} >= 2: SGD diverges", f"use lr below {2 * lr / worst:.3g}")
+    keep = (1 - shrink) ** (2 * steps)
+    # lr^2 noise lam (1 - keep) / (1 - (1 - shrink)^2), the last being shrink (2 - shrink)
+    variance = lr * noise * (1 - keep) / (2 - shrink)
+    return EndPoint(mean=landscape.offset * (1 - shrink) ** steps, variance=np.where(shrink > 0, variance, 0.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchedProgress:
+    """ES and SGD at the same on-task reward, and what it cost off task.
+
+    Attributes
+    ----------
+    reward
+        The target E R - R*, reward units.
+    es_steps, sgd_steps
+        Steps at which each first reaches it.
+    es_displacement_square, sgd_displacement_square
+        E||theta_T - theta_0||^2, weight^2.
+    es_share_flat
+        Share of the first that lies in flat directions, which the task does not see.
+    """
+
+    reward: float
+    es_steps: int
+    sgd_steps: int
+    es_displacement_square: float
+    sgd_displacement_square: float
+    es_share_flat: float
+
+    @property
+    def price_ratio(self) -> float:
+        """Off-task cost of ES over that of SGD when off-task curvature is spread evenly over all directions."""
+        return self.es_displacement_square / self.sgd_displacement_square
+
+    def off_task_cost(self, curvature_per_direction: float) -> tuple[float, float]:
+        """Return 1/2 f E||Delta||^2 of (ES, SGD) for an off-task curvature ``f`` = tr F / d in every direction."""
+        half = 0.5 * curvature_per_direction
+        return half * self.es_displacement_square, half * self.sgd_displacement_square
+
+
+def matched_progress(
+    config: ESConfig, landscape: Landscape, *, reward: float, lr: float, noise: float = 0.0, max_steps: int = 100_000
+) -> MatchedProgress:
+    """Return ES and SGD stopped at the same on-task reward. Label mean-field.
+
+    Parameters
+    ----------
+    config, landscape
+        The ES run.
+    reward
+        Target E R - R* <= 0, reward units, above the start.
+    lr, noise
+        Of SGD, as in :func:`sgd_end_point`.
+    max_steps
+        Where to give up.
+
+    Raises
+    ------
+    ConfigError
+        If one of them does not reach the target, saying how far it comes.
+    """
+    if reward <= -landscape.gap:
+        raise ConfigError(f"the target {reward:g} is no better than the start {-landscape.gap:g}", "raise the target")
+    curve = mean_field(config, landscape, max_steps)
+    es_steps = curve.time_to(reward)
+    if es_steps is None:
+        best = float(np.max(curve.reward))
+        raise ConfigError(f"ES reaches {best:.4g} at best, not {reward:g}", "lower alpha, or raise the population")
+
+    def sgd(steps: int) -> float:
+        return sgd_end_point(landscape, lr=lr, steps=steps, noise=noise).reward(landscape)
+
+    sgd_steps = next((t for t in range(1, max_steps + 1) if sgd(t) >= reward), None)
+    if sgd_steps is None:
+        raise ConfigError(f"SGD reaches {sgd(max_steps):.4g} in {max_steps} steps, not {reward:g}", "change lr")
+    es, gradient = (
+        es_end_point(config, landscape, es_steps),
+        sgd_end_point(landscape, lr=lr, steps=sgd_steps, noise=noise),
+    )
+    total = es.displacement_square(landscape)
+    flat_rows = float(np.sum(landscape.multiplicity[landscape.eigenvalue == 0]))
+    outside = landscape.dim - float(np.sum(landscape.multiplicity))
+    return MatchedProgress(
+        reward=reward,
+        es_steps=es_steps,
+        sgd_steps=sgd_steps,
+        es_displacement_square=total,
+        sgd_displacement_square=gradient.displacement_square(landscape),
+        es_share_flat=(flat_rows + outside) * es.flat_variance / total,
+    )

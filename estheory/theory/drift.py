@@ -1,0 +1,145 @@
+"""What the walk does to other tasks: KL from the base model, and another task's reward (docs/concepts/drift.md).
+
+Both are local quadratic functions of an isotropic Gaussian displacement of variance v a coordinate. The signal part
+of the displacement is left out: it is at most a 1e-6 share of the squared norm of a language model's.
+"""
+
+from __future__ import annotations
+
+import math
+
+from estheory.errors import ConfigError
+from estheory.laws import ChiLaw, Law, NormalLaw, PointLaw, SquaredLaw
+from estheory.rules import ESConfig, require_positive
+from estheory.theory.quadratic_law import LinearQuadraticLaw
+from estheory.theory.walk import Walk, checkpoint_correlation
+
+OURS = "ours: docs/concepts/drift.md"
+
+
+def kl_law(
+    walk: Walk,
+    *,
+    fisher_trace: float,
+    fisher_square_trace: float | None = None,
+    fisher_trace_stderr: float = 0.0,
+) -> Law:
+    """Return the law of KL(base || tuned), nats per token: 1/2 v sum_k f_k chi^2_1.
+
+    By the scaled chi-square of its mean 1/2 v tr F and relative variance 2 tr F^2 / (tr F)^2, to which fluctuations
+    of v (raw shaping) and an error of tr F add as independent factors. Small-step. Without ``fisher_square_trace`` the
+    spread over seeds is unknown and only those two are in the law.
+
+    Parameters
+    ----------
+    walk
+        The walk after the steps in question. With shared-seed noise, tr F and tr F^2 stand for tr FC and tr (FC)^2,
+        which a probe drawn with the run's own noise measures.
+    fisher_trace, fisher_square_trace
+        tr F and tr F^2 per token, 1/weight^2 and 1/weight^4.
+    fisher_trace_stderr
+        Standard error of the estimate of tr F.
+
+    Raises
+    ------
+    ConfigError
+        If a trace is out of range, or tr F^2 exceeds (tr F)^2.
+    """
+    require_positive("fisher-trace", fisher_trace)
+    if not (math.isfinite(fisher_trace_stderr) and fisher_trace_stderr >= 0):
+        raise ConfigError(f"fisher-trace-stderr must be a finite number >= 0, got {fisher_trace_stderr}", "correct it")
+    mean = 0.5 * walk.variance * fisher_trace
+    df = math.inf
+    if fisher_square_trace is not None:
+        require_positive("fisher-square-trace", fisher_square_trace)
+        df = _effective_dimension("fisher", fisher_trace, fisher_square_trace)
+    relative = fisher_trace_stderr / fisher_trace
+    extra = (1 + 2 / walk.mixing_df) * (1 + relative**2) - 1
+    mixing_df = 2 / extra if extra else math.inf
+    if math.isinf(df):
+        df, mixing_df = mixing_df, math.inf
+    if math.isinf(df):
+        return PointLaw(mean)
+    return SquaredLaw(ChiLaw(1.0, df, mixing_df), mean / df)
+
+
+def _effective_dimension(name: str, trace: float, square_trace: float) -> float:
+    df = trace**2 / square_trace
+    if df < 1 - 1e-9 and name == "fisher":
+        raise ConfigError(
+            f"{name}-square-trace {square_trace:g} exceeds the square of {name}-trace {trace:g}",
+            "tr F^2 <= (tr F)^2 for a positive F: check the units",
+        )
+    return df
+
+
+def kl_correlation(config: ESConfig, first: int, second: int) -> float:
+    """Return the correlation, over runs, of a run's KL after ``first`` and after ``second`` steps.
+
+    The square of the checkpoints' correlation: T1/T2 for the plain walk. Exact for a quadratic KL.
+    """
+    return checkpoint_correlation(config, first, second) ** 2
+
+
+def off_task_reward_law(
+    walk: Walk,
+    *,
+    trace: float,
+    square_trace: float | None = None,
+    gradient_norm: float = 0.0,
+) -> Law:
+    """Return the law of the change of another task's reward, reward units: g.Delta - 1/2 Delta' Lam Delta.
+
+    Mean -1/2 v tr Lam; standard deviation sqrt(v ||g||^2 + 1/2 v^2 tr Lam^2), of which the first-order part is as
+    likely to be a gain as a loss. Small-step; the quadratic part by a gamma variable of its mean and variance, by a
+    normal one where tr Lam is so small that none has them (curvatures of both signs).
+
+    Parameters
+    ----------
+    walk
+        The walk after the steps in question.
+    trace, square_trace
+        tr Lam and tr Lam^2 of minus the other task's Hessian; without the second its part of the spread is left out.
+    gradient_norm
+        ||g|| of the other task, reward / weight.
+
+    Raises
+    ------
+    ConfigError
+        For a value out of range.
+    """
+    if not math.isfinite(trace):
+        raise ConfigError(f"off-task-trace must be a finite number, got {trace}", "correct it")
+    for name, value in (("gradient-norm", gradient_norm), ("square-trace", square_trace or 0.0)):
+        if not (math.isfinite(value) and value >= 0):
+            raise ConfigError(f"off-task-{name} must be a finite number >= 0, got {value}", "correct it")
+    mean = -0.5 * walk.variance * trace
+    linear = math.sqrt(walk.variance) * gradient_norm
+    if not square_trace:
+        return NormalLaw(mean, linear) if linear else PointLaw(mean)
+    df = _effective_dimension("off-task", trace, square_trace)
+    if df < 1:
+        return NormalLaw(mean, math.hypot(linear, walk.variance * math.sqrt(0.5 * square_trace)))
+    return LinearQuadraticLaw(mean, df, linear)
+
+
+def first_order_share(walk: Walk, *, square_trace: float, gradient_norm: float) -> float:
+    """Return the share of the variance of an off-task reward change that is first order, in [0, 1].
+
+    It falls along a run as 1/(1 + v tr Lam^2 / (2 ||g||^2)): early changes have a random sign, late ones are losses.
+    """
+    linear = walk.variance * gradient_norm**2
+    total = linear + 0.5 * walk.variance**2 * square_trace
+    return linear / total if total else 0.0
+
+
+def steps_to_kl(config: ESConfig, one_step: Walk, *, fisher_trace: float, budget: float) -> float:
+    """Return the number of steps after which the plain walk's mean KL reaches ``budget`` nats per token.
+
+    2 budget / (v_1 tr F), v_1 the variance of one step. Small-step.
+    """
+    if config.anchor_l1 or config.anchor_l2 or config.momentum:
+        raise ConfigError("steps_to_kl is for the plain walk", "leave anchor and momentum out")
+    require_positive("fisher-trace", fisher_trace)
+    require_positive("budget", budget)
+    return 2 * budget / (one_step.variance * fisher_trace)

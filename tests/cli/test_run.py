@@ -1,0 +1,178 @@
+"""``estheory run``, ``measure``, ``models`` and ``validate`` on real runs of tiny-lm."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from safetensors.numpy import load_file, save_file
+
+from estheory.cli.app import main
+from estheory.models.builtin import get_builtin
+
+RUN = ["run", "es", "--steps", "4", "--population", "6", "--prompts", "16", "--evaluation-prompts", "32", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "es"
+    assert main([*RUN, "--checkpoint-every", "2", "--out", str(folder), "--output", str(folder.parent / "said")]) == 0
+    return folder
+
+
+def test_files_of_a_run(run_folder):
+    names = {p.name for p in run_folder.iterdir()}
+    assert names == {
+        *("config.toml", "steps.jsonl", "timings.jsonl", "probes.json", "checkpoints", "evaluations.jsonl"),
+        "environment.json",
+    }
+    assert sorted(p.name for p in (run_folder / "checkpoints").iterdir()) == [
+        "step_000002.safetensors",
+        "step_000004.safetensors",
+    ]
+    kinds = {json.loads(line)["quantity"] for line in (run_folder / "evaluations.jsonl").read_text().splitlines()}
+    assert kinds == {"accuracy", "kl_drift"}
+
+
+def test_measure_a_run_and_its_checkpoints_alike(estheory, run_folder):
+    by_run = estheory("measure", run_folder, "--json").json()
+    assert by_run["schema"] == "estheory/measurement/1"
+    last = run_folder / "checkpoints" / "step_000004.safetensors"
+    by_files = estheory("measure", "tiny-lm", last, "--json").json()
+    norm = {m["where"]: m["value"] for m in by_run["measurements"]}["total:step 4"]
+    assert by_files["measurements"][0]["where"] == f"total:{last}"
+    assert by_files["measurements"][0]["value"] == pytest.approx(norm, rel=1e-12)
+    base, tuned = load_file(get_builtin("tiny-lm") / "model.safetensors"), load_file(last)
+    square = sum(np.sum((tuned[k].astype(float) - base[k].astype(float)) ** 2) for k in tuned)
+    assert norm == pytest.approx(np.sqrt(square), rel=1e-9)
+    logged = json.loads((run_folder / "steps.jsonl").read_text().splitlines()[-1])["norm"]
+    assert norm == pytest.approx(logged, rel=1e-9)
+
+
+def test_validate_a_run(estheory, run_folder):
+    result = estheory("validate", run_folder, "--json")
+    verdicts = result.json()["verdicts"]
+    by = {(v["quantity"], v["step"], v["where"]): v for v in verdicts}
+    norm = by["displacement_norm", 4, "total:es"]
+    assert norm["verdict"] == "consistent"
+    assert norm["predicted"]["mean"] == pytest.approx(0.0075 * np.sqrt(4 / 6 * 59184), rel=1e-4)
+    assert sum(v["quantity"] == "effective_dimension_ratio" for v in verdicts) == 20
+    assert sum(v["quantity"] == "kl_drift" for v in verdicts) == 2
+    assert result.code in (0, 3)
+    assert "Tensor by tensor" in estheory("validate", run_folder).out
+
+
+def test_a_wrong_step_size_is_refuted(estheory, run_folder, tmp_path):
+    """The negative control: the same run with a config that says 5 % less alpha."""
+    forged = tmp_path / "forged"
+    shutil.copytree(run_folder, forged)
+    config = (forged / "config.toml").read_text()
+    (forged / "config.toml").write_text(config.replace("alpha = 0.0075", "alpha = 0.007125"))
+    result = estheory("validate", forged, "--json")
+    assert result.code == 3
+    verdicts = {(v["quantity"], v["step"]): v["verdict"] for v in result.json()["verdicts"]}
+    assert verdicts["displacement_norm", 4] == "refuted"
+
+
+def test_validate_checkpoints_from_options(estheory, run_folder):
+    files = [run_folder / "checkpoints" / f"step_00000{n}.safetensors" for n in (2, 4)]
+    options = ["--sigma", 0.015, "--population", 6, "--steps", "2,4", "--json"]
+    result = estheory("validate", "tiny-lm", *files, *options)
+    verdicts = result.json()["verdicts"]
+    assert [v["quantity"] for v in verdicts] == ["displacement_norm", "displacement_norm", "checkpoint_cosine"]
+    assert result.code == 0
+    wrong = estheory("validate", "tiny-lm", *files, *options, "--alpha", 0.008)
+    assert wrong.code == 3
+
+
+def test_replay_gives_the_checkpoint(estheory, run_folder, tmp_path):
+    out = tmp_path / "step2"
+    assert estheory("run", "es", "--replay", run_folder, "--step", 2, "--out", out).code == 0
+    rebuilt = load_file(out / "model.safetensors")
+    for name, tensor in load_file(run_folder / "checkpoints" / "step_000002.safetensors").items():
+        assert np.array_equal(rebuilt[name], tensor), name
+
+
+def test_equal_rewards_do_not_move_and_that_is_consistent(estheory, tmp_path):
+    out = tmp_path / "still"
+    result = estheory(*RUN, "--sigma", "1e-9", "--steps", 1, "--out", out)
+    assert "did not move" in result.out
+    verdicts = estheory("validate", out, "--json").json()["verdicts"]
+    assert [(v["predicted"]["mean"], v["measured"], v["verdict"]) for v in verdicts] == [(0.0, 0.0, "consistent")]
+
+
+def test_dry_run_writes_nothing(estheory, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shown = estheory("run", "es", "--dry-run", "--json").json()
+    assert (shown["sigma"], shown["alpha"], shown["population"]) == (0.015, 0.0075, 30)
+    assert 'method = "grpo"' in estheory("run", "grpo", "--dry-run").out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_models(estheory):
+    names = {m["name"]: m for m in estheory("models", "list", "--json").json()["models"]}
+    assert names["tiny-lm"]["present"]
+    assert names["smollm2-135m"]["parameters"] == 134_515_008
+    assert Path(estheory("models", "get", "tiny-lm").out.strip()).is_dir()
+
+
+def truncated(tmp_path, run_folder):
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes((run_folder / "checkpoints" / "step_000002.safetensors").read_bytes()[:-1000])
+    return path
+
+
+def with_nan(tmp_path, run_folder):
+    path = tmp_path / "nan.safetensors"
+    tensors = load_file(run_folder / "checkpoints" / "step_000002.safetensors")
+    tensors["model.norm.weight"][3] = np.nan
+    save_file(tensors, path)
+    return path
+
+
+BAD = {
+    "unknown task": lambda t, r: (["run", "es", "--task", "chess", "--out", t / "x"], "chess"),
+    "unknown model": lambda t, r: (["run", "es", "--model", t / "none", "--out", t / "x"], "none"),
+    "occupied folder": lambda t, r: ([*RUN, "--out", r], "occupied"),
+    "no out": lambda t, r: (["run", "es"], "--out"),
+    "sigma zero": lambda t, r: (["run", "es", "--sigma", 0, "--out", t / "x"], "sigma"),
+    "unknown reward": lambda t, r: (["run", "es", "--reward", "fame", "--out", t / "x"], "fame"),
+    "not a run": lambda t, r: (["validate", t], "no run directory"),
+    "resume nothing": lambda t, r: (["run", "es", "--resume", t], "no run directory"),
+    "replay too far": lambda t, r: (["run", "es", "--replay", r, "--step", 9, "--out", t / "x"], "9"),
+    "replay without step": lambda t, r: (["run", "es", "--replay", r], "--step"),
+    "truncated": lambda t, r: (["measure", "tiny-lm", truncated(t, r)], "cut.safetensors"),
+    "nan": lambda t, r: (["measure", "tiny-lm", with_nan(t, r)], "model.norm.weight"),
+    "missing checkpoint": lambda t, r: (["measure", "tiny-lm", t / "gone.safetensors"], "gone.safetensors"),
+    "unknown builtin": lambda t, r: (["models", "get", "gpt-5"], "gpt-5"),
+    "options beside a run": lambda t, r: (["validate", r, "--sigma", 1], "BASE CHECKPOINT"),
+    "measure one file": lambda t, r: (["measure", t], "no run directory"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_exit_2(estheory, run_folder, tmp_path, name):
+    arguments, expected = BAD[name](tmp_path, run_folder)
+    result = estheory(*arguments)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    assert expected in result.err
+    assert not (tmp_path / "x").exists()
+
+
+def test_damaged_records(estheory, run_folder, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(run_folder, broken)
+    steps = (broken / "steps.jsonl").read_bytes()
+    (broken / "steps.jsonl").write_bytes(steps[:-20])  # torn last line: the run reads as three steps
+    assert "displacement_norm" in estheory("validate", broken).out
+    lines = steps.split(b"\n")
+    (broken / "steps.jsonl").write_bytes(b"\n".join([lines[0], lines[2], b""]))
+    assert "line 2 is step 3" in estheory("validate", broken).err
+    (broken / "environment.json").unlink()
+    assert "environment.json" in estheory("validate", broken).err
