@@ -13,7 +13,14 @@ from estheory.quantities import Quantity, Verdict
 from estheory.reporting import figures, row_figures
 from estheory.reporting.page import Section, Table, html_page
 from estheory.reporting.text import plain_table, render, short
-from estheory.reporting.verdicts import summary, validation_json, verdicts_text
+from estheory.reporting.verdicts import (
+    TENSOR_LEVEL,
+    is_quiet_tensor,
+    summary,
+    tensor_sentence,
+    validation_json,
+    verdicts_text,
+)
 from estheory.validation.runs import walk_variances
 
 if TYPE_CHECKING:
@@ -94,7 +101,7 @@ def _sentences(result: DemoResult) -> list[str]:
         f"the control's is {cosines['control|grpo']:.4f}.",
         f"Half-way between the ES and the GRPO solution the accuracy is {rise:+.3f} ± {error:.3f} off the chord: "
         + ("no barrier." if rise > -2 * error else "a barrier."),
-        f"Everything took {result.seconds:.0f} s.",
+        f"This took {result.seconds:.0f} s (finished runs of an earlier demo are taken as they are).",
     ]
 
 
@@ -106,6 +113,7 @@ def demo_page(result: DemoResult, verdicts: Sequence[Verdict]) -> str:
     line = result.interpolation
     steps, rewards = _reward_paths(result)
     cosines = _cosines(result)
+    shown = [v for v in verdicts if not is_quiet_tensor(v)]
     counts = ", ".join(f"{n} {kind}" for kind, n in summary(verdicts).items())
     kl = [v for v in verdicts if v.prediction.quantity is Quantity.KL_DRIFT]
     bars = [
@@ -148,6 +156,11 @@ def demo_page(result: DemoResult, verdicts: Sequence[Verdict]) -> str:
             figure_svg=figures.norm_path(_norm_paths(result)),
         ),
         Section(
+            title="Tensor by tensor",
+            sentence=tensor_sentence(verdicts),
+            figure_svg=_tensor_figure(verdicts, "es"),
+        ),
+        Section(
             title="Reward over steps",
             sentence="The mean reward of the members (ES) or samples (GRPO) of each step.",
             figure_svg=figures.reward_path(
@@ -171,7 +184,7 @@ def demo_page(result: DemoResult, verdicts: Sequence[Verdict]) -> str:
                 header=("where", ">predicted", ">measured", ">ratio", "verdict"),
                 rows=tuple(
                     (
-                        f"{v.measurement.source.rsplit('/', 1)[-1]}: {v.measurement.where}",
+                        f"{v.measurement.source}: {v.measurement.where}",
                         f"{short(v.prediction.law.mean, 3)} ± {short(v.prediction.law.std, 2)}",
                         short(v.measurement.value, 3),
                         short(v.ratio, 3),
@@ -185,10 +198,23 @@ def demo_page(result: DemoResult, verdicts: Sequence[Verdict]) -> str:
     return html_page(
         title="estheory demo: ES and GRPO on tiny-lm",
         summary=f"{counts}. " + " ".join(_sentences(result)),
-        verdicts=verdicts,
-        plain=verdicts,
+        verdicts=shown,
+        plain=shown,
         level=LEVEL,
         sections=sections,
+    )
+
+
+def _tensor_figure(verdicts: Sequence[Verdict], run: str) -> str:
+    """Draw one run's effective-dimension ratios with their 99 % intervals."""
+    prefix = f"tensor:{run}:"
+    tensors = [v for v in verdicts if v.measurement.where.startswith(prefix)]
+    intervals = [v.prediction.law.interval(1 - TENSOR_LEVEL) for v in tensors]
+    return row_figures.tensor_ratios(
+        [v.measurement.where.removeprefix(prefix) for v in tensors],
+        [v.measurement.value for v in tensors],
+        [low for low, _ in intervals],
+        [high for _, high in intervals],
     )
 
 

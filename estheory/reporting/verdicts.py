@@ -64,6 +64,11 @@ def validation_json(
 TENSOR_LEVEL = 0.01
 
 
+def is_quiet_tensor(verdict: Verdict) -> bool:
+    """Return whether a verdict is one tensor's and not refuted: :func:`tensor_sentence` tells those together."""
+    return verdict.measurement.where.startswith("tensor:") and verdict.kind != "refuted"
+
+
 def tensor_sentence(verdicts: Sequence[Verdict]) -> str:
     """Return how the tensor-by-tensor ratios fared against chance; empty when there are none."""
     tensors = [v for v in verdicts if v.measurement.where.startswith("tensor:")]
@@ -87,8 +92,8 @@ def verdicts_text(
     table = plain_table(*columns, *(("without band",) if banded else ()))
     for v, w in zip(verdicts, plain, strict=True):
         p, m = v.prediction, v.measurement
-        if m.where.startswith("tensor:") and v.kind != "refuted":
-            continue  # told in one sentence below
+        if is_quiet_tensor(v):
+            continue
         spread = f" +-{p.systematic:.0%}" if p.systematic else ""
         table.add_row(
             f"{m.where.removeprefix(m.source + ', ')} [{sources.index(m.source) + 1}]" if m.source else m.where,

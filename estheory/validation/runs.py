@@ -79,7 +79,7 @@ def _nothing_moved(run: RunRecord) -> Pair:
         step=step,
     )
     value, where = float(run.steps[-1]["norm"]), f"total:{run.path.name}"
-    return prediction, Measurement(quantity=quantity, value=value, step=step, where=where, source=str(run.path))
+    return prediction, Measurement(quantity=quantity, value=value, step=step, where=where, source=run.path.name)
 
 
 def _norms(run: RunRecord, variances: Mapping[int, float]) -> Iterator[Pair]:
@@ -103,7 +103,7 @@ def _norms(run: RunRecord, variances: Mapping[int, float]) -> Iterator[Pair]:
                 value=float(run.steps[step - 1]["norm"]),
                 step=step,
                 where=f"total:{run.path.name}",
-                source=str(run.path),
+                source=run.path.name,
             ),
         )
 
@@ -128,7 +128,7 @@ def _cosines(
                 value=value,
                 step=second,
                 where=f"step {first}|step {second}",
-                source=str(run.path),
+                source=run.path.name,
             ),
         )
 
@@ -150,7 +150,7 @@ def _tensors(run: RunRecord, variance: float, tensors: Mapping[str, tuple[int, f
                 value=norm**2 / (variance * size),
                 step=step,
                 where=f"tensor:{run.path.name}:{name}",
-                source=str(run.path),
+                source=run.path.name,
             ),
         )
 
@@ -187,7 +187,7 @@ def _kl(run: RunRecord, variances: Mapping[int, float]) -> Iterator[Pair]:
                 value=kl[0],
                 step=len(run.steps),
                 where=f"{row['task']}, {'probe at the scale of the walk' if matched else 'quadratic law'}",
-                source=str(run.path),
+                source=run.path.name,
             ),
         )
 
@@ -213,7 +213,7 @@ def _grpo(run: RunRecord) -> Iterator[Pair]:
             value=float(run.steps[-1]["norm"]),
             step=steps,
             where=f"total:{run.path.name}",
-            source=str(run.path),
+            source=run.path.name,
         ),
     )
 
