@@ -231,11 +231,6 @@ class Landscape:
         """R* - R at the start, reward units: 1/2 sum_k lam_k offset_k^2."""
         return 0.5 * float(self.multiplicity @ (self.eigenvalue * self.offset**2))
 
-    @property
-    def curved_directions(self) -> float:
-        """r, the number of directions of positive curvature."""
-        return float(np.sum(self.multiplicity[self.eigenvalue > 0]))
-
     def constant_variance(self, sigma: float) -> float:
         """Return the part of S^2 that is the same everywhere: 1/2 sigma^4 tr Lam^2 + s^2, reward^2."""
         return 0.5 * sigma**4 * self.square_trace + self.reward_std**2

@@ -33,6 +33,11 @@ class Quantity(StrEnum):
         member.unit, member.topic, member.definition = unit, topic, definition
         return member
 
+    @classmethod
+    def named(cls, name: str) -> Quantity:
+        """Return the quantity of that name; KeyError if there is none."""
+        return {str(member): member for member in cls}[name]
+
     DISPLACEMENT_NORM = "displacement_norm", "weight", "geometry", "||theta_T - theta_0||"
     STEP_NORM = "step_norm", "weight", "geometry", "||theta_1 - theta_0||, one step"
     MEMBER_PERTURBATION_NORM = "member_perturbation_norm", "weight", "geometry", "sigma ||eps|| of one member"

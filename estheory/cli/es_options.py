@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from estheory.cli.options import ESOptions, choice, numbers
 from estheory.errors import ConfigError
-from estheory.landscape import Signal, linear_signal
+from estheory.landscape import Landscape, Signal, linear_signal
 from estheory.rules import AnchorForm, Dtype, ESConfig, Shaping, UpdatePath
 from estheory.theory.adamw import Schedule
 from estheory.theory.precision import BinadeHistogram, normal_binades
-from estheory.theory.predictions import GRPOConfig
+from estheory.theory.predictions import Forecast, GRPOConfig, predict
 from estheory.theory.walk import Shapes
+
+if TYPE_CHECKING:
+    from estheory.theory.landscape_predictions import OffTask
 
 _SWEPT = (
     "dim",
@@ -29,6 +32,10 @@ _SWEPT = (
     "reliability",
     "gradient_norm",
     "reward_std",
+    "fisher_trace",
+    "fisher_square_trace",
+    "off_task_trace",
+    "off_task_gradient_norm",
     "grpo_lr",
     "grpo_steps",
     "grpo_norm",
@@ -44,7 +51,9 @@ class Case:
     shown: dict[str, Any]
     config: ESConfig
     checkpoints: tuple[int, ...]
-    reward: Signal
+    reward: Signal | None
+    landscape: Landscape | None
+    off_task: OffTask | None
     shapes: Shapes | None
     weights: BinadeHistogram | None
     grpo: GRPOConfig | None
@@ -55,6 +64,20 @@ def whole(name: str, value: float) -> int:
     if value != value or value in (float("inf"), float("-inf")) or value != int(value):
         raise ConfigError(f"--{name} must be a whole number, got {value:g}", "e.g. 30 or 4e9")
     return int(value)
+
+
+def forecast_of(case: Case) -> Forecast:
+    """Return the predictions for one case."""
+    return predict(
+        case.config,
+        checkpoints=case.checkpoints,
+        reward=case.reward,
+        landscape=case.landscape,
+        off_task=case.off_task,
+        shapes=case.shapes,
+        weights=case.weights,
+        grpo=case.grpo,
+    )
 
 
 def cases(es: ESOptions) -> tuple[list[Case], list[str]]:
@@ -117,12 +140,32 @@ def _case(es: ESOptions, row: dict[str, float], checkpoints: tuple[int, ...], sh
         update_path=cast(UpdatePath, texts["update_path"]),
         restore_pairs=value.get("restore_pairs", 0),
     )
-    reward = linear_signal(
-        sigma=config.sigma,
-        reliability=value.get("reliability"),
-        gradient_norm=value.get("gradient_norm"),
-        reward_std=value.get("reward_std"),
-    )
+    reward = landscape = None
+    if es.spectrum is not None:
+        if "reliability" in value or "gradient_norm" in value:
+            raise ConfigError("--spectrum excludes --reliability and --gradient-norm", "the spectrum determines both")
+        from estheory.theory.landscapes import read_landscape
+
+        landscape = read_landscape(es.spectrum, dim=config.dim, reward_std=value.get("reward_std"))
+    else:
+        reward = linear_signal(
+            sigma=config.sigma,
+            reliability=value.get("reliability"),
+            gradient_norm=value.get("gradient_norm"),
+            reward_std=value.get("reward_std"),
+        )
+    off_task = None
+    if any(name.startswith(("fisher", "off_task")) for name in value):
+        if "fisher_square_trace" in value and "fisher_trace" not in value:
+            raise ConfigError("--fisher-square-trace needs --fisher-trace", "give both")
+        from estheory.theory.landscape_predictions import OffTask
+
+        off_task = OffTask(
+            fisher_trace=value.get("fisher_trace"),
+            fisher_square_trace=value.get("fisher_square_trace"),
+            trace=value.get("off_task_trace"),
+            gradient_norm=value.get("off_task_gradient_norm"),
+        )
     weights = normal_binades(value["weight_std"]) if "weight_std" in value else None
     schedule = choice("grpo-schedule", es.grpo_schedule, get_args(Schedule), "linear")
     grpo = None
@@ -147,8 +190,9 @@ def _case(es: ESOptions, row: dict[str, float], checkpoints: tuple[int, ...], sh
     }
     given |= {name: texts[name] for name in texts if getattr(es, name) is not None}
     given |= {"model": es.model, "trainable": es.trainable, "weights": str(es.weights) if es.weights else None}
+    given |= {"spectrum": str(es.spectrum) if es.spectrum else None}
     shown |= {name: item for name, item in given.items() if item is not None}
-    return Case(shown, config, checkpoints, reward, shapes, weights, grpo)
+    return Case(shown, config, checkpoints, reward, landscape, off_task, shapes, weights, grpo)
 
 
 def _shapes(es: ESOptions) -> tuple[Shapes | None, int | None]:

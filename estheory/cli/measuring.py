@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from estheory.cli.es_options import cases
+from estheory.cli.es_options import cases, forecast_of
 from estheory.cli.options import ESOptions
 from estheory.errors import ConfigError, DataError
 from estheory.measurement.displacement import Displacements, measure_displacements
 from estheory.models.builtin import builtin_names, get_builtin
 from estheory.models.shapes import tensor_shapes
 from estheory.quantities import Measurement, Prediction, Quantity
-from estheory.theory.predictions import predict
 from estheory.validation.records import RunRecord, is_run, read_run
 from estheory.validation.runs import run_pairs, step_pairs
 
@@ -76,9 +75,7 @@ def checkpoint_pairs(targets: Sequence[Path], es: ESOptions) -> list[tuple[Predi
         raise ConfigError(
             f"{len(measured.labels)} checkpoints but {len(case.checkpoints)} steps", "give --steps with one for each"
         )
-    forecast = predict(
-        case.config, checkpoints=case.checkpoints, reward=case.reward, shapes=case.shapes, weights=case.weights
-    )
+    forecast = forecast_of(case)
     pairs = []
     for step, label, norm in zip(case.checkpoints, measured.labels, measured.norms, strict=True):
         quantity = Quantity.DISPLACEMENT_NORM

@@ -55,6 +55,13 @@ class ESOptions:
     reliability: Annotated[str | None, typer.Option(help="rho^2: share of reward variance that is signal.")] = None
     gradient_norm: Annotated[str | None, typer.Option(help="||g||, reward per weight.")] = None
     reward_std: Annotated[str | None, typer.Option(help="s: reward noise of one member.")] = None
+    spectrum: Annotated[Path | None, typer.Option(help="CSV eigenvalue,multiplicity,offset of minus the Hessian.")] = (
+        None
+    )
+    fisher_trace: Annotated[str | None, typer.Option(help="tr F per token, for kl_drift.")] = None
+    fisher_square_trace: Annotated[str | None, typer.Option(help="tr F^2, for its spread over seeds.")] = None
+    off_task_trace: Annotated[str | None, typer.Option(help="tr of another task's curvature.")] = None
+    off_task_gradient_norm: Annotated[str | None, typer.Option(help="||g|| of another task.")] = None
     grpo_lr: Annotated[str | None, typer.Option(help="AdamW's peak learning rate.")] = None
     grpo_steps: Annotated[str | None, typer.Option(help="AdamW's number of steps.")] = None
     grpo_schedule: Annotated[str | None, typer.Option(help="constant | linear | cosine (default linear).")] = None

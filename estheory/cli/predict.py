@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from estheory.cli.emit import emit, json_text
-from estheory.cli.es_options import cases
-from estheory.cli.options import CommonOptions, ESOptions, options
+from estheory.cli.es_options import cases, forecast_of
+from estheory.cli.options import CommonOptions, ESOptions, choice, options
 from estheory.errors import ConfigError
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -19,29 +20,30 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 def predict(
     es: ESOptions,
     common: CommonOptions,
+    plot: Annotated[Path | None, typer.Option(help="Draw the predictions along the steps to this file.")] = None,
+    explain: Annotated[str | None, typer.Option(help="Say what a quantity is, its formula and where it fails.")] = None,
     level: Annotated[float, typer.Option(help="Probability of the intervals.")] = 0.95,
 ) -> None:
     """Predict the geometry of an ES run before it is run: on-task progress, off-task drift, geometry."""
+    from estheory.quantities import Quantity
+    from estheory.reporting.explain import explain as explain_quantity
     from estheory.reporting.forecast import forecast_json, forecast_text, rows_text
-    from estheory.theory import predictions
+    from estheory.reporting.forecast_plot import plot_forecast
 
     if not 0 < level < 1:
         raise ConfigError(f"--level must lie between 0 and 1, got {level}", "0.95 is common")
+    if explain is not None:
+        choice("explain", explain, tuple(Quantity), "")
+        described = es != ESOptions()
+        found = forecast_of(cases(es)[0][0]).predictions if described else ()
+        emit(common, explain_quantity(Quantity.named(explain), [p for p in found if p.quantity == explain]))
+        return
     rows, varied = cases(es)
-    forecasts = [
-        (
-            case.shown,
-            predictions.predict(
-                case.config,
-                checkpoints=case.checkpoints,
-                reward=case.reward,
-                shapes=case.shapes,
-                weights=case.weights,
-                grpo=case.grpo,
-            ),
-        )
-        for case in rows
-    ]
+    forecasts = [(case.shown, forecast_of(case)) for case in rows]
+    if plot is not None:
+        if varied:
+            raise ConfigError("--plot draws one configuration", "give one number for each option but --steps")
+        plot_forecast(forecasts[0][1], plot, level)
     if common.json:
         documents = [forecast_json(forecast, shown, level) for shown, forecast in forecasts]
         body = documents[0] if not varied else {"rows": documents}

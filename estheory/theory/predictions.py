@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 from estheory.errors import ConfigError
-from estheory.landscape import Signal
+from estheory.landscape import Landscape, Signal
 from estheory.laws import ChiLaw, CorrelationLaw, CosineLaw, Law, PointLaw, SquaredLaw
 from estheory.quantities import Prediction, Quantity
 from estheory.rules import ESConfig, require_count, require_positive
 from estheory.theory import adamw, precision, signal, walk
 from estheory.theory.walk import OURS, PAPER, Shapes, Walk
 
+if TYPE_CHECKING:
+    from estheory.theory.landscape_predictions import OffTask
+
 UNMODELLED_PRECISION = 0.02
 """Declared relative half-width of norms of bfloat16 and float16 runs whose weights are unknown."""
+
+
+CURVED_SHARE = 1e-6
+"""Relative effect of curvature on ||Delta||^2 from which the displacement norm takes it in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +81,8 @@ def predict(
     shapes: Shapes | None = None,
     weights: precision.BinadeHistogram | None = None,
     grpo: GRPOConfig | None = None,
+    landscape: Landscape | None = None,
+    off_task: OffTask | None = None,
 ) -> Forecast:
     """Predict the geometry of an ES run before it is run.
 
@@ -90,6 +100,10 @@ def predict(
         Binade histogram of the model's weights, for low-precision runs.
     grpo
         The gradient-based run to compare with.
+    landscape
+        Curvature of the reward around the model; it takes the place of ``reward``.
+    off_task
+        What is known of another behaviour, for drift.
 
     Returns
     -------
@@ -107,6 +121,14 @@ def predict(
     >>> round(predict(run).get(Quantity.DISPLACEMENT_NORM).law.mean, 3)
     86.845
     """
+    if landscape is not None or off_task is not None:
+        from estheory.theory import landscape_predictions as curved  # imported when needed: a cold start stays short
+    if landscape is not None:
+        if reward is not None:
+            raise ConfigError("a landscape and a linear signal were both given", "give one of them")
+        if landscape.dim != config.dim:
+            raise ConfigError(f"the landscape has {landscape.dim} dimensions, the run {config.dim}", "make them equal")
+        reward = curved.landscape_signal(config, landscape)
     reward = reward or Signal()
     steps = sorted(set(checkpoints)) or [config.steps]
     for step in steps:
@@ -124,6 +146,14 @@ def predict(
         *_one_step(config, reward, walks[steps[0]].effective_dim, math.sqrt(gain or 1.0), systematic, warnings),
         *_bounds(config, walks),
     ]
+    if landscape is not None:
+        linear = (Quantity.PROGRESS_PER_STEP, Quantity.REWARD_GAIN_PER_STEP)  # the landscape's own replace these
+        predictions = [_curved(p, config, landscape, walks) for p in predictions if p.quantity not in linear]
+        predictions.extend(curved.on_task(config, landscape, steps, warnings))
+        if grpo is not None:
+            predictions.append(curved.against_optimum(config, landscape, steps[-1]))
+    if off_task is not None:
+        predictions.extend(curved.off_task_predictions(off_task, walks, gain or 1.0))
     if gain is not None:
         predictions.append(
             Prediction(
@@ -140,6 +170,22 @@ def predict(
     order = list(Quantity)
     predictions.sort(key=lambda p: order.index(p.quantity))  # stable: steps stay in order
     return Forecast(config, tuple(predictions), tuple(warnings))
+
+
+def _curved(p: Prediction, config: ESConfig, landscape: Landscape, walks: dict[int, Walk]) -> Prediction:
+    """Return a prediction with what the curvature of the landscape does to it."""
+    if p.quantity is Quantity.GRADIENT_COSINE:
+        return replace(p, label="large-N", assumptions=("locally quadratic reward", "Gaussian rewards"))
+    if p.quantity is Quantity.DISPLACEMENT_NORM and p.step is not None and isinstance(p.law, ChiLaw):
+        from estheory.theory.landscape_predictions import curved_share
+
+        share = curved_share(config, landscape, walks[p.step], p.step)
+        if abs(share - 1) > CURVED_SHARE:
+            law = replace(p.law, scale=p.law.scale * math.sqrt(share))
+            return replace(
+                p, law=law, label="mean-field", assumptions=("curved directions by mean field; their spread as flat",)
+            )
+    return p
 
 
 def _precision(

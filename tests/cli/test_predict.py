@@ -211,3 +211,66 @@ def test_program_options(estheory):
     missing = estheory("no-such-command")
     assert missing.code == 2
     assert missing.err.startswith("error: ")
+
+
+TWO_SCALE = "eigenvalue,multiplicity,offset\n10,5,0.3\n0.05,400,0\n"
+
+
+def test_spectrum_fisher_and_off_task_options(estheory, tmp_path):
+    spectrum = tmp_path / "two.csv"
+    spectrum.write_text(TWO_SCALE)
+    options = ["--dim", 1005, "--sigma", 0.01, "--alpha", 0.01, "--population", 30, "--reward-std", 0.02]
+    document = estheory(
+        *("predict", *options, "--steps", "20,100,200,400", "--spectrum", spectrum, "--json"),
+        *("--fisher-trace", 100, "--fisher-square-trace", 50, "--off-task-trace", 4, "--off-task-gradient-norm", 0.1),
+    ).json()
+    rewards = [p["mean"] for p in by_quantity(document, "reward")]
+    assert rewards == pytest.approx([-1.1864, -0.00775, -0.00725, -0.01302], rel=1e-3)
+    assert by_quantity(document, "reward_peak_step")[0]["mean"] == pytest.approx(125, abs=0.5)
+    assert by_quantity(document, "kl_drift")[0]["mean"] == pytest.approx(0.5 * 20 * 1e-4 / 30 * 100)
+    assert len(by_quantity(document, "off_task_reward_change")) == 4
+
+
+def test_plot_and_explain(estheory, tmp_path):
+    pytest.importorskip("matplotlib")
+    target = tmp_path / "norm.svg"
+    assert estheory("predict", *PAPER, "--steps", "100,400", "--plot", target).code == 0
+    assert target.read_text().startswith("<?xml")
+    assert [p.name for p in tmp_path.iterdir()] == ["norm.svg"]
+    said = estheory("predict", "--explain", "displacement_norm", *PAPER).out
+    assert "alpha^2 T / N" in said
+    assert "assumes:" in said
+    for bad in (["--plot", tmp_path / "x.nope"], ["--plot", "no/such/x.png"], ["--explain", "norm"]):
+        result = estheory("predict", *PAPER, *bad)
+        assert (result.code, result.out) == (2, "")
+        assert result.err.count("\n") == 1
+
+
+def test_every_quantity_is_explained():
+    from estheory.quantities import Quantity
+    from estheory.reporting.explain import EXPLANATIONS
+
+    assert set(EXPLANATIONS) == set(Quantity)
+
+
+@pytest.mark.parametrize(
+    ("text", "extra", "expected"),
+    [
+        (TWO_SCALE.replace("10,5", "-10,5"), [], "row 1"),
+        (TWO_SCALE.replace("400", "-4"), [], "row 2"),
+        (TWO_SCALE.replace("400", "4e6"), [], "multiplicities sum"),
+        (TWO_SCALE.replace("offset", "offsett"), [], "header"),
+        (TWO_SCALE, ["--reliability", 0.5], "excludes"),
+        (TWO_SCALE, ["--fisher-square-trace", 1], "--fisher-trace"),
+        (TWO_SCALE, ["--fisher-trace", 1, "--fisher-square-trace", 2], "exceeds the square"),
+    ],
+)
+def test_bad_spectra(estheory, tmp_path, text, extra, expected):
+    spectrum = tmp_path / "bad.csv"
+    spectrum.write_text(text)
+    result = estheory(
+        "predict", "--dim", 1005, "--sigma", 0.01, "--population", 30, "--spectrum", spectrum, "--reward-std", 1, *extra
+    )
+    assert (result.code, result.out) == (2, "")
+    assert expected in result.err
+    assert result.err.count("\n") == 1

@@ -1,0 +1,166 @@
+"""Predictions that need the curvature of the reward, or what another task's behaviour depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from estheory.errors import ConfigError
+from estheory.landscape import Landscape, Signal
+from estheory.laws import Law, PointLaw
+from estheory.quantities import Label, Prediction, Quantity
+from estheory.rules import ESConfig
+from estheory.theory import comparison, drift, dynamics, quadratic
+from estheory.theory.fluctuations import reward_spread
+from estheory.theory.ranges import step_range
+from estheory.theory.stationary import stationary_state
+from estheory.theory.walk import Walk
+
+QUADRATIC = "ours: docs/concepts/quadratic.md"
+DYNAMICS = "ours: docs/concepts/dynamics.md"
+DRIFT = "ours: docs/concepts/drift.md"
+LOCAL = ("locally quadratic reward", "Gaussian reward noise")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OffTask:
+    """What is known of another behaviour around the model; any of it may be unknown.
+
+    Attributes
+    ----------
+    fisher_trace, fisher_square_trace
+        tr F and tr F^2 per token, for KL(base || tuned).
+    trace
+        tr Lam_off of minus the Hessian of another task's reward.
+    gradient_norm
+        ||g_off|| of that reward.
+    """
+
+    fisher_trace: float | None = None
+    fisher_square_trace: float | None = None
+    trace: float | None = None
+    gradient_norm: float | None = None
+
+
+def landscape_signal(config: ESConfig, landscape: Landscape) -> Signal:
+    """Return the linear signal of a landscape at its offsets, rho^2 = sigma^2 ||g||^2 / S^2."""
+    member_std = landscape.member_std(config.sigma)
+    if member_std == 0:
+        raise ConfigError("all members have the same reward", "give --reward-std, or a spectrum with curvature")
+    reliability = (config.sigma * landscape.gradient_norm / member_std) ** 2
+    return Signal(reliability=reliability, gradient_norm=landscape.gradient_norm or None, member_std=member_std)
+
+
+def _predicted(
+    quantity: Quantity, law: Law, label: Label, source: str, *, step: int | None = None, systematic: float = 0.0
+) -> Prediction:
+    return Prediction(
+        quantity=quantity, law=law, label=label, source=source, assumptions=LOCAL, step=step, systematic=systematic
+    )
+
+
+def on_task(config: ESConfig, landscape: Landscape, steps: list[int], warnings: list[str]) -> Iterator[Prediction]:
+    """Predict progress, gain, best step size, critical population, reward curve, peak and stationary state.
+
+    What has no result (no curvature along the gradient, a diverging recursion) becomes a warning.
+    """
+    warnings.extend(str(left) for left in step_range(config, landscape))
+    moments = quadratic.step_moments(config, landscape)
+
+    def progress() -> float:
+        if not landscape.gradient_norm:
+            raise ConfigError("the gradient is zero at the offsets given")
+        along = landscape.multiplicity @ (landscape.gradient * moments.displacement)
+        return float(along) / landscape.gradient_norm
+
+    one_step: list[tuple[Quantity, Callable[[], float], Label]] = [
+        (Quantity.PROGRESS_PER_STEP, progress, moments.label),
+        (Quantity.REWARD_GAIN_PER_STEP, lambda: quadratic.expected_gain(config, landscape), moments.label),
+        (Quantity.OPTIMAL_ALPHA, lambda: quadratic.optimal_alpha(config, landscape), moments.label),
+        (Quantity.CRITICAL_POPULATION, lambda: quadratic.critical_population(config, landscape), "large-N"),
+    ]
+    for quantity, compute, label in one_step:
+        try:
+            yield _predicted(quantity, PointLaw(compute()), label, QUADRATIC, step=1)
+        except ConfigError as error:
+            warnings.append(f"no {quantity}: {error.what}")
+    try:
+        gap = stationary_state(config, landscape).gap
+        yield _predicted(
+            Quantity.STATIONARY_REWARD_GAP, PointLaw(gap), "mean-field", DYNAMICS, systematic=2 / config.population
+        )
+    except ConfigError as error:
+        warnings.append(f"no stationary_reward_gap: {error.what}")
+    try:
+        curve = dynamics.mean_field(config, landscape, max(steps))
+        spreads = reward_spread(config, landscape, steps)
+    except ConfigError as error:
+        warnings.append(f"no reward: {error.what}")
+        return
+    for spread in spreads:
+        yield _predicted(
+            Quantity.REWARD, spread.law, curve.label, DYNAMICS, step=spread.step, systematic=spread.systematic
+        )
+    if curve.peak is None:
+        warnings.append(f"no reward_peak_step: the mean reward has not come down from a peak by step {max(steps)}")
+    else:
+        yield _predicted(Quantity.REWARD_PEAK_STEP, PointLaw(float(curve.peak[0])), curve.label, DYNAMICS)
+
+
+def curved_share(config: ESConfig, landscape: Landscape, walk: Walk, step: int) -> float:
+    """Return E||Delta||^2 over that of a walk in every coordinate: curved directions travel and then settle.
+
+    Mean-field. 1 where nearly all directions are flat; 1 too where the configuration has no mean-field result.
+    """
+    try:
+        end = comparison.es_end_point(config, landscape, step)
+    except ConfigError:
+        return 1.0
+    return end.displacement_square(landscape) / (walk.variance * walk.dim)
+
+
+def off_task_predictions(off_task: OffTask, walks: Mapping[int, Walk], gain: float) -> Iterator[Prediction]:
+    """Predict the KL from the base model and the change of another task's reward, at each step.
+
+    ``gain`` multiplies the variance of the walk (rounding).
+    """
+    for step, w in walks.items():
+        entries: list[tuple[Quantity, Law]] = []
+        if off_task.fisher_trace is not None:
+            trace, square = off_task.fisher_trace * gain, off_task.fisher_square_trace
+            square = None if square is None else square * gain**2
+            entries.append((Quantity.KL_DRIFT, drift.kl_law(w, fisher_trace=trace, fisher_square_trace=square)))
+        if off_task.trace is not None or off_task.gradient_norm is not None:
+            law = drift.off_task_reward_law(
+                w,
+                trace=(off_task.trace or 0.0) * gain,
+                gradient_norm=(off_task.gradient_norm or 0.0) * float(np.sqrt(gain)),
+            )
+            entries.append((Quantity.OFF_TASK_REWARD_CHANGE, law))
+        for quantity, law in entries:
+            yield Prediction(
+                quantity=quantity,
+                law=law,
+                label="small-step",
+                source=DRIFT,
+                assumptions=(*w.assumptions, "isotropic drift", "quadratic in the displacement"),
+                step=step,
+            )
+
+
+def against_optimum(config: ESConfig, landscape: Landscape, step: int) -> Prediction:
+    """Predict the largest rise over the chord between ES and a gradient run that ends at the optimum."""
+    optimum = comparison.EndPoint(
+        mean=np.zeros_like(landscape.offset), variance=np.zeros_like(landscape.offset), flat_variance=0.0
+    )
+    law = comparison.interpolation_gain(landscape, comparison.es_end_point(config, landscape, step), optimum)
+    return Prediction(
+        quantity=Quantity.INTERPOLATION_GAIN,
+        law=law,
+        label="mean-field",
+        source="ours: docs/concepts/es-and-grpo.md",
+        assumptions=(*LOCAL, "GRPO ends at the optimum of the curved directions"),
+        step=step,
+    )
