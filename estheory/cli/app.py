@@ -79,6 +79,12 @@ def root(
     """Explain and predict where Evolution Strategies take a language model."""
 
 
+_EXTRAS = {"matplotlib": "plots", "ray": "ray"} | dict.fromkeys(
+    ("torch", "transformers", "safetensors", "tokenizers", "trl", "datasets", "accelerate", "gguf", "filelock"), "llm"
+)
+"""The extra that brings each optional package."""
+
+
 def _fail(message: str, code: int) -> int:
     print("error: " + " ".join(message.split()), file=sys.stderr)
     return code
@@ -100,6 +106,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ClickException as error:
         return _fail(f"{error.format_message()}: see --help", 2)
     except Exception as error:
+        missing = (error.name or "").split(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+        if missing in _EXTRAS:
+            return _fail(f"this needs the package {missing}: pip install 'estheory[{_EXTRAS[missing]}]'", 2)
         if os.environ.get("ESTHEORY_DEBUG"):
             raise
         return _fail(f"internal: {type(error).__name__}: {error}: please report it; ESTHEORY_DEBUG=1 shows where", 1)

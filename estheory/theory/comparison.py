@@ -182,8 +182,13 @@ def matched_progress(
     """
     if reward <= -landscape.gap:
         raise ConfigError(f"the target {reward:g} is no better than the start {-landscape.gap:g}", "raise the target")
-    curve = mean_field(config, landscape, max_steps)
-    es_steps = curve.time_to(reward)
+    es_steps, horizon = None, min(1000, max_steps)
+    while es_steps is None:
+        curve = mean_field(config, landscape, horizon)
+        es_steps = curve.time_to(reward)
+        if horizon == max_steps or curve.diverged_at is not None:
+            break
+        horizon = min(10 * horizon, max_steps)
     if es_steps is None:
         best = float(np.max(curve.reward))
         raise ConfigError(f"ES reaches {best:.4g} at best, not {reward:g}", "lower alpha, or raise the population")

@@ -128,7 +128,7 @@ def test_quadratic_share_matters_for_the_gain():
     moments = theory.step_moments(c, where)
     assert 1.0 < moments.quadratic_share[0] < 1.6
     update = steps_from_start(7, c, where, 20_000, batch=2_000)
-    lam, offset = (np.repeat(v, [1, 19]) for v in (where.eigenvalue, where.offset))
+    lam = np.repeat(where.eigenvalue, [1, 19])
     cost = 0.5 * update**2 @ lam
     expected = 0.5 * where.multiplicity @ (where.eigenvalue * moments.second_moment)
     share = 0.5 * c.step_size**2 / 64 * where.multiplicity @ (where.eigenvalue * 2 * moments.quadratic_share)
