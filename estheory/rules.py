@@ -19,9 +19,9 @@ _NOISE = re.compile(r"gaussian|shared-seed|low-rank:[1-9][0-9]*")
 
 
 def require_positive(name: str, value: float) -> None:
-    """Raise ConfigError unless ``value`` is finite and > 0."""
-    if not (math.isfinite(value) and value > 0):
-        raise ConfigError(f"{name} must be a finite number > 0, got {value}", f"set {name} to a positive number")
+    """Raise ConfigError unless ``value`` is > 0 and so far from overflow that its square is a number."""
+    if not 1e-100 <= value <= 1e100:
+        raise ConfigError(f"{name} must be a number > 0 (1e-100 to 1e100), got {value}", f"set {name} to such a number")
 
 
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
