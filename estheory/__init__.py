@@ -9,9 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from estheory.cosine_laws import CorrelationLaw, CosineLaw
     from estheory.errors import ConfigError, DataError, EstheoryError, OutputError
     from estheory.landscape import Signal, linear_signal
-    from estheory.laws import ChiLaw, CorrelationLaw, CosineLaw, Law, NormalLaw, PointLaw, SquaredLaw
+    from estheory.laws import ChiLaw, Law, NormalLaw, PointLaw, SquaredLaw
     from estheory.quantities import Measurement, Prediction, Quantity, Verdict
     from estheory.rules import ESConfig, UpdateConvention
     from estheory.theory.predictions import Forecast, GRPOConfig, predict
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "estheory.errors": ("ConfigError", "DataError", "EstheoryError", "OutputError"),
     "estheory.landscape": ("Signal", "linear_signal"),
-    "estheory.laws": ("ChiLaw", "CorrelationLaw", "CosineLaw", "Law", "NormalLaw", "PointLaw", "SquaredLaw"),
+    "estheory.cosine_laws": ("CorrelationLaw", "CosineLaw"),
+    "estheory.laws": ("ChiLaw", "Law", "NormalLaw", "PointLaw", "SquaredLaw"),
     "estheory.quantities": ("Measurement", "Prediction", "Quantity", "Verdict"),
     "estheory.rules": ("ESConfig", "UpdateConvention"),
     "estheory.theory.predictions": ("Forecast", "GRPOConfig", "predict"),

@@ -14,8 +14,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
 
+from estheory.cosine_laws import CosineLaw
 from estheory.errors import OutputError
-from estheory.laws import CosineLaw, PointLaw
+from estheory.laws import PointLaw
 from estheory.measurement.accuracy import task_scores
 from estheory.measurement.displacement import Displacements, measure_displacements
 from estheory.measurement.interpolation import Interpolation, interpolate_checkpoints

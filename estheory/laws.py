@@ -1,7 +1,8 @@
 """Probability laws of scalar quantities: a prediction is a law, not a number.
 
-Six small families. All stay accurate at relative spreads of 1e-6 and 1e12 degrees of freedom, where ``scipy.stats``
-loses four digits; scipy.stats and mpmath are the oracle in the tests.
+Four small families; those of cosines are in :mod:`estheory.cosine_laws`. All stay accurate at relative spreads of
+1e-6 and 1e12 degrees of freedom, where ``scipy.stats`` loses four digits; scipy.stats and mpmath are the oracle in the
+tests.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -19,14 +19,11 @@ from estheory._special import (
     chi_nodes,
     chi_square_quantile,
     chi_square_tails,
-    chi_square_tails_array,
     chi_variance,
     invert_increasing,
-    legendre_nodes,
     normal_cdf,
     normal_nodes,
     normal_quantile,
-    normal_tails,
 )
 
 
@@ -214,143 +211,6 @@ class SquaredLaw(Law):
     def sample(self, rng: np.random.Generator, n: int) -> Array:
         """Return ``n`` draws, shape (n,)."""
         return self.factor * np.square(self.root.sample(rng, n))
-
-
-@dataclass(frozen=True)
-class CosineLaw(Law):
-    """The law of A / sqrt(A^2 + chi^2_n), A = ``signal`` * chi_m + ``noise`` * Z: the cosine with a fixed direction.
-
-    ``signal_df`` is m and ``rest_df`` is n, the number of coordinates orthogonal to the direction. With ``signal`` 0
-    and ``noise`` 1 it is the cosine of a random direction; with ``noise`` 0 and ``signal`` 1 its square is
-    Beta(m/2, n/2).
-    """
-
-    signal: float
-    signal_df: float
-    noise: float
-    rest_df: float
-
-    @cached_property
-    def _moments(self) -> tuple[float, float]:
-        if self.signal == 0.0 and self.noise == 1.0:
-            return 0.0, 1.0 / math.sqrt(self.rest_df + 1.0)
-        # three nested quadratures, over chi_m, Z and chi_n
-        m, wm = chi_nodes(self.signal_df)
-        n, wn = chi_nodes(self.rest_df)
-        z, wz = normal_nodes() if self.noise else (np.zeros(1), np.ones(1))
-        a = self.signal * m[:, None, None] + self.noise * z[None, :, None]
-        cosine = a / np.hypot(a, n[None, None, :])
-        weight = wm[:, None, None] * wz[None, :, None] * wn[None, None, :]
-        mean = float(np.sum(weight * cosine))
-        return mean, math.sqrt(float(np.sum(weight * (cosine - mean) ** 2)))
-
-    @property
-    def mean(self) -> float:
-        """The mean."""
-        return self._moments[0]
-
-    @property
-    def std(self) -> float:
-        """The standard deviation."""
-        return self._moments[1]
-
-    def tails(self, x: float) -> tuple[float, float]:
-        """Return (P(X <= x), P(X > x)): the widest variable integrated exactly, the others by quadrature."""
-        if abs(x) >= 1.0:
-            return (1.0, 0.0) if x > 0 else (0.0, 1.0)
-        t = x / math.sqrt((1.0 - x) * (1.0 + x))
-        if self.signal == 0.0 and self.noise == 1.0 and self.rest_df < 1e5:
-            from scipy.special import betainc
-
-            outer = 0.5 * float(betainc(self.rest_df / 2, 0.5, (1.0 - x) * (1.0 + x)))  # P(cos > |x|)
-            return (1.0 - outer, outer) if x > 0 else (outer, 1.0 - outer)
-        n, wn = chi_nodes(self.rest_df)
-        if self.signal == 0.0:
-            pairs = np.array([(normal_cdf(t * node), normal_cdf(-t * node)) for node in n / self.noise])
-            low, high = wn @ pairs
-        elif self.noise > 0.7 * self.signal:  # 0.7: the standard deviation of a chi variable
-            m, wm = chi_nodes(self.signal_df)
-            z = (t * n[None, :] - self.signal * m[:, None]) / self.noise
-            low, high = wm @ normal_tails(z) @ wn
-        elif self.noise > 0.0 or self.rest_df >= self.signal_df:
-            z, wz = normal_nodes() if self.noise else (np.zeros(1), np.ones(1))
-            y = np.maximum(t * n[None, :] - self.noise * z[:, None], 0.0) / self.signal
-            low, high = wz @ chi_square_tails_array(y * y, self.signal_df) @ wn
-        else:
-            m, wm = chi_nodes(self.signal_df)
-            y = self.signal * m / t if t > 0.0 else np.full(m.shape, np.inf)
-            high, low = chi_square_tails_array(y * y, self.rest_df) @ wm
-        return float(low), float(high)
-
-    def sample(self, rng: np.random.Generator, n: int) -> Array:
-        """Return ``n`` draws, shape (n,)."""
-        a = self.noise * rng.standard_normal(n)
-        if self.signal:
-            a += self.signal * np.sqrt(rng.chisquare(self.signal_df, n))
-        return np.asarray(a / np.sqrt(a * a + rng.chisquare(self.rest_df, n)))
-
-
-@dataclass(frozen=True)
-class CorrelationLaw(Law):
-    """The cosine of two Gaussian vectors of ``df`` independent coordinate pairs with correlation ``rho``, |rho| < 1.
-
-    Exact (Hotelling's density of a sample correlation about known means), written in delta = atanh(r) - atanh(rho):
-    proportional to sech(delta)^df sqrt((1 - rho r) / (1 - r^2)) 2F1(1/2, 1/2; df + 1/2; (1 + rho r) / 2), which
-    loses nothing at df = 1e12.
-    """
-
-    rho: float
-    df: float
-
-    def _integrate(self, low: float, high: float) -> Array:
-        """Return the integrals of density * (1, r - rho, (r - rho)^2) over delta in [low, high], shape (3,)."""
-        nodes, weights = legendre_nodes(64 if self.df > 1e3 else 160)  # the fewer pairs, the longer the tails
-        delta = 0.5 * (high + low) + 0.5 * (high - low) * nodes
-        zeta = math.atanh(self.rho)
-        shift = np.sinh(delta) / (np.cosh(zeta + delta) * math.cosh(zeta))  # r - rho
-        r = self.rho + shift
-        u, term, series = (1.0 + self.rho * r) / 2.0, np.ones_like(r), np.ones_like(r)
-        for k in range(60):
-            term = term * u * (k + 0.5) ** 2 / ((self.df + 0.5 + k) * (k + 1.0))
-            series = series + term
-        root = np.sqrt(1.0 - self.rho * r) * np.cosh(zeta + delta)
-        density = np.exp(-self.df * np.log1p(2.0 * np.sinh(delta / 2.0) ** 2)) * root * series
-        mass = weights * density * 0.5 * (high - low)
-        return np.array([np.sum(mass), np.sum(mass * shift), np.sum(mass * shift * shift)])
-
-    @cached_property
-    def _reach(self) -> float:
-        return math.acosh(math.exp(80.0 / self.df)) if self.df > 0.2 else math.inf  # sech^df = e^-80 there
-
-    @cached_property
-    def _moments(self) -> Array:
-        return self._integrate(-self._reach, self._reach)
-
-    @property
-    def mean(self) -> float:
-        """The mean."""
-        return self.rho + float(self._moments[1] / self._moments[0])
-
-    @property
-    def std(self) -> float:
-        """The standard deviation, (1 - rho^2) / sqrt(df) to leading order."""
-        _, first, second = self._moments / self._moments[0]
-        return math.sqrt(second - first * first)
-
-    def tails(self, x: float) -> tuple[float, float]:
-        """Return (P(X <= x), P(X > x))."""
-        if abs(x) >= 1.0:
-            return (1.0, 0.0) if x > 0 else (0.0, 1.0)
-        excess = (x - self.rho) / (1.0 - self.rho * x)  # tanh(delta)
-        delta = min(max(math.atanh(excess), -self._reach), self._reach)
-        total = self._moments[0]
-        low, high = self._integrate(-self._reach, delta)[0], self._integrate(delta, self._reach)[0]
-        return float(low / total), float(high / total)
-
-    def sample(self, rng: np.random.Generator, n: int) -> Array:
-        """Return ``n`` draws, shape (n,)."""
-        spread = math.sqrt((1.0 - self.rho) * (1.0 + self.rho))
-        return CosineLaw(self.rho / spread, self.df, 1.0, self.df - 1.0).sample(rng, n)
 
 
 def noisy_pvalue(law: Law, x: float, stderr: float) -> float:

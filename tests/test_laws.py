@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as h
 
 from estheory import _special as special
-from estheory.laws import ChiLaw, CorrelationLaw, CosineLaw, NormalLaw, PointLaw, SquaredLaw, noisy_pvalue
+from estheory.cosine_laws import CorrelationLaw, CosineLaw
+from estheory.laws import ChiLaw, NormalLaw, PointLaw, SquaredLaw, noisy_pvalue
 from tests.statistics import agrees, ks_agrees, variance_agrees
 
 mp.mp.dps = 50

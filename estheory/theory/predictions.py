@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape, Signal
-from estheory.laws import ChiLaw, CorrelationLaw, CosineLaw, Law, PointLaw, SquaredLaw
+from estheory.laws import ChiLaw, PointLaw
 from estheory.quantities import Prediction, Quantity
 from estheory.rules import ESConfig, require_count, require_positive
-from estheory.theory import adamw, precision, signal, walk
-from estheory.theory.walk import OURS, PAPER, Shapes, Walk
+from estheory.theory import adamw, precision, signal, walk, walk_predictions
+from estheory.theory.walk import OURS, Shapes, Walk
 
 if TYPE_CHECKING:
     from estheory.theory.landscape_predictions import OffTask
@@ -141,10 +140,10 @@ def predict(
         warnings.append("low-rank without --model: the spread of norms is that of independent entries, too narrow")
     walks = {step: walk.walk(config, reward, step, shapes) for step in steps}
     predictions: list[Prediction] = [
-        *_geometry(config, walks, math.sqrt(gain or 1.0), systematic),
-        *_cosines(config, walks, warnings),
+        *walk_predictions.norms(config, walks, math.sqrt(gain or 1.0), systematic),
+        *walk_predictions.cosines(config, walks, warnings),
         *_one_step(config, reward, walks[steps[0]].effective_dim, math.sqrt(gain or 1.0), systematic, warnings),
-        *_bounds(config, walks),
+        *walk_predictions.bounds(config, walks),
     ]
     if landscape is not None:
         linear = (Quantity.PROGRESS_PER_STEP, Quantity.REWARD_GAIN_PER_STEP)  # the landscape's own replace these
@@ -205,70 +204,6 @@ def _precision(
     return precision.step_gain(config, weights), 0.0
 
 
-def _geometry(config: ESConfig, walks: dict[int, Walk], gain: float, systematic: float) -> Iterator[Prediction]:
-    for step, w in walks.items():
-        law = w.norm_law
-        norm = ChiLaw(law.scale * gain, law.df, law.mixing_df)
-        entries: list[tuple[Quantity, Law, float]] = [
-            (Quantity.DISPLACEMENT_NORM, norm, systematic),
-            (Quantity.COORDINATE_STD, PointLaw(math.sqrt(w.variance) * gain), systematic),
-            # the ratio to the plain law's own expectation: rounding shows up in it
-            (Quantity.EFFECTIVE_DIMENSION_RATIO, SquaredLaw(norm, 1 / (w.variance * w.dim)), 2 * systematic),
-        ]
-        for quantity, quantity_law, band in entries:
-            yield Prediction(
-                quantity=quantity,
-                law=quantity_law,
-                label=w.label,
-                source=w.source,
-                assumptions=w.assumptions,
-                step=step,
-                systematic=band,
-            )
-    yield Prediction(
-        quantity=Quantity.MEMBER_PERTURBATION_NORM,
-        law=ChiLaw(config.sigma * math.sqrt(config.dim / (n := _member_dim(config, walks))), n),
-        label="exact",
-        source=PAPER,
-        assumptions=("one member, before any rounding",),
-        step=1,
-    )
-
-
-def _member_dim(config: ESConfig, walks: dict[int, Walk]) -> float:
-    """Return the effective number of independent coordinates of one member's noise."""
-    first = next(iter(walks.values()))
-    return first.effective_dim if config.noise == "shared-seed" else float(config.dim)
-
-
-def _cosines(config: ESConfig, walks: dict[int, Walk], warnings: list[str]) -> Iterator[Prediction]:
-    last_step, last = list(walks.items())[-1]
-    pairs = list(combinations(walks.items(), 2))
-    if pairs and config.anchor_l1:
-        warnings.append("no checkpoint_cosine with an L1 anchor")
-        pairs = []
-    for (first, _), (second, w) in pairs:
-        rho = walk.checkpoint_correlation(config, first, second)
-        yield Prediction(
-            quantity=Quantity.CHECKPOINT_COSINE,
-            law=CorrelationLaw(rho, w.effective_dim),
-            label="exact",
-            source=OURS,
-            assumptions=w.assumptions,
-            step=second,
-            where=f"{first}|{second}",
-        )
-    if last.effective_dim >= 2:
-        yield Prediction(
-            quantity=Quantity.INDEPENDENT_COSINE,
-            law=CosineLaw(0.0, 1.0, 1.0, last.effective_dim - 1.0),
-            label="exact",
-            source=OURS,
-            assumptions=(*last.assumptions, "independent seeds"),
-            step=last_step,
-        )
-
-
 def _one_step(
     config: ESConfig, reward: Signal, effective_dim: float, gain: float, systematic: float, warnings: list[str]
 ) -> Iterator[Prediction]:
@@ -315,27 +250,6 @@ def _one_step(
             assumptions=(*gaussian, "no curvature", "an expected value: single steps scatter around it"),
             step=1,
         )
-
-
-def _bounds(config: ESConfig, walks: dict[int, Walk]) -> Iterator[Prediction]:
-    for step, w in walks.items():
-        bound = signal.coherent_displacement_bound(config, w.coherent_steps)
-        if bound is None or config.noise == "shared-seed":
-            continue
-        share = min(1.0, bound**2 / (w.variance * w.dim))
-        for quantity, value in (
-            (Quantity.COHERENT_DISPLACEMENT_BOUND, bound),
-            (Quantity.SIGNAL_SHARE_BOUND, share),
-            (Quantity.ES_GRPO_COSINE_BOUND, math.sqrt(share)),
-        ):
-            yield Prediction(
-                quantity=quantity,
-                law=PointLaw(value),
-                label="exact",
-                source=OURS,
-                assumptions=("any reward", "independent noise", "a bound, not an estimate"),
-                step=step,
-            )
 
 
 def _against_grpo(

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 
 from estheory._special import chi_mean, chi_nodes
+from estheory.cosine_laws import CosineLaw
 from estheory.errors import ConfigError
 from estheory.landscape import Signal
-from estheory.laws import ChiLaw, CosineLaw, Law, NormalLaw
+from estheory.laws import ChiLaw, Law, NormalLaw
 from estheory.rules import ESConfig
 from estheory.theory.walk import step_variance
 

@@ -9,8 +9,9 @@ from typing import cast
 
 import numpy as np
 
+from estheory.cosine_laws import CorrelationLaw
 from estheory.errors import DataError
-from estheory.laws import ChiLaw, CorrelationLaw, NormalLaw, PointLaw, SquaredLaw
+from estheory.laws import ChiLaw, NormalLaw, PointLaw, SquaredLaw
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.theory.adamw import Schedule, grpo_mean_square
 from estheory.theory.walk import OURS, PAPER

@@ -1,0 +1,102 @@
+"""Predictions that follow from the walk alone: norms, cosines of displacements, bounds on the signal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import combinations
+
+from estheory.cosine_laws import CorrelationLaw, CosineLaw
+from estheory.laws import ChiLaw, Law, PointLaw, SquaredLaw
+from estheory.quantities import Prediction, Quantity
+from estheory.rules import ESConfig
+from estheory.theory import signal, walk
+from estheory.theory.walk import OURS, PAPER, Walk
+
+
+def norms(config: ESConfig, walks: dict[int, Walk], gain: float, systematic: float) -> Iterator[Prediction]:
+    """Predict norms and spreads at each step; ``gain`` is rounding's factor on norms, ``systematic`` its band."""
+    for step, w in walks.items():
+        law = w.norm_law
+        norm = ChiLaw(law.scale * gain, law.df, law.mixing_df)
+        entries: list[tuple[Quantity, Law, float]] = [
+            (Quantity.DISPLACEMENT_NORM, norm, systematic),
+            (Quantity.COORDINATE_STD, PointLaw(math.sqrt(w.variance) * gain), systematic),
+            # the ratio to the plain law's own expectation: rounding shows up in it
+            (Quantity.EFFECTIVE_DIMENSION_RATIO, SquaredLaw(norm, 1 / (w.variance * w.dim)), 2 * systematic),
+        ]
+        for quantity, quantity_law, band in entries:
+            yield Prediction(
+                quantity=quantity,
+                law=quantity_law,
+                label=w.label,
+                source=w.source,
+                assumptions=w.assumptions,
+                step=step,
+                systematic=band,
+            )
+    yield Prediction(
+        quantity=Quantity.MEMBER_PERTURBATION_NORM,
+        law=ChiLaw(config.sigma * math.sqrt(config.dim / (n := _member_dim(config, walks))), n),
+        label="exact",
+        source=PAPER,
+        assumptions=("one member, before any rounding",),
+        step=1,
+    )
+
+
+def _member_dim(config: ESConfig, walks: dict[int, Walk]) -> float:
+    """Return the effective number of independent coordinates of one member's noise."""
+    first = next(iter(walks.values()))
+    return first.effective_dim if config.noise == "shared-seed" else float(config.dim)
+
+
+def cosines(config: ESConfig, walks: dict[int, Walk], warnings: list[str]) -> Iterator[Prediction]:
+    """Predict the cosines of pairs of checkpoints of one run, and of two independent runs."""
+    last_step, last = list(walks.items())[-1]
+    pairs = list(combinations(walks.items(), 2))
+    if pairs and config.anchor_l1:
+        warnings.append("no checkpoint_cosine with an L1 anchor")
+        pairs = []
+    for (first, _), (second, w) in pairs:
+        rho = walk.checkpoint_correlation(config, first, second)
+        yield Prediction(
+            quantity=Quantity.CHECKPOINT_COSINE,
+            law=CorrelationLaw(rho, w.effective_dim),
+            label="exact",
+            source=OURS,
+            assumptions=w.assumptions,
+            step=second,
+            where=f"{first}|{second}",
+        )
+    if last.effective_dim >= 2:
+        yield Prediction(
+            quantity=Quantity.INDEPENDENT_COSINE,
+            law=CosineLaw(0.0, 1.0, 1.0, last.effective_dim - 1.0),
+            label="exact",
+            source=OURS,
+            assumptions=(*last.assumptions, "independent seeds"),
+            step=last_step,
+        )
+
+
+def bounds(config: ESConfig, walks: dict[int, Walk]) -> Iterator[Prediction]:
+    """Bound the signal in the displacement, where the shaped rewards have a fixed length and noise is independent."""
+    for step, w in walks.items():
+        bound = signal.coherent_displacement_bound(config, w.coherent_steps)
+        if bound is None or config.noise == "shared-seed":
+            continue
+        share = min(1.0, bound**2 / (w.variance * w.dim))
+        for quantity, value in (
+            (Quantity.COHERENT_DISPLACEMENT_BOUND, bound),
+            (Quantity.SIGNAL_SHARE_BOUND, share),
+            (Quantity.ES_GRPO_COSINE_BOUND, math.sqrt(share)),
+        ):
+            yield Prediction(
+                quantity=quantity,
+                law=PointLaw(value),
+                label="exact",
+                source=OURS,
+                assumptions=("any reward", "independent noise", "a bound, not an estimate"),
+                step=step,
+            )
