@@ -14,6 +14,7 @@ from estheory.errors import EstheoryError
 
 COMMANDS = {
     "predict": "Closed-form geometry of one or many configurations.",
+    "plan": "The inverse: which sigma, alpha, N and T meet a drift budget and a target.",
     "models": "List the built-in language models, or get one.",
     "run": "Fine-tune a causal language model by ES or GRPO, recorded for the theory.",
     "measure": "Geometry of checkpoints or of a run directory.",

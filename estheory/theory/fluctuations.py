@@ -109,7 +109,7 @@ def _variance(rule: StepRule, landscape: Landscape, covector: Array, squares: Ar
         q_k and S^2 before each step, shapes (t, m) and (t,).
     """
     c, sigma2, n = rule.moments, rule.config.sigma**2, rule.config.population
-    lam, count, e = landscape.eigenvalue, landscape.multiplicity, rule.moments.scale_power
+    lam, count = landscape.eigenvalue, landscape.multiplicity
     lam2 = lam * lam
     p, total = covector, 0.0
     for q, v in zip(squares[::-1], members[::-1], strict=True):
@@ -121,14 +121,31 @@ def _variance(rule: StepRule, landscape: Landscape, covector: Array, squares: Ar
         # covariance of Q after the step, given Q before: noise of covariance diag(noise) + gamma rho rho'
         total += float(p**2 @ (4 * keep**2 * noise * row + 2 * count * noise**2 + 4 * gamma * noise * signal))
         total += 4 * gamma * sigma2 / v * float(p @ (keep * lam * row)) ** 2 + 2 * gamma**2 * float(p @ signal) ** 2
-        if e:  # raw rewards: their sample variance is a common factor of the noise and of the progress in gamma
+        if c.scale_power:  # raw: the rewards' sample variance scales the noise, and the progress that gamma is of
             common = float(p @ (count * noise))
             total += 2 / (n - 1) * common * (common - 4 * a * float(p @ (keep * lam * row)))
-        # derivative of the mean of Q after the step, through Q itself and through S^2
-        through = sigma2 * (
-            -(e - 1) * a / v * lam * row
-            + (e - 1) * b / v**2 * (c.signal * sigma2 * lam2 * row + c.quadratic * sigma2**2 * lam2 * count)
-            + e * b / v * c.flat * count
-        )
-        p = p * (1 - 2 * a * lam + b / v * c.signal * sigma2 * lam2) + lam2 * float(through @ p)
-    return total
+        p = pull_back(rule, landscape, p, q, v)
+    return max(total, 0.0)
+
+
+def pull_back(rule: StepRule, landscape: Landscape, covector: Array, square: Array, member_square: float) -> Array:
+    """Return ``covector`` times the derivative of the mean of Q after a step with respect to Q before it, shape (m,).
+
+    Q acts on its own mean directly, and on all through S^2.
+
+    Parameters
+    ----------
+    rule, landscape
+        The run.
+    covector
+        Shape (m,).
+    square, member_square
+        q_k, shape (m,), and S^2 before the step.
+    """
+    c, sigma2, v, e = rule.moments, rule.config.sigma**2, member_square, rule.moments.scale_power
+    lam, count = landscape.eigenvalue, landscape.multiplicity
+    a, b, row = rule.rate(v), rule.noise(v), count * square
+    curved = sigma2 * lam * lam * (c.signal * row + c.quadratic * sigma2 * count)
+    through = sigma2 * ((1 - e) * (a / v * lam * row - b / v**2 * curved) + e * b / v * c.flat * count)
+    direct = 1 - 2 * a * lam + b / v * c.signal * sigma2 * lam * lam
+    return np.asarray(covector * direct + lam * lam * float(through @ covector))

@@ -20,7 +20,7 @@ PAPER_LIKE = config(dim=1005, sigma=0.01, alpha=0.01, population=30, steps=400)
 
 
 def test_reference_values_of_the_two_scale_example():
-    """Rewards at t = 20, 100, 200, 400, and a peak at 125; the spread of the 40 runs it was checked on is predicted too."""
+    """Rewards at t = 20, 100, 200, 400, a peak at 125, and the spread of the 40 runs that checked them."""
     curve = dynamics.mean_field(PAPER_LIKE, TWO_SCALE)
     for step, value, digits in (
         (20, -1.1864, 5e-5),
@@ -57,6 +57,12 @@ RUNS = {
         (1, 10, 40),
     ),
     "x = .1": ([(1, 20, 0.3)], 0.05, {"sigma": 0.5, "alpha": 0.2, "population": 30}, (4, 60)),
+    "start at the optimum": (
+        [(2, 5, 0.0), (1, 20, 0.0)],
+        0.5,
+        {"sigma": 0.1, "alpha": 0.1, "population": 30},
+        (1, 2, 8),
+    ),
     "noiseless": ([(1, 10, 0.5)], 0.0, {"sigma": 0.05, "alpha": 0.05, "population": 30}, (1, 10, 30)),
     "raw": (
         [(1, 10, 0.3)],
@@ -90,6 +96,18 @@ def test_mean_and_spread_of_runs(name):
     assert not within(rewards[steps[-1]], dynamics.mean_field(wrong, where, steps[-1]).at(steps[-1]), last.systematic)
 
 
+@pytest.mark.parametrize("offset", [0.0, 0.3])
+def test_sample_variance_of_raw_rewards_is_a_common_factor(offset):
+    """It moves noise (a loss) and progress (a gain) together; 60 directions, N = 30, spread to 5 %."""
+    where = landscape((1, 60, offset), reward_std=0.0 if offset else 0.3)
+    c = config(sigma=0.1, alpha=0.3 if offset else 0.05, population=30, shaping="raw")
+    for step, samples in run(7, c, where, 6000, {1, 3}).items():
+        spread = fluctuations.reward_spread(c, where, [step])[0]
+        assert agrees(samples, spread.mean)
+        assert std_within(samples, spread.std, 0.05)
+        assert not std_within(samples, 1.2 * spread.std, 0.05)
+
+
 def test_raw_mean_is_exact():
     """Raw rewards close the moments: no tolerance at all, at N = 4 and with one dominating direction."""
     where = landscape((4, 1, 0.3), (1, 9, 0.1), reward_std=0.05)
@@ -115,6 +133,33 @@ def test_quadratic_share_matters_in_the_stationary_state():
     assert x > 0.6
     dropped = state.gap / (1 + shaping_moments(c).quadratic * x)
     assert not within(-samples, dropped, spread.systematic)
+
+
+@given(
+    shaping=h.sampled_from(["zscore", "centered-rank", "raw"]),
+    sigma=h.floats(0.05, 2),
+    noise=h.floats(0, 1),
+    population=h.integers(2, 200),
+)
+def test_derivative_of_a_step(shaping, sigma, noise, population):
+    """The covector that carries the variance against finite differences of the recursion itself."""
+    c = config(sigma=sigma, alpha=0.1, population=population, shaping=shaping)
+    rows, squares = ((4, 3), (1, 20), (0.1, 50)), np.array([0.3, 0.2, 0.6])
+
+    def after(q):  # mean of Q after a step, per row
+        where = landscape(*((*row, math.sqrt(s)) for row, s in zip(rows, q, strict=True)), reward_std=noise)
+        return where.multiplicity * dynamics.state_after(c, where, 1).square, where
+
+    _, where = after(squares)
+    covector = np.array([1.0, -2.0, 0.7])
+    change = 1e-6
+    slopes = []
+    for k, unit in enumerate(np.eye(3)):
+        up, down = after(squares + change * unit)[0], after(squares - change * unit)[0]
+        slopes.append(covector @ (up - down) / (2 * change * where.multiplicity[k]))
+    state = dynamics.state_after(c, where, 0)
+    pulled = fluctuations.pull_back(dynamics.step_rule(c), where, covector, squares, state.member_square)
+    assert pulled == pytest.approx(slopes, rel=1e-6, abs=1e-8)
 
 
 def test_law_of_a_single_run():

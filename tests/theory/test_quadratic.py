@@ -106,6 +106,54 @@ def test_quadratic_share_coefficient_is_exact_to_first_order(population):
     assert not within(slope, 2 * (population - 2) / (population + 1), 24 * 4 * a * a / population)
 
 
+def test_quadratic_share_coefficient_of_ranks():
+    """To first order in x: (N-2)/(N-1) x / (2 pi sqrt(3)) above the flat variance; the same draws with and without."""
+    rng, n, a = np.random.default_rng(6), 10, 0.1
+    noise, eps = rng.standard_normal((2, 300_000, n))
+
+    def second_moment(rewards):
+        return np.sum((rewards.argsort(1).argsort(1) / (n - 1) - 0.5) * eps, axis=1) ** 2 / n
+
+    rewards = math.sqrt(1 - 2 * a * a) * noise
+    change = second_moment(rewards + a * (eps**2 - 1)) - second_moment(rewards)
+    share = shaping_moments(config(sigma=1.0, population=n, shaping="centered-rank")).quadratic
+    assert within(change / (4 * a * a), share, 0.15)  # x = 0.04: second order
+    assert not within(change / (4 * a * a), share / 2, 0.15)
+    assert not within(change / (4 * a * a), 2 * share, 0.15)
+
+
+def test_finite_population_corrections_of_the_displacement():
+    """c - 3 x/N + 3 X/(8N): each term on its own, and the result without it."""
+    rng, n = np.random.default_rng(7), 60
+    c = signal.mean_population_std(n)
+    # a direction without curvature, in a reward of two quadratic ones (X = 6): E Delta = alpha rho S (N-2)/N E[1/std]
+    where = landscape((1, 2, 0.0), (1e-9, 1, 1e6))
+    moments = theory.step_moments(config(sigma=1.0, alpha=1.0, population=n), where)
+    full = moments.displacement[1] / moments.correlation[1]
+    assert moments.excess_kurtosis == pytest.approx(6, rel=1e-4)
+    rewards = (rng.standard_normal((40_000, n, 2)) ** 2).sum(axis=2) / 2  # S = 1
+    overlap = (n - 2) / n / rewards.std(axis=1)
+    assert within(overlap, full, (6 / n) ** 2)
+    assert not within(overlap, c, (6 / n) ** 2)
+    # a curved direction with little signal: the slope of E[z eps] in rho, by the same draws at +-b
+    n, x, b = 30, 0.3, 0.05
+    noise, eps = rng.standard_normal((2, 60_000, n))
+    even = math.sqrt(1 - x / 2) * noise - 0.5 * math.sqrt(x) * (eps**2 - 1)
+
+    def overlap_at(slope):
+        rewards = even + slope * eps
+        z = (rewards - rewards.mean(1, keepdims=True)) / rewards.std(1, keepdims=True)
+        return np.mean(z * eps, axis=1)
+
+    slopes = (overlap_at(b) - overlap_at(-b)) / (2 * b / math.sqrt(1 + b * b))
+    where = landscape((math.sqrt(x), 1, 1e-6), reward_std=math.sqrt(1 - x / 2))
+    moments = theory.step_moments(config(sigma=1.0, alpha=1.0, population=n), where)
+    assert moments.quadratic_share[0] == pytest.approx(x)
+    full = moments.displacement[0] / moments.correlation[0]
+    assert within(slopes, full, 0.2 * 3 * x / n)
+    assert not within(slopes, full + 3 * x / n, 0.2 * 3 * x / n)
+
+
 @pytest.mark.parametrize("population", [30, 200])
 def test_expected_gain(population):
     where = landscape((2, 3, 0.5), (0.5, 20, 0.4), reward_std=0.6)

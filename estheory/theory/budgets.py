@@ -1,0 +1,184 @@
+"""Drift budgets: how far a run may go from its base model, met with a stated probability over seeds.
+
+Every budget is on a quantity whose law the walk gives (docs/how-to/plan.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+
+from estheory.errors import ConfigError
+from estheory.laws import ChiLaw, Law
+from estheory.quantities import Prediction, Quantity
+from estheory.rules import require_positive
+from estheory.theory.drift import OURS as DRIFT
+from estheory.theory.drift import kl_law, off_task_reward_law
+from estheory.theory.walk import Walk
+
+PLAN = "ours: docs/how-to/plan.md"
+_ROUNDING = 1 + 1e-9
+
+
+def norm_law(walk: Walk, progress: float, spread: float) -> ChiLaw:
+    """Return the law of the displacement norm of a walk that also moved along the gradient, weight units.
+
+    The square has mean v (d - 1 + w) + P^2 and variance 2 v^2 (d - 1) + 4 P^2 v w + 2 v^2 w^2 (plus what fluctuations
+    of v add); the law is the chi law with these two moments. Exact moments for Gaussian rewards of constant gradient
+    when the projection on the gradient is normal, which a sum over steps is.
+
+    Parameters
+    ----------
+    walk
+        The walk; v is its variance a coordinate.
+    progress
+        P, expected displacement along the gradient.
+    spread
+        w, variance of the projection on the gradient over v.
+    """
+    v, rest, fluctuation = walk.variance, walk.dim - 1.0, 2 / walk.mixing_df
+    square = v * (rest + spread) + progress**2
+    normal = 2 * rest * walk.dim / walk.effective_dim
+    variance = v * v * (normal * (1 + fluctuation) + rest**2 * fluctuation + 2 * spread**2)
+    variance += 4 * progress**2 * v * spread
+    df = 2 * square**2 / variance
+    return ChiLaw(math.sqrt(square / df), df)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftBudget:
+    """Limits on drift; each that is given must hold with probability ``confidence`` over seeds.
+
+    Attributes
+    ----------
+    max_norm
+        Displacement norm, weight units.
+    max_kl
+        KL(base || tuned), nats per token; needs ``fisher_trace``.
+    max_off_task_loss
+        Loss of another task's reward, reward units; needs ``off_task_trace`` or ``off_task_gradient_norm``.
+    fisher_trace, fisher_square_trace
+        tr F and tr F^2 per token. Without the second the spread of KL is unknown and its mean meets the budget.
+    off_task_trace, off_task_gradient_norm
+        tr Lam_off >= 0 and ||g_off||.
+    confidence
+        In [0.5, 1).
+
+    Raises
+    ------
+    ConfigError
+        If no budget is given, a value is out of range, or what a budget needs is missing.
+    """
+
+    max_norm: float | None = None
+    max_kl: float | None = None
+    max_off_task_loss: float | None = None
+    fisher_trace: float | None = None
+    fisher_square_trace: float | None = None
+    off_task_trace: float | None = None
+    off_task_gradient_norm: float | None = None
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        if not self.limits:
+            raise ConfigError("no drift budget", "give --max-norm, --max-kl or --max-off-task-loss")
+        for name, value in self.limits.items():
+            require_positive(name, value)
+        if not 0.5 <= self.confidence < 1:
+            raise ConfigError(f"confidence must lie in [0.5, 1), got {self.confidence}", "0.95 is common")
+        if self.fisher_trace is not None:
+            kl_law(_UNIT, fisher_trace=self.fisher_trace, fisher_square_trace=self.fisher_square_trace)
+        elif self.max_kl is not None or self.fisher_square_trace is not None:
+            raise ConfigError("--max-kl needs the Fisher trace", "give --fisher-trace (a probe before the run)")
+        trace, gradient = self.off_task_trace, self.off_task_gradient_norm
+        if trace is not None and not (math.isfinite(trace) and trace >= 0):
+            raise ConfigError(
+                f"off-task-trace must be a finite number >= 0 in a budget, got {trace}", "0 is on the safe side"
+            )
+        if gradient is not None and not (math.isfinite(gradient) and gradient >= 0):
+            raise ConfigError(f"off-task-gradient-norm must be a finite number >= 0, got {gradient}", "correct it")
+        if self.max_off_task_loss is not None and not (trace or gradient):
+            raise ConfigError(
+                "--max-off-task-loss needs the other task", "give --off-task-trace or --off-task-gradient-norm"
+            )
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The budgets that are given, by option name."""
+        named = {f.name.replace("_", "-"): getattr(self, f.name) for f in fields(self) if f.name.startswith("max")}
+        return {name: value for name, value in named.items() if value is not None}
+
+    def scaled(self, factor: float) -> DriftBudget:
+        """Return the budgets of a run ``factor`` times as far: norms by it, KL and losses by its square."""
+        square = factor * factor
+        return replace(
+            self,
+            max_norm=None if self.max_norm is None else self.max_norm * factor,
+            max_kl=None if self.max_kl is None else self.max_kl * square,
+            max_off_task_loss=None if self.max_off_task_loss is None else self.max_off_task_loss * square,
+        )
+
+    def exceeded(self, walk: Walk, progress: float, spread: float) -> tuple[str, ...]:
+        """Return the budgets that the run does not meet with the stated confidence, by option name."""
+        used = self.used(walk, progress, spread)
+        return tuple(name for name, limit in self.limits.items() if used[name] > limit * _ROUNDING)
+
+    def used(self, walk: Walk, progress: float, spread: float) -> dict[str, float]:
+        """Return, by option name, the drift that is not passed with probability ``confidence``."""
+        found = {}
+        if self.max_norm is not None:
+            found["max-norm"] = norm_law(walk, progress, spread).quantile(self.confidence)
+        if self.max_kl is not None:
+            found["max-kl"] = _quantile(self._kl(walk), self.confidence)
+        if self.max_off_task_loss is not None:
+            found["max-off-task-loss"] = -_quantile(self._change(walk), 1 - self.confidence)
+        return found
+
+    def _kl(self, walk: Walk) -> Law:
+        assert self.fisher_trace is not None  # __post_init__
+        return kl_law(walk, fisher_trace=self.fisher_trace, fisher_square_trace=self.fisher_square_trace)
+
+    def _change(self, walk: Walk) -> Law:
+        trace, gradient = self.off_task_trace or 0.0, self.off_task_gradient_norm or 0.0
+        return off_task_reward_law(walk, trace=trace, gradient_norm=gradient)
+
+    def predictions(self, walk: Walk, progress: float, spread: float, steps: int) -> Iterator[Prediction]:
+        """Yield the laws of norm, KL and off-task change after ``steps`` steps, as far as they are known."""
+        yield Prediction(
+            quantity=Quantity.DISPLACEMENT_NORM,
+            law=norm_law(walk, progress, spread),
+            label=walk.label,
+            source=PLAN,
+            assumptions=(*walk.assumptions, "constant gradient, Gaussian rewards"),
+            step=steps,
+        )
+        small = ("small displacement", "the signal's own share of the drift is left out")
+        for quantity, law in (
+            (Quantity.KL_DRIFT, None if self.fisher_trace is None else self._kl(walk)),
+            (
+                Quantity.OFF_TASK_REWARD_CHANGE,
+                self._change(walk) if self.off_task_trace or self.off_task_gradient_norm else None,
+            ),
+        ):
+            if law is not None:
+                yield Prediction(
+                    quantity=quantity, law=law, label="small-step", source=DRIFT, assumptions=small, step=steps
+                )
+
+
+def _quantile(law: Law, p: float) -> float:
+    return law.mean if law.std == 0 else law.quantile(p)
+
+
+_UNIT = Walk(
+    variance=1.0,
+    effective_dim=1.0,
+    dim=1,
+    mixing_df=math.inf,
+    coherent_steps=1.0,
+    label="exact",
+    source=PLAN,
+    assumptions=(),
+)

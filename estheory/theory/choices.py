@@ -1,0 +1,89 @@
+"""What a plan may choose from: sigmas, step sizes, populations, steps, and the arms that they make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from estheory.errors import ConfigError
+from estheory.landscape import Signal, linear_signal
+from estheory.rules import ESConfig, require_count, require_positive
+from estheory.theory.targets import Arm, arm
+
+DEFAULT_SIGMAS = (5e-4, 1e-3, 1.5e-3, 2e-3, 5e-3)
+WEIGHT_FRACTIONS = (0.025, 0.05, 0.1, 0.2)
+"""Default sigmas over the standard deviation of the weights, where that is known."""
+DEFAULT_POPULATIONS = tuple(sorted({2 * round(2 ** (k / 4 - 1)) for k in range(12, 65)}))
+"""8 to 65,536, even, by steps of 2^(1/4)."""
+DEFAULT_MAX_EVALUATIONS = 10_000_000
+LARGEST = 10**15
+"""Largest N T that is searched."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What the search may choose from; empty where it is free.
+
+    Attributes
+    ----------
+    sigmas
+        Never empty.
+    alphas
+        Empty: any step size up to sigma, beyond which a step leaves the neighbourhood that its members sampled.
+    populations
+        Empty: DEFAULT_POPULATIONS, refined around the best.
+    steps
+        Empty: any number.
+    max_evaluations
+        Largest N T.
+    """
+
+    sigmas: tuple[float, ...] = DEFAULT_SIGMAS
+    alphas: tuple[float, ...] = ()
+    populations: tuple[int, ...] = ()
+    steps: tuple[int, ...] = ()
+    max_evaluations: int = DEFAULT_MAX_EVALUATIONS
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        if not self.sigmas:
+            raise ConfigError("no sigma to choose from", "give at least one")
+        for name, values in (("sigma", self.sigmas), ("alpha", self.alphas)):
+            for value in values:
+                require_positive(name, value)
+        for name, counts, least in (("population", self.populations, 2), ("steps", self.steps, 1)):
+            for count in counts:
+                require_count(name, count, least)
+        require_count("max-evaluations", self.max_evaluations, 2)
+        if self.max_evaluations > LARGEST:
+            raise ConfigError(f"max-evaluations must be at most {LARGEST:g}, got {self.max_evaluations:g}", "lower it")
+        if min(self.populations, default=2) * min(self.steps, default=1) > self.max_evaluations:
+            raise ConfigError(
+                f"population {min(self.populations, default=2)} times steps {min(self.steps, default=1)} exceeds "
+                f"max-evaluations {self.max_evaluations}",
+                "raise --max-evaluations, or lower one of them",
+            )
+
+
+def default_sigmas(weight_std: float | None) -> tuple[float, ...]:
+    """Return WEIGHT_FRACTIONS of the weights' standard deviation, or DEFAULT_SIGMAS where it is unknown."""
+    if weight_std is None:
+        return DEFAULT_SIGMAS
+    require_positive("weight-std", weight_std)
+    return tuple(fraction * weight_std for fraction in WEIGHT_FRACTIONS)
+
+
+def linear_arms(base: ESConfig, choices: Choices, gradient_norm: float, reward_std: float) -> tuple[Arm, ...]:
+    """Return the arms of a linear reward, largest sigma first: rho = sigma g / sqrt(sigma^2 g^2 + s^2)."""
+    signals = {s: linear_signal(sigma=s, gradient_norm=gradient_norm, reward_std=reward_std) for s in choices.sigmas}
+    return arms(base, choices, signals)
+
+
+def arms(base: ESConfig, choices: Choices, signals: dict[float, Signal]) -> tuple[Arm, ...]:
+    """Return an arm for every sigma and population; ``base`` gives the rest. ConfigError for a dim above 1e18."""
+    if base.dim > 10**18:
+        raise ConfigError(f"dim must be at most 1e18 in a plan, got {base.dim:g}", "lower it")
+    return tuple(
+        arm(replace(base, sigma=sigma, population=n), signals[sigma])
+        for sigma in sorted(signals, reverse=True)
+        for n in choices.populations or DEFAULT_POPULATIONS
+    )

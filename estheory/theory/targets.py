@@ -1,0 +1,216 @@
+"""Targets of a plan: progress along the gradient or gain of reward, and what a configuration attains of them.
+
+One step of fixed sigma and population does the same, up to the factor alpha, whatever alpha is; :class:`Arm` holds
+what a step does at alpha = 1. Derivations in docs/how-to/plan.md.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+from estheory.errors import ConfigError
+from estheory.landscape import Signal
+from estheory.rules import ESConfig, require_positive
+from estheory.theory.signal import mean_population_std, progress_per_step
+from estheory.theory.walk import Walk, walk
+
+TargetName = Literal["target-progress", "target-gain"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """What a step of given sigma and population does, per unit of alpha.
+
+    Attributes
+    ----------
+    config
+        dim, sigma, population and shaping; alpha 1.
+    signal
+        The linear signal at this sigma.
+    progress
+        Expected displacement along the gradient: rho c(N) for z-scores.
+    variance
+        Of a flat coordinate, 1/N for z-scores.
+    spread
+        w: variance of the projection on the gradient over that of a flat coordinate (1 where an upper bound is used).
+    """
+
+    config: ESConfig
+    signal: Signal
+    progress: float
+    variance: float
+    spread: float
+
+    @property
+    def population(self) -> int:
+        """N."""
+        return self.config.population
+
+    def walk(self, alpha: float, steps: int) -> Walk:
+        """Return the walk after ``steps`` steps of step size ``alpha``."""
+        one = walk(self.config, self.signal, 1)
+        return replace(one, variance=one.variance * alpha**2 * steps, mixing_df=one.mixing_df * steps)
+
+
+def arm(config: ESConfig, signal: Signal) -> Arm:
+    """Return the arm of ``config``, whose alpha is ignored.
+
+    For z-scores of Gaussian rewards w = 1 - rho^2 + rho^2 (N - 1 - N c^2), exact; elsewhere 1, which it never passes.
+    """
+    unit = replace(config, alpha=1.0)
+    n, rho_square = config.population, signal.reliability or 0.0
+    plain = config.shaping == "zscore" and not config.antithetic
+    excess = n - 1 - n * mean_population_std(n) ** 2
+    return Arm(
+        config=unit,
+        signal=signal,
+        progress=progress_per_step(unit, signal),
+        variance=walk(unit, signal, 1).variance,
+        spread=1 - rho_square + rho_square * excess if plain else 1.0,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attained:
+    """What a run attains on its task: displacement along the gradient, and the target's own value (mean over seeds)."""
+
+    progress: float
+    value: float
+
+
+class Target(Protocol):
+    """What a run should attain on its task, in the mean over seeds."""
+
+    @property
+    def name(self) -> TargetName:
+        """The option that sets it."""
+
+    @property
+    def value(self) -> float:
+        """What is wanted, in weight units (progress) or reward units (gain)."""
+
+    def scaled(self, factor: float) -> Target:
+        """Return the target of ``factor`` times the value."""
+
+    def attained(self, arm: Arm, alpha: float, steps: int) -> Attained | None:
+        """Return what a run attains; None when it diverges."""
+
+    def smallest_alpha(self, arm: Arm, steps: int, limit: float) -> float | None:
+        """Return the smallest alpha <= limit that attains the target, or None."""
+
+    def smallest_steps(self, arm: Arm, alpha: float, limit: int) -> int | None:
+        """Return the smallest number of steps <= limit that attains the target, or None."""
+
+    def alphas(self, sigma: float) -> tuple[float, ...] | None:
+        """Return the step sizes to try, or None where the smallest that serves is known in closed form."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalTarget:
+    """A target on a reward of known gradient and, for gains, known traces of its curvature.
+
+    With u = g'Lam g/||g||^2 the curvature along the gradient and a = alpha c rho/||g||, S taken constant: progress
+    (||g||/u)(1 - (1-a u)^T) and gain (||g||^2/2u)(1 - (1-a u)^(2T)) - 1/2 v (tr Lam - u (1 - w)). At T = 1 it is the
+    sheet's gain of one step; with u = 0 the progress is alpha c rho T. Small-step.
+
+    Attributes
+    ----------
+    name, value
+        ``target-progress`` (weight) or ``target-gain`` (reward).
+    gradient_norm
+        ||g||; 1 where only progress matters.
+    trace, gradient_curvature
+        tr Lam and u, reward / weight^2, both 0 for a linear reward.
+    """
+
+    name: TargetName
+    value: float
+    gradient_norm: float = 1.0
+    trace: float = 0.0
+    gradient_curvature: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        require_positive(self.name, self.value)
+        require_positive("gradient-norm", self.gradient_norm)
+        for name, value in (("curvature-trace", self.trace), ("gradient-curvature", self.gradient_curvature)):
+            if not (math.isfinite(value) and 0 <= value < 1e150):
+                raise ConfigError(f"{name} must be a finite number >= 0, got {value}", "leave it out if unknown")
+        if self.name == "target-progress" and self.trace:
+            raise ConfigError("curvature-trace has no part in --target-progress", "use --target-gain, or leave it out")
+        if self.gradient_curvature > self.trace:
+            raise ConfigError(
+                f"gradient-curvature {self.gradient_curvature:g} exceeds curvature-trace {self.trace:g}",
+                "it is one direction's share of the trace: g'Lam g / ||g||^2",
+            )
+
+    def scaled(self, factor: float) -> LocalTarget:
+        """Return the target of ``factor`` times the value."""
+        return replace(self, value=self.value * factor)
+
+    def attained(self, arm: Arm, alpha: float, steps: int) -> Attained | None:
+        """Return what a run attains; None when it diverges along the gradient."""
+        g, u = self.gradient_norm, self.gradient_curvature
+        shrink = alpha * arm.progress * u / g
+        if shrink >= 2:
+            return None
+        if shrink == 0:
+            progress, coherent = alpha * arm.progress * steps, alpha * arm.progress * steps * g
+        else:
+            log_keep = math.log1p(-shrink) if shrink < 1 else math.log(max(shrink - 1, 1e-300))
+            lost = -math.expm1(steps * log_keep) if shrink <= 1 or steps % 2 == 0 else 1 + math.exp(steps * log_keep)
+            progress, coherent = g / u * lost, -(g * g / (2 * u)) * math.expm1(2 * steps * log_keep)
+        cost = 0.5 * alpha**2 * steps * arm.variance * (self.trace - u * (1 - arm.spread))
+        return Attained(progress=progress, value=progress if self.name == "target-progress" else coherent - cost)
+
+    def _value(self, arm: Arm, alpha: float, steps: int) -> float:
+        found = self.attained(arm, alpha, steps)
+        return -math.inf if found is None else found.value
+
+    def smallest_alpha(self, arm: Arm, steps: int, limit: float) -> float | None:
+        """Return the smallest alpha <= limit that attains the target, or None; the value is concave up to a u = 1."""
+        if arm.progress == 0:
+            return None
+        if self.trace == 0:
+            alpha = self.value / (self.gradient_norm if self.name == "target-gain" else 1.0) / (arm.progress * steps)
+            return alpha if alpha <= limit * (1 + 1e-12) else None
+        top = limit
+        if self.gradient_curvature:
+            top = min(top, self.gradient_norm / (arm.progress * self.gradient_curvature))
+        low, high = 0.0, top
+        for _ in range(80):  # golden section would save a few of these
+            left, right = low + (high - low) / 3, high - (high - low) / 3
+            if self._value(arm, left, steps) < self._value(arm, right, steps):
+                low = left
+            else:
+                high = right
+        if self._value(arm, high, steps) < self.value:
+            return None
+        low = 0.0
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if self._value(arm, middle, steps) < self.value else (low, middle)
+        return high
+
+    def smallest_steps(self, arm: Arm, alpha: float, limit: int) -> int | None:
+        """Return the smallest number of steps <= limit that attains the target, or None; the value is concave."""
+        low, high = 1, limit
+        while low < high:  # the last step that still adds
+            middle = (low + high) // 2
+            if self._value(arm, alpha, middle + 1) > self._value(arm, alpha, middle):
+                low = middle + 1
+            else:
+                high = middle
+        short_of = self.value * (1 - 1e-12)
+        if self._value(arm, alpha, high) < short_of:
+            return None
+        low = 1
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (middle + 1, high) if self._value(arm, alpha, middle) < short_of else (low, middle)
+        return high
+
+    def alphas(self, sigma: float) -> None:
+        """Return None: the smallest alpha is found by bisection."""
