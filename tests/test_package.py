@@ -13,6 +13,7 @@ ROOT = Path(estheory.__file__).parent
 
 MAY_IMPORT = {
     "theory": {"theory"},
+    "derivations": {"theory", "derivations"},
     "simulation": {"theory", "simulation"},
     "tasks": {"tasks"},
     "models": {"models"},

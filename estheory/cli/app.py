@@ -15,6 +15,8 @@ from estheory.errors import EstheoryError
 COMMANDS = {
     "predict": "Closed-form geometry of one or many configurations.",
     "plan": "The inverse: which sigma, alpha, N and T meet a drift budget and a target.",
+    "derive": "A named result, derived symbolically: text, LaTeX, Python.",
+    "simulate": "Monte Carlo on a quadratic landscape, judged against the closed forms.",
     "models": "List the built-in language models, or get one.",
     "run": "Fine-tune a causal language model by ES or GRPO, recorded for the theory.",
     "measure": "Geometry of checkpoints or of a run directory.",

@@ -19,6 +19,8 @@ from estheory.tasks.few_shot import FewShot
 LARGE_DIM = 10_000_000
 """From this many parameters on a forward pass over the prompts costs seconds: fewer prompts and probe directions."""
 KL_PROMPTS, LARGE_KL_PROMPTS = 64, 8
+EVALUATED = (Quantity.ACCURACY, Quantity.KL_DRIFT)
+"""What an evaluation writes, a row each."""
 
 EVALUATION_SEED = 0
 """Draws the held-out prompts: the same ones for every run, so that runs are compared on equal terms."""

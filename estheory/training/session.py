@@ -24,7 +24,7 @@ from estheory.models.load import LoadedModel, load_model
 from estheory.models.parameters import FlatParameters
 from estheory.tasks import Example, Task, get_task
 from estheory.training.config import ESRunConfig, GRPORunConfig
-from estheory.training.evaluation import HeldOut, evaluate, held_out, require_fit, task_for
+from estheory.training.evaluation import EVALUATED, HeldOut, evaluate, held_out, require_fit, task_for
 from estheory.training.run_directory import RunDirectory
 
 _PROMPTS = 0x70726D70  # random streams of one seed, by purpose
@@ -89,13 +89,16 @@ class Session:
             return
         if step > 0 and not directory.checkpoint(step).exists():
             self.parameters.write_safetensors(directory.checkpoint(step))
-        done = {(row["step"], row["task"]) for row in directory.rows("evaluations")}
+        known = directory.rows("evaluations")
+        done = {(row["step"], row["task"], row["quantity"]) for row in known}
         for held in self.held:
-            if (step, held.task.name) not in done:
-                rows = evaluate(self.loaded, self.parameters, self.base, held, self.config.prompts)
-                directory.append_all(
-                    "evaluations", [{"step": step, "task": held.task.name, "split": "test", **row} for row in rows]
-                )
+            key = step, held.task.name
+            if {(*key, quantity) for quantity in EVALUATED} <= done:
+                continue
+            rows = evaluate(self.loaded, self.parameters, self.base, held, self.config.prompts)
+            missing = [row for row in rows if (*key, row["quantity"]) not in done]  # a kill may leave one of two
+            place = {"step": step, "task": held.task.name, "split": "test"}
+            directory.append_all("evaluations", [{**place, **row} for row in missing])
 
 
 BeforeFirstStep = Callable[[Session], Mapping[str, object]]

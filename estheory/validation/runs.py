@@ -11,7 +11,7 @@ import numpy as np
 
 from estheory.cosine_laws import CorrelationLaw
 from estheory.errors import DataError
-from estheory.laws import ChiLaw, NormalLaw, PointLaw, SquaredLaw
+from estheory.laws import ChiLaw, PointLaw, SquaredLaw
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.theory.adamw import Schedule, grpo_mean_square
 from estheory.theory.walk import OURS, PAPER
@@ -169,16 +169,18 @@ def _kl(run: RunRecord, variances: Mapping[int, float]) -> Iterator[Pair]:
             continue
         variance = variances[len(run.steps)]
         mean = 0.5 * variance * float(row["trace"])
-        spread = math.hypot(mean * float(row["relative_std"]), 0.5 * variance * float(row["trace_stderr"]))
+        # chi-square of the probe's relative spread over directions, mixed with the error of its mean
+        df = 2 / float(row["relative_std"]) ** 2
+        error = float(row["trace_stderr"]) / float(row["trace"])
         matched = row["scale"] == "walk"
         yield (
             Prediction(
                 quantity=Quantity.KL_DRIFT,
-                law=NormalLaw(mean, spread),
+                law=SquaredLaw(ChiLaw(1.0, df, 2 / error**2), mean / df),
                 label="small-step",
                 source="ours: docs/concepts/drift.md",
                 assumptions=(
-                    "isotropic drift; the spread is that over directions, taken as normal",
+                    "isotropic drift; spread over seeds as over the probe's directions, a scaled chi-square",
                     "probe at the walk's own scale" if matched else "KL quadratic up to the walk's length",
                 ),
                 step=len(run.steps),

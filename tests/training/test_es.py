@@ -97,7 +97,9 @@ def test_folder_holds_checkpoints_evaluations_and_environment(finished: Path) ->
     assert run.config == es_config()
     assert list(run.checkpoints()) == [2, 4]
     rows = run.rows("evaluations")
-    assert [(row["step"], row["task"], row["n"]) for row in rows] == [(step, "reversal", 16) for step in (0, 2, 4)]
+    kinds = [(row["step"], row["task"], row["quantity"], row["n"]) for row in rows]
+    assert kinds == [(t, "reversal", kind, 16) for t in (0, 2, 4) for kind in ("accuracy", "kl_drift")]
+    assert [row["value"] > 0 for row in rows if row["quantity"] == "kl_drift"] == [False, True, True]
     environment = run.read_json("environment.json")
     assert environment is not None
     assert environment["model"]["sha256"] == load_model("tiny-lm").sha256
@@ -145,7 +147,8 @@ def test_it_learns_and_the_permuted_control_does_not(tmp_path: Path) -> None:
         directory = tmp_path / str(permute)
         changes = {"population": 20, "prompts": 32, "steps": 12, "checkpoint_every": 0, "evaluation_prompts": 400}
         run_es(es_config(**changes, permute_rewards=permute), directory)
-        before, after = RunDirectory.open(directory).rows("evaluations")
+        rows = RunDirectory.open(directory).rows("evaluations")
+        before, after = (row for row in rows if row["quantity"] == "accuracy")
         stderr = math.hypot(before["stderr"], after["stderr"])
         gains[permute] = (after["value"] - before["value"]) / stderr
         for row in RunDirectory.open(directory).steps():

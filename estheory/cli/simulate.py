@@ -1,0 +1,137 @@
+"""``estheory simulate``: Monte Carlo on a quadratic landscape, judged against the closed forms."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from estheory.cli.emit import emit, json_text
+from estheory.cli.options import CommonOptions, ESOptions, choice, number, options
+from estheory.errors import ConfigError
+
+if TYPE_CHECKING:
+    from estheory.landscape import Landscape
+    from estheory.rules import ESConfig
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+_UNUSED = (
+    *("model", "trainable", "weights", "weight_std", "restore_pairs", "update_path", "reliability", "gradient_norm"),
+    *("spectrum", "fisher_trace", "fisher_square_trace", "off_task_trace", "off_task_gradient_norm"),
+    *("grpo_lr", "grpo_steps", "grpo_schedule", "grpo_norm"),
+)
+"""ES options that a simulation has no use for."""
+
+
+@app.command()
+@options(ESOptions, CommonOptions)
+def simulate(
+    es: ESOptions,
+    common: CommonOptions,
+    landscape: Annotated[Path | None, typer.Option(help="CSV or TOML: spectrum rows (TOML: and options).")] = None,
+    preset: Annotated[str | None, typer.Option(help="paper | two-scale | power-law; ES options win over it.")] = None,
+    replicas: Annotated[int, typer.Option(help="Number of independent runs.")] = 200,
+    engine: Annotated[str | None, typer.Option(help="auto | direct (every coordinate) | reduced (any dim).")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw trajectory and norms against theory to this file.")] = None,
+    level: Annotated[float, typer.Option(help="Family-wise level (Holm).")] = 1e-3,
+) -> None:
+    """Run ES on a quadratic landscape many times and judge the theory by it.
+
+    Exit code 3 if any prediction is refuted, 4 if none is consistent.
+    """
+    from estheory.quantities import Quantity
+    from estheory.reporting.simulation import SimulationReport, plot_simulation, simulation_json, simulation_text
+    from estheory.simulation.engine import Engine, chosen_engine
+    from estheory.simulation.engine import simulate as run
+    from estheory.simulation.observed import observe, pairs
+    from estheory.validation.judge import exit_code, judge, without_band
+
+    if not 0 < level < 1:
+        raise ConfigError(f"--level must lie between 0 and 1, got {level}", "0.001 is the default")
+    config, where, steps = _problem(es, landscape, preset)
+    wanted = cast(Engine, choice("engine", engine, ("auto", "direct", "reduced"), "auto"))
+    seed = common.seed or 0
+    start = time.perf_counter()
+    with _progress(common, replicas * config.steps) as progress:
+        records = run(config, where, replicas=replicas, steps=steps, seed=seed, engine=wanted, progress=progress)
+    seconds = time.perf_counter() - start
+    observed, warnings = observe(config, where, records, steps)
+    verdicts = judge(pairs(observed, replicas, level), level)
+    report = SimulationReport(
+        config=config,
+        landscape=where,
+        engine=chosen_engine(config, where, wanted),
+        replicas=replicas,
+        seed=seed,
+        seconds=seconds,
+        verdicts=verdicts,
+        plain=without_band(verdicts, level),
+        level=level,
+        warnings=warnings,
+    )
+    if plot is not None:
+        norms = [(o.prediction, o.samples) for o in observed if o.prediction.quantity is Quantity.DISPLACEMENT_NORM]
+        last = norms[-1][0].label if norms else ""
+        plot_simulation(
+            report, plot, curve=records.curve, norms=[(p, samples) for p, samples in norms if p.label == last]
+        )
+    emit(common, json_text(simulation_json(report)) if common.json else simulation_text(report))
+    raise typer.Exit(exit_code(verdicts))
+
+
+def _problem(es: ESOptions, path: Path | None, name: str | None) -> tuple[ESConfig, Landscape, tuple[int, ...]]:
+    """Return what is to be simulated: configuration, landscape and the steps to record."""
+    from estheory.cli.es_options import cases
+    from estheory.simulation.presets import PRESETS
+    from estheory.simulation.presets import preset as get_preset
+    from estheory.theory.landscapes import read_landscape
+
+    for option in _UNUSED:
+        if getattr(es, option) is not None:
+            raise ConfigError(
+                f"--{option.replace('_', '-')} has no use in a simulation", "the landscape determines the rewards"
+            )
+    if (path is None) == (name is None):
+        raise ConfigError("simulate needs one of --landscape and --preset", "e.g. --preset two-scale")
+    reward_std = number("reward-std", es.reward_std)
+    given: dict[str, Any] = {}
+    if path is not None:
+        dim = number("dim", es.dim)
+        landscape = read_landscape(path, dim=dim, reward_std=reward_std)
+    else:
+        config, landscape, steps = get_preset(choice("preset", name, PRESETS, ""))
+        landscape = replace(
+            landscape,
+            dim=cast(int, number("dim", es.dim) or landscape.dim),
+            reward_std=landscape.reward_std if reward_std is None else reward_std,
+        )
+        given = {"sigma": config.sigma, "population": config.population}
+        given |= {"steps": ",".join(map(str, steps))}
+        if es.sigma is None:
+            given["alpha"] = config.step_size
+    filled: dict[str, Any] = {key: str(value) for key, value in given.items() if getattr(es, key) is None}
+    rows, varied = cases(replace(es, **filled, dim=str(landscape.dim), reward_std=None))
+    if varied:
+        raise ConfigError(f"--{varied[0].replace('_', '-')} has several values", "simulate one configuration at a time")
+    return rows[0].config, landscape, rows[0].checkpoints
+
+
+@contextmanager
+def _progress(common: CommonOptions, total: int) -> Iterator[Callable[[int], None]]:
+    """Yield a function that counts replica-steps on a bar on stderr, when it is a terminal."""
+    if common.quiet or not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("simulating", total=total)
+        yield lambda done: bar.update(task, advance=done)

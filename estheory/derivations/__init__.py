@@ -1,0 +1,1 @@
+"""The results of :mod:`estheory.theory` derived in sympy: every step checked, every evaluator compared."""

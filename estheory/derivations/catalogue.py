@@ -1,0 +1,56 @@
+"""All derivations by name."""
+
+from __future__ import annotations
+
+import difflib
+from functools import lru_cache
+
+from estheory.derivations import (
+    bounds,
+    comparison,
+    correlated,
+    cosines,
+    curvature,
+    drift,
+    dynamics,
+    memory,
+    precision,
+    quadratic,
+    shapings,
+    signal,
+    walk,
+)
+from estheory.derivations.derivation import Derivation
+from estheory.errors import ConfigError
+
+_TOPICS = (
+    walk,
+    shapings,
+    correlated,
+    memory,
+    signal,
+    bounds,
+    cosines,
+    curvature,
+    quadratic,
+    dynamics,
+    drift,
+    comparison,
+    precision,
+)
+
+
+@lru_cache(maxsize=1)
+def derivations() -> dict[str, Derivation]:
+    """Return every derivation by its name, topic by topic."""
+    return {derivation.name: derivation for topic in _TOPICS for derivation in topic.DERIVATIONS}
+
+
+def get_derivation(name: str) -> Derivation:
+    """Return the derivation of that name; ConfigError with the closest names otherwise."""
+    known = derivations()
+    if name in known:
+        return known[name]
+    close = difflib.get_close_matches(name, known, 3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(close)}?" if close else "see estheory derive --list"
+    raise ConfigError(f"no derivation is called '{name}'", hint)

@@ -1,0 +1,1 @@
+"""Monte Carlo of evolution strategies on quadratic landscapes: direct, and reduced (exact in law at any dimension)."""

@@ -1,0 +1,124 @@
+"""From members' rewards to the weights that multiply their noise in the update: what both engines share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from estheory._special import Array
+from estheory.errors import ConfigError
+from estheory.landscape import Landscape
+from estheory.rules import ESConfig, require_count
+
+MEMORY_LIMIT = 2.0**32
+"""Bytes that coordinates, one replica's step or the records may take."""
+
+
+def draw_count(config: ESConfig) -> int:
+    """Return the number of independent noise vectors of a step: N, or N/2 for antithetic pairs."""
+    return config.population // 2 if config.antithetic else config.population
+
+
+def is_paired(config: ESConfig) -> bool:
+    """Return whether every noise vector is evaluated at both signs."""
+    return config.antithetic or config.shaping == "two-point"
+
+
+def shaped(rewards: Array, config: ESConfig) -> Array:
+    """Return shaped rewards along the last axis, by the definitions of :class:`estheory.rules.ESConfig`.
+
+    Equal rewards give zeros (as the reference code's 1e-8 in the denominator does); tied ranks are given in the order
+    of the members.
+    """
+    if config.shaping == "centered-rank":
+        ranks = np.argsort(np.argsort(rewards, axis=-1, kind="stable"), axis=-1, kind="stable")
+        return np.asarray(ranks / (rewards.shape[-1] - 1) - 0.5)
+    centred = rewards - rewards.mean(axis=-1, keepdims=True)
+    # the mean of equal numbers may differ from them by rounding, which must not become a step
+    centred = np.where(np.ptp(rewards, axis=-1, keepdims=True) == 0, 0.0, centred)
+    if config.shaping == "raw":
+        return np.asarray(centred / config.sigma)
+    spread = np.sqrt(np.mean(centred * centred, axis=-1, keepdims=True))
+    return np.asarray(np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 0))
+
+
+def step_weights(config: ESConfig, linear: Array, even: Array, reward_std: float, rng: np.random.Generator) -> Array:
+    """Return w, shape (replicas, draws): one step is theta <- theta + sum_i w_i eps_i.
+
+    Parameters
+    ----------
+    config
+        The run.
+    linear, even
+        The parts of the rewards that are odd and even in eps, reward units, shape (replicas, draws); anything that
+        all members of a step have in common is left out.
+    reward_std
+        Standard deviation of the Gaussian noise of every single evaluation, reward units.
+    rng
+        Source of that noise.
+    """
+    scale = config.step_size / config.population
+    if not is_paired(config):
+        rewards = linear + even
+        if reward_std:
+            rewards = rewards + reward_std * rng.standard_normal(rewards.shape)
+        return scale * shaped(rewards, config)
+    rewards = np.concatenate([even + linear, even - linear], axis=-1)
+    if reward_std:
+        rewards += reward_std * rng.standard_normal(rewards.shape)
+    if config.shaping != "two-point":
+        rewards = shaped(rewards, config)
+    plus, minus = np.split(rewards, 2, axis=-1)
+    return scale / (2 * config.sigma if config.shaping == "two-point" else 1.0) * (plus - minus)
+
+
+def anchored(config: ESConfig, displacement: Array, step: Array) -> Array:
+    """Return the displacement from the start after ``step`` and the pull of the anchor, shapes (..., d).
+
+    The L1 pull of the ``after`` form stops at the start (it is the proximal step).
+    """
+    after = config.anchor_form == "after"
+    if config.anchor_l1:
+        before = displacement + step if after else displacement
+        pull = config.anchor_l1 * np.sign(before)
+        if after:
+            return np.asarray(np.where(np.abs(before) <= config.anchor_l1, 0.0, before - pull))
+        return displacement - pull + step
+    keep = 1.0 - config.anchor_l2
+    return keep * (displacement + step) if after else keep * displacement + step
+
+
+def batches(replicas: int, size: int) -> list[int]:
+    """Return how many replicas each batch of at most ``size`` holds."""
+    return [min(size, replicas - done) for done in range(0, replicas, size)]
+
+
+def require_memory(what: str, needed: float) -> None:
+    """Raise ConfigError if ``needed`` bytes exceed the limit."""
+    if not needed <= MEMORY_LIMIT:
+        raise ConfigError(
+            f"{what} would take {needed / 2**30:.3g} GiB, more than {MEMORY_LIMIT / 2**30:.0f} GiB",
+            "lower dim (the reduced engine has no limit on it), replicas or steps",
+        )
+
+
+def checked_steps(
+    config: ESConfig, landscape: Landscape, replicas: int, steps: Sequence[int], seed: int
+) -> tuple[int, ...]:
+    """Return the steps to record, the first among them; ConfigError for what no engine can do."""
+    if config.noise != "gaussian":
+        raise ConfigError(f"{config.noise} noise is not simulated", "use gaussian noise")
+    if config.dtype != "float32":
+        raise ConfigError(f"{config.dtype} weights are not simulated", "use float32")
+    require_count("replicas", replicas, 1)
+    require_count("seed", seed, 0)
+    for step in steps:
+        require_count("steps", step, 1)
+    if landscape.dim != config.dim:
+        raise ConfigError(f"the landscape has {landscape.dim} dimensions, the run {config.dim}", "make them equal")
+    if landscape.member_std(config.sigma) == 0:
+        raise ConfigError("all members have the same reward", "give a reward-std, or a landscape with curvature")
+    recorded = tuple(sorted({1, *(steps or [config.steps])}))
+    require_memory(f"records of {replicas} replicas", 16.0 * replicas * len(recorded) * (len(recorded) + 2))
+    return recorded

@@ -1,0 +1,196 @@
+"""Records joined with predictions: the mean and the spread over replicas, each against what theory says of it.
+
+A prediction is the law of one run. The mean over n runs is judged by that law's own mean and std / sqrt(n), and the
+standard deviation over runs by the law of a sample's standard deviation. Where theory predicts an expected value
+alone, the mean is judged by its own standard error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from estheory._special import Array, normal_quantile
+from estheory.errors import ConfigError
+from estheory.landscape import Landscape, Signal
+from estheory.laws import ChiLaw, Law, NormalLaw
+from estheory.quantities import Measurement, Prediction, Quantity
+from estheory.rules import ESConfig
+from estheory.simulation.records import Records, cosine, norms
+from estheory.theory.predictions import predict
+from estheory.theory.quadratic_law import LinearQuadraticLaw
+
+FLAT = "flat directions"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Observed:
+    """One prediction and what the replicas showed of it.
+
+    Attributes
+    ----------
+    prediction
+        The law of one run.
+    samples
+        One value a replica, shape (replicas,), in the quantity's unit.
+    where
+        Which directions, or which pair of steps.
+    spread
+        Whether the standard deviation is predicted well enough to be judged.
+    """
+
+    prediction: Prediction
+    samples: Array
+    where: str = ""
+    spread: bool = True
+
+
+def mean_law(law: Law, n: int) -> Law:
+    """Return the law of the mean of ``n`` independent draws: exact for gamma laws, else normal."""
+    if law.std == 0.0:
+        return law
+    if isinstance(law, LinearQuadraticLaw) and law.linear_std == 0.0:
+        return replace(law, df=law.df * n)
+    return NormalLaw(law.mean, law.std / math.sqrt(n))
+
+
+def excess_kurtosis(law: Law) -> float:
+    """Return the excess kurtosis of a law with spread: exact for gamma laws, else of 200,000 draws of fixed seed."""
+    if isinstance(law, LinearQuadraticLaw) and law.linear_std == 0.0:
+        return 12.0 / law.df
+    standard = (law.sample(np.random.default_rng(0), 200_000) - law.mean) / law.std
+    return float(np.mean(standard**4)) - 3.0
+
+
+def spread_law(law: Law, n: int) -> Law:
+    """Return the law of the sample standard deviation of ``n`` draws: chi, with the draws' kurtosis in its freedom."""
+    freedom = 2.0 / (2.0 / (n - 1) + excess_kurtosis(law) / n)
+    return ChiLaw(law.std / math.sqrt(freedom), freedom)
+
+
+def pairs(observed: Sequence[Observed], replicas: int, level: float) -> tuple[tuple[Prediction, Measurement], ...]:
+    """Return what is to be judged: for each observed quantity its mean and, where predicted, its spread.
+
+    Parameters
+    ----------
+    observed
+        Predictions and samples.
+    replicas
+        Their number n; with one replica expected values and spreads cannot be judged.
+    level
+        Family-wise level, which sets how a standard error of few replicas is widened to Student's.
+    """
+    spread = [o for o in observed if o.spread and o.prediction.law.std > 0 and replicas >= 10]
+    rows = len(observed) + len(spread)
+    widening = _student(replicas, level / max(rows, 1)) if replicas > 1 else math.inf
+    found = []
+    for o in observed:
+        p, where = o.prediction, " ".join(filter(None, (o.where, f"mean of {replicas}")))
+        stderr = 0.0
+        if p.law.std == 0.0:
+            if replicas == 1:
+                continue
+            stderr = float(np.std(o.samples, ddof=1)) / math.sqrt(replicas) * widening
+        measured = Measurement(
+            quantity=p.quantity, value=float(np.mean(o.samples)), stderr=stderr, step=p.step, where=where
+        )
+        found.append((replace(p, law=mean_law(p.law, replicas)), measured))
+    for o in spread:
+        p, where = o.prediction, " ".join(filter(None, (o.where, f"std of {replicas}")))
+        measured = Measurement(quantity=p.quantity, value=float(np.std(o.samples, ddof=1)), step=p.step, where=where)
+        found.append((replace(p, law=spread_law(p.law, replicas)), measured))
+    return tuple(found)
+
+
+def _student(n: int, level: float) -> float:
+    """Return the factor by which a standard error of ``n`` values makes the normal test Student's at ``level``."""
+    from scipy.special import stdtrit
+
+    return float(-stdtrit(n - 1, level / 2)) / normal_quantile(1 - level / 2)
+
+
+def flat_observed(config: ESConfig, landscape: Landscape, records: Records, steps: Sequence[int]) -> list[Observed]:
+    """Return the walk of the flat directions: norms, their ratio to expectation and cosines of checkpoints."""
+    dim = landscape.dim - int(landscape.multiplicity[landscape.eigenvalue > 0].sum())
+    if dim < 1:
+        return []
+    signal = Signal(reliability=None, gradient_norm=None, member_std=landscape.member_std(config.sigma))
+    if config.antithetic:
+        signal = replace(signal, reliability=landscape.signal(config.sigma).reliability)
+    if config.shaping == "two-point":
+        signal = replace(signal, gradient_norm=landscape.gradient_norm)
+    forecast = predict(replace(config, dim=dim), checkpoints=steps, reward=signal)
+    gram = records.flat_gram
+    length = norms(gram)
+    where = FLAT if dim < landscape.dim else ""
+    curved = landscape.trace > 0
+    found = []
+    for p in forecast.predictions:
+        if curved and (config.antithetic or config.shaping in ("raw", "two-point")):
+            # the spread of the rewards changes along the run
+            p = replace(p, assumptions=(*p.assumptions, "rewards as at the start"))
+        k = records.steps.index(p.step) if p.step in records.steps else None
+        if p.quantity is Quantity.DISPLACEMENT_NORM and k is not None:
+            found.append(Observed(prediction=p, samples=length[:, k], where=where))
+        elif p.quantity is Quantity.EFFECTIVE_DIMENSION_RATIO and k is not None:
+            expected = forecast.get(Quantity.COORDINATE_STD, p.step).law.mean ** 2 * dim
+            found.append(Observed(prediction=p, samples=length[:, k] ** 2 / expected, where=where, spread=False))
+        elif p.quantity is Quantity.CHECKPOINT_COSINE and dim > 2:
+            first, second = (int(step) for step in p.where.split("|"))
+            samples = cosine(gram, records.steps.index(first), records.steps.index(second))
+            found.append(Observed(prediction=p, samples=samples, where=f"{where} {p.where}".strip()))
+    return found
+
+
+def curved_observed(
+    config: ESConfig, landscape: Landscape, records: Records, steps: Sequence[int]
+) -> tuple[list[Observed], tuple[str, ...]]:
+    """Return what the curvature fixes: reward, progress and whole displacement; and theory's warnings.
+
+    The mean-field displacement gets the declared O(1/N) half-width of the reward, on the curved directions' share of
+    its square.
+    """
+    forecast = predict(config, checkpoints=steps, landscape=landscape)
+    length = norms(records.gram)
+    share = np.mean(np.diagonal(records.curved_gram, axis1=1, axis2=2), axis=0) / np.mean(length**2, axis=0)
+    along = records.projection[:, 0]
+    bands = {p.step: p.systematic for p in forecast.predictions if p.quantity is Quantity.REWARD}
+    found = []
+    for p in forecast.predictions:
+        k = records.steps.index(p.step) if p.step in records.steps else -1
+        if p.quantity is Quantity.REWARD:
+            found.append(Observed(prediction=p, samples=records.reward[:, k]))
+        elif p.quantity is Quantity.DISPLACEMENT_NORM and p.label == "mean-field":
+            band = 0.5 * float(share[k]) * bands.get(p.step, 2 / config.population)
+            p = replace(p, systematic=band)
+            found.append(Observed(prediction=p, samples=length[:, k], spread=False))
+        elif p.quantity is Quantity.STEP_NORM:
+            found.append(Observed(prediction=p, samples=length[:, 0]))
+        elif landscape.gradient_norm and p.quantity is Quantity.GRADIENT_COSINE:
+            found.append(Observed(prediction=p, samples=along / length[:, 0]))
+        elif landscape.gradient_norm and p.quantity is Quantity.PROGRESS_PER_STEP:
+            found.append(Observed(prediction=p, samples=along))
+        elif p.quantity is Quantity.REWARD_GAIN_PER_STEP:
+            found.append(Observed(prediction=p, samples=records.reward[:, 0] - records.start_reward))
+        elif landscape.gradient_norm and p.quantity is Quantity.COHERENT_DISPLACEMENT_BOUND:
+            found.append(Observed(prediction=p, samples=records.projection[:, k]))
+        elif landscape.gradient_norm and p.quantity is Quantity.ES_GRPO_COSINE_BOUND:
+            found.append(Observed(prediction=p, samples=records.projection[:, k] / length[:, k]))
+    return found, forecast.warnings
+
+
+def observe(
+    config: ESConfig, landscape: Landscape, records: Records, steps: Sequence[int]
+) -> tuple[list[Observed], tuple[str, ...]]:
+    """Return all that theory predicts of ``records`` at ``steps``, and theory's warnings."""
+    found = flat_observed(config, landscape, records, steps)
+    if landscape.trace == 0:
+        return found, ()
+    try:
+        curved, warnings = curved_observed(config, landscape, records, steps)
+    except ConfigError as error:  # theory has nothing to say of these curved directions
+        return found, (f"curved directions are not judged: {error.what}",)
+    return found + curved, warnings

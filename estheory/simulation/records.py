@@ -1,0 +1,83 @@
+"""What a simulation observed: the same records from every engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from estheory._special import Array
+
+Progress = Callable[[int], None]
+"""Called with the number of replica-steps done since the last call."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Records:
+    """Observations of independent runs.
+
+    Attributes
+    ----------
+    steps
+        The recorded steps, in order; the first step is always among them. Their number is K.
+    reward
+        R - R* at the centre, shape (replicas, K), reward units.
+    start_reward
+        R - R* before the first step, reward units.
+    gram
+        Inner products of the displacements at the recorded steps, shape (replicas, K, K), weight^2.
+    curved_gram
+        The part of the curved directions in ``gram``, shape (replicas, K, K), weight^2.
+    projection
+        Delta . g_hat, g the gradient at the start, shape (replicas, K), weight units; NaN where the gradient is zero.
+    curve_sum, curve_square_sum
+        Sums over replicas of R - R* and of its square after 0..T steps, shape (1, T + 1).
+    """
+
+    steps: tuple[int, ...]
+    reward: Array
+    start_reward: float
+    gram: Array
+    curved_gram: Array
+    projection: Array
+    curve_sum: Array
+    curve_square_sum: Array
+
+    @property
+    def replicas(self) -> int:
+        """Number of independent runs."""
+        return int(self.reward.shape[0])
+
+    @property
+    def flat_gram(self) -> Array:
+        """The part of the flat directions in ``gram``, shape (replicas, K, K), weight^2."""
+        return np.asarray(self.gram - self.curved_gram)
+
+    @property
+    def curve(self) -> tuple[Array, Array]:
+        """Mean and standard deviation over replicas of R - R* after 0..T steps, each shape (T + 1,)."""
+        mean = self.curve_sum[0] / self.replicas
+        return mean, np.sqrt(np.maximum(self.curve_square_sum[0] / self.replicas - mean**2, 0.0))
+
+
+def norms(gram: Array) -> Array:
+    """Return the norms at the recorded steps, shape (replicas, K), of a stack of Gram matrices."""
+    return np.sqrt(np.maximum(np.diagonal(gram, axis1=1, axis2=2), 0.0))
+
+
+def cosine(gram: Array, first: int, second: int) -> Array:
+    """Return the cosine of the records numbered ``first`` and ``second``, shape (replicas,)."""
+    norm = norms(gram)
+    return np.asarray(gram[:, first, second] / (norm[:, first] * norm[:, second]))
+
+
+def joined(parts: Sequence[Records]) -> Records:
+    """Return the records of several batches of replicas as one."""
+    together = {
+        field.name: np.concatenate([getattr(part, field.name) for part in parts])
+        for field in fields(Records)
+        if field.name not in ("steps", "start_reward", "curve_sum", "curve_square_sum")
+    }
+    sums = {name: sum(getattr(part, name) for part in parts) for name in ("curve_sum", "curve_square_sum")}
+    return Records(steps=parts[0].steps, start_reward=parts[0].start_reward, **together, **sums)

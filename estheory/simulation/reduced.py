@@ -1,0 +1,210 @@
+"""Evolution strategies without the coordinates: the same law at any dimension (docs/how-to/simulate.md).
+
+Directions of one eigenvalue enter the rewards only through the inner product of a member's noise with the block's
+state and through its length: u along the state and y across it, |y|^2 = g^2 + chi^2. Given those lengths and the
+weights w, the directions of the y are independent and uniform, so with g the component along the partial sum of the
+earlier members the length of the sum follows s^2 <- s^2 + w^2 |y|^2 + 2 s w g, and its direction is uniform across
+the state. The state itself is kept along a few axes (the start, and the displacement at each record) and the length
+of the rest. Flat directions cost nothing a step: given the weights, their displacements at the records are Gaussian
+with known covariance.
+
+Exact in law for Gaussian noise, every shaping, antithetic pairs and the L2 anchor, with momentum where all is flat.
+O(N) a block and step, whatever the multiplicity.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from estheory._special import Array
+from estheory.errors import ConfigError
+from estheory.landscape import Landscape
+from estheory.rules import ESConfig
+from estheory.simulation.flat import flat_gram
+from estheory.simulation.members import (
+    batches,
+    checked_steps,
+    draw_count,
+    require_memory,
+    step_weights,
+)
+from estheory.simulation.records import Progress, Records, joined
+
+BATCH_NORMALS = 1 << 20
+"""Normals of one step that a batch of replicas draws together (8 MB)."""
+EXPLICIT_EXTRA = 3
+"""Rows of at most so many directions more than there are records are followed coordinate by coordinate."""
+
+
+def unsupported(config: ESConfig, landscape: Landscape) -> str | None:
+    """Return what keeps the reduced engine from simulating ``config`` exactly, or None."""
+    if config.anchor_l1:
+        return "an L1 anchor is not invariant to rotation"
+    if config.momentum and landscape.trace > 0:
+        return "momentum on a curved landscape has a second state a block"
+    return None
+
+
+class ReducedES:
+    """A batch of replicas of ES on a quadratic, exact in law.
+
+    Parameters
+    ----------
+    config, landscape
+        The run.
+    replicas
+        Number of runs in the batch.
+    records
+        Number of records, each of which adds an axis to every block.
+    rng
+        Source of everything random.
+    """
+
+    def __init__(
+        self, config: ESConfig, landscape: Landscape, replicas: int, records: int, rng: np.random.Generator
+    ) -> None:
+        self.config, self.landscape, self.rng = config, landscape, rng
+        lam, count, offset, whole = blocks(landscape, records)
+        repeats = count[whole].astype(np.int64)
+        self.eigenvalue = np.repeat(lam[whole], repeats)
+        self.start = -np.repeat(offset[whole], repeats)
+        self.distance = np.tile(self.start, (replicas, 1))  # theta - theta* of single directions, (replicas, r)
+        self.block_eigenvalue, self.block_dim = lam[~whole], count[~whole]
+        self.block_start = -offset[~whole] * np.sqrt(self.block_dim)  # along each block's first axis
+        self.axes = np.tile(self.block_start[:, None], (replicas, 1, 1))  # the blocks' state, (replicas, blocks, axes)
+        self.rest = np.zeros((replicas, self.block_dim.size))
+
+    def reward(self) -> Array:
+        """Return R - R* at the centre, shape (replicas,)."""
+        block_square = np.sum(np.square(self.axes), axis=2) + np.square(self.rest)
+        return np.asarray(-0.5 * (np.square(self.distance) @ self.eigenvalue + block_square @ self.block_eigenvalue))
+
+    def step(self) -> Array:
+        """Take one step in every replica; return the sum of the squared weights, shape (replicas,)."""
+        config, rng, sigma = self.config, self.rng, self.config.sigma
+        shape = self.distance.shape[0], draw_count(config)
+        eps = rng.standard_normal((*shape, self.eigenvalue.size))
+        linear = np.matmul(eps, (self.distance * self.eigenvalue)[:, :, None])[:, :, 0]
+        even = np.square(eps) @ self.eigenvalue
+        if self.block_dim.size:
+            along = rng.standard_normal((*shape, self.block_dim.size))
+            across = rng.standard_normal(along.shape)
+            square = np.square(across) + rng.chisquare(self.block_dim - 2.0, along.shape)
+            length = np.sqrt(np.sum(np.square(self.axes), axis=2) + np.square(self.rest))
+            linear += np.matmul(along, (length * self.block_eigenvalue)[:, :, None])[:, :, 0]
+            even += (np.square(along) + square) @ self.block_eigenvalue
+        weights = step_weights(config, -sigma * linear, -0.5 * sigma**2 * even, self.landscape.reward_std, rng)
+        keep = 1.0 - config.anchor_l2
+        new = keep if config.anchor_form == "after" else 1.0
+        update = np.matmul(weights[:, None, :], eps)[:, 0, :]
+        self.distance = self.start + keep * (self.distance - self.start) + new * update
+        if self.block_dim.size:
+            total = np.zeros_like(self.rest)
+            for i in range(shape[1]):
+                w = weights[:, i, None]
+                total += w * (w * square[:, i] + 2.0 * np.sqrt(total) * across[:, i])
+                np.maximum(total, 0.0, out=total)  # rounding may leave -1e-16
+            self._move(keep, new, np.matmul(weights[:, None, :], along)[:, 0, :], np.sqrt(total), length)
+        return np.asarray(np.square(weights).sum(1))
+
+    def _move(self, keep: float, new: float, forward: Array, sideways: Array, length: Array) -> None:
+        """Move the blocks by ``forward`` along their state of ``length`` and ``sideways`` in a uniform direction.
+
+        Shapes (replicas, blocks). A state of length zero has no direction: the rest's axis serves as one.
+        """
+        state = np.concatenate([self.axes, self.rest[:, :, None]], axis=2)
+        direction = np.zeros_like(state)
+        direction[:, :, -1] = 1.0
+        np.divide(state, length[:, :, None], out=direction, where=length[:, :, None] > 0)
+        side = self.rng.standard_normal(state.shape)
+        side -= np.sum(side * direction, axis=2, keepdims=True) * direction
+        outside = self.rng.chisquare(self.block_dim - state.shape[2], self.rest.shape)
+        sideways = sideways / np.sqrt(np.sum(np.square(side), axis=2) + outside)
+        state *= keep
+        state[:, :, 0] += (1.0 - keep) * self.block_start
+        state += new * (forward[:, :, None] * direction + sideways[:, :, None] * side)
+        self.axes = state[:, :, :-1]
+        self.rest = np.hypot(state[:, :, -1], new * sideways * np.sqrt(outside))
+
+    def record(self) -> tuple[Array, Array]:
+        """Make the rest of each block an axis; return the displacements, (replicas, r) and (replicas, blocks, axes)."""
+        self.axes = np.concatenate([self.axes, self.rest[:, :, None]], axis=2)
+        self.rest = np.zeros_like(self.rest)
+        moved = self.axes.copy()
+        moved[:, :, 0] -= self.block_start
+        return self.distance - self.start, moved
+
+
+def blocks(
+    landscape: Landscape, records: int
+) -> tuple[Array, Array, Array, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
+    """Return eigenvalue, multiplicity, offset of the curved rows, and which are followed direction by direction."""
+    curved = (landscape.eigenvalue > 0) & (landscape.multiplicity > 0)
+    lam, count, offset = (a[curved] for a in (landscape.eigenvalue, landscape.multiplicity, landscape.offset))
+    return lam, count, offset, count <= records + EXPLICIT_EXTRA
+
+
+def _run(es: ReducedES, steps: tuple[int, ...], progress: Progress) -> Records:
+    size, last = es.distance.shape[0], steps[-1]
+    curve, squares = np.empty((size, last + 1)), np.empty((size, last))
+    curve[:, 0] = es.reward()
+    kept: list[tuple[Array, Array]] = []
+    for t in range(1, last + 1):
+        squares[:, t - 1] = es.step()
+        curve[:, t] = es.reward()
+        if t in steps:
+            kept.append(es.record())
+        progress(size)
+    flat = es.landscape.dim - int(es.landscape.multiplicity[es.landscape.eigenvalue > 0].sum())
+    shape = size, len(steps), len(steps)
+    curved = np.empty(shape)
+    for a, (single, block) in enumerate(kept):
+        for b, (late_single, late_block) in enumerate(kept[a:], start=a):
+            product = np.sum(single * late_single, axis=1)
+            product += np.sum(block * late_block[:, :, : block.shape[2]], axis=(1, 2))
+            curved[:, a, b] = curved[:, b, a] = product
+    gradient, block_gradient = -es.start * es.eigenvalue, -es.block_start * es.block_eigenvalue
+    length = math.hypot(float(np.linalg.norm(gradient)), float(np.linalg.norm(block_gradient)))
+    along = [single @ gradient + block[:, :, 0] @ block_gradient for single, block in kept]
+    return Records(
+        steps=steps,
+        reward=curve[:, list(steps)],
+        start_reward=float(curve[0, 0]),
+        gram=curved + (flat_gram(es.config, squares, steps, flat, es.rng) if flat else np.zeros(shape)),
+        curved_gram=curved,
+        projection=np.stack(along, axis=1) / length if length else np.full((size, len(steps)), np.nan),
+        curve_sum=curve.sum(0, keepdims=True),
+        curve_square_sum=np.square(curve).sum(0, keepdims=True),
+    )
+
+
+def reduced(
+    config: ESConfig,
+    landscape: Landscape,
+    *,
+    replicas: int,
+    steps: Sequence[int] = (),
+    seed: int = 0,
+    progress: Progress = lambda done: None,
+) -> Records:
+    """Sample runs of ES on a quadratic landscape, exact in law, at a cost that does not depend on ``dim``.
+
+    Parameters, result and errors are those of :func:`estheory.simulation.direct.direct`.
+    """
+    recorded = checked_steps(config, landscape, replicas, steps, seed)
+    if (why := unsupported(config, landscape)) is not None:
+        raise ConfigError(f"the reduced engine cannot simulate this: {why}", "use the direct engine")
+    _, count, _, whole = blocks(landscape, len(recorded))
+    a_step = (float(count[whole].sum()) + 4.0 * float((~whole).sum())) * draw_count(config)
+    a_replica = a_step + float((~whole).sum()) * len(recorded) ** 2 + 2.0 * recorded[-1]
+    require_memory("the reduced engine", 8.0 * 3 * a_replica)
+    sizes = batches(replicas, max(1, int(BATCH_NORMALS // max(a_replica, 1.0))))
+    seeds = np.random.SeedSequence(seed).spawn(len(sizes))
+    parts = []
+    for size, child in zip(sizes, seeds, strict=True):
+        rng = np.random.Generator(np.random.SFC64(child))
+        parts.append(_run(ReducedES(config, landscape, size, len(recorded), rng), recorded, progress))
+    return joined(parts)
