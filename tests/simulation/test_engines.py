@@ -18,8 +18,8 @@ from tests.statistics import agrees, ks_agrees, shape_rewards
 CURVED = Landscape(
     dim=60,
     eigenvalue=[2.0, 0.5, 1.0, 0.0],
-    multiplicity=[1, 7, 20, 5],
-    offset=[0.5, 0.2, 0.0, 0.3],
+    multiplicity=[1, 7, 8, 5],
+    offset=[0.1, 0.6, 0.0, 0.3],
     reward_std=0.05,
 )
 SMALL = {"dim": 60, "sigma": 0.3, "alpha": 0.3, "population": 8, "steps": 15}
@@ -76,7 +76,7 @@ def test_negative_control(wrong):
 def test_negative_control_of_the_blocks():
     """A block that ignores one of its directions is found out."""
     fewer = Landscape(
-        dim=60, eigenvalue=[2.0, 0.5, 1.0], multiplicity=[1, 6, 20], offset=[0.5, 0.2, 0.0], reward_std=0.05
+        dim=60, eigenvalue=[2.0, 0.5, 1.0], multiplicity=[1, 6, 8], offset=[0.1, 0.6, 0.0], reward_std=0.05
     )
     one = direct(ESConfig(**SMALL), CURVED, replicas=8000, steps=[5, 15], seed=1)
     assert differences(one, reduced(ESConfig(**SMALL), fewer, replicas=8000, steps=[5, 15], seed=2))
@@ -99,8 +99,8 @@ def test_direct_step_is_the_algorithm(change):
     config = ESConfig(**(SMALL | change))
     es = DirectES(config, CURVED, 2, np.random.SeedSequence(4))
     twin = DirectES(config, CURVED, 2, np.random.SeedSequence(4))
-    lam = np.concatenate([[2.0], np.full(7, 0.5), np.full(20, 1.0), np.zeros(32)])
-    optimum = np.concatenate([[0.5], np.full(7, 0.2), np.zeros(52)])
+    lam = np.concatenate([[2.0], np.full(7, 0.5), np.full(8, 1.0), np.zeros(44)])
+    optimum = np.concatenate([[0.1], np.full(7, 0.6), np.zeros(52)])
     theta, velocity = np.zeros((2, 60)), np.zeros((2, 60))
     pairs = config.antithetic or config.shaping == "two-point"
     draws = 4 if config.antithetic else 8
