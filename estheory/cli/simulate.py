@@ -77,10 +77,13 @@ def simulate(
         warnings=warnings,
     )
     if plot is not None:
-        norms = [(o.prediction, o.samples) for o in observed if o.prediction.quantity is Quantity.DISPLACEMENT_NORM]
-        last = norms[-1][0].label if norms else ""
+        norms = [o for o in observed if o.prediction.quantity is Quantity.DISPLACEMENT_NORM and o.spread]
         plot_simulation(
-            report, plot, curve=records.curve, norms=[(p, samples) for p, samples in norms if p.label == last]
+            report,
+            plot,
+            curve=records.curve,
+            rewards=[o.prediction for o in observed if o.prediction.quantity is Quantity.REWARD],
+            norms=[(o.prediction, o.samples) for o in norms],
         )
     emit(common, json_text(simulation_json(report)) if common.json else simulation_text(report))
     raise typer.Exit(exit_code(verdicts))

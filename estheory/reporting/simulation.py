@@ -103,6 +103,7 @@ def plot_simulation(
     path: Path,
     *,
     curve: tuple[Array, Array],
+    rewards: Sequence[Prediction],
     norms: Sequence[tuple[Prediction, Array]],
 ) -> None:
     """Draw the trajectory with the predicted mean and 95 % band, and the norms at the last step against their law.
@@ -115,6 +116,8 @@ def plot_simulation(
         The file to write.
     curve
         Mean and standard deviation over replicas of R - R* after 0..T steps, shapes (T + 1,).
+    rewards
+        Predicted laws of one run's reward.
     norms
         Displacement norms: the law of one run and the replicas' values, shape (replicas,), at each recorded step.
 
@@ -134,7 +137,7 @@ def plot_simulation(
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     if report.landscape.trace > 0:
-        _reward_axes(left, report, curve)
+        _reward_axes(left, report, curve, rewards)
     else:
         _norm_axes(left, norms)
     if norms:
@@ -151,7 +154,9 @@ def plot_simulation(
         raise OutputError(f"cannot write {path}: {error.strerror}", "choose another --plot") from error
 
 
-def _reward_axes(axes: Axes, report: SimulationReport, curve: tuple[Array, Array]) -> None:
+def _reward_axes(
+    axes: Axes, report: SimulationReport, curve: tuple[Array, Array], rewards: Sequence[Prediction]
+) -> None:
     mean, spread = curve
     steps = np.arange(mean.size)
     axes.fill_between(steps, mean - 1.96 * spread, mean + 1.96 * spread, alpha=0.25, label="simulated, mean +-1.96 std")
@@ -161,6 +166,9 @@ def _reward_axes(axes: Axes, report: SimulationReport, curve: tuple[Array, Array
         axes.plot(np.arange(predicted.size), predicted, "k--", label="predicted mean")
     except ConfigError:
         pass  # no mean-field result: the simulation stands alone
+    if rewards:
+        bands = np.array([p.law.interval(0.95) for p in rewards])
+        axes.vlines([p.step or 0 for p in rewards], bands[:, 0], bands[:, 1], "k", label="predicted 95 % band")
     if float(np.max(mean)) < 0:
         axes.set_yscale("symlog", linthresh=float(-np.max(mean)))
     axes.set_xlabel("step")
@@ -191,6 +199,7 @@ def _law_axes(axes: Axes, prediction: Prediction, values: Array) -> None:
         edges = np.linspace(centre - 4 * prediction.law.std, centre + 4 * prediction.law.std, 121)
         middle = 0.5 * (edges[1:] + edges[:-1]) - centre
         axes.plot(middle, _density(prediction.law, edges), "k--", label="predicted law")
-    axes.set_xlabel(f"{Quantity.DISPLACEMENT_NORM} at step {prediction.step} minus {centre:.6g} (weight)")
+    axes.locator_params(axis="x", nbins=5)
+    axes.set_xlabel(f"{Quantity.DISPLACEMENT_NORM} at step {prediction.step} minus {centre:.6g} (weight)", fontsize=8)
     axes.set_ylabel("density")
     axes.legend(fontsize=8)
