@@ -25,7 +25,7 @@ def test_demo_end_to_end_and_again(estheory, tmp_path):
     assert verdicts["displacement_norm", 100, "total:control"] == "consistent"
     assert verdicts["grpo_displacement_norm", 100, "total:grpo"] == "refuted"  # its displacement is not noise
     page = (out / "report.html").read_text()
-    assert "http" not in page
+    assert "://" not in page
     assert "<svg" in page
     again = estheory("demo", "--out", out, "--json")
     assert again.json()["displacement_norm"] == found["displacement_norm"]
