@@ -59,7 +59,9 @@ def cosines(config: ESConfig, walks: dict[int, Walk], warnings: list[str]) -> It
         warnings.append("no checkpoint_cosine with an L1 anchor")
         pairs = []
     if pairs and not math.isinf(last.mixing_df):
-        warnings.append("no checkpoint_cosine: the variance of a step fluctuates with this shaping, which widens its law")
+        warnings.append(
+            "no checkpoint_cosine: the variance of a step fluctuates with this shaping, which widens its law"
+        )
         pairs = []
     for (first, _), (second, w) in pairs:
         rho = walk.checkpoint_correlation(config, first, second)
