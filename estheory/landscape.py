@@ -13,7 +13,7 @@ import numpy as np
 
 from estheory._special import Array
 from estheory.errors import ConfigError
-from estheory.rules import require_count, require_positive
+from estheory.rules import LARGEST, SMALLEST, require_count, require_nonnegative, require_positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +73,12 @@ def linear_signal(
     require_positive("sigma", sigma)
     if reliability is not None and not 0 <= reliability <= 1:
         raise ConfigError(f"reliability must lie in [0, 1], got {reliability}", "it is rho^2, a share of variance")
+    if reliability is not None:
+        require_nonnegative("reliability", reliability)
     if gradient_norm is not None:
         require_positive("gradient-norm", gradient_norm)
-    if reward_std is not None and not (math.isfinite(reward_std) and reward_std >= 0):
-        raise ConfigError(f"reward-std must be a finite number >= 0, got {reward_std}", "it is s, in reward units")
+    if reward_std is not None:
+        require_nonnegative("reward-std", reward_std)
     if gradient_norm is not None and reward_std is not None:
         member_std = math.hypot(sigma * gradient_norm, reward_std)
         implied = (sigma * gradient_norm / member_std) ** 2
@@ -118,7 +120,8 @@ def _checked_rows(name: str, values: Array) -> Array:
         raise ConfigError(f"the {name} column does not hold numbers", _ROW_REMEDY[name]) from None
     if rows.ndim != 1:
         raise ConfigError(f"{name} must have one value a row, got shape {rows.shape}", _ROW_REMEDY[name])
-    bad = ~(np.isfinite(rows) & (rows >= 0))
+    # the tail of a spectrum may be tiny, but its squares must be numbers
+    bad = ~((rows == 0) | (rows >= SMALLEST**3) & (rows <= LARGEST))
     if name == "multiplicity":
         bad |= rows != np.floor(rows)
     if bad.any():
@@ -195,11 +198,13 @@ class Landscape:
             )
         for name in (field.name for field in fields(self) if field.name not in ("dim", *_ROW_REMEDY)):
             value = getattr(self, name)
-            least = -math.inf if name == "off_task_trace" else 0.0
-            if value is not None and not (math.isfinite(value) and value >= least):
-                bound = "" if math.isinf(least) else " >= 0"
-                what = f"{name.replace('_', '-')} must be a finite number{bound}, got {value}"
-                raise ConfigError(what, "correct it or leave it out")
+            if value is not None:
+                option = name.replace("_", "-")
+                # the trace of a Hessian may have either sign
+                if name == "off_task_trace":
+                    require_nonnegative(f"|{option}|", abs(value))
+                else:
+                    require_nonnegative(option, value)
 
     @cached_property
     def trace(self) -> float:

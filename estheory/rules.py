@@ -18,10 +18,26 @@ UpdatePath = Literal["accumulated", "sequential"]
 _NOISE = re.compile(r"gaussian|shared-seed|low-rank:[1-9][0-9]*")
 
 
+SMALLEST, LARGEST = 1e-30, 1e30
+"""Range of a quantity's size: so wide that no real run leaves it, so narrow that no product here overflows."""
+LARGEST_COUNT = 10**15
+"""Counts up to this are exact as floats."""
+
+
 def require_positive(name: str, value: float) -> None:
-    """Raise ConfigError unless ``value`` is > 0 and so far from overflow that its square is a number."""
-    if not 1e-100 <= value <= 1e100:
-        raise ConfigError(f"{name} must be a number > 0 (1e-100 to 1e100), got {value}", f"set {name} to such a number")
+    """Raise ConfigError unless ``value`` is > 0, within the range of sizes."""
+    if not SMALLEST <= value <= LARGEST:
+        raise ConfigError(
+            f"{name} must be a number > 0 ({SMALLEST:g} to {LARGEST:g}), got {value}", f"set {name} to such a number"
+        )
+
+
+def require_nonnegative(name: str, value: float) -> None:
+    """Raise ConfigError unless ``value`` is 0, or > 0 within the range of sizes."""
+    if value != 0 and not SMALLEST <= value <= LARGEST:
+        raise ConfigError(
+            f"{name} must be a finite number >= 0, got {value}", f"0, or {SMALLEST:g} to {LARGEST:g}, is in range"
+        )
 
 
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -32,8 +48,9 @@ def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 def require_count(name: str, value: float, minimum: int) -> None:
     """Raise ConfigError unless ``value`` is a whole number of at least ``minimum``."""
-    if not (math.isfinite(value) and value == int(value) and value >= minimum):
-        raise ConfigError(f"{name} must be a whole number >= {minimum}, got {value}", f"set {name} to such a number")
+    if not (math.isfinite(value) and value == int(value) and minimum <= value <= LARGEST_COUNT):
+        bound = f"of at most {LARGEST_COUNT:.0e}" if value > LARGEST_COUNT else f">= {minimum}"
+        raise ConfigError(f"{name} must be a whole number {bound}, got {value:.16g}", f"set {name} to such a number")
 
 
 @dataclass(frozen=True, kw_only=True)

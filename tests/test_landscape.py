@@ -55,7 +55,7 @@ def test_arrays_are_frozen_copies():
         ({"eigenvalue": ["a", "b"]}, r"does not hold numbers"),
         ({"reward_std": -1.0}, r"reward-std must be a finite number >= 0, got -1"),
         ({"fisher_trace": float("nan")}, r"fisher-trace"),
-        ({"off_task_trace": float("inf")}, r"off-task-trace must be a finite number, got inf"),
+        ({"off_task_trace": float("inf")}, r"off-task-trace. must be a finite number >= 0, got inf"),
         ({"dim": 0}, r"dim"),
     ],
 )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from estheory.errors import ConfigError
 from estheory.laws import ChiLaw, Law
 from estheory.quantities import Prediction, Quantity
-from estheory.rules import require_positive
+from estheory.rules import require_nonnegative, require_positive
 from estheory.theory.drift import OURS as DRIFT
 from estheory.theory.drift import kl_law, off_task_reward_law
 from estheory.theory.walk import Walk
@@ -93,12 +93,8 @@ class DriftBudget:
         elif self.max_kl is not None or self.fisher_square_trace is not None:
             raise ConfigError("--max-kl needs the Fisher trace", "give --fisher-trace (a probe before the run)")
         trace, gradient = self.off_task_trace, self.off_task_gradient_norm
-        if trace is not None and not (math.isfinite(trace) and trace >= 0):
-            raise ConfigError(
-                f"off-task-trace must be a finite number >= 0 in a budget, got {trace}", "0 is on the safe side"
-            )
-        if gradient is not None and not (math.isfinite(gradient) and gradient >= 0):
-            raise ConfigError(f"off-task-gradient-norm must be a finite number >= 0, got {gradient}", "correct it")
+        require_nonnegative("off-task-trace in a budget", trace or 0.0)
+        require_nonnegative("off-task-gradient-norm", gradient or 0.0)
         if self.max_off_task_loss is not None and not (trace or gradient):
             raise ConfigError(
                 "--max-off-task-loss needs the other task", "give --off-task-trace or --off-task-gradient-norm"

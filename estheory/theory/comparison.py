@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,7 @@ from estheory._special import Array
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape
 from estheory.laws import ChiLaw, Law, PointLaw, SquaredLaw
-from estheory.rules import ESConfig, require_count, require_positive
+from estheory.rules import ESConfig, require_count, require_nonnegative, require_positive
 from estheory.theory.dynamics import mean_field, state_after, step_rule
 
 OURS = "ours: docs/concepts/es-and-grpo.md"
@@ -114,8 +113,7 @@ def sgd_end_point(landscape: Landscape, *, lr: float, steps: int, noise: float =
     """
     require_positive("lr", lr)
     require_count("steps", steps, 0)
-    if not (math.isfinite(noise) and noise >= 0):
-        raise ConfigError(f"gradient noise must be a finite number >= 0, got {noise}", "correct it")
+    require_nonnegative("gradient noise", noise)
     shrink = lr * landscape.eigenvalue
     if (worst := float(np.max(shrink))) >= 2:
         raise ConfigError(f"lr lam = {worst:.3g} >= 2: SGD diverges", f"use lr below {2 * lr / worst:.3g}")

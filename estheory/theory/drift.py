@@ -10,7 +10,7 @@ import math
 
 from estheory.errors import ConfigError
 from estheory.laws import ChiLaw, Law, NormalLaw, PointLaw, SquaredLaw
-from estheory.rules import ESConfig, require_positive
+from estheory.rules import ESConfig, require_nonnegative, require_positive
 from estheory.theory.quadratic_law import LinearQuadraticLaw
 from estheory.theory.walk import Walk, checkpoint_correlation
 
@@ -46,8 +46,7 @@ def kl_law(
         If a trace is out of range, or tr F^2 exceeds (tr F)^2.
     """
     require_positive("fisher-trace", fisher_trace)
-    if not (math.isfinite(fisher_trace_stderr) and fisher_trace_stderr >= 0):
-        raise ConfigError(f"fisher-trace-stderr must be a finite number >= 0, got {fisher_trace_stderr}", "correct it")
+    require_nonnegative("fisher-trace-stderr", fisher_trace_stderr)
     mean = 0.5 * walk.variance * fisher_trace
     df = math.inf
     if fisher_square_trace is not None:
@@ -108,11 +107,9 @@ def off_task_reward_law(
     ConfigError
         For a value out of range.
     """
-    if not math.isfinite(trace):
-        raise ConfigError(f"off-task-trace must be a finite number, got {trace}", "correct it")
-    for name, value in (("gradient-norm", gradient_norm), ("square-trace", square_trace or 0.0)):
-        if not (math.isfinite(value) and value >= 0):
-            raise ConfigError(f"off-task-{name} must be a finite number >= 0, got {value}", "correct it")
+    require_nonnegative("|off-task-trace|", abs(trace))
+    require_nonnegative("off-task-gradient-norm", gradient_norm)
+    require_nonnegative("off-task-square-trace", square_trace or 0.0)
     mean = -0.5 * walk.variance * trace
     linear = math.sqrt(walk.variance) * gradient_norm
     if not square_trace:

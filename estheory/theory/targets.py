@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 from estheory.errors import ConfigError
 from estheory.landscape import Signal
-from estheory.rules import ESConfig, require_positive
+from estheory.rules import ESConfig, require_nonnegative, require_positive
 from estheory.theory.signal import mean_population_std, progress_per_step
 from estheory.theory.walk import Walk, walk
 
@@ -136,8 +136,7 @@ class LocalTarget:
         require_positive(self.name, self.value)
         require_positive("gradient-norm", self.gradient_norm)
         for name, value in (("curvature-trace", self.trace), ("gradient-curvature", self.gradient_curvature)):
-            if not (math.isfinite(value) and 0 <= value < 1e150):
-                raise ConfigError(f"{name} must be a finite number >= 0, got {value}", "leave it out if unknown")
+            require_nonnegative(name, value)
         if self.name == "target-progress" and self.trace:
             raise ConfigError("curvature-trace has no part in --target-progress", "use --target-gain, or leave it out")
         if self.gradient_curvature > self.trace:

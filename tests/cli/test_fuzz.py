@@ -9,7 +9,9 @@ from hypothesis import strategies as h
 from estheory.cli.app import main
 
 NUMBER = h.one_of(
-    h.sampled_from(["0", "-1", "nan", "inf", "1e-320", "1e308", "x", "", "1,2", "2.5", "1e-9", "0.5", "1", "30"]),
+    h.sampled_from(
+        ["0", "-1", "nan", "inf", "1e-320", "1e308", "1e-30", "1e30", "x", "", "1,2", "2.5", "0.5", "1", "30"]
+    ),
     h.floats(1e-12, 1e6).map(str),
     h.integers(-2, 10**13).map(str),
 )
