@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
@@ -43,13 +44,18 @@ class Countdown(GeneratedTask):
     def partial_score(self, example: Example, completion: str) -> float:
         """Return 1 if right, 1/2 for a valid expression that uses exactly the numbers, else 0."""
         numbers, target = _read_question(example)
-        try:
-            result = evaluate(first_line(completion))
-        except ValueError:
-            return 0.0
-        if sorted(result.numbers) != sorted(numbers):
-            return 0.0
-        return 1.0 if result.value == target else 0.5
+        return credit(first_line(completion), numbers, Fraction(target))
+
+
+def credit(expression: str, numbers: Sequence[int], target: Fraction) -> float:
+    """Return 1 if an expression uses exactly the numbers and reaches the target, 1/2 if it uses them, else 0."""
+    try:
+        result = evaluate(expression)
+    except ValueError:
+        return 0.0
+    if sorted(result.numbers) != sorted(numbers):
+        return 0.0
+    return 1.0 if result.value == target else 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +85,29 @@ def evaluate(expression: str) -> Evaluated:
     if parser.tokens:
         raise ValueError(f"unexpected {parser.tokens[0]!r}")
     return Evaluated(value=value, numbers=tuple(parser.numbers))
+
+
+def solve(numbers: Sequence[int], target: Fraction) -> str | None:
+    """Return an expression that uses each number once and has the value `target`, None if there is none.
+
+    Searches all of them: a moment for four numbers, seconds for five.
+    """
+    return _combine([(Fraction(number), str(number)) for number in numbers], target)
+
+
+def _combine(parts: list[tuple[Fraction, str]], target: Fraction) -> str | None:
+    if len(parts) == 1:
+        return parts[0][1].removeprefix("(").removesuffix(")") if parts[0][0] == target else None
+    for i, (a, left) in enumerate(parts):
+        for j, (b, right) in enumerate(parts):
+            if i == j:
+                continue
+            joined = [(a - b, "-")] + ([(a / b, "/")] if b else []) + ([(a + b, "+"), (a * b, "*")] if i < j else [])
+            rest = [part for k, part in enumerate(parts) if k not in (i, j)]
+            for value, sign in joined:
+                if (found := _combine([*rest, (value, f"({left}{sign}{right})")], target)) is not None:
+                    return found
+    return None
 
 
 def _tokenize(text: str) -> list[str]:
