@@ -44,18 +44,13 @@ class Countdown(GeneratedTask):
     def partial_score(self, example: Example, completion: str) -> float:
         """Return 1 if right, 1/2 for a valid expression that uses exactly the numbers, else 0."""
         numbers, target = _read_question(example)
-        return credit(first_line(completion), numbers, Fraction(target))
-
-
-def credit(expression: str, numbers: Sequence[int], target: Fraction) -> float:
-    """Return 1 if an expression uses exactly the numbers and reaches the target, 1/2 if it uses them, else 0."""
-    try:
-        result = evaluate(expression)
-    except ValueError:
-        return 0.0
-    if sorted(result.numbers) != sorted(numbers):
-        return 0.0
-    return 1.0 if result.value == target else 0.5
+        try:
+            result = evaluate(first_line(completion))
+        except ValueError:
+            return 0.0
+        if sorted(result.numbers) != sorted(numbers):
+            return 0.0
+        return 1.0 if result.value == target else 0.5
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from estheory.errors import ConfigError, DataError
 from estheory.tasks.answers import chosen_option, final_answer, same_answer, tagged_answer, yes_or_no
-from estheory.tasks.countdown import credit
+from estheory.tasks.countdown import evaluate
 from estheory.tasks.files import records_of
 from estheory.tasks.records import YES_NO, Record, solution_of
 from estheory.tasks.task import Example, Split, first_line, split_of
@@ -102,13 +102,13 @@ class DataTask:
         return float(self.partial_score(example, completion) == 1.0)
 
     def partial_score(self, example: Example, completion: str) -> float:
-        """Return the accuracy; for countdown 1/2 for an expression that uses the numbers but misses the target."""
+        """Return the accuracy; for countdown 1/2 for an expression that uses all numbers but misses the target."""
         if not isinstance(example, RecordExample):
             raise ConfigError(f"the example is none of task {self.name}", "score the examples of the task itself")
         record = example.record
         text = first_line(completion) if self.single_line else completion
         if record.family == "countdown":
-            return credit(tagged_answer(text), record.numbers, record.target)
+            return _countdown_credit(record, tagged_answer(text))
         if record.family == "math":
             return float(same_answer(final_answer(text), record.answer) or same_answer(text, record.answer))
         if record.family == "reading":
@@ -201,6 +201,17 @@ def _splits(name: str, found: dict[str, list[Record]]) -> tuple[tuple[Record, ..
             "add problems, or train and test files",
         )
     return train, test
+
+
+def _countdown_credit(record: Record, expression: str) -> float:
+    """Return 1 if an expression uses each number once and reaches the target, 1/2 if it only uses them, else 0."""
+    try:
+        result = evaluate(expression)
+    except ValueError:
+        return 0.0
+    if sorted(result.numbers) != sorted(record.numbers):
+        return 0.0
+    return 1.0 if result.value == record.target else 0.5
 
 
 def _listed(record: Record) -> str:

@@ -94,23 +94,30 @@ def read_records(rows: Sequence[tuple[str, Row]]) -> list[Record]:
     Returns
     -------
     list of Record
-        In order. Rows of SciKnowEval that are not multiple choice are left out.
+        In order. Left out are SciKnowEval's rows that are not multiple choice, verl's whose ground truth is null, and
+        countdown's whose own solution breaks the rule that it uses each number once.
 
     Raises
     ------
     DataError
         A row is of no known schema or does not hold what its schema says.
     """
-    asked = [(where, row) for where, row in rows if not _is_other_type(row)]
+    asked = [(where, row) for where, row in rows if not _is_unscorable(row)]
     if rows and not asked:
-        raise DataError(f"{rows[0][0]}: no row is multiple choice", "use the rows of type mcq-4-choices")
+        raise DataError(
+            f"{rows[0][0]}: neither it nor a later row is multiple choice or has a ground truth", "use other rows"
+        )
     is_piqa = [(where, row) for where, row in asked if {"sol1", "sol2"} <= row.keys()]
     first_label = _first_label(is_piqa) if is_piqa else 0
     return [_read(row, where, first_label) for where, row in asked]
 
 
-def _is_other_type(row: Row) -> bool:
-    kind = row.get("type")
+def _is_unscorable(row: Row) -> bool:
+    model, kind, extra = row.get("reward_model"), row.get("type"), row.get("extra_info")
+    if isinstance(model, Mapping) and model.get("ground_truth", "") is None:
+        return True
+    if isinstance(extra, Mapping) and isinstance(extra.get("solution"), str) and isinstance(extra.get("numbers"), list):
+        return sorted(re.findall(r"[0-9]+", extra["solution"])) != sorted(map(str, extra["numbers"]))
     return isinstance(kind, str) and {"question", "domain"} <= row.keys() and not kind.startswith("mcq")
 
 
