@@ -22,7 +22,10 @@ from estheory.tasks.task import Example
 
 
 def gsm8k(k: int) -> dict[str, Any]:
-    return {"question": f"Ann has {k} eggs and buys 2.", "answer": f"She has {k}+2 = <<{k}+2={k + 2}>>{k + 2}.\n#### {k + 2}"}
+    return {
+        "question": f"Ann has {k} eggs and buys 2.",
+        "answer": f"She has {k}+2 = <<{k}+2={k + 2}>>{k + 2}.\n#### {k + 2}",
+    }
 
 
 def verl_gsm8k(k: int) -> dict[str, Any]:
@@ -121,7 +124,10 @@ def test_parquet_reads_as_jsonl(tmp_path: Path) -> None:
 
 def test_what_the_test_file_holds_is_not_trained(tmp_path: Path) -> None:
     write(tmp_path / "sums-train.jsonl", [gsm8k(k) for k in range(40)])
-    write(tmp_path / "sums-validation.jsonl", [{**gsm8k(k), "question": f"ANN has {k}  eggs and buys 2."} for k in range(30, 50)])
+    write(
+        tmp_path / "sums-validation.jsonl",
+        [{**gsm8k(k), "question": f"ANN has {k}  eggs and buys 2."} for k in range(30, 50)],
+    )
     task = get_task("sums", data=str(tmp_path))
     assert isinstance(task, DataTask)
     assert len(task.train) == 30
@@ -211,7 +217,10 @@ def test_any_row_is_read_or_refused(base: str, changes: dict[str, Any], dropped:
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(content=st.binary(max_size=60) | st.text(max_size=60).map(lambda text: f'{{"question": "{text}"'.encode("utf-8", "replace")))
+@given(
+    content=st.binary(max_size=60)
+    | st.text(max_size=60).map(lambda text: f'{{"question": "{text}"'.encode("utf-8", "replace"))
+)
 def test_any_bytes_are_read_or_refused(tmp_path: Path, content: bytes) -> None:
     for ending in ("jsonl", "parquet"):
         path = tmp_path / f"any.{ending}"
@@ -271,7 +280,7 @@ def test_without_math_verify_comparison_is_exact(monkeypatch: pytest.MonkeyPatch
 
 def test_bad_requests_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = str(folder)
-    with pytest.raises(ConfigError, match="unknown task 'nothing'.*gsm8k.*choose one of addition"):
+    with pytest.raises(ConfigError, match=r"unknown task 'nothing'.*gsm8k.*choose one of addition"):
         get_task("nothing", data=data)
     with pytest.raises(DataError, match="no folder"):
         get_task("gsm8k", data=data + "/none")
@@ -286,7 +295,7 @@ def test_bad_requests_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch)
         get_task("gsm8k", data=data, form="chat").examples("test", 1, 0)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     (folder / "p.parquet").write_bytes(b"x")
-    with pytest.raises(MissingDependencyError, match="pyarrow.*pip install"):
+    with pytest.raises(MissingDependencyError, match=r"pyarrow.*pip install"):
         get_task("p", data=data)
     assert get_task("addition", data=data).name == "addition"
 

@@ -33,7 +33,7 @@ def test_references_are_right_and_splits_stay_apart(family: str) -> None:
 
 def test_bad_requests_are_refused() -> None:
     pytest.importorskip("reasoning_gym")
-    with pytest.raises(ConfigError, match="no family 'chain_sums': did you mean .*chain_sum"):
+    with pytest.raises(ConfigError, match=r"no family 'chain_sums': did you mean .*chain_sum"):
         get_task("reasoning-gym:chain_sums")
     with pytest.raises(ConfigError, match="runs what a model writes as code"):
         get_task("reasoning-gym:puzzle24")
