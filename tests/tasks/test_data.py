@@ -17,7 +17,7 @@ from estheory.tasks import get_task
 from estheory.tasks.answers import chosen_option, final_answer, same_answer, yes_or_no
 from estheory.tasks.data import DataTask
 from estheory.tasks.files import read_file, records_of
-from estheory.tasks.records import read_records
+from estheory.tasks.records import read_records, solution_of
 from estheory.tasks.task import Example
 
 
@@ -60,7 +60,7 @@ SCHEMAS = {
     "tinyzero": lambda k: {**verl_countdown(k), "reward_model": {"ground_truth": {"numbers": [k, 3], "target": k * 3}}}
     | {"extra_info": {}},
     "arc": arc,
-    "flat": lambda k: {"question": f"Which? {k}", "option_labels": ["A", "B"], "options": [f"{k}", "no"], "answer": "B"},
+    "flat": lambda k: {"question": f"Why? {k}", "option_labels": ["A", "B"], "options": [str(k), "no"], "answer": "B"},
     "mmlu": lambda k: {"question": f"Which? {k}", "choices": ["x", "y", "z", "w"], "answer": k % 4},
     "piqa": lambda k: {"goal": f"Open {k}", "sol1": "push", "sol2": "pull", "label": k % 2},
     "sciknoweval": lambda k: {**arc(k), "type": "mcq-4-choices", "domain": "Chemistry", "answer": ""},
@@ -101,7 +101,8 @@ def test_references_are_right_and_splits_stay_apart(folder: Path, name: str, for
     asked = {example.record.key for example in task.examples("train", len(task._asked_in_training), 0)}  # type: ignore[attr-defined]
     assert not asked & {shot.key for shot in task._shots}
     if form == "few-shot":
-        assert train[0].prompt.startswith(task.prefix) and task.prefix.count("Answer:") == 4
+        assert train[0].prompt.startswith(task.prefix)
+        assert task.prefix.count("Answer:") == 4
         assert "<<" not in task.prefix
 
 
@@ -159,10 +160,9 @@ def test_countdown_targets_are_exact_and_impossible_rows_are_said() -> None:
     broken["extra_info"]["solution"] = "((7 - 2) / 2)"
     null = verl_countdown(8) | {"reward_model": {"ground_truth": None}}
     assert len(read_records([("f", verl_countdown(6)), ("f", broken), ("f", null)])) == 1
+    (impossible,) = read_records([("f", {"nums": [1, 1], "target": 7})])
     with pytest.raises(DataError, match="f: the numbers cannot reach"):
-        from estheory.tasks.records import solution_of
-
-        solution_of(read_records([("f", {"nums": [1, 1], "target": 7})])[0])
+        solution_of(impossible)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_countdown_targets_are_exact_and_impossible_rows_are_said() -> None:
         (b'{"question": "a\\ud800", "answer": "1"}', "half a surrogate"),
         (b'{"question": "a", "answer": ""}', "answer is empty"),
         (b'{"question": "a", "answer": "$"}', "no answer"),
-        (b'{"question": "q", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "C"}', "label of one option"),
+        (b'{"question": "q", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "C"}', "label of one"),
         (b'{"question": "q", "choices": {"text": ["a", "a"], "label": ["A", "B"]}, "answerKey": "A"}', "two options"),
         (b'{"nums": [1, "2"], "target": 3}', "not all integers"),
         (b'{"nums": [1, 2], "target": "1e999999999"}', "is no number"),
@@ -196,24 +196,30 @@ def test_bad_lines_are_named(tmp_path: Path, content: bytes, message: str) -> No
     assert caught.value.remedy
 
 
+INNER = ["text", "label", "role", "content", "ground_truth", "numbers", "solution", "target", "x"]
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["text", "label", "role", "content", "ground_truth", "numbers", "solution", "target", "x"]), inner, max_size=4),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(INNER), inner, max_size=4),
     max_leaves=8,
 )  # fmt: skip
 KEYS = sorted({key for make in SCHEMAS.values() for key in make(5)} | {"numbers", "problem", "solution"})
 
 
 @settings(max_examples=300)
-@given(base=st.sampled_from(sorted(SCHEMAS)), changes=st.dictionaries(st.sampled_from(KEYS), json_values, max_size=3), dropped=st.sets(st.sampled_from(KEYS), max_size=1))  # fmt: skip
+@given(
+    base=st.sampled_from(sorted(SCHEMAS)),
+    changes=st.dictionaries(st.sampled_from(KEYS), json_values, max_size=3),
+    dropped=st.sets(st.sampled_from(KEYS), max_size=1),
+)
 def test_any_row_is_read_or_refused(base: str, changes: dict[str, Any], dropped: set[str]) -> None:
     row = {key: value for key, value in (SCHEMAS[base](7) | changes).items() if key not in dropped}
     try:
         records = read_records([("f, line 1", row)])
     except DataError as error:
-        assert "line 1" in error.what
+        named = "line 1" in error.what
     else:
-        assert all(record.question and record.key for record in records)
+        named = all(record.question and record.key for record in records)
+    assert named
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -248,8 +254,16 @@ def test_answers_are_found() -> None:
     assert final_answer("The answer is $12.50 a day") == "12.50"
     assert final_answer("first 3, then 1,005 eggs") == "1005"
     assert final_answer("") == "" == final_answer("none")
-    assert [chosen_option(c, ("cat", "dog")) for c in ("B", "(B)", "B. dog", "Dog.", "The answer is A.", "A dog", "C", "")] == [1, 1, 1, 1, 0, None, None, None]  # fmt: skip
-    assert [yes_or_no(c) for c in (" Yes.", "no, it", "<answer>true</answer>", "nobody", "")] == [True, False, True, None, None]  # fmt: skip
+    assert [
+        chosen_option(c, ("cat", "dog")) for c in ("B", "(B)", "B. dog", "Dog.", "The answer is A.", "A dog", "C", "")
+    ] == [1, 1, 1, 1, 0, None, None, None]
+    assert [yes_or_no(c) for c in (" Yes.", "no, it", "<answer>true</answer>", "nobody", "")] == [
+        True,
+        False,
+        True,
+        None,
+        None,
+    ]
 
 
 def test_numbers_compare_exactly() -> None:
