@@ -206,7 +206,7 @@ def _countdown_record(
             result = evaluate(answer)
         except ValueError as error:
             raise _bad(where, f"the solution is no expression ({error})") from error
-        if sorted(result.numbers) != sorted(numbers) or abs(result.value - exact) > _ROUNDING * max(1, abs(exact)):
+        if sorted(result.numbers) != sorted(numbers) or abs(result.value - exact) > _ROUNDING * (1 + abs(exact)):
             raise _bad(where, "the solution does not reach the target with the numbers")
         exact = result.value
     record = Record(
