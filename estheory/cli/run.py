@@ -32,6 +32,8 @@ class RunOptions:
         None
     )
     task: Annotated[str | None, typer.Option(help="Task to train (default addition).")] = None
+    data: Annotated[str | None, typer.Option(help="Folder of JSONL or Parquet files, or hf:ID, with the task.")] = None
+    form: Annotated[str | None, typer.Option(help="auto | few-shot | chat | likelihood (default auto).")] = None
     steps: Annotated[str | None, typer.Option(help="Number of updates, T (default 100).")] = None
     prompts: Annotated[str | None, typer.Option(help="Prompts of a step (default 64; GRPO 16).")] = None
     trainable: Annotated[str | None, typer.Option(help="all | last:K | regex:... (default all).")] = None
@@ -154,6 +156,8 @@ def _shared(run: RunOptions, common: CommonOptions, prompts: str) -> dict[str, A
     values = {
         "model": run.model or DEFAULT_MODEL,
         "task": run.task or "addition",
+        "data": str(Path(run.data).resolve()) if run.data and not run.data.startswith("hf:") else run.data,
+        "form": run.form,
         "steps": whole("steps", number("steps", run.steps or "100") or 0),
         "prompts": whole("prompts", number("prompts", run.prompts or prompts) or 0),
         "seed": common.seed,

@@ -1,20 +1,122 @@
-"""Scores of a model on a task's examples, greedily decoded."""
+"""Scores of a model on a task's examples: greedily decoded, or the likeliest of the given options."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from estheory.errors import DataError
-from estheory.models.decode import generate
+from estheory.errors import ConfigError, DataError
+from estheory.models.decode import answer_log_probabilities, encode_prompts, generate
 from estheory.quantities import Measurement, Quantity
 from estheory.tasks.task import Example, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+LOGIT_BUDGET = 1 << 27
+"""Logits that a batch of log-probabilities may hold: half a gigabyte in float32."""
+
+Scoring = Literal["accuracy", "partial", "logprob"]
+
+
+class ExampleScorer:
+    """Scores a model on the same examples over and over, forward passes only.
+
+    Parameters
+    ----------
+    model, tokenizer
+        A decoder-only model in evaluation mode and its tokenizer.
+    task
+        The task that scores.
+    examples
+        P prompts with their answers.
+    scoring
+        ``accuracy``: 1 if right and 0 if not. ``partial``: graded, in [0, 1]. ``logprob``: log-probability of the
+        reference in nat, teacher-forced.
+
+        Examples with options are not decoded. Their accuracy is 1 if the reference has the largest log-likelihood
+        a character among the options (1/k if it is one of k largest, 0 if not), the ``acc_norm`` of
+        lm-evaluation-harness; their graded score is the reference's share in the softmax of these numbers.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        task: Task,
+        examples: Sequence[Example],
+        scoring: Scoring = "accuracy",
+    ) -> None:
+        self._model, self._tokenizer, self._task, self._scoring = model, tokenizer, task, scoring
+        self._examples = list(examples)
+        with_options = sum(bool(example.options) for example in self._examples)
+        if with_options not in (0, len(self._examples)):
+            raise ConfigError(f"some examples of task {task.name} have options and some have none", "score them apart")
+        self._chooses = with_options > 0
+        self._encoded = None
+        if scoring != "logprob" and not self._chooses:
+            self._encoded = encode_prompts(model, tokenizer, [example.prompt for example in self._examples])
+
+    def scores(self) -> NDArray[np.float64]:
+        """Score each example with the model as it is now, shape (P,)."""
+        if self._scoring == "logprob":
+            return self._log_probabilities(
+                [example.prompt for example in self._examples],
+                [example.reference for example in self._examples],
+                include_end=not self._chooses,
+            )
+        if self._encoded is None:
+            return self._option_scores()
+        texts = generate(
+            self._model,
+            self._tokenizer,
+            self._encoded,
+            self._task.max_new_tokens,
+            single_line=self._task.single_line,
+        )
+        score = self._task.partial_score if self._scoring == "partial" else self._task.score
+        return np.array([score(e, text) for e, text in zip(self._examples, texts, strict=True)], dtype=np.float64)
+
+    def _option_scores(self) -> NDArray[np.float64]:
+        pairs = [(example.prompt, option) for example in self._examples for option in example.options]
+        totals = self._log_probabilities([p for p, _ in pairs], [option for _, option in pairs], include_end=False)
+        values = totals / [len(option.strip()) for _, option in pairs]
+        scores, start = [], 0
+        for example in self._examples:
+            own = values[start : start + len(example.options)]
+            start += len(own)
+            right = example.options.index(example.reference)
+            if self._scoring == "partial":
+                weights = np.exp(own - own.max())
+                scores.append(weights[right] / weights.sum())
+            else:
+                largest = own == own.max()
+                scores.append(largest[right] / largest.sum() if np.isfinite(own).all() else np.nan)
+        return np.array(scores, dtype=np.float64)
+
+    def _log_probabilities(
+        self, prompts: Sequence[str], answers: Sequence[str], *, include_end: bool
+    ) -> NDArray[np.float64]:
+        """Return log P(answer | prompt) in nat; texts of like length share a batch."""
+        order = np.argsort([len(p) + len(a) for p, a in zip(prompts, answers, strict=True)], kind="stable")
+        totals = np.empty(len(prompts))
+        vocabulary = getattr(self._model.config, "vocab_size", 1)
+        longest = max(map(len, answers)) + 2  # no tokenizer needs more tokens than characters, as a rule
+        rows = max(1, min(64, LOGIT_BUDGET // (vocabulary * longest)))
+        for start in range(0, len(order), rows):
+            batch = order[start : start + rows]
+            totals[batch] = answer_log_probabilities(
+                self._model,
+                self._tokenizer,
+                [prompts[k] for k in batch],
+                [answers[k] for k in batch],
+                include_end=include_end,
+            ).double().cpu().numpy()  # fmt: skip
+        return totals
 
 
 def task_scores(
@@ -25,16 +127,12 @@ def task_scores(
     *,
     batch_size: int = 64,
 ) -> NDArray[np.float64]:
-    """Score each example's completion, 1 if right and 0 if not.
+    """Score each example, 1 if right and 0 if not, as `ExampleScorer` does.
 
     Parameters
     ----------
-    model, tokenizer
-        A decoder-only model in evaluation mode and its tokenizer.
-    task
-        The task that scores.
-    examples
-        P prompts with their answers.
+    model, tokenizer, task, examples
+        As for `ExampleScorer`.
     batch_size
         Prompts decoded together.
 
@@ -42,12 +140,9 @@ def task_scores(
     -------
     ndarray, shape (P,)
     """
-    scores: list[float] = []
-    for start in range(0, len(examples), batch_size):
-        batch = examples[start : start + batch_size]
-        texts = generate(model, tokenizer, [example.prompt for example in batch], task.max_new_tokens)
-        scores += [task.score(example, text) for example, text in zip(batch, texts, strict=True)]
-    return np.array(scores, dtype=np.float64)
+    batches = [examples[start : start + batch_size] for start in range(0, len(examples), batch_size)]
+    scores = [ExampleScorer(model, tokenizer, task, batch).scores() for batch in batches]
+    return np.concatenate(scores) if scores else np.empty(0)
 
 
 def accuracy(scores: NDArray[np.float64], *, where: str = "", step: int | None = None, source: str = "") -> Measurement:

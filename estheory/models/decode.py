@@ -54,6 +54,8 @@ def generate(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str] | EncodedPrompts,
     max_new_tokens: int,
+    *,
+    single_line: bool = True,
 ) -> list[str]:
     """Decode greedily until the end token, a newline, or max_new_tokens.
 
@@ -67,11 +69,13 @@ def generate(
         n texts, decoded as one batch, or what `encode_prompts` made of them.
     max_new_tokens
         Most tokens to generate for each prompt, at least 1.
+    single_line
+        Whether a newline ends a completion.
 
     Returns
     -------
     list of str
-        n completions, without the end token and without the newline and what follows it.
+        n completions, without the end token and, if of a single line, without the newline and what follows it.
 
     Raises
     ------
@@ -80,7 +84,7 @@ def generate(
         model's context.
     """
     encoded = prompts if isinstance(prompts, EncodedPrompts) else encode_prompts(model, tokenizer, prompts)
-    stop_ids = stop_token_ids(tokenizer)
+    stop_ids = stop_token_ids(tokenizer) if single_line else (tokenizer.eos_token_id,)
     if max_new_tokens < 1:
         raise ConfigError(f"{max_new_tokens} new tokens were asked for", "ask for at least 1")
     check_context(model, encoded.ids.shape[1], max_new_tokens)
@@ -90,7 +94,7 @@ def generate(
         end = next((index for index, token in enumerate(row) if token in stop_ids), len(row))
         rows.append(row[: end + 1])
     texts = tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return [text.split("\n", 1)[0] for text in texts]
+    return [text.split("\n", 1)[0] for text in texts] if single_line else list(texts)
 
 
 @torch.inference_mode()

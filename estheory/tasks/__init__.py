@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from estheory.errors import ConfigError
 from estheory.tasks.addition import Addition
 from estheory.tasks.choice import Choice
 from estheory.tasks.countdown import Countdown
+from estheory.tasks.data import DataTask, Form, Messages, data_task
+from estheory.tasks.files import HUB, tasks_in
+from estheory.tasks.gym import GYM, GymTask, gym_task
 from estheory.tasks.reversal import Reversal
 from estheory.tasks.sorting import Sorting
 from estheory.tasks.task import Example, Split, Task
 from estheory.tasks.yesno import YesNo
 
-__all__ = ["Example", "Split", "Task", "get_task", "task_names"]
+__all__ = ["DataTask", "Example", "Form", "GymTask", "Split", "Task", "get_task", "task_names"]
 
 _FAMILIES = (Addition, Choice, Countdown, Reversal, Sorting, YesNo)
 _TASKS: dict[str, Task] = {family.name: family() for family in _FAMILIES}
@@ -22,14 +27,32 @@ def task_names() -> tuple[str, ...]:
     return tuple(sorted(_TASKS))
 
 
-def get_task(name: str) -> Task:
+def get_task(
+    name: str, *, data: str = "", form: Form = "auto", render: Callable[[Messages], str] | None = None
+) -> Task:
     """Return a task by its name.
+
+    Parameters
+    ----------
+    name
+        A task of `data`, else ``reasoning-gym:FAMILY``, else one of `task_names`.
+    data
+        A folder, or ``hf:ID``, as for `estheory.tasks.files.records_of`; "" for none.
+    form, render
+        As for `estheory.tasks.data.data_task`; the generated tasks have but one form.
 
     Raises
     ------
     ConfigError
         If there is no such task; the message lists the names.
+    DataError, MissingDependencyError
+        If the data, or the package that a task needs, cannot be read.
     """
+    if name.startswith(GYM):
+        return gym_task(name, form, render)
+    if data and (read := data_task(data, name, form, render)) is not None:
+        return read
     if name not in _TASKS:
-        raise ConfigError(f"unknown task {name!r}", f"choose one of {', '.join(task_names())}")
+        here = f"{data} has {', '.join(tasks_in(data)) or 'none'}; " if data and not data.startswith(HUB) else ""
+        raise ConfigError(f"unknown task {name!r}", f"{here}choose one of {', '.join(task_names())}")
     return _TASKS[name]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
@@ -79,6 +80,29 @@ def evaluate(expression: str) -> Evaluated:
     if parser.tokens:
         raise ValueError(f"unexpected {parser.tokens[0]!r}")
     return Evaluated(value=value, numbers=tuple(parser.numbers))
+
+
+def solve(numbers: Sequence[int], target: Fraction) -> str | None:
+    """Return an expression that uses each number once and has the value `target`, None if there is none.
+
+    Searches all of them: a moment for four numbers, seconds for five.
+    """
+    return _combine([(Fraction(number), str(number)) for number in numbers], target)
+
+
+def _combine(parts: list[tuple[Fraction, str]], target: Fraction) -> str | None:
+    if len(parts) == 1:
+        return parts[0][1].removeprefix("(").removesuffix(")") if parts[0][0] == target else None
+    for i, (a, left) in enumerate(parts):
+        for j, (b, right) in enumerate(parts):
+            if i == j:
+                continue
+            joined = [(a - b, "-")] + ([(a / b, "/")] if b else []) + ([(a + b, "+"), (a * b, "*")] if i < j else [])
+            rest = [part for k, part in enumerate(parts) if k not in (i, j)]
+            for value, sign in joined:
+                if (found := _combine([*rest, (value, f"({left}{sign}{right})")], target)) is not None:
+                    return found
+    return None
 
 
 def _tokenize(text: str) -> list[str]:

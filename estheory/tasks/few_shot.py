@@ -36,6 +36,11 @@ class FewShot:
         """As the task's own."""
         return self.task.held_out
 
+    @property
+    def single_line(self) -> bool:
+        """True: the form has one line a problem."""
+        return True
+
     @cached_property
     def _shots(self) -> list[Example]:
         return self.task.examples("train", SHOTS, SHOT_SEED)

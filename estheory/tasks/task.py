@@ -25,10 +25,20 @@ _PATIENCE = 20_000  # draws in a row that give nothing new before a split is cal
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """One prompt and the canonical right answer to it."""
+    """One prompt and the canonical right answer to it.
+
+    Attributes
+    ----------
+    prompt, reference
+        What the model reads, and a right continuation of it.
+    options
+        Where not empty, the possible continuations, `reference` among them: the answer is then not decoded but
+        chosen by log-likelihood (`estheory.measurement.accuracy.ExampleScorer`).
+    """
 
     prompt: str
     reference: str
+    options: tuple[str, ...] = ()
 
 
 class Task(Protocol):
@@ -47,6 +57,11 @@ class Task(Protocol):
     @property
     def held_out(self) -> bool:
         """Whether the task only measures drift: nothing trains on it unless asked to."""
+        ...
+
+    @property
+    def single_line(self) -> bool:
+        """Whether an answer ends with its first line, so that decoding stops at a newline."""
         ...
 
     def examples(self, split: Split, n: int, seed: int) -> list[Example]:
@@ -91,6 +106,7 @@ class GeneratedTask(ABC):
     name: str
     held_out: bool = False
     max_new_tokens: int = MAX_ANSWER_LENGTH + 1
+    single_line: bool = True
 
     @abstractmethod
     def draw(self, rng: random.Random) -> Problem:

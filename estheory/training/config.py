@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from estheory.errors import DataError
 from estheory.rules import require_choice, require_count, require_positive
+from estheory.tasks.data import Form
 
 Reward = Literal["accuracy", "partial", "logprob"]
 Schedule = Literal["constant", "linear", "cosine"]
@@ -45,6 +46,11 @@ class RunConfig:
         Held-out prompts of each evaluation.
     evaluation_tasks
         Further tasks evaluated beside `task`.
+    data
+        Folder of JSONL or Parquet files, or ``hf:ID``, whose tasks are used by their names; "" for none.
+    form
+        Of the prompts of tasks that are text: ``auto``, ``few-shot``, ``chat`` or ``likelihood`` (see
+        `estheory.tasks.data.DataTask`).
     """
 
     method: ClassVar[str]
@@ -60,12 +66,15 @@ class RunConfig:
     checkpoint_every: int = 0
     evaluation_prompts: int = 400
     evaluation_tasks: tuple[str, ...] = ()
+    data: str = ""
+    form: Form = "auto"
 
     def __post_init__(self) -> None:
         for name in ("steps", "prompts", "threads", "evaluation_prompts"):
             require_count(name, getattr(self, name), 1)
         for name in ("seed", "checkpoint_every"):
             require_count(name, getattr(self, name), 0)
+        require_choice("form", self.form, get_args(Form))
 
     def keeps_checkpoint(self, step: int) -> bool:
         """Whether the run writes a checkpoint, and evaluates, after `step`."""

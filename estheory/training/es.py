@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from estheory.errors import DataError
-from estheory.models.decode import answer_log_probabilities, encode_prompts, generate
+from estheory.measurement.accuracy import ExampleScorer
 from estheory.models.noise import perturb
 from estheory.tasks import Example
 from estheory.training.config import ESRunConfig
@@ -173,17 +173,7 @@ def _step(session: Session, config: ESRunConfig, directory: RunDirectory, theta:
 
 def _reward_function(session: Session, config: ESRunConfig, examples: Sequence[Example]) -> Callable[[], float]:
     """Make a function that returns the mean reward of the model, as it then is, over the examples."""
-    model, tokenizer, task = session.loaded.model, session.loaded.tokenizer, session.task
-    prompts = [example.prompt for example in examples]
-    references = [example.reference for example in examples]
-    encoded = encode_prompts(model, tokenizer, prompts)
-    score = task.partial_score if config.reward == "partial" else task.score
-
-    def log_probability() -> float:
-        return float(answer_log_probabilities(model, tokenizer, prompts, references).double().mean())
-
-    def mean_score() -> float:
-        completions = generate(model, tokenizer, encoded, task.max_new_tokens)
-        return float(np.mean([score(example, text) for example, text in zip(examples, completions, strict=True)]))
-
-    return log_probability if config.reward == "logprob" else mean_score
+    scorer = ExampleScorer(
+        session.loaded.model, session.loaded.tokenizer, session.task, examples, scoring=config.reward
+    )
+    return lambda: float(scorer.scores().mean())

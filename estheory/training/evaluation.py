@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
+from estheory.errors import ConfigError
 from estheory.measurement.accuracy import accuracy, task_scores
 from estheory.measurement.kl import TokenKL, collect_kl, divergences, prompt_logits, prompt_tokens
 from estheory.models.decode import check_context, encode_prompts
 from estheory.models.load import LoadedModel
 from estheory.models.parameters import FlatParameters
 from estheory.quantities import Quantity
-from estheory.tasks import Example, Task, get_task
+from estheory.tasks import DataTask, Example, Form, GymTask, Task, get_task, task_names
 from estheory.tasks.few_shot import FewShot
 
 LARGE_DIM = 10_000_000
@@ -34,20 +36,55 @@ class HeldOut:
     examples: tuple[Example, ...]
 
 
-def task_for(loaded: LoadedModel, name: str) -> Task:
-    """Return a task in the form that a model reads: compact for a character-level model, few-shot for any other.
+def task_for(loaded: LoadedModel, name: str, data: str = "", form: Form = "auto") -> Task:
+    """Return a task in the form that a model reads: compact for a character-level model, text for any other.
+
+    Parameters
+    ----------
+    loaded
+        The model.
+    name, data, form
+        As for `estheory.tasks.get_task`.
 
     Raises
     ------
     ConfigError
-        The task is unknown.
+        The task is unknown, or the model cannot read its form.
+    DataError, MissingDependencyError
+        As for `estheory.tasks.get_task`.
     """
-    task = get_task(name)
-    words = set(loaded.tokenizer.get_vocab()) - set(loaded.tokenizer.all_special_tokens)
-    return task if all(len(word) == 1 for word in words) else FewShot(task)
+    tokenizer = loaded.tokenizer
+    task = get_task(name, data=data, form=form, render=chat_renderer(tokenizer) if tokenizer.chat_template else None)
+    words = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
+    if all(len(word) == 1 for word in words):
+        if isinstance(task, DataTask | GymTask):
+            raise ConfigError(
+                f"{loaded.name} reads single characters, task {name} is text",
+                f"use another model, or one of the tasks {', '.join(task_names())} without --data",
+            )
+        return task
+    return task if isinstance(task, DataTask | GymTask) else FewShot(task)
 
 
-def held_out(loaded: LoadedModel, task_name: str, n: int) -> HeldOut:
+def chat_renderer(tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[tuple[str, str]]], str]:
+    """Return a function that makes a prompt of (role, content) messages by the tokenizer's chat template."""
+    begins: list[int] = tokenizer("a")["input_ids"]
+    adds_start = bool(begins) and tokenizer.bos_token_id is not None and begins[0] == tokenizer.bos_token_id
+
+    def render(messages: Sequence[tuple[str, str]]) -> str:
+        begun = messages[-1][0] == "assistant"  # the data set begins the answer itself
+        text = tokenizer.apply_chat_template(
+            [{"role": role, "content": content} for role, content in messages],
+            tokenize=False,
+            add_generation_prompt=not begun,
+            continue_final_message=begun,
+        )
+        return str(text).removeprefix(str(tokenizer.bos_token)) if adds_start else str(text)
+
+    return render
+
+
+def held_out(loaded: LoadedModel, task_name: str, n: int, data: str = "", form: Form = "auto") -> HeldOut:
     """Draw the evaluation prompts of a task.
 
     Raises
@@ -55,7 +92,7 @@ def held_out(loaded: LoadedModel, task_name: str, n: int) -> HeldOut:
     ConfigError
         The task is unknown or has too few prompts, or a prompt does not fit the model's context.
     """
-    task = task_for(loaded, task_name)
+    task = task_for(loaded, task_name, data, form)
     examples = task.examples("test", n, EVALUATION_SEED)
     require_fit(loaded, task, examples)
     return HeldOut(task=task, examples=tuple(examples))
@@ -63,8 +100,10 @@ def held_out(loaded: LoadedModel, task_name: str, n: int) -> HeldOut:
 
 def require_fit(loaded: LoadedModel, task: Task, examples: Sequence[Example]) -> None:
     """Raise `ConfigError` unless the longest prompt and its completion fit the model's context."""
-    encoded = encode_prompts(loaded.model, loaded.tokenizer, [example.prompt for example in examples])
-    check_context(loaded.model, encoded.ids.shape[1], task.max_new_tokens)
+    texts = [example.prompt + max(example.options, key=len, default="") for example in examples]
+    chooses = any(example.options for example in examples)
+    encoded = encode_prompts(loaded.model, loaded.tokenizer, texts)
+    check_context(loaded.model, encoded.ids.shape[1], 0 if chooses else task.max_new_tokens)
 
 
 def evaluate(

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from transformers import PrinterCallback, TrainerCallback
 
-from estheory.errors import DataError, MissingDependencyError
+from estheory.errors import ConfigError, DataError, MissingDependencyError
 from estheory.models.decode import stop_token_ids
 from estheory.training.config import GRPORunConfig
 from estheory.training.run_directory import Row, RunDirectory
@@ -76,6 +76,8 @@ def run_grpo(
     RunDirectory.require_free(directory)
     with torch_threads(config.threads), quiet(), _restored_random_state():
         session = start_session(config)
+        if any(example.options for example in session.training_examples(1)):
+            raise ConfigError("GRPO samples answers, it cannot compare options", "use --form few-shot or chat")
         config = with_absolute_model(config)
         run = RunDirectory.create(directory, config)
         record_environment(session, run)
@@ -117,9 +119,10 @@ class _Recorder(TrainerCallback):
 
     def score(self, completions: list[str], index: list[int], **_: object) -> list[float | None]:
         """Return the reward of each completion; `index` holds the position of its example."""
-        score = self.session.task.score
+        task = self.session.task
         self._rewards = [
-            score(self.examples[k], text.split("\n", 1)[0]) for k, text in zip(index, completions, strict=True)
+            task.score(self.examples[k], text.split("\n", 1)[0] if task.single_line else text)
+            for k, text in zip(index, completions, strict=True)
         ]
         return list(self._rewards)
 
@@ -163,7 +166,9 @@ def _trainer(session: Session, config: GRPORunConfig, recorder: _Recorder, scrat
     trained = set(session.parameters.names)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in trained)
-    model.generation_config.eos_token_id = list(stop_token_ids(tokenizer))  # stop where greedy decoding stops
+    # stop where greedy decoding stops
+    stops = stop_token_ids(tokenizer) if session.task.single_line else (tokenizer.eos_token_id,)
+    model.generation_config.eos_token_id = list(stops)
     on_cpu = session.parameters.vector.device.type == "cpu"
     arguments = GRPOConfig(
         output_dir=scratch,

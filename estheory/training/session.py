@@ -140,9 +140,9 @@ def start_session(config: ESRunConfig | GRPORunConfig) -> Session:
     """
     names = dict.fromkeys((config.task, *config.evaluation_tasks))
     for name in names:
-        get_task(name)  # an unknown one is said before the model is loaded
+        get_task(name, data=config.data)  # an unknown one is said before the model is loaded
     loaded = load_model(config.model, device=config.device)
-    task = task_for(loaded, config.task)
+    task = task_for(loaded, config.task, config.data, config.form)
     parameters = FlatParameters(loaded.model, config.trainable)
     session = Session(
         config=config,
@@ -150,7 +150,7 @@ def start_session(config: ESRunConfig | GRPORunConfig) -> Session:
         parameters=parameters,
         base=parameters.vector.clone(),
         task=task,
-        held=tuple(held_out(loaded, name, config.evaluation_prompts) for name in names),
+        held=tuple(held_out(loaded, name, config.evaluation_prompts, config.data, config.form) for name in names),
     )
     require_fit(loaded, task, session.training_examples(1))
     return session
