@@ -143,6 +143,10 @@ def _typed(what: str, value: Any, annotation: str) -> Any:
         if not isinstance(value, int):
             raise ConfigError(f"{what} must be a whole number, got {value!r}", "correct it")
         return value
+    if "float" in annotation:
+        if not isinstance(value, (int, float)):
+            raise ConfigError(f"{what} must be a number, got {value!r}", "correct it")
+        return float(value)
     text = ",".join(str(item) for item in value) if isinstance(value, list) else str(value)
     return Path(text) if "Path" in annotation else text
 

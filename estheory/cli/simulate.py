@@ -37,12 +37,20 @@ def simulate(
     common: CommonOptions,
     landscape: Annotated[Path | None, typer.Option(help="CSV or TOML: spectrum rows (TOML: and options).")] = None,
     preset: Annotated[str | None, typer.Option(help="paper | two-scale | power-law; ES options win over it.")] = None,
-    replicas: Annotated[int, typer.Option(help="Number of independent runs.")] = 200,
+    replicas: Annotated[int | None, typer.Option(help="Number of independent runs (default 200).")] = None,
     engine: Annotated[str | None, typer.Option(help="auto | direct (every coordinate) | reduced (any dim).")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw trajectory and norms against theory to this file.")] = None,
-    level: Annotated[float, typer.Option(help="Family-wise level (Holm).")] = 1e-3,
+    level: Annotated[float | None, typer.Option(help="Family-wise level, Holm (default 0.001).")] = None,
+    reward: Annotated[
+        str | None, typer.Option(help="quadratic (default) | sigmoid | bernoulli | heavy-tail | cubic.")
+    ] = None,
+    start_accuracy: Annotated[float | None, typer.Option(help="sigmoid, bernoulli: at the start (0.5).")] = None,
+    best_accuracy: Annotated[float | None, typer.Option(help="sigmoid, bernoulli: at the optimum (0.95).")] = None,
+    prompts: Annotated[int | None, typer.Option(help="bernoulli: 0/1 outcomes a member (16).")] = None,
+    noise_df: Annotated[float | None, typer.Option(help="heavy-tail: Student's degrees of freedom (3).")] = None,
+    cubic: Annotated[float | None, typer.Option(help="cubic: the term over R - R* at the start (0.5).")] = None,
 ) -> None:
-    """Run ES on a quadratic landscape many times and judge the theory by it.
+    """Run ES on a quadratic landscape, or another reward made of one, many times and judge the theory by it.
 
     Exit code 3 if any prediction is refuted, 4 if none is consistent.
     """
@@ -51,22 +59,39 @@ def simulate(
     from estheory.simulation.engine import Engine, chosen_engine
     from estheory.simulation.engine import simulate as run
     from estheory.simulation.observed import observe, pairs
+    from estheory.simulation.rewards import REWARDS, named_reward
     from estheory.validation.judge import exit_code, judge, without_band
 
+    replicas, level = 200 if replicas is None else replicas, 1e-3 if level is None else level
     if not 0 < level < 1:
         raise ConfigError(f"--level must lie between 0 and 1, got {level}", "0.001 is the default")
     config, where, steps = _problem(es, landscape, preset)
     wanted = cast(Engine, choice("engine", engine, ("auto", "direct", "reduced"), "auto"))
+    kind = choice("reward", reward, tuple(REWARDS), "quadratic")
+    given = {
+        "start_accuracy": start_accuracy,
+        "best_accuracy": best_accuracy,
+        "prompts": prompts,
+        "noise_df": noise_df,
+        "cubic": cubic,
+    }
+    if kind == "bernoulli" and es.reward_std is not None:
+        raise ConfigError("--reward-std has no use with --reward bernoulli", "its noise is that of --prompts outcomes")
+    form = named_reward(kind, where, **{name: value for name, value in given.items() if value is not None})
     seed = common.seed or 0
     start = time.perf_counter()
     with _progress(common, replicas * config.steps) as progress:
-        records = run(config, where, replicas=replicas, steps=steps, seed=seed, engine=wanted, progress=progress)
+        records = run(
+            config, where, replicas=replicas, steps=steps, seed=seed, engine=wanted, progress=progress, reward=form
+        )
     seconds = time.perf_counter() - start
-    observed, warnings = observe(config, where, records, steps)
+    told = where if form is None else form.told
+    observed, warnings = observe(config, told, records, steps)
     verdicts = judge(pairs(observed, replicas, level), level)
     report = SimulationReport(
         config=config,
-        landscape=where,
+        landscape=told,
+        reward=kind,
         engine=chosen_engine(config, where, wanted),
         replicas=replicas,
         seed=seed,
@@ -74,7 +99,7 @@ def simulate(
         verdicts=verdicts,
         plain=without_band(verdicts, level),
         level=level,
-        warnings=warnings,
+        warnings=warnings if form is None else (*form.warnings, *warnings),
     )
     if plot is not None:
         norms = [o for o in observed if o.prediction.quantity is Quantity.DISPLACEMENT_NORM and o.spread]

@@ -29,8 +29,8 @@ class SimulationReport:
 
     Attributes
     ----------
-    config, landscape, engine, replicas, seed, seconds
-        What was simulated, and the time it took.
+    config, landscape, reward, engine, replicas, seed, seconds
+        What was simulated, and the time it took; ``landscape`` is what theory was told of the ``reward``.
     verdicts, plain
         The verdicts, and those of the same pairs without their systematic bands.
     level
@@ -41,6 +41,7 @@ class SimulationReport:
 
     config: ESConfig
     landscape: Landscape
+    reward: str
     engine: str
     replicas: int
     seed: int
@@ -61,12 +62,20 @@ def simulation_json(report: SimulationReport) -> dict[str, Any]:
         "population": config.population,
         "steps": config.steps,
         "shaping": config.shaping,
+        "reward": report.reward,
+        "told": _told(report),
         "engine": report.engine,
         "replicas": report.replicas,
         "seed": report.seed,
     }
     document = validation_json(report.verdicts, report.plain, report.level)
     return {**document, "simulation": about, "warnings": list(report.warnings)}
+
+
+def _told(report: SimulationReport) -> dict[str, float]:
+    """Return what theory was told of the reward at the start."""
+    where = report.landscape
+    return {"gradient_norm": where.gradient_norm, "trace": where.trace, "reward_std": where.reward_std}
 
 
 def simulation_text(report: SimulationReport) -> str:
@@ -91,6 +100,9 @@ def simulation_text(report: SimulationReport) -> str:
         f"{report.engine} engine, seed {report.seed}, {report.seconds:.1f} s.",
         f"{counts} (family-wise level {report.level:g}).",
     ]
+    if report.reward != "quadratic":
+        told = ", ".join(f"{name} {short(value, 3)}" for name, value in _told(report).items())
+        words.append(f"Of the {report.reward} reward theory was told its expansion at the start: {told}.")
     if any(v.prediction.systematic for v in report.verdicts):
         without = ", ".join(f"{n} {kind}" for kind, n in summary(report.plain).items())
         words.append(f"The band is the declared O(1/N) error of mean-field results; without it: {without}.")

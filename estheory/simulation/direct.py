@@ -7,7 +7,7 @@ generator, once for the rewards and once for the update, so memory is bounded wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from estheory._special import Array
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig
 from estheory.simulation.members import (
+    MEMBER_NUMBERS,
     anchored,
     batches,
     checked_steps,
@@ -24,6 +25,7 @@ from estheory.simulation.members import (
     step_weights,
 )
 from estheory.simulation.records import Progress, Records, joined
+from estheory.simulation.rewards import Reward, curved_rows, evaluation
 
 BATCH_NORMALS = 1 << 17
 """Normals of one step that a batch of replicas draws together (512 kB, within a core's cache)."""
@@ -46,6 +48,8 @@ class DirectES:
         Of this batch.
     buffer_normals
         Largest number of normals held at once.
+    reward_form
+        A reward other than the quadratic.
     """
 
     def __init__(
@@ -55,12 +59,15 @@ class DirectES:
         replicas: int,
         seed: np.random.SeedSequence,
         buffer_normals: int = BUFFER_NORMALS,
+        reward_form: Reward | None = None,
     ) -> None:
         self.config, self.landscape, self.replicas = config, landscape, replicas
         curved = landscape.eigenvalue > 0
         count = landscape.multiplicity[curved].astype(np.int64)
         self.eigenvalue = np.repeat(landscape.eigenvalue[curved], count)
         self.start = -np.repeat(landscape.offset[curved], count)  # theta - theta* of the curved coordinates
+        self.form = reward_form
+        self.explicit = explicit_directions(landscape, reward_form)
         self.displacement = np.zeros((replicas, config.dim))
         self.velocity = np.zeros_like(self.displacement) if config.momentum else None
         noise_seed, reward_seed = seed.spawn(2)
@@ -78,7 +85,26 @@ class DirectES:
 
     def reward(self) -> Array:
         """Return R - R* at the centre, shape (replicas,)."""
+        quadratic = self._quadratic()
+        if self.form is None:
+            return quadratic
+        return np.asarray(self.form.mean(quadratic, self.distance @ self.explicit) - self.form.optimum)
+
+    def _quadratic(self) -> Array:
         return np.asarray(-0.5 * np.square(self.distance) @ self.eigenvalue)
+
+    def _evaluation(self, shift: Array, replicas: slice) -> Callable[[Array], Array] | None:
+        """Return what makes rewards of the members' quadratic parts; ``shift``: explicit coordinates of their noise."""
+        if self.form is None:
+            return None
+        quadratic, position = self._quadratic()[replicas], (self.distance @ self.explicit)[replicas]
+        return evaluation(self.form, self.config, quadratic, position, shift, self.reward_rng)
+
+    def _shift(self, eps: Noise) -> Array:
+        """Return the explicit coordinates of ``eps``, (replicas, n, dim), shape (replicas, n, rows)."""
+        if self.explicit.shape[1] == 0:
+            return np.zeros((*eps.shape[:2], 0))
+        return np.asarray(np.matmul(eps[:, :, : self.eigenvalue.size], self.explicit))
 
     def _draw(self, vectors: int) -> Noise:
         """Return the next ``vectors`` noise vectors, shape (vectors, dim); the buffer is reused."""
@@ -108,7 +134,8 @@ class DirectES:
         std = self.landscape.reward_std
         if self.replicas * n * dim <= self.buffer.size:
             eps = self._draw(self.replicas * n).reshape(self.replicas, n, dim)
-            weights = step_weights(self.config, *self._signals(eps, slope), std, self.reward_rng)
+            evaluate = self._evaluation(self._shift(eps), slice(None))
+            weights = step_weights(self.config, *self._signals(eps, slope), std, self.reward_rng, evaluate)
             update = np.matmul(weights.astype(np.float32)[:, None, :], eps)[:, 0, :].astype(np.float64)
         else:
             update = self._step_in_pieces(n, slope, std)
@@ -125,13 +152,30 @@ class DirectES:
         update = np.zeros_like(self.displacement)
         for replica in range(self.replicas):
             before = self.noise_bits.state
-            parts = [self._signals(self._draw(size)[None], slope[replica : replica + 1]) for size in sizes]
-            linear, even = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
-            weights = step_weights(self.config, linear, even, std, self.reward_rng)[0]
+            this = slice(replica, replica + 1)
+            parts = []
+            for size in sizes:
+                eps = self._draw(size)[None]
+                parts.append((*self._signals(eps, slope[this]), self._shift(eps)))
+            linear, even, shift = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
+            evaluate = self._evaluation(shift, this)
+            weights = step_weights(self.config, linear, even, std, self.reward_rng, evaluate)[0]
             self.noise_bits.state = before
             for size, piece in zip(sizes, np.split(weights, np.cumsum(sizes)[:-1]), strict=True):
                 update[replica] += piece.astype(np.float32) @ self._draw(size)
         return update
+
+
+def explicit_directions(landscape: Landscape, reward_form: Reward | None) -> Array:
+    """Return the unit offsets of the curved rows where the reward needs them, shape (r, rows); else (r, 0)."""
+    _, multiplicity, _ = curved_rows(landscape)
+    count = multiplicity.astype(np.int64)
+    row = np.repeat(np.arange(count.size), count)
+    if reward_form is None or not reward_form.explicit:
+        return np.zeros((row.size, 0))
+    directions = np.zeros((row.size, count.size))
+    directions[np.arange(row.size), row] = 1.0 / np.sqrt(multiplicity[row])
+    return directions
 
 
 def _run(es: DirectES, steps: tuple[int, ...], progress: Progress) -> Records:
@@ -170,6 +214,7 @@ def direct(
     steps: Sequence[int] = (),
     seed: int = 0,
     progress: Progress = lambda done: None,
+    reward: Reward | None = None,
 ) -> Records:
     """Run ES on a quadratic landscape in every coordinate.
 
@@ -187,6 +232,8 @@ def direct(
         Root of the tree of seeds.
     progress
         Called with the number of replica-steps done.
+    reward
+        In place of the quadratic with Gaussian noise, which it may be built on.
 
     Returns
     -------
@@ -198,12 +245,12 @@ def direct(
         For what the engine does not do, or coordinates that do not fit the memory.
     """
     recorded = checked_steps(config, landscape, replicas, steps, seed)
-    require_memory("the direct engine", 8.0 * config.dim * (len(recorded) + 8))
+    require_memory("the direct engine", 8.0 * (config.dim * (len(recorded) + 8) + MEMBER_NUMBERS * draw_count(config)))
     size = max(1, min(replicas, BATCH_NORMALS // (draw_count(config) * config.dim)))
     sizes = batches(replicas, size)
     seeds = np.random.SeedSequence(seed).spawn(len(sizes))
     parts = [
-        _run(DirectES(config, landscape, count, child), recorded, progress)
+        _run(DirectES(config, landscape, count, child, reward_form=reward), recorded, progress)
         for count, child in zip(sizes, seeds, strict=True)
     ]
     return joined(parts)

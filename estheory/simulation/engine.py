@@ -10,6 +10,7 @@ from estheory.rules import ESConfig, require_choice
 from estheory.simulation.direct import direct
 from estheory.simulation.records import Progress, Records
 from estheory.simulation.reduced import reduced, unsupported
+from estheory.simulation.rewards import Reward
 
 Engine = Literal["auto", "direct", "reduced"]
 
@@ -31,6 +32,7 @@ def simulate(
     seed: int = 0,
     engine: Engine = "auto",
     progress: Progress = lambda done: None,
+    reward: Reward | None = None,
 ) -> Records:
     """Run ES on a quadratic landscape many times.
 
@@ -45,4 +47,4 @@ def simulate(
     [86.85, 86.85]
     """
     run = reduced if chosen_engine(config, landscape, engine) == "reduced" else direct
-    return run(config, landscape, replicas=replicas, steps=steps, seed=seed, progress=progress)
+    return run(config, landscape, replicas=replicas, steps=steps, seed=seed, progress=progress, reward=reward)

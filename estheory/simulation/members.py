@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from estheory.rules import ESConfig, require_count
 
 MEMORY_LIMIT = 2.0**32
 """Bytes that coordinates, one replica's step or the records may take."""
+
+MEMBER_NUMBERS = 8
+"""Numbers that the rewards and weights of one member take on their way."""
 
 
 def draw_count(config: ESConfig) -> int:
@@ -43,7 +46,14 @@ def shaped(rewards: Array, config: ESConfig) -> Array:
     return np.asarray(np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 0))
 
 
-def step_weights(config: ESConfig, linear: Array, even: Array, reward_std: float, rng: np.random.Generator) -> Array:
+def step_weights(
+    config: ESConfig,
+    linear: Array,
+    even: Array,
+    reward_std: float,
+    rng: np.random.Generator,
+    evaluate: Callable[[Array], Array] | None = None,
+) -> Array:
     """Return w, shape (replicas, draws): one step is theta <- theta + sum_i w_i eps_i.
 
     Parameters
@@ -57,15 +67,22 @@ def step_weights(config: ESConfig, linear: Array, even: Array, reward_std: float
         Standard deviation of the Gaussian noise of every single evaluation, reward units.
     rng
         Source of that noise.
+    evaluate
+        From linear + even parts, shape (replicas, members), to rewards, in place of that noise
+        (:func:`estheory.simulation.rewards.evaluation`).
     """
     scale = config.step_size / config.population
     if not is_paired(config):
         rewards = linear + even
-        if reward_std:
+        if evaluate is not None:
+            rewards = evaluate(rewards)
+        elif reward_std:
             rewards = rewards + reward_std * rng.standard_normal(rewards.shape)
         return scale * shaped(rewards, config)
     rewards = np.concatenate([even + linear, even - linear], axis=-1)
-    if reward_std:
+    if evaluate is not None:
+        rewards = evaluate(rewards)
+    elif reward_std:
         rewards += reward_std * rng.standard_normal(rewards.shape)
     if config.shaping != "two-point":
         rewards = shaped(rewards, config)

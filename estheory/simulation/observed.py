@@ -19,7 +19,7 @@ from estheory.landscape import Landscape, Signal
 from estheory.laws import ChiLaw, Law, NormalLaw
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.rules import ESConfig
-from estheory.simulation.records import Records, cosine, norms
+from estheory.simulation.records import Records, cosine, norms, ratio
 from estheory.theory.predictions import predict
 from estheory.theory.quadratic_law import LinearQuadraticLaw
 
@@ -155,7 +155,8 @@ def curved_observed(
     """
     forecast = predict(config, checkpoints=steps, landscape=landscape)
     length = norms(records.gram)
-    share = np.mean(np.diagonal(records.curved_gram, axis1=1, axis2=2), axis=0) / np.mean(length**2, axis=0)
+    curved_square = np.mean(np.diagonal(records.curved_gram, axis1=1, axis2=2), axis=0)
+    share = ratio(curved_square, np.mean(length**2, axis=0))
     along = records.projection[:, 0]
     bands = {p.step: p.systematic for p in forecast.predictions if p.quantity is Quantity.REWARD}
     found = []
@@ -170,7 +171,7 @@ def curved_observed(
         elif p.quantity is Quantity.STEP_NORM:
             found.append(Observed(prediction=p, samples=length[:, 0]))
         elif landscape.gradient_norm and p.quantity is Quantity.GRADIENT_COSINE:
-            found.append(Observed(prediction=p, samples=along / length[:, 0]))
+            found.append(Observed(prediction=p, samples=ratio(along, length[:, 0])))
         elif landscape.gradient_norm and p.quantity is Quantity.PROGRESS_PER_STEP:
             found.append(Observed(prediction=p, samples=along))
         elif p.quantity is Quantity.REWARD_GAIN_PER_STEP:
@@ -178,7 +179,7 @@ def curved_observed(
         elif landscape.gradient_norm and p.quantity is Quantity.COHERENT_DISPLACEMENT_BOUND:
             found.append(Observed(prediction=p, samples=records.projection[:, k]))
         elif landscape.gradient_norm and p.quantity is Quantity.ES_GRPO_COSINE_BOUND:
-            found.append(Observed(prediction=p, samples=records.projection[:, k] / length[:, k]))
+            found.append(Observed(prediction=p, samples=ratio(records.projection[:, k], length[:, k])))
     return found, forecast.warnings
 
 

@@ -69,7 +69,12 @@ def norms(gram: Array) -> Array:
 def cosine(gram: Array, first: int, second: int) -> Array:
     """Return the cosine of the records numbered ``first`` and ``second``, shape (replicas,)."""
     norm = norms(gram)
-    return np.asarray(gram[:, first, second] / (norm[:, first] * norm[:, second]))
+    return ratio(gram[:, first, second], norm[:, first] * norm[:, second])
+
+
+def ratio(part: Array, whole: Array) -> Array:
+    """Return ``part / whole``, 0 where nothing moved (all members of every step equal)."""
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
 def joined(parts: Sequence[Records]) -> Records:

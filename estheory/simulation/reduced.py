@@ -25,6 +25,7 @@ from estheory.landscape import Landscape
 from estheory.rules import ESConfig
 from estheory.simulation.flat import flat_gram
 from estheory.simulation.members import (
+    MEMBER_NUMBERS,
     batches,
     checked_steps,
     draw_count,
@@ -32,6 +33,7 @@ from estheory.simulation.members import (
     step_weights,
 )
 from estheory.simulation.records import Progress, Records, joined
+from estheory.simulation.rewards import Reward, curved_rows, evaluation, with_explicit_rows
 
 BATCH_NORMALS = 1 << 20
 """Normals of one step that a batch of replicas draws together (8 MB)."""
@@ -61,11 +63,23 @@ class ReducedES:
         Number of records, each of which adds an axis to every block.
     rng
         Source of everything random.
+    reward_form
+        A reward other than the quadratic; if it is explicit, ``landscape`` has its explicit rows first.
+    explicit
+        Number of those rows.
     """
 
     def __init__(
-        self, config: ESConfig, landscape: Landscape, replicas: int, records: int, rng: np.random.Generator
+        self,
+        config: ESConfig,
+        landscape: Landscape,
+        replicas: int,
+        records: int,
+        rng: np.random.Generator,
+        reward_form: Reward | None = None,
+        explicit: int = 0,
     ) -> None:
+        self.form, self.explicit = reward_form, explicit
         self.config, self.landscape, self.rng = config, landscape, rng
         lam, count, offset, whole = blocks(landscape, records)
         repeats = count[whole].astype(np.int64)
@@ -79,6 +93,12 @@ class ReducedES:
 
     def reward(self) -> Array:
         """Return R - R* at the centre, shape (replicas,)."""
+        quadratic = self._quadratic()
+        if self.form is None:
+            return quadratic
+        return np.asarray(self.form.mean(quadratic, self.distance[:, : self.explicit]) - self.form.optimum)
+
+    def _quadratic(self) -> Array:
         block_square = np.sum(np.square(self.axes), axis=2) + np.square(self.rest)
         return np.asarray(-0.5 * (np.square(self.distance) @ self.eigenvalue + block_square @ self.block_eigenvalue))
 
@@ -96,7 +116,12 @@ class ReducedES:
             length = np.sqrt(np.sum(np.square(self.axes), axis=2) + np.square(self.rest))
             linear += np.matmul(along, (length * self.block_eigenvalue)[:, :, None])[:, :, 0]
             even += (np.square(along) + square) @ self.block_eigenvalue
-        weights = step_weights(config, -sigma * linear, -0.5 * sigma**2 * even, self.landscape.reward_std, rng)
+        evaluate = None
+        if self.form is not None:
+            position, shift = self.distance[:, : self.explicit], eps[:, :, : self.explicit]
+            evaluate = evaluation(self.form, config, self._quadratic(), position, shift, rng)
+        std = self.landscape.reward_std
+        weights = step_weights(config, -sigma * linear, -0.5 * sigma**2 * even, std, rng, evaluate)
         keep = 1.0 - config.anchor_l2
         new = keep if config.anchor_form == "after" else 1.0
         update = np.matmul(weights[:, None, :], eps)[:, 0, :]
@@ -189,6 +214,7 @@ def reduced(
     steps: Sequence[int] = (),
     seed: int = 0,
     progress: Progress = lambda done: None,
+    reward: Reward | None = None,
 ) -> Records:
     """Sample runs of ES on a quadratic landscape, exact in law, at a cost that does not depend on ``dim``.
 
@@ -197,8 +223,11 @@ def reduced(
     recorded = checked_steps(config, landscape, replicas, steps, seed)
     if (why := unsupported(config, landscape)) is not None:
         raise ConfigError(f"the reduced engine cannot simulate this: {why}", "use the direct engine")
+    explicit = 0
+    if reward is not None and reward.explicit:
+        explicit, landscape = curved_rows(landscape)[0].size, with_explicit_rows(landscape)
     _, count, _, whole = blocks(landscape, len(recorded))
-    a_step = (float(count[whole].sum()) + 4.0 * float((~whole).sum())) * draw_count(config)
+    a_step = (float(count[whole].sum()) + 4.0 * float((~whole).sum()) + MEMBER_NUMBERS) * draw_count(config)
     a_replica = a_step + float((~whole).sum()) * len(recorded) ** 2 + 2.0 * recorded[-1]
     require_memory("the reduced engine", 8.0 * 3 * a_replica)
     sizes = batches(replicas, max(1, int(BATCH_NORMALS // max(a_replica, 1.0))))
@@ -206,5 +235,6 @@ def reduced(
     parts = []
     for size, child in zip(sizes, seeds, strict=True):
         rng = np.random.Generator(np.random.SFC64(child))
-        parts.append(_run(ReducedES(config, landscape, size, len(recorded), rng), recorded, progress))
+        es = ReducedES(config, landscape, size, len(recorded), rng, reward, explicit)
+        parts.append(_run(es, recorded, progress))
     return joined(parts)

@@ -55,6 +55,44 @@ def test_what_theory_misses_is_refuted(estheory):
     assert "warning: the largest quadratic share" in result.out
 
 
+@pytest.mark.parametrize("reward", ["sigmoid", "bernoulli", "heavy-tail", "cubic"])
+def test_other_rewards(estheory, landscape, reward):
+    result = estheory("simulate", "--landscape", landscape, *RUN, "--reward", reward, "--json")
+    assert result.code in (0, 3)
+    document = result.json()
+    assert document["simulation"]["reward"] == reward
+    assert set(document["simulation"]["told"]) == {"gradient_norm", "trace", "reward_std"}
+    flat = [v for v in document["verdicts"] if v["where"].startswith("flat directions")]
+    assert flat
+    assert "refuted" not in {v["verdict"] for v in flat}
+
+
+def test_saturating_accuracy_is_refuted(estheory, landscape):
+    """Perturbations so wide that the accuracy of the members is far from that of the centre."""
+    options = ("--reward", "bernoulli", "--prompts", "2", "--sigma", "0.3", "--replicas", "2000")
+    result = estheory("simulate", "--landscape", landscape, *RUN[2:-2], *options)
+    assert result.code == 3
+    assert "Of the bernoulli reward theory was told its expansion at the start" in result.out
+    upward = estheory("simulate", "--landscape", landscape, *RUN, "--reward", "sigmoid", "--start-accuracy", "0.2")
+    assert "warning: the reward bends upward" in upward.out
+
+
+def test_rewards_from_a_config_file(estheory, landscape, tmp_path):
+    (tmp_path / "options.toml").write_text(
+        'reward = "bernoulli"\nprompts = 8\nstart-accuracy = 0.4\nreplicas = 60\nlevel = 0.01\n'
+    )
+    options = ("--landscape", landscape, *RUN[:-2], "--json")
+    given = ("--reward", "bernoulli", "--prompts", "8", "--start-accuracy", "0.4")
+    one = estheory("simulate", *options, "--config", tmp_path / "options.toml")
+    assert one.json() == estheory("simulate", *options, *given, "--replicas", "60", "--level", "0.01").json()
+    assert (one.json()["level"], one.json()["simulation"]["replicas"]) == (0.01, 60)
+    (tmp_path / "options.toml").write_text('level = "low"\n')
+    assert estheory("simulate", *options, "--config", tmp_path / "options.toml").code == 2
+    (tmp_path / "options.toml").write_text("promts = 8\n")
+    wrong = estheory("simulate", *options, "--config", tmp_path / "options.toml")
+    assert (wrong.code, "promts" in wrong.err) == (2, True)
+
+
 def test_nothing_could_be_refuted(estheory, landscape):
     result = estheory("simulate", "--landscape", landscape, *RUN[:-2], "--replicas", "1", "--dim", "21")
     assert result.code == 4
@@ -82,6 +120,30 @@ def test_unjudged_configurations_say_so(estheory):
         (("--preset", "paper", "--reward-std", "0"), "same reward"),
         (("--preset", "paper", "--seed", "-1"), "seed"),
         (("--preset", "paper", "--level", "0"), "level"),
+        (("--preset", "paper", "--level", "nan"), "level"),
+        (("--preset", "paper", "--replicas", "-1"), "replicas"),
+        (("--preset", "paper", "--replicas", "1.5"), "replicas"),
+        (("--preset", "paper", "--population", "0"), "population"),
+        (("--preset", "paper", "--population", "nan"), "population"),
+        (("--preset", "paper", "--sigma", "nan"), "sigma"),
+        (("--preset", "paper", "--sigma", "0"), "sigma"),
+        (("--preset", "paper", "--steps", "0"), "steps"),
+        (("--preset", "paper", "--dim", "nan"), "dim"),
+        (("--preset", "paper", "--reward-std", "nan"), "reward-std"),
+        (("--preset", "paper", "--reward-std", "-1"), "reward-std"),
+        (("--preset", "paper", "--steps", "1000000000000"), "GiB"),
+        (("--preset", "paper", "--population", "1000000000000"), "GiB"),
+        (("--preset", "two-scale", "--landscape", "x.toml"), "--landscape and --preset"),
+        (("--landscape", "missing.toml", "--sigma", "1", "--population", "4"), "missing.toml"),
+        (("--preset", "paper", "--reward", "sigmoid"), "offset above 0"),
+        (("--preset", "two-scale", "--reward", "sigmod"), "did you mean 'sigmoid'"),
+        (("--preset", "two-scale", "--prompts", "4"), "--prompts has no use"),
+        (("--preset", "two-scale", "--reward", "bernoulli", "--prompts", "0"), "prompts"),
+        (("--preset", "two-scale", "--reward", "bernoulli", "--prompts", "nan"), "prompts"),
+        (("--preset", "two-scale", "--reward", "bernoulli", "--reward-std", "1"), "--reward-std has no use"),
+        (("--preset", "two-scale", "--reward", "sigmoid", "--best-accuracy", "nan"), "best-accuracy"),
+        (("--preset", "two-scale", "--reward", "heavy-tail", "--noise-df", "1"), "noise-df"),
+        (("--preset", "two-scale", "--reward", "cubic", "--cubic", "nan"), "cubic"),
         (("--preset", "two-scale", "--dim", "10"), "multiplicities"),
         (("--preset", "paper", "--steps", "5", "--replicas", "2", "--plot", "x.nope"), "--plot"),
     ],
@@ -102,6 +164,20 @@ def test_bad_options(estheory, arguments, says, tmp_path, monkeypatch):
         (("reward_std", "rewardstd"), "rewardstd"),
         (("offset", "ofset"), "offset"),
         (("dim = 500", ""), "dim"),
+        (("dim = 500", "dim = 10"), "multiplicities"),
+        (("dim = 500", "dim = 0"), "dim"),
+        (("dim = 500", "dim = nan"), "dim"),
+        (("multiplicity = 20", "multiplicity = 2.5"), "multiplicity"),
+        (("multiplicity = 20", "multiplicity = nan"), "multiplicity"),
+        (("eigenvalue = 2.0", "eigenvalue = nan"), "eigenvalue"),
+        (("eigenvalue = 2.0", "eigenvalue = inf"), "eigenvalue"),
+        (("eigenvalue = 2.0", "eigenvalue = -2.0"), "eigenvalue"),
+        (("eigenvalue = 2.0", "eigenvalue = true"), "eigenvalue"),
+        (("offset = 0.3", 'offset = "far"'), "offset"),
+        (("reward_std = 0.02", "reward_std = nan"), "reward-std"),
+        (("reward_std = 0.02", "reward_std = -1"), "reward-std"),
+        (("[[spectrum]]", "[spectrum]"), "spectrum"),
+        (("eigenvalue = 2.0", "eigenvalue ="), "land.toml"),
     ],
 )
 def test_bad_landscape_files(estheory, landscape, change, says):
