@@ -14,6 +14,7 @@ import typer
 
 from estheory.cli.emit import emit, json_text
 from estheory.cli.options import CommonOptions, ESOptions, choice, number, options
+from estheory.cli.simulate_geometry import USED, measured_geometry
 from estheory.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ def simulate(
     replicas: Annotated[int, typer.Option(help="Number of independent runs.")] = 200,
     engine: Annotated[str | None, typer.Option(help="auto | direct (every coordinate) | reduced (any dim).")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw trajectory and norms against theory to this file.")] = None,
+    geometry: Annotated[
+        bool, typer.Option("--geometry", help="Compare with SGD, AdamW and a GRPO-like run; --plot draws this.")
+    ] = False,
     level: Annotated[float, typer.Option(help="Family-wise level (Holm).")] = 1e-3,
 ) -> None:
     """Run ES on a quadratic landscape many times and judge the theory by it.
@@ -47,6 +51,7 @@ def simulate(
     Exit code 3 if any prediction is refuted, 4 if none is consistent.
     """
     from estheory.quantities import Quantity
+    from estheory.reporting.geometry import geometry_json, geometry_text, plot_geometry
     from estheory.reporting.simulation import SimulationReport, plot_simulation, simulation_json, simulation_text
     from estheory.simulation.engine import Engine, chosen_engine
     from estheory.simulation.engine import simulate as run
@@ -55,7 +60,8 @@ def simulate(
 
     if not 0 < level < 1:
         raise ConfigError(f"--level must lie between 0 and 1, got {level}", "0.001 is the default")
-    config, where, steps = _problem(es, landscape, preset)
+    unused: dict[str, Any] = dict.fromkeys(USED) if geometry else {}
+    config, where, steps = _problem(replace(es, **unused), landscape, preset)
     wanted = cast(Engine, choice("engine", engine, ("auto", "direct", "reduced"), "auto"))
     seed = common.seed or 0
     start = time.perf_counter()
@@ -63,7 +69,16 @@ def simulate(
         records = run(config, where, replicas=replicas, steps=steps, seed=seed, engine=wanted, progress=progress)
     seconds = time.perf_counter() - start
     observed, warnings = observe(config, where, records, steps)
-    verdicts = judge(pairs(observed, replicas, level), level)
+    compared = None
+    joined = pairs(observed, replicas, level)
+    if geometry:
+        from estheory.simulation.geometry_observed import geometry_pairs
+
+        with _progress(common, replicas * config.steps) as progress:
+            compared = measured_geometry(es, config, where, replicas=replicas, seed=seed, progress=progress)
+        more, unjudged = geometry_pairs(compared, level)
+        joined, warnings = joined + more, warnings + unjudged
+    verdicts = judge(joined, level)
     report = SimulationReport(
         config=config,
         landscape=where,
@@ -76,7 +91,9 @@ def simulate(
         level=level,
         warnings=warnings,
     )
-    if plot is not None:
+    if compared is not None and plot is not None:
+        plot_geometry(compared, plot)
+    elif plot is not None:
         norms = [o for o in observed if o.prediction.quantity is Quantity.DISPLACEMENT_NORM and o.spread]
         plot_simulation(
             report,
@@ -85,7 +102,12 @@ def simulate(
             rewards=[o.prediction for o in observed if o.prediction.quantity is Quantity.REWARD],
             norms=[(o.prediction, o.samples) for o in norms],
         )
-    emit(common, json_text(simulation_json(report)) if common.json else simulation_text(report))
+    if common.json:
+        document = simulation_json(report)
+        emit(common, json_text(document if compared is None else {**document, "geometry": geometry_json(compared)}))
+    else:
+        text = simulation_text(report)
+        emit(common, text if compared is None else f"{text}\n{geometry_text(compared)}")
     raise typer.Exit(exit_code(verdicts))
 
 

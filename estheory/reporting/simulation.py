@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from estheory.theory.dynamics import mean_field
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -123,6 +124,29 @@ def plot_simulation(
 
     Raises
     ------
+    MissingDependencyError, ConfigError, OutputError
+        As :func:`save_figure`.
+    """
+
+    def draw(figure: Figure) -> None:
+        left, right = figure.subplots(1, 2)
+        if report.landscape.trace > 0:
+            _reward_axes(left, report, curve, rewards)
+        else:
+            _norm_axes(left, norms)
+        if norms:
+            _law_axes(right, *norms[-1])
+        else:
+            right.set_axis_off()
+
+    save_figure(path, draw, size=(9.0, 3.6))
+
+
+def save_figure(path: Path, draw: Callable[[Figure], None], *, size: tuple[float, float]) -> None:
+    """Write what ``draw`` draws on a figure of ``size`` inches to ``path``.
+
+    Raises
+    ------
     MissingDependencyError
         If matplotlib is not installed.
     ConfigError
@@ -134,16 +158,8 @@ def plot_simulation(
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingDependencyError("--plot needs matplotlib", "pip install 'estheory[plots]'") from None
-    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    if report.landscape.trace > 0:
-        _reward_axes(left, report, curve, rewards)
-    else:
-        _norm_axes(left, norms)
-    if norms:
-        _law_axes(right, *norms[-1])
-    else:
-        right.set_axis_off()
+    figure = Figure(figsize=size, layout="constrained")
+    draw(figure)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         figure.savefig(temporary, format=path.suffix.removeprefix(".") or "png", dpi=150)
