@@ -40,6 +40,9 @@ def simulate(
     preset: Annotated[str | None, typer.Option(help="paper | two-scale | power-law; ES options win over it.")] = None,
     replicas: Annotated[int, typer.Option(help="Number of independent runs.")] = 200,
     engine: Annotated[str | None, typer.Option(help="auto | direct (every coordinate) | reduced (any dim).")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu | cuda: the direct engine on torch, in place of numpy.")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw trajectory and norms against theory to this file.")] = None,
     geometry: Annotated[
         bool, typer.Option("--geometry", help="Compare with SGD, AdamW and a GRPO-like run; --plot draws this.")
@@ -63,10 +66,15 @@ def simulate(
     unused: dict[str, Any] = dict.fromkeys(USED) if geometry else {}
     config, where, steps = _problem(replace(es, **unused), landscape, preset)
     wanted = cast(Engine, choice("engine", engine, ("auto", "direct", "reduced"), "auto"))
+    if device is not None:
+        choice("device", device, ("cpu", "cuda"), "")
+        wanted = "direct" if wanted == "auto" else wanted
     seed = common.seed or 0
     start = time.perf_counter()
     with _progress(common, replicas * config.steps) as progress:
-        records = run(config, where, replicas=replicas, steps=steps, seed=seed, engine=wanted, progress=progress)
+        records = run(
+            config, where, replicas=replicas, steps=steps, seed=seed, engine=wanted, progress=progress, device=device
+        )
     seconds = time.perf_counter() - start
     observed, warnings = observe(config, where, records, steps)
     compared = None
@@ -83,6 +91,7 @@ def simulate(
         config=config,
         landscape=where,
         engine=chosen_engine(config, where, wanted),
+        device=device,
         replicas=replicas,
         seed=seed,
         seconds=seconds,

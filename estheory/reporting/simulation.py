@@ -38,6 +38,8 @@ class SimulationReport:
         Family-wise level.
     warnings
         Theory's.
+    device
+        Torch device of the direct engine; None for numpy.
     """
 
     config: ESConfig
@@ -50,6 +52,7 @@ class SimulationReport:
     plain: tuple[Verdict, ...]
     level: float
     warnings: tuple[str, ...]
+    device: str | None = None
 
 
 def simulation_json(report: SimulationReport) -> dict[str, Any]:
@@ -63,6 +66,7 @@ def simulation_json(report: SimulationReport) -> dict[str, Any]:
         "steps": config.steps,
         "shaping": config.shaping,
         "engine": report.engine,
+        "device": report.device,
         "replicas": report.replicas,
         "seed": report.seed,
     }
@@ -87,9 +91,10 @@ def simulation_text(report: SimulationReport) -> str:
             v.kind,
         )
     counts = ", ".join(f"{n} {kind}" for kind, n in summary(report.verdicts).items())
+    device = f" on torch ({report.device})" if report.device else ""
     words = [
         f"{report.replicas} runs of {report.config.steps} steps in {report.config.dim:,} dimensions by the "
-        f"{report.engine} engine, seed {report.seed}, {report.seconds:.1f} s.",
+        f"{report.engine} engine{device}, seed {report.seed}, {report.seconds:.1f} s.",
         f"{counts} (family-wise level {report.level:g}).",
     ]
     if any(v.prediction.systematic for v in report.verdicts):

@@ -46,6 +46,13 @@ def test_landscape_file(estheory, landscape, tmp_path, engine):
     assert same.out.splitlines()[:-5] == result.out.splitlines()[:-5]  # the same seed, but for the seconds
 
 
+def test_torch_device(estheory, landscape):
+    pytest.importorskip("torch")
+    result = estheory("simulate", "--landscape", landscape, *RUN, "--device", "cpu")
+    assert result.code == 0
+    assert "by the direct engine on torch (cpu)" in result.out
+
+
 def test_geometry(estheory, landscape, tmp_path):
     options = (*RUN, "--geometry", "--grpo-steps", "30", "--grpo-lr", "0.02", "--fisher-trace", "50")
     result = estheory("simulate", "--landscape", landscape, *options, "--json", "--plot", tmp_path / "geometry.svg")
@@ -105,6 +112,8 @@ def test_unjudged_configurations_say_so(estheory):
         (("--preset", "two-scale", "--geometry", "--steps", "2", "--dim", "405"), "flat directions"),
         (("--preset", "two-scale", "--geometry", "--steps", "2", "--grpo-lr", "0"), "grpo-lr"),
         (("--preset", "two-scale", "--grpo-lr", "0.1"), "grpo-lr"),
+        (("--preset", "two-scale", "--device", "abacus"), "device"),
+        (("--preset", "two-scale", "--device", "cpu", "--engine", "reduced"), "no device"),
         (("--preset", "paper", "--steps", "5", "--replicas", "2", "--plot", "x.nope"), "--plot"),
     ],
 )
