@@ -24,6 +24,7 @@ from estheory.simulation.members import (
     require_memory,
     step_weights,
 )
+from estheory.simulation.normals import fill_normals
 from estheory.simulation.records import Progress, Records, joined
 
 BATCH_NORMALS = 1 << 17
@@ -89,7 +90,7 @@ class DirectES:
     def _draw(self, vectors: int) -> Noise:
         """Return the next ``vectors`` noise vectors, shape (vectors, dim); the buffer is reused."""
         used = self.buffer[: vectors * self.config.dim]
-        self.noise.standard_normal(dtype=np.float32, out=used)
+        fill_normals(self.noise, used)
         return used.reshape(vectors, self.config.dim)
 
     def _signals(self, eps: Noise, slope: Array) -> tuple[Array, Array]:

@@ -25,10 +25,10 @@ def chosen_engine(config: ESConfig, landscape: Landscape, engine: Engine = "auto
 
 def _on_device() -> Callable[..., Records]:
     try:
-        from estheory.simulation.torch_direct import torch_direct
+        from estheory.simulation.torch_direct import direct_on_device
     except ImportError:
         raise MissingDependencyError("--device needs torch", "pip install 'estheory[llm]'") from None
-    return torch_direct
+    return direct_on_device
 
 
 def simulate(

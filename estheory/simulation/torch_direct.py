@@ -126,7 +126,7 @@ class TorchES:
         self.moved = keep * (self.moved + update) if config.anchor_form == "after" else keep * self.moved + update
 
 
-def torch_direct(
+def direct_on_device(
     config: ESConfig,
     landscape: Landscape,
     *,

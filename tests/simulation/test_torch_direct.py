@@ -12,14 +12,14 @@ from tests.simulation.test_engines import CURVED, SMALL, differences
 
 torch = pytest.importorskip("torch")
 
-from estheory.simulation.torch_direct import TorchES, torch_direct  # noqa: E402
+from estheory.simulation.torch_direct import TorchES, direct_on_device  # noqa: E402
 
 
 @pytest.mark.parametrize("change", [{}, {"antithetic": True}, {"momentum": 0.5, "anchor_l2": 0.1}], ids=str)
 def test_torch_is_numpy_in_law(change):
     config = ESConfig(**(SMALL | change))
     one = direct(config, CURVED, replicas=4000, steps=[5, 15], seed=1)
-    two = torch_direct(config, CURVED, replicas=4000, steps=[5, 15], seed=2)
+    two = direct_on_device(config, CURVED, replicas=4000, steps=[5, 15], seed=2)
     assert one.start_reward == pytest.approx(two.start_reward)
     assert differences(one, two) == []
 
@@ -27,7 +27,9 @@ def test_torch_is_numpy_in_law(change):
 def test_negative_control():
     one = direct(ESConfig(**SMALL), CURVED, replicas=4000, steps=[5, 15], seed=1)
     for wrong in ({"alpha": 0.3 * 1.05}, {"sigma": 0.36}):
-        assert differences(one, torch_direct(ESConfig(**(SMALL | wrong)), CURVED, replicas=4000, steps=[5, 15], seed=2))
+        assert differences(
+            one, direct_on_device(ESConfig(**(SMALL | wrong)), CURVED, replicas=4000, steps=[5, 15], seed=2)
+        )
 
 
 @pytest.mark.parametrize("form", ["before", "after"])
