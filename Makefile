@@ -48,6 +48,8 @@ docs: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/cold_start.py
+	$(BIN)/python benchmarks/engines.py
+	$(BIN)/python benchmarks/peers.py
 
 # the environment stays: rm -r .venv starts over
 clean:

@@ -16,6 +16,7 @@ import numpy as np
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig
 from estheory.simulation.direct import DirectES, direct
+from estheory.simulation.normals import fill_normals
 from estheory.simulation.reduced import reduced
 
 ROUNDS = 9
@@ -55,7 +56,7 @@ def normals_alone() -> Callable[[], None]:
     rng, buffer = np.random.Generator(np.random.SFC64(0)), np.empty(DIM * POPULATION, dtype=np.float32)
 
     def draw() -> None:
-        rng.standard_normal(dtype=np.float32, out=buffer)
+        fill_normals(rng, buffer)
 
     return draw
 

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "tasks": {"tasks"},
     "models": {"models"},
     "validation": {"theory", "simulation", "validation"},
-    "reporting": {"theory", "validation", "reporting"},
+    "reporting": {"theory", "simulation", "validation", "reporting"},
     "measurement": {"models", "tasks", "theory", "measurement"},
     "training": {"models", "tasks", "theory", "measurement", "training"},
 }
@@ -47,9 +47,11 @@ def test_arrows_point_one_way(room):
         assert not outside, f"{path.relative_to(ROOT)} imports {outside}"
 
 
-@pytest.mark.parametrize("room", ["theory", "validation", "tasks"])
+@pytest.mark.parametrize("room", ["theory", "simulation", "validation", "tasks"])
 def test_no_torch_in_these_rooms(room):
     for path in (ROOT / room).rglob("*.py"):
+        if path.name == "torch_direct.py":  # the optional backend, imported when --device asks for it
+            continue
         assert "import torch" not in path.read_text(), path
 
 

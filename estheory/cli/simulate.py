@@ -14,6 +14,7 @@ import typer
 
 from estheory.cli.emit import emit, json_text
 from estheory.cli.options import CommonOptions, ESOptions, choice, number, options
+from estheory.cli.simulate_geometry import USED, measured_geometry
 from estheory.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ def simulate(
     preset: Annotated[str | None, typer.Option(help="paper | two-scale | power-law; ES options win over it.")] = None,
     replicas: Annotated[int | None, typer.Option(help="Number of independent runs (default 200).")] = None,
     engine: Annotated[str | None, typer.Option(help="auto | direct (every coordinate) | reduced (any dim).")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu | cuda: the direct engine on torch, in place of numpy.")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw trajectory and norms against theory to this file.")] = None,
     level: Annotated[float | None, typer.Option(help="Family-wise level, Holm (default 0.001).")] = None,
     reward: Annotated[
@@ -49,12 +53,16 @@ def simulate(
     prompts: Annotated[int | None, typer.Option(help="bernoulli: 0/1 outcomes a member (16).")] = None,
     noise_df: Annotated[float | None, typer.Option(help="heavy-tail: Student's degrees of freedom (3).")] = None,
     cubic: Annotated[float | None, typer.Option(help="cubic: the term over R - R* at the start (0.5).")] = None,
+    geometry: Annotated[
+        bool, typer.Option("--geometry", help="Compare with SGD, AdamW and a GRPO-like run; --plot draws this.")
+    ] = False,
 ) -> None:
     """Run ES on a quadratic landscape, or another reward made of one, many times and judge the theory by it.
 
     Exit code 3 if any prediction is refuted, 4 if none is consistent.
     """
     from estheory.quantities import Quantity
+    from estheory.reporting.geometry import geometry_json, geometry_text, plot_geometry
     from estheory.reporting.simulation import SimulationReport, plot_simulation, simulation_json, simulation_text
     from estheory.simulation.engine import Engine, chosen_engine
     from estheory.simulation.engine import simulate as run
@@ -65,7 +73,8 @@ def simulate(
     replicas, level = 200 if replicas is None else replicas, 1e-3 if level is None else level
     if not 0 < level < 1:
         raise ConfigError(f"--level must lie between 0 and 1, got {level}", "0.001 is the default")
-    config, where, steps = _problem(es, landscape, preset)
+    unused: dict[str, Any] = dict.fromkeys(USED) if geometry else {}
+    config, where, steps = _problem(replace(es, **unused), landscape, preset)
     wanted = cast(Engine, choice("engine", engine, ("auto", "direct", "reduced"), "auto"))
     kind = choice("reward", reward, tuple(REWARDS), "quadratic")
     given = {
@@ -78,21 +87,44 @@ def simulate(
     if kind == "bernoulli" and es.reward_std is not None:
         raise ConfigError("--reward-std has no use with --reward bernoulli", "its noise is that of --prompts outcomes")
     form = named_reward(kind, where, **{name: value for name, value in given.items() if value is not None})
+    if device is not None:
+        choice("device", device, ("cpu", "cuda"), "")
+        wanted = "direct" if wanted == "auto" else wanted
+    if form is not None and (device is not None or geometry):
+        raise ConfigError("--device and --geometry are for the quadratic reward", f"leave out --reward {kind}")
     seed = common.seed or 0
     start = time.perf_counter()
     with _progress(common, replicas * config.steps) as progress:
         records = run(
-            config, where, replicas=replicas, steps=steps, seed=seed, engine=wanted, progress=progress, reward=form
+            config,
+            where,
+            replicas=replicas,
+            steps=steps,
+            seed=seed,
+            engine=wanted,
+            progress=progress,
+            reward=form,
+            device=device,
         )
     seconds = time.perf_counter() - start
     told = where if form is None else form.told
     observed, warnings = observe(config, told, records, steps)
-    verdicts = judge(pairs(observed, replicas, level), level)
+    compared = None
+    joined = pairs(observed, replicas, level)
+    if geometry:
+        from estheory.simulation.geometry_observed import geometry_pairs
+
+        with _progress(common, replicas * config.steps) as progress:
+            compared = measured_geometry(es, config, where, replicas=replicas, seed=seed, progress=progress)
+        more, unjudged = geometry_pairs(compared, level)
+        joined, warnings = joined + more, warnings + unjudged
+    verdicts = judge(joined, level)
     report = SimulationReport(
         config=config,
         landscape=told,
         reward=kind,
         engine=chosen_engine(config, where, wanted),
+        device=device,
         replicas=replicas,
         seed=seed,
         seconds=seconds,
@@ -101,7 +133,9 @@ def simulate(
         level=level,
         warnings=warnings if form is None else (*form.warnings, *warnings),
     )
-    if plot is not None:
+    if compared is not None and plot is not None:
+        plot_geometry(compared, plot)
+    elif plot is not None:
         norms = [o for o in observed if o.prediction.quantity is Quantity.DISPLACEMENT_NORM and o.spread]
         plot_simulation(
             report,
@@ -110,7 +144,12 @@ def simulate(
             rewards=[o.prediction for o in observed if o.prediction.quantity is Quantity.REWARD],
             norms=[(o.prediction, o.samples) for o in norms],
         )
-    emit(common, json_text(simulation_json(report)) if common.json else simulation_text(report))
+    if common.json:
+        document = simulation_json(report)
+        emit(common, json_text(document if compared is None else {**document, "geometry": geometry_json(compared)}))
+    else:
+        text = simulation_text(report)
+        emit(common, text if compared is None else f"{text}\n{geometry_text(compared)}")
     raise typer.Exit(exit_code(verdicts))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from estheory.theory.dynamics import mean_field
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,6 +38,8 @@ class SimulationReport:
         Family-wise level.
     warnings
         Theory's.
+    device
+        Torch device of the direct engine; None for numpy.
     """
 
     config: ESConfig
@@ -50,6 +53,7 @@ class SimulationReport:
     plain: tuple[Verdict, ...]
     level: float
     warnings: tuple[str, ...]
+    device: str | None = None
 
 
 def simulation_json(report: SimulationReport) -> dict[str, Any]:
@@ -65,6 +69,7 @@ def simulation_json(report: SimulationReport) -> dict[str, Any]:
         "reward": report.reward,
         "told": _told(report),
         "engine": report.engine,
+        "device": report.device,
         "replicas": report.replicas,
         "seed": report.seed,
     }
@@ -95,9 +100,10 @@ def simulation_text(report: SimulationReport) -> str:
             v.kind,
         )
     counts = ", ".join(f"{n} {kind}" for kind, n in summary(report.verdicts).items())
+    device = f" on torch ({report.device})" if report.device else ""
     words = [
         f"{report.replicas} runs of {report.config.steps} steps in {report.config.dim:,} dimensions by the "
-        f"{report.engine} engine, seed {report.seed}, {report.seconds:.1f} s.",
+        f"{report.engine} engine{device}, seed {report.seed}, {report.seconds:.1f} s.",
         f"{counts} (family-wise level {report.level:g}).",
     ]
     if report.reward != "quadratic":
@@ -135,6 +141,29 @@ def plot_simulation(
 
     Raises
     ------
+    MissingDependencyError, ConfigError, OutputError
+        As :func:`save_figure`.
+    """
+
+    def draw(figure: Figure) -> None:
+        left, right = figure.subplots(1, 2)
+        if report.landscape.trace > 0:
+            _reward_axes(left, report, curve, rewards)
+        else:
+            _norm_axes(left, norms)
+        if norms:
+            _law_axes(right, *norms[-1])
+        else:
+            right.set_axis_off()
+
+    save_figure(path, draw, size=(9.0, 3.6))
+
+
+def save_figure(path: Path, draw: Callable[[Figure], None], *, size: tuple[float, float]) -> None:
+    """Write what ``draw`` draws on a figure of ``size`` inches to ``path``.
+
+    Raises
+    ------
     MissingDependencyError
         If matplotlib is not installed.
     ConfigError
@@ -146,16 +175,8 @@ def plot_simulation(
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingDependencyError("--plot needs matplotlib", "pip install 'estheory[plots]'") from None
-    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    if report.landscape.trace > 0:
-        _reward_axes(left, report, curve, rewards)
-    else:
-        _norm_axes(left, norms)
-    if norms:
-        _law_axes(right, *norms[-1])
-    else:
-        right.set_axis_off()
+    figure = Figure(figsize=size, layout="constrained")
+    draw(figure)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         figure.savefig(temporary, format=path.suffix.removeprefix(".") or "png", dpi=150)

@@ -8,6 +8,7 @@ generator, once for the rewards and once for the update, so memory is bounded wh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from estheory.simulation.members import (
     require_memory,
     step_weights,
 )
+from estheory.simulation.normals import fill_normals
 from estheory.simulation.records import Progress, Records, joined
 from estheory.simulation.rewards import Reward, curved_rows, evaluation
 
@@ -79,6 +81,11 @@ class DirectES:
         self.squares: Noise = np.empty(self.buffer.size // config.dim * self.eigenvalue.size, dtype=np.float32)
 
     @property
+    def dim(self) -> int:
+        """Number of coordinates."""
+        return self.config.dim
+
+    @property
     def distance(self) -> Array:
         """Distance theta - theta* of the curved coordinates, shape (replicas, r), weight units."""
         return self.start + self.displacement[:, : self.eigenvalue.size]
@@ -109,7 +116,7 @@ class DirectES:
     def _draw(self, vectors: int) -> Noise:
         """Return the next ``vectors`` noise vectors, shape (vectors, dim); the buffer is reused."""
         used = self.buffer[: vectors * self.config.dim]
-        self.noise.standard_normal(dtype=np.float32, out=used)
+        fill_normals(self.noise, used)
         return used.reshape(vectors, self.config.dim)
 
     def _signals(self, eps: Noise, slope: Array) -> tuple[Array, Array]:
@@ -178,12 +185,27 @@ def explicit_directions(landscape: Landscape, reward_form: Reward | None) -> Arr
     return directions
 
 
-def _run(es: DirectES, steps: tuple[int, ...], progress: Progress) -> Records:
+class Method(Protocol):
+    """A batch of replicas of any method that moves through the coordinates of a landscape, as :class:`DirectES`."""
+
+    replicas: int
+    eigenvalue: Array
+    start: Array
+    displacement: Array
+
+    @property
+    def dim(self) -> int: ...  # noqa: D102
+    def reward(self) -> Array: ...  # noqa: D102
+    def step(self) -> None: ...  # noqa: D102
+
+
+def record_run(es: Method, steps: tuple[int, ...], progress: Progress) -> Records:
+    """Run a batch to the last of ``steps`` and return its records."""
     size, last = es.replicas, steps[-1]
     gradient = -es.start * es.eigenvalue
     length = float(np.linalg.norm(gradient))
     direction = gradient / length if length else np.full_like(gradient, np.nan)
-    kept = np.empty((size, len(steps), es.config.dim))
+    kept = np.empty((size, len(steps), es.dim))
     reward, curve = np.empty((size, len(steps))), np.empty((size, last + 1))
     curve[:, 0] = es.reward()
     for t in range(1, last + 1):
@@ -250,7 +272,7 @@ def direct(
     sizes = batches(replicas, size)
     seeds = np.random.SeedSequence(seed).spawn(len(sizes))
     parts = [
-        _run(DirectES(config, landscape, count, child, reward_form=reward), recorded, progress)
+        record_run(DirectES(config, landscape, count, child, reward_form=reward), recorded, progress)
         for count, child in zip(sizes, seeds, strict=True)
     ]
     return joined(parts)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
+from estheory.errors import ConfigError, MissingDependencyError
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig, require_choice
 from estheory.simulation.direct import direct
@@ -23,6 +24,14 @@ def chosen_engine(config: ESConfig, landscape: Landscape, engine: Engine = "auto
     return "reduced" if unsupported(config, landscape) is None else "direct"
 
 
+def _on_device() -> Callable[..., Records]:
+    try:
+        from estheory.simulation.torch_direct import direct_on_device
+    except ImportError:
+        raise MissingDependencyError("--device needs torch", "pip install 'estheory[llm]'") from None
+    return direct_on_device
+
+
 def simulate(
     config: ESConfig,
     landscape: Landscape,
@@ -33,10 +42,12 @@ def simulate(
     engine: Engine = "auto",
     progress: Progress = lambda done: None,
     reward: Reward | None = None,
+    device: str | None = None,
 ) -> Records:
     """Run ES on a quadratic landscape many times.
 
-    Parameters, result and errors are those of :func:`estheory.simulation.direct.direct`.
+    Parameters, result and errors are those of :func:`estheory.simulation.direct.direct`; with a ``device`` (``cpu`` or
+    ``cuda``) the direct engine runs on torch.
 
     Examples
     --------
@@ -46,5 +57,11 @@ def simulate(
     >>> [round(float(norm), 2) for norm in records.gram[:2, 1, 1] ** 0.5]
     [86.85, 86.85]
     """
+    if device is not None:
+        if engine == "reduced":
+            raise ConfigError("the reduced engine runs on no device", "choose the direct engine")
+        return _on_device()(
+            config, landscape, replicas=replicas, steps=steps, seed=seed, progress=progress, device=device
+        )
     run = reduced if chosen_engine(config, landscape, engine) == "reduced" else direct
     return run(config, landscape, replicas=replicas, steps=steps, seed=seed, progress=progress, reward=reward)

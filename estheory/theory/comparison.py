@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +73,17 @@ def interpolation_gain(landscape: Landscape, first: EndPoint, second: EndPoint) 
         return PointLaw(gain)
     df = 2 * gain**2 / spread
     return SquaredLaw(ChiLaw(1.0, df), gain / df)
+
+
+def displacement_cosine(landscape: Landscape, first: EndPoint, second: EndPoint) -> float:
+    """Return the cosine of two independent displacements from one start, E(D1.D2) / sqrt(E||D1||^2 E||D2||^2).
+
+    Mean-field: norms concentrate where many directions move. Only the mean displacements of curved directions
+    overlap; what each method walks at random only dilutes them. 0 where a method does not move.
+    """
+    overlap = (first.mean - landscape.offset) * (second.mean - landscape.offset)
+    squares = first.displacement_square(landscape) * second.displacement_square(landscape)
+    return float(landscape.multiplicity @ overlap) / math.sqrt(squares) if squares else 0.0
 
 
 def es_end_point(config: ESConfig, landscape: Landscape, steps: int) -> EndPoint:

@@ -46,6 +46,31 @@ def test_landscape_file(estheory, landscape, tmp_path, engine):
     assert same.out.splitlines()[:-5] == result.out.splitlines()[:-5]  # the same seed, but for the seconds
 
 
+def test_torch_device(estheory, landscape):
+    pytest.importorskip("torch")
+    result = estheory("simulate", "--landscape", landscape, *RUN, "--device", "cpu")
+    assert result.code == 0
+    assert "by the direct engine on torch (cpu)" in result.out
+
+
+def test_geometry(estheory, landscape, tmp_path):
+    options = (*RUN, "--geometry", "--grpo-steps", "30", "--grpo-lr", "0.02", "--fisher-trace", "50")
+    result = estheory("simulate", "--landscape", landscape, *options, "--json", "--plot", tmp_path / "geometry.svg")
+    assert (result.code, result.err) == (0, "")
+    document = result.json()
+    measured = document["geometry"]
+    assert set(measured["methods"]) == {"es", "sgd", "adamw", "grpo"}
+    assert measured["gradient_runs"]["adamw_lr"] == 0.02
+    assert measured["off_task"]["fisher_trace"] == 50
+    assert measured["methods"]["sgd"]["off_task_norm"]["mean"] == 0
+    assert all(b["least_rise_over_chord"] > -1e-12 for b in measured["es_against"].values())
+    assert {"kl_drift", "interpolation_gain", "independent_cosine"} <= {v["quantity"] for v in document["verdicts"]}
+    assert b"<svg" in (tmp_path / "geometry.svg").read_bytes()
+    shown = estheory("simulate", "--landscape", landscape, *options)
+    assert "GRPO-like" in shown.out
+    assert "rise at the middle" in shown.out
+
+
 def test_what_theory_misses_is_refuted(estheory):
     """A sharp direction whose curvature, not its slope, makes the rewards: the expansions in x_k are out of range."""
     options = ("--sigma", "1", "--population", "6", "--steps", "10", "--alpha", "0.1", "--replicas", "4000")
@@ -145,6 +170,12 @@ def test_unjudged_configurations_say_so(estheory):
         (("--preset", "two-scale", "--reward", "heavy-tail", "--noise-df", "1"), "noise-df"),
         (("--preset", "two-scale", "--reward", "cubic", "--cubic", "nan"), "cubic"),
         (("--preset", "two-scale", "--dim", "10"), "multiplicities"),
+        (("--preset", "paper", "--geometry", "--dim", "100", "--steps", "2"), "no gradient"),
+        (("--preset", "two-scale", "--geometry", "--steps", "2", "--dim", "405"), "flat directions"),
+        (("--preset", "two-scale", "--geometry", "--steps", "2", "--grpo-lr", "0"), "grpo-lr"),
+        (("--preset", "two-scale", "--grpo-lr", "0.1"), "grpo-lr"),
+        (("--preset", "two-scale", "--device", "abacus"), "device"),
+        (("--preset", "two-scale", "--device", "cpu", "--engine", "reduced"), "no device"),
         (("--preset", "paper", "--steps", "5", "--replicas", "2", "--plot", "x.nope"), "--plot"),
     ],
 )

@@ -1,0 +1,295 @@
+"""Gradient methods on the landscape of ES, in every coordinate: SGD, AdamW and a GRPO-like estimator.
+
+Coordinates are the landscape's own directions, the curved ones first; AdamW, which is not invariant to rotation,
+normalises along them. Two estimators of the gradient g:
+
+- :class:`NoisyGradient`: g plus Gaussian noise, the setting of :mod:`estheory.theory.comparison` (noise of covariance
+  c Lam) and of :mod:`estheory.theory.adamw` (dense noise).
+- :class:`GroupAdvantage`: what group-relative policy optimisation keeps when the language model is taken away.
+
+Both are drawn exactly in law at O(1) normals a coordinate and step, whatever the number of outcomes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from estheory._special import Array, normal_quantile
+from estheory.errors import ConfigError
+from estheory.landscape import Landscape
+from estheory.rules import require_choice, require_count, require_positive
+from estheory.simulation.direct import record_run
+from estheory.simulation.members import batches, require_memory
+from estheory.simulation.records import Progress, Records, joined
+from estheory.theory.adamw import Schedule, learning_rates
+
+Optimiser = Literal["sgd", "adamw"]
+BATCH_COORDINATES = 1 << 20
+"""Coordinates of all replicas of a batch together (8 MB an array)."""
+BETA1, BETA2, EPS = 0.9, 0.999, 1e-30
+"""AdamW's; eps only keeps a coordinate without gradient where it is, as theory takes it for negligible."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisyGradient:
+    """The exact gradient plus independent Gaussian noise.
+
+    Attributes
+    ----------
+    aligned
+        c >= 0, reward units: noise of covariance c Lam, as that of a likelihood near its optimum; none where flat.
+    dense
+        Standard deviation >= 0 of noise in every coordinate, flat ones too, reward / weight.
+    """
+
+    aligned: float = 0.0
+    dense: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check both."""
+        for name in ("aligned", "dense"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ConfigError(f"{name} gradient noise must be a finite number >= 0, got {value}", "correct it")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupAdvantage:
+    """Group-relative policy gradient from sampled outcomes that succeed or fail.
+
+    An outcome k of a prompt has a score vector psi_k = grad log pi ~ N(0, F), F = f I, and a latent quality
+
+        q_k = R(theta) + g' F^-1 psi_k + s e_k,   e_k ~ N(0, 1),
+
+    so that E[q psi] = g, as the policy-gradient theorem demands of any policy. It succeeds, r_k = 1, where q_k
+    exceeds a fixed threshold. Within a group of K outcomes A_k = (r_k - mean r) / std r (0 where all agree), and the
+    estimate is the mean of A_k psi_k over all outcomes of all groups.
+
+    Of GRPO it keeps: sampled outcomes, binary rewards, the group baseline and its normalisation, groups that agree and
+    teach nothing, score noise in directions that the reward does not see. It leaves out: tokens, clipping (each sample
+    is used once, where the ratio is 1), a KL penalty, and that real scores span few directions.
+
+    Attributes
+    ----------
+    groups, samples
+        Prompts a step, and outcomes K >= 2 of each.
+    score_std
+        sqrt(f), 1/weight: a displacement delta along a coordinate changes an outcome's log-probability by about
+        delta sqrt(f). Small: outcomes tell much of the gradient, sqrt(g' F^-1 g) against s.
+    success
+        Rate of success at the start, which sets the threshold.
+    """
+
+    groups: int = 16
+    samples: int = 8
+    score_std: float = 1.0
+    success: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Check all."""
+        require_count("groups", self.groups, 1)
+        require_count("samples", self.samples, 2)
+        require_positive("score-std", self.score_std)
+        if not 0 < self.success < 1:
+            raise ConfigError(f"success must lie between 0 and 1, got {self.success}", "it is a rate at the start")
+
+
+class GradientDescent:
+    """A batch of replicas of a gradient method on a quadratic.
+
+    Parameters
+    ----------
+    landscape
+        Its offsets are those of the start; s is its ``reward_std``.
+    estimator
+        How gradients are estimated.
+    rates
+        Learning rate of each step, shape (T,): weight^2 / reward for SGD, weight for AdamW.
+    optimiser
+        ``sgd``: theta + lr g. ``adamw``: betas 0.9 and 0.999, no weight decay.
+    replicas
+        Number of runs in the batch.
+    rng
+        Source of everything random.
+    """
+
+    def __init__(
+        self,
+        landscape: Landscape,
+        estimator: NoisyGradient | GroupAdvantage,
+        rates: Array,
+        optimiser: Optimiser,
+        replicas: int,
+        rng: np.random.Generator,
+    ) -> None:
+        self.landscape, self.estimator, self.rates, self.optimiser = landscape, estimator, rates, optimiser
+        self.replicas, self.rng = replicas, rng
+        curved = landscape.eigenvalue > 0
+        count = landscape.multiplicity[curved].astype(np.int64)
+        self.eigenvalue = np.repeat(landscape.eigenvalue[curved], count)
+        self.start = -np.repeat(landscape.offset[curved], count)
+        self.displacement = np.zeros((replicas, landscape.dim))
+        self.moments = np.zeros((2, *self.displacement.shape)) if optimiser == "adamw" else None
+        self.taken = 0
+        if isinstance(estimator, GroupAdvantage):
+            spread = math.hypot(landscape.gradient_norm / estimator.score_std, landscape.reward_std)
+            if spread == 0:
+                raise ConfigError("all outcomes are equally good", "give a reward-std, or a landscape with curvature")
+            self.threshold = -landscape.gap - spread * normal_quantile(estimator.success)
+
+    @property
+    def dim(self) -> int:
+        """Number of coordinates."""
+        return self.landscape.dim
+
+    @property
+    def distance(self) -> Array:
+        """Distance theta - theta* of the curved coordinates, shape (replicas, r), weight units."""
+        return self.start + self.displacement[:, : self.eigenvalue.size]
+
+    def reward(self) -> Array:
+        """Return R - R* at the centre, shape (replicas,)."""
+        return np.asarray(-0.5 * np.square(self.distance) @ self.eigenvalue)
+
+    def gradient(self) -> Array:
+        """Return an estimate of the gradient of every replica, shape (replicas, dim), reward / weight."""
+        exact = -self.eigenvalue * self.distance
+        if isinstance(self.estimator, GroupAdvantage):
+            return self._policy_gradient(self.estimator, exact)
+        found = np.zeros_like(self.displacement)
+        if self.estimator.dense:
+            self.rng.standard_normal(out=found)
+            found *= self.estimator.dense
+        found[:, : exact.shape[1]] += exact
+        if self.estimator.aligned:
+            noise = self.rng.standard_normal(exact.shape)
+            found[:, : exact.shape[1]] += np.sqrt(self.estimator.aligned * self.eigenvalue) * noise
+        return found
+
+    def _policy_gradient(self, group: GroupAdvantage, exact: Array) -> Array:
+        """Return the estimate: along g from the outcomes, across it Gaussian given the advantages.
+
+        psi = sqrt(f) (x g_hat + y) with x ~ N(0, 1) and y independent of the rewards, so the sum of A_k y_k is
+        N(0, sum A_k^2) in every direction across g.
+        """
+        shape, n = (self.replicas, group.groups, group.samples), group.groups * group.samples
+        length = np.linalg.norm(exact, axis=1)
+        along = self.rng.standard_normal(shape)
+        quality = self.reward()[:, None, None] + (length / group.score_std)[:, None, None] * along
+        quality += self.landscape.reward_std * self.rng.standard_normal(shape)
+        advantage = advantages((quality > self.threshold).astype(np.float64))
+        found = self.rng.standard_normal(self.displacement.shape)
+        found *= np.sqrt(np.sum(np.square(advantage), axis=(1, 2)))[:, None]
+        direction = np.divide(exact, length[:, None], out=np.zeros_like(exact), where=length[:, None] > 0)
+        part = found[:, : exact.shape[1]]
+        forward = np.sum(advantage * along, axis=(1, 2)) - np.sum(part * direction, axis=1)
+        part += np.where(length > 0, forward, 0.0)[:, None] * direction
+        found *= group.score_std / n
+        return found
+
+    def step(self) -> None:
+        """Take one step uphill in every replica."""
+        gradient, rate = self.gradient(), float(self.rates[self.taken])
+        self.taken += 1
+        if self.moments is None:
+            self.displacement = self.displacement + rate * gradient
+            return
+        first, second = self.moments
+        first *= BETA1
+        first += (1 - BETA1) * gradient
+        second *= BETA2
+        second += (1 - BETA2) * np.square(gradient)
+        root = np.sqrt(second / (1 - BETA2**self.taken))
+        self.displacement = self.displacement + rate / (1 - BETA1**self.taken) * first / (root + EPS)
+
+
+def advantages(rewards: Array) -> Array:
+    """Return (r - mean) / std over the last axis, std that of the group (divide by K); 0 where all agree."""
+    centred = rewards - rewards.mean(axis=-1, keepdims=True)
+    spread = np.sqrt(np.mean(np.square(centred), axis=-1, keepdims=True))
+    return np.asarray(np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-12))
+
+
+def rates_for(
+    landscape: Landscape, optimiser: Optimiser, lr: float, steps: int, schedule: Schedule = "constant"
+) -> Array:
+    """Return the learning rates of a run, shape (steps,), checked: ConfigError where SGD would diverge."""
+    require_choice("optimiser", optimiser, get_args(Optimiser))
+    require_positive("lr", lr)
+    worst = lr * float(np.max(landscape.eigenvalue))
+    if optimiser == "sgd" and worst >= 2:
+        raise ConfigError(f"lr lam = {worst:.3g} >= 2: SGD diverges", f"use lr below {2 * lr / worst:.3g}")
+    return lr * learning_rates(steps, schedule)
+
+
+def gradient_descent(
+    landscape: Landscape,
+    estimator: NoisyGradient | GroupAdvantage,
+    *,
+    lr: float,
+    steps: int,
+    optimiser: Optimiser = "adamw",
+    schedule: Schedule = "constant",
+    record: Sequence[int] = (),
+    replicas: int = 200,
+    seed: int = 0,
+    progress: Progress = lambda done: None,
+) -> Records:
+    """Run a gradient method many times on a quadratic landscape, in every coordinate.
+
+    Parameters
+    ----------
+    landscape, estimator, optimiser
+        As in :class:`GradientDescent`.
+    lr
+        Peak learning rate: weight^2 / reward for SGD, weight for AdamW.
+    steps
+        T, over which the schedule extends.
+    schedule
+        ``constant``, or ``linear`` or ``cosine`` decay to 0.
+    record
+        When to record, at most T; T when empty. The first step is recorded too.
+    replicas
+        Number of independent runs.
+    seed
+        Root of the tree of seeds.
+    progress
+        Called with the number of replica-steps done.
+
+    Returns
+    -------
+    Records
+        As of ES; sums over a batch of replicas at a time, so that memory does not grow with ``replicas``.
+
+    Raises
+    ------
+    ConfigError
+        For a value out of range, a diverging SGD, or coordinates that do not fit the memory.
+
+    Examples
+    --------
+    >>> land = Landscape(dim=50, eigenvalue=[2.0], multiplicity=[5], offset=[0.3])
+    >>> runs = gradient_descent(land, NoisyGradient(aligned=1.0), lr=0.1, steps=20, optimiser="sgd", replicas=10)
+    >>> float(abs(runs.flat_gram).max())
+    0.0
+    """
+    rates = rates_for(landscape, optimiser, lr, steps, schedule)
+    require_count("replicas", replicas, 1)
+    require_count("seed", seed, 0)
+    for step in record:
+        require_count("record", step, 1)
+    recorded = tuple(sorted({1, *(record or [steps])}))
+    if recorded[-1] > steps:
+        raise ConfigError(f"step {recorded[-1]} is beyond the {steps} of the run", "record at most the last step")
+    require_memory("gradient descent", 8.0 * landscape.dim * (len(recorded) + 8))
+    sizes = batches(replicas, max(1, BATCH_COORDINATES // landscape.dim))
+    parts = []
+    for size, child in zip(sizes, np.random.SeedSequence(seed).spawn(len(sizes)), strict=True):
+        rng = np.random.Generator(np.random.SFC64(child))
+        parts.append(record_run(GradientDescent(landscape, estimator, rates, optimiser, size, rng), recorded, progress))
+    return joined(parts)
