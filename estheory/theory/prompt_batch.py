@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from estheory.errors import ConfigError
 from estheory.landscape import Signal
 from estheory.laws import ChiLaw, Law, NormalLaw, PointLaw
-from estheory.quantities import Prediction, Quantity
+from estheory.quantities import Label, Prediction, Quantity
 from estheory.rules import ESConfig, require_count
 from estheory.theory.rewards import (
     RewardModel,
@@ -182,7 +182,7 @@ def on_task(config: ESConfig, model: RewardModel, signal: Signal) -> Iterator[Pr
     batch = ("0/1 rewards, prompts independent given the perturbation",)
 
     def predicted(quantity: Quantity, law: Law, *assumptions: str, large: bool = False) -> Prediction:
-        label = "large-N" if large else "exact"
+        label: Label = "large-N" if large else "exact"
         return Prediction(
             quantity=quantity, law=law, label=label, source=OURS, assumptions=(*batch, *assumptions), step=1
         )
