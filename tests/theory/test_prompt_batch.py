@@ -137,6 +137,17 @@ def test_rewards_of_no_ties_are_gaussian_again():
     assert exact.get(Quantity.TIE_PROBABILITY).law.mean < 1e-30
 
 
+def test_no_checkpoint_cosine_where_steps_tie():
+    """Its spread is that of the numbers of steps that moved, which the law of two fixed numbers leaves out."""
+    config = ESConfig(dim=10**9, sigma=SIGMA, population=N, steps=40)
+    for success, prompts, told in ((P, 1, False), (0.5, 2000, True)):
+        batch = PromptBatch(success=success, prompts=prompts)
+        many = ESConfig(**{**vars(config), "population": N if prompts == 1 else 30})
+        found = predict(many, checkpoints=[10, 40], reward=batch.signal(sigma=SIGMA), batch=batch)
+        assert any(p.quantity is Quantity.CHECKPOINT_COSINE for p in found.predictions) == told
+        assert any("tie" in warning for warning in found.warnings) == (not told)
+
+
 def test_reliability_takes_the_gradient_with_it():
     batch = PromptBatch(success=0.3, prompts=50)
     signal = batch.signal(sigma=0.1, reliability=0.2)
