@@ -145,8 +145,9 @@ class CorrelationLaw(Law):
         """Return (P(X <= x), P(X > x))."""
         if abs(x) >= 1.0:
             return (1.0, 0.0) if x > 0 else (0.0, 1.0)
-        excess = (x - self.rho) / (1.0 - self.rho * x)  # tanh(delta)
-        delta = min(max(math.atanh(excess), -self._reach), self._reach)
+        excess = (x - self.rho) / (1.0 - self.rho * x)  # tanh(delta), which may round to +-1
+        delta = math.atanh(excess) if abs(excess) < 1.0 else math.copysign(math.inf, excess)
+        delta = min(max(delta, -self._reach), self._reach)
         total = self._moments[0]
         low, high = self._integrate(-self._reach, delta)[0], self._integrate(delta, self._reach)[0]
         return float(low / total), float(high / total)
@@ -154,4 +155,6 @@ class CorrelationLaw(Law):
     def sample(self, rng: np.random.Generator, n: int) -> Array:
         """Return ``n`` draws, shape (n,)."""
         spread = math.sqrt((1.0 - self.rho) * (1.0 + self.rho))
+        if self.df == 1.0:  # two numbers: the cosine is +-1, with P(equal signs) = 1/2 + asin(rho) / pi
+            return np.where(rng.random(n) < 0.5 + math.asin(self.rho) / math.pi, 1.0, -1.0)
         return CosineLaw(self.rho / spread, self.df, 1.0, self.df - 1.0).sample(rng, n)

@@ -74,6 +74,7 @@ class Quantity(StrEnum):
     GRADIENT_COSINE = "gradient_cosine", "1", "on-task", "cosine of one step with the gradient of the reward"
     PROGRESS_PER_STEP = "progress_per_step", "weight", "on-task", "expected displacement along the gradient, one step"
     REWARD_GAIN_PER_STEP = "reward_gain_per_step", "reward", "on-task", "expected change of the reward in one step"
+    TIE_PROBABILITY = "tie_probability", "1", "on-task", "chance that all rewards of a step are equal: no motion"
     COHERENT_DISPLACEMENT_BOUND = (
         "coherent_displacement_bound",
         "weight",

@@ -163,3 +163,16 @@ def test_point_law():
 @given(h.floats(-40, 40), h.sampled_from([ChiLaw(1.0, 4e9), NormalLaw(0.0, 1.0), CorrelationLaw(0.3, 1e6)]))
 def test_pvalue_is_a_probability(z, law):
     assert 0.0 <= law.pvalue(law.mean + z * law.std) <= 1.0
+
+
+def test_correlation_law_at_the_edge_and_of_a_single_pair():
+    """An argument whose transform rounds to +-1 has its tail; of one pair of numbers the cosine is a sign."""
+    law = CorrelationLaw(0.9999999999999999, 5.0)
+    low, high = law.tails(-0.9999999999999999)
+    assert (low, high) == (pytest.approx(0.0, abs=1e-12), pytest.approx(1.0, abs=1e-12))
+    one = CorrelationLaw(0.5, 1.0)
+    signs = one.sample(np.random.default_rng(0), 100_000)
+    assert set(np.unique(signs)) == {-1.0, 1.0}
+    chance = 0.5 + np.arcsin(0.5) / np.pi
+    error = 4.9 * np.sqrt(chance * (1 - chance) / signs.size)
+    assert abs(np.mean(signs > 0) - chance) < error < abs(np.mean(signs > 0) - 0.75)  # 0.75: (1 + rho) / 2

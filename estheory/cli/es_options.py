@@ -18,6 +18,7 @@ from estheory.theory.walk import Shapes
 
 if TYPE_CHECKING:
     from estheory.theory.landscape_predictions import OffTask
+    from estheory.theory.prompt_batch import PromptBatch
 
 _SWEPT = (
     "dim",
@@ -32,6 +33,8 @@ _SWEPT = (
     "reliability",
     "gradient_norm",
     "reward_std",
+    "success",
+    "prompts",
     "fisher_trace",
     "fisher_square_trace",
     "off_task_trace",
@@ -41,7 +44,7 @@ _SWEPT = (
     "grpo_norm",
 )
 """Number options whose comma lists make rows, in the order in which the last varies fastest."""
-_COUNTS = ("dim", "population", "restore_pairs", "grpo_steps")
+_COUNTS = ("dim", "population", "prompts", "restore_pairs", "grpo_steps")
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Case:
     shapes: Shapes | None
     weights: BinadeHistogram | None
     grpo: GRPOConfig | None
+    batch: PromptBatch | None = None
 
 
 def whole(name: str, value: float) -> int:
@@ -77,6 +81,7 @@ def forecast_of(case: Case) -> Forecast:
         shapes=case.shapes,
         weights=case.weights,
         grpo=case.grpo,
+        batch=case.batch,
     )
 
 
@@ -141,18 +146,24 @@ def _case(es: ESOptions, row: dict[str, float], checkpoints: tuple[int, ...], sh
         restore_pairs=value.get("restore_pairs", 0),
     )
     reward = landscape = None
+    batch = _batch(value)
+    reward_std = value.get("reward_std") if batch is None else batch.reward_std
     if es.spectrum is not None:
         if "reliability" in value or "gradient_norm" in value:
             raise ConfigError("--spectrum excludes --reliability and --gradient-norm", "the spectrum determines both")
         from estheory.theory.landscapes import read_landscape
 
-        landscape = read_landscape(es.spectrum, dim=config.dim, reward_std=value.get("reward_std"))
+        landscape = read_landscape(es.spectrum, dim=config.dim, reward_std=reward_std)
+    elif batch is not None:
+        reward = batch.signal(
+            sigma=config.sigma, reliability=value.get("reliability"), gradient_norm=value.get("gradient_norm")
+        )
     else:
         reward = linear_signal(
             sigma=config.sigma,
             reliability=value.get("reliability"),
             gradient_norm=value.get("gradient_norm"),
-            reward_std=value.get("reward_std"),
+            reward_std=reward_std,
         )
     off_task = None
     if any(name.startswith(("fisher", "off_task")) for name in value):
@@ -192,7 +203,20 @@ def _case(es: ESOptions, row: dict[str, float], checkpoints: tuple[int, ...], sh
     given |= {"model": es.model, "trainable": es.trainable, "weights": str(es.weights) if es.weights else None}
     given |= {"spectrum": str(es.spectrum) if es.spectrum else None}
     shown |= {name: item for name, item in given.items() if item is not None}
-    return Case(shown, config, checkpoints, reward, landscape, off_task, shapes, weights, grpo)
+    return Case(shown, config, checkpoints, reward, landscape, off_task, shapes, weights, grpo, batch)
+
+
+def _batch(value: dict[str, Any]) -> PromptBatch | None:
+    """Return the prompts behind 0/1 rewards, if they were given."""
+    if "success" not in value and "prompts" not in value:
+        return None
+    if "success" not in value or "prompts" not in value:
+        raise ConfigError("--success and --prompts belong together", "give both, or --reward-std")
+    if "reward_std" in value:
+        raise ConfigError("--success and --prompts exclude --reward-std", "they determine it: sqrt(p (1-p) / B)")
+    from estheory.theory.prompt_batch import PromptBatch
+
+    return PromptBatch(success=value["success"], prompts=value["prompts"])
 
 
 def _shapes(es: ESOptions) -> tuple[Shapes | None, int | None]:

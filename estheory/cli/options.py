@@ -55,6 +55,8 @@ class ESOptions:
     reliability: Annotated[str | None, typer.Option(help="rho^2: share of reward variance that is signal.")] = None
     gradient_norm: Annotated[str | None, typer.Option(help="||g||, reward per weight.")] = None
     reward_std: Annotated[str | None, typer.Option(help="s: reward noise of one member.")] = None
+    success: Annotated[str | None, typer.Option(help="Base accuracy p of 0/1 rewards; needs --prompts.")] = None
+    prompts: Annotated[str | None, typer.Option(help="Prompts B that a member's reward averages over.")] = None
     spectrum: Annotated[Path | None, typer.Option(help="CSV eigenvalue,multiplicity,offset of minus the Hessian.")] = (
         None
     )

@@ -23,7 +23,7 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 _NO_PART = (
     *("noise", "anchor_l2", "anchor_l1", "anchor_form", "momentum", "dtype", "update_path", "restore_pairs"),
-    *("weights", "grpo_lr", "grpo_steps", "grpo_schedule", "grpo_norm"),
+    *("weights", "success", "prompts", "grpo_lr", "grpo_steps", "grpo_schedule", "grpo_norm"),
 )
 
 

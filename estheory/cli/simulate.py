@@ -25,7 +25,15 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 _UNUSED = (
     *("model", "trainable", "weights", "weight_std", "restore_pairs", "update_path", "reliability", "gradient_norm"),
-    *("spectrum", "fisher_trace", "fisher_square_trace", "off_task_trace", "off_task_gradient_norm"),
+    *(
+        "success",
+        "prompts",
+        "spectrum",
+        "fisher_trace",
+        "fisher_square_trace",
+        "off_task_trace",
+        "off_task_gradient_norm",
+    ),
     *("grpo_lr", "grpo_steps", "grpo_schedule", "grpo_norm"),
 )
 """ES options that a simulation has no use for."""

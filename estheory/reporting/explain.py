@@ -52,11 +52,14 @@ EXPLANATIONS: dict[Quantity, Explanation] = {
         "A / sqrt(A^2 + chi^2_(d-1)), A = rho chi_(N-1) + sqrt(1-rho^2) Z", "rewards far from Gaussian"
     ),
     Quantity.PROGRESS_PER_STEP: Explanation(
-        "alpha rho c(N); with a spectrum sum_k g_k E Delta_k / ||g||",
-        "rewards far from Gaussian: up to 25 % more or less",
+        "alpha rho c(N); of 0/1 rewards (--success, --prompts) exact; with a spectrum sum_k g_k E Delta_k / ||g||",
+        "rewards far from Gaussian: up to 25 % more or less; --success and --prompts take 0/1 rewards in",
     ),
     Quantity.REWARD_GAIN_PER_STEP: Explanation(
         "||g|| times progress; with a spectrum minus 1/2 sum_k lam_k E Delta_k^2", "beyond the quadratic neighbourhood"
+    ),
+    Quantity.TIE_PROBABILITY: Explanation(
+        "sum_k P(k of B prompts right)^N", "prompts of different difficulty (fewer ties), sampled batches per member"
     ),
     Quantity.COHERENT_DISPLACEMENT_BOUND: Explanation("alpha c(N) T", "shared-seed noise: times sqrt(lambda_max(C))"),
     Quantity.SIGNAL_SHARE_BOUND: Explanation("c(N)^2 N T / d", "not binding when it reaches 1"),

@@ -19,6 +19,7 @@ from estheory.landscape import Landscape
 from estheory.laws import Law, PointLaw
 from estheory.rules import ESConfig, require_count
 from estheory.theory.dynamics import StepRule, mean_field, states, step_rule
+from estheory.theory.mean_field_error import declared_error
 from estheory.theory.quadratic_law import LinearQuadraticLaw
 
 MAX_HISTORY = 50_000_000
@@ -38,8 +39,8 @@ class RewardSpread:
     spread_of_square
         Relative standard deviation of S^2 over runs, which the mean-field results neglect beyond first order.
     systematic
-        Declared relative half-width of the mean: 2/N plus the square of ``spread_of_square``; 0 for raw rewards, whose
-        mean is exact.
+        Declared relative half-width of the mean (:func:`estheory.theory.mean_field_error.declared_error`); 0 for raw
+        rewards, whose mean is exact.
     """
 
     step: int
@@ -74,8 +75,11 @@ def reward_spread(config: ESConfig, landscape: Landscape, steps: Sequence[int]) 
         raise ConfigError(f"{last} steps of {landscape.eigenvalue.size} rows are too many", "merge rows, or ask fewer")
     mean_field(config, landscape, last).at(last)  # says so when it diverges
     squares, members = np.empty((last + 1, landscape.eigenvalue.size)), np.empty(last + 1)
+    means: dict[int, Array] = {}
     for state in states(config, landscape):
         squares[state.step], members[state.step] = state.square, state.member_square
+        if state.step in steps:
+            means[state.step] = state.mean
         if state.step == last:
             break
     rule = step_rule(config)
@@ -84,13 +88,23 @@ def reward_spread(config: ESConfig, landscape: Landscape, steps: Sequence[int]) 
     for step in steps:
         before = squares[:step], members[:step]
         wander = math.sqrt(_variance(rule, landscape, spread, *before)) / float(members[step])
+        mean = float(landscape.multiplicity @ (reward * squares[step]))
+        std = math.sqrt(_variance(rule, landscape, reward, *before))
         found.append(
             RewardSpread(
                 step=step,
-                mean=float(landscape.multiplicity @ (reward * squares[step])),
-                std=math.sqrt(_variance(rule, landscape, reward, *before)),
+                mean=mean,
+                std=std,
                 spread_of_square=wander,
-                systematic=0.0 if rule.moments.scale_power else 2 / config.population + wander**2,
+                systematic=declared_error(
+                    config,
+                    landscape,
+                    mean=means[step],
+                    square=squares[step],
+                    member_square=float(members[step]),
+                    earlier_member_square=before[1],
+                    relative_std=std / abs(mean) if mean else 0.0,
+                ),
             )
         )
     return tuple(found)

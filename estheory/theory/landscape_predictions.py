@@ -14,6 +14,7 @@ from estheory.quantities import Label, Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.theory import comparison, drift, dynamics, quadratic
 from estheory.theory.fluctuations import reward_spread
+from estheory.theory.mean_field_error import stationary_declared_error
 from estheory.theory.ranges import step_range
 from estheory.theory.stationary import stationary_state
 from estheory.theory.walk import Walk
@@ -87,9 +88,13 @@ def on_task(config: ESConfig, landscape: Landscape, steps: list[int], warnings: 
         except ConfigError as error:
             warnings.append(f"no {quantity}: {error.what}")
     try:
-        gap = stationary_state(config, landscape).gap
+        settled = stationary_state(config, landscape)
         yield _predicted(
-            Quantity.STATIONARY_REWARD_GAP, PointLaw(gap), "mean-field", DYNAMICS, systematic=2 / config.population
+            Quantity.STATIONARY_REWARD_GAP,
+            PointLaw(settled.gap),
+            "mean-field",
+            DYNAMICS,
+            systematic=stationary_declared_error(config, landscape, settled),
         )
     except ConfigError as error:
         warnings.append(f"no stationary_reward_gap: {error.what}")

@@ -17,6 +17,7 @@ from estheory.theory.walk import OURS, Shapes, Walk
 
 if TYPE_CHECKING:
     from estheory.theory.landscape_predictions import OffTask
+    from estheory.theory.prompt_batch import PromptBatch
 
 UNMODELLED_PRECISION = 0.02
 """Declared relative half-width of norms of bfloat16 and float16 runs whose weights are unknown."""
@@ -82,6 +83,7 @@ def predict(
     grpo: GRPOConfig | None = None,
     landscape: Landscape | None = None,
     off_task: OffTask | None = None,
+    batch: PromptBatch | None = None,
 ) -> Forecast:
     """Predict the geometry of an ES run before it is run.
 
@@ -103,6 +105,9 @@ def predict(
         Curvature of the reward around the model; it takes the place of ``reward``.
     off_task
         What is known of another behaviour, for drift.
+    batch
+        The prompts behind 0/1 rewards, whose exact forms then take the place of the Gaussian ones; ``reward`` is
+        that of ``batch.signal``. With a landscape only their ties are told of.
 
     Returns
     -------
@@ -139,6 +144,19 @@ def predict(
     if config.noise_rank is not None and shapes is None:
         warnings.append("low-rank without --model: the spread of norms is that of independent entries, too narrow")
     walks = {step: walk.walk(config, reward, step, shapes) for step in steps}
+    if batch is not None:
+        from estheory.theory import prompt_batch as binary
+
+        binary.require_supported(config)
+        model = binary.member_rewards(batch, reward, config)
+        if landscape is not None:
+            warnings.append(
+                f"0/1 rewards are taken as Gaussian with a spectrum; all are equal in {binary.ties(config, model):.2g} "
+                "of the first steps"
+            )
+            batch = None
+        else:
+            walks = {step: binary.walked(w, config, model) for step, w in walks.items()}
     predictions: list[Prediction] = [
         *walk_predictions.norms(config, walks, math.sqrt(gain or 1.0), systematic),
         *walk_predictions.cosines(config, walks, warnings),
@@ -151,6 +169,10 @@ def predict(
         predictions.extend(curved.on_task(config, landscape, steps, warnings))
         if grpo is not None:
             predictions.append(curved.against_optimum(config, landscape, steps[-1]))
+    if batch is not None:
+        gaussian = (Quantity.GRADIENT_COSINE, Quantity.PROGRESS_PER_STEP, Quantity.REWARD_GAIN_PER_STEP)
+        predictions = [p for p in predictions if p.quantity not in gaussian]
+        predictions.extend(binary.on_task(config, model, reward))
     if off_task is not None:
         predictions.extend(curved.off_task_predictions(off_task, walks, gain or 1.0))
     if gain is not None:
@@ -166,6 +188,8 @@ def predict(
         )
     if grpo is not None:
         predictions.extend(_against_grpo(config, walks[steps[-1]], grpo, steps[-1], math.sqrt(gain or 1.0), systematic))
+    if batch is not None:
+        predictions = [binary.thinned(p, walks) for p in predictions]
     order = list(Quantity)
     predictions.sort(key=lambda p: order.index(p.quantity))  # stable: steps stay in order
     return Forecast(config, tuple(predictions), tuple(warnings))

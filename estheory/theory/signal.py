@@ -43,6 +43,12 @@ def pair_correlation(config: ESConfig, reliability: float) -> float:
     return math.sqrt(2 * reliability / (1 + reliability))
 
 
+def first_step_share(config: ESConfig) -> float:
+    """Return the share of a step that is in the displacement at once: momentum and an anchor withhold the rest."""
+    keep = 1.0 - config.anchor_l2 if config.anchor_form == "after" else 1.0
+    return (1.0 - config.momentum) * keep
+
+
 def progress_per_step(config: ESConfig, signal: Signal) -> float:
     """Return E[Delta . g_hat] of one step, weight units: alpha rho c(N) for z-scores. Exact for Gaussian rewards.
 
@@ -52,9 +58,7 @@ def progress_per_step(config: ESConfig, signal: Signal) -> float:
         If the reliability (or, for raw and two-point shaping, the gradient norm) is unknown.
     """
     n, alpha = config.population, config.step_size
-    first = 1.0 - config.momentum
-    if config.anchor_form == "after":
-        first *= 1.0 - config.anchor_l2
+    first = first_step_share(config)
     if config.shaping in ("raw", "two-point"):
         if signal.gradient_norm is None:
             raise ConfigError(f"progress with {config.shaping} shaping needs the gradient norm", "give --gradient-norm")
@@ -163,9 +167,7 @@ def step_norm(config: ESConfig, signal: Signal, effective_dim: float) -> ChiLaw:
         Effective number of independent coordinates of the walk.
     """
     one = step_variance(config, signal)
-    scale = 1.0 - config.momentum
-    if config.anchor_form == "after":
-        scale *= 1.0 - config.anchor_l2
+    scale = first_step_share(config)
     once, twice, fourth = _projection_moments(config, signal.reliability or 0.0)
     rest = config.dim - 1.0
     square = rest + once

@@ -25,6 +25,7 @@ Shapes = Sequence[tuple[int, ...]]
 PAPER = "arXiv:2604.01499"
 OURS = "ours: docs/concepts/walk.md"
 MAX_RESPONSE_STEPS = 10_000_000
+NO_TIES = "not all rewards of a step equal"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +101,7 @@ def step_variance(config: ESConfig, signal: Signal) -> StepVariance:
             fourth_moment=gaussian_fourth,
             label="exact",
             source=PAPER,
-            assumptions=("not all rewards of a step equal",),
+            assumptions=(NO_TIES,),
         )
     if config.shaping == "centered-rank":
         ranks = np.arange(n) / (n - 1) - 0.5 if n < 10_000 else np.linspace(-0.5, 0.5, 10_000)
@@ -229,6 +230,10 @@ class Walk:
         Degrees of freedom of the fluctuation of the variance; infinite when it is fixed.
     coherent_steps
         Sum of the response: how many steps' worth of a constant drift are in the displacement.
+    independent_steps
+        Effective number of steps whose variances add up: T for the plain walk.
+    tie_probability
+        Share of the steps that do not move, because all rewards are equal; ``variance`` counts it.
     """
 
     variance: float
@@ -239,6 +244,8 @@ class Walk:
     label: Label
     source: str
     assumptions: tuple[str, ...]
+    independent_steps: float = 1.0
+    tie_probability: float = 0.0
 
     @property
     def norm_law(self) -> ChiLaw:
@@ -291,6 +298,7 @@ def walk(config: ESConfig, signal: Signal, steps: int, shapes: Shapes | None = N
         label=label,
         source=source,
         assumptions=("all but a vanishing share of the coordinates are flat", *assumptions),
+        independent_steps=independent_steps,
     )
 
 

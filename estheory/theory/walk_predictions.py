@@ -13,6 +13,9 @@ from estheory.rules import ESConfig
 from estheory.theory import signal, walk
 from estheory.theory.walk import OURS, PAPER, Walk
 
+NEGLIGIBLE_TIES = 1e-9
+"""Expected number of steps without motion up to which the cosine of two checkpoints is given."""
+
 
 def norms(config: ESConfig, walks: dict[int, Walk], gain: float, systematic: float) -> Iterator[Prediction]:
     """Predict norms and spreads at each step; ``gain`` is rounding's factor on norms, ``systematic`` its band."""
@@ -62,6 +65,9 @@ def cosines(config: ESConfig, walks: dict[int, Walk], warnings: list[str]) -> It
         warnings.append(
             "no checkpoint_cosine: the variance of a step fluctuates with this shaping, which widens its law"
         )
+        pairs = []
+    if pairs and last.tie_probability * last_step > NEGLIGIBLE_TIES:
+        warnings.append("no checkpoint_cosine: steps that tie do not move, which widens its law")
         pairs = []
     for (first, _), (second, w) in pairs:
         rho = walk.checkpoint_correlation(config, first, second)

@@ -60,6 +60,24 @@ def test_every_quantity_that_needs_no_spectrum(estheory):
     assert norm["mean"] == pytest.approx(86.84542 * math.sqrt(gain["mean"]), rel=1e-6)
 
 
+def test_rewards_of_a_batch_of_prompts(estheory):
+    run = ["--dim", 1000, "--sigma", 0.5, "--population", 10, "--steps", "20", "--gradient-norm", 0.05]
+    exact = estheory("predict", *run, "--success", 0.1, "--prompts", 1, "--json").json()
+    gaussian = estheory("predict", *run, "--reward-std", 0.3, "--json").json()
+    assert (exact["config"]["success"], exact["config"]["prompts"]) == (0.1, 1)
+    [tie] = by_quantity(exact, "tie_probability")
+    assert tie["mean"] == pytest.approx(0.9**10, rel=1e-3)
+    ratio = {
+        name: by_quantity(exact, name)[0]["mean"] / by_quantity(gaussian, name)[0]["mean"]
+        for name in ("progress_per_step", "reward_gain_per_step", "coordinate_std")
+    }
+    assert ratio["coordinate_std"] == pytest.approx((1 - tie["mean"]) ** 0.5)
+    assert ratio["progress_per_step"] == pytest.approx(ratio["reward_gain_per_step"])
+    assert ratio["progress_per_step"] < 0.9
+    rows = estheory("predict", *run, "--success", "0.1,0.5", "--prompts", "1,8", "--json").json()["rows"]
+    assert [(r["config"]["success"], r["config"]["prompts"]) for r in rows] == [(0.1, 1), (0.1, 8), (0.5, 1), (0.5, 8)]
+
+
 def test_norm_ratio_from_hyper_parameters_alone(estheory):
     document = estheory("predict", *PAPER, "--steps", 100, "--grpo-lr", 3e-6, "--grpo-steps", 80, "--json").json()
     [ratio] = by_quantity(document, "norm_ratio")
@@ -148,6 +166,11 @@ BAD = {
     "antithetic odd": (["--antithetic", "--population", 31], "even"),
     "raw without spread": (["--shaping", "raw"], "spread"),
     "shared seed without shapes": (["--noise", "shared-seed"], "shapes"),
+    "success alone": (["--success", 0.1], "--prompts"),
+    "success and noise": (["--success", 0.1, "--prompts", 4, "--reward-std", 1], "exclude"),
+    "success over 1": (["--success", 1.1, "--prompts", 4], "success"),
+    "prompts fractional": (["--success", 0.1, "--prompts", 4.5], "whole number"),
+    "success of pairs": (["--success", 0.1, "--prompts", 4, "--antithetic"], "paired"),
     "grpo half": (["--grpo-lr", 1e-6], "grpo-steps"),
     "level": (["--level", 1.5], "level"),
     "unknown option": (["--sigmaa", 1], "--sigmaa"),

@@ -1,0 +1,98 @@
+"""The law of a walk some of whose steps do not move, because all rewards of the step were equal."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from estheory._special import Array
+from estheory.laws import Law
+
+_NEGLIGIBLE = 1e-18
+
+
+def binomial_probabilities(trials: int, chance: float) -> tuple[Array, Array]:
+    """Return the numbers of successes whose probability is not negligible, and their probabilities, each (m,)."""
+    if chance >= 1.0:
+        return np.array([float(trials)]), np.ones(1)
+    spread = 9.5 * math.sqrt(trials * chance * (1 - chance)) + 60  # Bernstein: what is left out is below 1e-17
+    low, high = max(0, int(trials * chance - spread)), min(trials, math.ceil(trials * chance + spread))
+    mode = min(max(int((trials + 1) * chance), low), high)
+    count = np.arange(low, high + 1, dtype=np.float64)
+    # ratios of neighbours, added up from the mode: no factorial is ever formed
+    log_ratio = np.log((trials - count[:-1]) / (count[1:])) + math.log(chance) - math.log1p(-chance)
+    log_weight = np.concatenate([[0.0], np.cumsum(log_ratio)])
+    weight = np.exp(log_weight - log_weight[mode - low])
+    kept = weight > _NEGLIGIBLE * float(weight.sum())
+    return count[kept], weight[kept] / float(weight[kept].sum())
+
+
+@dataclass(frozen=True)
+class TiedLaw(Law):
+    """``root`` times (M / (T m))^power, M ~ Binomial(T, m) the number of steps that moved. Exact.
+
+    Given M, a walk of T steps is a walk of M steps. ``root`` is the law at M = T m, the mean; ``power`` is 1/2 for
+    lengths and 1 for their squares. With probability (1 - m)^T nothing moved and the value is 0.
+
+    Attributes
+    ----------
+    root
+        A law of a non-negative quantity.
+    steps, move
+        T and m.
+    power
+        1/2 or 1.
+    """
+
+    root: Law
+    steps: int
+    move: float
+    power: float
+
+    @cached_property
+    def _factors(self) -> tuple[Array, Array]:
+        count, weight = binomial_probabilities(self.steps, self.move)
+        return (count / (self.steps * self.move)) ** self.power, weight
+
+    @property
+    def mean(self) -> float:
+        """The mean."""
+        factor, weight = self._factors
+        return self.root.mean * float(weight @ factor)
+
+    @property
+    def std(self) -> float:
+        """The standard deviation."""
+        factor, weight = self._factors
+        center = float(weight @ factor)
+        scatter = float(weight @ (factor - center) ** 2)
+        return math.hypot(self.root.std * math.sqrt(scatter + center**2), self.root.mean * math.sqrt(scatter))
+
+    def tails(self, x: float) -> tuple[float, float]:
+        """Return (P(X <= x), P(X > x)), a sum over the number of steps that moved."""
+        if x < 0.0:
+            return 0.0, 1.0
+        low = high = 0.0
+        for factor, weight in zip(*self._factors, strict=True):
+            below, above = self.root.tails(x / factor) if factor > 0 else (1.0, 0.0)
+            low, high = low + weight * below, high + weight * above
+        return float(low), float(high)
+
+    def quantile(self, p: float) -> float:
+        """Return the ``p`` quantile: 0 where nothing moved that often."""
+        return 0.0 if p <= self.tails(0.0)[0] else super().quantile(p)
+
+    def pvalue(self, x: float) -> float:
+        """Return the two-sided p-value: twice the smaller of P(X <= x) and P(X >= x), at most 1."""
+        low, high = self.tails(x)
+        if x == 0.0:
+            high = 1.0
+        return min(1.0, 2.0 * min(low, high))
+
+    def sample(self, rng: np.random.Generator, n: int) -> Array:
+        """Return ``n`` draws, shape (n,)."""
+        moved = rng.binomial(self.steps, self.move, n) / (self.steps * self.move)
+        return np.asarray(self.root.sample(rng, n) * moved**self.power)
