@@ -17,7 +17,7 @@ from estheory.errors import ConfigError
 from estheory.landscape import Landscape
 from estheory.quantities import Label
 from estheory.rules import ESConfig, require_count
-from estheory.theory.recursion import state_after, states, step_rule
+from estheory.theory.recursion import states, step_rule
 
 OURS = "ours: docs/concepts/dynamics.md"
 DIVERGENCE_FACTOR = 1e6
@@ -126,10 +126,10 @@ def mean_field(config: ESConfig, landscape: Landscape, steps: int | None = None)
 def coordinate_variance(config: ESConfig, eigenvalue: float, member_std: float, step: int) -> float:
     """Return the variance of a direction of constant ``member_std`` S after ``step`` steps, weight^2.
 
-    f^2 (alpha^2/N)(1 - (1-m)^(2t)) / (1 - (1-m)^2) for z-scores, m = kappa + f a lam, a = alpha c sigma / S; kappa is that
-    of an L2 anchor, f = 1 - kappa in its ``after`` form, else 1. An AR(1) process, in the limit of small m an
-    Ornstein-Uhlenbeck one. m -> 0 is the walk, alpha^2 t / N. Good where S is constant (noise dominates the rewards) and
-    x_k is small; label large-N.
+    f^2 (alpha^2/N)(1 - (1-m)^(2t)) / (1 - (1-m)^2) for z-scores, m = kappa + f a lam, a = alpha c sigma / S; kappa is
+    that of an L2 anchor, f = 1 - kappa in its ``after`` form, else 1. An AR(1) process, in the limit of small m an
+    Ornstein-Uhlenbeck one. m -> 0 is the walk, alpha^2 t / N. Good where S is constant (noise dominates the rewards)
+    and x_k is small; label large-N.
 
     Raises
     ------
@@ -156,8 +156,8 @@ def coordinate_variance(config: ESConfig, eigenvalue: float, member_std: float, 
 def relaxation_time(config: ESConfig, eigenvalue: float, member_std: float) -> float:
     """Return the number of steps in which a direction forgets its start at constant S; inf when flat.
 
-    1/(kappa + f a lam), kappa and f of an L2 anchor as in :func:`coordinate_variance`; momentum does not change it where
-    it is long.
+    1/(kappa + f a lam), kappa and f of an L2 anchor as in :func:`coordinate_variance`; momentum does not change it
+    where it is long.
     """
     rule = step_rule(config)
     shrink = config.anchor_l2 + rule.fresh * rule.rate(member_std**2) * eigenvalue

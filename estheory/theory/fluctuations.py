@@ -179,7 +179,9 @@ def _variance(rule: StepRule, landscape: Landscape, covector: Covector, history:
         along = float(count @ (lam * _with_distance(h, state, landscape.offset)))
         # covariance of the update, given the state: diag(noise) plus extra times the gradient's own square
         total += float(count @ (4 * noise * _mean_square(h, state, landscape.offset) + 2 * (h.bend * noise) ** 2))
-        total += c.extra * (4 * float(row @ (h.bend**2 * noise)) + 4 * along**2 + 2 * c.extra * float(row @ h.bend) ** 2)
+        total += c.extra * (
+            4 * float(row @ (h.bend**2 * noise)) + 4 * along**2 + 2 * c.extra * float(row @ h.bend) ** 2
+        )
         if moments.spread:  # a common factor of all noise, which the progress has a part in
             common = float(count @ (h.bend * noise))
             total += common * (moments.spread * common - 4 * moments.tilt * c.rate * along)

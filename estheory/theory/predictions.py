@@ -139,6 +139,8 @@ def predict(
     if config.noise_rank is not None and shapes is None:
         warnings.append("low-rank without --model: the spread of norms is that of independent entries, too narrow")
     walks = {step: walk.walk(config, reward, step, shapes) for step in steps}
+    if landscape is not None:
+        walks = {step: curved.flat_walk(config, landscape, w, step) for step, w in walks.items()}
     predictions: list[Prediction] = [
         *walk_predictions.norms(config, walks, math.sqrt(gain or 1.0), systematic),
         *walk_predictions.cosines(config, walks, warnings),
@@ -223,7 +225,7 @@ def _one_step(
     if reward.reliability is not None and config.dim >= 2:
         yield Prediction(
             quantity=Quantity.GRADIENT_COSINE,
-            law=signal.gradient_cosine(config, reward.reliability),
+            law=signal.gradient_cosine(config, reward.reliability, reward.even_share),
             label="large-N" if config.shaping == "centered-rank" else "exact",
             source=OURS,
             assumptions=gaussian,

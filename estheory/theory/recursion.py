@@ -1,7 +1,7 @@
 """One step after the other on a quadratic reward: the rule of a step, and the moments that it carries along.
 
-Every direction's mean and variance (with momentum its velocity's too) are followed under one spread of the rewards, that
-which the average over directions has (docs/concepts/dynamics.md).
+Every direction's mean and variance (with momentum its velocity's too) are followed under one spread of the rewards,
+that which the average over directions has (docs/concepts/dynamics.md).
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class State:
     variance
         Its variance, weight^2.
     velocity, velocity_variance, covariance
-        Mean and variance of the last update with momentum in it, and its covariance with theta_k; zero without momentum.
+        Mean and variance of the last update, momentum in it, and its covariance with theta_k; zero without momentum.
     member_square
         V of the next step, reward^2 (:class:`StepRule`).
     """

@@ -47,8 +47,8 @@ def stationary_state(config: ESConfig, landscape: Landscape) -> StationaryState:
     """Return the stationary state, its spread S solved jointly with every q_k. Label mean-field.
 
     q_k = (alpha^2/N)(1 + 2 x_k (N-1)(N-2)/(N(N+1))) / (2 a lam_k - a^2 lam_k^2 h), h = (N-2)/(N c^2), for z-scores. It
-    does not depend on the offsets, and flat directions have none: they keep walking. With an L2 anchor kappa (f = 1-kappa
-    in its ``after`` form, else 1) directions settle between start and optimum, at the share
+    does not depend on the offsets, and flat directions have none: they keep walking. With an L2 anchor kappa (f =
+    1-kappa in its ``after`` form, else 1) directions settle between start and optimum, at the share
     kappa / (kappa + f a lam_k) of the offset, and flat ones settle too. With momentum the variance is that of the two
     coupled equations of distance and velocity.
 
@@ -135,8 +135,8 @@ def equipartition_cost(config: ESConfig, landscape: Landscape) -> float:
     Raises
     ------
     ConfigError
-        With raw or two-point shaping, whose steps scale with S, with antithetic pairs, whose coefficients change with S,
-        and with an anchor.
+        With raw or two-point shaping, whose steps scale with S, with antithetic pairs, whose coefficients change with
+        S, and with an anchor.
     """
     c, sigma, n = shaping_moments(config), config.sigma, config.population
     if c.scale_power or config.antithetic or config.anchor_l1 or config.anchor_l2:

@@ -135,33 +135,6 @@ def test_quadratic_share_matters_in_the_stationary_state():
     assert not within(-samples, dropped, spread.systematic)
 
 
-@given(
-    shaping=h.sampled_from(["zscore", "centered-rank", "raw"]),
-    sigma=h.floats(0.05, 2),
-    noise=h.floats(0, 1),
-    population=h.integers(2, 200),
-)
-def test_derivative_of_a_step(shaping, sigma, noise, population):
-    """The covector that carries the variance against finite differences of the recursion itself."""
-    c = config(sigma=sigma, alpha=0.1, population=population, shaping=shaping)
-    rows, squares = ((4, 3), (1, 20), (0.1, 50)), np.array([0.3, 0.2, 0.6])
-
-    def after(q):  # mean of Q after a step, per row
-        where = landscape(*((*row, math.sqrt(s)) for row, s in zip(rows, q, strict=True)), reward_std=noise)
-        return where.multiplicity * recursion.state_after(c, where, 1).square, where
-
-    _, where = after(squares)
-    covector = np.array([1.0, -2.0, 0.7])
-    change = 1e-6
-    slopes = []
-    for k, unit in enumerate(np.eye(3)):
-        up, down = after(squares + change * unit)[0], after(squares - change * unit)[0]
-        slopes.append(covector @ (up - down) / (2 * change * where.multiplicity[k]))
-    state = recursion.state_after(c, where, 0)
-    pulled = fluctuations.pull_back(recursion.step_rule(c), where, covector, squares, state.member_square)
-    assert pulled == pytest.approx(slopes, rel=1e-6, abs=1e-8)
-
-
 def test_law_of_a_single_run():
     where, c = landscape((1, 20, 0.3), reward_std=0.05), config(sigma=0.1, alpha=0.1, population=30)
     spread = fluctuations.reward_spread(c, where, [40])[0]
@@ -356,5 +329,5 @@ def test_what_cannot_be_followed_is_said():
         dynamics.coordinate_variance(config(sigma=1.0, alpha=1.0, population=8), 10.0, 1.0, 3)
     with pytest.raises(ConfigError, match="raw"):
         stationary.equipartition_cost(config(sigma=0.1, population=8, shaping="raw"), TWO_SCALE)
-    with pytest.raises(ConfigError, match="antithetic"):
-        dynamics.mean_field(config(sigma=0.1, population=8, antithetic=True), TWO_SCALE, 3)
+    with pytest.raises(ConfigError, match="L1 anchor"):
+        fluctuations.reward_spread(config(sigma=0.1, population=8, anchor_l1=0.1), TWO_SCALE, [3])
