@@ -103,27 +103,41 @@ def stationary_state(config: ESConfig, landscape: Landscape) -> StationaryState:
     )
 
 
+def rest(config: ESConfig, rate: float, eigenvalue: Array | float, offset: Array | float) -> Array:
+    """Return the mean distance from the optimum at which an L2 anchor and the gradient balance, weight units.
+
+    kappa / (kappa + f a lam) of the offset, ``rate`` being a; 0 without anchor. Momentum does not move it.
+    """
+    rule, lam = step_rule(config), np.asarray(eigenvalue, dtype=np.float64)
+    pull = config.anchor_l2 + rule.fresh * rate * lam
+    return np.divide(config.anchor_l2 * np.asarray(offset), pull, out=np.zeros(np.shape(pull)), where=pull > 0)
+
+
+def momentum_gain(config: ESConfig, contraction: Array | float) -> Array:
+    """Return the stationary variance of a direction over the noise of a plain step; infinite where it diverges.
+
+    With h = a lam ``contraction``, the distance is the AR(2) process of weights phi_1 = 1 - kappa + beta - f (1-beta) h
+    and phi_2 = -beta (1-kappa); 1 / (h (2 - h)) without anchor and momentum. Exact for noise that is the same
+    everywhere.
+    """
+    rule, beta, take = step_rule(config), config.momentum, 1 - config.momentum
+    shrink = rule.fresh * take * np.asarray(contraction, dtype=np.float64)
+    first, second = rule.keep + beta - shrink, -beta * rule.keep
+    left = config.anchor_l2 * take + shrink  # 1 - first - second
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gain = (rule.fresh * take) ** 2 * (1 - second) / ((1 + second) * left * (1 + first - second))
+    return np.asarray(np.where((left > 0) & (1 + first - second > 0), gain, np.inf))
+
+
 def _settled(rule: StepRule, v: float, lam: Array, offset: Array) -> Array:
     """Return q_k of directions that settle under V = ``v``, shape (m,); infinite where they do not."""
-    c, take, beta, keep, fresh = rule.at(v), 1 - rule.config.momentum, rule.config.momentum, rule.keep, rule.fresh
-    shrink = take * c.rate * lam
-    pull = 1 - keep + fresh * c.rate * lam
-    mean = np.divide((1 - keep) * offset, pull, out=np.zeros_like(lam), where=pull > 0)
-    noise = take**2 * (c.noise + lam**2 * (c.curvature + c.extra * mean**2))
-    own = take**2 * c.extra * lam**2  # the noise that the variance itself brings
+    c = rule.at(v)
+    mean = rest(rule.config, c.rate, lam, offset)
+    gain = momentum_gain(rule.config, c.rate * lam)
+    noise = c.noise + lam**2 * (c.curvature + c.extra * mean**2)
     with np.errstate(divide="ignore", invalid="ignore"):
-        if not beta:
-            kept = keep - fresh * shrink
-            restoring = pull * (1 + kept) - fresh**2 * own
-            found = fresh**2 * noise / restoring
-            return np.asarray(mean**2 + np.where(restoring > 0, found, np.inf))
-        # AR(2): delta' = (keep + beta - fresh shrink) delta - beta keep delta_before + fresh eta
-        first, second = keep + beta - fresh * shrink, -beta * keep
-        both = (1 - keep) * (1 - beta) + fresh * shrink  # 1 - first - second
-        per_noise = fresh**2 * (1 - second) / ((1 + second) * both * (1 + first - second))
-        restoring = 1 - per_noise * own
-        settled = (np.abs(first) < 1 - second) & (restoring > 0)
-        return np.asarray(mean**2 + np.where(settled, per_noise * noise / restoring, np.inf))
+        restoring = 1 / gain - c.extra * lam**2  # the variance itself brings noise
+        return np.asarray(mean**2 + np.where(restoring > 0, noise / restoring, np.inf))
 
 
 def equipartition_cost(config: ESConfig, landscape: Landscape) -> float:
