@@ -25,8 +25,8 @@ from estheory.theory.dynamics import mean_field
 from estheory.theory.quadratic_law import LinearQuadraticLaw
 from estheory.theory.recursion import State, StepRule, states, step_rule
 
-MAX_HISTORY = 10_000_000
-"""Largest steps x rows whose history is kept (400 MB)."""
+MAX_HISTORY = 60_000_000
+"""Most numbers of a run's history that are kept (480 MB): two a row and step, five with momentum."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ def reward_spread(config: ESConfig, landscape: Landscape, steps: Sequence[int]) 
     for step in steps:
         require_count("steps", step, 0)
     last = max(steps)
-    if (last + 1) * landscape.eigenvalue.size > MAX_HISTORY:
+    if (last + 1) * landscape.eigenvalue.size * (5 if config.momentum else 2) > MAX_HISTORY:
         raise ConfigError(f"{last} steps of {landscape.eigenvalue.size} rows are too many", "merge rows, or ask fewer")
     mean_field(config, landscape, last).at(last)  # says so when it diverges
     history = list(islice(states(config, landscape), last + 1))
