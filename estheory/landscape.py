@@ -28,16 +28,24 @@ class Signal:
         ||g||, in reward per weight.
     member_std
         S, the standard deviation of one member's reward, in reward units: S^2 = sigma^2 ||g||^2 + s^2.
+    even_share
+        Share of S^2 in what both members of an antithetic pair have in common: curvature; 0 for a linear reward.
     """
 
     reliability: float | None = None
     gradient_norm: float | None = None
     member_std: float | None = None
+    even_share: float = 0.0
 
     @property
     def correlation(self) -> float | None:
         """rho, the correlation of a member's reward with its linear signal."""
         return None if self.reliability is None else math.sqrt(self.reliability)
+
+    @property
+    def kappa(self) -> float:
+        """Minus the correlation of the two rewards of an antithetic pair; an unknown reliability counts as 0."""
+        return max((self.reliability or 0.0) - self.even_share, 1e-12 - 1.0)  # -1: rewards without odd part
 
 
 def linear_signal(
@@ -250,4 +258,9 @@ class Landscape:
         if member_std == 0:
             return Signal()
         reliability = (sigma * self.gradient_norm / member_std) ** 2
-        return Signal(reliability=min(reliability, 1.0), gradient_norm=self.gradient_norm, member_std=member_std)
+        return Signal(
+            reliability=min(reliability, 1.0),
+            gradient_norm=self.gradient_norm,
+            member_std=member_std,
+            even_share=0.5 * sigma**4 * self.square_trace / member_std**2,
+        )

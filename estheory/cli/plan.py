@@ -184,10 +184,8 @@ def _spectrum_target(
 ) -> tuple[Target, tuple[Arm, ...]]:
     from estheory.theory.choices import DEFAULT_POPULATIONS, arms
     from estheory.theory.landscapes import read_landscape
-    from estheory.theory.shaping import shaping_moments
     from estheory.theory.spectrum_target import SpectrumTarget
 
-    shaping_moments(base)  # says so where there is no result
     landscape = read_landscape(path, dim=base.dim, reward_std=reward_std)
     signals = {sigma: landscape.signal(sigma) for sigma in choices.sigmas}
     if not landscape.gradient_norm:

@@ -15,11 +15,15 @@ import numpy as np
 
 from estheory._special import Array, normal_quantile
 from estheory.errors import ConfigError
-from estheory.landscape import Landscape, Signal
-from estheory.laws import ChiLaw, Law, NormalLaw
+from estheory.landscape import Landscape
+from estheory.laws import ChiLaw, Law, NormalLaw, PointLaw
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.simulation.records import Records, cosine, norms, ratio
+from estheory.theory.anchor_l1 import CLOSURE_ERROR
+from estheory.theory.comparison import es_end_point
+from estheory.theory.fluctuations import reward_spread
+from estheory.theory.landscape_predictions import follows_spread
 from estheory.theory.predictions import predict
 from estheory.theory.quadratic_law import LinearQuadraticLaw
 
@@ -117,32 +121,61 @@ def flat_observed(config: ESConfig, landscape: Landscape, records: Records, step
     dim = landscape.dim - int(landscape.multiplicity[landscape.eigenvalue > 0].sum())
     if dim < 1:
         return []
-    signal = Signal(reliability=None, gradient_norm=None, member_std=landscape.member_std(config.sigma))
-    if config.antithetic:
-        signal = replace(signal, reliability=landscape.signal(config.sigma).reliability)
-    if config.shaping == "two-point":
-        signal = replace(signal, gradient_norm=landscape.gradient_norm)
+    known = landscape.signal(config.sigma)
+    signal = replace(known, reliability=known.reliability if config.antithetic else None)
     forecast = predict(replace(config, dim=dim), checkpoints=steps, reward=signal)
     gram = records.flat_gram
     length = norms(gram)
     where = FLAT if dim < landscape.dim else ""
-    curved = landscape.trace > 0
     found = []
+    follows = follows_spread(config, landscape)
+    bands = _bands(config, landscape, steps) if follows else {}
     for p in forecast.predictions:
-        if curved and (config.antithetic or config.shaping in ("raw", "two-point")):
-            # the spread of the rewards changes along the run
-            p = replace(p, assumptions=(*p.assumptions, "rewards as at the start"))
+        if follows:
+            p = _along_the_run(p, config, landscape, bands)
         k = records.steps.index(p.step) if p.step in records.steps else None
         if p.quantity is Quantity.DISPLACEMENT_NORM and k is not None:
-            found.append(Observed(prediction=p, samples=length[:, k], where=where))
+            found.append(Observed(prediction=p, samples=length[:, k], where=where, spread=not follows))
         elif p.quantity is Quantity.EFFECTIVE_DIMENSION_RATIO and k is not None:
-            expected = forecast.get(Quantity.COORDINATE_STD, p.step).law.mean ** 2 * dim
+            coordinate = forecast.get(Quantity.COORDINATE_STD, p.step)
+            if follows:
+                coordinate = _along_the_run(coordinate, config, landscape, bands)
+            expected = coordinate.law.mean**2 * dim
             found.append(Observed(prediction=p, samples=length[:, k] ** 2 / expected, where=where, spread=False))
         elif p.quantity is Quantity.CHECKPOINT_COSINE and dim > 2:
             first, second = (int(step) for step in p.where.split("|"))
             samples = cosine(gram, records.steps.index(first), records.steps.index(second))
             found.append(Observed(prediction=p, samples=samples, where=f"{where} {p.where}".strip()))
     return found
+
+
+def _bands(config: ESConfig, landscape: Landscape, steps: Sequence[int]) -> dict[int | None, float]:
+    """Return the declared relative half-width of the flat walk's variance by step, where it follows the rewards."""
+    if config.anchor_l1:
+        return dict.fromkeys(steps, 2 / config.population + CLOSURE_ERROR)
+    return {s.step: 2 / config.population + s.spread_of_square**2 for s in reward_spread(config, landscape, steps)}
+
+
+def _along_the_run(p: Prediction, config: ESConfig, landscape: Landscape, bands: dict[int | None, float]) -> Prediction:
+    """Return a prediction of flat directions with the spread of the rewards as it is along the run, not at the start.
+
+    Mean-field; unchanged where the variance of the walk does not enter.
+    """
+    band = bands.get(p.step)
+    if band is None:
+        return p
+    if p.quantity is Quantity.EFFECTIVE_DIMENSION_RATIO:
+        return replace(p, label="mean-field", systematic=band)
+    if p.quantity in (Quantity.DISPLACEMENT_NORM, Quantity.COORDINATE_STD):
+        std = math.sqrt(es_end_point(config, landscape, p.step or 1).flat_variance)
+        law = p.law
+        if isinstance(law, ChiLaw):
+            dim = config.dim - float(landscape.multiplicity[landscape.eigenvalue > 0].sum())
+            law = replace(law, scale=std * math.sqrt(dim / law.df))
+        else:
+            law = PointLaw(std)
+        return replace(p, law=law, label="mean-field", systematic=0.5 * band)
+    return p
 
 
 def curved_observed(

@@ -12,7 +12,8 @@ from estheory.errors import ConfigError
 from estheory.landscape import Landscape
 from estheory.laws import ChiLaw, Law, PointLaw, SquaredLaw
 from estheory.rules import ESConfig, require_count, require_nonnegative, require_positive
-from estheory.theory.dynamics import mean_field, state_after, step_rule
+from estheory.theory.dynamics import mean_field
+from estheory.theory.recursion import state_after, with_flat_row
 
 OURS = "ours: docs/concepts/es-and-grpo.md"
 
@@ -89,16 +90,11 @@ def displacement_cosine(landscape: Landscape, first: EndPoint, second: EndPoint)
 def es_end_point(config: ESConfig, landscape: Landscape, steps: int) -> EndPoint:
     """Return where ES is after ``steps`` steps. Label mean-field.
 
-    Flat directions of the rows walk as those outside do; for raw shaping their noise follows S along the run.
+    Flat directions, of the rows or outside, walk as the recursion says of a row without curvature: where the noise of a
+    step follows S along the run (raw, two-point, antithetic) they follow it too.
     """
-    state = state_after(config, landscape, steps)
-    rule = step_rule(config)
-    if rule.moments.scale_power == 0:
-        flat = steps * rule.noise(1.0) * rule.moments.flat
-    else:
-        members = mean_field(config, landscape, steps).member_std[:-1]
-        flat = float(sum(rule.noise(float(s) ** 2) * rule.moments.flat for s in members))
-    return EndPoint(mean=state.mean, variance=state.variance, flat_variance=flat)
+    state = state_after(config, with_flat_row(landscape), steps)
+    return EndPoint(mean=state.mean[:-1], variance=state.variance[:-1], flat_variance=float(state.variance[-1]))
 
 
 def sgd_end_point(landscape: Landscape, *, lr: float, steps: int, noise: float = 0.0) -> EndPoint:

@@ -1,8 +1,9 @@
 """The spread of a single run's reward around the mean curve (docs/concepts/dynamics.md).
 
-The row sums Q_k = sum (theta_i - theta*_i)^2 follow a Markov chain whose step has a known mean and covariance. To
-first order in their fluctuations that fixes Var R, feedback through the common spread S of the rewards included; it
-is computed by carrying the covector of R backwards in time, which costs O(rows) a step.
+The row sums Q_k = sum (theta_i - theta*_i)^2 follow a Markov chain whose step has a known mean and covariance; an L2
+anchor and momentum add row sums of the distance and the velocity. To first order in their fluctuations that fixes
+Var R, feedback through the common spread S of the rewards included; it is computed by carrying the covector of R
+backwards in time, which costs O(rows) a step.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,12 +21,13 @@ from estheory.errors import ConfigError
 from estheory.landscape import Landscape
 from estheory.laws import Law, PointLaw
 from estheory.rules import ESConfig, require_count
-from estheory.theory.dynamics import StepRule, mean_field, states, step_rule
-from estheory.theory.mean_field_error import declared_error
+from estheory.theory.dynamics import mean_field
+from estheory.theory.mean_field_error import declared_error, is_derived
 from estheory.theory.quadratic_law import LinearQuadraticLaw
+from estheory.theory.recursion import State, StepRule, states, step_rule
 
-MAX_HISTORY = 50_000_000
-"""Largest steps x rows whose history is kept (400 MB)."""
+MAX_HISTORY = 60_000_000
+"""Most numbers of a run's history that are kept (480 MB): two a row and step, five with momentum."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +43,9 @@ class RewardSpread:
     spread_of_square
         Relative standard deviation of S^2 over runs, which the mean-field results neglect beyond first order.
     systematic
-        Declared relative half-width of the mean (:func:`estheory.theory.mean_field_error.declared_error`); 0 for raw
-        rewards, whose mean is exact.
+        Declared relative half-width of the mean: :func:`estheory.theory.mean_field_error.declared_error` where that is
+        derived, 2/N plus the square of ``spread_of_square`` with pairs, anchors and momentum; 0 for raw rewards and
+        two-point shaping, whose mean is exact.
     """
 
     step: int
@@ -66,100 +71,171 @@ def reward_spread(config: ESConfig, landscape: Landscape, steps: Sequence[int]) 
     Raises
     ------
     ConfigError
-        If the recursion diverges before the last step, or the configuration has no result here.
+        If the recursion diverges before the last step, or with an L1 anchor, whose spread has no result here.
     """
+    if config.anchor_l1:
+        raise ConfigError("the spread of single runs with an L1 anchor has no result here", "simulate it")
     for step in steps:
         require_count("steps", step, 0)
     last = max(steps)
-    if (last + 1) * landscape.eigenvalue.size > MAX_HISTORY:
+    if (last + 1) * landscape.eigenvalue.size * (5 if config.momentum else 2) > MAX_HISTORY:
         raise ConfigError(f"{last} steps of {landscape.eigenvalue.size} rows are too many", "merge rows, or ask fewer")
     mean_field(config, landscape, last).at(last)  # says so when it diverges
-    squares, members = np.empty((last + 1, landscape.eigenvalue.size)), np.empty(last + 1)
-    means: dict[int, Array] = {}
-    for state in states(config, landscape):
-        squares[state.step], members[state.step] = state.square, state.member_square
-        if state.step in steps:
-            means[state.step] = state.mean
-        if state.step == last:
-            break
-    rule = step_rule(config)
-    reward, spread = -0.5 * landscape.eigenvalue, config.sigma**2 * landscape.eigenvalue**2
+    history = list(islice(states(config, landscape), last + 1))
+    rule, nothing = step_rule(config, landscape), np.zeros_like(landscape.eigenvalue)
+    reward, square = -0.5 * landscape.eigenvalue, config.sigma**2 * landscape.eigenvalue**2
     found = []
     for step in steps:
-        before = squares[:step], members[:step]
-        wander = math.sqrt(_variance(rule, landscape, spread, *before)) / float(members[step])
-        mean = float(landscape.multiplicity @ (reward * squares[step]))
-        std = math.sqrt(_variance(rule, landscape, reward, *before))
+        before, now = history[:step], history[step]
+        variances = [_variance(rule, landscape, Covector(c, *[nothing] * 4), before) for c in (reward, square)]
+        wander = math.sqrt(variances[1]) / now.member_square
+        mean = float(landscape.multiplicity @ (reward * now.square))
+        std = math.sqrt(variances[0])
+        if rule.fixed.scale_power:
+            systematic = 0.0
+        elif is_derived(config):
+            systematic = declared_error(
+                config,
+                landscape,
+                mean=now.mean,
+                square=now.square,
+                member_square=now.member_square,
+                earlier_member_square=np.array([state.member_square for state in before]),
+                relative_std=std / abs(mean) if mean else 0.0,
+            )
+        else:
+            systematic = 2 / config.population + wander**2
         found.append(
             RewardSpread(
                 step=step,
                 mean=mean,
                 std=std,
                 spread_of_square=wander,
-                systematic=declared_error(
-                    config,
-                    landscape,
-                    mean=means[step],
-                    square=squares[step],
-                    member_square=float(members[step]),
-                    earlier_member_square=before[1],
-                    relative_std=std / abs(mean) if mean else 0.0,
-                ),
+                systematic=systematic,
             )
         )
     return tuple(found)
 
 
-def _variance(rule: StepRule, landscape: Landscape, covector: Array, squares: Array, members: Array) -> float:
-    """Return the variance of ``covector`` . Q after len(squares) steps from a fixed start.
+class Covector(NamedTuple):
+    """What the result is worth in the moments of a step: shape (m,) each, per direction of each row.
+
+    Of delta^2, 2 delta u, u^2, 2 delta_0 delta and 2 delta_0 u, where delta is the distance from the optimum, u the
+    velocity and delta_0 the distance at the start. Without momentum and anchor only the first is ever not 0.
+    """
+
+    square: Array
+    cross: Array
+    velocity: Array
+    start: Array
+    start_velocity: Array
+
+
+class _Sensitivity(NamedTuple):
+    """How the result reacts to a step's update eta of a direction: 2 h eta + bend eta^2, shapes (m,).
+
+    h = (of_distance, of_velocity, of_start) . (delta, u, delta_0).
+    """
+
+    of_distance: Array
+    of_velocity: Array
+    of_start: Array
+    bend: Array
+
+
+def _transition(rule: StepRule, rate: float, lam: Array) -> tuple[Array, float, Array, float]:
+    """Return (delta', u') in terms of (delta, u): their four coefficients, by rows of the matrix."""
+    take, beta, fresh = 1 - rule.config.momentum, rule.config.momentum, rule.fresh
+    shrink = take * rate * lam
+    return rule.keep - fresh * shrink, fresh * beta, -shrink, beta
+
+
+def _sensitivity(rule: StepRule, p: Covector, rate: float, lam: Array) -> _Sensitivity:
+    take, fresh = 1 - rule.config.momentum, rule.fresh
+    dd, du, ud, uu = _transition(rule, rate, lam)
+    by_distance, by_velocity = take * (fresh * p.square + p.cross), take * (fresh * p.cross + p.velocity)
+    return _Sensitivity(
+        of_distance=by_distance * dd + by_velocity * ud,
+        of_velocity=by_distance * du + by_velocity * uu,
+        of_start=by_distance * (1 - rule.keep) + take * (fresh * p.start + p.start_velocity),
+        bend=take**2 * (fresh**2 * p.square + 2 * fresh * p.cross + p.velocity),
+    )
+
+
+def _with_distance(h: _Sensitivity, state: State, offset: Array) -> Array:
+    """Return E h delta, shape (m,)."""
+    cross = state.covariance + state.mean * state.velocity
+    return h.of_distance * state.square + h.of_velocity * cross + h.of_start * offset * state.mean
+
+
+def _mean_square(h: _Sensitivity, state: State, offset: Array) -> Array:
+    """Return E h^2, shape (m,)."""
+    mean = h.of_distance * state.mean + h.of_velocity * state.velocity + h.of_start * offset
+    spread = h.of_distance**2 * state.variance + h.of_velocity**2 * state.velocity_variance
+    return mean**2 + spread + 2 * h.of_distance * h.of_velocity * state.covariance
+
+
+def _variance(rule: StepRule, landscape: Landscape, covector: Covector, history: Sequence[State]) -> float:
+    """Return the variance of what ``covector`` measures after the steps of ``history`` from a fixed start.
 
     Parameters
     ----------
     rule, landscape
         The run.
     covector
-        Shape (m,).
-    squares, members
-        q_k and S^2 before each step, shapes (t, m) and (t,).
+        After the last step.
+    history
+        The states before each step.
     """
-    c, sigma2, n = rule.moments, rule.config.sigma**2, rule.config.population
     lam, count = landscape.eigenvalue, landscape.multiplicity
-    lam2 = lam * lam
-    p, total = covector, 0.0
-    for q, v in zip(squares[::-1], members[::-1], strict=True):
-        v = float(v)
-        a, b = rule.rate(v), rule.noise(v)
-        x, row = sigma2**2 * lam2 / v, count * q
-        keep, noise = 1 - a * lam, b * (c.flat + c.quadratic * x)
-        gamma, signal = b * rule.extra_signal, sigma2 * lam2 * row / v  # sum of rho_i^2 over a row
-        # covariance of Q after the step, given Q before: noise of covariance diag(noise) + gamma rho rho'
-        total += float(p**2 @ (4 * keep**2 * noise * row + 2 * count * noise**2 + 4 * gamma * noise * signal))
-        total += 4 * gamma * sigma2 / v * float(p @ (keep * lam * row)) ** 2 + 2 * gamma**2 * float(p @ signal) ** 2
-        if c.scale_power:  # raw: the rewards' sample variance scales the noise, and the progress that gamma is of
-            common = float(p @ (count * noise))
-            total += 2 / (n - 1) * common * (common - 4 * a * float(p @ (keep * lam * row)))
-        p = pull_back(rule, landscape, p, q, v)
+    lam2, p, total = lam * lam, covector, 0.0
+    for state in reversed(history):
+        v = state.member_square
+        c, moments = rule.at(v), rule.moments(v)
+        h = _sensitivity(rule, p, c.rate, lam)
+        noise, row = c.noise + c.curvature * lam2, count * lam2 * state.square
+        along = float(count @ (lam * _with_distance(h, state, landscape.offset)))
+        # covariance of the update, given the state: diag(noise) plus extra times the gradient's own square
+        total += float(count @ (4 * noise * _mean_square(h, state, landscape.offset) + 2 * (h.bend * noise) ** 2))
+        total += c.extra * (
+            4 * float(row @ (h.bend**2 * noise)) + 4 * along**2 + 2 * c.extra * float(row @ h.bend) ** 2
+        )
+        if moments.spread:  # a common factor of all noise, which the progress has a part in
+            common = float(count @ (h.bend * noise))
+            total += common * (moments.spread * common - 4 * moments.tilt * c.rate * along)
+        p = pull_back(rule, landscape, p, state)
     return max(total, 0.0)
 
 
-def pull_back(rule: StepRule, landscape: Landscape, covector: Array, square: Array, member_square: float) -> Array:
-    """Return ``covector`` times the derivative of the mean of Q after a step with respect to Q before it, shape (m,).
+def pull_back(rule: StepRule, landscape: Landscape, covector: Covector, state: State) -> Covector:
+    """Return ``covector`` times the derivative of the mean state after a step with respect to the state before it.
 
-    Q acts on its own mean directly, and on all through S^2.
+    The moments act on their own means directly, and the squares of the distances on all through V.
 
     Parameters
     ----------
     rule, landscape
         The run.
     covector
-        Shape (m,).
-    square, member_square
-        q_k, shape (m,), and S^2 before the step.
+        After the step.
+    state
+        Before it.
     """
-    c, sigma2, v, e = rule.moments, rule.config.sigma**2, member_square, rule.moments.scale_power
-    lam, count = landscape.eigenvalue, landscape.multiplicity
-    a, b, row = rule.rate(v), rule.noise(v), count * square
-    curved = sigma2 * lam * lam * (c.signal * row + c.quadratic * sigma2 * count)
-    through = sigma2 * ((1 - e) * (a / v * lam * row - b / v**2 * curved) + e * b / v * c.flat * count)
-    direct = 1 - 2 * a * lam + b / v * c.signal * sigma2 * lam * lam
-    return np.asarray(covector * direct + lam * lam * float(through @ covector))
+    v, lam, count = state.member_square, landscape.eigenvalue, landscape.multiplicity
+    lam2, p = lam * lam, covector
+    c, change = rule.at(v), rule.derivative(v)
+    h = _sensitivity(rule, p, c.rate, lam)
+    extra_change = change.slope - 2 * c.rate * change.rate
+    noise_change = change.noise + lam2 * (change.curvature + extra_change * state.square)
+    feedback = h.bend * noise_change - 2 * change.rate * lam * _with_distance(h, state, landscape.offset)
+    dd, du, ud, uu = _transition(rule, c.rate, lam)
+    home = 1 - rule.keep
+    start, start_velocity = home * p.square + p.start, home * p.cross + p.start_velocity
+    through = rule.config.sigma**2 * float(count @ feedback)
+    return Covector(
+        square=dd * (dd * p.square + 2 * ud * p.cross) + ud * ud * p.velocity + lam2 * (h.bend * c.extra + through),
+        cross=dd * (du * p.square + uu * p.cross) + ud * (du * p.cross + uu * p.velocity),
+        velocity=du * (du * p.square + 2 * uu * p.cross) + uu * uu * p.velocity,
+        start=dd * start + ud * start_velocity,
+        start_velocity=du * start + uu * start_velocity,
+    )

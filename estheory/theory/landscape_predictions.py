@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from estheory.laws import Law, PointLaw
 from estheory.quantities import Label, Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.theory import comparison, drift, dynamics, quadratic
+from estheory.theory.anchor_l1 import CLOSURE_ERROR
 from estheory.theory.fluctuations import reward_spread
 from estheory.theory.mean_field_error import stationary_declared_error
 from estheory.theory.ranges import step_range
@@ -47,11 +48,29 @@ class OffTask:
 
 def landscape_signal(config: ESConfig, landscape: Landscape) -> Signal:
     """Return the linear signal of a landscape at its offsets, rho^2 = sigma^2 ||g||^2 / S^2."""
-    member_std = landscape.member_std(config.sigma)
-    if member_std == 0:
+    if landscape.member_std(config.sigma) == 0:
         raise ConfigError("all members have the same reward", "give --reward-std, or a spectrum with curvature")
-    reliability = (config.sigma * landscape.gradient_norm / member_std) ** 2
-    return Signal(reliability=reliability, gradient_norm=landscape.gradient_norm or None, member_std=member_std)
+    return replace(landscape.signal(config.sigma), gradient_norm=landscape.gradient_norm or None)
+
+
+def follows_spread(config: ESConfig, landscape: Landscape) -> bool:
+    """Return whether the noise of a step changes along the run with the spread of the rewards."""
+    return bool(landscape.trace) and (config.antithetic or config.shaping in ("raw", "two-point"))
+
+
+def flat_walk(config: ESConfig, landscape: Landscape, w: Walk, step: int) -> Walk:
+    """Return the walk of the flat directions after ``step`` steps, the spread of the rewards as along the run.
+
+    ``w`` is that of a spread as at the start, which is exact where the shaping takes the spread out. Mean-field.
+    """
+    if not follows_spread(config, landscape):
+        return w
+    with np.errstate(over="ignore", invalid="ignore"):
+        variance = comparison.es_end_point(config, landscape, step).flat_variance
+    if not np.isfinite(variance):
+        return w
+    along = ("the spread of the rewards follows the run by mean field",)
+    return replace(w, variance=variance, label="mean-field", source=DYNAMICS, assumptions=(*w.assumptions, *along))
 
 
 def _predicted(
@@ -68,6 +87,13 @@ def on_task(config: ESConfig, landscape: Landscape, steps: list[int], warnings: 
     What has no result (no curvature along the gradient, a diverging recursion) becomes a warning.
     """
     warnings.extend(str(left) for left in step_range(config, landscape))
+    if config.noise == "shared-seed":
+        warnings.append(
+            "shared seeds: curved directions are taken to lie as if at random among the tensors (v'Cv = 1 each); along "
+            "one that repeats in m tensors sigma and alpha act sqrt(m) times as large"
+        )
+    elif config.noise_rank is not None:
+        warnings.append("low-rank noise: curved directions are taken to be spread over many rows and columns")
     moments = quadratic.step_moments(config, landscape)
 
     def progress() -> float:
@@ -100,30 +126,42 @@ def on_task(config: ESConfig, landscape: Landscape, steps: list[int], warnings: 
         warnings.append(f"no stationary_reward_gap: {error.what}")
     try:
         curve = dynamics.mean_field(config, landscape, max(steps))
-        spreads = reward_spread(config, landscape, steps)
+        yield from _rewards(config, landscape, steps, curve, warnings)
     except ConfigError as error:
         warnings.append(f"no reward: {error.what}")
         return
-    for spread in spreads:
-        yield _predicted(
-            Quantity.REWARD, spread.law, curve.label, DYNAMICS, step=spread.step, systematic=spread.systematic
-        )
     if curve.peak is None:
         warnings.append(f"no reward_peak_step: the mean reward has not come down from a peak by step {max(steps)}")
     else:
         yield _predicted(Quantity.REWARD_PEAK_STEP, PointLaw(float(curve.peak[0])), curve.label, DYNAMICS)
 
 
+def _rewards(
+    config: ESConfig, landscape: Landscape, steps: list[int], curve: dynamics.Trajectory, warnings: list[str]
+) -> list[Prediction]:
+    """Predict the reward of a run after each of ``steps``; with an L1 anchor its mean alone."""
+    if config.anchor_l1:
+        warnings.append("the spread of single runs with an L1 anchor has no result here: reward is the mean over runs")
+        laws: list[tuple[Law, int, float]] = [
+            (PointLaw(curve.at(t)), t, 2 / config.population + CLOSURE_ERROR) for t in steps
+        ]
+    else:
+        laws = [(s.law, s.step, s.systematic) for s in reward_spread(config, landscape, steps)]
+    return [
+        _predicted(Quantity.REWARD, law, curve.label, DYNAMICS, step=step, systematic=band) for law, step, band in laws
+    ]
+
+
 def curved_share(config: ESConfig, landscape: Landscape, walk: Walk, step: int) -> float:
     """Return E||Delta||^2 over that of a walk in every coordinate: curved directions travel and then settle.
 
-    Mean-field. 1 where nearly all directions are flat; 1 too where the configuration has no mean-field result.
+    Mean-field. 1 where nearly all directions are flat, and where the recursion diverges.
     """
-    try:
-        end = comparison.es_end_point(config, landscape, step)
-    except ConfigError:
-        return 1.0
-    return end.displacement_square(landscape) / (walk.variance * walk.dim)
+    end = comparison.es_end_point(config, landscape, step)
+    if config.anchor_l1:  # of flat directions the walk has the law itself, the recursion a closure
+        end = replace(end, flat_variance=walk.variance)
+    share = end.displacement_square(landscape) / (walk.variance * walk.dim)
+    return share if np.isfinite(share) else 1.0
 
 
 def off_task_predictions(off_task: OffTask, walks: Mapping[int, Walk], gain: float) -> Iterator[Prediction]:

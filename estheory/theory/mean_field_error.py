@@ -14,11 +14,18 @@ import numpy as np
 from estheory._special import Array
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig
-from estheory.theory.dynamics import step_rule
+from estheory.theory.recursion import step_rule
 from estheory.theory.stationary import StationaryState
 
 _RANK_SKEW = 0.3675526
 """24 times -int (F - 1/2) f^2 of a density of unit skewness and variance, by its first-order Edgeworth expansion."""
+
+
+def is_derived(config: ESConfig) -> bool:
+    """Return whether the terms here are those of ``config``: independent members, no anchor, no momentum."""
+    return config.shaping in ("zscore", "centered-rank") and not (
+        config.antithetic or config.anchor_l2 or config.anchor_l1 or config.momentum
+    )
 
 
 def one_step_error(config: ESConfig, landscape: Landscape, square: Array, member_square: float) -> tuple[float, float]:
@@ -93,7 +100,7 @@ def declared_error(
     error = progress * float(left @ np.abs(decay)) + (progress + noise) * settled * (1 + signal)
     if config.shaping == "zscore":  # the same terms, counted once
         error -= noise * settled * (1 + signal)
-    pull = step_rule(config).rate(member_square) * float((cost * landscape.eigenvalue) @ square) / gap
+    pull = step_rule(config, landscape).rate(member_square) * float((cost * landscape.eigenvalue) @ square) / gap
     window = math.ceil(2 / pull) if pull > 0 else 0
     recent = earlier_member_square[-min(window, earlier_member_square.size) :] if window else np.empty(0)
     largest = max(member_square, float(np.max(recent, initial=0.0)))
@@ -104,8 +111,14 @@ def declared_error(
 def stationary_declared_error(config: ESConfig, landscape: Landscape, state: StationaryState) -> float:
     """Return the declared relative half-width of the stationary reward gap: nothing of the start is left.
 
+    0 for raw rewards and two-point shaping; 2/N where :func:`is_derived` says no.
+
     The gap's relative variance is taken as 2 sum (c_k^2) / (sum c_k)^2 over the curved directions' costs c_k.
     """
+    if config.shaping in ("raw", "two-point"):
+        return 0.0
+    if not is_derived(config):
+        return 2 / config.population
     cost = np.where(np.isfinite(state.square), landscape.eigenvalue * np.nan_to_num(state.square, posinf=0.0), 0.0)
     directions = float(landscape.multiplicity @ cost) ** 2 / float(landscape.multiplicity @ cost**2)
     return declared_error(

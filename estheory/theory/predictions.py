@@ -144,6 +144,8 @@ def predict(
     if config.noise_rank is not None and shapes is None:
         warnings.append("low-rank without --model: the spread of norms is that of independent entries, too narrow")
     walks = {step: walk.walk(config, reward, step, shapes) for step in steps}
+    if landscape is not None:  # flat directions follow the spread of the rewards along the run
+        walks = {step: curved.flat_walk(config, landscape, w, step) for step, w in walks.items()}
     if batch is not None:
         from estheory.theory import prompt_batch as binary
 
@@ -247,7 +249,7 @@ def _one_step(
     if reward.reliability is not None and config.dim >= 2:
         yield Prediction(
             quantity=Quantity.GRADIENT_COSINE,
-            law=signal.gradient_cosine(config, reward.reliability),
+            law=signal.gradient_cosine(config, reward.reliability, reward.even_share),
             label="large-N" if config.shaping == "centered-rank" else "exact",
             source=OURS,
             assumptions=gaussian,

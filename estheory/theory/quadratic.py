@@ -16,6 +16,8 @@ from estheory.errors import ConfigError
 from estheory.landscape import Landscape
 from estheory.quantities import Label
 from estheory.rules import ESConfig, require_positive
+from estheory.theory.anchor_l1 import soft_threshold
+from estheory.theory.recursion import constant_variance, step_rule
 from estheory.theory.shaping import shaping_moments
 from estheory.theory.signal import mean_population_std
 
@@ -41,7 +43,7 @@ class StepMoments:
     member_std
         S, reward units.
     label
-        ``exact`` for raw rewards, else ``large-N``.
+        ``exact`` for raw rewards and two-point shaping, else ``large-N``.
     """
 
     displacement: Array
@@ -60,32 +62,52 @@ def step_moments(config: ESConfig, landscape: Landscape) -> StepMoments:
     1 + 2 x_k (N-1)(N-2)/(N(N+1)) + rho_k^2 (N - 2 + X - 12 x_k), good while x_k and X are small
     (:func:`estheory.theory.ranges.step_range`).
     Centred rank: the displacement is exact, (alpha/pi) int_0^inf |phi_R(t)|^2 sigma g_k / (1 + t^2 sigma^4 lam_k^2) dt
-    with phi_R the characteristic function of a reward. Raw: both exact, E[Delta] = alpha (N-1)/N g.
+    with phi_R the characteristic function of a reward. Raw: both exact, E[Delta] = alpha (N-1)/N g. Two-point: both
+    exact, E[Delta] = alpha g and N E[Delta_k^2]/alpha^2 = ||g||^2 + s^2/(2 sigma^2) + (N+1) g_k^2; the even part of the
+    rewards, and with it every x_k, drops out. Antithetic pairs: those of Gaussian even parts
+    (:func:`estheory.theory.shaping.antithetic_slopes`) with the O(1/N) corrections of the even parts' own law,
+    E[Delta_k] gaining alpha rho_k (3 Y/8 - 2 x_k)/N, Y = sum (6 x_k^2 + 8 rho_k^2 x_k).
 
-    Assumes Gaussian reward noise and Gaussian perturbations.
+    Step 1 of a run: momentum takes the share 1 - beta of it, and the ``after`` form of an anchor pulls it back.
+
+    Assumes Gaussian reward noise and Gaussian perturbations. Low-rank noise has the same moments where eigenvectors are
+    spread over many rows and columns (their fourth moments are then Gaussian); shared-seed noise see
+    :mod:`estheory.theory.shared_seed`.
 
     Raises
     ------
     ConfigError
-        If the reward is constant, or the configuration has no result here.
+        If the reward is constant.
     """
-    c = shaping_moments(config)
     n, alpha, sigma = config.population, config.step_size, config.sigma
-    big_s = landscape.member_std(sigma)
-    if big_s == 0:
+    rule, big_s = step_rule(config, landscape), landscape.member_std(sigma)
+    scale = math.sqrt((sigma * landscape.gradient_norm) ** 2 + constant_variance(config, landscape))
+    if scale == 0:
         raise ConfigError("every member has the same reward", "give a reward-std, or a curved spectrum")
+    now, each = rule.at(scale**2), alpha**2 / n
     rho = sigma * landscape.gradient / big_s
     x = (sigma**2 * landscape.eigenvalue / big_s) ** 2
     excess = float(landscape.multiplicity @ (3 * x**2 + 12 * rho**2 * x))
-    unit = alpha * (big_s / sigma if c.scale_power else 1.0)
-    progress = unit * c.progress * rho
-    second = unit**2 / n * (c.flat + c.quadratic * x + c.signal * rho**2)
-    if config.shaping == "zscore":
-        progress = alpha * rho * (c.progress - 3 * x / n + 3 * excess / (8 * n))
-        second += alpha**2 / n * rho**2 * (excess - 12 * x)
+    progress = now.rate * landscape.gradient
+    second = now.noise + now.curvature * landscape.eigenvalue**2 + now.slope * landscape.gradient**2
+    if config.antithetic:
+        pair = float(landscape.multiplicity @ (6 * x**2 + 8 * rho**2 * x))
+        kappa = 2 * rule.odd_share(scale**2) - 1
+        even, mixed = (float(landscape.multiplicity @ v) for v in (x**2, rho**2 * x))
+        progress = progress + alpha * rho * (3 * pair / 8 - 2 * x) / n
+        second = second + each * rho**2 * (pair - 8 * x)
+        second = second + each / n * ((1 + kappa) * (6 * even - 4 * x) + 8 * kappa * mixed)
+    elif config.shaping == "zscore":
+        progress = progress + alpha * rho * (3 * excess / 8 - 3 * x) / n
+        second = second + each * rho**2 * (excess - 12 * x)
     elif config.shaping == "centered-rank":
         gaussian, progress = progress, alpha * _rank_overlaps(sigma, landscape)
-        second += progress**2 - gaussian**2
+        second = second + progress**2 - gaussian**2
+    # the first step has no displacement for an anchor to pull back and no velocity to keep up
+    first = rule.fresh * (1 - config.momentum)
+    progress, second = first * progress, first**2 * second
+    if config.anchor_l1 and config.anchor_form == "after":
+        progress, second = soft_threshold(progress, second - progress**2, config.anchor_l1)
     return StepMoments(
         displacement=progress,
         second_moment=second,
@@ -93,7 +115,7 @@ def step_moments(config: ESConfig, landscape: Landscape) -> StepMoments:
         quadratic_share=x,
         excess_kurtosis=excess,
         member_std=big_s,
-        label="exact" if config.shaping == "raw" else "large-N",
+        label="exact" if rule.fixed.scale_power and not config.anchor_l1 else "large-N",
     )
 
 
@@ -139,8 +161,12 @@ def optimal_alpha(config: ESConfig, landscape: Landscape) -> float:
     Raises
     ------
     ConfigError
-        If the gradient or the curvature is zero, where there is no best step.
+        If the gradient or the curvature is zero, where there is no best step; with momentum, of which a single step's
+        gain says little; with an L1 anchor, where the gain is no parabola.
     """
+    if config.momentum or config.anchor_l1:
+        what = "momentum" if config.momentum else "an L1 anchor"
+        raise ConfigError(f"the best step size of one step with {what} has no result here", "compare whole runs")
     first, second = _gain_terms(config, landscape)
     return config.step_size * first / (2 * second)
 
@@ -176,10 +202,12 @@ def critical_population(config: ESConfig, landscape: Landscape) -> float:
     Raises
     ------
     ConfigError
-        If the gradient has no curvature along it, or shaping is not zscore.
+        If the gradient has no curvature along it, or the configuration is not z-scores of independent members.
     """
-    if config.shaping != "zscore":
-        raise ConfigError(f"critical_population with {config.shaping} shaping has no result here", "use zscore")
+    if config.shaping != "zscore" or config.antithetic or config.momentum or config.anchor_l1:
+        what = "antithetic pairs" if config.antithetic else "momentum" if config.momentum else "an L1 anchor"
+        what = what if config.shaping == "zscore" else f"{config.shaping} shaping"
+        raise ConfigError(f"critical_population with {what} has no result here", "use zscore")
     along = landscape.gradient_curvature
     if along == 0:
         raise ConfigError("no curvature along the gradient: no critical population", "give a spectrum with an offset")

@@ -42,7 +42,8 @@ def step_range(config: ESConfig, landscape: Landscape, member_std: float | None 
     """Return what is out of range in one step; empty where first and second moments are good to about 5 %.
 
     The limits are measured (tests/theory/test_quadratic.py): max_k x_k <= 0.5 (0.3 for centred ranks) and, for
-    z-scores, X/N <= 0.1, and N > 10 unless every x_k <= 0.1. Raw rewards have none: their moments are exact.
+    z-scores, X/N <= 0.1, and N > 10 unless every x_k <= 0.1. Raw rewards and two-point shaping have none: their moments
+    are exact.
 
     Parameters
     ----------
@@ -51,7 +52,7 @@ def step_range(config: ESConfig, landscape: Landscape, member_std: float | None 
     member_std
         S, where it is not that of the landscape's offsets (in the stationary state it is smaller and x_k larger).
     """
-    if config.shaping == "raw":
+    if config.shaping in ("raw", "two-point"):
         return ()
     n, sigma = config.population, config.sigma
     big_s = landscape.member_std(sigma) if member_std is None else member_std

@@ -33,14 +33,14 @@ def mean_largest_rank_overlap() -> float:
     return 0.5 / math.sqrt(math.pi)
 
 
-def pair_correlation(config: ESConfig, reliability: float) -> float:
-    """Return the correlation of a pair's reward difference with its signal, sqrt(2 rho^2 / (1 + rho^2)).
+def pair_correlation(config: ESConfig, reliability: float, even_share: float = 0.0) -> float:
+    """Return the correlation of a pair's reward difference with its signal, sqrt(2 rho^2 / (1 + kappa)).
 
-    With independent noise in the two members of the pair (kappa = rho^2). Exact for Gaussian rewards.
+    kappa = rho^2 - ``even_share``: the rest is independent noise of the two members. Exact for Gaussian rewards.
     """
     if not (config.antithetic or config.shaping == "two-point"):
         raise ConfigError("pair_correlation is for antithetic and two-point estimators", "use a paired configuration")
-    return math.sqrt(2 * reliability / (1 + reliability))
+    return math.sqrt(2 * reliability / max(1 + reliability - even_share, 1e-12))
 
 
 def first_step_share(config: ESConfig) -> float:
@@ -72,19 +72,19 @@ def progress_per_step(config: ESConfig, signal: Signal) -> float:
         return first * alpha * rho * mean_population_std(n)
     x, wx = chi_nodes(n / 2)
     y, wy = chi_nodes(n / 2 - 1)
-    kappa = signal.reliability
+    kappa = signal.kappa
     odd, even = (1 + kappa) * x[:, None] ** 2, (1 - kappa) * y[None, :] ** 2
     mean = float(wx @ (odd / (odd + even) ** 0.5) @ wy)
     return first * 2 * alpha * rho / ((1 + kappa) * math.sqrt(n)) * mean
 
 
-def _projection(config: ESConfig, reliability: float) -> tuple[float, float, float]:
+def _projection(config: ESConfig, reliability: float, even_share: float = 0.0) -> tuple[float, float, float]:
     """Return (a, m, b) of the projection A = a chi_m + b Z of a step on the gradient, in units of the flat std."""
     n, rho = config.population, math.sqrt(reliability)
     if config.shaping == "two-point":
-        rho, m = pair_correlation(config, reliability), n
+        rho, m = pair_correlation(config, reliability, even_share), n
     elif config.antithetic:
-        rho, m = pair_correlation(config, reliability), n // 2
+        rho, m = pair_correlation(config, reliability, even_share), n // 2
     else:
         m = n - 1
     return rho, float(m), math.sqrt(max(1.0 - rho * rho, 0.0))
@@ -104,8 +104,8 @@ def _rank_projection(population: int, reliability: float) -> tuple[float, float]
     return math.sqrt(reliability) * overlap / math.sqrt(squares), 1 - reliability + reliability * variance
 
 
-def gradient_cosine(config: ESConfig, reliability: float) -> Law:
-    """Return the law of the cosine of one step with the gradient.
+def gradient_cosine(config: ESConfig, reliability: float, even_share: float = 0.0) -> Law:
+    """Return the law of the cosine of one step with the gradient; ``even_share`` as of a Signal, for pairs.
 
     Exact for Gaussian rewards and independent noise; for centred ranks a normal law with exact moments of the
     projection, whose cosine is large-N.
@@ -115,13 +115,13 @@ def gradient_cosine(config: ESConfig, reliability: float) -> Law:
         mean, variance = _rank_projection(config.population, reliability)
         length = math.sqrt(rest + mean**2 + variance)
         return NormalLaw(mean / length, math.sqrt(variance) / length)
-    a, m, b = _projection(config, reliability)
+    a, m, b = _projection(config, reliability, even_share)
     if rest < 1:
         raise ConfigError("the cosine with the gradient needs at least 2 dimensions", "raise dim")
     return CosineLaw(a, m, b, rest)
 
 
-def _projection_moments(config: ESConfig, reliability: float) -> tuple[float, float, float]:
+def _projection_moments(config: ESConfig, reliability: float, even_share: float) -> tuple[float, float, float]:
     """Return E[V A^2]/E[V], E[V^2 A^2]/E[V^2] and E[V^2 A^4]/E[V^2] of the projection A.
 
     V is the step's own variance over its mean. It is fixed for z-scores and ranks; for raw and two-point shaping it is
@@ -132,12 +132,13 @@ def _projection_moments(config: ESConfig, reliability: float) -> tuple[float, fl
         mean, variance = _rank_projection(config.population, reliability)
         second = mean**2 + variance
         return second, second, mean**4 + 6 * mean**2 * variance + 3 * variance**2
-    a, m, b = _projection(config, reliability)
+    a, m, b = _projection(config, reliability, even_share)
+    kappa = max(reliability - even_share, 1e-12 - 1.0)
     if config.antithetic:
         x, wx = chi_nodes(m)
         y, wy = chi_nodes(m - 1)
         square = x[:, None] ** 2
-        v = (1 + reliability) * square / ((1 + reliability) * square + (1 - reliability) * y[None, :] ** 2)
+        v = (1 + kappa) * square / ((1 + kappa) * square + (1 - kappa) * y[None, :] ** 2)
         squared = a * a * square + b * b
         to_fourth = a**4 * square**2 + 6 * a * a * b * b * square + 3 * b**4
         one, two = wx @ v @ wy, wx @ v**2 @ wy
@@ -168,7 +169,7 @@ def step_norm(config: ESConfig, signal: Signal, effective_dim: float) -> ChiLaw:
     """
     one = step_variance(config, signal)
     scale = first_step_share(config)
-    once, twice, fourth = _projection_moments(config, signal.reliability or 0.0)
+    once, twice, fourth = _projection_moments(config, signal.reliability or 0.0, signal.even_share)
     rest = config.dim - 1.0
     square = rest + once
     spread = 2 * rest * config.dim / effective_dim + 2 * rest * (twice - once) + fourth - once**2

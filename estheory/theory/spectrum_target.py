@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from estheory.landscape import Landscape
 from estheory.rules import require_positive
-from estheory.theory.dynamics import states
+from estheory.theory.recursion import states
 from estheory.theory.targets import Arm, Attained, TargetName
 
 MAX_SPECTRUM_STEPS = 20_000

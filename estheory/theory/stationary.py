@@ -11,8 +11,9 @@ from estheory._special import Array
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig
-from estheory.theory.dynamics import step_rule
 from estheory.theory.ranges import OutOfRange
+from estheory.theory.recursion import StepRule, constant_variance, step_rule
+from estheory.theory.shaping import shaping_moments
 
 EQUIPARTITION_LIMIT = 0.1
 
@@ -26,7 +27,7 @@ class StationaryState:
     square
         q_k of one direction of each row, shape (m,), weight^2; infinite in flat rows.
     member_std
-        S, reward units.
+        sqrt(V) of :class:`estheory.theory.recursion.StepRule`: S, but for two-point shaping. Reward units.
     gap
         R* - E R, reward units.
     contraction
@@ -46,31 +47,36 @@ def stationary_state(config: ESConfig, landscape: Landscape) -> StationaryState:
     """Return the stationary state, its spread S solved jointly with every q_k. Label mean-field.
 
     q_k = (alpha^2/N)(1 + 2 x_k (N-1)(N-2)/(N(N+1))) / (2 a lam_k - a^2 lam_k^2 h), h = (N-2)/(N c^2), for z-scores. It
-    does not depend on the offsets, and flat directions have none: they keep walking.
+    does not depend on the offsets, and flat directions have none: they keep walking. With an L2 anchor kappa (f =
+    1-kappa in its ``after`` form, else 1) directions settle between start and optimum, at the share
+    kappa / (kappa + f a lam_k) of the offset, and flat ones settle too. With momentum the variance is that of the two
+    coupled equations of distance and velocity.
 
     Raises
     ------
     ConfigError
-        If there is no curved direction, or raw steps are too large to settle.
+        If there is no curved direction, steps are too large to settle, or with an L1 anchor.
     """
     curved = (landscape.eigenvalue > 0) & (landscape.multiplicity > 0)
     if not curved.any():
         raise ConfigError("a flat landscape has no stationary state", "give a spectrum with a positive eigenvalue")
-    rule, sigma = step_rule(config), config.sigma
-    c, lam, count = rule.moments, landscape.eigenvalue[curved], landscape.multiplicity[curved]
-    constant = landscape.constant_variance(sigma)
+    if config.anchor_l1:
+        raise ConfigError("the stationary state with an L1 anchor has no result here", "follow the recursion")
+    rule, sigma = step_rule(config, landscape), config.sigma
+    settles = curved | (config.anchor_l2 > 0)
+    lam, count, offset = (v[settles] for v in (landscape.eigenvalue, landscape.multiplicity, landscape.offset))
+    constant = constant_variance(config, landscape)
 
     def squares(v: float) -> Array:
-        restoring = 2 * rule.rate(v) * lam - rule.noise(v) / v * c.signal * sigma**2 * lam**2
-        noise = rule.noise(v) * (c.flat + c.quadratic * sigma**4 * lam**2 / v)
-        with np.errstate(divide="ignore"):
-            return np.asarray(np.where(restoring > 0, noise / np.maximum(restoring, 0.0), np.inf))
+        return _settled(rule, v, lam, offset)
 
     def excess(log_v: float) -> float:
-        """Implied S^2 over assumed S^2, minus 1: decreasing."""
+        """Implied V over assumed V, minus 1: decreasing."""
         v = math.exp(log_v)
         return (constant + sigma**2 * float((count * lam**2) @ squares(v))) / v - 1
 
+    if constant == 0:
+        raise ConfigError("without reward noise there is no stationary state but the optimum", "give a reward-std")
     low = math.log(constant)
     high = low + 1.0
     while excess(high) > 0:
@@ -87,14 +93,51 @@ def stationary_state(config: ESConfig, landscape: Landscape) -> StationaryState:
             break
     v = math.exp(0.5 * (low + high))
     square = np.full(curved.shape, np.inf)
-    square[curved] = squares(v)
+    square[settles] = squares(v)
     return StationaryState(
         square=square,
         member_std=math.sqrt(v),
-        gap=0.5 * float((count * lam) @ square[curved]),
+        gap=0.5 * float((count * lam) @ square[settles]),
         contraction=rule.rate(v) * landscape.eigenvalue,
         quadratic_share=sigma**4 * landscape.eigenvalue**2 / v,
     )
+
+
+def rest(config: ESConfig, rate: float, eigenvalue: Array | float, offset: Array | float) -> Array:
+    """Return the mean distance from the optimum at which an L2 anchor and the gradient balance, weight units.
+
+    kappa / (kappa + f a lam) of the offset, ``rate`` being a; 0 without anchor. Momentum does not move it.
+    """
+    rule, lam = step_rule(config), np.asarray(eigenvalue, dtype=np.float64)
+    pull = config.anchor_l2 + rule.fresh * rate * lam
+    return np.divide(config.anchor_l2 * np.asarray(offset), pull, out=np.zeros(np.shape(pull)), where=pull > 0)
+
+
+def momentum_gain(config: ESConfig, contraction: Array | float) -> Array:
+    """Return the stationary variance of a direction over the noise of a plain step; infinite where it diverges.
+
+    With h = a lam ``contraction``, the distance is the AR(2) process of weights phi_1 = 1 - kappa + beta - f (1-beta) h
+    and phi_2 = -beta (1-kappa); 1 / (h (2 - h)) without anchor and momentum. Exact for noise that is the same
+    everywhere.
+    """
+    rule, beta, take = step_rule(config), config.momentum, 1 - config.momentum
+    shrink = rule.fresh * take * np.asarray(contraction, dtype=np.float64)
+    first, second = rule.keep + beta - shrink, -beta * rule.keep
+    left = config.anchor_l2 * take + shrink  # 1 - first - second
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gain = (rule.fresh * take) ** 2 * (1 - second) / ((1 + second) * left * (1 + first - second))
+    return np.asarray(np.where((left > 0) & (1 + first - second > 0), gain, np.inf))
+
+
+def _settled(rule: StepRule, v: float, lam: Array, offset: Array) -> Array:
+    """Return q_k of directions that settle under V = ``v``, shape (m,); infinite where they do not."""
+    c = rule.at(v)
+    mean = rest(rule.config, c.rate, lam, offset)
+    gain = momentum_gain(rule.config, c.rate * lam)
+    noise = c.noise + lam**2 * (c.curvature + c.extra * mean**2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        restoring = 1 / gain - c.extra * lam**2  # the variance itself brings noise
+        return np.asarray(mean**2 + np.where(restoring > 0, noise / restoring, np.inf))
 
 
 def equipartition_cost(config: ESConfig, landscape: Landscape) -> float:
@@ -106,12 +149,15 @@ def equipartition_cost(config: ESConfig, landscape: Landscape) -> float:
     Raises
     ------
     ConfigError
-        With raw rewards, whose steps scale with S.
+        With raw or two-point shaping, whose steps scale with S, with antithetic pairs, whose coefficients change with
+        S, and with an anchor.
     """
-    rule, sigma, n = step_rule(config), config.sigma, config.population
-    if rule.moments.scale_power:
-        raise ConfigError("equipartition with raw shaping has no closed form here", "use stationary_state")
-    share = config.step_size * rule.moments.flat / (2 * n * rule.moments.progress)
+    c, sigma, n = shaping_moments(config), config.sigma, config.population
+    if c.scale_power or config.antithetic or config.anchor_l1 or config.anchor_l2:
+        what = "an anchor" if config.anchor_l1 or config.anchor_l2 else "antithetic pairs"
+        what = f"{config.shaping} shaping" if c.scale_power else what
+        raise ConfigError(f"equipartition with {what} has no closed form here", "use stationary_state")
+    share = config.step_size * c.flat / (2 * n * c.progress)
     b = share * sigma * landscape.trace
     member_std = 0.5 * (b + math.sqrt(b * b + 4 * landscape.constant_variance(sigma)))
     return 0.5 * share * member_std / sigma

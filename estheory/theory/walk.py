@@ -84,7 +84,7 @@ def step_variance(config: ESConfig, signal: Signal) -> StepVariance:
     n, alpha, sigma = config.population, config.step_size, config.sigma
     gaussian_fourth = 3 * (n - 1) / (n + 1)  # of z-scores of Gaussian rewards
     if config.antithetic:
-        kappa = signal.reliability or 0.0
+        kappa = signal.kappa
         mean, spread = antithetic_share(n, kappa)
         return StepVariance(
             value=alpha**2 / n * mean,
@@ -92,7 +92,10 @@ def step_variance(config: ESConfig, signal: Signal) -> StepVariance:
             fourth_moment=gaussian_fourth,
             label="exact",
             source=OURS,
-            assumptions=("Gaussian rewards without even part", f"kappa = rho^2 = {kappa:g}"),
+            assumptions=(
+                "Gaussian rewards" if signal.even_share else "Gaussian rewards without even part",
+                f"{kappa = :g}",
+            ),
         )
     if config.shaping == "zscore":
         return StepVariance(
@@ -123,7 +126,7 @@ def step_variance(config: ESConfig, signal: Signal) -> StepVariance:
         freedom = n - 1
     else:
         slope = signal.gradient_norm or 0.0
-        noise = max(signal.member_std**2 - (sigma * slope) ** 2, 0.0)
+        noise = max(signal.member_std**2 * (1 - signal.even_share) - (sigma * slope) ** 2, 0.0)
         value = alpha**2 / n * (slope**2 + noise / (2 * sigma**2))
         freedom = n
     return StepVariance(

@@ -124,11 +124,12 @@ def test_nothing_could_be_refuted(estheory, landscape):
     assert result.code == 4
 
 
-def test_unjudged_configurations_say_so(estheory):
+def test_momentum_on_curved_ground_is_judged(estheory):
     result = estheory("simulate", "--preset", "two-scale", "--momentum", "0.5", "--steps", "3", "--replicas", "30")
     assert result.code == 0
     assert "by the direct engine" in result.out
-    assert "curved directions are not judged" in result.out
+    assert "reward_gain_per_step" in result.out
+    assert "no optimal_alpha" in result.out  # what has no result is said
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,8 @@ def test_direct_step_is_the_algorithm(name, size):
 
     for _ in range(2):
         np.testing.assert_allclose(es.reward() + reward.optimum, [value(t) for t in theta], rtol=1e-4, atol=1e-5)
-        eps = twin._draw(16).reshape(2, 8, 60).astype(float)
+        pieces = [16] if size > 16 * 60 else [3, 3, 2, 3, 3, 2]
+        eps = np.concatenate([twin._draw(piece).copy() for piece in pieces]).reshape(2, 8, 60).astype(float)
         rewards = np.array([[value(t + config.sigma * e) for e in es_] for t, es_ in zip(theta, eps, strict=True)])
         theta = theta + config.alpha / 8 * np.einsum("rn,rnd->rd", shape_rewards(rewards, "zscore", 1.0), eps)
         es.step()

@@ -29,11 +29,32 @@ def expand(values, where):
 def one_step(rng, c, where, distance):
     """One update, shape (replicas, r), from the signed distances theta - theta* of every replica, same shape."""
     replicas, r = distance.shape
-    eps = rng.standard_normal((replicas, c.population, r))
-    rewards = -0.5 * (distance[:, None, :] + c.sigma * eps) ** 2 @ expand(where.eigenvalue, where)
+    paired = c.antithetic or c.shaping == "two-point"
+    draws = c.population // 2 if c.antithetic else c.population
+    eps = rng.standard_normal((replicas, draws, r))
+    members = np.concatenate([eps, -eps], axis=1) if paired else eps
+    rewards = -0.5 * (distance[:, None, :] + c.sigma * members) ** 2 @ expand(where.eigenvalue, where)
     rewards += where.reward_std * rng.standard_normal(rewards.shape)
-    weights = shape_rewards(rewards, c.shaping, c.sigma)
+    if c.shaping == "two-point":
+        weights = (rewards[:, :draws] - rewards[:, draws:]) / (2 * c.sigma)
+    else:
+        weights = shape_rewards(rewards, c.shaping, c.sigma)
+        if paired:
+            weights = weights[:, :draws] - weights[:, draws:]
     return c.step_size / c.population * np.einsum("rn,rnk->rk", weights, eps)
+
+
+def moved(c, displacement, velocity, update):
+    """Displacement from the start and velocity after an update, with anchor and momentum."""
+    velocity = c.momentum * velocity + (1 - c.momentum) * update
+    after, pull = c.anchor_form == "after", c.anchor_l1
+    if pull and after:
+        there = displacement + velocity
+        return np.sign(there) * np.maximum(np.abs(there) - pull, 0), velocity
+    if pull:
+        return displacement - pull * np.sign(displacement) + velocity, velocity
+    keep = 1 - c.anchor_l2
+    return keep * (displacement + velocity) if after else keep * displacement + velocity, velocity
 
 
 def steps_from_start(seed, c, where, replicas, batch=10_000):
@@ -47,11 +68,13 @@ def steps_from_start(seed, c, where, replicas, batch=10_000):
 def run(seed, c, where, replicas, at):
     """Rewards R - R* of every replica after the steps ``at``: a dict of arrays of shape (replicas,)."""
     rng = np.random.default_rng(seed)
-    distance, found = np.tile(-expand(where.offset, where), (replicas, 1)), {}
+    start = np.tile(-expand(where.offset, where), (replicas, 1))
+    displacement, velocity, found = np.zeros_like(start), np.zeros_like(start), {}
     for t in range(1, max(at) + 1):
-        distance = distance + one_step(rng, c, where, distance)
+        update = one_step(rng, c, where, start + displacement)
+        displacement, velocity = moved(c, displacement, velocity, update)
         if t in at:
-            found[t] = -0.5 * distance**2 @ expand(where.eigenvalue, where)
+            found[t] = -0.5 * (start + displacement) ** 2 @ expand(where.eigenvalue, where)
     return found
 
 

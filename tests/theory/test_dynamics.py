@@ -10,7 +10,7 @@ from hypothesis import strategies as h
 
 from estheory.errors import ConfigError
 from estheory.laws import PointLaw
-from estheory.theory import dynamics, fluctuations, landscapes, stationary
+from estheory.theory import dynamics, fluctuations, landscapes, recursion, stationary
 from estheory.theory.shaping import shaping_moments
 from tests.statistics import agrees, ks_agrees
 from tests.theory.quadratic_es import config, landscape, run, std_within, within
@@ -135,33 +135,6 @@ def test_quadratic_share_matters_in_the_stationary_state():
     assert not within(-samples, dropped, spread.systematic)
 
 
-@given(
-    shaping=h.sampled_from(["zscore", "centered-rank", "raw"]),
-    sigma=h.floats(0.05, 2),
-    noise=h.just(0.0) | h.floats(1e-9, 1),
-    population=h.integers(2, 200),
-)
-def test_derivative_of_a_step(shaping, sigma, noise, population):
-    """The covector that carries the variance against finite differences of the recursion itself."""
-    c = config(sigma=sigma, alpha=0.1, population=population, shaping=shaping)
-    rows, squares = ((4, 3), (1, 20), (0.1, 50)), np.array([0.3, 0.2, 0.6])
-
-    def after(q):  # mean of Q after a step, per row
-        where = landscape(*((*row, math.sqrt(s)) for row, s in zip(rows, q, strict=True)), reward_std=noise)
-        return where.multiplicity * dynamics.state_after(c, where, 1).square, where
-
-    _, where = after(squares)
-    covector = np.array([1.0, -2.0, 0.7])
-    change = 1e-6
-    slopes = []
-    for k, unit in enumerate(np.eye(3)):
-        up, down = after(squares + change * unit)[0], after(squares - change * unit)[0]
-        slopes.append(covector @ (up - down) / (2 * change * where.multiplicity[k]))
-    state = dynamics.state_after(c, where, 0)
-    pulled = fluctuations.pull_back(dynamics.step_rule(c), where, covector, squares, state.member_square)
-    assert pulled == pytest.approx(slopes, rel=1e-6, abs=1e-8)
-
-
 def test_law_of_a_single_run():
     where, c = landscape((1, 20, 0.3), reward_std=0.05), config(sigma=0.1, alpha=0.1, population=30)
     spread = fluctuations.reward_spread(c, where, [40])[0]
@@ -178,13 +151,13 @@ def test_feedback_through_the_common_spread_is_in_the_variance():
     where, c = landscape((1, 10, 0.5)), config(sigma=0.05, alpha=0.05, population=30)
     spread = fluctuations.reward_spread(c, where, [10])[0]
     held = []
-    for state in dynamics.states(c, where):
+    for state in recursion.states(c, where):
         held.append(math.sqrt(state.member_square))
         if state.step == 10:
             break
     variance = 0.0
     for member_std in held[:-1]:
-        rate = dynamics.step_rule(c).rate(member_std**2)
+        rate = recursion.step_rule(c).rate(member_std**2)
         variance = (1 - rate) ** 2 * variance + 0.05**2 / 30
     alone = math.sqrt(10 * (0.5 * variance**2 + state.mean[0] ** 2 * variance))
     samples = run(7, c, where, 4000, {10})[10]
@@ -220,14 +193,14 @@ def test_vanishing_eigenvalue_recovers_the_walk(eigenvalue, step, population):
     walk = 0.05**2 * step / population
     assert dynamics.coordinate_variance(c, eigenvalue, 0.3, step) == pytest.approx(walk, rel=1e-6)
     assert dynamics.coordinate_variance(c, 0.0, 0.3, step) == pytest.approx(walk, rel=1e-14)
-    state = dynamics.state_after(c, landscape((eigenvalue, 3, 0.0), reward_std=0.3), min(step, 30))
+    state = recursion.state_after(c, landscape((eigenvalue, 3, 0.0), reward_std=0.3), min(step, 30))
     assert state.variance[0] == pytest.approx(0.05**2 * min(step, 30) / population, rel=1e-6)
 
 
 @given(shrink=h.floats(1e-6, 1.9), step=h.integers(0, 300))
 def test_coordinate_variance_solves_its_recursion(shrink, step):
     c = config(sigma=1.0, alpha=1.0, population=10)
-    eigenvalue = shrink / dynamics.step_rule(c).rate(1.0)
+    eigenvalue = shrink / recursion.step_rule(c).rate(1.0)
     now, after = (dynamics.coordinate_variance(c, eigenvalue, 1.0, t) for t in (step, step + 1))
     assert after == pytest.approx((1 - shrink) ** 2 * now + 0.1, rel=1e-9)
 
@@ -248,7 +221,7 @@ def test_stationary_state_is_the_fixed_point_of_the_recursion(sharp, soft, noise
     there = landscape(*((*row, offset) for row, offset in zip(rows, offsets, strict=True)), reward_std=noise)
     assert there.gap == pytest.approx(state.gap)
     assert there.member_std(0.1) == pytest.approx(state.member_std)
-    after = dynamics.state_after(c, there, 1)
+    after = recursion.state_after(c, there, 1)
     assert after.square[:2] == pytest.approx(state.square[:2], rel=1e-9)
 
 
@@ -356,5 +329,5 @@ def test_what_cannot_be_followed_is_said():
         dynamics.coordinate_variance(config(sigma=1.0, alpha=1.0, population=8), 10.0, 1.0, 3)
     with pytest.raises(ConfigError, match="raw"):
         stationary.equipartition_cost(config(sigma=0.1, population=8, shaping="raw"), TWO_SCALE)
-    with pytest.raises(ConfigError, match="antithetic"):
-        dynamics.mean_field(config(sigma=0.1, population=8, antithetic=True), TWO_SCALE, 3)
+    with pytest.raises(ConfigError, match="L1 anchor"):
+        fluctuations.reward_spread(config(sigma=0.1, population=8, anchor_l1=0.1), TWO_SCALE, [3])

@@ -292,16 +292,14 @@ def test_range_names_the_quantity():
 
 def test_what_has_no_result_is_refused():
     where = LANDSCAPES["mixed"][0]
-    for changes in (
-        {"shaping": "two-point"},
-        {"antithetic": True},
-        {"momentum": 0.5},
-        {"anchor_l2": 0.1},
-        {"anchor_l1": 0.1},
-        {"noise": "shared-seed"},
+    for changes, asked in (
+        ({"momentum": 0.5}, theory.optimal_alpha),
+        ({"anchor_l1": 0.1}, theory.optimal_alpha),
+        ({"antithetic": True}, theory.critical_population),
+        ({"momentum": 0.5}, theory.critical_population),
     ):
         with pytest.raises(ConfigError, match="no result here"):
-            theory.step_moments(config(sigma=0.1, population=8, **changes), where)
+            asked(config(sigma=0.1, population=8, **changes), where)
     c = config(sigma=0.1, population=8)
     with pytest.raises(ConfigError, match="same reward"):
         theory.step_moments(c, landscape((0, 1, 0.0)))

@@ -1,0 +1,51 @@
+"""Curved ground under noise that tensors share (docs/concepts/quadratic.md#shared-seed-noise).
+
+Noise of covariance C is C^(1/2) times independent noise: in the coordinates C^(-1/2) theta a run is one of independent
+noise, on the curvature C^(1/2) Lam C^(1/2). Where the eigenvectors v_k of Lam have v_j'C v_k = 0 for j != k, that is
+the same landscape with lam_k c_k for lam_k and offsets shorter by sqrt(c_k), where c_k = v_k'C v_k.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from estheory._special import Array
+from estheory.errors import ConfigError
+from estheory.landscape import Landscape
+from estheory.theory.walk import Shapes
+
+
+def whitened(landscape: Landscape, ratio: Array) -> Landscape:
+    """Return the landscape that noise of covariance C sees as if it were independent. Exact where C is diagonal.
+
+    Rewards are the same, and so are their laws; distances along a row come out shorter by sqrt(ratio).
+
+    Parameters
+    ----------
+    landscape
+        Its rows, in the true coordinates.
+    ratio
+        v'Cv > 0 of each row's directions, shape (m,): 1 for an eigenvector that lies in one tensor of each group, or as
+        if at random; m for one that repeats in the m tensors that share their noise.
+
+    Raises
+    ------
+    ConfigError
+        If a ratio is not a positive number, or there is not one a row.
+    """
+    c = np.asarray(ratio, dtype=np.float64)
+    if c.shape != landscape.eigenvalue.shape or not np.all(np.isfinite(c) & (c > 0)):
+        raise ConfigError("v'Cv must be one number > 0 for each row", "0 means that no noise reaches the direction")
+    return replace(landscape, eigenvalue=landscape.eigenvalue * c, offset=landscape.offset / np.sqrt(c))
+
+
+def largest_ratio(shapes: Shapes) -> int:
+    """Return the largest eigenvalue of C: the most tensors that share their noise; no v'Cv is beyond it."""
+    counts: dict[int, int] = {}
+    for shape in shapes:
+        n = math.prod(shape)
+        counts[n] = counts.get(n, 0) + 1
+    return max(counts.values())
