@@ -136,7 +136,7 @@ def main(chosen: list[str]) -> None:
             result = compare(model, MODELS[model], scheme)
             results = [r for r in results if (r["model"], r["scheme"]) != (model, scheme)] + [result]
             print({k: v for k, v in result.items() if k != "rows"}, flush=True)
-            record.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            record.write_text("[\n" + ",\n".join(map(json.dumps, results)) + "\n]\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
