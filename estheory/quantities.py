@@ -71,6 +71,7 @@ class Quantity(StrEnum):
         "bound on |cos(Delta_ES, Delta_GRPO)| by ES's signal",
     )
     PRECISION_GAIN = "precision_gain", "1", "geometry", "factor of rounding on the variance of the walk"
+    PRECISION_SIGNAL = "precision_signal", "1", "geometry", "share of the intended update that rounding keeps"
     GRADIENT_COSINE = "gradient_cosine", "1", "on-task", "cosine of one step with the gradient of the reward"
     PROGRESS_PER_STEP = "progress_per_step", "weight", "on-task", "expected displacement along the gradient, one step"
     REWARD_GAIN_PER_STEP = "reward_gain_per_step", "reward", "on-task", "expected change of the reward in one step"

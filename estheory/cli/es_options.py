@@ -12,11 +12,13 @@ from estheory.errors import ConfigError
 from estheory.landscape import Landscape, Signal, linear_signal
 from estheory.rules import AnchorForm, Dtype, ESConfig, Shaping, UpdatePath
 from estheory.theory.adamw import Schedule
-from estheory.theory.precision import BinadeHistogram, normal_binades
+from estheory.theory.precision import WeightHistogram, normal_weights
 from estheory.theory.predictions import Forecast, GRPOConfig, predict
 from estheory.theory.walk import Shapes
 
 if TYPE_CHECKING:
+    from estheory.cli.rounding import Rounding
+    from estheory.simulation.strata import SampledWeights
     from estheory.theory.landscape_predictions import OffTask
     from estheory.theory.prompt_batch import PromptBatch
 
@@ -58,7 +60,7 @@ class Case:
     landscape: Landscape | None
     off_task: OffTask | None
     shapes: Shapes | None
-    weights: BinadeHistogram | None
+    weights: SampledWeights | WeightHistogram | None
     grpo: GRPOConfig | None
     batch: PromptBatch | None = None
 
@@ -70,8 +72,18 @@ def whole(name: str, value: float) -> int:
     return int(value)
 
 
-def forecast_of(case: Case) -> Forecast:
-    """Return the predictions for one case."""
+def rounding_of(case: Case, seed: int = 0) -> Rounding | None:
+    """Return what rounding does to a low-precision case, None in float32. Seconds where it is emulated."""
+    if case.config.dtype == "float32":
+        return None
+    from estheory.cli.rounding import rounding_of as effect
+
+    return effect(case.config, case.weights, case.checkpoints, seed)
+
+
+def forecast_of(case: Case, rounding: Rounding | None = None) -> Forecast:
+    """Return the predictions for one case; ``rounding`` is :func:`rounding_of` it, made here when None."""
+    rounding = rounding or rounding_of(case)
     return predict(
         case.config,
         checkpoints=case.checkpoints,
@@ -79,7 +91,8 @@ def forecast_of(case: Case) -> Forecast:
         landscape=case.landscape,
         off_task=case.off_task,
         shapes=case.shapes,
-        weights=case.weights,
+        rounding=rounding.effects if rounding else None,
+        band=rounding.band if rounding else None,
         grpo=case.grpo,
         batch=case.batch,
     )
@@ -108,8 +121,14 @@ def cases(es: ESOptions) -> tuple[list[Case], list[str]]:
             also = " or --model" if name == "dim" else ""
             raise ConfigError(f"--{name}{also} is missing", f"e.g. --{name} {_EXAMPLES[name]}")
     checkpoints = tuple(whole("steps", value) for value in numbers("steps", es.steps)) or (1,)
+    weights = None
+    if es.weights is not None and es.dtype not in (None, "float32"):
+        from estheory.cli.rounding import sampled_weights
+
+        weights = sampled_weights(es, choice("dtype", es.dtype, get_args(Dtype), "float32"))
     rows = [
-        _case(es, dict(zip(sweep, values, strict=True)), checkpoints, shapes) for values in product(*sweep.values())
+        _case(es, dict(zip(sweep, values, strict=True)), checkpoints, shapes, weights)
+        for values in product(*sweep.values())
     ]
     return rows, [name for name, values in sweep.items() if len(values) > 1]
 
@@ -117,7 +136,13 @@ def cases(es: ESOptions) -> tuple[list[Case], list[str]]:
 _EXAMPLES = {"dim": "4e9", "sigma": "0.0015", "population": "30"}
 
 
-def _case(es: ESOptions, row: dict[str, float], checkpoints: tuple[int, ...], shapes: Shapes | None) -> Case:
+def _case(
+    es: ESOptions,
+    row: dict[str, float],
+    checkpoints: tuple[int, ...],
+    shapes: Shapes | None,
+    sampled: SampledWeights | None,
+) -> Case:
     value: dict[str, Any] = {
         name: whole(name.replace("_", "-"), entry) if name in _COUNTS else entry for name, entry in row.items()
     }
@@ -177,7 +202,9 @@ def _case(es: ESOptions, row: dict[str, float], checkpoints: tuple[int, ...], sh
             trace=value.get("off_task_trace"),
             gradient_norm=value.get("off_task_gradient_norm"),
         )
-    weights = normal_binades(value["weight_std"]) if "weight_std" in value else None
+    weights: SampledWeights | WeightHistogram | None = sampled
+    if "weight_std" in value:
+        weights = normal_weights(value["weight_std"])
     schedule = choice("grpo-schedule", es.grpo_schedule, get_args(Schedule), "linear")
     grpo = None
     if any(name.startswith("grpo") for name in value):

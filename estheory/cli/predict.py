@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from estheory.cli.emit import emit, json_text
-from estheory.cli.es_options import cases, forecast_of
+from estheory.cli.es_options import cases, forecast_of, rounding_of
 from estheory.cli.options import CommonOptions, ESOptions, choice, options
 from estheory.errors import ConfigError
 
@@ -22,6 +22,9 @@ def predict(
     common: CommonOptions,
     plot: Annotated[Path | None, typer.Option(help="Draw the predictions along the steps to this file.")] = None,
     explain: Annotated[str | None, typer.Option(help="Say what a quantity is, its formula and where it fails.")] = None,
+    tensors: Annotated[
+        bool, typer.Option("--tensors", help="With --weights and --dtype: what rounding does to each tensor.")
+    ] = False,
     level: Annotated[float, typer.Option(help="Probability of the intervals.")] = 0.95,
 ) -> None:
     """Predict the geometry of an ES run before it is run: on-task progress, off-task drift, geometry."""
@@ -29,6 +32,7 @@ def predict(
     from estheory.reporting.explain import explain as explain_quantity
     from estheory.reporting.forecast import forecast_json, forecast_text, rows_text
     from estheory.reporting.forecast_plot import plot_forecast
+    from estheory.reporting.rounding import rounding_json, rounding_text
 
     if not 0 < level < 1:
         raise ConfigError(f"--level must lie between 0 and 1, got {level}", "0.95 is common")
@@ -39,16 +43,26 @@ def predict(
         emit(common, explain_quantity(Quantity.named(explain), [p for p in found if p.quantity == explain]))
         return
     rows, varied = cases(es)
-    forecasts = [(case.shown, forecast_of(case)) for case in rows]
+    rounding = [rounding_of(case, common.seed or 0) for case in rows]
+    forecasts = [(case.shown, forecast_of(case, r)) for case, r in zip(rows, rounding, strict=True)]
+    by_tensor = [r.tensors if r else None for r in rounding]
+    if tensors and (varied or by_tensor[0] is None):
+        raise ConfigError(
+            "--tensors needs one configuration whose tensors are known", "give --weights CHECKPOINT and --dtype"
+        )
     if plot is not None:
         if varied:
             raise ConfigError("--plot draws one configuration", "give one number for each option but --steps")
         plot_forecast(forecasts[0][1], plot, level)
     if common.json:
-        documents = [forecast_json(forecast, shown, level) for shown, forecast in forecasts]
+        documents = [
+            forecast_json(forecast, shown, level) | (rounding_json(parts) if parts else {})
+            for (shown, forecast), parts in zip(forecasts, by_tensor, strict=True)
+        ]
         body = documents[0] if not varied else {"rows": documents}
         emit(common, json_text({"schema": "estheory/prediction/1", **body}))
     elif varied:
         emit(common, rows_text(forecasts, varied))
     else:
-        emit(common, forecast_text(forecasts[0][1], level))
+        text = forecast_text(forecasts[0][1], level)
+        emit(common, text + rounding_text(by_tensor[0]) if tensors and by_tensor[0] else text)

@@ -46,7 +46,11 @@ EXPLANATIONS: dict[Quantity, Explanation] = {
     ),
     Quantity.PRECISION_GAIN: Explanation(
         "E_w gain(alpha / (sqrt(N) u(w))), gain(x) = sum_k 2(2k-1) Q((k-1/2)/x) / x^2",
-        "over many steps, when weights leave their binade; with perturb-restore pairs",
+        "with perturb-restore pairs and anchors, which are emulated; many steps on weights near a binade's edge",
+    ),
+    Quantity.PRECISION_SIGNAL: Explanation(
+        "E_w kept(alpha / (sqrt(N) u(w))), kept(x) = (2/x) sum_k phi((k-1/2)/x)",
+        "a gradient that prefers large or small weights",
     ),
     Quantity.GRADIENT_COSINE: Explanation(
         "A / sqrt(A^2 + chi^2_(d-1)), A = rho chi_(N-1) + sqrt(1-rho^2) Z", "rewards far from Gaussian"

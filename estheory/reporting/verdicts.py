@@ -94,7 +94,7 @@ def verdicts_text(
         p, m = v.prediction, v.measurement
         if is_quiet_tensor(v):
             continue
-        spread = f" +-{p.systematic:.0%}" if p.systematic else ""
+        spread = f" +-{100 * p.systematic:.2g}%" if p.systematic else ""
         table.add_row(
             f"{m.where.removeprefix(m.source + ', ')} [{sources.index(m.source) + 1}]" if m.source else m.where,
             str(p.quantity),
@@ -114,8 +114,9 @@ def verdicts_text(
     if banded:
         without = ", ".join(f"{n} {kind}" for kind, n in summary(plain).items())
         words.append(
-            "A band of +-2 % stands for what bfloat16 or float16 does to a norm while the weights are unknown; "
-            f"without it: {without}."
+            "A band (+-) is declared for what a prediction does not know and is granted in full: what rounding does "
+            "to norms in bfloat16 or float16 while the weights are unknown (the range over a family of weights), the "
+            f"error of an emulated gain, the remainder of an expansion. Without bands: {without}."
         )
     if unpredicted:
         words.append("Not judged:")

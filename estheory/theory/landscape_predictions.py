@@ -164,12 +164,15 @@ def curved_share(config: ESConfig, landscape: Landscape, walk: Walk, step: int) 
     return share if np.isfinite(share) else 1.0
 
 
-def off_task_predictions(off_task: OffTask, walks: Mapping[int, Walk], gain: float) -> Iterator[Prediction]:
+def off_task_predictions(
+    off_task: OffTask, walks: Mapping[int, Walk], gains: Mapping[int, float]
+) -> Iterator[Prediction]:
     """Predict the KL from the base model and the change of another task's reward, at each step.
 
-    ``gain`` multiplies the variance of the walk (rounding).
+    ``gains`` are rounding's factors on the variance of the walk, by step.
     """
     for step, w in walks.items():
+        gain = gains[step]
         entries: list[tuple[Quantity, Law]] = []
         if off_task.fisher_trace is not None:
             trace, square = off_task.fisher_trace * gain, off_task.fisher_square_trace

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape, Signal
-from estheory.laws import ChiLaw, PointLaw
+from estheory.laws import ChiLaw, NormalLaw, PointLaw
 from estheory.quantities import Prediction, Quantity
 from estheory.rules import ESConfig, require_count, require_positive
 from estheory.theory import adamw, precision, signal, walk, walk_predictions
+from estheory.theory.precision import NormBand, RoundingEffect
 from estheory.theory.walk import OURS, Shapes, Walk
 
 if TYPE_CHECKING:
     from estheory.theory.landscape_predictions import OffTask
     from estheory.theory.prompt_batch import PromptBatch
-
-UNMODELLED_PRECISION = 0.02
-"""Declared relative half-width of norms of bfloat16 and float16 runs whose weights are unknown."""
-
 
 CURVED_SHARE = 1e-6
 """Relative effect of curvature on ||Delta||^2 from which the displacement norm takes it in."""
@@ -79,7 +76,8 @@ def predict(
     checkpoints: Sequence[int] = (),
     reward: Signal | None = None,
     shapes: Shapes | None = None,
-    weights: precision.BinadeHistogram | None = None,
+    rounding: Mapping[int, RoundingEffect] | None = None,
+    band: Mapping[int, NormBand] | None = None,
     grpo: GRPOConfig | None = None,
     landscape: Landscape | None = None,
     off_task: OffTask | None = None,
@@ -97,8 +95,12 @@ def predict(
         What is known of the reward's linear signal; on-task predictions need it.
     shapes
         Shapes of the trainable tensors, where the noise makes them matter.
-    weights
-        Binade histogram of the model's weights, for low-precision runs.
+    rounding
+        What rounding does to the walk at every checkpoint and at step 1, for low-precision runs of known weights
+        (:func:`estheory.theory.precision.rounding_effects`, or the emulator's).
+    band
+        Where the weights are unknown, the band of norms over a family of weights, at the same steps; None computes it
+        from the closed forms.
     grpo
         The gradient-based run to compare with.
     landscape
@@ -138,11 +140,13 @@ def predict(
     for step in steps:
         require_count("steps", step, 1)
     warnings: list[str] = []
-    gain, systematic = _precision(config, weights, warnings)
+    last = steps[-1]
+    gains, bands = _precision(config, {1, *steps}, rounding, band, warnings)
     if config.antithetic and reward.reliability is None:
         warnings.append("antithetic without --reliability: the pair correlation is taken as 0 (pure noise)")
     if config.noise_rank is not None and shapes is None:
         warnings.append("low-rank without --model: the spread of norms is that of independent entries, too narrow")
+    kept = rounding[1].signal if rounding is not None and config.dtype != "float32" else 1.0
     walks = {step: walk.walk(config, reward, step, shapes) for step in steps}
     if landscape is not None:  # flat directions follow the spread of the rewards along the run
         walks = {step: curved.flat_walk(config, landscape, w, step) for step, w in walks.items()}
@@ -160,9 +164,9 @@ def predict(
         else:
             walks = {step: binary.walked(w, config, model) for step, w in walks.items()}
     predictions: list[Prediction] = [
-        *walk_predictions.norms(config, walks, math.sqrt(gain or 1.0), systematic),
+        *walk_predictions.norms(config, walks, gains, bands),
         *walk_predictions.cosines(config, walks, warnings),
-        *_one_step(config, reward, walks[steps[0]].effective_dim, math.sqrt(gain or 1.0), systematic, warnings),
+        *_one_step(config, reward, walks[steps[0]].effective_dim, gains[1], bands[1], kept, warnings),
         *walk_predictions.bounds(config, walks),
     ]
     if landscape is not None:
@@ -176,20 +180,11 @@ def predict(
         predictions = [p for p in predictions if p.quantity not in gaussian]
         predictions.extend(binary.on_task(config, model, reward))
     if off_task is not None:
-        predictions.extend(curved.off_task_predictions(off_task, walks, gain or 1.0))
-    if gain is not None:
-        predictions.append(
-            Prediction(
-                quantity=Quantity.PRECISION_GAIN,
-                law=PointLaw(gain),
-                label="exact",
-                source="ours: docs/concepts/precision.md",
-                assumptions=("gain of one step; weights stay in their binade",),
-                step=steps[-1],
-            )
-        )
+        predictions.extend(curved.off_task_predictions(off_task, walks, {s: gain**2 for s, gain in gains.items()}))
+    if rounding is not None:
+        predictions.extend(_rounding(rounding, steps))
     if grpo is not None:
-        predictions.extend(_against_grpo(config, walks[steps[-1]], grpo, steps[-1], math.sqrt(gain or 1.0), systematic))
+        predictions.extend(_against_grpo(config, walks[last], grpo, last, gains[last], bands[last]))
     if batch is not None:
         predictions = [binary.thinned(p, walks) for p in predictions]
     order = list(Quantity)
@@ -214,26 +209,72 @@ def _curved(p: Prediction, config: ESConfig, landscape: Landscape, walks: dict[i
 
 
 def _precision(
-    config: ESConfig, weights: precision.BinadeHistogram | None, warnings: list[str]
-) -> tuple[float | None, float]:
-    """Return the variance gain of rounding (None when unknown) and the systematic half-width of norms."""
+    config: ESConfig,
+    steps: set[int],
+    rounding: Mapping[int, RoundingEffect] | None,
+    band: Mapping[int, NormBand] | None,
+    warnings: list[str],
+) -> tuple[dict[int, float], dict[int, float]]:
+    """Return by step rounding's factor on norms (1 where unknown), and the systematic half-width of norms."""
+    plain, none = dict.fromkeys(steps, 1.0), dict.fromkeys(steps, 0.0)
     if config.dtype == "float32":
-        return None, 0.0
-    if weights is None:
-        warnings.append(
-            f"{config.dtype} without --weights or --weight-std: norms carry a declared systematic band of "
-            f"+-{UNMODELLED_PRECISION:.0%}"
-        )
-        return None, UNMODELLED_PRECISION
-    if config.steps > 1:
-        warnings.append("the gain of rounding is that of one step; over many steps weights change binade")
-    return precision.step_gain(config, weights), 0.0
+        return plain, none
+    last = max(steps)
+    if rounding is not None:
+        if warning := precision.swallowed_warning(rounding[last], config.dtype):
+            warnings.append(warning)
+        # an emulated gain has a standard error: granted at 95 %, on the norm, as a systematic part
+        errors = {s: 1.96 * rounding[s].variance_stderr / (2 * rounding[s].variance or 1.0) for s in steps}
+        return {s: math.sqrt(rounding[s].variance) for s in steps}, errors
+    if band is None:
+        closest = config
+        if not precision.has_closed_form(config):
+            closest = replace(config, restore_pairs=0, anchor_l1=0.0, anchor_l2=0.0, momentum=0.0)
+            if not precision.has_closed_form(closest):
+                closest = replace(closest, update_path="accumulated", shaping="zscore", antithetic=False)
+            warnings.append("the band is of rounded additions alone, without restore pairs, anchors and momentum")
+        band = precision.unknown_weights_band(closest, steps)
+    warnings.append(
+        f"{config.dtype} without --weights or --weight-std: over weights of rms {precision.FAMILY_RMS[0]:g} to "
+        f"{precision.FAMILY_RMS[-1]:g} rounding multiplies the norm after {last} steps by {band[last].low:.3f} to "
+        f"{band[last].high:.3f}; norms keep the plain law and carry that as a declared systematic band"
+    )
+    return plain, {s: band[s].half_width for s in steps}
+
+
+def _rounding(rounding: Mapping[int, RoundingEffect], steps: Sequence[int]) -> Iterator[Prediction]:
+    """Predict the factor on the variance and the retained projection at each step."""
+    for step in steps:
+        effect = rounding[step]
+        emulated = effect.variance_stderr > 0
+        for quantity, value, error in (
+            (Quantity.PRECISION_GAIN, effect.variance, effect.variance_stderr),
+            (Quantity.PRECISION_SIGNAL, effect.signal, effect.signal_stderr),
+        ):
+            yield Prediction(
+                quantity=quantity,
+                law=NormalLaw(value, error) if emulated else PointLaw(value),
+                label="exact" if emulated or step == 1 else "mean-field",
+                source="ours: docs/concepts/precision.md",
+                assumptions=(
+                    "emulated; the spread is its standard error" if emulated else "Gaussian diffusion over binades",
+                    "flat directions: rewards are noise",
+                ),
+                step=step,
+            )
 
 
 def _one_step(
-    config: ESConfig, reward: Signal, effective_dim: float, gain: float, systematic: float, warnings: list[str]
+    config: ESConfig,
+    reward: Signal,
+    effective_dim: float,
+    gain: float,
+    systematic: float,
+    kept: float,
+    warnings: list[str],
 ) -> Iterator[Prediction]:
-    gaussian = ("Gaussian rewards, linear signal",)
+    """Predict one step; rounding multiplies its length by ``gain`` and its progress by ``kept``."""
+    gaussian: tuple[str, ...] = ("Gaussian rewards, linear signal",)
     law = signal.step_norm(config, reward, effective_dim)
     yield Prediction(
         quantity=Quantity.STEP_NORM,
@@ -246,6 +287,9 @@ def _one_step(
     )
     if config.noise == "shared-seed" and reward.reliability is not None:
         warnings.append("cosine and progress are for independent noise; shared seeds multiply both by unknown factors")
+    if reward.reliability is not None and kept != 1.0:
+        gaussian = (*gaussian, "the gradient lies on large and small weights alike")
+        warnings.append(f"gradient_cosine is that of exact arithmetic: rounding multiplies it by {kept / gain:.3f}")
     if reward.reliability is not None and config.dim >= 2:
         yield Prediction(
             quantity=Quantity.GRADIENT_COSINE,
@@ -258,7 +302,7 @@ def _one_step(
     knows_progress = reward.gradient_norm if config.shaping in ("raw", "two-point") else reward.reliability
     if knows_progress is None:
         return
-    progress = signal.progress_per_step(config, reward)
+    progress = kept * signal.progress_per_step(config, reward)
     yield Prediction(
         quantity=Quantity.PROGRESS_PER_STEP,
         law=PointLaw(progress),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import combinations
 
 from estheory.cosine_laws import CorrelationLaw, CosineLaw
@@ -17,9 +17,12 @@ NEGLIGIBLE_TIES = 1e-9
 """Expected number of steps without motion up to which the cosine of two checkpoints is given."""
 
 
-def norms(config: ESConfig, walks: dict[int, Walk], gain: float, systematic: float) -> Iterator[Prediction]:
-    """Predict norms and spreads at each step; ``gain`` is rounding's factor on norms, ``systematic`` its band."""
+def norms(
+    config: ESConfig, walks: dict[int, Walk], gains: Mapping[int, float], bands: Mapping[int, float]
+) -> Iterator[Prediction]:
+    """Predict norms and spreads at each step; ``gains`` are rounding's factors on norms, ``bands`` what is unknown."""
     for step, w in walks.items():
+        gain, systematic = gains[step], bands[step]
         law = w.norm_law
         norm = ChiLaw(law.scale * gain, law.df, law.mixing_df)
         entries: list[tuple[Quantity, Law, float]] = [

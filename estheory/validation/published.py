@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import cast, get_args
 
@@ -15,7 +15,8 @@ from estheory.laws import ChiLaw
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.rules import Dtype, ESConfig
 from estheory.theory.adamw import Schedule
-from estheory.theory.predictions import UNMODELLED_PRECISION, GRPOConfig, predict
+from estheory.theory.predictions import GRPOConfig, predict
+from estheory.validation.rounding import recorded_band
 
 _COLUMNS = [
     *("source", "where", "model", "d_counted", "population", "sigma", "alpha", "steps", "dtype", "update_path"),
@@ -152,6 +153,8 @@ def predict_row(row: PublishedRow, rows: tuple[PublishedRow, ...]) -> Prediction
     two_point = "two-point" in row.path
     if row.sigma is None and row.quantity != Quantity.GRADIENT_COSINE:
         return Unpredicted(row, "sigma is not stated")
+    band = None
+    walks = row.quantity in (Quantity.DISPLACEMENT_NORM, Quantity.STEP_NORM, Quantity.EFFECTIVE_DIMENSION_RATIO)
     config = ESConfig(
         dim=dim,
         sigma=row.sigma or 1.0,  # the cosine does not depend on it
@@ -159,11 +162,15 @@ def predict_row(row: PublishedRow, rows: tuple[PublishedRow, ...]) -> Prediction
         population=2 if single else population,  # a member's perturbation does not depend on it
         steps=row.steps or 1,
         shaping="two-point" if two_point else "zscore",
-        dtype=row.dtype,
+        dtype=row.dtype if walks else "float32",
+        update_path="sequential" if "sequential" in row.path else "accumulated",
     )
+    if config.dtype != "float32":
+        found = recorded_band(config, "sequential" in row.path or "accumulate" in row.path)
+        band = None if found is None else dict.fromkeys((1, config.steps), found)
     # one batch for both evaluations of a pair: no noise beside the signal of that batch's own gradient
     noiseless = Signal(reliability=1.0, gradient_norm=1.0, member_std=config.sigma)
-    forecast = predict(config, reward=noiseless if "one batch" in row.path else None)
+    forecast = predict(config, reward=noiseless if "one batch" in row.path else None, band=band)
     for prediction in forecast.predictions:
         if prediction.quantity == row.quantity:
             return prediction
@@ -177,8 +184,8 @@ def _gradient_row(row: PublishedRow, dim: int) -> Prediction | Unpredicted:
     if grpo is None:
         return Unpredicted(row, "learning rate, schedule or steps are not stated in the table")
     any_es = ESConfig(dim=dim, sigma=1.0, population=2)
-    prediction = predict(any_es, grpo=grpo).get(Quantity.GRPO_DISPLACEMENT_NORM)
-    return replace(prediction, systematic=0.0 if row.dtype == "float32" else UNMODELLED_PRECISION)
+    # no band: bfloat16 parameters without a master copy would leave a fifth of this walk or less, which is no margin
+    return predict(any_es, grpo=grpo).get(Quantity.GRPO_DISPLACEMENT_NORM)
 
 
 def stated_grpo(row: PublishedRow) -> GRPOConfig | None:

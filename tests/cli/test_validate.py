@@ -11,11 +11,12 @@ def test_published(estheory):
     verdicts = document["verdicts"]
     norms = [v for v in verdicts if v["quantity"] == "displacement_norm" and "2604.01499" in v["where"]]
     assert [v["ratio"] for v in norms] == pytest.approx([1.0050, 0.9995, 0.9971, 0.9960], abs=5e-5)
-    assert {v["verdict"] for v in norms} == {"consistent"}
+    assert {v["verdict"] for v in norms} == {"underpowered"}  # the weights are unknown: rounding may do +-27 %
     assert {v["verdict_without_systematic"] for v in norms} == {"refuted"}
-    bands = {(v["quantity"], v["predicted"]["systematic"]) for v in verdicts}
-    assert ("displacement_norm", 0.02) in bands  # bf16 and fp16
-    assert ("displacement_norm", 0.0) in bands  # fp32
+    bands = {v["predicted"]["systematic"] for v in verdicts if v["quantity"] == "displacement_norm"}
+    assert max(bands) > 0.2  # bf16, one by one
+    assert any(0 < band < 0.05 for band in bands)  # fp16, summed
+    assert 0.0 in bands  # fp32
     [cosine] = [v for v in verdicts if v["quantity"] == "gradient_cosine"]
     assert cosine["predicted"]["mean"] == pytest.approx(2.490e-4, abs=5e-8)
     assert sum(document["summary"].values()) == len(verdicts)
@@ -29,7 +30,7 @@ def test_text_names_what_is_not_judged(estheory):
     out = estheory("validate", "published").out
     assert "Not judged:" in out
     assert "Fisher trace" in out
-    assert "without it:" in out
+    assert "Without bands:" in out
 
 
 def test_unknown_target(estheory):

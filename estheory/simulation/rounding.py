@@ -1,0 +1,295 @@
+"""The emulator: the exact sequence of rounded operations of a low-precision ES run, on a sample of the model's weights.
+
+Every coordinate of a flat direction is independent given the coefficients, so some 1e5 weights predict a model of
+billions. The arithmetic is that of torch, bit by bit (:mod:`estheory.floats`): noise drawn in the storage format,
+scaled (rounded), added (rounded). See docs/concepts/precision.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from estheory._special import Array
+from estheory.errors import ConfigError
+from estheory.floats import Float32, FloatFormat, round_in_place, rounded
+from estheory.rules import ESConfig
+from estheory.simulation.strata import Design, SampledWeights
+from estheory.theory.precision import NormBand, RoundingEffect, storage_format, weight_family
+
+GROUPS = 16
+"""Random groups that a sample consists of: each has its own rewards and noise; their spread gives standard errors."""
+MAX_ADDITIONS = 1_500_000_000
+"""Rounded additions that one emulation spends by default: seconds."""
+GROUP_SIZE = 8192
+_POOL = 1 << 20
+
+
+class Rounder:
+    """In-place arithmetic of one storage format on arrays of one length."""
+
+    def __init__(self, size: int, to: FloatFormat) -> None:
+        self.to = to
+        self.scratch = np.empty(size, dtype=np.uint32)
+        self.delta = np.empty(size, dtype=np.float32)
+
+    def scale(self, noise: Float32, factor: float) -> Float32:
+        """Return round(factor * noise), factor taken to float32 as torch does; valid until the next call."""
+        np.multiply(noise, np.float32(factor), out=self.delta)
+        return round_in_place(self.delta, self.to, self.scratch)
+
+    def add(self, weights: Float32, change: Float32) -> None:
+        """Do weights = round(weights + change)."""
+        np.add(weights, change, out=weights)
+        round_in_place(weights, self.to, self.scratch)
+
+    def subtract(self, weights: Float32, change: Float32) -> None:
+        """Do weights = round(weights - change)."""
+        np.subtract(weights, change, out=weights)
+        round_in_place(weights, self.to, self.scratch)
+
+
+def take_step(
+    weights: Float32, start: Float32, noise: Sequence[Float32], factors: Array, config: ESConfig, rounder: Rounder
+) -> Float32:
+    """Do one step of a low-precision ES run in place, operation by operation.
+
+    1. ``restore_pairs`` times, with the noise of member p mod N: w += round(sigma eps), w -= round(sigma eps).
+    2. the pull of an anchor of form ``before`` is computed: round(kappa round(w - w_0)).
+    3. ``sequential``: for each member w += round(f_i eps_i). ``accumulated``: w += round(sum f_i eps_i), float32.
+    4. that pull is subtracted; or (``after``, es-awd) w = w_0 + round((1 - kappa) round(w - w_0)).
+
+    Parameters
+    ----------
+    weights, start
+        Weights now (changed in place) and at the start, float32 values on the grid of the format, shape (n,).
+    noise
+        Each member's noise as the storage format holds it, N arrays of shape (n,).
+    factors
+        alpha z_i / N, shape (N,).
+    config
+        Update path, sigma, restore pairs, anchor.
+    rounder
+        Of the same length and format.
+
+    Returns
+    -------
+    ndarray
+        The step in exact arithmetic, sum f_i eps_i (no pull), float32, shape (n,).
+    """
+    for pair in range(config.restore_pairs):
+        change = rounder.scale(noise[pair % len(noise)], config.sigma)
+        rounder.add(weights, change)
+        rounder.subtract(weights, change)
+    pull = None
+    if config.anchor_l2 and config.anchor_form == "before":
+        pull = rounded(rounded(weights - start, rounder.to) * np.float32(config.anchor_l2), rounder.to)
+    total = np.zeros_like(weights)
+    term = np.empty_like(weights)
+    for eps, factor in zip(noise, factors, strict=True):
+        if config.update_path == "sequential":
+            np.multiply(eps, np.float32(factor), out=rounder.delta)
+            np.add(total, rounder.delta, out=total)
+            rounder.add(weights, round_in_place(rounder.delta, rounder.to, rounder.scratch))
+        else:
+            np.multiply(eps, np.float32(factor), out=term)
+            np.add(total, term, out=total)
+    if config.update_path == "accumulated":
+        rounder.add(weights, rounder.scale(total, 1.0))
+    if pull is not None:
+        rounder.subtract(weights, pull)
+    elif config.anchor_l2:
+        np.subtract(weights, start, out=weights)
+        round_in_place(weights, rounder.to, rounder.scratch)
+        np.multiply(weights, np.float32(1 - config.anchor_l2), out=weights)
+        round_in_place(weights, rounder.to, rounder.scratch)
+        rounder.add(weights, start)
+    return total
+
+
+@dataclass(frozen=True, kw_only=True)
+class Emulation:
+    """What an emulated run did.
+
+    Attributes
+    ----------
+    steps
+        The steps it was looked at.
+    design
+        Which weights were sampled, and the tensors' shares of each stratum.
+    moments
+        Means over a stratum's weights of moved^2, moved*intended, intended^2, moved^4; (steps, groups, strata, 4).
+    additions
+        Rounded additions that were done.
+    """
+
+    steps: tuple[int, ...]
+    design: Design
+    moments: Array
+    additions: int
+
+    def effect(self, step: int, shares: Array | None = None) -> RoundingEffect:
+        """Return the effect on the whole model, or on weights with these ``shares`` of the strata, shape (strata,)."""
+        groups = np.einsum("h,ghk->gk", self.design.shares if shares is None else shares, self._at(step))
+        moved, kept, intended = groups[:, :3].mean(axis=0)
+        errors = [_ratio_error(groups[:, k], groups[:, 2]) for k in (0, 1)]
+        return RoundingEffect(
+            variance=float(moved / intended),
+            signal=float(kept / intended),
+            variance_stderr=errors[0],
+            signal_stderr=errors[1],
+        )
+
+    def tensor_effects(self, step: int) -> dict[str, RoundingEffect]:
+        """Return the effect on each tensor by name: strata weighted by the tensor's own shares."""
+        named = zip(self.design.names, self.design.tensor_shares, strict=True)
+        return {name: self.effect(step, shares) for name, shares in named}
+
+    def tensor_spreads(self, step: int) -> dict[str, float]:
+        """Return, by tensor, the relative std of its ||Delta||^2 over noise (independent entries), beyond no error."""
+        spreads = {}
+        for name, size, shares in zip(self.design.names, self.design.sizes, self.design.tensor_shares, strict=True):
+            square, _, _, fourth = np.einsum("h,ghk->k", shares, self._at(step)) / len(self._at(step))
+            spreads[name] = float(np.sqrt(max(fourth / square**2 - 1, 0.0) / size)) if square > 0 else 0.0
+        return spreads
+
+    def _at(self, step: int) -> Array:
+        return np.asarray(self.moments[self.steps.index(step)])
+
+
+def _ratio_error(numerator: Array, denominator: Array) -> float:
+    """Return the standard error of a ratio of means over groups, to first order."""
+    residuals = numerator - numerator.mean() / denominator.mean() * denominator
+    return float(residuals.std(ddof=1) / np.sqrt(len(residuals)) / denominator.mean())
+
+
+def emulate(
+    config: ESConfig,
+    weights: SampledWeights,
+    steps: Sequence[int],
+    *,
+    seed: int = 0,
+    coefficients: Array | None = None,
+    group_size: int = GROUP_SIZE,
+    max_additions: int = MAX_ADDITIONS,
+) -> Emulation:
+    """Emulate a low-precision ES run on a stratified sample of weights.
+
+    Rewards are pure noise: what rounding does to flat directions. Each group of the sample has its own.
+
+    Parameters
+    ----------
+    config
+        The run; its ``dtype`` is the storage format.
+    weights
+        The magnitudes of the model's weights, by tensor.
+    steps
+        Steps at which to look.
+    seed
+        Of rewards, noise and sample.
+    coefficients
+        The logged z of a real run, shape (>= max(steps), N), to condition on; None draws them.
+    group_size
+        Weights in each of the random groups.
+    max_additions
+        Bound on the rounded additions; the groups shrink to meet it, to no less than 512.
+
+    Raises
+    ------
+    ConfigError
+        For float32, and for rules that the emulator does not cover (momentum, L1 anchors, raw or two-point shaping,
+        low-rank noise).
+    """
+    to = storage_format(config)
+    if missing := emulator_covers(config):
+        raise ConfigError(f"{missing} is not emulated", "leave --weights and --weight-std out")
+    looked = tuple(sorted(set(steps)))
+    adds = config.population * (config.update_path == "sequential") + 1 + 2 * config.restore_pairs
+    costs = looked[-1] * max(adds, config.population // 4)  # an unrounded addition costs about a quarter
+    size = int(min(group_size, max(512, max_additions / costs / GROUPS)))
+    design = Design.of(weights, size, floor=config.step_size / np.sqrt(config.population) / 64)
+    seeds = np.random.SeedSequence(seed).spawn(GROUPS)
+    pool = normal_pool(to)
+    moments = np.stack(
+        [
+            np.stack([design.means(m) for m in _group(config, to, design, pool, looked, seeds[g], coefficients)])
+            for g in range(GROUPS)
+        ],
+        axis=1,
+    )
+    return Emulation(steps=looked, design=design, moments=moments, additions=looked[-1] * adds * design.size * GROUPS)
+
+
+def _group(
+    config: ESConfig,
+    to: FloatFormat,
+    design: Design,
+    pool: Float32,
+    steps: tuple[int, ...],
+    seed: np.random.SeedSequence,
+    coefficients: Array | None,
+) -> Iterator[Array]:
+    """Run one group; yield (n, 4) moments of each coordinate at each of ``steps``."""
+    rng = np.random.default_rng(seed)
+    start = rounded(design.draw(rng), to)
+    weights, rounder = start.copy(), Rounder(len(start), to)
+    intended = np.zeros(len(start))
+    kept = 1 - config.anchor_l2
+    draws = config.population // 2 if config.antithetic else config.population
+    for step in range(1, steps[-1] + 1):
+        z = member_coefficients(config, rng) if coefficients is None else np.asarray(coefficients[step - 1])
+        places = rng.integers(0, len(pool) - len(start), draws)
+        noise = [pool[place : place + len(start)] for place in places]
+        if config.antithetic:
+            noise += [-eps for eps in noise]
+        done = take_step(weights, start, noise, config.step_size / config.population * z, config, rounder)
+        intended = kept * (intended + done) if config.anchor_form == "after" else kept * intended + done
+        if step in steps:
+            moved = weights.astype(np.float64) - start
+            yield np.stack([moved**2, moved * intended, intended**2, moved**4], axis=1)
+
+
+@lru_cache(maxsize=2)
+def normal_pool(to: FloatFormat) -> Float32:
+    """Return a million standard normals as the format stores them, in random order: one of each quantile.
+
+    Slices at random places are the noise of the emulator. The pool has no sampling error of its own, and a slice costs
+    nothing to draw.
+    """
+    from scipy.special import ndtri
+
+    quantiles = ndtri((np.arange(_POOL) + 0.5) / _POOL)
+    np.random.default_rng(0).shuffle(quantiles)
+    return rounded(quantiles, to)
+
+
+def member_coefficients(config: ESConfig, rng: np.random.Generator) -> Array:
+    """Return the coefficients z of one step whose rewards are pure noise, shape (N,)."""
+    n = config.population
+    if config.shaping == "centered-rank":
+        return np.asarray(rng.permutation(n) / (n - 1) - 0.5)
+    rewards = rng.standard_normal(n)
+    return np.asarray((rewards - rewards.mean()) / rewards.std())
+
+
+def emulator_covers(config: ESConfig) -> str | None:
+    """Return None if the emulator covers a run, else what it does not cover."""
+    if config.momentum or config.anchor_l1:
+        return "rounding under momentum or an L1 anchor"
+    if config.shaping not in ("zscore", "centered-rank"):
+        return f"rounding under {config.shaping} shaping"
+    return "rounding of low-rank noise" if config.noise_rank is not None else None
+
+
+def emulated_band(
+    config: ESConfig, steps: Sequence[int], *, seed: int = 0, max_additions: int = MAX_ADDITIONS
+) -> dict[int, NormBand]:
+    """Return by step what rounding does to norms over :func:`estheory.theory.precision.weight_family`, emulated."""
+    runs = [
+        emulate(config, SampledWeights.of(weights), steps, seed=seed, max_additions=max_additions)
+        for weights in weight_family().values()
+    ]
+    return {step: NormBand.over(run.effect(step).variance for run in runs) for step in sorted(set(steps))}

@@ -1,0 +1,157 @@
+"""The emulator against torch, bit by bit, against brute force, and against the closed forms."""
+
+import math
+
+import numpy as np
+import pytest
+
+from estheory.errors import ConfigError
+from estheory.floats import FORMATS, rounded
+from estheory.rules import ESConfig
+from estheory.simulation.rounding import Rounder, emulate, emulator_covers, member_coefficients, normal_pool, take_step
+from estheory.simulation.strata import Design, SampledWeights
+from estheory.theory.precision import mixed_weights, normal_weights, rounding_effects
+from tests.statistics import Z, agrees
+
+torch = pytest.importorskip("torch")
+
+N = 30
+
+
+def config(**changes):
+    start = {"dim": 10, "sigma": 1.5e-3, "alpha": 7.5e-4, "population": N, "dtype": "bfloat16"}
+    return ESConfig(**start | changes)
+
+
+def torch_step(weights, start, noise, factors, run):
+    """The in-place operations of the reference implementations, on torch tensors of the storage format."""
+    for pair in range(run.restore_pairs):
+        weights.add_(run.sigma * noise[pair % len(noise)])
+        weights.add_(-run.sigma * noise[pair % len(noise)])
+    pull = run.anchor_l2 * (weights - start) if run.anchor_form == "before" and run.anchor_l2 else None
+    if run.update_path == "sequential":
+        for eps, factor in zip(noise, factors, strict=True):
+            weights.add_(float(factor) * eps)
+    else:
+        total = torch.zeros(weights.shape, dtype=torch.float32)
+        for eps, factor in zip(noise, factors, strict=True):
+            total.add_(float(factor) * eps.float())
+        weights.add_(total.to(weights.dtype))
+    if pull is not None:
+        weights.sub_(pull)
+    elif run.anchor_l2:
+        weights.copy_(start + (1 - run.anchor_l2) * (weights - start))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("path", ["sequential", "accumulated"])
+@pytest.mark.parametrize("extra", [{}, {"restore_pairs": 3}, {"anchor_l2": 0.05}, "after"])
+def test_every_operation_is_torch_s_bit_by_bit(dtype, path, extra):
+    extra = {"anchor_l2": 0.05, "anchor_form": "after"} if extra == "after" else extra
+    run = config(dtype=dtype, update_path=path, **extra)
+    rng = np.random.default_rng(3)
+    d, kind = 20_000, getattr(torch, dtype)
+    scale = 10.0 ** rng.uniform(-7, 0.5, d)  # float16's subnormals too
+    weights = rounded(scale * rng.standard_normal(d), FORMATS[dtype])
+    start, theirs = weights.copy(), torch.from_numpy(weights).to(kind)
+    base, rounder = theirs.clone(), Rounder(d, FORMATS[dtype])
+    for _ in range(4):
+        noise = [rounded(rng.standard_normal(d), FORMATS[dtype]) for _ in range(N)]
+        factors = run.step_size / N * member_coefficients(run, rng)
+        exact = take_step(weights, start, noise, factors, run, rounder)
+        torch_step(theirs, base, [torch.from_numpy(e).to(kind) for e in noise], factors, run)
+        assert np.array_equal(weights, theirs.float().numpy())
+    assert not np.array_equal(weights, start)
+    assert exact == pytest.approx(sum(f * e for f, e in zip(factors, noise, strict=True)), abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("std", "changes", "steps", "value", "error"),
+    [  # brute force on 1e6 normal weights, with the error of its last digit
+        (0.02, {}, 1, 1.0554, 0.0002),
+        (0.02, {"update_path": "sequential"}, 1, 0.925, 0.003),
+        (0.01, {"update_path": "sequential"}, 1, 1.054, 0.003),
+        (0.05, {"update_path": "sequential"}, 1, 0.54, 0.005),
+        (0.02, {"update_path": "sequential", "restore_pairs": 10}, 20, 1.05, 0.01),
+        (0.02, {"update_path": "sequential", "restore_pairs": 30}, 20, 1.25, 0.05),
+        (0.02, {"restore_pairs": 10}, 20, 1.214, 0.003),
+    ],
+)
+def test_reference_points(std, changes, steps, value, error):
+    run = emulate(config(**changes), SampledWeights.of(normal_weights(std)), [steps], seed=5, max_additions=10**8)
+    effect = run.effect(steps)
+    assert abs(effect.variance - value) < error + Z * effect.variance_stderr
+    assert abs(effect.variance - 1.3 * value) > error + Z * effect.variance_stderr
+
+
+@pytest.mark.parametrize("path", ["accumulated", "sequential"])
+def test_closed_form_where_weights_keep_their_binade(path):
+    run, weights = config(update_path=path), normal_weights(0.02)
+    emulated = emulate(run, SampledWeights.of(weights), [1, 20], seed=1, max_additions=2 * 10**8)
+    for step, effect in rounding_effects(run, weights, [1, 20]).items():
+        measured = emulated.effect(step)
+        assert abs(measured.variance - effect.variance) < 0.01 * effect.variance + Z * measured.variance_stderr
+        assert abs(measured.signal - effect.signal) < 0.01 * effect.signal + Z * measured.signal_stderr
+    assert abs(measured.variance - 1.0) > Z * measured.variance_stderr  # what no rounding would give
+
+
+def test_a_tensor_is_predicted_from_the_sample_of_all():
+    parts = [normal_weights(0.01), normal_weights(0.2)]
+    both = mixed_weights([(0.9, parts[0]), (0.1, parts[1])])
+    order = np.argsort(both.magnitudes)
+    counts = np.zeros((2, len(order)))
+    counts[0, : len(parts[0].shares)] = 9e5 * parts[0].shares
+    counts[1, len(parts[0].shares) :] = 1e5 * parts[1].shares
+    model = SampledWeights(names=("small", "large"), magnitudes=both.magnitudes[order], counts=counts[:, order])
+    run = config(update_path="sequential")
+    effects = emulate(run, model, [5], seed=2, max_additions=10**8).tensor_effects(5)
+    for name, weights in zip(model.names, parts, strict=True):
+        alone = emulate(run, SampledWeights.of(weights), [5], seed=3, max_additions=10**8).effect(5)
+        error = math.hypot(alone.variance_stderr, effects[name].variance_stderr)
+        assert abs(alone.variance - effects[name].variance) < Z * error
+    assert effects["small"].variance > 5 * effects["large"].variance
+
+
+def test_logged_coefficients_are_conditioned_on():
+    z = np.zeros((3, N))
+    z[:, 0], z[:, 1] = math.sqrt(N / 2), -math.sqrt(N / 2)  # two large additions a step instead of thirty small ones
+    weights = SampledWeights.of(normal_weights(0.05))
+    run = config(update_path="sequential")
+    given = emulate(run, weights, [3], coefficients=z, max_additions=10**7).effect(3)
+    drawn = emulate(run, weights, [3], max_additions=10**7).effect(3)
+    assert given.variance > drawn.variance + Z * math.hypot(given.variance_stderr, drawn.variance_stderr)
+
+
+def test_standard_errors_are_those_of_repeated_samples():
+    weights = SampledWeights.of(normal_weights(0.02))
+    effects = [emulate(config(), weights, [2], seed=s, max_additions=10**6).effect(2) for s in range(40)]
+    values = np.array([e.variance for e in effects])
+    claimed = np.mean([e.variance_stderr**2 for e in effects])
+    squares = (values - values.mean()) ** 2 * len(values) / (len(values) - 1)
+    assert agrees(squares, claimed)
+    assert not agrees(squares, 16 * claimed)  # the number of groups forgotten
+
+
+def test_the_pool_has_the_moments_of_the_normal_law():
+    pool = normal_pool(FORMATS["bfloat16"]).astype(np.float64)
+    assert abs(pool.mean()) < 1e-3
+    assert np.mean(pool**2) == pytest.approx(1.0, abs=1e-4)
+    assert np.mean(pool**4) == pytest.approx(3.0, abs=2e-3)
+
+
+def test_design_shares_and_draws():
+    design = Design.of(SampledWeights.of(normal_weights(0.02)), 1000, floor=1e-5)
+    assert design.shares.sum() == pytest.approx(1)
+    drawn = design.draw(np.random.default_rng(0))
+    assert len(drawn) == design.size
+    weight = np.repeat(design.shares / design.taken, design.taken)
+    assert weight @ drawn**2 == pytest.approx(0.02**2, rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"momentum": 0.9}, {"anchor_l1": 1e-5}, {"shaping": "raw"}, {"noise": "low-rank:2"}, {"dtype": "float32"}]
+)
+def test_what_is_not_emulated_is_refused(bad):
+    assert bad == {"dtype": "float32"} or emulator_covers(config(**bad))
+    with pytest.raises(ConfigError):
+        emulate(config(**bad), SampledWeights.of(normal_weights(0.02)), [1])
