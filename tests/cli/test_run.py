@@ -105,6 +105,13 @@ def test_equal_rewards_do_not_move_and_that_is_consistent(estheory, tmp_path):
     assert [(v["predicted"]["mean"], v["measured"], v["verdict"]) for v in verdicts] == [(0.0, 0.0, "consistent")]
 
 
+def test_a_resumed_run_may_say_again_what_it_is(estheory, run_folder, tmp_path):
+    folder = tmp_path / "es"
+    shutil.copytree(run_folder, folder)
+    result = estheory("run", "es", "--resume", folder, "--population", 6, "--steps", 4, "--workers", 1)
+    assert (result.code, result.err) == (0, "")
+
+
 def test_dry_run_writes_nothing(estheory, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shown = estheory("run", "es", "--dry-run", "--json").json()
@@ -143,6 +150,19 @@ BAD = {
     "unknown reward": lambda t, r: (["run", "es", "--reward", "fame", "--out", t / "x"], "fame"),
     "not a run": lambda t, r: (["validate", t], "no run directory"),
     "resume nothing": lambda t, r: (["run", "es", "--resume", t], "no run directory"),
+    "resume with another sigma": lambda t, r: (
+        ["run", "es", "--resume", r, "--sigma", 0.02],
+        "sigma is 0.015 there, 0.02",
+    ),
+    "resume as grpo": lambda t, r: (["run", "grpo", "--resume", r], "is a run of es"),
+    "resume with out": lambda t, r: (["run", "es", "--resume", r, "--out", t / "x"], "--out"),
+    "anchor form alone": lambda t, r: (["run", "es", "--anchor-form", "after", "--out", t / "x"], "anchor"),
+    "sampled logprob": lambda t, r: (
+        ["run", "es", "--decode", "sample", "--reward", "logprob", "--out", t / "x"],
+        "no effect",
+    ),
+    "module sigma unmatched": lambda t, r: (["run", "es", "--module-sigma", "zebra=2", "--out", t / "x"], "zebra"),
+    "step alone": lambda t, r: (["run", "es", "--step", 2, "--out", t / "x"], "--replay"),
     "replay too far": lambda t, r: (["run", "es", "--replay", r, "--step", 9, "--out", t / "x"], "9"),
     "replay without step": lambda t, r: (["run", "es", "--replay", r], "--step"),
     "truncated": lambda t, r: (["measure", "tiny-lm", truncated(t, r)], "cut.safetensors"),
