@@ -38,6 +38,8 @@ class RunOptions:
     evaluation_prompts: Annotated[int | None, typer.Option(help="Held-out prompts (default 50; small models 400).")] = (
         None
     )
+    stop_reward: Annotated[str | None, typer.Option(help="End when a step's mean reward reaches this.")] = None
+    stop_drift: Annotated[str | None, typer.Option(help="End when ||theta - theta_0|| reaches this.")] = None
     out: Annotated[Path | None, typer.Option(help="Run directory to make.")] = None
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the resolved configuration and run nothing.")] = False
 

@@ -37,7 +37,7 @@ _CHOICES = {
     "schedule": Schedule,
 }
 _COUNTS = ("steps", "prompts", "population", "restore_pairs", "train_set", "samples", "evaluation_prompts")
-_NUMBERS = ("sigma", "alpha", "anchor_l2", "anchor_l1", "momentum", "lr")
+_NUMBERS = ("sigma", "alpha", "anchor_l2", "anchor_l1", "momentum", "lr", "stop_reward", "stop_drift")
 _FREE = ("executor", "workers")  # what a resumed run may change: its results do not depend on it
 
 

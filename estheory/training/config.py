@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -57,6 +58,10 @@ class RunConfig:
         Held-out prompts of each evaluation.
     evaluation_tasks
         Further tasks evaluated beside `task`.
+    stop_reward
+        Mean reward of a step at which the run ends early.
+    stop_drift
+        ||theta - theta_0|| (weight) at which the run ends early.
     """
 
     method: ClassVar[str]
@@ -72,12 +77,23 @@ class RunConfig:
     checkpoint_every: int = 0
     evaluation_prompts: int = 400
     evaluation_tasks: tuple[str, ...] = ()
+    stop_reward: float = math.inf
+    stop_drift: float = math.inf
 
     def __post_init__(self) -> None:
         for name in ("steps", "prompts", "threads", "evaluation_prompts"):
             require_count(name, getattr(self, name), 1)
         for name in ("seed", "checkpoint_every"):
             require_count(name, getattr(self, name), 0)
+        if math.isnan(self.stop_reward) or not self.stop_drift > 0:
+            raise ConfigError(
+                f"stop-reward {self.stop_reward} or stop-drift {self.stop_drift} is no budget", "give a number (> 0)"
+            )
+
+    def is_last(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row of steps.jsonl ends the run: the last step, or a budget is spent."""
+        spent = row["reward_mean"] >= self.stop_reward or row["norm"] >= self.stop_drift
+        return bool(row["step"] >= self.steps or spent)
 
     def keeps_checkpoint(self, step: int) -> bool:
         """Whether the run writes a checkpoint, and evaluates, after `step`."""
@@ -308,4 +324,6 @@ def _typed(value: object, hint: Any, where: str) -> object:
 
 def _toml(value: object) -> str:
     """One TOML value. JSON's strings, lists, numbers and booleans are TOML's too, but for the delete character."""
+    if value == math.inf:
+        return "inf"
     return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("\x7f", "\\u007f")

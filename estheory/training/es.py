@@ -108,14 +108,16 @@ def _run(
     if not rows and before_first_step is not None and directory.read_json("probes.json") is None:
         directory.write_json("probes.json", before_first_step(session))
     buffer.copy_(walk.theta)
-    session.settle(directory, len(rows))
-    if len(rows) < config.steps:
+    done = bool(rows) and config.is_last(rows[-1])
+    session.settle(directory, len(rows), last=done)
+    if not done:
         executor = open_executor(config, Members(session, config, walk))
         try:
-            for _ in range(len(rows), config.steps):
+            while not done:
                 rows.append(_step(session, config, directory, walk, executor, rows))
                 buffer.copy_(walk.theta)
-                session.settle(directory, walk.step)
+                done = config.is_last(rows[-1])
+                session.settle(directory, walk.step, last=done)
                 if on_step is not None:
                     on_step(rows[-1])
         finally:

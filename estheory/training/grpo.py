@@ -128,9 +128,10 @@ def _run(
             raise DataError(
                 f"{run.checkpoint(start)} is not what the run recorded (norm {norm!r})", "restore the checkpoint"
             )
-    session.settle(run, start)
+    done = bool(start) and config.is_last(recorded[start - 1])
+    session.settle(run, start, last=done)
     recorder = _Recorder(session, config, run, on_step)
-    if start < config.steps:
+    if not done:
         scratch = run.path / "checkpoints" / "trainer.tmp"
         state = _trainer_states(run).get(start)
         try:
@@ -221,8 +222,11 @@ class _Recorder(TrainerCallback):
         self.directory.append("steps", row)
         self.directory.append("timings", {"step": state.global_step, "seconds": perf_counter() - self._started})
         self.session.loaded.model.train(False)
-        self.session.settle(self.directory, state.global_step)
+        last = self.config.is_last(row)
+        self.session.settle(self.directory, state.global_step, last=last)
         self.session.loaded.model.train(True)
+        if last:
+            control.should_save = control.should_training_stop = True
         if self.on_step is not None:
             self.on_step(row)
 

@@ -161,7 +161,7 @@ class RunDirectory:
 
     def write_json(self, name: str, content: Mapping[str, object]) -> None:
         """Write a JSON file as a whole; raises `OutputError` where that fails."""
-        self._replace(name, json.dumps(content, indent=2, allow_nan=False) + "\n")
+        write_json(self.path / name, content)
 
     def read_json(self, name: str) -> Row | None:
         """Read a JSON file, None if there is none; raises `DataError` where it is damaged."""
@@ -190,17 +190,25 @@ class RunDirectory:
         return dict(sorted(found.items()))
 
     def _replace(self, name: str, text: str) -> None:
-        """Write a text file under a temporary name, then rename it."""
-        file = self.path / name
-        temporary = self.path / f"{name}.tmp"
-        try:
-            with temporary.open("w", encoding="utf-8") as handle:
-                handle.write(text)
-                handle.flush()
-                os.fsync(handle.fileno())
-            temporary.replace(file)
-        except OSError as error:
-            raise OutputError(f"cannot write {file}: {error}", "free space or choose another folder") from error
+        _replace(self.path / name, text)
+
+
+def write_json(file: Path, content: Mapping[str, object]) -> None:
+    """Write a JSON file as a whole; raises `OutputError` where that fails."""
+    _replace(file, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def _replace(file: Path, text: str) -> None:
+    """Write a text file under a temporary name, then rename it."""
+    temporary = file.with_name(f"{file.name}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(file)
+    except OSError as error:
+        raise OutputError(f"cannot write {file}: {error}", "free space or choose another folder") from error
 
 
 @contextmanager

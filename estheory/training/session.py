@@ -98,12 +98,12 @@ class Session:
             parts.append(float(squares.numpy().sum() if squares.device.type == "cpu" else squares.sum()))
         return math.sqrt(math.fsum(parts))
 
-    def settle(self, directory: RunDirectory, step: int) -> None:
+    def settle(self, directory: RunDirectory, step: int, *, last: bool = False) -> None:
         """Write the checkpoint and evaluations due after `step`, those that are not there yet.
 
-        The buffer must hold the parameters after `step`.
+        The buffer must hold the parameters after `step`; `last` says that the run ends there.
         """
-        if step > 0 and not self.config.keeps_checkpoint(step):
+        if step > 0 and not (last or self.config.keeps_checkpoint(step)):
             return
         if step > 0 and not directory.checkpoint(step).exists():
             self.parameters.write_safetensors(directory.checkpoint(step))
