@@ -165,6 +165,46 @@ def grpo(
     _go(common, out, lambda on_step: run_grpo(config, out, on_step=on_step))
 
 
+@app.command("sequence")
+@options(RunOptions, ESRunOptions, GRPOOptions, CommonOptions)
+def sequence(
+    run: RunOptions,
+    es: ESRunOptions,
+    grpo: GRPOOptions,
+    common: CommonOptions,
+    tasks: Annotated[str | None, typer.Option(help="Tasks in the order of training, comma list.")] = None,
+    methods: Annotated[str | None, typer.Option(help="es | grpo, comma list (default es,grpo).")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds, comma list (default 0).")] = None,
+    grpo_steps: Annotated[str | None, typer.Option(help="Steps of a GRPO stage (default --steps).")] = None,
+    grpo_prompts: Annotated[str | None, typer.Option(help="Prompts of a GRPO step (default 16).")] = None,
+    keep: Annotated[str | None, typer.Option(help="Stage models to keep: all | last | none (default last).")] = None,
+) -> None:
+    """Train tasks one after another by ES and by GRPO from one base, evaluating all of them at every stage.
+
+    The same command goes on with a sequence that was cut off.
+    """
+    from estheory.cli.run_settings import sequence_config
+
+    config = sequence_config(run, es, grpo, common, tasks, methods, seeds, grpo_steps, grpo_prompts, keep)
+    from estheory.cli.run_preview import preview_sequence
+
+    shown, size = preview_sequence(config)
+    if run.dry_run:
+        emit(common, json_text(shown))
+        return
+    out = _out(run)
+    narrate(common, f"up to {size / 1e9:.2g} GB of disk (keep {config.retention})")
+    from estheory.training.sequence import run_sequence
+
+    summary = run_sequence(config, out, say=lambda text: narrate(common, text))
+    if common.json:
+        emit(common, json_text(summary))
+    else:
+        from estheory.reporting.sequence import sequence_text
+
+        emit(common, sequence_text(summary))
+
+
 def _out(run: RunOptions) -> Path:
     if run.out is None:
         raise ConfigError("--out is missing", "name the run directory to make, e.g. --out runs/addition")
@@ -172,10 +212,9 @@ def _out(run: RunOptions) -> Path:
 
 
 def _show(common: CommonOptions, config: ESRunConfig | GRPORunConfig) -> None:
-    import dataclasses
+    from estheory.cli.run_preview import preview
 
-    document = {"schema": "estheory/run-config/1", "method": config.method, **dataclasses.asdict(config)}
-    emit(common, json_text(document) if common.json else config.to_toml())
+    emit(common, preview(config, as_json=common.json))
 
 
 def _go(common: CommonOptions, out: Path, train: Callable[[Callable[[Mapping[str, Any]], None]], RunResult]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from estheory.cli.es_options import whole
-from estheory.cli.options import CommonOptions, choice, number
+from estheory.cli.options import CommonOptions, choice, number, numbers
 from estheory.errors import ConfigError
 from estheory.rules import AnchorForm, Dtype, Shaping, UpdatePath
 from estheory.training.config import (
@@ -22,6 +22,7 @@ from estheory.training.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from estheory.cli.run import ESRunOptions, GRPOOptions, RunOptions
+    from estheory.training.sequence import SequenceConfig
 
 DEFAULT_MODEL, DEFAULT_TASK, DEFAULT_STEPS = "tiny-lm", "addition", 100
 SMALL_DIM = 10_000_000
@@ -54,6 +55,45 @@ def grpo_config(run: RunOptions, settings: GRPOOptions, common: CommonOptions) -
     """Return the configuration of a GRPO run; ConfigError for unusable options."""
     values = _given(run, settings, common)
     return GRPORunConfig(**_defaults(_is_small(values.get("model", DEFAULT_MODEL))) | values)
+
+
+def sequence_config(
+    run: RunOptions,
+    es: ESRunOptions,
+    grpo: GRPOOptions,
+    common: CommonOptions,
+    tasks: str | None,
+    methods: str | None,
+    seeds: str | None,
+    grpo_steps: str | None,
+    grpo_prompts: str | None,
+    keep: str | None,
+) -> SequenceConfig:
+    """Return the configuration of a sequence; ConfigError for unusable options."""
+    from estheory.training.sequence import SequenceConfig
+
+    if run.task is not None or run.evaluate is not None:
+        raise ConfigError("a sequence trains and evaluates --tasks", "leave --task and --evaluate out")
+    if common.seed is not None:
+        raise ConfigError("a sequence has --seeds", "give --seeds in place of --seed")
+    if tasks is None:
+        raise ConfigError("--tasks is missing", "e.g. --tasks countdown,addition,choice,reversal")
+    names = tuple(tasks.split(","))
+    wanted = (methods or "es,grpo").split(",")
+    for name in wanted:
+        choice("methods", name, ("es", "grpo"), "es")
+    run = dataclasses.replace(run, task=names[0])
+    changed = {"steps": grpo_steps or run.steps, "prompts": grpo_prompts}
+    made = {
+        "es": lambda: es_config(run, es, common),
+        "grpo": lambda: grpo_config(dataclasses.replace(run, **changed), grpo, common),
+    }
+    return SequenceConfig(
+        tasks=names,
+        configs=tuple(made[name]() for name in wanted),
+        seeds=tuple(whole("seeds", value) for value in numbers("seeds", seeds or "0")),
+        retention=choice("keep", keep, ("all", "last", "none"), "last"),  # type: ignore[arg-type]  # checked by choice
+    )
 
 
 def require_unchanged(directory: Path, run: RunOptions, settings: object, common: CommonOptions) -> dict[str, Any]:

@@ -23,9 +23,7 @@ TASKS = ("reversal", "addition")
 
 def sequence_config(**changes: Any) -> SequenceConfig:
     es = es_config(task="reversal", steps=2, population=4, prompts=4, evaluation_prompts=8, checkpoint_every=0)
-    grpo = GRPORunConfig(
-        model="tiny-lm", task="reversal", steps=2, prompts=2, samples=2, lr=1e-4, evaluation_prompts=8
-    )
+    grpo = GRPORunConfig(model="tiny-lm", task="reversal", steps=2, prompts=2, samples=2, lr=1e-4, evaluation_prompts=8)
     values: dict[str, Any] = {"tasks": TASKS, "configs": (es, grpo), "seeds": (3,), "retention": "all"}
     return SequenceConfig(**{**values, **changes})
 
