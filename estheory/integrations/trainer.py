@@ -38,8 +38,9 @@ class GeometryCallback(TrainerCallback):
     ``increment_cosine``, that of the last two increments, 0 for a walk and 1 for a straight line; and ``exponent``,
     the least-squares slope of log ||theta - theta_0||^2 against log step over all measurements so far: 1 for a walk,
     2 for a straight line. With `lr`, also ``predicted_norm``, the AdamW walk of dense gradient noise, and its ratio.
-    They go into `rows`, into the trainer's own log (as ``geometry/...``) with every report that it makes, and into
-    a JSONL file if one is named. What is not defined yet is left out.
+    They go into `rows`; as ``geometry/...`` into the trainer's log history and the reports of callbacks that come after
+    this one (for a tracker to show them: ``trainer.callback_handler.callbacks.insert(0, geometry)``); and into a
+    JSONL file if one is named. What is not defined yet is left out.
 
     Sums are in float64. Memory: the start, the last displacement and the last increment, each once in float32, on
     the parameters' device. Sharded parameters are not gathered: use it where each process holds the whole model.
@@ -102,9 +103,13 @@ class GeometryCallback(TrainerCallback):
         self._write(row)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        """Add the last measurement to what the trainer reports."""
-        if logs is not None and self.rows:
-            logs |= {f"geometry/{name}": value for name, value in self.rows[-1].items() if name != "step"}
+        """Add the last measurement to the trainer's history, and to what later callbacks report."""
+        if logs is None or not self.rows:
+            return
+        named = {f"geometry/{name}": value for name, value in self.rows[-1].items() if name != "step"}
+        logs |= named
+        if state.log_history and state.log_history[-1].get("step") == state.global_step:
+            state.log_history[-1] |= named
 
     def _write(self, row: dict[str, float]) -> None:
         if self._path is None:
