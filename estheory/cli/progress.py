@@ -34,7 +34,8 @@ def step_progress(common: CommonOptions, out: Path) -> Iterator[Callable[[Mappin
         def on_step(row: Mapping[str, Any]) -> None:
             if not view:
                 view.append(RunView(out))
-            bar.update(task, total=view[0].steps, completed=row["step"], **view[0].fields(row))
+            fields: dict[str, Any] = dict(view[0].fields(row))
+            bar.update(task, total=view[0].steps, completed=row["step"], **fields)
 
         yield on_step
 

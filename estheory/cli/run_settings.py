@@ -83,14 +83,13 @@ def sequence_config(
     for name in wanted:
         choice("methods", name, ("es", "grpo"), "es")
     run = dataclasses.replace(run, task=names[0])
-    changed = {"steps": grpo_steps or run.steps, "prompts": grpo_prompts}
-    made = {
-        "es": lambda: es_config(run, es, common),
-        "grpo": lambda: grpo_config(dataclasses.replace(run, **changed), grpo, common),
-    }
+    of_grpo = dataclasses.replace(run, steps=grpo_steps or run.steps, prompts=grpo_prompts)
+    configs: list[ESRunConfig | GRPORunConfig] = []
+    for name in wanted:
+        configs.append(es_config(run, es, common) if name == "es" else grpo_config(of_grpo, grpo, common))
     return SequenceConfig(
         tasks=names,
-        configs=tuple(made[name]() for name in wanted),
+        configs=tuple(configs),
         seeds=tuple(whole("seeds", value) for value in numbers("seeds", seeds or "0")),
         retention=choice("keep", keep, ("all", "last", "none"), "last"),  # type: ignore[arg-type]  # checked by choice
     )

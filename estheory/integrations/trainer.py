@@ -139,5 +139,5 @@ def _dot(a: list[Tensor], b: list[Tensor]) -> float:
     return math.fsum(
         float(torch.dot(x.double(), y.double()))
         for left, right in zip(a, b, strict=True)
-        for x, y in zip(left.flatten().split(_BLOCK), right.flatten().split(_BLOCK), strict=True)
+        for x, y in zip(torch.split(left.flatten(), _BLOCK), torch.split(right.flatten(), _BLOCK), strict=True)
     )

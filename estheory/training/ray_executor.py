@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Sequence
 from typing import Any
@@ -64,7 +65,7 @@ class RayExecutor:
                     num_cpus=config.workers * config.threads,
                     include_dashboard=False,
                     log_to_driver=False,
-                    logging_level="ERROR",
+                    logging_level=logging.ERROR,
                     _temp_dir=self._folder.name,
                 )
             except (RuntimeError, OSError, ValueError, RaySystemError) as error:

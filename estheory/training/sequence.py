@@ -113,7 +113,7 @@ def run_sequence(
     ConfigError, DataError, OutputError
         As for a run; also where `out` holds another sequence.
     """
-    config = replace(config, configs=tuple(_absolute(c) for c in config.configs))
+    config = replace(config, configs=tuple(with_absolute_model(c) for c in config.configs))
     _claim(config, out)
     rows = []
     for method, seed in ((c, seed) for c in config.configs for seed in config.seeds):
@@ -138,10 +138,6 @@ def run_sequence(
         summary["cosines"] = _cosines(config, out)
     write_json(out / "summary.json", summary)
     return summary
-
-
-def _absolute(config: AnyConfig) -> AnyConfig:
-    return with_absolute_model(config)
 
 
 def _model_of(run: Path) -> Path:

@@ -34,7 +34,7 @@ _TRAIN_SET = 0x73657473
 _NORM_BLOCK = 1 << 18
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-_Config = TypeVar("_Config", ESRunConfig, GRPORunConfig)
+_Config = TypeVar("_Config", bound=ESRunConfig | GRPORunConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
