@@ -20,5 +20,7 @@ SHARED = {"model": "tiny-lm", "task": TASKS[0]}
 es = ESRunConfig(**SHARED, steps=80, sigma=0.015, alpha=0.0075, population=30, prompts=64, workers=2)
 grpo = GRPORunConfig(**SHARED, steps=100, lr=1e-4, prompts=16, samples=8)
 config = SequenceConfig(tasks=TASKS, configs=(es, grpo), seeds=(0, 1, 2), retention="last")
-summary = run_sequence(config, Path(sys.argv[1]), say=lambda text: print(text, flush=True))
-write_json(Path(__file__).parent / "record.json", summary)
+
+if __name__ == "__main__":  # workers import this file again
+    summary = run_sequence(config, Path(sys.argv[1]), say=lambda text: print(text, flush=True))
+    write_json(Path(__file__).parent / "record.json", summary)
