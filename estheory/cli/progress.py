@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,20 +24,54 @@ def step_progress(common: CommonOptions, out: Path) -> Iterator[Callable[[Mappin
         TextColumn(out.name),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("reward {task.fields[reward]}  norm {task.fields[norm]}"),
+        TextColumn("reward {task.fields[reward]}  norm {task.fields[norm]}  KL {task.fields[drift]}"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("steps", total=None, reward="-", norm="-")
+        task = bar.add_task("steps", total=None, reward="-", norm="-", drift="-")
+        view: list[RunView] = []
 
         def on_step(row: Mapping[str, Any]) -> None:
-            total = tomllib.loads((out / "config.toml").read_text(encoding="utf-8"))["steps"]
-            bar.update(
-                task,
-                total=total,
-                completed=row["step"],
-                reward=f"{row['reward_mean']:.3f}",
-                norm=f"{row['norm']:.4g}",
-            )
+            if not view:
+                view.append(RunView(out))
+            fields: dict[str, Any] = dict(view[0].fields(row))
+            bar.update(task, total=view[0].steps, completed=row["step"], **fields)
 
         yield on_step
+
+
+class RunView:
+    """What the live view shows of a run: its figures against their predictions."""
+
+    def __init__(self, out: Path) -> None:
+        from estheory.training.config import ESRunConfig
+        from estheory.training.run_directory import RunDirectory
+
+        self._run = RunDirectory.open(out)
+        self.steps = self._run.config.steps
+        environment = self._run.read_json("environment.json") or {}
+        config = self._run.config
+        self._rules = config.rules(int(environment["model"]["dim"])) if isinstance(config, ESRunConfig) else None
+
+    def fields(self, row: Mapping[str, Any]) -> dict[str, str]:
+        """Return reward, norm (over its predicted mean, where there is one) and the last measured drift as text."""
+        norm, predicted = f"{row['norm']:.4g}", self.predicted_norm(row["step"])
+        drifts = [entry for entry in self._run.rows("evaluations") if entry["quantity"] == "kl_drift"]
+        return {
+            "reward": f"{row['reward_mean']:.3f}",
+            "norm": norm if predicted is None else f"{norm} ({row['norm'] / predicted:.4f} of prediction)",
+            "drift": f"{drifts[-1]['value']:.3g} ({drifts[-1]['task']})" if drifts else "-",
+        }
+
+    def predicted_norm(self, step: int) -> float | None:
+        """Return the predicted mean norm after `step`; None where the configuration alone does not tell it."""
+        from estheory.errors import ConfigError
+        from estheory.landscape import Signal
+        from estheory.theory.walk import walk
+
+        if self._rules is None or self._rules.dtype != "float32":
+            return None
+        try:
+            return walk(self._rules, Signal(), step).norm_law.mean
+        except ConfigError:
+            return None

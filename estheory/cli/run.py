@@ -10,16 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from estheory.cli.emit import emit, json_text, narrate
-from estheory.cli.es_options import whole
-from estheory.cli.options import CommonOptions, choice, number, options
+from estheory.cli.options import CommonOptions, options
 from estheory.errors import ConfigError
 
 if TYPE_CHECKING:
     from estheory.training.config import ESRunConfig, GRPORunConfig
     from estheory.training.session import RunResult
-
-DEFAULT_MODEL = "tiny-lm"
-SMALL_DIM = 10_000_000
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
@@ -36,7 +32,7 @@ class RunOptions:
     form: Annotated[str | None, typer.Option(help="auto | few-shot | chat | likelihood (default auto).")] = None
     steps: Annotated[str | None, typer.Option(help="Number of updates, T (default 100).")] = None
     prompts: Annotated[str | None, typer.Option(help="Prompts of a step (default 64; GRPO 16).")] = None
-    trainable: Annotated[str | None, typer.Option(help="all | last:K | regex:... (default all).")] = None
+    trainable: Annotated[str | None, typer.Option(help="all | last:K | lora:R | regex:... (default all).")] = None
     device: Annotated[str | None, typer.Option(help="Torch device (default cpu).")] = None
     threads: Annotated[int | None, typer.Option(help="CPU threads (default 1).")] = None
     checkpoint_every: Annotated[int | None, typer.Option(help="Steps between checkpoints (default: last only).")] = None
@@ -44,6 +40,8 @@ class RunOptions:
     evaluation_prompts: Annotated[int | None, typer.Option(help="Held-out prompts (default 50; small models 400).")] = (
         None
     )
+    stop_reward: Annotated[str | None, typer.Option(help="End when a step's mean reward reaches this.")] = None
+    stop_drift: Annotated[str | None, typer.Option(help="End when ||theta - theta_0|| reaches this.")] = None
     out: Annotated[Path | None, typer.Option(help="Run directory to make.")] = None
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the resolved configuration and run nothing.")] = False
 
@@ -53,48 +51,75 @@ def run() -> None:
     """Fine-tune a language model by ES or GRPO and record everything that the theory needs."""
 
 
-@app.command("es")
-@options(RunOptions, CommonOptions)
-def es(
-    run: RunOptions,
-    common: CommonOptions,
-    sigma: Annotated[
-        str | None,
-        typer.Option(help="Perturbation scale (default 0.0015; small models 0.015)."),
-    ] = None,
-    alpha: Annotated[str | None, typer.Option(help="Step size, weight units (default sigma/2).")] = None,
-    population: Annotated[str | None, typer.Option(help="Members evaluated per step (default 30).")] = None,
-    reward: Annotated[str | None, typer.Option(help="accuracy | partial | logprob (default accuracy).")] = None,
+@dataclass(frozen=True, kw_only=True)
+class ESRunOptions:
+    """What an ES run takes beside `RunOptions`."""
+
+    sigma: Annotated[str | None, typer.Option(help="Perturbation scale (default 0.0015; small models 0.015).")] = None
+    alpha: Annotated[str | None, typer.Option(help="Step size, weight units (default sigma/2).")] = None
+    population: Annotated[str | None, typer.Option(help="Members evaluated per step (default 30).")] = None
+    shaping: Annotated[str | None, typer.Option(help="zscore | centered-rank | raw | two-point (default zscore).")] = (
+        None
+    )
+    antithetic: Annotated[bool, typer.Option("--antithetic", help="The N members are N/2 pairs.")] = False
+    noise: Annotated[str | None, typer.Option(help="gaussian | low-rank:R | shared-seed (default gaussian).")] = None
+    module_sigma: Annotated[
+        str | None, typer.Option(help="Factors of sigma by tensor name: PATTERN=FACTOR, comma list; first match wins.")
+    ] = None
+    anchor_l2: Annotated[str | None, typer.Option(help="Proportional pull to the start per step.")] = None
+    anchor_l1: Annotated[str | None, typer.Option(help="Constant pull to the start per step, weight units.")] = None
+    anchor_form: Annotated[str | None, typer.Option(help="before | after: is the new step pulled too (after)?")] = None
+    momentum: Annotated[str | None, typer.Option(help="Heavy-ball momentum, (1-B) convention.")] = None
+    dtype: Annotated[str | None, typer.Option(help="float32 | bfloat16 | float16 (default float32).")] = None
+    update_path: Annotated[str | None, typer.Option(help="accumulated | sequential (default accumulated).")] = None
+    restore_pairs: Annotated[
+        str | None, typer.Option(help="Evaluations a step that perturb and restore the weights in place.")
+    ] = None
+    reward: Annotated[str | None, typer.Option(help="accuracy | partial | logprob (default accuracy).")] = None
+    decode: Annotated[str | None, typer.Option(help="greedy | sample (default greedy).")] = None
+    train_set: Annotated[
+        str | None, typer.Option(help="Draw all prompts from this many examples (default 0: new ones each step).")
+    ] = None
     permute_rewards: Annotated[
         bool, typer.Option("--permute-rewards", help="Control: coefficients permuted between members.")
-    ] = False,
+    ] = False
+    executor: Annotated[str | None, typer.Option(help="local | ray (default local).")] = None
+    workers: Annotated[int | None, typer.Option(help="Processes that evaluate members (default 1).")] = None
+
+
+@app.command("es")
+@options(RunOptions, ESRunOptions, CommonOptions)
+def es(
+    run: RunOptions,
+    settings: ESRunOptions,
+    common: CommonOptions,
     resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder.")] = None,
     replay: Annotated[Path | None, typer.Option(help="Rebuild the weights of a recorded run; with --step.")] = None,
     step: Annotated[int | None, typer.Option(help="Which step --replay rebuilds.")] = None,
 ) -> None:
-    """Fine-tune by Evolution Strategies: theta += (alpha/N) sum z_i eps_i, z-scored rewards, float32."""
-    from estheory.training.config import ESRunConfig, Reward
-
+    """Fine-tune by Evolution Strategies: theta += (alpha/N) sum z_i eps_i, and its variants."""
+    if resume is not None and replay is not None:
+        raise ConfigError("--resume and --replay exclude each other", "give one")
+    if step is not None and replay is None:
+        raise ConfigError("--step has no effect without --replay", "give --replay DIR, or leave it out")
     if resume is not None:
+        from estheory.cli.run_settings import require_unchanged
         from estheory.training.es import resume as continue_run
         from estheory.training.probing import probes_before
 
-        _go(common, resume, lambda on_step: continue_run(resume, before_first_step=probes_before, on_step=on_step))
+        free = require_unchanged(resume, run, settings, common)
+        _go(
+            common,
+            resume,
+            lambda on_step: continue_run(resume, before_first_step=probes_before, on_step=on_step, **free),
+        )
         return
     if replay is not None:
         _replay(common, replay, step, run.out)
         return
-    given_sigma, given_alpha = number("sigma", sigma), number("alpha", alpha)
-    default_sigma = 0.015 if _is_small(run.model or DEFAULT_MODEL) else 0.0015
-    scale = default_sigma if given_sigma is None else given_sigma
-    config = ESRunConfig(
-        **_shared(run, common, prompts="64"),
-        sigma=scale,
-        alpha=scale / 2 if given_alpha is None else given_alpha,
-        population=whole("population", number("population", population or "30") or 0),
-        reward=choice("reward", reward, _choices(Reward), "accuracy"),  # type: ignore[arg-type]  # checked by choice
-        permute_rewards=permute_rewards,
-    )
+    from estheory.cli.run_settings import es_config
+
+    config = es_config(run, settings, common)
     if run.dry_run:
         _show(common, config)
         return
@@ -105,24 +130,34 @@ def es(
     _go(common, out, lambda on_step: run_es(config, out, before_first_step=probes_before, on_step=on_step))
 
 
+@dataclass(frozen=True, kw_only=True)
+class GRPOOptions:
+    """What a GRPO run takes beside `RunOptions`."""
+
+    samples: Annotated[str | None, typer.Option(help="Completions of a prompt, K (default 8).")] = None
+    lr: Annotated[str | None, typer.Option(help="AdamW's peak learning rate (default 3e-6).")] = None
+    schedule: Annotated[str | None, typer.Option(help="constant | linear | cosine (default linear).")] = None
+
+
 @app.command("grpo")
-@options(RunOptions, CommonOptions)
+@options(RunOptions, GRPOOptions, CommonOptions)
 def grpo(
     run: RunOptions,
+    settings: GRPOOptions,
     common: CommonOptions,
-    samples: Annotated[str | None, typer.Option(help="Completions of a prompt, K (default 8).")] = None,
-    lr: Annotated[str | None, typer.Option(help="AdamW's peak learning rate (default 3e-6).")] = None,
-    schedule: Annotated[str | None, typer.Option(help="constant | linear | cosine (default linear).")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder.")] = None,
 ) -> None:
     """Fine-tune by GRPO through TRL: no KL term, AdamW, linear decay (the settings of arXiv:2604.01499)."""
-    from estheory.training.config import GRPORunConfig, Schedule
+    if resume is not None:
+        from estheory.cli.run_settings import require_unchanged
+        from estheory.training.grpo import resume_grpo
 
-    config = GRPORunConfig(
-        **_shared(run, common, prompts="16"),
-        samples=whole("samples", number("samples", samples or "8") or 0),
-        lr=number("lr", lr or "3e-6") or 0.0,
-        schedule=choice("schedule", schedule, _choices(Schedule), "linear"),  # type: ignore[arg-type]
-    )
+        require_unchanged(resume, run, settings, common)
+        _go(common, resume, lambda on_step: resume_grpo(resume, on_step=on_step))
+        return
+    from estheory.cli.run_settings import grpo_config
+
+    config = grpo_config(run, settings, common)
     if run.dry_run:
         _show(common, config)
         return
@@ -132,43 +167,44 @@ def grpo(
     _go(common, out, lambda on_step: run_grpo(config, out, on_step=on_step))
 
 
-def _is_small(model: str) -> bool:
-    """Return whether a model has fewer than 10 million parameters, as far as its files tell without a download."""
-    import math
+@app.command("sequence")
+@options(RunOptions, ESRunOptions, GRPOOptions, CommonOptions)
+def sequence(
+    run: RunOptions,
+    es: ESRunOptions,
+    grpo: GRPOOptions,
+    common: CommonOptions,
+    tasks: Annotated[str | None, typer.Option(help="Tasks in the order of training, comma list.")] = None,
+    methods: Annotated[str | None, typer.Option(help="es | grpo, comma list (default es,grpo).")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds, comma list (default 0).")] = None,
+    grpo_steps: Annotated[str | None, typer.Option(help="Steps of a GRPO stage (default --steps).")] = None,
+    grpo_prompts: Annotated[str | None, typer.Option(help="Prompts of a GRPO step (default 16).")] = None,
+    keep: Annotated[str | None, typer.Option(help="Stage models to keep: all | last | none (default last).")] = None,
+) -> None:
+    """Train tasks one after another by ES and by GRPO from one base, evaluating all of them at every stage.
 
-    from estheory.models.builtin import builtin_models
-    from estheory.models.shapes import tensor_shapes
+    The same command goes on with a sequence that was cut off.
+    """
+    from estheory.cli.run_settings import sequence_config
 
-    known = {row.name: row.parameters for row in builtin_models()}
-    if model in known:
-        return known[model] < SMALL_DIM
-    return Path(model).is_dir() and sum(map(math.prod, tensor_shapes(model).values())) < SMALL_DIM
+    config = sequence_config(run, es, grpo, common, tasks, methods, seeds, grpo_steps, grpo_prompts, keep)
+    from estheory.cli.run_preview import preview_sequence
 
+    shown, size = preview_sequence(config)
+    if run.dry_run:
+        emit(common, json_text(shown))
+        return
+    out = _out(run)
+    narrate(common, f"up to {size / 1e9:.2g} GB of disk (keep {config.retention})")
+    from estheory.training.sequence import run_sequence
 
-def _choices(literal: Any) -> tuple[str, ...]:
-    from typing import get_args
+    summary = run_sequence(config, out, say=lambda text: narrate(common, text))
+    if common.json:
+        emit(common, json_text(summary))
+    else:
+        from estheory.reporting.sequence import sequence_text
 
-    return get_args(literal)
-
-
-def _shared(run: RunOptions, common: CommonOptions, prompts: str) -> dict[str, Any]:
-    """Return the fields that ES and GRPO configurations share."""
-    values = {
-        "model": run.model or DEFAULT_MODEL,
-        "task": run.task or "addition",
-        "data": str(Path(run.data).resolve()) if run.data and not run.data.startswith("hf:") else run.data,
-        "form": run.form,
-        "steps": whole("steps", number("steps", run.steps or "100") or 0),
-        "prompts": whole("prompts", number("prompts", run.prompts or prompts) or 0),
-        "seed": common.seed,
-        "trainable": run.trainable,
-        "device": run.device,
-        "threads": run.threads,
-        "checkpoint_every": run.checkpoint_every,
-        "evaluation_prompts": run.evaluation_prompts or (400 if _is_small(run.model or DEFAULT_MODEL) else 50),
-        "evaluation_tasks": tuple(run.evaluate.split(",")) if run.evaluate else None,
-    }
-    return {name: value for name, value in values.items() if value is not None}
+        emit(common, sequence_text(summary))
 
 
 def _out(run: RunOptions) -> Path:
@@ -178,10 +214,9 @@ def _out(run: RunOptions) -> Path:
 
 
 def _show(common: CommonOptions, config: ESRunConfig | GRPORunConfig) -> None:
-    import dataclasses
+    from estheory.cli.run_preview import preview
 
-    document = {"schema": "estheory/run-config/1", "method": config.method, **dataclasses.asdict(config)}
-    emit(common, json_text(document) if common.json else config.to_toml())
+    emit(common, preview(config, as_json=common.json))
 
 
 def _go(common: CommonOptions, out: Path, train: Callable[[Callable[[Mapping[str, Any]], None]], RunResult]) -> None:

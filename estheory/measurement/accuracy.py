@@ -14,6 +14,7 @@ from estheory.quantities import Measurement, Quantity
 from estheory.tasks.task import Example, Task
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -61,8 +62,8 @@ class ExampleScorer:
         if scoring != "logprob" and not self._chooses:
             self._encoded = encode_prompts(model, tokenizer, [example.prompt for example in self._examples])
 
-    def scores(self) -> NDArray[np.float64]:
-        """Score each example with the model as it is now, shape (P,)."""
+    def scores(self, generator: torch.Generator | None = None) -> NDArray[np.float64]:
+        """Score each example with the model as it is now, shape (P,); answers are sampled if a generator is given."""
         if self._scoring == "logprob":
             return self._log_probabilities(
                 [example.prompt for example in self._examples],
@@ -77,6 +78,7 @@ class ExampleScorer:
             self._encoded,
             self._task.max_new_tokens,
             single_line=self._task.single_line,
+            generator=generator,
         )
         score = self._task.partial_score if self._scoring == "partial" else self._task.score
         return np.array([score(e, text) for e, text in zip(self._examples, texts, strict=True)], dtype=np.float64)

@@ -15,7 +15,7 @@ import torch
 from estheory.errors import ConfigError
 from estheory.measurement.fisher import FisherProbe
 from estheory.measurement.kl import Prompts, collect_kl, divergences, prompt_logits
-from estheory.models.noise import perturb
+from estheory.models.noise import INDEPENDENT, NoiseStructure, perturb
 from estheory.models.parameters import FlatParameters
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def fisher_probes(
     directions: int = 8,
     seed: int = 0,
     batch_size: int = 16,
+    structure: NoiseStructure = INDEPENDENT,
 ) -> list[FisherProbe]:
     """Probe tr F at several scales along the same random directions.
 
@@ -95,6 +96,8 @@ def fisher_probes(
         Seed of the directions.
     batch_size
         Prompts in one forward pass.
+    structure
+        Of the directions: the run's own, for then the samples average to tr(F C) with C the covariance of its noise.
 
     Raises
     ------
@@ -126,6 +129,7 @@ def fisher_probes(
                     seed=seed,
                     step=PROBE_STEP,
                     member=member,
+                    structure=structure,
                 )
                 moved = prompt_logits(model, prompts, batch_size=batch_size)
                 drift = collect_kl(divergences(a, b) for a, b in zip(base, moved, strict=True))

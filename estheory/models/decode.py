@@ -1,4 +1,4 @@
-"""Batched greedy decoding with a KV cache, and teacher-forced log-probabilities of answers.
+"""Batched decoding with a KV cache, and teacher-forced log-probabilities of answers.
 
 Batches are padded on the left; padded positions are masked and position ids count real tokens only.
 """
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from estheory.errors import ConfigError
+from estheory.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +56,9 @@ def generate(
     max_new_tokens: int,
     *,
     single_line: bool = True,
+    generator: torch.Generator | None = None,
 ) -> list[str]:
-    """Decode greedily until the end token, a newline, or max_new_tokens.
+    """Decode until the end token, a newline, or max_new_tokens.
 
     Parameters
     ----------
@@ -71,6 +72,8 @@ def generate(
         Most tokens to generate for each prompt, at least 1.
     single_line
         Whether a newline ends a completion.
+    generator
+        Draws the tokens at temperature 1; None decodes greedily.
 
     Returns
     -------
@@ -82,13 +85,16 @@ def generate(
     ConfigError
         If there is no prompt, max_new_tokens is not positive, or the longest prompt and its completion exceed the
         model's context.
+    DataError
+        If the model gives logits that are not numbers.
     """
     encoded = prompts if isinstance(prompts, EncodedPrompts) else encode_prompts(model, tokenizer, prompts)
     stop_ids = stop_token_ids(tokenizer) if single_line else (tokenizer.eos_token_id,)
     if max_new_tokens < 1:
         raise ConfigError(f"{max_new_tokens} new tokens were asked for", "ask for at least 1")
     check_context(model, encoded.ids.shape[1], max_new_tokens)
-    generated = _greedy(model, encoded, max_new_tokens, torch.tensor(stop_ids, device=encoded.ids.device))
+    stops = torch.tensor(stop_ids, device=encoded.ids.device)
+    generated = _decode(model, encoded, max_new_tokens, stops, generator)
     rows = []
     for row in generated.tolist():
         end = next((index for index, token in enumerate(row) if token in stop_ids), len(row))
@@ -177,7 +183,13 @@ def stop_token_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     return tuple(sorted(newlines | {tokenizer.eos_token_id}))
 
 
-def _greedy(model: PreTrainedModel, encoded: EncodedPrompts, max_new_tokens: int, stop_ids: Tensor) -> Tensor:
+def _decode(
+    model: PreTrainedModel,
+    encoded: EncodedPrompts,
+    max_new_tokens: int,
+    stop_ids: Tensor,
+    generator: torch.Generator | None,
+) -> Tensor:
     """Return the generated ids, shape [n, at most max_new_tokens]; what follows a stop token is meaningless."""
     cache = DynamicCache(config=model.config)
     mask, positions, ids = encoded.mask, _positions(encoded), encoded.ids
@@ -192,7 +204,13 @@ def _greedy(model: PreTrainedModel, encoded: EncodedPrompts, max_new_tokens: int
             use_cache=True,
             logits_to_keep=1,
         ).logits
-        chosen = logits[:, -1].argmax(-1)
+        last = logits[:, -1]
+        if bool(last.isnan().any()):
+            raise DataError("the model gives logits that are not numbers", "its weights have moved too far")
+        if generator is None:
+            chosen = last.argmax(-1)
+        else:
+            chosen = torch.multinomial(last.float().softmax(-1), 1, generator=generator)[:, 0]
         generated.append(chosen)
         finished |= torch.isin(chosen, stop_ids)
         if len(generated) == max_new_tokens or bool(finished.all()):

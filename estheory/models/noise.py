@@ -5,6 +5,10 @@ On the CPU, noise comes from the counter-based generator Philox4x64 (Salmon et a
 therefore use disjoint ranges of one counter and cannot overlap; a block is `BLOCK` consecutive entries of a tensor.
 On a CUDA device torch's own Philox is used instead, with a 64-bit hash of the same numbers as its seed.
 
+A `NoiseStructure` says how a vector is made of such streams: one each (``gaussian``), one for all tensors of equal
+element count (``shared-seed``, what a generator re-seeded for every tensor gives), or products of thin factors
+(``low-rank:R``, EGGROLL).
+
 Every entry depends on (seed, step, member, tensor, position in the tensor) and the device type alone: not on the
 number of threads, and not on which other members are drawn. Products and sums are separate float32 operations (no
 fused multiply-add), so the results do not depend on vector instructions either.
@@ -14,6 +18,7 @@ Steps of a run count from 1; step 0 is free for probes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,20 +35,63 @@ BLOCK = 1 << 18
 """Entries a stream fills: 1 MiB of float32, so that drawing and adding stay in a core's cache."""
 
 _DOMAIN = 0x65732D6E  # keeps these keys apart from other uses of the same seed
+_COLUMNS = 1 << 31  # index of the stream that draws a matrix's column factor; blocks count from 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseStructure:
+    """How the entries of one member's noise depend on each other.
+
+    Parameters
+    ----------
+    kind
+        ``gaussian``: independent standard normals. ``shared-seed``: the same, but tensors of equal element count
+        share them. ``low-rank:R``: A B' / sqrt(R) for a tensor of shape (m, ...) with standard normal A of shape
+        (m, R) and B of shape (n, R), n the product of the other sizes; tensors of one axis as ``gaussian``.
+    scales
+        Factor of each tensor's noise, in the order of the vector; empty for 1 throughout.
+    """
+
+    kind: str = "gaussian"
+    scales: tuple[float, ...] = ()
+
+    @property
+    def rank(self) -> int | None:
+        """R of low-rank noise, None for the other kinds."""
+        name, _, rank = self.kind.partition(":")
+        return int(rank) if name == "low-rank" else None
+
+
+INDEPENDENT = NoiseStructure()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Block:
-    """Entries start:stop of the flat vector: block number `index` of tensor number `tensor`."""
+    """Entries start:stop of the flat vector, which one stream fills.
 
-    tensor: int
+    `stream` and `index` name the stream. With `columns`, the block is whole rows of a matrix of that many columns,
+    and the stream's index `_COLUMNS` draws the column factor that all its blocks share.
+    """
+
+    stream: int
     index: int
     start: int
     stop: int
+    columns: int
+    scale: float
 
 
-def fill_noise(out: Tensor, parameters: FlatParameters, *, seed: int, step: int, member: int, threads: int = 1) -> None:
-    """Fill `out` with the standard normal vector eps of one member.
+def fill_noise(
+    out: Tensor,
+    parameters: FlatParameters,
+    *,
+    seed: int,
+    step: int,
+    member: int,
+    threads: int = 1,
+    structure: NoiseStructure = INDEPENDENT,
+) -> None:
+    """Fill `out` with the noise vector eps of one member.
 
     Parameters
     ----------
@@ -55,13 +103,15 @@ def fill_noise(out: Tensor, parameters: FlatParameters, *, seed: int, step: int,
         Non-negative integers that identify eps.
     threads
         Threads to spread the work over; the result does not depend on it.
+    structure
+        How the entries depend on each other; standard normal entries, independent by default.
     """
 
     def fill(block: _Block, scratch: Tensor) -> None:
-        _draw(scratch, seed, step, member, block)
+        _draw(scratch, seed, step, member, block, structure)
         out[block.start : block.stop].copy_(scratch)
 
-    _for_each_block(fill, parameters, threads)
+    _for_each_block(fill, parameters, threads, structure)
 
 
 def perturb(
@@ -74,25 +124,26 @@ def perturb(
     step: int,
     member: int,
     threads: int = 1,
+    structure: NoiseStructure = INDEPENDENT,
 ) -> None:
-    """Set `out` to centre + sigma eps, the parameters of one member.
+    """Set `out` to centre + sigma eps, the parameters of one member, rounded once to the dtype of `out`.
 
     Parameters
     ----------
     out, centre : Tensor, shape (dim,)
-        Result and unperturbed parameters; they must not overlap.
+        Result and unperturbed parameters: the same vector, or two that do not overlap.
     sigma
-        Perturbation scale (weight).
-    parameters, seed, step, member, threads
+        Perturbation scale (weight); negative for the mirrored member.
+    parameters, seed, step, member, threads, structure
         As for `fill_noise`.
     """
 
     def add(block: _Block, scratch: Tensor) -> None:
-        _draw(scratch, seed, step, member, block)
+        _draw(scratch, seed, step, member, block, structure)
         scratch.mul_(sigma).add_(centre[block.start : block.stop])
         out[block.start : block.stop].copy_(scratch)
 
-    _for_each_block(add, parameters, threads)
+    _for_each_block(add, parameters, threads, structure)
 
 
 def add_weighted_noise(
@@ -104,6 +155,7 @@ def add_weighted_noise(
     seed: int,
     step: int,
     threads: int = 1,
+    structure: NoiseStructure = INDEPENDENT,
 ) -> None:
     """Add scale * sum_i weights_i eps_i to `out`: the update of an ES step.
 
@@ -118,27 +170,54 @@ def add_weighted_noise(
         Coefficient of each member's noise; member i is its position here.
     scale
         Factor of the whole sum: alpha / N.
-    parameters, seed, step, threads
+    parameters, seed, step, threads, structure
         As for `fill_noise`.
     """
 
     def add(block: _Block, scratch: Tensor) -> None:
         total = torch.zeros_like(scratch)
         for member, weight in enumerate(weights):
-            _draw(scratch, seed, step, member, block)
+            _draw(scratch, seed, step, member, block, structure)
             total.add_(scratch.mul_(weight))
         out[block.start : block.stop].add_(total.mul_(scale))
 
-    _for_each_block(add, parameters, threads)
+    _for_each_block(add, parameters, threads, structure)
 
 
-def _for_each_block(work: Callable[[_Block, Tensor], None], parameters: FlatParameters, threads: int) -> None:
+def add_noise_in_turn(
+    out: Tensor,
+    parameters: FlatParameters,
+    weights: Sequence[float],
+    *,
+    scale: float,
+    seed: int,
+    step: int,
+    threads: int = 1,
+    structure: NoiseStructure = INDEPENDENT,
+) -> None:
+    """Add scale * weights_i eps_i to `out` for one member after the other, rounding to its dtype each time.
+
+    What the reference code does with weights in half precision. Parameters as for `add_weighted_noise`.
+    """
+
+    def add(block: _Block, scratch: Tensor) -> None:
+        for member, weight in enumerate(weights):
+            _draw(scratch, seed, step, member, block, structure)
+            out[block.start : block.stop].add_(scratch.mul_(scale * weight))
+
+    _for_each_block(add, parameters, threads, structure)
+
+
+def _for_each_block(
+    work: Callable[[_Block, Tensor], None], parameters: FlatParameters, threads: int, structure: NoiseStructure
+) -> None:
     """Call ``work(block, scratch)`` for every block, with a float32 scratch tensor of the block's length."""
-    blocks = _blocks(parameters.offsets, parameters.sizes)
+    blocks = _blocks(parameters.offsets, parameters.shapes, structure)
     device = parameters.vector.device
+    longest = max(block.stop - block.start for block in blocks)
 
     def run(share: Sequence[_Block]) -> None:
-        scratch = torch.empty(min(BLOCK, parameters.dim), dtype=torch.float32, device=device)
+        scratch = torch.empty(longest, dtype=torch.float32, device=device)
         with torch.no_grad():
             for block in share:
                 work(block, scratch[: block.stop - block.start])
@@ -151,18 +230,51 @@ def _for_each_block(work: Callable[[_Block, Tensor], None], parameters: FlatPara
 
 
 @lru_cache(maxsize=8)
-def _blocks(offsets: tuple[int, ...], sizes: tuple[int, ...]) -> tuple[_Block, ...]:
+def _blocks(
+    offsets: tuple[int, ...], shapes: tuple[tuple[int, ...], ...], structure: NoiseStructure
+) -> tuple[_Block, ...]:
     """Return the blocks of every tensor, in the order of the vector."""
-    return tuple(
-        _Block(tensor=tensor, index=index, start=offset + low, stop=offset + min(low + BLOCK, size))
-        for tensor, (offset, size) in enumerate(zip(offsets, sizes, strict=True))
-        for index, low in enumerate(range(0, size, BLOCK))
-    )
+    blocks = []
+    scales = structure.scales or (1.0,) * len(shapes)
+    for tensor, (offset, shape, scale) in enumerate(zip(offsets, shapes, scales, strict=True)):
+        size = math.prod(shape)
+        columns = size // shape[0] if structure.rank is not None and len(shape) > 1 else 0
+        length = max(BLOCK // columns, 1) * columns if columns else BLOCK
+        blocks += [
+            _Block(
+                stream=size if structure.kind == "shared-seed" else tensor,
+                index=index,
+                start=offset + low,
+                stop=offset + min(low + length, size),
+                columns=columns,
+                scale=scale,
+            )
+            for index, low in enumerate(range(0, size, length))
+        ]
+    return tuple(blocks)
 
 
-def _draw(out: Tensor, seed: int, step: int, member: int, block: _Block) -> None:
-    """Draw standard normals of one stream into `out` (float32, at most `BLOCK` entries)."""
-    place = block.tensor << 32 | block.index
+def _draw(out: Tensor, seed: int, step: int, member: int, block: _Block, structure: NoiseStructure) -> None:
+    """Draw one member's noise of one block into `out` (float32)."""
+    if block.columns and structure.rank is not None:
+        rank, rows = structure.rank, out.view(-1, block.columns)
+        left, right = out.new_empty(len(rows) * rank), out.new_empty(block.columns * rank)
+        _normals(left, seed, step, member, block.stream, block.index)
+        _normals(right, seed, step, member, block.stream, _COLUMNS)
+        left, right = left.view(-1, rank), right.view(-1, rank)
+        torch.mul(left[:, :1], right[:, 0], out=rows)
+        for k in range(1, rank):
+            rows.add_(left[:, k : k + 1] * right[:, k])
+        out.mul_(1 / math.sqrt(rank))
+    else:
+        _normals(out, seed, step, member, block.stream, block.index)
+    if block.scale != 1.0:
+        out.mul_(block.scale)
+
+
+def _normals(out: Tensor, seed: int, step: int, member: int, stream: int, index: int) -> None:
+    """Fill `out` (float32) with standard normals of one stream."""
+    place = stream << 32 | index
     if out.device.type == "cpu":
         bits = np.random.Philox(key=_key(seed), counter=np.array([0, place, member, step], dtype=np.uint64))
         np.random.Generator(bits).standard_normal(out=out.numpy(), dtype=np.float32)

@@ -31,8 +31,8 @@ class FlatParameters:
         The model. Its trainable parameters are moved into the buffer: they keep their values, names, shapes and
         tying, and lose their old storage.
     trainable
-        ``"all"``; ``"last:K"`` for the last K transformer blocks; or ``"regex:PATTERN"`` for the tensors whose
-        name contains a match of the pattern.
+        ``"all"``; ``"last:K"`` for the last K transformer blocks; ``"regex:PATTERN"`` for the tensors whose name
+        contains a match of the pattern; or ``"lora:R"`` for the adapters that `estheory.models.adapters` added.
 
     Attributes
     ----------
@@ -51,9 +51,12 @@ class FlatParameters:
 
     def __init__(self, model: nn.Module, trainable: str = "all") -> None:
         parameters = dict(model.named_parameters())
-        shapes = trainable_shapes({name: tuple(p.shape) for name, p in parameters.items()}, trainable)
-        if foreign := sorted(set(shapes) - set(parameters)):
-            raise ConfigError(f"trainable={trainable!r} needs {foreign[0]}, which the model lacks", "use all or last:K")
+        if trainable.startswith("lora:"):
+            shapes = {name: tuple(p.shape) for name, p in parameters.items() if ".lora_" in name}
+            if not shapes:
+                raise ConfigError("the model has no adapters", "add them first (estheory.models.adapters)")
+        else:
+            shapes = trainable_shapes({name: tuple(p.shape) for name, p in parameters.items()}, trainable)
         chosen = {name: parameter for name, parameter in parameters.items() if name in shapes}
         kinds = {(parameter.dtype, parameter.device) for parameter in chosen.values()}
         if len(kinds) > 1:

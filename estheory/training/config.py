@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
-from estheory.errors import DataError
-from estheory.rules import require_choice, require_count, require_positive
+from estheory.errors import ConfigError, DataError
+from estheory.rules import (
+    AnchorForm,
+    Dtype,
+    ESConfig,
+    Shaping,
+    UpdatePath,
+    require_choice,
+    require_count,
+    require_positive,
+)
 from estheory.tasks.data import Form
 
 Reward = Literal["accuracy", "partial", "logprob"]
+Decode = Literal["greedy", "sample"]
+ExecutorName = Literal["local", "ray"]
 Schedule = Literal["constant", "linear", "cosine"]
 
 
@@ -51,6 +64,10 @@ class RunConfig:
     form
         Of the prompts of tasks that are text: ``auto``, ``few-shot``, ``chat`` or ``likelihood`` (see
         `estheory.tasks.data.DataTask`).
+    stop_reward
+        Mean reward of a step at which the run ends early.
+    stop_drift
+        ||theta - theta_0|| (weight) at which the run ends early.
     """
 
     method: ClassVar[str]
@@ -68,6 +85,8 @@ class RunConfig:
     evaluation_tasks: tuple[str, ...] = ()
     data: str = ""
     form: Form = "auto"
+    stop_reward: float = math.inf
+    stop_drift: float = math.inf
 
     def __post_init__(self) -> None:
         for name in ("steps", "prompts", "threads", "evaluation_prompts"):
@@ -75,6 +94,15 @@ class RunConfig:
         for name in ("seed", "checkpoint_every"):
             require_count(name, getattr(self, name), 0)
         require_choice("form", self.form, get_args(Form))
+        if math.isnan(self.stop_reward) or not self.stop_drift > 0:
+            raise ConfigError(
+                f"stop-reward {self.stop_reward} or stop-drift {self.stop_drift} is no budget", "give a number (> 0)"
+            )
+
+    def is_last(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row of steps.jsonl ends the run: the last step, or a budget is spent."""
+        spent = row["reward_mean"] >= self.stop_reward or row["norm"] >= self.stop_drift
+        return bool(row["step"] >= self.steps or spent)
 
     def keeps_checkpoint(self, step: int) -> bool:
         """Whether the run writes a checkpoint, and evaluates, after `step`."""
@@ -89,21 +117,32 @@ class RunConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ESRunConfig(RunConfig):
-    """Evolution Strategies with z-scored rewards, in float32.
+    """Evolution Strategies.
 
     Parameters
     ----------
-    sigma
-        Perturbation scale (weight).
-    alpha
-        Step size (weight): theta <- theta + (alpha / N) sum_i z_i eps_i.
-    population
-        Members evaluated per step, N.
+    sigma, alpha, population, shaping, antithetic, noise, anchor_l2, anchor_l1, anchor_form, momentum, dtype
+        As in `estheory.rules.ESConfig`.
+    update_path
+        As there: the terms of a step are summed and added once, or added one by one.
+    restore_pairs
+        How many evaluations of a step, the first ones, perturb the weights that are trained in place and restore
+        them by subtraction; what rounding leaves of each pair stays. All others work on copies.
+    module_sigma
+        ``PATTERN=FACTOR``: the noise of tensors in whose name the regular expression is found is multiplied by the
+        factor, in the perturbation and in the step. The first pattern that matches counts.
     reward
-        ``accuracy``: mean score of greedy answers; ``partial``: mean partial credit of greedy answers; ``logprob``:
-        mean log-probability of the reference answer, teacher-forced.
+        ``accuracy``: mean score of the answers; ``partial``: their mean partial credit; ``logprob``: mean
+        log-probability of the reference answer, teacher-forced.
+    decode
+        Answers are decoded greedily, or sampled at temperature 1 from a stream of (seed, step, evaluation).
+    train_set
+        Number of training examples that the whole run draws its prompts from; 0 draws new ones each step. Equal to
+        `prompts`, every step sees all of them.
     permute_rewards
         Control: hand each member's coefficient to a random other one, so that no reward steers the walk.
+    executor, workers
+        Where members are evaluated; the results do not depend on it.
     """
 
     method: ClassVar[str] = "es"
@@ -111,15 +150,90 @@ class ESRunConfig(RunConfig):
     sigma: float
     alpha: float
     population: int = 30
+    shaping: Shaping = "zscore"
+    antithetic: bool = False
+    noise: str = "gaussian"
+    module_sigma: tuple[str, ...] = ()
+    anchor_l2: float = 0.0
+    anchor_l1: float = 0.0
+    anchor_form: AnchorForm = "before"
+    momentum: float = 0.0
+    dtype: Dtype = "float32"
+    update_path: UpdatePath = "accumulated"
+    restore_pairs: int = 0
     reward: Reward = "accuracy"
+    decode: Decode = "greedy"
+    train_set: int = 0
     permute_rewards: bool = False
+    executor: ExecutorName = "local"
+    workers: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive("sigma", self.sigma)
-        require_positive("alpha", self.alpha)
-        require_count("population", self.population, 2)
+        self.rules(1)
         require_choice("reward", self.reward, get_args(Reward))
+        require_choice("decode", self.decode, get_args(Decode))
+        require_choice("executor", self.executor, get_args(ExecutorName))
+        require_count("workers", self.workers, 1)
+        require_count("train-set", self.train_set, 0)
+        if 0 < self.train_set < self.prompts:
+            raise ConfigError(f"a training set of {self.train_set} has no {self.prompts} prompts", "lower prompts")
+        if self.restore_pairs > self.evaluations:
+            raise ConfigError(
+                f"restore-pairs {self.restore_pairs} exceeds the {self.evaluations} evaluations of a step", "lower it"
+            )
+        if self.decode == "sample" and self.reward == "logprob":
+            raise ConfigError("decode=sample has no effect on the reward logprob", "leave one of them out")
+        if self.anchor_form == "after" and not (self.anchor_l1 or self.anchor_l2):
+            raise ConfigError("anchor-form has no effect without an anchor", "give anchor-l2 or anchor-l1")
+        if self.update_path == "sequential" and (self.momentum or self.anchor_l1 or self.anchor_l2):
+            raise ConfigError(
+                "update-path sequential adds members one by one, which momentum and anchors do not",
+                "use update-path accumulated",
+            )
+        if self.permute_rewards and self.population < 2:
+            raise ConfigError("one direction has no other to swap rewards with", "raise population")
+        self.sigma_factors(())
+
+    @property
+    def evaluations(self) -> int:
+        """Reward evaluations of a step: N, or 2 N for two-point, whose members are directions."""
+        return 2 * self.population if self.shaping == "two-point" else self.population
+
+    @property
+    def paired(self) -> bool:
+        """Whether evaluations 2 k and 2 k + 1 are the two signs of one direction k."""
+        return self.antithetic or self.shaping == "two-point"
+
+    def rules(self, dim: int) -> ESConfig:
+        """Return what the theory needs of this run on a model of `dim` trainable parameters."""
+        shared = {field.name for field in dataclasses.fields(ESConfig)} - {"dim"}
+        return ESConfig(dim=dim, **{name: getattr(self, name) for name in shared})
+
+    def sigma_factors(self, names: Sequence[str]) -> tuple[float, ...]:
+        """Return the factor of sigma of each tensor; empty where none is given.
+
+        Raises
+        ------
+        ConfigError
+            An entry is malformed, or matches none of the names (if there are names).
+        """
+        table = []
+        for entry in self.module_sigma:
+            pattern, _, factor = entry.rpartition("=")
+            try:
+                table.append((re.compile(pattern), float(factor)))
+            except (re.error, ValueError) as error:
+                raise ConfigError(f"module-sigma {entry!r} is unusable ({error})", "give PATTERN=FACTOR") from error
+            if not pattern:
+                raise ConfigError(f"module-sigma {entry!r} has no pattern", "give PATTERN=FACTOR")
+            require_positive(f"the factor of module-sigma {pattern!r}", table[-1][1])
+        if not table or not names:
+            return ()
+        for entry, (expression, _) in zip(self.module_sigma, table, strict=True):
+            if not any(expression.search(name) for name in names):
+                raise ConfigError(f"module-sigma {entry!r} matches no trained tensor", "correct the pattern")
+        return tuple(next((f for expression, f in table if expression.search(name)), 1.0) for name in names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,4 +333,6 @@ def _typed(value: object, hint: Any, where: str) -> object:
 
 def _toml(value: object) -> str:
     """One TOML value. JSON's strings, lists, numbers and booleans are TOML's too, but for the delete character."""
+    if value == math.inf:
+        return "inf"
     return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("\x7f", "\\u007f")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-import tempfile
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from transformers import PrinterCallback, TrainerCallback
 
-from estheory.errors import ConfigError, DataError, MissingDependencyError
+from estheory.errors import ConfigError, DataError, MissingDependencyError, OutputError
 from estheory.models.decode import stop_token_ids
 from estheory.training.config import GRPORunConfig
 from estheory.training.run_directory import Row, RunDirectory
@@ -79,26 +79,100 @@ def run_grpo(
         if any(example.options for example in session.training_examples(1)):
             raise ConfigError("GRPO samples answers, it cannot compare options", "use --form few-shot or chat")
         config = with_absolute_model(config)
-        run = RunDirectory.create(directory, config)
-        record_environment(session, run)
-        if before_first_step is not None:
-            run.write_json("probes.json", before_first_step(session))
-            session.parameters.vector.copy_(session.base)
-        session.settle(run, 0)
-        recorder = _Recorder(session, config, run, on_step)
-        with tempfile.TemporaryDirectory() as scratch:
-            _trainer(session, config, recorder, scratch).train()
-        session.loaded.model.train(False)
+        return _run(session, config, RunDirectory.create(directory, config), before_first_step, on_step)
+
+
+def resume_grpo(
+    directory: Path, *, before_first_step: BeforeFirstStep | None = None, on_step: OnStep | None = None
+) -> RunResult:
+    """Continue a GRPO run that was cut off, from its last checkpoint; its result has the bits of an uninterrupted run.
+
+    What was recorded after that checkpoint is made again. A run that is complete is left as it is. Parameters as for
+    `run_grpo`.
+
+    Raises
+    ------
+    ConfigError, DataError, OutputError
+        As for `run_grpo`; also where the folder holds no GRPO run, its record is damaged or its model has changed.
+    """
+    run = RunDirectory.open(directory)
+    config = run.config
+    if not isinstance(config, GRPORunConfig):
+        raise ConfigError(f"{directory} is a run of {config.method}, not grpo", f"use estheory run {config.method}")
+    with torch_threads(config.threads), quiet(), _restored_random_state():
+        session = start_session(config)
+        run.repair()
+        return _run(session, config, run, before_first_step, on_step)
+
+
+def _run(
+    session: Session,
+    config: GRPORunConfig,
+    run: RunDirectory,
+    before_first_step: BeforeFirstStep | None,
+    on_step: OnStep | None,
+) -> RunResult:
+    """Go on from the last checkpoint to the end."""
+    record_environment(session, run)
+    start = max((step for step in _trainer_states(run) if run.checkpoint(step).exists()), default=0)
+    recorded = run.steps()
+    if start > len(recorded):
+        raise DataError(f"{run.path / 'steps.jsonl'} ends before checkpoint {start}", "restore the file")
+    if len(recorded) > start:
+        run.keep_until(start)
+    if not recorded and before_first_step is not None and run.read_json("probes.json") is None:
+        run.write_json("probes.json", before_first_step(session))
+        session.parameters.vector.copy_(session.base)
+    if start:
+        session.parameters.read_safetensors(run.checkpoint(start))
+        norm = session.displacement_norm(session.parameters.vector)
+        if norm != recorded[start - 1]["norm"]:
+            raise DataError(
+                f"{run.checkpoint(start)} is not what the run recorded (norm {norm!r})", "restore the checkpoint"
+            )
+    done = bool(start) and config.is_last(recorded[start - 1])
+    session.settle(run, start, last=done)
+    recorder = _Recorder(session, config, run, on_step)
+    if not done:
+        scratch = run.path / "checkpoints" / "trainer.tmp"
+        state = _trainer_states(run).get(start)
+        try:
+            _trainer(session, config, recorder, scratch).train(resume_from_checkpoint=str(state) if state else None)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write in {scratch}: {error}", "free space, then continue with --resume"
+            ) from error
+        finally:
+            session.loaded.model.train(False)
+        shutil.rmtree(scratch, ignore_errors=True)
+    rows = run.steps()
     return RunResult(
-        directory=directory, step=recorder.row["step"], norm=recorder.row["norm"], stalled_steps=recorder.stalled
+        directory=run.path,
+        step=len(rows),
+        norm=rows[-1]["norm"],
+        stalled_steps=sum(row["stalled"] for row in rows),
     )
 
 
-class _SilentTrainer(GRPOTrainer):
-    """A GRPOTrainer that reports to nobody."""
+def _trainer_states(run: RunDirectory) -> dict[int, Path]:
+    """Return the trainer's own checkpoints (optimizer, schedule, random state) by step."""
+    found = run.path.glob("checkpoints/step_*.trainer")
+    return {int(folder.stem.partition("_")[2]): folder for folder in found}
+
+
+class _RecordingTrainer(GRPOTrainer):
+    """A GRPOTrainer that reports to nobody and leaves the weights of its checkpoints to the run directory."""
 
     def _send_telemetry(self) -> None:
         """Send nothing; TRL would report each trainer's use to the hub."""
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Make the checkpoint's folder alone."""
+        if output_dir is not None:
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Leave the weights as they are: the run directory's checkpoint was read into them."""
 
 
 class _Recorder(TrainerCallback):
@@ -112,8 +186,6 @@ class _Recorder(TrainerCallback):
         self.directory = directory
         self.on_step = on_step
         self.examples = [example for step in range(config.steps) for example in session.training_examples(step + 1)]
-        self.row: Row = {}
-        self.stalled = 0
         self._rewards: list[float] = []
         self._started = 0.0
 
@@ -139,8 +211,7 @@ class _Recorder(TrainerCallback):
             raise DataError(f"step {state.global_step} left parameters that are no numbers", "lower lr")
         groups = np.asarray(self._rewards).reshape(self.config.prompts, self.config.samples)
         stalled = bool((groups == groups[:, :1]).all())
-        self.stalled += stalled
-        self.row = {
+        row: Row = {
             "step": state.global_step,
             "task": self.config.task,
             "reward_mean": float(groups.mean()),
@@ -151,16 +222,31 @@ class _Recorder(TrainerCallback):
             "norm": norm,
             "stalled": stalled,
         }
-        self.directory.append("steps", self.row)
+        self.directory.append("steps", row)
         self.directory.append("timings", {"step": state.global_step, "seconds": perf_counter() - self._started})
         self.session.loaded.model.train(False)
-        self.session.settle(self.directory, state.global_step)
+        last = self.config.is_last(row)
+        self.session.settle(self.directory, state.global_step, last=last)
         self.session.loaded.model.train(True)
+        if last:
+            control.should_save = control.should_training_stop = True
         if self.on_step is not None:
-            self.on_step(self.row)
+            self.on_step(row)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Rename the trainer's checkpoint, which is whole now, and remove older ones.
+
+        Each step is one generation and one update, so that no rollout buffer outlives a checkpoint.
+        """
+        checkpoints = self.directory.path / "checkpoints"
+        older = list(_trainer_states(self.directory).values())
+        made = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        made.replace(checkpoints / f"step_{state.global_step:06d}.trainer")
+        for folder in older:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def _trainer(session: Session, config: GRPORunConfig, recorder: _Recorder, scratch: str) -> GRPOTrainer:
+def _trainer(session: Session, config: GRPORunConfig, recorder: _Recorder, scratch: Path) -> GRPOTrainer:
     """Return the trainer of a run: `prompts` x `samples` completions, one AdamW update a step."""
     model, tokenizer = session.loaded.model, session.loaded.tokenizer
     trained = set(session.parameters.names)
@@ -171,7 +257,7 @@ def _trainer(session: Session, config: GRPORunConfig, recorder: _Recorder, scrat
     model.generation_config.eos_token_id = list(stops)
     on_cpu = session.parameters.vector.device.type == "cpu"
     arguments = GRPOConfig(
-        output_dir=scratch,
+        output_dir=str(scratch),
         max_steps=config.steps,
         per_device_train_batch_size=config.prompts * config.samples,
         num_generations=config.samples,
@@ -189,14 +275,15 @@ def _trainer(session: Session, config: GRPORunConfig, recorder: _Recorder, scrat
         bf16=False,
         seed=int(stream(config.seed, _SAMPLING).generate_state(1)[0]) >> 1,
         logging_steps=1,
-        save_strategy="no",
+        save_strategy="steps",
+        save_steps=config.checkpoint_every or config.steps,
         report_to="none",
         disable_tqdm=True,
     )
     rows = Dataset.from_dict(
         {"prompt": [example.prompt for example in recorder.examples], "index": list(range(len(recorder.examples)))}
     )
-    trainer = _SilentTrainer(
+    trainer = _RecordingTrainer(
         model=model,
         reward_funcs=recorder.score,
         args=arguments,

@@ -7,7 +7,10 @@ import math
 from collections.abc import Mapping
 
 from estheory.errors import ConfigError
+from estheory.landscape import Signal
 from estheory.measurement.probes import default_sigma, fisher_probes
+from estheory.models.noise import NoiseStructure
+from estheory.theory.walk import walk
 from estheory.training.config import ESRunConfig
 from estheory.training.evaluation import LARGE_DIM, kl_prompts
 from estheory.training.session import Session
@@ -19,7 +22,9 @@ def probes_before(session: Session) -> Mapping[str, object]:
     """Probe tr F of every evaluated task and predict the run's KL from it: the content of probes.json.
 
     Two scales: the smallest that float32 resolves well (the quadratic law), and the standard deviation that one
-    coordinate will have at the end of the run (no quadratic law needed).
+    coordinate will have at the end of the run (no quadratic law needed); the second only where the configuration
+    alone tells that standard deviation, which it does not for raw and two-point shaping. The directions have the
+    run's own noise structure. Half precision is too coarse for probes: there are none.
 
     Raises
     ------
@@ -29,8 +34,14 @@ def probes_before(session: Session) -> Mapping[str, object]:
     config = session.config
     if not isinstance(config, ESRunConfig):
         raise ConfigError("probes predict the walk of an ES run", "leave them out for other methods")
-    variance = config.alpha**2 * config.steps / config.population
-    scales = {"small": default_sigma(session.parameters), "walk": math.sqrt(variance)}
+    variance = predicted_variance(session, config)
+    content: dict[str, object] = {"schema": "estheory/probes/1", "walk_variance": variance, "steps": config.steps}
+    if config.dtype != "float32":
+        return {**content, "fisher": []}
+    scales = {"small": default_sigma(session.parameters)}
+    if variance is not None:
+        scales["walk"] = math.sqrt(variance)
+    structure = NoiseStructure(kind=config.noise, scales=config.sigma_factors(session.parameters.names))
     directions = LARGE_DIRECTIONS if session.parameters.dim >= LARGE_DIM else DIRECTIONS
     rows = []
     for held in session.held:
@@ -41,6 +52,7 @@ def probes_before(session: Session) -> Mapping[str, object]:
             sigmas=list(scales.values()),
             directions=directions,
             seed=config.seed,
+            structure=structure,
         )
         for scale, probe in zip(scales, probes, strict=True):
             rows.append(
@@ -51,8 +63,16 @@ def probes_before(session: Session) -> Mapping[str, object]:
                     "trace_stderr": probe.trace_stderr,
                     "square_trace": probe.square_trace,
                     "relative_std": probe.relative_std,
-                    "predicted_kl_drift": 0.5 * variance * probe.trace,
+                    "predicted_kl_drift": None if variance is None else 0.5 * variance * probe.trace,
                     "probe": dataclasses.asdict(probe),
                 }
             )
-    return {"schema": "estheory/probes/1", "walk_variance": variance, "steps": config.steps, "fisher": rows}
+    return {**content, "fisher": rows}
+
+
+def predicted_variance(session: Session, config: ESRunConfig) -> float | None:
+    """Return the variance of a flat coordinate (of noise factor 1) after the run; None where rewards decide it."""
+    if config.shaping in ("raw", "two-point"):
+        return None
+    rules = config.rules(session.parameters.dim)
+    return walk(rules, Signal(), config.steps, session.parameters.shapes).variance

@@ -10,10 +10,10 @@ from pathlib import Path
 from torch import Tensor
 
 from estheory.errors import ConfigError, DataError, OutputError
-from estheory.models.noise import add_weighted_noise
 from estheory.training.config import ESRunConfig
 from estheory.training.run_directory import Row, RunDirectory
 from estheory.training.session import Session, quiet, record_environment, start_session, torch_threads
+from estheory.training.walk import Walk
 
 _NORM_TOLERANCE = 1e-13  # rounding of a pairwise float64 sum of 2^40 squares: about 40 * 2^-53
 
@@ -63,56 +63,42 @@ def es_config(directory: RunDirectory) -> ESRunConfig:
     """Return the configuration of an ES run; raises `ConfigError` for another method's."""
     if not isinstance(directory.config, ESRunConfig):
         raise ConfigError(
-            f"{directory.path} is a {directory.config.method} run, which cannot be resumed or replayed", "run it again"
+            f"{directory.path} is a {directory.config.method} run, not es",
+            f"use estheory run {directory.config.method}",
         )
     return directory.config
 
 
 def rebuild(
     session: Session, config: ESRunConfig, directory: RunDirectory, rows: Sequence[Row], *, checkpoints: bool = True
-) -> Tensor:
-    """Theta after `rows`: from the latest checkpoint among them (if allowed), then step by step.
+) -> Walk:
+    """Return the walk after `rows`: from the latest checkpoint among them (if allowed), then step by step.
+
+    Momentum remembers every step, so its walk is made again from the base.
 
     Raises
     ------
     DataError
         A row is damaged, or the norm is not the recorded one.
     """
-    theta = session.base.clone()
-    usable = [step for step in directory.checkpoints() if step <= len(rows)] if checkpoints else []
-    done = max(usable, default=0)
-    if done:
-        session.parameters.read_safetensors(directory.checkpoint(done), theta)
+    walk = Walk(session.parameters, session.base, config)
+    usable = [step for step in directory.checkpoints() if step <= len(rows)]
+    if usable and checkpoints and not config.momentum:
+        walk.step = max(usable)
+        session.parameters.read_safetensors(directory.checkpoint(walk.step), walk.theta)
     try:
-        for row in rows[done:]:
-            apply_step(theta, session, config, row)
+        for row in rows[walk.step :]:
+            walk.advance(row)
         recorded = float(rows[-1]["norm"]) if rows else 0.0
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{directory.path / 'steps.jsonl'} is damaged: {error!r}", "restore the file") from error
-    norm = session.displacement_norm(theta)
+    norm = session.displacement_norm(walk.theta)
     if not math.isclose(norm, recorded, rel_tol=_NORM_TOLERANCE):
         raise DataError(
             f"{directory.path}: step {len(rows)} is rebuilt at norm {norm!r}, the run recorded {recorded!r}",
             "use the versions and device of environment.json, or restore steps.jsonl and the checkpoints",
         )
-    return theta
-
-
-def apply_step(theta: Tensor, session: Session, config: ESRunConfig, row: Row) -> None:
-    """Move `theta` by the step that `row` records. Run and replay both come here: one order, the same bits."""
-    coefficients = [float(value) for value in row["coefficients"]]
-    if len(coefficients) != config.population:
-        raise ValueError(f"step {row['step']} has {len(coefficients)} coefficients")
-    if any(coefficients):
-        add_weighted_noise(
-            theta,
-            session.parameters,
-            coefficients,
-            scale=config.alpha / config.population,
-            seed=int(row["seeds"]["seed"]),
-            step=int(row["seeds"]["step"]),
-            threads=config.threads,
-        )
+    return walk
 
 
 def _replayed(directory: Path, step: int) -> tuple[Session, Tensor]:
@@ -125,4 +111,4 @@ def _replayed(directory: Path, step: int) -> tuple[Session, Tensor]:
     with torch_threads(config.threads):
         session = start_session(config)
         record_environment(session, run)
-        return session, rebuild(session, config, run, rows[:step], checkpoints=False)
+        return session, rebuild(session, config, run, rows[:step], checkpoints=False).theta

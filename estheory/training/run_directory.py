@@ -12,7 +12,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+import shutil
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +85,10 @@ class RunDirectory:
                     content = file.read_bytes()
                     os.truncate(file, content.rfind(b"\n") + 1)
             for leftover in (*self.path.glob("*.tmp"), *(self.path / "checkpoints").glob("*.tmp")):
-                leftover.unlink(missing_ok=True)
+                if leftover.is_dir():
+                    shutil.rmtree(leftover)
+                else:
+                    leftover.unlink(missing_ok=True)
         except OSError as error:
             raise OutputError(f"cannot repair {self.path}: {error}", "make the folder writable") from error
 
@@ -99,7 +106,7 @@ class RunDirectory:
         """Append lines to ``<name>.jsonl`` in one write; raises as `append`."""
         text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
         try:
-            with (self.path / f"{name}.jsonl").open("ab") as file:
+            with _uninterrupted(), (self.path / f"{name}.jsonl").open("ab") as file:
                 file.write(text.encode())
                 file.flush()
                 os.fsync(file.fileno())
@@ -146,9 +153,15 @@ class RunDirectory:
                 )
         return rows
 
+    def keep_until(self, step: int) -> None:
+        """Drop the rows of later steps from steps.jsonl, timings.jsonl and evaluations.jsonl, each file as a whole."""
+        for name in ("evaluations", "timings", "steps"):
+            kept = [row for row in self.rows(name) if row["step"] <= step]
+            self._replace(f"{name}.jsonl", "".join(json.dumps(row, allow_nan=False) + "\n" for row in kept))
+
     def write_json(self, name: str, content: Mapping[str, object]) -> None:
         """Write a JSON file as a whole; raises `OutputError` where that fails."""
-        self._replace(name, json.dumps(content, indent=2, allow_nan=False) + "\n")
+        write_json(self.path / name, content)
 
     def read_json(self, name: str) -> Row | None:
         """Read a JSON file, None if there is none; raises `DataError` where it is damaged."""
@@ -177,14 +190,38 @@ class RunDirectory:
         return dict(sorted(found.items()))
 
     def _replace(self, name: str, text: str) -> None:
-        """Write a text file under a temporary name, then rename it."""
-        file = self.path / name
-        temporary = self.path / f"{name}.tmp"
-        try:
-            with temporary.open("w", encoding="utf-8") as handle:
-                handle.write(text)
-                handle.flush()
-                os.fsync(handle.fileno())
-            temporary.replace(file)
-        except OSError as error:
-            raise OutputError(f"cannot write {file}: {error}", "free space or choose another folder") from error
+        _replace(self.path / name, text)
+
+
+def write_json(file: Path, content: Mapping[str, object]) -> None:
+    """Write a JSON file as a whole; raises `OutputError` where that fails."""
+    _replace(file, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def _replace(file: Path, text: str) -> None:
+    """Write a text file under a temporary name, then rename it."""
+    temporary = file.with_name(f"{file.name}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(file)
+    except OSError as error:
+        raise OutputError(f"cannot write {file}: {error}", "free space or choose another folder") from error
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait until the line that is being written is whole."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pending: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: pending.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if pending:
+            signal.raise_signal(signal.SIGINT)

@@ -29,9 +29,12 @@ from estheory.training.run_directory import RunDirectory
 
 _PROMPTS = 0x70726D70  # random streams of one seed, by purpose
 _PERMUTATION = 0x7065726D
+_SAMPLING = 0x73616D70
+_TRAIN_SET = 0x73657473
 _NORM_BLOCK = 1 << 18
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-_Config = TypeVar("_Config", ESRunConfig, GRPORunConfig)
+_Config = TypeVar("_Config", bound=ESRunConfig | GRPORunConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,8 @@ class Session:
         The task that is trained.
     held
         Prompts of the evaluations.
+    train_set
+        The examples that every step draws from; empty where each step draws new ones.
     """
 
     config: ESRunConfig | GRPORunConfig
@@ -60,11 +65,24 @@ class Session:
     base: Tensor
     task: Task
     held: tuple[HeldOut, ...]
+    train_set: tuple[Example, ...] = ()
 
     def training_examples(self, step: int) -> list[Example]:
         """Return the prompts of `step`: fixed by (seed, step), common to all members."""
+        if len(self.train_set) == self.config.prompts:
+            return list(self.train_set)
+        if self.train_set:
+            rng = np.random.default_rng(stream(self.config.seed, _PROMPTS, step))
+            chosen = rng.choice(len(self.train_set), self.config.prompts, replace=False)
+            return [self.train_set[k] for k in chosen]
         seed = int(stream(self.config.seed, _PROMPTS, step).generate_state(1, np.uint64)[0])
         return self.task.examples("train", self.config.prompts, seed)
+
+    def sampling(self, step: int, evaluation: int) -> torch.Generator:
+        """Return the generator of the answers that one evaluation samples, fixed by (seed, step, evaluation)."""
+        generator = torch.Generator(self.parameters.vector.device)
+        state = stream(self.config.seed, _SAMPLING, step, evaluation).generate_state(1, np.uint64)
+        return generator.manual_seed(int(state[0]) >> 1)
 
     def permutation(self, step: int, n: int) -> list[int]:
         """Return a random permutation of n members, fixed by (seed, step)."""
@@ -80,12 +98,12 @@ class Session:
             parts.append(float(squares.numpy().sum() if squares.device.type == "cpu" else squares.sum()))
         return math.sqrt(math.fsum(parts))
 
-    def settle(self, directory: RunDirectory, step: int) -> None:
+    def settle(self, directory: RunDirectory, step: int, *, last: bool = False) -> None:
         """Write the checkpoint and evaluations due after `step`, those that are not there yet.
 
-        The buffer must hold the parameters after `step`.
+        The buffer must hold the parameters after `step`; `last` says that the run ends there.
         """
-        if step > 0 and not self.config.keeps_checkpoint(step):
+        if step > 0 and not (last or self.config.keeps_checkpoint(step)):
             return
         if step > 0 and not directory.checkpoint(step).exists():
             self.parameters.write_safetensors(directory.checkpoint(step))
@@ -130,8 +148,15 @@ class RunResult:
     stalled_steps: int
 
 
-def start_session(config: ESRunConfig | GRPORunConfig) -> Session:
+def start_session(config: ESRunConfig | GRPORunConfig, *, evaluates: bool = True) -> Session:
     """Load the model and check that the tasks fit it; writes nothing.
+
+    Parameters
+    ----------
+    config
+        The run.
+    evaluates
+        Whether the session evaluates on held-out prompts; workers do not.
 
     Raises
     ------
@@ -141,16 +166,30 @@ def start_session(config: ESRunConfig | GRPORunConfig) -> Session:
     names = dict.fromkeys((config.task, *config.evaluation_tasks))
     for name in names:
         get_task(name, data=config.data)  # an unknown one is said before the model is loaded
-    loaded = load_model(config.model, device=config.device)
+    dtype = _DTYPES[config.dtype] if isinstance(config, ESRunConfig) else torch.float32
+    loaded = load_model(config.model, device=config.device, dtype=dtype)
+    if config.trainable.startswith("lora:"):
+        from estheory.models.adapters import add_adapters
+
+        add_adapters(loaded.model, config.trainable, seed=config.seed)
     task = task_for(loaded, config.task, config.data, config.form)
     parameters = FlatParameters(loaded.model, config.trainable)
+    pool: list[Example] = []
+    if isinstance(config, ESRunConfig):
+        config.sigma_factors(parameters.names)  # a pattern that matches nothing is said before the run begins
+        if config.train_set:
+            seed = int(stream(config.seed, _TRAIN_SET).generate_state(1, np.uint64)[0])
+            pool = task.examples("train", config.train_set, seed)
     session = Session(
         config=config,
         loaded=loaded,
         parameters=parameters,
         base=parameters.vector.clone(),
         task=task,
-        held=tuple(held_out(loaded, name, config.evaluation_prompts, config.data, config.form) for name in names),
+        held=tuple(held_out(loaded, name, config.evaluation_prompts, config.data, config.form) for name in names)
+        if evaluates
+        else (),
+        train_set=tuple(pool),
     )
     require_fit(loaded, task, session.training_examples(1))
     return session
@@ -188,6 +227,8 @@ def record_environment(session: Session, directory: RunDirectory) -> None:
                 "noise": "Philox4x64: key from the root, counter from (step, member, tensor, block)",
                 "prompts": f"SeedSequence(root, spawn_key=({_PROMPTS}, step))",
                 "permutation": f"SeedSequence(root, spawn_key=({_PERMUTATION}, step))",
+                "sampling": f"SeedSequence(root, spawn_key=({_SAMPLING}, step, evaluation))",
+                "training set": f"SeedSequence(root, spawn_key=({_TRAIN_SET},))",
             },
         }
         directory.write_json("environment.json", content)

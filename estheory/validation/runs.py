@@ -9,12 +9,14 @@ from typing import cast
 
 import numpy as np
 
+from estheory._special import Array
 from estheory.cosine_laws import CorrelationLaw
 from estheory.errors import DataError
 from estheory.laws import ChiLaw, PointLaw, SquaredLaw
 from estheory.quantities import Measurement, Prediction, Quantity
+from estheory.rules import ESConfig
 from estheory.theory.adamw import Schedule, grpo_mean_square
-from estheory.theory.walk import OURS, PAPER
+from estheory.theory.walk import OURS, PAPER, response
 from estheory.validation.records import RunRecord
 
 Pair = tuple[Prediction, Measurement]
@@ -26,19 +28,61 @@ FLAT = "all but a vanishing share of the coordinates are flat"
 def walk_variances(run: RunRecord) -> dict[int, float]:
     """Return the variance of one flat coordinate after each step, given the logged coefficients. Exact.
 
-    v_t = (alpha^2/N^2) sum over steps up to t and members of z^2, which is alpha^2 t / N unless steps stalled.
+    v_T = (alpha^2/N^2) sum_t h_{T-t}^2 sum_k w_tk^2: w are the weights of the noise vectors (the coefficients, or their
+    differences within antithetic pairs), h the response of momentum and L2 anchor, 1 without them. For the plain
+    walk v_T = alpha^2 T / N unless steps stalled.
 
     Raises
     ------
     DataError
-        If the run is not an ES run or a row has no coefficients.
+        If the run is not an ES run, a row has no coefficients, or no law here covers its options.
     """
+    squares, h = _walk(run)
+    return {step: _covariance(squares, h, step, step) for step in range(1, len(run.steps) + 1)}
+
+
+def walk_covariance(run: RunRecord, first: int, second: int) -> float:
+    """Return the covariance of one flat coordinate's displacement after two steps; raises as `walk_variances`."""
+    return _covariance(*_walk(run), min(first, second), max(first, second))
+
+
+def _covariance(squares: Array, h: Array | None, first: int, second: int) -> float:
+    if h is None:
+        return float(squares[:first].sum())
+    lags = np.arange(first)
+    return float(np.sum(squares[:first][::-1] * h[lags] * h[lags + second - first]))
+
+
+def _walk(run: RunRecord) -> tuple[Array, Array | None]:
+    """Return the variance that each step adds to a flat coordinate, and the response to it (None: it stays)."""
+    config = run.config
+    for name, plain in (("noise", "gaussian"), ("module_sigma", []), ("anchor_l1", 0.0), ("dtype", "float32")):
+        if config.get(name, plain) != plain:
+            raise DataError(
+                f"{run.path}: the law of a run with {name} = {config[name]} is not that of the plain walk",
+                "compare its norms with estheory predict",
+            )
     try:
-        scale = (float(run.config["alpha"]) / int(run.config["population"])) ** 2
-        squares = [float(np.sum(np.square(row["coefficients"]))) for row in run.steps]
+        scale = (float(config["alpha"]) / int(config["population"])) ** 2
+        squares = np.array([_weight_square(row["coefficients"], bool(config.get("antithetic"))) for row in run.steps])
+        rules = ESConfig(
+            dim=1,
+            sigma=1.0,
+            population=2,
+            anchor_l2=float(config.get("anchor_l2", 0.0)),
+            anchor_form=config.get("anchor_form", "before"),
+            momentum=float(config.get("momentum", 0.0)),
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{run.path}: no ES coefficients ({error})", "give the folder of an ES run") from error
-    return dict(enumerate(scale * np.cumsum(squares), start=1))
+    return scale * squares, response(rules, len(squares))
+
+
+def _weight_square(coefficients: list[float], antithetic: bool) -> float:
+    """Return the sum of the squared weights of one step's noise vectors."""
+    values = np.asarray(coefficients, dtype=np.float64)
+    weights = values[0::2] - values[1::2] if antithetic else values
+    return float(np.sum(np.square(weights)))
 
 
 def run_pairs(
@@ -113,12 +157,13 @@ def _cosines(
     run: RunRecord, variances: Mapping[int, float], cosines: Mapping[tuple[int, int], float]
 ) -> Iterator[Pair]:
     for (first, second), value in cosines.items():
-        if not 0 < variances[first] < variances[second]:
+        scale = math.sqrt(variances[first] * variances[second])
+        if scale == 0 or (rho := walk_covariance(run, first, second) / scale) >= 1:
             continue
         yield (
             Prediction(
                 quantity=Quantity.CHECKPOINT_COSINE,
-                law=CorrelationLaw(math.sqrt(variances[first] / variances[second]), run.dim),
+                law=CorrelationLaw(rho, run.dim),
                 label="exact",
                 source=OURS,
                 assumptions=(FLAT, CONDITIONED),

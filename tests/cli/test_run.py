@@ -12,6 +12,7 @@ pytest.importorskip("torch")
 from safetensors.numpy import load_file, save_file
 
 from estheory.cli.app import main
+from estheory.cli.progress import RunView
 from estheory.models.builtin import get_builtin
 
 RUN = ["run", "es", "--steps", "4", "--population", "6", "--prompts", "16", "--evaluation-prompts", "32", "--quiet"]
@@ -105,12 +106,58 @@ def test_equal_rewards_do_not_move_and_that_is_consistent(estheory, tmp_path):
     assert [(v["predicted"]["mean"], v["measured"], v["verdict"]) for v in verdicts] == [(0.0, 0.0, "consistent")]
 
 
+def test_a_resumed_run_may_say_again_what_it_is(estheory, run_folder, tmp_path):
+    folder = tmp_path / "es"
+    shutil.copytree(run_folder, folder)
+    result = estheory("run", "es", "--resume", folder, "--population", 6, "--steps", 4, "--workers", 1)
+    assert (result.code, result.err) == (0, "")
+
+
 def test_dry_run_writes_nothing(estheory, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shown = estheory("run", "es", "--dry-run", "--json").json()
     assert (shown["sigma"], shown["alpha"], shown["population"]) == (0.015, 0.0075, 30)
     assert 'method = "grpo"' in estheory("run", "grpo", "--dry-run").out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_predicts_the_geometry_and_what_it_costs(estheory):
+    shown = estheory("run", "es", "--dry-run", "--json", "--steps", 100).json()
+    norm = next(p for p in shown["predictions"] if p["quantity"] == "displacement_norm")
+    assert norm["mean"] == pytest.approx(0.0075 * np.sqrt(100 / 30 * 59184), rel=1e-4)
+    assert shown["dim"] == 59184
+    assert shown["memory_bytes"] == 3 * 4 * 59184
+    assert shown["seconds_at_least"] > 0
+    assert shown["stop_drift"] is None
+    text = estheory("run", "es", "--dry-run", "--shaping", "raw").out
+    assert "spread of the rewards" in text
+    assert "AdamW walk" in estheory("run", "grpo", "--dry-run").out
+
+
+def test_a_sequence_by_the_command_line(estheory, tmp_path):
+    out = tmp_path / "sequence"
+    command = ["run", "sequence", "--tasks", "reversal,addition", "--methods", "es", "--seeds", "0,1", "--steps", 1]
+    command += ["--population", 4, "--prompts", 4, "--evaluation-prompts", 8]
+    before = estheory(*command, "--dry-run").json()
+    assert not out.exists()
+    result = estheory(*command, "--out", out, "--json").json()
+    assert [(row["method"], row["seed"]) for row in result["sequences"]] == [("es", 0), ("es", 1)]
+    assert "after" in estheory(*command, "--out", out).out  # all done: only shown again
+    assert sum(file.stat().st_size for file in out.rglob("*.safetensors")) <= before["disk_bytes"]
+    changed = estheory(*command, "--out", out, "--population", 6)
+    assert changed.code == 2
+    assert "population is 4 there, 6 here" in changed.err
+
+
+def test_the_live_view_sets_the_norm_against_its_prediction(run_folder):
+    view = RunView(run_folder)
+    rows = [json.loads(line) for line in (run_folder / "steps.jsonl").read_text().splitlines()]
+    fields = view.fields(rows[-1])
+    assert view.steps == 4
+    predicted = 0.0075 * np.sqrt(4 / 6 * 59184)
+    assert view.predicted_norm(4) == pytest.approx(predicted, rel=1e-4)
+    assert f"({rows[-1]['norm'] / predicted:.4f} of prediction)" in fields["norm"]
+    assert fields["drift"].endswith("(addition)")
 
 
 def test_models(estheory):
@@ -143,6 +190,33 @@ BAD = {
     "unknown reward": lambda t, r: (["run", "es", "--reward", "fame", "--out", t / "x"], "fame"),
     "not a run": lambda t, r: (["validate", t], "no run directory"),
     "resume nothing": lambda t, r: (["run", "es", "--resume", t], "no run directory"),
+    "resume with another sigma": lambda t, r: (
+        ["run", "es", "--resume", r, "--sigma", 0.02],
+        "sigma is 0.015 there, 0.02",
+    ),
+    "resume as grpo": lambda t, r: (["run", "grpo", "--resume", r], "is a run of es"),
+    "resume with out": lambda t, r: (["run", "es", "--resume", r, "--out", t / "x"], "--out"),
+    "anchor form alone": lambda t, r: (["run", "es", "--anchor-form", "after", "--out", t / "x"], "anchor"),
+    "sampled logprob": lambda t, r: (
+        ["run", "es", "--decode", "sample", "--reward", "logprob", "--out", t / "x"],
+        "no effect",
+    ),
+    "module sigma unmatched": lambda t, r: (["run", "es", "--module-sigma", "zebra=2", "--out", t / "x"], "zebra"),
+    "step alone": lambda t, r: (["run", "es", "--step", 2, "--out", t / "x"], "--replay"),
+    "sequence without tasks": lambda t, r: (["run", "sequence", "--out", t / "x"], "--tasks"),
+    "sequence with a task": lambda t, r: (
+        ["run", "sequence", "--tasks", "addition", "--task", "choice", "--out", t / "x"],
+        "--task",
+    ),
+    "sequence of unknown method": lambda t, r: (
+        ["run", "sequence", "--tasks", "addition", "--methods", "sft", "--out", t / "x"],
+        "sft",
+    ),
+    "sequence of one task twice": lambda t, r: (
+        ["run", "sequence", "--tasks", "addition,addition", "--out", t / "x"],
+        "twice",
+    ),
+    "stop at nothing": lambda t, r: (["run", "es", "--stop-drift", 0, "--out", t / "x"], "stop-drift"),
     "replay too far": lambda t, r: (["run", "es", "--replay", r, "--step", 9, "--out", t / "x"], "9"),
     "replay without step": lambda t, r: (["run", "es", "--replay", r], "--step"),
     "truncated": lambda t, r: (["measure", "tiny-lm", truncated(t, r)], "cut.safetensors"),

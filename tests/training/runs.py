@@ -29,5 +29,5 @@ def es_config(**changes: object) -> ESRunConfig:
 def contents(directory: Path) -> dict[str, bytes]:
     """Everything of a run but its timings."""
     files = [directory / name for name in RECORD if (directory / name).exists()]
-    files += sorted(directory.glob("checkpoints/*"))
+    files += sorted(directory.glob("checkpoints/*.safetensors"))
     return {str(file.relative_to(directory)): file.read_bytes() for file in files}

@@ -18,9 +18,10 @@ from estheory.errors import ConfigError, DataError, OutputError
 from estheory.models.load import load_model
 from estheory.models.noise import fill_noise
 from estheory.models.parameters import FlatParameters
-from estheory.training.es import run_es, zscores
+from estheory.training.es import run_es
 from estheory.training.run_directory import RunDirectory
 from estheory.training.session import Session
+from estheory.training.shaping import coefficients as zscores
 from tests.training.runs import contents, es_config
 
 FALSE_FAILURE_RATE = 1e-6

@@ -6,6 +6,7 @@ import json
 import math
 import pickle
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from estheory.errors import ConfigError, OutputError
+from estheory.errors import ConfigError, DataError, OutputError
 from estheory.models.load import load_model
 from estheory.models.parameters import FlatParameters
 from estheory.training.config import GRPORunConfig
-from estheory.training.grpo import run_grpo
+from estheory.training.grpo import resume_grpo, run_grpo
 from estheory.training.run_directory import RunDirectory
 from tests.training.runs import contents
 
@@ -123,3 +124,51 @@ def test_it_learns(tmp_path: Path) -> None:
     before, after = evaluations[0], evaluations[-1]
     stderr = math.hypot(before["stderr"], after["stderr"])
     assert (after["value"] - before["value"]) / stderr > 4.9  # normal quantile at 1e-6
+
+
+class CutError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("moment", ["before a checkpoint", "between checkpoints", "in a save", "complete"])
+def test_a_run_that_was_cut_off_resumes_to_the_same_bits(
+    moment: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "run"
+
+    def cut(row: Any) -> None:
+        if row["step"] == (1 if moment == "before a checkpoint" else 3):
+            raise CutError
+
+    def probe(session: Any) -> dict[str, Any]:
+        return {"trace": session.parameters.dim}
+
+    if moment == "complete":
+        shutil.copytree(finished, directory)
+    elif moment == "in a save":
+        monkeypatch.setattr("estheory.training.grpo._Recorder.on_save", lambda *_, **__: cut({"step": 3}))
+        with pytest.raises(CutError):
+            run_grpo(grpo_config(), directory, before_first_step=probe)
+        monkeypatch.undo()
+        assert (directory / "checkpoints" / "trainer.tmp").exists()
+    else:
+        with pytest.raises(CutError):
+            run_grpo(grpo_config(), directory, before_first_step=probe, on_step=cut)
+    assert resume_grpo(directory, before_first_step=probe).step == 3
+    assert contents(directory) == contents(finished)
+    assert sorted(p.name for p in directory.glob("checkpoints/*.trainer")) == ["step_000003.trainer"]
+    assert not (directory / "checkpoints" / "trainer.tmp").exists()
+
+
+def test_a_changed_checkpoint_is_found_out(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    shutil.copy(
+        finished / "checkpoints" / "step_000002.safetensors", tmp_path / "run/checkpoints/step_000003.safetensors"
+    )
+    with pytest.raises(DataError, match="not what the run recorded"):
+        resume_grpo(tmp_path / "run")
+
+
+def test_adapters_are_trained_alone(tmp_path: Path) -> None:
+    run_grpo(grpo_config(trainable="lora:2", steps=1), tmp_path / "run")
+    assert RunDirectory.open(tmp_path / "run").steps()[0]["norm"] > 0

@@ -201,7 +201,7 @@ def test_another_model_is_found_out(tmp_path: Path, finished: Path) -> None:
 
 def test_other_runs_and_folders_are_refused(tmp_path: Path) -> None:
     RunDirectory.create(tmp_path / "grpo", GRPORunConfig(model="tiny-lm", task="reversal", steps=1))
-    with pytest.raises(ConfigError, match="grpo run"):
+    with pytest.raises(ConfigError, match="is a grpo run"):
         resume(tmp_path / "grpo")
     with pytest.raises(EstheoryError, match="no run directory"):
         resume(tmp_path)

@@ -1,0 +1,153 @@
+"""An ES step here against the reference way of doing it in process, side by side, and two workers against one.
+
+The reference way: perturb every tensor in place with noise from a generator that is seeded anew for it, decode with
+the model's own ``generate``, restore in place by drawing the noise again, then add N members one after another.
+Contenders take turns within a round; a ratio is taken within its round.
+
+    python benchmarks/training_step.py [MODEL] [ROUNDS]
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+
+from estheory.models.load import load_model
+from estheory.training.config import ESRunConfig
+from estheory.training.es import run_es
+from estheory.training.evaluation import task_for
+from estheory.training.executors import LocalExecutor
+from estheory.training.members import Members
+from estheory.training.run_directory import Row
+from estheory.training.session import start_session
+from estheory.training.shaping import coefficients
+from estheory.training.walk import Walk
+
+
+def config(model: str, prompts: int, workers: int = 1) -> ESRunConfig:
+    """Return 30 members (4 of a large model) with accuracy of greedy answers as their reward."""
+    population = 30 if model == "tiny-lm" else 4
+    return ESRunConfig(
+        model=model,
+        task="addition",
+        steps=1,
+        prompts=prompts,
+        sigma=1e-3,
+        alpha=5e-4,
+        population=population,
+        workers=workers,
+    )
+
+
+def reference_step(settings: ESRunConfig) -> Callable[[], None]:
+    """Return one step of the reference code's way, on one process."""
+    loaded = load_model(settings.model)
+    model, tokenizer, task = loaded.model, loaded.tokenizer, task_for(loaded, settings.task)
+    examples = task.examples("train", settings.prompts, 0)
+    inputs = tokenizer([example.prompt for example in examples], return_tensors="pt", padding=True)
+    inputs.pop("token_type_ids", None)
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+
+    def move(seed: int, scale: float) -> None:
+        for parameter in model.parameters():
+            generator = torch.Generator().manual_seed(seed)
+            noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+            parameter.data.add_(scale * noise)
+
+    @torch.inference_mode()
+    def step() -> None:
+        rewards = []
+        for member in range(settings.population):
+            move(member, settings.sigma)
+            rows = model.generate(**inputs, max_new_tokens=task.max_new_tokens, do_sample=False)
+            texts = tokenizer.batch_decode(rows[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+            rewards.append(float(np.mean([task.score(e, t) for e, t in zip(examples, texts, strict=True)])))
+            move(member, -settings.sigma)
+        for member, weight in enumerate(coefficients(rewards)):
+            move(member, settings.alpha / settings.population * weight)
+
+    return step
+
+
+def our_step(settings: ESRunConfig) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Return one step of this package, and what ends its workers."""
+    session = start_session(settings, evaluates=False)
+    walk = Walk(session.parameters, session.base, settings)
+    executor = LocalExecutor(settings, Members(session, settings, walk))
+    rows: list[Row] = []
+
+    def step() -> None:
+        rewards = executor.rewards(rows).values
+        row: Row = {"step": len(rows) + 1, "seeds": {"seed": settings.seed, "step": len(rows) + 1}}
+        row["coefficients"] = coefficients(rewards)
+        walk.advance(row)
+        rows.append(row)
+
+    return step, executor.close
+
+
+def compare(contenders: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of each contender in each round, after one round to warm up."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds + 1):
+        for name, step in contenders.items():
+            started = time.perf_counter()
+            step()
+            if number:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def overhead(model: str, prompts: int, steps: int) -> float:
+    """Return the share of a run's step that is not making answers: perturbing, updating, writing."""
+    settings = ESRunConfig(
+        model=model,
+        task="addition",
+        steps=steps,
+        prompts=prompts,
+        sigma=1e-3,
+        alpha=5e-4,
+        evaluation_prompts=1,
+        population=30 if model == "tiny-lm" else 4,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        run_es(settings, Path(folder) / "run")
+        lines = (Path(folder) / "run" / "timings.jsonl").read_text(encoding="utf-8").splitlines()[1:]
+    return median(1 - (row := json.loads(line))["rewards"] / row["seconds"] for line in lines)
+
+
+def main() -> None:
+    """Print medians over rounds."""
+    model = sys.argv[1] if len(sys.argv) > 1 else "tiny-lm"
+    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    torch.set_num_threads(1)
+    sizes = (16, 64, 256) if model == "tiny-lm" else (8,)
+    for prompts in sizes:
+        ours, close = our_step(config(model, prompts))
+        contenders = {"reference": reference_step(config(model, prompts)), "ours": ours}
+        closers = [close]
+        if model == "tiny-lm":
+            contenders["two workers"], close = our_step(config(model, prompts, workers=2))
+            closers.append(close)
+        seconds = compare(contenders, rounds)
+        for close in closers:
+            close()
+        shown = ", ".join(f"{name} {median(values):.3f} s" for name, values in seconds.items())
+        faster = median(a / b for a, b in zip(seconds["reference"], seconds["ours"], strict=True))
+        line = f"{model}, {prompts} prompts: {shown}; {faster:.2f} times as fast as the reference"
+        if "two workers" in seconds:
+            both = median(a / b for a, b in zip(seconds["ours"], seconds["two workers"], strict=True))
+            line += f"; two workers {both:.2f} times one"
+        print(line + f"; overhead beyond rewards {overhead(model, prompts, rounds + 1):.1%}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

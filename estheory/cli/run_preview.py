@@ -1,0 +1,139 @@
+"""What a run would be, before it is run: configuration, memory, time and predicted geometry."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from estheory.cli.emit import json_text
+from estheory.errors import ConfigError
+from estheory.models.builtin import builtin_names, get_builtin
+from estheory.models.shapes import tensor_shapes, trainable_shapes
+from estheory.reporting.forecast import forecast_text, prediction_json
+from estheory.tasks import get_task
+from estheory.theory.predictions import Forecast, predict
+from estheory.training.config import ESRunConfig, GRPORunConfig
+
+if TYPE_CHECKING:
+    from estheory.training.sequence import SequenceConfig
+
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_LEVEL = 0.95
+_FEW_SHOT, _CHARACTERS_A_TOKEN = 9, 2  # of models that are not character-level
+
+
+def preview(config: ESRunConfig | GRPORunConfig, *, as_json: bool) -> str:
+    """Return the text or JSON of ``--dry-run``. Loads no model and trains nothing; times a product and some noise.
+
+    Raises
+    ------
+    ConfigError, DataError
+        The task is unknown, or the model's files cannot be read.
+    """
+    shapes = _shapes(config)
+    dim = sum(math.prod(shape) for shape in shapes.values())
+    whole = sum(math.prod(shape) for shape in _shapes(dataclasses.replace(config, trainable="all")).values())
+    forecast, why_not = _forecast(config, shapes, dim)
+    memory, seconds = _memory(config, dim, whole), _seconds(config, dim, whole)
+    if as_json:
+        return json_text(
+            {
+                "schema": "estheory/run-config/1",
+                "method": config.method,
+                **dataclasses.asdict(config),
+                "dim": dim,
+                "memory_bytes": memory,
+                "seconds_at_least": seconds,
+                "predictions": [prediction_json(p, _LEVEL) for p in forecast.predictions] if forecast else [],
+                "warnings": list(forecast.warnings) if forecast else [why_not],
+            }
+        )
+    lines = [
+        f"# d = {dim:,} trained parameters",
+        f"# memory: {memory / 1e9:.2g} GB for weights and their copies, beside activations and libraries",
+        f"# time: at least {seconds:.2g} s on this machine (arithmetic and noise alone)",
+        "",
+    ]
+    return config.to_toml() + "\n".join(lines) + (forecast_text(forecast, _LEVEL) if forecast else f"{why_not}\n")
+
+
+def _shapes(config: ESRunConfig | GRPORunConfig) -> dict[str, tuple[int, ...]]:
+    folder = get_builtin(config.model) if config.model in builtin_names() else config.model
+    return trainable_shapes(tensor_shapes(folder), config.trainable)
+
+
+def _forecast(
+    config: ESRunConfig | GRPORunConfig, shapes: dict[str, tuple[int, ...]], dim: int
+) -> tuple[Forecast | None, str]:
+    """Return the prediction of an ES run, or why there is none."""
+    if isinstance(config, GRPORunConfig):
+        from estheory.theory.adamw import grpo_mean_square
+
+        norm = math.sqrt(grpo_mean_square(dim, config.lr, config.steps, config.schedule))
+        return None, f"AdamW walk of dense gradient noise: ||theta_T - theta_0|| = {norm:.4g} (mean-field)"
+    if config.module_sigma:
+        return None, "no prediction with module-sigma: tensors walk at different speeds"
+    try:
+        return predict(config.rules(dim), shapes=list(shapes.values())), ""
+    except ConfigError as error:
+        return None, f"no prediction: {error.what}"
+
+
+def _memory(config: ESRunConfig | GRPORunConfig, dim: int, whole: int) -> int:
+    """Return the bytes of weights and vectors in all processes."""
+    if isinstance(config, GRPORunConfig):
+        return 4 * whole + 4 * dim * 4  # theta_0, gradient, two moments
+    size = _BYTES[config.dtype]
+    vectors = 2 + bool(config.restore_pairs)  # theta_0, theta; the model computes with its own
+    one = size * (whole + vectors * dim) + 4 * dim * (2 if config.momentum else 0)
+    processes = config.workers + (config.executor == "ray")
+    return one * processes
+
+
+def _seconds(config: ESRunConfig | GRPORunConfig, dim: int, whole: int) -> float:
+    """Return the arithmetic of the forward passes and the noise at this machine's measured speed: a lower bound."""
+    task = get_task(config.task, data=config.data)
+    example = task.examples("train", 1, 0)[0]
+    few_shot = whole >= 1_000_000 and not config.data
+    prompt = len(example.prompt) * (_FEW_SHOT / _CHARACTERS_A_TOKEN if few_shot else 1)
+    answers = 1 if isinstance(config, ESRunConfig) else config.samples
+    tokens = config.prompts * (prompt + answers * task.max_new_tokens)
+    started = time.perf_counter()
+    square = np.ones((512, 512), dtype=np.float32)
+    for _ in range(4):
+        square = square @ square * np.float32(1e-3)
+    flops = 4 * 2 * 512**3 / (time.perf_counter() - started)
+    if isinstance(config, GRPORunConfig):
+        return config.steps * 2 * whole * tokens * 4 / flops  # generation, then forward and backward
+    started = time.perf_counter()
+    np.random.default_rng(0).standard_normal(1 << 18, dtype=np.float32)
+    noise = (time.perf_counter() - started) / (1 << 18)
+    step = config.evaluations / config.workers * (2 * whole * tokens / flops + dim * noise)
+    return config.steps * (step + config.population * dim * noise)
+
+
+def preview_sequence(config: SequenceConfig) -> tuple[dict[str, Any], int]:
+    """Return a sequence's configuration with what it needs, as JSON has it, and its bytes on disk at most."""
+    for task in config.tasks:
+        get_task(task, data=config.configs[0].data)
+    first = config.configs[0]
+    whole = sum(math.prod(shape) for shape in _shapes(dataclasses.replace(first, trainable="all")).values())
+    size = config.bytes_on_disk(4 * whole)
+    stages = len(config.tasks) * len(config.seeds)
+    tried = [dataclasses.replace(c, task=config.tasks[0]) for c in config.configs]
+    dims = [sum(math.prod(shape) for shape in _shapes(c).values()) for c in tried]
+    document = {
+        "schema": "estheory/sequence-config/1",
+        "tasks": list(config.tasks),
+        "seeds": list(config.seeds),
+        "keep": config.retention,
+        "configs": {c.method: dataclasses.asdict(c) for c in config.configs},
+        "disk_bytes": size,
+        "memory_bytes": max(_memory(c, dim, whole) for c, dim in zip(tried, dims, strict=True)),
+        "seconds_at_least": stages * sum(_seconds(c, dim, whole) for c, dim in zip(tried, dims, strict=True)),
+    }
+    return document, size

@@ -1,0 +1,75 @@
+"""The reward of one member of an ES step: what a worker computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+from estheory.errors import DataError
+from estheory.measurement.accuracy import ExampleScorer
+from estheory.training.config import ESRunConfig
+from estheory.training.run_directory import Row
+from estheory.training.session import Session, start_session
+from estheory.training.walk import Walk
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rewards:
+    """Rewards of some evaluations of a step, in their order, and the seconds that making the members took."""
+
+    values: list[float]
+    perturbing: float
+
+
+class Members:
+    """A model and the walk of a run: evaluates any member of the step to come.
+
+    Rewards depend on the configuration, the rows before the step and the number of the evaluation alone.
+    """
+
+    def __init__(self, session: Session, config: ESRunConfig, walk: Walk) -> None:
+        self.session = session
+        self.config = config
+        self.walk = walk
+
+    @classmethod
+    def load(cls, config: ESRunConfig) -> Members:
+        """Load the model in a process of its own."""
+        session = start_session(config, evaluates=False)
+        return cls(session, config, Walk(session.parameters, session.base, config))
+
+    def rewards(self, rows: Sequence[Row], evaluations: Sequence[int]) -> Rewards:
+        """Apply `rows`, the steps that the walk has not made yet, then return the rewards of some evaluations.
+
+        A reward is NaN where the member gives logits that are not numbers. The buffer is overwritten.
+        """
+        for row in rows:
+            self.walk.advance(row)
+        reward, values, perturbing = self._reward_function(), [], 0.0
+        for evaluation in evaluations:
+            started = perf_counter()
+            self.walk.place(self.session.parameters.vector, evaluation)
+            perturbing += perf_counter() - started
+            try:
+                values.append(reward(evaluation))
+            except DataError:
+                values.append(float("nan"))
+        return Rewards(values=values, perturbing=perturbing)
+
+    def _reward_function(self) -> Callable[[int], float]:
+        """Make a function that returns the mean reward of the model, as it then is, over the step's examples."""
+        session, step = self.session, self.walk.step + 1
+        scorer = ExampleScorer(
+            session.loaded.model,
+            session.loaded.tokenizer,
+            session.task,
+            session.training_examples(step),
+            scoring=self.config.reward,
+        )
+
+        def reward(evaluation: int) -> float:
+            generator = session.sampling(step, evaluation) if self.config.decode == "sample" else None
+            return float(scorer.scores(generator).mean())
+
+        return reward

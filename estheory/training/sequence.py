@@ -1,0 +1,281 @@
+"""Tasks trained one after another from one base, by ES and by GRPO: sequential continual learning.
+
+``DIR/es/seed-0/1-countdown`` is an ordinary run directory; stage k starts from the model that stage k - 1 left,
+a Hugging Face folder beside it (``1-countdown.model``). Every stage evaluates all tasks before and after itself, with
+KL from the base of the whole sequence. What is finished is never run again, so a sequence resumes where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from estheory.errors import ConfigError, OutputError
+from estheory.measurement.displacement import measure_displacements
+from estheory.models.load import resolve_model
+from estheory.quantities import Quantity
+from estheory.rules import require_choice, require_count
+from estheory.training.config import ESRunConfig, GRPORunConfig
+from estheory.training.evaluation import kl_from_base
+from estheory.training.run_directory import Row, RunDirectory, write_json
+from estheory.training.session import OnStep, quiet, start_session, torch_threads, with_absolute_model
+
+Retention = Literal["all", "last", "none"]
+DONE = "done.json"
+AnyConfig = ESRunConfig | GRPORunConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceConfig:
+    """A sequence.
+
+    Parameters
+    ----------
+    tasks
+        Trained in this order; all of them are evaluated at every stage.
+    configs
+        One configuration a method, whose task, model and seed each stage replaces. Its steps, `stop_reward` and
+        `stop_drift` are each stage's budget.
+    seeds
+        One sequence each.
+    retention
+        Stage models that are kept: ``all``; the ``last`` of each sequence; ``none``. The next stage's start is kept
+        until that stage is done.
+    """
+
+    tasks: tuple[str, ...]
+    configs: tuple[ESRunConfig | GRPORunConfig, ...]
+    seeds: tuple[int, ...] = (0,)
+    retention: Retention = "last"
+
+    def __post_init__(self) -> None:
+        if not self.tasks or not self.configs or not self.seeds:
+            raise ConfigError("a sequence needs tasks, methods and seeds", "give at least one of each")
+        for name, values in (("task", self.tasks), ("seed", self.seeds), ("method", [c.method for c in self.configs])):
+            if len(set(values)) < len(values):
+                raise ConfigError(f"a {name} is named twice in the sequence", f"name each {name} once")
+        for seed in self.seeds:
+            require_count("seed", seed, 0)
+        require_choice("keep", self.retention, ("all", "last", "none"))
+        if any(c.trainable.startswith("lora:") for c in self.configs):
+            raise ConfigError(
+                "a sequence cannot train LoRA adapters: each stage starts from a whole model", "train all"
+            )
+        if len({c.model for c in self.configs}) > 1:
+            raise ConfigError("the methods of a sequence start from different models", "give them one")
+
+    def bytes_on_disk(self, model_bytes: int) -> int:
+        """Return the most that the folder will take, in bytes.
+
+        Parameters
+        ----------
+        model_bytes
+            Of the base model's weights as they are trained.
+        """
+        kept = {"all": len(self.tasks), "last": 1, "none": 0}[self.retention] * len(self.seeds) * len(self.configs)
+        moments = 4 if any(config.method == "grpo" for config in self.configs) else 0  # two trainer states, two each
+        in_the_making = 2 + max(1, *(1 + c.steps // c.checkpoint_every for c in self.configs if c.checkpoint_every), 1)
+        return model_bytes * (kept + in_the_making + moments)
+
+
+def run_sequence(
+    config: SequenceConfig, out: Path, *, on_step: OnStep | None = None, say: Callable[[str], None] = lambda text: None
+) -> dict[str, Any]:
+    """Run, or go on with, a sequence.
+
+    Parameters
+    ----------
+    config
+        The sequence.
+    out
+        Its folder: free, or that of the same sequence.
+    on_step
+        Called after each step with its row.
+    say
+        Called with a line when a stage begins.
+
+    Returns
+    -------
+    dict
+        The content of ``summary.json``. ``sequences`` has a row for each method and seed: ``accuracy`` (with
+        ``accuracy_stderr``) and ``kl``, shape (stages + 1, tasks), before the first stage and after each, KL in nat
+        per token from the base of the sequence; and for each stage ``steps``, ``norm`` from the stage's own start and
+        ``norm_from_base``. ``cosines`` compares the last models' displacements from the base, where they are kept.
+
+    Raises
+    ------
+    ConfigError, DataError, OutputError
+        As for a run; also where `out` holds another sequence.
+    """
+    config = replace(config, configs=tuple(with_absolute_model(c) for c in config.configs))
+    _claim(config, out)
+    rows = []
+    for method, seed in ((c, seed) for c in config.configs for seed in config.seeds):
+        folder, model, stages = out / method.method / f"seed-{seed}", method.model, []
+        for number, task in enumerate(config.tasks, start=1):
+            run = folder / f"{number}-{task}"
+            others = tuple(name for name in config.tasks if name != task)
+            stage = replace(method, task=task, seed=seed, model=model, evaluation_tasks=others)
+            if not (run / DONE).exists():
+                say(f"{method.method}, seed {seed}, stage {number} of {len(config.tasks)}: {task}")
+                _train(stage, run, on_step)
+                _finish(stage, method.model, run)
+            stages.append(json.loads((run / DONE).read_bytes()))
+            model = str(_model_of(run).resolve())
+            if number > 1 and config.retention != "all":
+                _forget(folder / f"{number - 1}-{config.tasks[number - 2]}")
+        if config.retention == "none":
+            _forget(run)
+        rows.append({"method": method.method, "seed": seed, **_matrices(config.tasks, stages)})
+    summary: dict[str, Any] = {"schema": "estheory/sequence/1", "tasks": list(config.tasks), "sequences": rows}
+    if config.retention != "none":
+        summary["cosines"] = _cosines(config, out)
+    write_json(out / "summary.json", summary)
+    return summary
+
+
+def _model_of(run: Path) -> Path:
+    """Return the folder of the model that a stage leaves."""
+    return run.with_name(run.name + ".model")
+
+
+def _train(config: AnyConfig, run: Path, on_step: OnStep | None) -> None:
+    """Make or finish the run of one stage."""
+    begun = (run / "config.toml").is_file()
+    if isinstance(config, ESRunConfig):
+        from estheory.training.es import resume, run_es
+        from estheory.training.probing import probes_before
+
+        if begun:
+            resume(run, before_first_step=probes_before, on_step=on_step)
+        else:
+            run_es(config, run, before_first_step=probes_before, on_step=on_step)
+        return
+    from estheory.training.grpo import resume_grpo, run_grpo
+
+    if begun:
+        resume_grpo(run, on_step=on_step)
+    else:
+        run_grpo(config, run, on_step=on_step)
+
+
+def _finish(config: AnyConfig, base: str, run: Path) -> None:
+    """Compare a stage's end with the base of the sequence, write its model, and mark it done."""
+    directory = RunDirectory.open(run)
+    rows = directory.steps()
+    last = int(rows[-1]["step"])
+    with torch_threads(config.threads):
+        session = start_session(replace(config, model=base))
+        parameters = session.parameters
+        parameters.read_safetensors(directory.checkpoint(last))
+        states: dict[str, dict[str, dict[str, float]]] = {"before": {}, "after": {}}
+        for row in directory.rows("evaluations"):
+            when = {0: "before", last: "after"}.get(row["step"])
+            if when is not None and row["quantity"] == Quantity.ACCURACY:
+                entry = states[when].setdefault(row["task"], {})
+                entry["accuracy"], entry["accuracy_stderr"] = row["value"], row["stderr"]
+        for held in session.held:
+            kl = kl_from_base(session.loaded, parameters, session.base, held)
+            states["after"][held.task.name]["kl"] = kl.value
+        model = _model_of(run)
+        temporary = model.with_name(model.name + ".tmp")
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            with quiet():
+                session.loaded.model.save_pretrained(temporary)
+                session.loaded.tokenizer.save_pretrained(temporary)
+            shutil.rmtree(model, ignore_errors=True)  # left by a kill just before the stage was marked done
+            temporary.replace(model)
+        except OSError as error:
+            raise OutputError(f"cannot write {model}: {error}", "free space, then continue the sequence") from error
+        norm_from_base = session.displacement_norm(parameters.vector)
+    stage = {"steps": last, "norm": rows[-1]["norm"], "norm_from_base": norm_from_base, **states}
+    write_json(run / DONE, stage)
+
+
+def _matrices(tasks: Sequence[str], stages: Sequence[Row]) -> Row:
+    """Return accuracy and KL by state and task, and what each stage did."""
+    states = [stages[0]["before"], *(stage["after"] for stage in stages)]
+    return {
+        **{
+            name: [[state[task][name] for task in tasks] for state in states]
+            for name in ("accuracy", "accuracy_stderr")
+        },
+        "kl": [[state[task].get("kl", 0.0) for task in tasks] for state in states],
+        **{name: [stage[name] for stage in stages] for name in ("steps", "norm", "norm_from_base")},
+    }
+
+
+def _cosines(config: SequenceConfig, out: Path) -> Row:
+    """Return the cosines of the last models' displacements from the base, by ``method/seed-S``."""
+    last = f"{len(config.tasks)}-{config.tasks[-1]}"
+    labels = [f"{c.method}/seed-{seed}" for c in config.configs for seed in config.seeds]
+    ends = {label: _model_of(out / label / last) for label in labels}
+    compared = measure_displacements(resolve_model(config.configs[0].model), ends)
+    return {"of": list(compared.labels), "values": compared.cosines.tolist()}
+
+
+def _forget(run: Path) -> None:
+    """Remove what a finished stage weighs: its model and the run's checkpoints. Its records stay."""
+    shutil.rmtree(_model_of(run), ignore_errors=True)
+    shutil.rmtree(run / "checkpoints", ignore_errors=True)
+
+
+def _claim(config: SequenceConfig, out: Path) -> None:
+    """Take the folder for this sequence, or check that it is this sequence's.
+
+    Raises
+    ------
+    ConfigError
+        It holds another one; the message shows the difference.
+    OutputError
+        It is occupied or cannot be written.
+    """
+    content = {
+        "schema": "estheory/sequence-config/1",
+        "tasks": list(config.tasks),
+        "seeds": list(config.seeds),
+        "keep": config.retention,
+        "configs": {c.method: tomllib.loads(c.to_toml()) for c in config.configs},
+    }
+    text = json.dumps(_finite(content))
+    manifest = out / "sequence.json"
+    if manifest.is_file():
+        known, wanted = flattened(json.loads(manifest.read_bytes())), flattened(json.loads(text))
+        for name in sorted(known.keys() | wanted.keys()):
+            if known.get(name) != wanted.get(name):
+                raise ConfigError(
+                    f"{out} holds another sequence: {name} is {known.get(name)!r} there, {wanted.get(name)!r} here",
+                    "choose another folder, or give the options it was begun with",
+                )
+        return
+    RunDirectory.require_free(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {out}: {error}", "choose another folder") from error
+    write_json(manifest, json.loads(text))
+
+
+def flattened(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of nested mappings by their dotted names."""
+    leaves: dict[str, Any] = {}
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            leaves |= flattened(value, f"{prefix}{name}.")
+        else:
+            leaves[prefix + name] = value
+    return leaves
+
+
+def _finite(value: Any) -> Any:
+    """Return a value with infinities as None, for JSON."""
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,147 @@
+"""The parameters that an ES run trains, and the one place that moves them: run, workers, resume and replay alike."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from estheory.models.noise import NoiseStructure, add_noise_in_turn, add_weighted_noise, perturb
+from estheory.models.parameters import FlatParameters
+from estheory.training.config import ESRunConfig
+from estheory.training.run_directory import Row
+from estheory.training.shaping import direction_of, noise_weights
+
+_BLOCK = 1 << 18
+
+
+class Walk:
+    """theta of an ES run, moved by the rows of steps.jsonl in turn.
+
+    One step, with u = (alpha / N) sum_k w_k eps_k accumulated in float32 and m the momentum's velocity:
+
+        m <- beta m + (1 - beta) u
+        theta <- theta + m - kappa2 (theta - theta_0) - kappa1 sign(theta - theta_0)          anchor form "before"
+        theta <- theta + m, then theta - kappa2 (theta - theta_0) - kappa1 sign(theta - theta_0)          "after"
+
+    computed in float32 and rounded once to the dtype of the weights; with update path "sequential" the terms of u are
+    added and rounded one by one. Perturb-restore pairs on theta itself come first.
+
+    Parameters
+    ----------
+    parameters
+        Gives names, shapes and the buffer; the buffer is not touched.
+    base : Tensor, shape (dim,)
+        theta_0; kept, not changed.
+    config
+        The run.
+
+    Attributes
+    ----------
+    theta : Tensor, shape (dim,)
+        The parameters after `step` steps.
+    step
+        Steps applied so far.
+    """
+
+    def __init__(self, parameters: FlatParameters, base: Tensor, config: ESRunConfig) -> None:
+        self.parameters = parameters
+        self.base = base
+        self.config = config
+        self.theta = base.clone()
+        self.step = 0
+        self._structure = NoiseStructure(kind=config.noise, scales=config.sigma_factors(parameters.names))
+        self._velocity = torch.zeros_like(base, dtype=torch.float32) if config.momentum else None
+        self._worn: Tensor | None = None  # theta after some of the coming step's perturb-restore pairs
+        self._pairs = 0
+
+    def place(self, out: Tensor, evaluation: int) -> None:
+        """Set `out` to the parameters of one evaluation of the step to come."""
+        config = self.config
+        centre = self.theta
+        if evaluation < config.restore_pairs:
+            centre = self._after_pairs(evaluation)
+        direction, sign = direction_of(config, evaluation)
+        self._perturb(out, centre, direction, sign)
+
+    def advance(self, row: Row) -> None:
+        """Move theta by the step that `row` records.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            The row is damaged.
+        """
+        config = self.config
+        shaped = [float(value) for value in row["coefficients"]]
+        if len(shaped) != config.population:
+            raise ValueError(f"step {row['step']} has {len(shaped)} coefficients")
+        if row["seeds"] != {"seed": config.seed, "step": self.step + 1}:
+            raise ValueError(f"step {row['step']} has seeds {row['seeds']}")
+        if config.restore_pairs:
+            self.theta = self._after_pairs(config.restore_pairs)
+            self._worn, self._pairs = None, 0
+        weights = noise_weights(config, shaped)
+        self.step += 1
+        if self._velocity is not None or config.anchor_l2 or config.anchor_l1:
+            self._move(weights)
+        elif any(weights):
+            self._add(self.theta, weights)
+
+    def _move(self, weights: list[float]) -> None:
+        """Take a step with momentum or an anchor."""
+        config = self.config
+        update = torch.zeros_like(self.theta, dtype=torch.float32)
+        if any(weights):
+            self._add(update, weights)
+        if self._velocity is not None:
+            update = self._velocity.mul_(config.momentum).add_(update.mul_(1 - config.momentum))
+        for start in range(0, len(update), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            base, old = self.base[block].float(), self.theta[block].float()
+            new = old + update[block]
+            away = (new if config.anchor_form == "after" else old) - base
+            if config.anchor_l2:
+                new.sub_(away * config.anchor_l2)
+            if config.anchor_l1:
+                new.sub_(away.sign_().mul_(config.anchor_l1))
+            self.theta[block].copy_(new)
+
+    def _add(self, out: Tensor, weights: list[float]) -> None:
+        """Add (alpha / N) sum_k w_k eps_k of the current step to `out`."""
+        config = self.config
+        add = add_noise_in_turn if config.update_path == "sequential" else add_weighted_noise
+        add(
+            out,
+            self.parameters,
+            weights,
+            scale=config.alpha / config.population,
+            seed=config.seed,
+            step=self.step,
+            threads=config.threads,
+            structure=self._structure,
+        )
+
+    def _after_pairs(self, count: int) -> Tensor:
+        """Return theta after the first `count` perturb-restore pairs of the step to come."""
+        if self._worn is None or self._pairs > count:
+            self._worn, self._pairs = self.theta.clone(), 0
+        for evaluation in range(self._pairs, count):
+            direction, sign = direction_of(self.config, evaluation)
+            self._perturb(self._worn, self._worn, direction, sign)
+            self._perturb(self._worn, self._worn, direction, -sign)
+        self._pairs = count
+        return self._worn
+
+    def _perturb(self, out: Tensor, centre: Tensor, direction: int, sign: float) -> None:
+        config = self.config
+        perturb(
+            out,
+            centre,
+            self.parameters,
+            sigma=sign * config.sigma,
+            seed=config.seed,
+            step=self.step + 1,
+            member=direction,
+            threads=config.threads,
+            structure=self._structure,
+        )

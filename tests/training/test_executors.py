@@ -1,0 +1,126 @@
+"""Members evaluated by several processes: the same bits, also where one of them is killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from estheory.errors import ConfigError, DataError
+from estheory.training import executors
+from estheory.training.es import resume, run_es
+from estheory.training.executors import LocalExecutor, shares
+from estheory.training.members import Members
+from estheory.training.run_directory import RunDirectory
+from tests.training.runs import contents, es_config
+
+
+def results(directory: Path) -> dict[str, bytes]:
+    """What must not depend on where members are evaluated."""
+    return {name: content for name, content in contents(directory).items() if name != "config.toml"}
+
+
+def test_shares_are_a_partition() -> None:
+    for workers in range(1, 9):
+        divided = shares(es_config(), workers)
+        assert len(divided) == workers
+        assert sorted(k for share in divided for k in share) == list(range(6))
+
+
+def killing(monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
+    """Let the first worker die `times` times after it has been asked for a share of step 3."""
+    killed: list[int] = []
+    ask = executors._Worker.ask
+
+    def fatal_ask(self: Any, rows: Any, share: Any) -> None:
+        ask(self, rows, share)
+        if len(rows) == 2 and len(killed) < times:
+            assert self.process.pid is not None
+            os.kill(self.process.pid, signal.SIGKILL)
+            killed.append(self.process.pid)
+
+    monkeypatch.setattr(executors._Worker, "ask", fatal_ask)
+    return killed
+
+
+def test_two_processes_give_the_bits_of_one_though_one_is_killed(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = killing(monkeypatch, 1)
+    probe = {"before_first_step": lambda session: {"trace": session.parameters.dim}}
+    run_es(es_config(workers=2), tmp_path / "run", **probe)
+    assert len(killed) == 1
+    assert results(tmp_path / "run") == results(finished)
+
+
+@pytest.mark.slow
+def test_a_worker_that_keeps_dying_stops_the_run_which_can_be_resumed_elsewhere(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killing(monkeypatch, executors.PATIENCE + 1)
+    with pytest.raises(DataError, match="died in step 3"):
+        run_es(es_config(workers=2), tmp_path / "run", before_first_step=lambda s: {"trace": s.parameters.dim})
+    monkeypatch.undo()
+    assert len(RunDirectory.open(tmp_path / "run").steps()) == 2
+    resume(tmp_path / "run", workers=3)
+    assert results(tmp_path / "run") == results(finished)
+
+
+@pytest.mark.slow
+def test_a_worker_s_own_error_is_told(tmp_path: Path) -> None:
+    shutil.copytree(Path(__file__).parents[2] / "estheory/models/data/tiny-lm", tmp_path / "m")
+    config = es_config(model=str(tmp_path / "m"), workers=2)
+    own = Members.load(config)
+    shutil.rmtree(tmp_path / "m")
+    executor = LocalExecutor(config, own)
+    try:
+        with pytest.raises(ConfigError, match="unknown model"):
+            executor.rewards([])
+    finally:
+        executor.close()
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    ray = pytest.importorskip("ray")
+    folder = tempfile.mkdtemp(prefix="r-")
+    home = os.environ.get("HOME")
+    os.environ["HOME"] = folder
+    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR", _temp_dir=folder)
+    yield ray
+    ray.shutdown()
+    if home is not None:
+        os.environ["HOME"] = home
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.slow
+def test_ray_actors_give_the_same_bits_though_one_is_killed_in_a_step(
+    cluster: Any, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from estheory.training.ray_executor import RayExecutor
+
+    killed = []
+    ask = RayExecutor._ask
+
+    def fatal_ask(self: Any, worker: int, rows: Any) -> Any:
+        asked = ask(self, worker, rows)
+        if len(rows) == 2 and worker == 1 and not killed:
+            cluster.kill(self._actors[worker])
+            killed.append(worker)
+        return asked
+
+    monkeypatch.setattr(RayExecutor, "_ask", fatal_ask)
+    run_es(
+        es_config(executor="ray", workers=3),
+        tmp_path / "run",
+        before_first_step=lambda session: {"trace": session.parameters.dim},
+    )
+    assert killed == [1]
+    assert results(tmp_path / "run") == results(finished)
