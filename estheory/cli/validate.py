@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from estheory.cli.emit import emit, json_text
+from estheory.cli.measure import MeasureOptions
 from estheory.cli.options import CommonOptions, ESOptions, options
 from estheory.errors import ConfigError
 from estheory.quantities import Measurement, Prediction
@@ -18,9 +19,10 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command()
-@options(ESOptions, CommonOptions)
+@options(ESOptions, MeasureOptions, CommonOptions)
 def validate(
     es: ESOptions,
+    how: MeasureOptions,
     common: CommonOptions,
     targets: Annotated[list[str], typer.Argument(help="published, or RUN_DIR, or BASE CHECKPOINT [CHECKPOINT ...].")],
     level: Annotated[float, typer.Option(help="Family-wise level (Holm).")] = 0.05,
@@ -34,7 +36,7 @@ def validate(
 
     if not 0 < level < 1:
         raise ConfigError(f"--level must lie between 0 and 1, got {level}", "0.05 is common")
-    pairs, unpredicted = _pairs(targets, es)
+    pairs, unpredicted = _pairs(targets, es, how)
     verdicts = judge(pairs, level)
     plain = without_band(verdicts, level)
     if common.json:
@@ -45,7 +47,7 @@ def validate(
 
 
 def _pairs(
-    targets: Sequence[str], es: ESOptions
+    targets: Sequence[str], es: ESOptions, how: MeasureOptions
 ) -> tuple[Sequence[tuple[Prediction, Measurement]], Sequence[Unpredicted]]:
     from estheory.validation.published import published_pairs
 
@@ -57,7 +59,7 @@ def _pairs(
     if len(targets) == 1:
         from estheory.cli.measuring import recorded_pairs
 
-        return recorded_pairs(Path(targets[0])), ()
+        return recorded_pairs(Path(targets[0]), how), ()
     from estheory.cli.measuring import checkpoint_pairs
 
-    return checkpoint_pairs([Path(target) for target in targets], es), ()
+    return checkpoint_pairs([Path(target) for target in targets], es, how), ()
