@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from estheory.cli.es_options import cases, forecast_of, whole
+from estheory.cli.foreign import foreign_displacements, recorded_foreign
 from estheory.cli.measure import MeasureOptions
 from estheory.cli.options import ESOptions, choice
 from estheory.errors import ConfigError, DataError
@@ -17,6 +18,7 @@ from estheory.models.builtin import builtin_names, get_builtin
 from estheory.models.shapes import tensor_shapes
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.rules import require_count, require_positive
+from estheory.validation.foreign import Given, read_foreign
 from estheory.validation.records import RunRecord, is_run, read_run
 from estheory.validation.runs import run_pairs, step_pairs, walk_variances
 
@@ -38,11 +40,9 @@ def displacements_of(targets: Sequence[Path], how: MeasureOptions, *, steps: Seq
     """
     twice = choice("tied-head", how.tied_head, ("once", "twice"), "once") == "twice"
     if len(targets) == 1:
-        if not is_run(targets[0]):
-            raise ConfigError(
-                f"{targets[0]} is no run directory", "give a base and its checkpoints, or the folder of a run"
-            )
-        return run_displacements(read_run(targets[0]), how)
+        if is_run(targets[0]):
+            return run_displacements(read_run(targets[0]), how)
+        return foreign_displacements(read_foreign(targets[0]), None, how)
     if len(set(targets[1:])) < len(targets) - 1:
         raise ConfigError("a checkpoint is given twice", "give one or more different checkpoints")
     base, *others = (model_folder(str(target)) for target in targets)
@@ -77,22 +77,37 @@ def variances_of(
     if (alpha is None) != (population is None):
         raise ConfigError("--alpha and --population belong together", "give both, or neither")
     steps = [step for step in measured.steps if step]
-    if alpha is not None and population is not None:
-        if len(steps) < len(measured.steps):
-            raise ConfigError("the step of a checkpoint is unknown", "give --steps with one for each")
-        require_positive("alpha", alpha)
-        require_count("population", population, 2)
-        return [alpha**2 * step / population for step in steps]
-    if len(targets) == 1 and (run := read_run(targets[0])).method == "es":
-        logged = walk_variances(run)
-        return [logged[step] for step in steps] if all(logged.get(step) for step in steps) else None
-    return None
+    if len(targets) == 1:
+        walk = _recorded_walk(targets[0], Given(alpha=alpha, population=population))
+        return [walk[step] for step in steps] if steps and all(walk.get(step) for step in steps) else None
+    if alpha is None or population is None:
+        return None
+    if len(steps) < len(measured.steps):
+        raise ConfigError("the step of a checkpoint is unknown", "give --steps with one for each")
+    require_positive("alpha", alpha)
+    require_count("population", population, 2)
+    return [alpha**2 * step / population for step in steps]
 
 
-def recorded_pairs(path: Path, how: MeasureOptions) -> list[tuple[Prediction, Measurement]]:
-    """Return predictions and measurements of a recorded run."""
+def _recorded_walk(path: Path, given: Given) -> dict[int, float]:
+    """Return the variance of a flat coordinate by step, as a run directory tells it; empty for gradient methods."""
     if not is_run(path):
-        raise ConfigError(f"{path} is no run directory", "give 'published', RUN_DIR, or BASE CHECKPOINT ...")
+        return dict(enumerate(read_foreign(path, given).variances.tolist()))
+    run = read_run(path)
+    return walk_variances(run) if run.method == "es" else {}
+
+
+def recorded_pairs(
+    path: Path, es: ESOptions, how: MeasureOptions
+) -> tuple[list[tuple[Prediction, Measurement]], list[str]]:
+    """Return predictions and measurements of a recorded run, and what could not be judged.
+
+    The ES options say what the run directory of another code leaves open; a run of this package leaves nothing open.
+    """
+    if not is_run(path):
+        return recorded_foreign(path, None if es.model is None else model_folder(es.model), es, how)
+    if es != ESOptions():
+        raise ConfigError("the ES options describe the run behind BASE CHECKPOINT", "leave them out here")
     run = read_run(path)
     measured = run_displacements(run, how)
     index = {int(label.removeprefix("step ")): k for k, label in enumerate(measured.labels)}
@@ -101,12 +116,12 @@ def recorded_pairs(path: Path, how: MeasureOptions) -> list[tuple[Prediction, Me
     tensors = {
         name: (size, float(norm)) for (name, size), norm in zip(measured.tensors.items(), last, strict=False) if size
     }
-    return run_pairs(run, tensors, cosines)
+    return run_pairs(run, tensors, cosines), list(measured.problems)
 
 
 def checkpoint_pairs(
     targets: Sequence[Path], es: ESOptions, how: MeasureOptions
-) -> list[tuple[Prediction, Measurement]]:
+) -> tuple[list[tuple[Prediction, Measurement]], list[str]]:
     """Return predictions from ES options for checkpoints of one run, given in the order of ``--steps``."""
     measured = displacements_of(targets, how)
     if es.dim is None and es.model is None:
@@ -147,4 +162,4 @@ def checkpoint_pairs(
                     ),
                 )
             )
-    return pairs
+    return pairs, list(measured.problems)
