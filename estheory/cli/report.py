@@ -13,9 +13,8 @@ from estheory.cli.options import CommonOptions, ESOptions, options
 from estheory.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from estheory.measurement.directions import DirectionProbe
     from estheory.measurement.displacement import Displacements
-    from estheory.measurement.interpolation import Interpolation
+    from estheory.reporting.page import Section
     from estheory.validation.records import RunRecord
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -42,6 +41,7 @@ def report(
     """
     from estheory.cli.measuring import recorded_pairs
     from estheory.reporting.report import Report, report_page
+    from estheory.reporting.sections import pair_cosines
     from estheory.reporting.verdicts import summary
     from estheory.validation.judge import exit_code, judge, without_band
     from estheory.validation.records import is_run, read_run
@@ -68,16 +68,14 @@ def report(
     rest = iter(verdicts)
     runs = {name: read_run(names[name]) for name in found if is_run(names[name])}
     ends = _ends(runs, how)
-    line, probe, line_ends = _evaluated(runs, evaluate)
     page = Report(
         judged={name: [next(rest) for _ in pairs] for name, pairs in found.items()},
         plain=without_band(verdicts, level),
         level=level,
         runs=runs,
-        ends=ends,
-        line=line,
-        line_ends=line_ends,
-        probe=probe,
+        cosines=pair_cosines(ends.labels, ends.cosines) if ends else {},
+        dim=sum(ends.tensors.values()) if ends else 1,
+        evaluated=_evaluated(runs, evaluate),
         notes=notes,
     )
     write_whole(out, report_page(page))
@@ -119,18 +117,18 @@ def _alike(runs: dict[str, RunRecord]) -> dict[str, RunRecord]:
     return {name: run for name, run in whole.items() if run.config["model"] == models[0]}
 
 
-def _evaluated(
-    runs: dict[str, RunRecord], prompts: int
-) -> tuple[Interpolation | None, DirectionProbe | None, tuple[str, str]]:
+def _evaluated(runs: dict[str, RunRecord], prompts: int) -> list[Section]:
     """Score the model between and along the first ES and the first GRPO run of one base."""
     alike = _alike(runs)
     first = {run.method: name for name, run in reversed(alike.items())}
     if not prompts or not {"es", "grpo"} <= set(first):
-        return None, None, ("", "")
+        return []
     from estheory.measurement.accuracy import task_evaluator
     from estheory.measurement.directions import probe_directions, random_direction
     from estheory.measurement.interpolation import checkpoint_vector, interpolate
     from estheory.models.checkpoints import open_checkpoint
+    from estheory.reporting.figures import Series
+    from estheory.reporting.sections import direction_section, interpolation_section
     from estheory.training.evaluation import EVALUATION_SEED
 
     es, grpo = first["es"], first["grpo"]
@@ -145,4 +143,12 @@ def _evaluated(
     directions = {es: start - base, grpo: end - base, "random": random_direction(base)}
     far, near = (float(directions[name].norm()) for name in (es, grpo))
     radii = sorted({0.0, near, *(far * share for share in (0.25, 0.5, 0.75, 1.0, 1.25))})
-    return line, probe_directions(parameters, directions, radii, scores), (es, grpo)
+    probe = probe_directions(parameters, directions, radii, scores)
+    lines = [
+        Series(label=label, values=means, steps=probe.radii, stderrs=errors)
+        for label, means, errors in zip(probe.labels, probe.means, probe.stderrs, strict=True)
+    ]
+    return [
+        interpolation_section(line.fractions, line.means, line.stderrs, line.chord, start=es, end=grpo),
+        direction_section(lines),
+    ]

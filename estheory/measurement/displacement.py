@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from estheory.errors import ConfigError, DataError
 from estheory.models.checkpoints import Checkpoint, open_comparable
-from estheory.models.shapes import layer_of, module_of
 from estheory.models.weight_files import Problems, note
 from estheory.quantities import Measurement, Quantity
+from estheory.tensor_names import layer_of, module_of
 
 CHUNK = 1 << 16
 """Entries of each checkpoint held at a time: 0.5 MiB in float64, which stays in cache."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from estheory.errors import ConfigError
 from estheory.models.headers import tensor_entries
+from estheory.tensor_names import layer_of
 
-_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|layer)\.(\d+)\.")
 _PROJECTION = re.compile(
     r"\.(?:[qkvo]_proj|out_proj|qkv_proj|gate_proj|up_proj|down_proj|gate_up_proj|c_attn|c_proj|c_fc"
     r"|query_key_value|dense|dense_h_to_4h|dense_4h_to_h|fc1|fc2)\.weight$"
@@ -19,31 +19,6 @@ _PROJECTION = re.compile(
 def tensor_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
     """Shapes of a checkpoint's weights by name, tied head counted once (see :func:`tensor_entries`)."""
     return {name: entry.shape for name, entry in tensor_entries(path).items()}
-
-
-def layer_of(name: str) -> str | None:
-    """Return the number of the transformer block that a tensor belongs to; None outside the blocks.
-
-    Examples
-    --------
-    >>> layer_of("model.layers.3.self_attn.q_proj.weight")
-    '3'
-    """
-    found = _LAYER.search(name)
-    return found[1] if found else None
-
-
-def module_of(name: str) -> str:
-    """Return the type of module that a tensor belongs to: its name without model, block and ``weight``.
-
-    Examples
-    --------
-    >>> module_of("model.layers.3.self_attn.q_proj.weight"), module_of("model.embed_tokens.weight")
-    ('self_attn.q_proj', 'embed_tokens')
-    """
-    found = _LAYER.search(name)
-    inner = name[found.end() :] if found else name.removeprefix("model.").removeprefix("transformer.")
-    return inner.removesuffix(".weight")
 
 
 def trainable_shapes(shapes: Mapping[str, tuple[int, ...]], trainable: str = "all") -> dict[str, tuple[int, ...]]:
@@ -95,7 +70,7 @@ def _positive(argument: str, trainable: str) -> int:
 
 
 def _last_blocks(shapes: Mapping[str, tuple[int, ...]], count: int) -> dict[str, tuple[int, ...]]:
-    layers = {name: int(found.group(1)) for name in shapes if (found := _LAYER.search(name))}
+    layers = {name: int(layer) for name in shapes if (layer := layer_of(name)) is not None}
     blocks = max(layers.values(), default=-1) + 1
     if count > blocks:
         raise ConfigError(

@@ -81,6 +81,7 @@ def _sentences(result: DemoResult) -> list[str]:
 
 def demo_page(result: DemoResult, verdicts: Sequence[Verdict]) -> str:
     """Return the demo as one self-contained HTML page."""
+    line = result.interpolation
     runs = {NAMES[name]: result.runs[name] for name in NAMES}
     shown = [v for v in verdicts if not is_quiet_tensor(v)]
     counts = ", ".join(f"{n} {kind}" for kind, n in summary(verdicts).items())
@@ -101,7 +102,7 @@ def demo_page(result: DemoResult, verdicts: Sequence[Verdict]) -> str:
         sections.cosine_section(
             _cosines(result), _dim(result), "ES shares a small, real part of its direction with GRPO; the control none."
         ),
-        sections.interpolation_section(result.interpolation),
+        sections.interpolation_section(line.fractions, line.means, line.stderrs, line.chord),
         sections.kl_section(verdicts),
     ]
     return html_page(

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 from estheory.quantities import Quantity, Verdict
 from estheory.reporting import sections
 from estheory.reporting.page import Section, Table, html_page
 from estheory.reporting.verdicts import is_quiet_tensor, summary, tensor_sentence
 from estheory.validation.records import RunRecord
-
-if TYPE_CHECKING:
-    from estheory.measurement.directions import DirectionProbe
-    from estheory.measurement.displacement import Displacements
-    from estheory.measurement.interpolation import Interpolation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +26,12 @@ class Report:
         Family-wise level.
     runs
         Records of those that this package made.
-    ends
-        Displacements of end points of runs from one base; None with fewer than two such runs.
-    line
-        Accuracy between the two named solutions; None if not evaluated.
-    line_ends
-        Names of the runs at the ends of `line`.
-    probe
-        Accuracy along directions; None if not evaluated.
+    cosines
+        Cosines between the end points of runs from one base, by ``a|b``.
+    dim
+        Number of parameters that those cosines are over.
+    evaluated
+        Sections on what the model was evaluated for, ready to be shown.
     notes
         What was left out and why.
     """
@@ -48,10 +40,9 @@ class Report:
     plain: Sequence[Verdict]
     level: float
     runs: Mapping[str, RunRecord]
-    ends: Displacements | None = None
-    line: Interpolation | None = None
-    line_ends: tuple[str, str] = ("", "")
-    probe: DirectionProbe | None = None
+    cosines: Mapping[str, float] = field(default_factory=dict)
+    dim: int = 1
+    evaluated: Sequence[Section] = ()
     notes: Sequence[str] = ()
 
     @property
@@ -90,21 +81,16 @@ def _sections(report: Report) -> list[Section | None]:
     for name, verdicts in report.judged.items():
         if any(v.measurement.where.startswith("tensor:") for v in verdicts):
             found.append(sections.layer_section(f"Layer by layer: {name}", verdicts))
-    if report.ends is not None and (cosines := sections.pair_cosines(report.ends)):
-        dim = sum(report.ends.tensors.values())
+    if report.cosines:
         sentence = "Cosines of the displacements at the runs' last checkpoints, beside those of unrelated directions."
-        found.append(sections.cosine_section(cosines, dim, sentence))
+        found.append(sections.cosine_section(report.cosines, report.dim, sentence))
     if sections.accuracy_rows(runs):
         found.append(sections.accuracy_section(runs, "Accuracy on held-out prompts before and after each run."))
     if runs:
         found += [sections.reward_section(runs), sections.kl_matrix_section(runs)]
     if any(v.prediction.quantity is Quantity.KL_DRIFT for v in report.verdicts):
         found.append(sections.kl_section(report.verdicts))
-    if report.line is not None:
-        start, end = report.line_ends
-        found.append(sections.interpolation_section(report.line, start=start, end=end))
-    if report.probe is not None:
-        found.append(sections.direction_section(report.probe))
+    found += report.evaluated
     if report.notes:
         table = Table(header=("what",), rows=tuple((note,) for note in report.notes))
         found.append(Section(title="Left out", sentence="What could not be measured or judged, and why.", table=table))

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from estheory.laws import ChiLaw, SquaredLaw
-from estheory.models.shapes import layer_of, module_of
 from estheory.quantities import Quantity, Verdict
 from estheory.reporting import figures, probe_figures, row_figures
 from estheory.reporting.page import Section, Table
 from estheory.reporting.text import short
 from estheory.reporting.verdicts import TENSOR_LEVEL
+from estheory.tensor_names import layer_of, module_of
 from estheory.theory.walk import shared_seed_dimension
 from estheory.validation.foreign_pairs import SHARED
 from estheory.validation.records import RunRecord
 from estheory.validation.runs import walk_variances
-
-if TYPE_CHECKING:
-    from estheory.measurement.directions import DirectionProbe
-    from estheory.measurement.displacement import Displacements
-    from estheory.measurement.interpolation import Interpolation
 
 Runs = Mapping[str, RunRecord]
 """Records of runs by the name that the page gives them."""
@@ -175,9 +170,16 @@ def reward_section(runs: Runs) -> Section:
     return Section(title="Reward over steps", sentence=sentence, figure_svg=figures.reward_path(paths))
 
 
-def pair_cosines(ends: Displacements) -> dict[str, float]:
-    """Return the cosine of each pair of displacements by ``a|b``, without those that did not move."""
-    labels, cosines = ends.labels, ends.cosines
+def pair_cosines(labels: Sequence[str], cosines: figures.Array) -> dict[str, float]:
+    """Return the cosine of each pair of displacements by ``a|b``, without those that did not move.
+
+    Parameters
+    ----------
+    labels
+        Names of the displacements, length K.
+    cosines : ndarray, shape (K, K)
+        Their cosines; NaN beside one that did not move.
+    """
     pairs = {f"{a}|{b}": float(cosines[i, i + j]) for i, a in enumerate(labels) for j, b in enumerate(labels[i:]) if j}
     return {pair: cosine for pair, cosine in pairs.items() if math.isfinite(cosine)}
 
@@ -188,21 +190,25 @@ def cosine_section(cosines: Mapping[str, float], dim: int, sentence: str) -> Sec
     return Section(title="Directions", sentence=sentence, figure_svg=figure)
 
 
-def interpolation_section(line: Interpolation, *, start: str = "ES", end: str = "GRPO") -> Section:
+def interpolation_section(
+    u: figures.Values,
+    accuracy: figures.Values,
+    stderr: figures.Values,
+    chord: figures.Values,
+    *,
+    start: str = "ES",
+    end: str = "GRPO",
+) -> Section:
     """Show the accuracy on the line between two solutions against the chord."""
     return Section(
         title="Between the solutions",
         sentence=f"Accuracy on the straight line from the {start} to the {end} solution, against the chord.",
-        figure_svg=figures.interpolation(line.fractions, line.means, line.stderrs, line.chord, start=start, end=end),
+        figure_svg=figures.interpolation(u, accuracy, stderr, chord, start=start, end=end),
     )
 
 
-def direction_section(probe: DirectionProbe) -> Section:
-    """Show the accuracy along normalised directions from the base."""
-    lines = [
-        figures.Series(label=label, values=means, steps=probe.radii, stderrs=errors)
-        for label, means, errors in zip(probe.labels, probe.means, probe.stderrs, strict=True)
-    ]
+def direction_section(lines: Sequence[figures.Series]) -> Section:
+    """Show the accuracy at distances (their steps) along normalised directions from the base."""
     return Section(
         title="Along directions",
         sentence="Accuracy at equal distances from the base along the direction of each run, and a random one.",
