@@ -312,14 +312,22 @@ def _sums(
                 if entry is not None:
                     np.subtract(entry.read(start, stop), origin, out=deltas[k])
             deltas[missing] = np.nan
-            sums[:count] += deltas @ deltas.T
-            sums[count + 1] += np.count_nonzero(deltas == 0, axis=1)
-            np.abs(deltas, out=deltas)
-            np.maximum(sums[count + 2], deltas.max(axis=1), out=sums[count + 2])
-            np.square(deltas, out=deltas)
-            sums[count] += np.einsum("kn,kn->k", deltas, deltas)
+            sums[:count] += _inner_products(deltas)
+            np.maximum(sums[count + 2], np.maximum(deltas.max(axis=1), -deltas.min(axis=1)), out=sums[count + 2])
+            for k, delta in enumerate(deltas):
+                sums[count + 1, k] += np.count_nonzero(delta == 0)
+                np.square(delta, out=delta)
+                sums[count, k] += np.einsum("n,n->", delta, delta)
     sums[count + 1, missing] = np.nan
     return sums
+
+
+def _inner_products(rows: Array) -> Array:
+    """Return rows @ rows.T without BLAS, whose own threads would fight with those that read."""
+    products = np.empty((len(rows), len(rows)))
+    for a, row in enumerate(rows):
+        products[a, : a + 1] = products[: a + 1, a] = np.einsum("n,bn->b", row, rows[: a + 1])
+    return products
 
 
 def _explain(reference: Checkpoint, others: Sequence[Checkpoint], name: str, problems: Problems | None) -> None:
