@@ -17,14 +17,11 @@ from time import perf_counter
 from estheory.cosine_laws import CosineLaw
 from estheory.errors import OutputError
 from estheory.laws import PointLaw
-from estheory.measurement.accuracy import task_scores
+from estheory.measurement.accuracy import task_evaluator
 from estheory.measurement.displacement import Displacements, measure_displacements
 from estheory.measurement.interpolation import Interpolation, interpolate_checkpoints
 from estheory.models.builtin import get_builtin
-from estheory.models.load import load_model
-from estheory.models.parameters import FlatParameters
 from estheory.quantities import Measurement, Prediction, Quantity
-from estheory.tasks import get_task
 from estheory.theory.signal import mean_population_std
 from estheory.theory.walk import OURS
 from estheory.training.config import ESRunConfig, GRPORunConfig
@@ -179,13 +176,8 @@ def _train(out: Path, configs: Mapping[str, ESRunConfig | GRPORunConfig], say: C
 
 
 def _interpolate(start: Path, end: Path) -> Interpolation:
-    loaded = load_model(MODEL)
-    task = get_task(TASK)
-    examples = task.examples("test", 400, EVALUATION_SEED)
-    parameters = FlatParameters(loaded.model)
-    return interpolate_checkpoints(
-        parameters, start, end, lambda: task_scores(loaded.model, loaded.tokenizer, task, examples, batch_size=200)
-    )
+    parameters, evaluate = task_evaluator(MODEL, TASK, prompts=400, seed=EVALUATION_SEED)
+    return interpolate_checkpoints(parameters, start, end, evaluate)
 
 
 def _pairs(run: RunRecord, ends: Displacements | None, name: str) -> list[Pair]:

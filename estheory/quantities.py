@@ -70,6 +70,20 @@ class Quantity(StrEnum):
         "geometry",
         "bound on |cos(Delta_ES, Delta_GRPO)| by ES's signal",
     )
+    DISPLACEMENT_EXPONENT = (
+        "displacement_exponent",
+        "1",
+        "geometry",
+        "slope of log ||Delta_T||^2 in log T over the checkpoints of one run: 1 for a walk, 2 for straight motion",
+    )
+    UNCHANGED_FRACTION = "unchanged_fraction", "1", "geometry", "share of the weights that are stored unchanged"
+    DISPLACEMENT_KURTOSIS = (
+        "displacement_kurtosis",
+        "1",
+        "geometry",
+        "n sum(Delta_i^4) / (sum(Delta_i^2))^2: 3 for a Gaussian displacement",
+    )
+    LARGEST_CHANGE = "largest_change", "weight", "geometry", "largest |Delta_i|"
     PRECISION_GAIN = "precision_gain", "1", "geometry", "factor of rounding on the variance of the walk"
     PRECISION_SIGNAL = "precision_signal", "1", "geometry", "share of the intended update that rounding keeps"
     GRADIENT_COSINE = "gradient_cosine", "1", "on-task", "cosine of one step with the gradient of the reward"

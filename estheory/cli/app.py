@@ -21,6 +21,7 @@ COMMANDS = {
     "run": "Fine-tune a causal language model by ES or GRPO, recorded for the theory.",
     "measure": "Geometry of checkpoints or of a run directory.",
     "validate": "Predictions against measurements: 'published', a run directory, or checkpoints.",
+    "report": "One self-contained HTML page about runs: verdicts, then figures.",
     "demo": "The whole line on the embedded model, in minutes.",
 }
 """Subcommands in the order of --help; each is the module of its name in estheory.cli."""

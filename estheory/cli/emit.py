@@ -8,6 +8,7 @@ import math
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,12 @@ def emit(common: CommonOptions, text: str) -> None:
     else:
         write_whole(common.output, text)
         narrate(common, f"wrote {common.output}")
+
+
+def warn(problems: Sequence[str]) -> None:
+    """Say on stderr what was left out, one line each: it changes what the result means, so quiet does not hide it."""
+    for problem in problems:
+        print("warning: " + " ".join(problem.split()), file=sys.stderr)
 
 
 def narrate(common: CommonOptions, text: str) -> None:

@@ -2,36 +2,50 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from estheory.cli.emit import emit, json_text
-from estheory.cli.options import CommonOptions, options
-from estheory.errors import ConfigError
+from estheory.cli.emit import emit, json_text, warn
+from estheory.cli.options import CommonOptions, numbers, options
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class MeasureOptions:
+    """How checkpoints are compared; shared by measure, validate and report."""
+
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Measure what can be measured; warn of what cannot.")
+    ] = False
+    tied_head: Annotated[
+        str | None, typer.Option(help="once | twice: count a tied output head again, as a state dict does.")
+    ] = None
+
+
 @app.command()
-@options(CommonOptions)
+@options(MeasureOptions, CommonOptions)
 def measure(
+    how: MeasureOptions,
     common: CommonOptions,
     targets: Annotated[list[Path], typer.Argument(help="RUN_DIR, or BASE CHECKPOINT [CHECKPOINT ...].")],
+    alpha: Annotated[float | None, typer.Option(help="ES step size, for effective-dimension ratios.")] = None,
+    population: Annotated[int | None, typer.Option(help="ES population, for the same.")] = None,
+    steps: Annotated[str | None, typer.Option(help="Step of each checkpoint whose name does not tell it.")] = None,
 ) -> None:
-    """Measure displacement norms, tensor by tensor, and the cosines of checkpoints. Never builds the model."""
-    from estheory.cli.measuring import displacements_of
+    """Measure how far checkpoints moved: norms, ratios, cosines, shape of the changes. Never builds the model."""
+    from estheory.cli.measuring import displacements_of, variances_of
     from estheory.reporting.measurements import measurement_json, measurements_text
-    from estheory.validation.records import is_run
 
-    if len(targets) == 1 and not is_run(targets[0]):
-        raise ConfigError(
-            f"{targets[0]} is no run directory", "give a base and its checkpoints, or the folder of a run"
-        )
-    measurements = displacements_of(targets).measurements()
+    measured = displacements_of(targets, how, steps=numbers("steps", steps))
+    measurements = measured.measurements(variances_of(targets, measured, alpha, population))
     if common.json:
         rows = [measurement_json(m) for m in measurements]
-        emit(common, json_text({"schema": "estheory/measurement/1", "measurements": rows}))
+        document = {"schema": "estheory/measurement/1", "measurements": rows, "warnings": list(measured.problems)}
+        emit(common, json_text(document))
     else:
         emit(common, measurements_text(measurements))
+    warn(measured.problems)

@@ -8,15 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
-from estheory.cli.es_options import cases, forecast_of
-from estheory.cli.options import ESOptions
+from estheory.cli.es_options import cases, forecast_of, whole
+from estheory.cli.foreign import foreign_displacements, recorded_foreign
+from estheory.cli.measure import MeasureOptions
+from estheory.cli.options import ESOptions, choice
 from estheory.errors import ConfigError, DataError
 from estheory.measurement.displacement import Displacements, measure_displacements
 from estheory.models.builtin import builtin_names, get_builtin
 from estheory.models.shapes import tensor_shapes
 from estheory.quantities import Measurement, Prediction, Quantity
+from estheory.rules import require_count, require_positive
+from estheory.validation.foreign import Given, read_foreign
 from estheory.validation.records import RunRecord, is_run, read_run
-from estheory.validation.runs import run_pairs, step_pairs
+from estheory.validation.runs import run_pairs, step_pairs, walk_variances
 
 
 def model_folder(name: str) -> Path:
@@ -24,20 +28,34 @@ def model_folder(name: str) -> Path:
     return get_builtin(name) if name in builtin_names() else Path(name)
 
 
-def displacements_of(targets: Sequence[Path]) -> Displacements:
+def displacements_of(targets: Sequence[Path], how: MeasureOptions, *, steps: Sequence[float] = ()) -> Displacements:
     """Measure a run directory (one target), or checkpoints against the base named first.
 
     Raises
     ------
+    ConfigError
+        If the one target is no run directory, or there is not one step for each checkpoint.
     DataError
         If a file is missing or damaged, or a run has no checkpoint.
     """
+    twice = choice("tied-head", how.tied_head, ("once", "twice"), "once") == "twice"
     if len(targets) == 1:
-        return run_displacements(read_run(targets[0]))
-    return measure_displacements(model_folder(str(targets[0])), list(targets[1:]))
+        if is_run(targets[0]):
+            return run_displacements(read_run(targets[0]), how)
+        return foreign_displacements(read_foreign(targets[0]), None, how)
+    if len(set(targets[1:])) < len(targets) - 1:
+        raise ConfigError("a checkpoint is given twice", "give one or more different checkpoints")
+    base, *others = (model_folder(str(target)) for target in targets)
+    labelled = dict(zip(map(str, targets[1:]), others, strict=True))
+    measured = measure_displacements(base, labelled, repeat_head=twice, keep_going=how.keep_going)
+    if steps and len(steps) != len(measured.labels):
+        raise ConfigError(
+            f"{len(measured.labels)} checkpoints but {len(steps)} steps", "give --steps with one for each"
+        )
+    return replace(measured, steps=tuple(whole("steps", step) for step in steps)) if steps else measured
 
 
-def run_displacements(run: RunRecord) -> Displacements:
+def run_displacements(run: RunRecord, how: MeasureOptions) -> Displacements:
     """Measure every checkpoint of a run against its base, over the trained tensors."""
     if not run.checkpoints:
         raise DataError(f"{run.path} has no checkpoint", "let the run finish, or set --checkpoint-every")
@@ -45,27 +63,67 @@ def run_displacements(run: RunRecord) -> Displacements:
     if run.config.get("trainable", "all") != "all":
         trained = set(tensor_shapes(next(iter(run.checkpoints.values()))))
     files = {f"step {step}": file for step, file in run.checkpoints.items()}
-    return measure_displacements(model_folder(str(run.config["model"])), files, names=trained)
+    base = model_folder(str(run.config["model"]))
+    return measure_displacements(base, files, names=trained, keep_going=how.keep_going)
 
 
-def recorded_pairs(path: Path) -> list[tuple[Prediction, Measurement]]:
-    """Return predictions and measurements of a recorded run."""
+def variances_of(
+    targets: Sequence[Path], measured: Displacements, alpha: float | None, population: int | None
+) -> list[float] | None:
+    """Return the variance of the walk behind each checkpoint; None where nothing tells it.
+
+    A run of this package tells it by its logged coefficients; for other checkpoints it is alpha^2 T / N.
+    """
+    if (alpha is None) != (population is None):
+        raise ConfigError("--alpha and --population belong together", "give both, or neither")
+    steps = [step for step in measured.steps if step]
+    if len(targets) == 1:
+        walk = _recorded_walk(targets[0], Given(alpha=alpha, population=population))
+        return [walk[step] for step in steps] if steps and all(walk.get(step) for step in steps) else None
+    if alpha is None or population is None:
+        return None
+    if len(steps) < len(measured.steps):
+        raise ConfigError("the step of a checkpoint is unknown", "give --steps with one for each")
+    require_positive("alpha", alpha)
+    require_count("population", population, 2)
+    return [alpha**2 * step / population for step in steps]
+
+
+def _recorded_walk(path: Path, given: Given) -> dict[int, float]:
+    """Return the variance of a flat coordinate by step, as a run directory tells it; empty for gradient methods."""
     if not is_run(path):
-        raise ConfigError(f"{path} is no run directory", "give 'published', RUN_DIR, or BASE CHECKPOINT ...")
+        return dict(enumerate(read_foreign(path, given).variances.tolist()))
     run = read_run(path)
-    measured = run_displacements(run)
+    return walk_variances(run) if run.method == "es" else {}
+
+
+def recorded_pairs(
+    path: Path, es: ESOptions, how: MeasureOptions
+) -> tuple[list[tuple[Prediction, Measurement]], list[str]]:
+    """Return predictions and measurements of a recorded run, and what could not be judged.
+
+    The ES options say what the run directory of another code leaves open; a run of this package leaves nothing open.
+    """
+    if not is_run(path):
+        return recorded_foreign(path, None if es.model is None else model_folder(es.model), es, how)
+    if es != ESOptions():
+        raise ConfigError("the ES options describe the run behind BASE CHECKPOINT", "leave them out here")
+    run = read_run(path)
+    measured = run_displacements(run, how)
     index = {int(label.removeprefix("step ")): k for k, label in enumerate(measured.labels)}
     cosines = {(a, b): float(measured.cosines[index[a], index[b]]) for a, b in step_pairs(run)}
     last = measured.tensor_norms[-1] if len(run.steps) in index else ()
     tensors = {
         name: (size, float(norm)) for (name, size), norm in zip(measured.tensors.items(), last, strict=False) if size
     }
-    return run_pairs(run, tensors, cosines)
+    return run_pairs(run, tensors, cosines), list(measured.problems)
 
 
-def checkpoint_pairs(targets: Sequence[Path], es: ESOptions) -> list[tuple[Prediction, Measurement]]:
+def checkpoint_pairs(
+    targets: Sequence[Path], es: ESOptions, how: MeasureOptions
+) -> tuple[list[tuple[Prediction, Measurement]], list[str]]:
     """Return predictions from ES options for checkpoints of one run, given in the order of ``--steps``."""
-    measured = displacements_of(targets)
+    measured = displacements_of(targets, how)
     if es.dim is None and es.model is None:
         es = replace(es, dim=str(sum(measured.tensors.values())))
     [case, *more] = cases(es)[0]
@@ -104,4 +162,4 @@ def checkpoint_pairs(targets: Sequence[Path], es: ESOptions) -> list[tuple[Predi
                     ),
                 )
             )
-    return pairs
+    return pairs, list(measured.problems)

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from estheory.cli.emit import emit, json_text
+from estheory.cli.emit import emit, json_text, warn
+from estheory.cli.measure import MeasureOptions
 from estheory.cli.options import CommonOptions, ESOptions, options
 from estheory.errors import ConfigError
 from estheory.quantities import Measurement, Prediction
@@ -18,9 +19,10 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command()
-@options(ESOptions, CommonOptions)
+@options(ESOptions, MeasureOptions, CommonOptions)
 def validate(
     es: ESOptions,
+    how: MeasureOptions,
     common: CommonOptions,
     targets: Annotated[list[str], typer.Argument(help="published, or RUN_DIR, or BASE CHECKPOINT [CHECKPOINT ...].")],
     level: Annotated[float, typer.Option(help="Family-wise level (Holm).")] = 0.05,
@@ -34,30 +36,31 @@ def validate(
 
     if not 0 < level < 1:
         raise ConfigError(f"--level must lie between 0 and 1, got {level}", "0.05 is common")
-    pairs, unpredicted = _pairs(targets, es)
+    pairs, unpredicted, problems = _pairs(targets, es, how)
     verdicts = judge(pairs, level)
     plain = without_band(verdicts, level)
     if common.json:
-        emit(common, json_text(validation_json(verdicts, plain, level, unpredicted)))
+        emit(common, json_text(validation_json(verdicts, plain, level, unpredicted) | {"warnings": list(problems)}))
     else:
         emit(common, verdicts_text(verdicts, plain, level, unpredicted))
+    warn(problems)
     raise typer.Exit(exit_code(verdicts))
 
 
 def _pairs(
-    targets: Sequence[str], es: ESOptions
-) -> tuple[Sequence[tuple[Prediction, Measurement]], Sequence[Unpredicted]]:
-    from estheory.validation.published import published_pairs
-
-    described = es != ESOptions()
-    if len(targets) == 1 and described:
-        raise ConfigError("the ES options describe the run behind BASE CHECKPOINT", "leave them out here")
+    targets: Sequence[str], es: ESOptions, how: MeasureOptions
+) -> tuple[Sequence[tuple[Prediction, Measurement]], Sequence[Unpredicted], Sequence[str]]:
+    """Return predictions with measurements, published figures without a prediction, and what was left out."""
     if list(targets) == ["published"]:
-        return published_pairs()
+        from estheory.validation.published import published_pairs
+
+        if es != ESOptions():
+            raise ConfigError("the ES options describe the run behind BASE CHECKPOINT", "leave them out here")
+        return *published_pairs(), ()
+    from estheory.cli.measuring import checkpoint_pairs, recorded_pairs
+
     if len(targets) == 1:
-        from estheory.cli.measuring import recorded_pairs
-
-        return recorded_pairs(Path(targets[0])), ()
-    from estheory.cli.measuring import checkpoint_pairs
-
-    return checkpoint_pairs([Path(target) for target in targets], es), ()
+        pairs, problems = recorded_pairs(Path(targets[0]), es, how)
+    else:
+        pairs, problems = checkpoint_pairs([Path(target) for target in targets], es, how)
+    return pairs, (), problems

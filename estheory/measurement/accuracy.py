@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from estheory.errors import ConfigError, DataError
 from estheory.models.decode import answer_log_probabilities, encode_prompts, generate
+from estheory.models.parameters import FlatParameters
 from estheory.quantities import Measurement, Quantity
 from estheory.tasks.task import Example, Task
 
@@ -145,6 +146,39 @@ def task_scores(
     batches = [examples[start : start + batch_size] for start in range(0, len(examples), batch_size)]
     scores = [ExampleScorer(model, tokenizer, task, batch).scores() for batch in batches]
     return np.concatenate(scores) if scores else np.empty(0)
+
+
+def task_evaluator(
+    model: str, task: str, *, prompts: int, seed: int, batch_size: int = 200
+) -> tuple[FlatParameters, Callable[[], NDArray[np.float64]]]:
+    """Load a model for scoring, wherever its parameters are moved to, on held-out examples of a task.
+
+    Parameters
+    ----------
+    model
+        As :func:`estheory.models.load.load_model` takes it.
+    task
+        Name of the task.
+    prompts, seed
+        Number and seed of the test examples.
+    batch_size
+        Prompts decoded together.
+
+    Returns
+    -------
+    tuple
+        The parameters, and a function that returns the scores of the model as it is, shape (prompts,).
+    """
+    from estheory.models.load import load_model
+    from estheory.tasks import get_task
+
+    loaded, chosen = load_model(model), get_task(task)
+    examples = chosen.examples("test", prompts, seed)
+
+    def evaluate() -> NDArray[np.float64]:
+        return task_scores(loaded.model, loaded.tokenizer, chosen, examples, batch_size=batch_size)
+
+    return FlatParameters(loaded.model), evaluate
 
 
 def accuracy(scores: NDArray[np.float64], *, where: str = "", step: int | None = None, source: str = "") -> Measurement:

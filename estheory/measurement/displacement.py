@@ -1,70 +1,125 @@
 """How far and in which direction checkpoints moved from a base, in one streaming pass over their files.
 
-Only the files are read, never a model built. Memory is bounded by one chunk of every checkpoint; differences
-and sums are taken in float64. Imports no torch.
+Only the files are read, never a model built. Memory is bounded by one chunk of every checkpoint and thread;
+differences and sums are taken in float64. Imports no torch, unless a file was written by torch.save.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from estheory.errors import ConfigError
-from estheory.models.checkpoints import open_comparable
+from estheory.errors import ConfigError, DataError
+from estheory.models.checkpoints import Checkpoint, open_comparable
+from estheory.models.weight_files import Problems, note
 from estheory.quantities import Measurement, Quantity
+from estheory.tensor_names import layer_of, module_of
 
-CHUNK = 1 << 16
-"""Entries of each checkpoint held at a time: 0.5 MiB in float64, which stays in cache."""
+CHUNK = 1 << 18
+"""Entries of each checkpoint held at a time: 2 MiB in float64; with shorter ones threads wait for each other."""
+
+SEGMENT = 1 << 24
+"""Entries that one thread sums before it takes up others."""
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Displacements:
-    """Inner products of the displacements of K checkpoints from one base.
+    """Sums over the displacements of K checkpoints from one base, tensor by tensor.
+
+    A tensor that could not be compared in one checkpoint has NaN there.
 
     Attributes
     ----------
-    labels, steps
-        Name and training step (None if unknown) of each checkpoint, length K.
+    labels, steps, folders
+        Name, training step (None if unknown) and parent folder of each checkpoint, length K.
     tensors
         Number of entries by tensor name.
     gram : ndarray, shape (tensors, K, K)
-        Inner products of the displacements, tensor by tensor (weight^2).
+        Inner products of the displacements (weight^2).
+    fourth : ndarray, shape (tensors, K)
+        Sums of fourth powers (weight^4).
+    unchanged : ndarray, shape (tensors, K)
+        Numbers of entries that did not change.
+    largest : ndarray, shape (tensors, K)
+        Largest absolute changes (weight).
+    problems
+        What could not be measured, one line each.
     """
 
     labels: tuple[str, ...]
     steps: tuple[int | None, ...]
+    folders: tuple[Path, ...]
     tensors: Mapping[str, int]
-    gram: NDArray[np.float64]
+    gram: Array
+    fourth: Array
+    unchanged: Array
+    largest: Array
+    problems: tuple[str, ...] = ()
 
     @property
-    def total_gram(self) -> NDArray[np.float64]:
+    def total_gram(self) -> Array:
         """Inner products over all tensors, shape (K, K)."""
         return np.asarray(self.gram.sum(axis=0))
 
     @property
-    def norms(self) -> NDArray[np.float64]:
+    def norms(self) -> Array:
         """||delta|| of each checkpoint over all tensors, shape (K,)."""
         return np.sqrt(np.diagonal(self.total_gram))
 
     @property
-    def tensor_norms(self) -> NDArray[np.float64]:
+    def tensor_norms(self) -> Array:
         """||delta|| tensor by tensor, shape (K, tensors)."""
         return np.sqrt(np.diagonal(self.gram, axis1=1, axis2=2)).T
 
     @property
-    def cosines(self) -> NDArray[np.float64]:
+    def sizes(self) -> Array:
+        """Number of entries of each tensor, shape (tensors,)."""
+        return np.array(list(self.tensors.values()), dtype=np.float64)
+
+    @property
+    def cosines(self) -> Array:
         """Cosines between displacements, shape (K, K); NaN beside a checkpoint that did not move."""
         norms = self.norms
         with np.errstate(invalid="ignore"):
             return self.total_gram / np.outer(norms, norms)
 
-    def effective_dimension_ratios(self, variances: Sequence[float]) -> NDArray[np.float64]:
+    @property
+    def unchanged_fractions(self) -> Array:
+        """Share of the entries that did not change, shape (K, tensors); NaN for a tensor without entries."""
+        with np.errstate(invalid="ignore"):
+            return np.asarray((self.unchanged / self.sizes[:, None]).T)
+
+    @property
+    def kurtoses(self) -> Array:
+        """Kurtosis about zero, n sum d^4 / (sum d^2)^2, shape (K, tensors); NaN for a tensor that did not move."""
+        with np.errstate(invalid="ignore"):
+            return np.asarray(self.sizes * self.fourth.T / self.tensor_norms**4)
+
+    @property
+    def exponent(self) -> float | None:
+        """Slope of log ||delta||^2 in log T by least squares; None unless these are checkpoints of one run.
+
+        They are if all lie in one folder, at two or more different known steps. NaN if one did not move.
+        """
+        steps = [step for step in self.steps if step]
+        if len(steps) < len(self.steps) or len(set(steps)) < max(2, len(steps)) or len(set(self.folders)) > 1:
+            return None
+        x = np.log(np.array(steps, dtype=np.float64))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            slope = (x - x.mean()) @ (2 * np.log(self.norms)) / ((x - x.mean()) @ (x - x.mean()))
+        return float(slope) if math.isfinite(slope) else math.nan
+
+    def effective_dimension_ratios(self, variances: Sequence[float]) -> Array:
         """||delta||^2 / (v n) tensor by tensor; a pure walk gives 1 +- sqrt(2/n).
 
         Parameters
@@ -85,39 +140,77 @@ class Displacements:
         """
         if len(variances) != len(self.labels) or not all(v > 0 and math.isfinite(v) for v in variances):
             raise ConfigError("each checkpoint needs one positive walk variance", "give alpha^2 T / N of each")
-        sizes = np.array(list(self.tensors.values()), dtype=np.float64)
         with np.errstate(invalid="ignore"):
-            return np.asarray(self.tensor_norms**2 / np.outer(variances, sizes))
+            return np.asarray(self.tensor_norms**2 / np.outer(variances, self.sizes))
 
-    def measurements(self) -> list[Measurement]:
-        """Norms (total, then tensor by tensor) of each checkpoint, then the cosine of each pair."""
-        source = "checkpoints"
+    def grouped(self, group_of: Callable[[str], str | None]) -> Displacements:
+        """Return the same sums over groups of tensors, in the order in which the groups first appear.
+
+        Parameters
+        ----------
+        group_of
+            The group of a tensor's name; None leaves the tensor out.
+        """
+        groups: dict[str, list[int]] = {}
+        for row, name in enumerate(self.tensors):
+            group = group_of(name)
+            if group is not None:
+                groups.setdefault(group, []).append(row)
+        sizes = list(self.tensors.values())
+        rows = list(groups.values())
+        count = len(self.labels)
+        return replace(
+            self,
+            tensors={group: sum(sizes[row] for row in members) for group, members in groups.items()},
+            gram=np.array([self.gram[r].sum(axis=0) for r in rows]).reshape(-1, count, count),
+            fourth=np.array([self.fourth[r].sum(axis=0) for r in rows]).reshape(-1, count),
+            unchanged=np.array([self.unchanged[r].sum(axis=0) for r in rows]).reshape(-1, count),
+            largest=np.array([self.largest[r].max(axis=0) for r in rows]).reshape(-1, count),
+        )
+
+    def measurements(self, variances: Sequence[float] | None = None) -> list[Measurement]:
+        """Every quantity of each checkpoint, in total, by module type, by layer and by tensor; then of pairs.
+
+        Parameters
+        ----------
+        variances
+            Variance of the walk behind each checkpoint (weight^2), for effective-dimension ratios; None leaves
+            them out.
+        """
+        levels = {
+            "total": self.grouped(lambda name: ""),
+            "module": self.grouped(module_of),
+            "layer": self.grouped(layer_of),
+            "tensor": self,
+        }
         rows = []
-        for k, (label, step) in enumerate(zip(self.labels, self.steps, strict=True)):
-            places = [f"total:{label}", *(f"tensor:{label}:{name}" for name in self.tensors)]
-            values = [self.norms[k], *self.tensor_norms[k]]
-            rows += [
-                Measurement(
-                    quantity=Quantity.DISPLACEMENT_NORM,
-                    value=float(value),
-                    step=step,
-                    where=place,
-                    source=source,
-                )
-                for place, value in zip(places, values, strict=True)
-            ]
+        for k, label in enumerate(self.labels):
+            for level, sums in levels.items():
+                for quantity, values in sums._columns(variances):
+                    for name, value in zip(sums.tensors, values[k].tolist(), strict=True):
+                        where = f"{level}:{label}" + (f":{name}" if name else "")
+                        rows.append(_row(quantity, value, self.steps[k], where))
         cosines = self.cosines
         for a, b in combinations(range(len(self.labels)), 2):
-            rows.append(
-                Measurement(
-                    quantity=Quantity.DISPLACEMENT_COSINE,
-                    value=float(cosines[a, b]),
-                    step=self.steps[a] if self.steps[a] == self.steps[b] else None,
-                    where=f"{self.labels[a]}|{self.labels[b]}",
-                    source=source,
-                )
-            )
+            step = self.steps[a] if self.steps[a] == self.steps[b] else None
+            where = f"{self.labels[a]}|{self.labels[b]}"
+            rows.append(_row(Quantity.DISPLACEMENT_COSINE, float(cosines[a, b]), step, where))
+        if self.exponent is not None:
+            where = f"{self.labels[0]}..{self.labels[-1]}"
+            rows.append(_row(Quantity.DISPLACEMENT_EXPONENT, self.exponent, None, where))
         return rows
+
+    def _columns(self, variances: Sequence[float] | None) -> Iterator[tuple[Quantity, Array]]:
+        yield Quantity.DISPLACEMENT_NORM, self.tensor_norms
+        if variances is not None:
+            yield Quantity.EFFECTIVE_DIMENSION_RATIO, self.effective_dimension_ratios(variances)
+        yield Quantity.UNCHANGED_FRACTION, self.unchanged_fractions
+        yield Quantity.DISPLACEMENT_KURTOSIS, self.kurtoses
+        yield Quantity.LARGEST_CHANGE, self.largest.T
+
+
+def _row(quantity: Quantity, value: float, step: int | None, where: str) -> Measurement:
+    return Measurement(quantity=quantity, value=value, step=step, where=where, source="checkpoints")
 
 
 def measure_displacements(
@@ -125,43 +218,123 @@ def measure_displacements(
     checkpoints: Sequence[str | Path] | Mapping[str, str | Path],
     *,
     names: Collection[str] | None = None,
+    repeat_head: bool = False,
+    keep_going: bool = False,
     chunk: int = CHUNK,
+    threads: int | None = None,
 ) -> Displacements:
     """Compare checkpoints with a base, tensor by tensor, in one pass.
 
     Parameters
     ----------
     base
-        A ``.safetensors`` file or Hugging Face folder.
+        A ``.safetensors`` file, a file of torch.save or a Hugging Face folder.
     checkpoints
-        Paths, or paths by label.
+        Paths, or paths by label; PEFT adapters of the base too.
     names
         The tensors to compare; None: all, and then every checkpoint must hold exactly the base's tensors.
+    repeat_head
+        Count a tied output head a second time, as a state dict lists it.
+    keep_going
+        Note what cannot be compared in `Displacements.problems` instead of raising.
     chunk
-        Entries of each checkpoint held at a time.
+        Entries of each checkpoint held at a time by one thread.
+    threads
+        Number of threads; None: one a processor.
 
     Raises
     ------
     ConfigError
         If there is no checkpoint, or two have the same label.
     DataError
-        If a file is damaged, holds NaN or infinite entries, or does not match the base.
+        If a file is damaged, holds NaN or infinite entries, or does not match the base; with `keep_going`, if
+        nothing can be compared.
     """
     labelled = dict(checkpoints) if isinstance(checkpoints, Mapping) else {str(p): p for p in checkpoints}
     if not labelled or len(labelled) != len(checkpoints):
         raise ConfigError("checkpoints are missing or given twice", "give one or more different checkpoints")
-    reference, others = open_comparable(base, labelled, names=None if names is None else frozenset(names))
+    problems: Problems | None = [] if keep_going else None
+    chosen = None if names is None else frozenset(names)
+    reference, others = open_comparable(base, labelled, names=chosen, repeat_head=repeat_head, problems=problems)
     tensors = {name: entry.size for name, entry in reference.tensors.items()}
-    gram = np.zeros((len(tensors), len(others), len(others)))
-    buffer = np.empty((len(others), chunk))
-    for row, (name, size) in enumerate(tensors.items()):
-        for start in range(0, size, chunk):
-            stop = min(start + chunk, size)
-            origin = reference.read(name, start, stop)
-            deltas = buffer[:, : stop - start]
-            for k, other in enumerate(others):
-                np.subtract(other.read(name, start, stop), origin, out=deltas[k])
-            gram[row] += deltas @ deltas.T
+    pieces = [
+        (row, name, start, min(start + SEGMENT, size))
+        for row, (name, size) in enumerate(tensors.items())
+        for start in range(0, size, SEGMENT)
+    ]
+    count = len(others)
+    gram = np.zeros((len(tensors), count, count))
+    fourth, unchanged, largest = (np.zeros((len(tensors), count)) for _ in range(3))
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        sums = pool.map(lambda piece: _sums(reference, others, *piece[1:], chunk=chunk), pieces)
+        for (row, *_), one in zip(pieces, sums, strict=True):
+            gram[row] += one[:count]
+            fourth[row] += one[count]
+            unchanged[row] += one[count + 1]
+            largest[row] = np.maximum(largest[row], one[count + 2])
+    for row, name in enumerate(tensors):
+        if not np.isfinite(gram[row]).all():
+            _explain(reference, others, name, problems)
     return Displacements(
-        labels=tuple(labelled), steps=tuple(other.step for other in others), tensors=tensors, gram=gram
+        labels=tuple(other.label for other in others),
+        steps=tuple(other.step for other in others),
+        folders=tuple(other.path.parent for other in others),
+        tensors=tensors,
+        gram=gram,
+        fourth=fourth,
+        unchanged=unchanged,
+        largest=largest,
+        problems=tuple(problems or ()),
     )
+
+
+def _sums(
+    reference: Checkpoint, others: Sequence[Checkpoint], name: str, first: int, last: int, *, chunk: int
+) -> Array:
+    """Sum over the entries ``first:last`` of one tensor.
+
+    Returns
+    -------
+    ndarray, shape (K + 3, K)
+        The Gram matrix; below it fourth powers, numbers of unchanged entries and largest absolute changes.
+    """
+    count = len(others)
+    sums = np.zeros((count + 3, count))
+    buffer = np.empty((count, min(chunk, last - first)))
+    entries = [other.tensors.get(name) for other in others]
+    missing = [k for k, entry in enumerate(entries) if entry is None]
+    for start in range(first, last, chunk):
+        stop = min(start + chunk, last)
+        origin = reference.tensors[name].read(start, stop)
+        deltas = buffer[:, : stop - start]
+        with np.errstate(over="ignore", invalid="ignore"):
+            for k, entry in enumerate(entries):
+                if entry is not None:
+                    np.subtract(entry.read(start, stop), origin, out=deltas[k])
+            deltas[missing] = np.nan
+            sums[:count] += _inner_products(deltas)
+            np.maximum(sums[count + 2], np.maximum(deltas.max(axis=1), -deltas.min(axis=1)), out=sums[count + 2])
+            for k, delta in enumerate(deltas):
+                sums[count + 1, k] += np.count_nonzero(delta == 0)
+                np.square(delta, out=delta)
+                sums[count, k] += np.einsum("n,n->", delta, delta)
+    sums[count + 1, missing] = np.nan
+    return sums
+
+
+def _inner_products(rows: Array) -> Array:
+    """Return rows @ rows.T without BLAS, whose own threads would fight with those that read."""
+    products = np.empty((len(rows), len(rows)))
+    for a, row in enumerate(rows):
+        products[a, : a + 1] = products[: a + 1, a] = np.einsum("n,bn->b", row, rows[: a + 1])
+    return products
+
+
+def _explain(reference: Checkpoint, others: Sequence[Checkpoint], name: str, problems: Problems | None) -> None:
+    """Raise or note which checkpoints hold NaN or infinite entries in a tensor whose sums are not finite."""
+    for checkpoint in (reference, *others):
+        try:
+            if name in checkpoint.tensors:
+                checkpoint.require_finite(name)
+        except DataError as error:
+            note(error, problems)

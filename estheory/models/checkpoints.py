@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from estheory.errors import DataError
-from estheory.models.headers import ITEM_BYTES, TensorEntry, declares_tied_head, tensor_entries
+from estheory.models.fused import split_fused
+from estheory.models.headers import ITEM_BYTES, Source, tensor_entries
+from estheory.models.merged import merged_entries
+from estheory.models.weight_files import TORCH_SUFFIXES, Problems, declares_tied_head, is_adapter, note
 
-_STORED: dict[str, np.dtype[Any]] = {
-    "F64": np.dtype("<f8"),
-    "F32": np.dtype("<f4"),
-    "F16": np.dtype("<f2"),
-    "BF16": np.dtype("<u2"),
-}
+_PIECE = 1 << 20
 _STEP = re.compile(r"(?:step|checkpoint|iteration)[_-](\d+)$")
 
 
@@ -39,7 +36,7 @@ class Checkpoint:
 
     label: str
     path: Path
-    tensors: Mapping[str, TensorEntry]
+    tensors: Mapping[str, Source]
 
     @property
     def dim(self) -> int:
@@ -48,8 +45,9 @@ class Checkpoint:
 
     @property
     def step(self) -> int | None:
-        """The training step, if the file or folder is called step_N, checkpoint-N or iteration_N."""
-        found = _STEP.search(self.path.name.removesuffix(".safetensors"))
+        """The training step, if the file or its folder is called step_N, checkpoint-N or iteration_N."""
+        stem = self.path.stem if self.path.suffix in (".safetensors", *TORCH_SUFFIXES) else self.path.name
+        found = _STEP.search(stem) or _STEP.search(self.path.parent.name)
         return int(found.group(1)) if found else None
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[np.float64]:
@@ -65,21 +63,29 @@ class Checkpoint:
             If the tensor does not exist, the file got shorter, or the tensor holds NaN or infinite entries.
         """
         entry = self._entry(name)
-        values = _read(entry, start, entry.size if stop is None else min(stop, entry.size))
+        values = entry.read(start, entry.size if stop is None else min(stop, entry.size))
         with np.errstate(over="ignore"):
             suspicious = not np.isfinite(np.dot(values, values))  # far cheaper than looking at every entry
         if suspicious and not np.isfinite(values).all():
+            self.require_finite(name)
+        return values
+
+    def require_finite(self, name: str) -> None:
+        """Raise `DataError` with the number of NaN and infinite entries of a tensor, if it has any."""
+        entry = self._entry(name)
+        pieces = (entry.read(start, min(start + _PIECE, entry.size)) for start in range(0, entry.size, _PIECE))
+        count = sum(int(np.count_nonzero(~np.isfinite(piece))) for piece in pieces)
+        if count:
             raise DataError(
-                f"tensor {name} of {entry.file} has {_count_not_finite(entry)} NaN or infinite entries",
+                f"tensor {name} of {entry.file} has {count} NaN or infinite entries",
                 "the run diverged or the file is damaged; use an earlier checkpoint",
             )
-        return values
 
     def tensor(self, name: str) -> NDArray[np.float64]:
         """Read a whole tensor in its own shape (see :meth:`read`)."""
         return self.read(name).reshape(self._entry(name).shape)
 
-    def _entry(self, name: str) -> TensorEntry:
+    def _entry(self, name: str) -> Source:
         if name not in self.tensors:
             raise DataError(f"{self.path} has no tensor {name}", "give a checkpoint of the same model")
         return self.tensors[name]
@@ -108,11 +114,17 @@ def open_checkpoint(path: str | Path, *, label: str | None = None, tied: bool | 
 
 
 def open_comparable(
-    base: str | Path, others: Mapping[str, str | Path], *, names: frozenset[str] | None = None
+    base: str | Path,
+    others: Mapping[str, str | Path],
+    *,
+    names: frozenset[str] | None = None,
+    repeat_head: bool = False,
+    problems: Problems | None = None,
 ) -> tuple[Checkpoint, list[Checkpoint]]:
     """Open checkpoints of one model and check that they can be subtracted from one another.
 
-    A file that says nothing of tying follows a folder that does.
+    A file that says nothing of tying follows a folder that does. Fused projections (``qkv_proj``, ``gate_up_proj``)
+    are split where another checkpoint has them apart. A PEFT adapter is merged into the base as it is read.
 
     Parameters
     ----------
@@ -122,60 +134,73 @@ def open_comparable(
         The other checkpoints by label.
     names
         The tensors to keep (a run that trained only some of them wrote only those); None: all.
+    repeat_head
+        Count a tied output head a second time, as a state dict lists it.
+    problems
+        Where to note what does not fit; it is then left out. None raises.
 
     Raises
     ------
     DataError
-        Naming the first tensor that is missing, has another shape, or is stored too coarsely to be compared.
+        Naming the first tensor that is missing, has another shape, or is stored too coarsely to be compared; with
+        `problems`, if no checkpoint can be opened.
     """
     declared = [declares_tied_head(path) for path in (base, *others.values())]
-    fallback = True if True in declared else None
-    opened = [
-        open_checkpoint(path, label=label, tied=fallback if word is None else word)
-        for (label, path), word in zip([(str(base), base), *others.items()], declared, strict=True)
-    ]
+    tied = True if True in declared else None
+    entries = tensor_entries(base, tied=tied if declared[0] is None else declared[0])
+    reference = Checkpoint(label=str(base), path=Path(base), tensors=entries)
+    opened = [reference]
+    for (label, path), word in zip(others.items(), declared[1:], strict=True):
+        try:
+            if is_adapter(path):
+                entries = merged_entries(Path(path), reference.tensors)
+            else:
+                entries = tensor_entries(path, tied=tied if word is None else word, problems=problems)
+        except DataError as error:
+            note(error, problems)
+            continue
+        opened.append(Checkpoint(label=label, path=Path(path), tensors=entries))
+    if len(opened) == 1:
+        raise DataError(f"no checkpoint of {len(others)} can be read: {(problems or ['?'])[0]}", "check the paths")
+    split = split_fused([checkpoint.tensors for checkpoint in opened])
+    opened = [replace(checkpoint, tensors=tensors) for checkpoint, tensors in zip(opened, split, strict=True)]
+    if repeat_head and tied:
+        opened = [_with_repeated_head(checkpoint) for checkpoint in opened]
     if names is not None:
         opened = [_keep(checkpoint, names) for checkpoint in opened]
-    for other in opened[1:]:
-        _require_comparable(opened[0], other)
-    return opened[0], opened[1:]
+    return opened[0], [_comparable(opened[0], other, problems) for other in opened[1:]]
+
+
+def _with_repeated_head(checkpoint: Checkpoint) -> Checkpoint:
+    embeddings = [e for n, e in checkpoint.tensors.items() if n.endswith(("embed_tokens.weight", "wte.weight"))]
+    return replace(checkpoint, tensors={**checkpoint.tensors, "lm_head.weight": embeddings[0]})
 
 
 def _keep(checkpoint: Checkpoint, names: frozenset[str]) -> Checkpoint:
     for name in sorted(names):
         checkpoint._entry(name)
-    kept = {name: entry for name, entry in checkpoint.tensors.items() if name in names}
-    return Checkpoint(label=checkpoint.label, path=checkpoint.path, tensors=kept)
+    return replace(checkpoint, tensors={n: entry for n, entry in checkpoint.tensors.items() if n in names})
 
 
-def _require_comparable(base: Checkpoint, other: Checkpoint) -> None:
+def _comparable(base: Checkpoint, other: Checkpoint, problems: Problems | None) -> Checkpoint:
+    """Return the checkpoint with the tensors that can be subtracted from the base's; the others raise or are noted."""
     same_model = "compare checkpoints of one model"
+    kept = {}
     for name, entry in base.tensors.items():
         match = other.tensors.get(name)
         if match is None:
-            raise DataError(f"{other.path} lacks the tensor {name} of {base.path}", same_model)
-        if match.shape != entry.shape:
+            what = f"{other.path} lacks the tensor {name} of {base.path}"
+            note(DataError(what, same_model), problems)
+        elif match.shape != entry.shape:
             what = f"tensor {name} is {list(match.shape)} in {other.path}, {list(entry.shape)} in {base.path}"
-            raise DataError(what, same_model)
-        if match.dtype != entry.dtype and ITEM_BYTES[match.dtype] <= ITEM_BYTES[entry.dtype]:
+            note(DataError(what, same_model), problems)
+        elif match.dtype != entry.dtype and ITEM_BYTES[match.dtype] <= ITEM_BYTES[entry.dtype]:
             what = f"tensor {name} is {match.dtype} in {other.path}, {entry.dtype} in {base.path}"
-            raise DataError(what, "rounding alone would move the weights; save both in one dtype")
+            note(DataError(what, "rounding alone would move the weights; save both in one dtype"), problems)
+        else:
+            kept[name] = match
     for name in other.tensors:
         if name not in base.tensors:
-            raise DataError(f"{other.path} holds the tensor {name}, which {base.path} lacks", same_model)
-
-
-def _read(entry: TensorEntry, start: int, stop: int) -> NDArray[np.float64]:
-    stored = _STORED[entry.dtype]
-    offset = entry.offset + start * stored.itemsize
-    raw = np.fromfile(entry.file, dtype=stored, count=stop - start, offset=offset)
-    if raw.size != stop - start:
-        raise DataError(f"{entry.file} got shorter while it was read", "copy or download it again")
-    if entry.dtype == "BF16":  # the upper half of a float32
-        raw = (raw.astype("<u4") << np.uint32(16)).view("<f4")
-    return raw.astype(np.float64)
-
-
-def _count_not_finite(entry: TensorEntry, chunk: int = 1 << 20) -> int:
-    pieces = (_read(entry, start, min(start + chunk, entry.size)) for start in range(0, entry.size, chunk))
-    return sum(int(np.count_nonzero(~np.isfinite(piece))) for piece in pieces)
+            what = f"{other.path} holds the tensor {name}, which {base.path} lacks"
+            note(DataError(what, same_model), problems)
+    return replace(other, tensors=kept)

@@ -1,8 +1,8 @@
 """Where the tensors of a checkpoint lie, read from safetensors headers alone.
 
 Neither torch nor safetensors is imported: a header is eight bytes (its length, little-endian) and that many
-bytes of JSON. A checkpoint is a ``.safetensors`` file or a Hugging Face folder (one file, or shards with an
-index).
+bytes of JSON. A checkpoint is a ``.safetensors`` file, a file that torch.save wrote (only then torch is imported),
+or a Hugging Face folder (one file, or shards with an index).
 
 Only floating-point tensors are weights. Boolean and 64-bit integer buffers (masks, position numbers) are left
 out; any other element type means packed, quantised weights and is an error.
@@ -14,12 +14,52 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from estheory.errors import DataError
+from estheory.models.weight_files import (
+    TORCH_SUFFIXES,
+    Problems,
+    declares_tied_head,
+    note,
+    weight_files,
+    weight_index,
+)
 
 ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _BUFFER_BYTES = {"BOOL": 1, "I64": 8}
-_INDEX_NAME = "model.safetensors.index.json"
+_STORED: dict[str, np.dtype[Any]] = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+}
+
+
+class Source(Protocol):
+    """Where the values of one tensor come from; ``dtype`` is a safetensors code, ``file`` is for messages."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+
+    @property
+    def dtype(self) -> str:
+        """Its element type."""
+
+    @property
+    def file(self) -> Path:
+        """The file it comes from."""
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+
+    def read(self, start: int, stop: int) -> NDArray[np.float64]:
+        """Read the entries ``start:stop`` in row-major order, widened exactly to float64, shape (stop - start,)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +76,23 @@ class TensorEntry:
     def size(self) -> int:
         """Number of entries."""
         return math.prod(self.shape)
+
+    def read(self, start: int, stop: int) -> NDArray[np.float64]:
+        """Read the entries ``start:stop`` in row-major order, widened exactly to float64.
+
+        Raises
+        ------
+        DataError
+            If the file got shorter since its header was read.
+        """
+        stored = _STORED[self.dtype]
+        offset = self.offset + start * stored.itemsize
+        raw = np.fromfile(self.file, dtype=stored, count=stop - start, offset=offset)
+        if raw.size != stop - start:
+            raise DataError(f"{self.file} got shorter while it was read", "copy or download it again")
+        if self.dtype == "BF16":  # the upper half of a float32
+            raw = (raw.astype("<u4") << np.uint32(16)).view("<f4")
+        return raw.astype(np.float64)
 
 
 def read_header(file: Path) -> dict[str, TensorEntry]:
@@ -85,29 +142,20 @@ def read_header(file: Path) -> dict[str, TensorEntry]:
     return entries
 
 
-def declares_tied_head(path: str | Path) -> bool | None:
-    """Whether the folder's config.json ties the output head to the embedding; None if it does not say."""
-    config = Path(path) / "config.json"
-    if not config.is_file():
-        return None
-    try:
-        content = json.loads(config.read_text(encoding="utf-8"))
-        value = content.get("tie_word_embeddings", content.get("text_config", {}).get("tie_word_embeddings"))
-    except (ValueError, AttributeError, OSError) as error:
-        raise DataError(f"{config} is not a readable JSON object", "restore the model's config.json") from error
-    return value if isinstance(value, bool) else None
-
-
-def tensor_entries(path: str | Path, *, tied: bool | None = None) -> dict[str, TensorEntry]:
+def tensor_entries(
+    path: str | Path, *, tied: bool | None = None, problems: Problems | None = None
+) -> dict[str, Source]:
     """List the weights of a checkpoint, a tied output head counted once.
 
     Parameters
     ----------
     path
-        A ``.safetensors`` file, or a folder with one, or with shards and an index.
+        A ``.safetensors`` file, a file of torch.save, or a folder with one, or with shards and an index.
     tied
-        Whether ``lm_head.weight`` repeats the embedding. None: as the folder's config.json says (nothing
-        said: untied).
+        Whether ``lm_head.weight`` repeats the embedding. None: as the folder's config.json says, or, without
+        one, as the file says whose two names share one tensor (otherwise: untied).
+    problems
+        Where to note missing and damaged shards and tensors, which are then left out; None raises.
 
     Returns
     -------
@@ -120,63 +168,45 @@ def tensor_entries(path: str | Path, *, tied: bool | None = None) -> dict[str, T
         If there is no checkpoint, a shard is missing, or a file is damaged.
     """
     path = Path(path)
-    entries: dict[str, TensorEntry] = {}
-    for file in _weight_files(path):
-        for name, entry in read_header(file).items():
+    entries: dict[str, Source] = {}
+    shared: set[str] = set()
+    files = weight_files(path, problems)
+    for file in files:
+        found: dict[str, Any] = {}
+        try:
+            if file.suffix in TORCH_SUFFIXES:
+                from estheory.models.torch_files import shared_names, torch_entries
+
+                found = torch_entries(file)
+                shared |= shared_names(found)
+            else:
+                found = read_header(file)
+        except DataError as error:
+            note(error, problems if len(files) > 1 else None)
+        for name, entry in found.items():
             if name in entries:
                 what = f"tensor {name} is in both {entries[name].file} and {file}"
                 raise DataError(what, "remove the stale shard")
             entries[name] = entry
-    for name, file_name in _weight_map(path).items():
-        if name not in entries:
-            raise DataError(f"{path / file_name} lacks the tensor {name} of {_INDEX_NAME}", "copy all shards again")
-    packed = [entry for entry in entries.values() if entry.dtype not in ITEM_BYTES | _BUFFER_BYTES]
+    for name, file_name in weight_index(path).items():
+        if name not in entries and problems is None:
+            raise DataError(f"{path / file_name} lacks the tensor {name} of its index", "copy all shards again")
+    packed = [name for name, entry in entries.items() if entry.dtype not in ITEM_BYTES | _BUFFER_BYTES]
     if packed:
-        what = f"tensor {packed[0].name} of {packed[0].file} has dtype {packed[0].dtype}, no plain weight"
+        entry = entries[packed[0]]
+        what = f"tensor {packed[0]} of {entry.file} has dtype {entry.dtype}, no plain weight"
         raise DataError(what, "save the model unquantised, in float32, bfloat16 or float16")
     entries = {name: entry for name, entry in entries.items() if entry.dtype in ITEM_BYTES}
     if not entries:
         raise DataError(f"{path} holds no floating-point tensor", "give a checkpoint with weights")
-    if declares_tied_head(path) if tied is None else tied:
+    if tied is None:
+        tied = declares_tied_head(path)
+    if "lm_head.weight" in shared if tied is None else tied:
         embeddings = [name for name in entries if name.endswith(("embed_tokens.weight", "wte.weight"))]
         head = entries.get("lm_head.weight")
         if head is not None and any(entries[name].shape == head.shape for name in embeddings):
             del entries["lm_head.weight"]
     return entries
-
-
-def _weight_files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    weight_map = _weight_map(path)
-    if weight_map:
-        shards = sorted(set(weight_map.values()))
-        missing = [name for name in shards if not (path / name).is_file()]
-        if missing:
-            what = f"{path} lacks the shard {missing[0]} ({len(missing)} of {len(shards)} missing)"
-            raise DataError(what, "copy all shards")
-        return [path / name for name in shards]
-    if (path / "model.safetensors").is_file():
-        return [path / "model.safetensors"]
-    if (path / "adapter_config.json").is_file():
-        raise DataError(f"{path} holds a PEFT adapter, not full weights", "merge it into its base model first")
-    files = sorted(path.glob("*.safetensors"))
-    if len(files) != 1:
-        what = f"{path} holds {len(files)} safetensors files and no {_INDEX_NAME}"
-        raise DataError(what, "give one .safetensors file, or a folder written by save_pretrained")
-    return files
-
-
-def _weight_map(path: Path) -> dict[str, str]:
-    """Shard by tensor name, from the folder's index; empty without an index."""
-    index = path / _INDEX_NAME
-    if not index.is_file():
-        return {}
-    try:
-        content = json.loads(index.read_text(encoding="utf-8"))
-        return {str(name): str(shard) for name, shard in content["weight_map"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{index} is no safetensors index", "copy or download it again") from error
 
 
 def _bytes_differ(dtype: str, shape: tuple[int, ...], span: int) -> bool:

@@ -17,6 +17,7 @@ from estheory.errors import ConfigError, DataError
 from estheory.models.builtin import builtin_names, get_builtin, recorded_sha256
 from estheory.models.hashing import sha256_of_folder
 from estheory.models.headers import tensor_entries
+from estheory.models.weight_files import TORCH_SUFFIXES, weight_files
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
@@ -68,6 +69,8 @@ def load_model(spec: str, *, device: str = "cpu", dtype: torch.dtype = torch.flo
         reach.
     """
     folder = resolve_model(spec)
+    if any(file.suffix in TORCH_SUFFIXES for file in weight_files(folder)):
+        raise DataError(f"{folder} holds its weights as pickles", "save the model as safetensors to run it")
     tensor_entries(folder)  # missing and truncated files
     sha256 = sha256_of_folder(folder)
     if recorded_sha256(folder) not in (None, sha256):

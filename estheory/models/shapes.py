@@ -8,8 +8,8 @@ from pathlib import Path
 
 from estheory.errors import ConfigError
 from estheory.models.headers import tensor_entries
+from estheory.tensor_names import layer_of
 
-_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|layer)\.(\d+)\.")
 _PROJECTION = re.compile(
     r"\.(?:[qkvo]_proj|out_proj|qkv_proj|gate_proj|up_proj|down_proj|gate_up_proj|c_attn|c_proj|c_fc"
     r"|query_key_value|dense|dense_h_to_4h|dense_4h_to_h|fc1|fc2)\.weight$"
@@ -70,7 +70,7 @@ def _positive(argument: str, trainable: str) -> int:
 
 
 def _last_blocks(shapes: Mapping[str, tuple[int, ...]], count: int) -> dict[str, tuple[int, ...]]:
-    layers = {name: int(found.group(1)) for name in shapes if (found := _LAYER.search(name))}
+    layers = {name: int(layer) for name in shapes if (layer := layer_of(name)) is not None}
     blocks = max(layers.values(), default=-1) + 1
     if count > blocks:
         raise ConfigError(

@@ -7,50 +7,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from estheory.quantities import Quantity, Verdict
-from estheory.reporting import figures, row_figures
-from estheory.reporting.page import Section, Table, html_page
+from estheory.quantities import Verdict
+from estheory.reporting import sections
+from estheory.reporting.page import html_page
 from estheory.reporting.text import plain_table, render, short
 from estheory.reporting.verdicts import (
-    TENSOR_LEVEL,
     is_quiet_tensor,
     summary,
     tensor_sentence,
     validation_json,
     verdicts_text,
 )
-from estheory.validation.runs import walk_variances
+from estheory.validation.records import RunRecord
 
 if TYPE_CHECKING:
     from estheory.demo import DemoResult
 
 LEVEL = 0.05
 NAMES = {"es": "ES", "grpo": "GRPO", "control": "ES, rewards permuted"}
-
-
-def accuracy_table(result: DemoResult) -> list[dict[str, Any]]:
-    """Return a row a run and task: accuracy before and after with standard errors, and KL from the base."""
-    rows = []
-    for name in NAMES:
-        run = result.runs[name]
-        accuracy, kl = run.evaluated(Quantity.ACCURACY), run.evaluated(Quantity.KL_DRIFT)
-        last = len(run.steps)
-        for task in sorted({task for _, task in accuracy}):
-            (before, before_error), (after, after_error) = accuracy[0, task], accuracy[last, task]
-            rows.append(
-                {
-                    "run": name,
-                    "task": task,
-                    "before": before,
-                    "before_stderr": before_error,
-                    "after": after,
-                    "after_stderr": after_error,
-                    "kl_drift": kl[last, task][0],
-                }
-            )
-    return rows
 
 
 def demo_json(result: DemoResult, verdicts: Sequence[Verdict]) -> dict[str, Any]:
@@ -60,7 +34,7 @@ def demo_json(result: DemoResult, verdicts: Sequence[Verdict]) -> dict[str, Any]
     return {
         "schema": "estheory/demo/1",
         "seconds": result.seconds,
-        "accuracy": accuracy_table(result),
+        "accuracy": sections.accuracy_rows(_runs(result)),
         "displacement_norm": dict(zip(ends.labels, map(float, ends.norms), strict=True)),
         "norm_ratio": _norm_ratio(result),
         "cosines": _cosines(result),
@@ -80,7 +54,7 @@ def demo_text(result: DemoResult, verdicts: Sequence[Verdict], page: Path) -> st
     """Return the demo's tables, and what they mean in plain words."""
     table = plain_table("run", "task", ">before", ">after", ">KL from base", ">norm")
     norms = dict(zip(result.displacements.labels, result.displacements.norms, strict=True))
-    for row in accuracy_table(result):
+    for row in sections.accuracy_rows(_runs(result)):
         table.add_row(
             NAMES[row["run"]],
             row["task"],
@@ -107,93 +81,29 @@ def _sentences(result: DemoResult) -> list[str]:
 
 def demo_page(result: DemoResult, verdicts: Sequence[Verdict]) -> str:
     """Return the demo as one self-contained HTML page."""
-    rows = accuracy_table(result)
-    tasks = sorted({row["task"] for row in rows})
-    by = {(row["run"], row["task"]): row for row in rows}
     line = result.interpolation
-    steps, rewards = _reward_paths(result)
-    cosines = _cosines(result)
+    runs = {NAMES[name]: result.runs[name] for name in NAMES}
     shown = [v for v in verdicts if not is_quiet_tensor(v)]
     counts = ", ".join(f"{n} {kind}" for kind, n in summary(verdicts).items())
-    kl = [v for v in verdicts if v.prediction.quantity is Quantity.KL_DRIFT]
-    bars = [
-        figures.Series(
-            label="before",
-            values=[by["es", task]["before"] for task in tasks],
-            stderrs=[by["es", task]["before_stderr"] for task in tasks],
+    page_sections = [
+        sections.accuracy_section(
+            runs, "ES and GRPO learn the trained task; with permuted rewards ES walks as far and learns nothing."
         ),
-        *(
-            figures.Series(
-                label=f"after {NAMES[name]}",
-                values=[by[name, task]["after"] for task in tasks],
-                stderrs=[by[name, task]["after_stderr"] for task in tasks],
-            )
-            for name in NAMES
+        sections.distance_section(
+            [sections.norm_series(name, run) for name, run in runs.items()],
+            "Both ES runs follow the random-walk law that was fixed before them; GRPO stays close.",
         ),
-    ]
-    sections = [
-        Section(
-            title="Accuracy",
-            sentence="ES and GRPO learn the trained task; with permuted rewards ES walks as far and learns nothing.",
-            figure_svg=figures.accuracy_bars(tasks, bars),
-            table=Table(
-                header=("run", "task", ">before", ">after", ">KL from base (nat/token)"),
-                rows=tuple(
-                    (
-                        NAMES[row["run"]],
-                        row["task"],
-                        f"{row['before']:.3f}",
-                        f"{row['after']:.3f} ± {row['after_stderr']:.3f}",
-                        short(row["kl_drift"], 3),
-                    )
-                    for row in rows
-                ),
-            ),
+        sections.tensor_section(
+            "Tensor by tensor",
+            [v for v in verdicts if v.measurement.where.startswith("tensor:es:")],
+            tensor_sentence(verdicts),
         ),
-        Section(
-            title="Distance",
-            sentence="Both ES runs follow the random-walk law that was fixed before them; GRPO stays close.",
-            figure_svg=figures.norm_path(_norm_paths(result)),
+        sections.reward_section(runs),
+        sections.cosine_section(
+            _cosines(result), _dim(result), "ES shares a small, real part of its direction with GRPO; the control none."
         ),
-        Section(
-            title="Tensor by tensor",
-            sentence=tensor_sentence(verdicts),
-            figure_svg=_tensor_figure(verdicts, "es"),
-        ),
-        Section(
-            title="Reward over steps",
-            sentence="The mean reward of the members (ES) or samples (GRPO) of each step.",
-            figure_svg=figures.reward_path(
-                [figures.Series(label=NAMES[n], values=rewards[n], steps=steps[n]) for n in NAMES]
-            ),
-        ),
-        Section(
-            title="Directions",
-            sentence="ES shares a small, real part of its direction with GRPO; the control shares none.",
-            figure_svg=row_figures.cosines(list(cosines), list(cosines.values()), 1 / math.sqrt(_dim(result))),
-        ),
-        Section(
-            title="Between the solutions",
-            sentence="Accuracy on the straight line from the ES to the GRPO solution, against the chord.",
-            figure_svg=figures.interpolation(line.fractions, line.means, line.stderrs, line.chord),
-        ),
-        Section(
-            title="Drift of behaviour",
-            sentence="KL from the base: predicted by forward-only probes before step 1, measured after the last.",
-            table=Table(
-                header=("where", ">predicted", ">measured", ">ratio", "verdict"),
-                rows=tuple(
-                    (
-                        f"{v.measurement.source}: {v.measurement.where}",
-                        f"{short(v.prediction.law.mean, 3)} ± {short(v.prediction.law.std, 2)}",
-                        short(v.measurement.value, 3),
-                        short(v.ratio, 3),
-                        v.kind,
-                    )
-                    for v in kl
-                ),
-            ),
-        ),
+        sections.interpolation_section(line.fractions, line.means, line.stderrs, line.chord),
+        sections.kl_section(verdicts),
     ]
     return html_page(
         title="estheory demo: ES and GRPO on tiny-lm",
@@ -201,42 +111,12 @@ def demo_page(result: DemoResult, verdicts: Sequence[Verdict]) -> str:
         verdicts=shown,
         plain=shown,
         level=LEVEL,
-        sections=sections,
+        sections=page_sections,
     )
 
 
-def _tensor_figure(verdicts: Sequence[Verdict], run: str) -> str:
-    """Draw one run's effective-dimension ratios with their 99 % intervals."""
-    prefix = f"tensor:{run}:"
-    tensors = [v for v in verdicts if v.measurement.where.startswith(prefix)]
-    intervals = [v.prediction.law.interval(1 - TENSOR_LEVEL) for v in tensors]
-    return row_figures.tensor_ratios(
-        [v.measurement.where.removeprefix(prefix) for v in tensors],
-        [v.measurement.value for v in tensors],
-        [low for low, _ in intervals],
-        [high for _, high in intervals],
-    )
-
-
-def _norm_paths(result: DemoResult) -> list[figures.Series]:
-    paths = []
-    for name in NAMES:
-        run = result.runs[name]
-        steps = [row["step"] for row in run.steps]
-        band = None
-        if run.method == "es":
-            variances = walk_variances(run)
-            mean = np.sqrt(np.array([variances[s] for s in steps]) * run.dim)
-            spread = 1.96 / math.sqrt(2 * run.dim)  # relative standard deviation of a chi norm
-            band = figures.Band(low=mean * (1 - spread), mean=mean, high=mean * (1 + spread))
-        norms = [row["norm"] for row in run.steps]
-        paths.append(figures.Series(label=NAMES[name], values=norms, steps=steps, predicted=band))
-    return paths
-
-
-def _reward_paths(result: DemoResult) -> tuple[dict[str, list[int]], dict[str, list[float]]]:
-    steps = {name: [row["step"] for row in result.runs[name].steps] for name in NAMES}
-    return steps, {name: [row["reward_mean"] for row in result.runs[name].steps] for name in NAMES}
+def _runs(result: DemoResult) -> dict[str, RunRecord]:
+    return {name: result.runs[name] for name in NAMES}
 
 
 def _cosines(result: DemoResult) -> dict[str, float]:

@@ -27,6 +27,8 @@ Values = Sequence[float] | NDArray[np.floating[Any]] | NDArray[np.integer[Any]]
 
 LINES = ("-", "--", "-.", ":")
 HATCHES = ("", "////", "\\\\\\\\", "xxxx")
+FEW_POINTS = 12
+"""Paths of at most this many points are marked at each."""
 MOST_LABELLED_BARS = 12
 """More bars than this do not get their values written above them."""
 
@@ -82,7 +84,8 @@ def norm_path(runs: Sequence[Series], *, level: float = 0.95) -> str:
         for index, run in enumerate(runs):
             steps, norms = columns(run.steps, run.values)
             colour, line = style(index)
-            axes[0].plot(steps, norms, line, color=colour, label=entry(run.label))
+            marker = "o" if len(steps) <= FEW_POINTS else ""
+            axes[0].plot(steps, norms, line, marker=marker, markersize=4, color=colour, label=entry(run.label))
             words.append(f"{run.label}: {_last(norms)} at step {_last(steps)}")
             if run.predicted is None:
                 continue
@@ -91,8 +94,11 @@ def norm_path(runs: Sequence[Series], *, level: float = 0.95) -> str:
             words[-1] += f", predicted {_last(mean)} ({_last(low)} to {_last(high)})"
             mean = np.where(mean > 0, mean, np.nan)  # step 0: nothing moved
             off = [100 * (values / mean - 1) for values in (low, norms, high)]
-            axes[1].fill_between(steps, off[0], off[2], color=LIGHT["muted"], alpha=0.15, linewidth=0)
-            axes[1].plot(steps, off[1], line, color=colour)
+            if marker:
+                axes[1].vlines(steps, off[0], off[2], color=LIGHT["muted"], alpha=0.3, linewidth=6)
+            else:
+                axes[1].fill_between(steps, off[0], off[2], color=LIGHT["muted"], alpha=0.15, linewidth=0)
+            axes[1].plot(steps, off[1], line, marker=marker, markersize=4, color=colour)
         axes[0].set_title("displacement norm (weight units)")
         axes[0].set_ylim(bottom=0)
         if panels == 2:

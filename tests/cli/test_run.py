@@ -44,7 +44,9 @@ def test_measure_a_run_and_its_checkpoints_alike(estheory, run_folder):
     assert by_run["schema"] == "estheory/measurement/1"
     last = run_folder / "checkpoints" / "step_000004.safetensors"
     by_files = estheory("measure", "tiny-lm", last, "--json").json()
-    norm = {m["where"]: m["value"] for m in by_run["measurements"]}["total:step 4"]
+    norm = {(m["quantity"], m["where"]): m["value"] for m in by_run["measurements"]}[
+        "displacement_norm", "total:step 4"
+    ]
     assert by_files["measurements"][0]["where"] == f"total:{last}"
     assert by_files["measurements"][0]["value"] == pytest.approx(norm, rel=1e-12)
     base, tuned = load_file(get_builtin("tiny-lm") / "model.safetensors"), load_file(last)

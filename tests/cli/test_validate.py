@@ -1,6 +1,10 @@
 """``estheory validate published``."""
 
+import shutil
+
 import pytest
+
+from tests.validation import foreign_runs
 
 
 def test_published(estheory):
@@ -31,6 +35,34 @@ def test_text_names_what_is_not_judged(estheory):
     assert "Not judged:" in out
     assert "Fisher trace" in out
     assert "Without bands:" in out
+
+
+def test_a_foreign_run(estheory, tmp_path):
+    foreign_runs.esvsgrpo_es(tmp_path / "run")
+    result = estheory("validate", tmp_path / "run", "--json")
+    assert result.code in (0, 4), result.err
+    document = result.json()
+    assert any("KL" in warning for warning in document["warnings"])
+    assert {v["quantity"] for v in document["verdicts"]} >= {"displacement_norm", "displacement_exponent"}
+    assert "warning: not judged" in result.err
+    measured = estheory("measure", tmp_path / "run", "--json").json()["measurements"]
+    ratios = [m["value"] for m in measured if m["quantity"] == "effective_dimension_ratio" and "total" in m["where"]]
+    assert ratios == pytest.approx([1, 1], abs=0.05)
+    shutil.rmtree(tmp_path / "run/baseline")
+    missing = estheory("validate", tmp_path / "run")
+    assert (missing.code, missing.out) == (2, "")
+    assert "--model BASE" in missing.err
+    assert missing.err.count("\n") == 1
+
+
+def test_an_empty_folder(estheory, tmp_path):
+    result = estheory("validate", tmp_path)
+    assert (result.code, result.out) == (2, "")
+    assert "no run directory of" in result.err
+
+
+def test_published_takes_no_options(estheory):
+    assert "leave them out" in estheory("validate", "published", "--alpha", "1").err
 
 
 def test_unknown_target(estheory):

@@ -1,0 +1,154 @@
+"""``estheory report``: one self-contained HTML page from run directories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from estheory.cli.emit import emit, json_text, narrate, warn, write_whole
+from estheory.cli.measure import MeasureOptions
+from estheory.cli.options import CommonOptions, ESOptions, options
+from estheory.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from estheory.measurement.displacement import Displacements
+    from estheory.reporting.page import Section
+    from estheory.validation.records import RunRecord
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+
+@app.command()
+@options(MeasureOptions, CommonOptions)
+def report(
+    how: MeasureOptions,
+    common: CommonOptions,
+    targets: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="Folders of runs.")],
+    out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
+    level: Annotated[float, typer.Option(help="Family-wise level (Holm), over all runs together.")] = 0.05,
+    evaluate: Annotated[
+        int, typer.Option(help="Prompts for accuracy between and along an ES and a GRPO run (0: none).")
+    ] = 0,
+    model: Annotated[str | None, typer.Option(help="Base of runs whose folder does not hold it.")] = None,
+    alpha: Annotated[str | None, typer.Option(help="ES step size of runs that do not log it.")] = None,
+    population: Annotated[str | None, typer.Option(help="ES population of runs that do not log it.")] = None,
+) -> None:
+    """Judge runs and show them on one HTML page that loads nothing: verdicts first, then figures.
+
+    Exit code 3 if any prediction is refuted, 4 if none is consistent.
+    """
+    from estheory.cli.measuring import recorded_pairs
+    from estheory.reporting.report import Report, report_page
+    from estheory.reporting.sections import pair_cosines
+    from estheory.reporting.verdicts import summary
+    from estheory.validation.judge import exit_code, judge, without_band
+    from estheory.validation.records import is_run, read_run
+
+    if not 0 < level < 1:
+        raise ConfigError(f"--level must lie between 0 and 1, got {level}", "0.05 is common")
+    if evaluate < 0 or evaluate == 1:
+        raise ConfigError(f"--evaluate needs 2 or more prompts, got {evaluate}", "0 evaluates nothing")
+    names = _names(targets)
+    described = ESOptions(model=model, alpha=alpha, population=population)
+    found, notes = {}, []
+    for name, path in names.items():
+        try:
+            found[name], said = recorded_pairs(path, ESOptions() if is_run(path) else described, how)
+            notes += [f"{name}: {line}" for line in said]
+        except DataError as error:
+            if not how.keep_going:
+                raise
+            notes.append(f"{name}: {error}")
+        narrate(common, f"measured {name}")
+    if not found:
+        raise DataError(f"no run of {len(names)} can be judged: {notes[0]}", "check the folders")
+    verdicts = judge([pair for pairs in found.values() for pair in pairs], level)
+    rest = iter(verdicts)
+    runs = {name: read_run(names[name]) for name in found if is_run(names[name])}
+    ends = _ends(runs, how)
+    page = Report(
+        judged={name: [next(rest) for _ in pairs] for name, pairs in found.items()},
+        plain=without_band(verdicts, level),
+        level=level,
+        runs=runs,
+        cosines=pair_cosines(ends.labels, ends.cosines) if ends else {},
+        dim=sum(ends.tensors.values()) if ends else 1,
+        evaluated=_evaluated(runs, evaluate),
+        notes=notes,
+    )
+    write_whole(out, report_page(page))
+    counts = summary(verdicts)
+    if common.json:
+        document = {"schema": "estheory/report/1", "page": str(out), "summary": counts, "warnings": notes}
+        emit(common, json_text(document))
+    else:
+        emit(common, f"{', '.join(f'{n} {kind}' for kind, n in counts.items())}; page: {out}\n")
+    warn(notes)
+    raise typer.Exit(exit_code(verdicts))
+
+
+def _names(targets: list[Path]) -> dict[str, Path]:
+    """Name each run after its folder, or by its whole path where two folders are called the same."""
+    short = [path.resolve().name for path in targets]
+    names = {name if short.count(name) == 1 else str(path): path for name, path in zip(short, targets, strict=True)}
+    if len(names) < len(targets):
+        raise ConfigError("a run is given twice", "give each folder once")
+    return names
+
+
+def _ends(runs: dict[str, RunRecord], how: MeasureOptions) -> Displacements | None:
+    """Measure the last checkpoints of the runs that share the first one's base and train all of it."""
+    from estheory.cli.measuring import model_folder
+    from estheory.measurement.displacement import measure_displacements
+
+    alike = _alike(runs)
+    if len(alike) < 2:
+        return None
+    base = model_folder(str(next(iter(alike.values())).config["model"]))
+    files = {name: list(run.checkpoints.values())[-1] for name, run in alike.items()}
+    return measure_displacements(base, files, keep_going=how.keep_going)
+
+
+def _alike(runs: dict[str, RunRecord]) -> dict[str, RunRecord]:
+    whole = {n: run for n, run in runs.items() if run.checkpoints and run.config.get("trainable", "all") == "all"}
+    models = [run.config["model"] for run in whole.values()]
+    return {name: run for name, run in whole.items() if run.config["model"] == models[0]}
+
+
+def _evaluated(runs: dict[str, RunRecord], prompts: int) -> list[Section]:
+    """Score the model between and along the first ES and the first GRPO run of one base."""
+    alike = _alike(runs)
+    first = {run.method: name for name, run in reversed(alike.items())}
+    if not prompts or not {"es", "grpo"} <= set(first):
+        return []
+    from estheory.measurement.accuracy import task_evaluator
+    from estheory.measurement.directions import probe_directions, random_direction
+    from estheory.measurement.interpolation import checkpoint_vector, interpolate
+    from estheory.models.checkpoints import open_checkpoint
+    from estheory.reporting.figures import Series
+    from estheory.reporting.sections import direction_section, interpolation_section
+    from estheory.training.evaluation import EVALUATION_SEED
+
+    es, grpo = first["es"], first["grpo"]
+    config = alike[es].config
+    parameters, scores = task_evaluator(
+        str(config["model"]), str(config["task"]), prompts=prompts, seed=EVALUATION_SEED
+    )
+    last = (list(alike[name].checkpoints.values())[-1] for name in (es, grpo))
+    start, end = (checkpoint_vector(parameters, open_checkpoint(file)) for file in last)
+    line = interpolate(parameters, start, end, scores)
+    base = parameters.vector
+    directions = {es: start - base, grpo: end - base, "random": random_direction(base)}
+    far, near = (float(directions[name].norm()) for name in (es, grpo))
+    radii = sorted({0.0, near, *(far * share for share in (0.25, 0.5, 0.75, 1.0, 1.25))})
+    probe = probe_directions(parameters, directions, radii, scores)
+    lines = [
+        Series(label=label, values=means, steps=probe.radii, stderrs=errors)
+        for label, means, errors in zip(probe.labels, probe.means, probe.stderrs, strict=True)
+    ]
+    return [
+        interpolation_section(line.fractions, line.means, line.stderrs, line.chord, start=es, end=grpo),
+        direction_section(lines),
+    ]

@@ -1,0 +1,109 @@
+"""Scores along straight lines from one point: what a displacement's direction is worth, against a random one's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from estheory.errors import ConfigError, DataError
+from estheory.measurement.interpolation import Evaluate
+from estheory.models.parameters import FlatParameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectionProbe:
+    """Scores at distances r from a start along D directions of length 1.
+
+    Attributes
+    ----------
+    labels
+        Name of each direction, length D.
+    radii : ndarray, shape (R,)
+        Distances from the start (weight).
+    scores : ndarray, shape (D, R, P)
+        Score of each prompt; the prompts are the same everywhere.
+    """
+
+    labels: tuple[str, ...]
+    radii: NDArray[np.float64]
+    scores: NDArray[np.float64]
+
+    @property
+    def means(self) -> NDArray[np.float64]:
+        """Mean scores, shape (D, R)."""
+        return np.asarray(self.scores.mean(axis=2))
+
+    @property
+    def stderrs(self) -> NDArray[np.float64]:
+        """Standard errors of the means over prompts, shape (D, R)."""
+        return np.asarray(self.scores.std(axis=2, ddof=1) / np.sqrt(self.scores.shape[2]))
+
+
+def random_direction(like: Tensor, seed: int = 0) -> Tensor:
+    """Return a uniformly random direction of length 1, of the shape and dtype of `like`."""
+    noise = torch.randn(like.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    unit: Tensor = noise / noise.norm()
+    return unit.to(like)
+
+
+def probe_directions(
+    parameters: FlatParameters, directions: Mapping[str, Tensor], radii: Sequence[float], evaluate: Evaluate
+) -> DirectionProbe:
+    """Evaluate a model at theta + r u for each direction u, normalised here, and each distance r.
+
+    The model is put back bit for bit, also after an error. The start itself is evaluated once. Cost: one
+    evaluation for each direction and distance other than 0.
+
+    Parameters
+    ----------
+    parameters
+        The model's trainable parameters; their present value is the start.
+    directions
+        Displacements by label, each of shape (dim,); only their directions count.
+    radii
+        Distances (weight), negative ones too.
+    evaluate
+        Scores of the model as it is now, one for each of P prompts, P at least 2.
+
+    Raises
+    ------
+    ConfigError
+        If a direction has another shape or length 0, or there is no distance.
+    DataError
+        If the scores are not finite, fewer than 2, or their number changes.
+    """
+    lengths = {label: float(u.double().norm()) for label, u in directions.items()}
+    if not directions or not radii or any(u.shape != parameters.vector.shape for u in directions.values()):
+        what = f"{len(directions)} directions at {len(radii)} distances do not fit {parameters.dim} parameters"
+        raise ConfigError(what, "give directions of the model's parameters, and distances")
+    if not all(0 < length < float("inf") for length in lengths.values()):
+        raise ConfigError("a displacement of length 0 has no direction", "give a run that moved")
+    start = parameters.vector.clone()
+    at_start: NDArray[np.float64] | None = None
+    rows: list[NDArray[np.float64]] = []
+    try:
+        with torch.no_grad():
+            for label, direction in directions.items():
+                for radius in radii:
+                    if radius == 0.0 and at_start is not None:
+                        rows.append(at_start)
+                        continue
+                    parameters.vector.copy_(start).add_(direction, alpha=radius / lengths[label])
+                    rows.append(np.asarray(evaluate(), dtype=np.float64).reshape(-1))
+                    if radius == 0.0:
+                        at_start = rows[-1]
+    finally:
+        parameters.vector.copy_(start)
+    if len({row.size for row in rows}) != 1 or rows[0].size < 2 or not all(np.isfinite(row).all() for row in rows):
+        raise DataError("scores along a direction are not finite, or not on the same 2 or more prompts", "fix the task")
+    shape = (len(directions), len(radii), -1)
+    return DirectionProbe(
+        labels=tuple(directions),
+        radii=np.array(radii, dtype=np.float64),
+        scores=np.stack(rows).reshape(shape),
+    )

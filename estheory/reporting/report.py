@@ -1,0 +1,105 @@
+"""One self-contained HTML page about any number of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from estheory.quantities import Quantity, Verdict
+from estheory.reporting import sections
+from estheory.reporting.page import Section, Table, html_page
+from estheory.reporting.verdicts import is_quiet_tensor, summary, tensor_sentence
+from estheory.validation.records import RunRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a page about runs shows.
+
+    Attributes
+    ----------
+    judged
+        Verdicts of each run by its name, in the order of the page, all judged together at `level`.
+    plain
+        The same verdicts without systematic bands.
+    level
+        Family-wise level.
+    runs
+        Records of those that this package made.
+    cosines
+        Cosines between the end points of runs from one base, by ``a|b``.
+    dim
+        Number of parameters that those cosines are over.
+    evaluated
+        Sections on what the model was evaluated for, ready to be shown.
+    notes
+        What was left out and why.
+    """
+
+    judged: Mapping[str, Sequence[Verdict]]
+    plain: Sequence[Verdict]
+    level: float
+    runs: Mapping[str, RunRecord]
+    cosines: Mapping[str, float] = field(default_factory=dict)
+    dim: int = 1
+    evaluated: Sequence[Section] = ()
+    notes: Sequence[str] = ()
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """All verdicts, run by run."""
+        return [verdict for one in self.judged.values() for verdict in one]
+
+
+def report_page(report: Report) -> str:
+    """Return the page as HTML."""
+    pairs = [(v, w) for v, w in zip(report.verdicts, report.plain, strict=True) if not is_quiet_tensor(v)]
+    counts = ", ".join(f"{n} {kind}" for kind, n in summary(report.verdicts).items())
+    names = list(report.judged)
+    title = f"estheory report: {names[0]}" if len(names) == 1 else f"estheory report: {len(names)} runs"
+    words = [f"{counts}, of {', '.join(names)}.", tensor_sentence(report.verdicts)]
+    return html_page(
+        title=title,
+        summary="\n\n".join(word for word in words if word),
+        verdicts=[v for v, _ in pairs],
+        plain=[w for _, w in pairs],
+        level=report.level,
+        sections=[section for section in _sections(report) if section is not None],
+    )
+
+
+def _sections(report: Report) -> list[Section | None]:
+    runs = report.runs
+    found: list[Section | None] = []
+    series = [
+        sections.norm_series(name, runs[name]) if name in runs else sections.judged_norm_series(name, verdicts)
+        for name, verdicts in report.judged.items()
+    ]
+    norms = [one for one in series if one is not None]
+    if norms:
+        found.append(sections.distance_section(norms, _distance_sentence(report)))
+    for name, verdicts in report.judged.items():
+        if any(v.measurement.where.startswith("tensor:") for v in verdicts):
+            found.append(sections.layer_section(f"Layer by layer: {name}", verdicts))
+    if report.cosines:
+        sentence = "Cosines of the displacements at the runs' last checkpoints, beside those of unrelated directions."
+        found.append(sections.cosine_section(report.cosines, report.dim, sentence))
+    if sections.accuracy_rows(runs):
+        found.append(sections.accuracy_section(runs, "Accuracy on held-out prompts before and after each run."))
+    if runs:
+        found += [sections.reward_section(runs), sections.kl_matrix_section(runs)]
+    if any(v.prediction.quantity is Quantity.KL_DRIFT for v in report.verdicts):
+        found.append(sections.kl_section(report.verdicts))
+    found += report.evaluated
+    if report.notes:
+        table = Table(header=("what",), rows=tuple((note,) for note in report.notes))
+        found.append(Section(title="Left out", sentence="What could not be measured or judged, and why.", table=table))
+    return found
+
+
+def _distance_sentence(report: Report) -> str:
+    kinds = [v for v in report.verdicts if v.prediction.quantity is Quantity.DISPLACEMENT_NORM]
+    if not kinds:
+        return "Distance from the base over steps, with the predicted interval where theory gives one."
+    refuted = sum(v.kind == "refuted" for v in kinds)
+    return f"Distance from the base over steps: {refuted} of {len(kinds)} judged ES norms are refuted."

@@ -1,0 +1,261 @@
+"""Sections of a page about runs: what the records of runs, their verdicts and their displacements show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from estheory.laws import ChiLaw, SquaredLaw
+from estheory.quantities import Quantity, Verdict
+from estheory.reporting import figures, probe_figures, row_figures
+from estheory.reporting.page import Section, Table
+from estheory.reporting.text import short
+from estheory.reporting.verdicts import TENSOR_LEVEL
+from estheory.tensor_names import layer_of, module_of
+from estheory.theory.walk import shared_seed_dimension
+from estheory.validation.foreign_pairs import SHARED
+from estheory.validation.records import RunRecord
+from estheory.validation.runs import walk_variances
+
+Runs = Mapping[str, RunRecord]
+"""Records of runs by the name that the page gives them."""
+
+MOST_COLUMNS = 6
+"""More evaluated checkpoints than this, and the KL matrix has the last of each run alone."""
+
+
+def accuracy_rows(runs: Runs) -> list[dict[str, Any]]:
+    """Return a row a run and task: accuracy before and after with standard errors, and KL from the base."""
+    rows = []
+    for name, run in runs.items():
+        accuracy, kl = run.evaluated(Quantity.ACCURACY), run.evaluated(Quantity.KL_DRIFT)
+        last = max((step for step, _ in accuracy), default=0)
+        for task in sorted({task for step, task in accuracy if step == last and (0, task) in accuracy}):
+            (before, before_error), (after, after_error) = accuracy[0, task], accuracy[last, task]
+            rows.append(
+                {
+                    "run": name,
+                    "task": task,
+                    "before": before,
+                    "before_stderr": before_error,
+                    "after": after,
+                    "after_stderr": after_error,
+                    "kl_drift": kl.get((last, task), (math.nan, 0.0))[0],
+                }
+            )
+    return rows
+
+
+def accuracy_section(runs: Runs, sentence: str) -> Section:
+    """Show accuracies before and after each run, as bars and as a table."""
+    rows = accuracy_rows(runs)
+    tasks = sorted({row["task"] for row in rows})
+    nothing = {"before": math.nan, "before_stderr": math.nan, "after": math.nan, "after_stderr": math.nan}
+    by = {(row["run"], row["task"]): row for row in rows}
+    first = {row["task"]: row for row in reversed(rows)}
+
+    def bars(label: str, when: str, of: Mapping[str, dict[str, Any]]) -> figures.Series:
+        found = [of.get(task, nothing) for task in tasks]
+        return figures.Series(
+            label=label, values=[row[when] for row in found], stderrs=[row[f"{when}_stderr"] for row in found]
+        )
+
+    after = [
+        bars(f"after {name}", "after", {task: by[name, task] for task in tasks if (name, task) in by}) for name in runs
+    ]
+    table = Table(
+        header=("run", "task", ">before", ">after", ">KL from base (nat/token)"),
+        rows=tuple(
+            (
+                row["run"],
+                row["task"],
+                f"{row['before']:.3f}",
+                f"{row['after']:.3f} ± {row['after_stderr']:.3f}",
+                short(row["kl_drift"], 3),
+            )
+            for row in rows
+        ),
+    )
+    figure = figures.accuracy_bars(tasks, [bars("before", "before", first), *after])
+    return Section(title="Accuracy", sentence=sentence, figure_svg=figure, table=table)
+
+
+def norm_series(name: str, run: RunRecord) -> figures.Series:
+    """Return the logged norms of a run over its steps, with the predicted band for ES."""
+    steps = [row["step"] for row in run.steps]
+    band = None
+    if run.method == "es":
+        variances = walk_variances(run)
+        mean = np.sqrt(np.array([variances[s] for s in steps]) * run.dim)
+        spread = 1.96 / math.sqrt(2 * run.dim)  # relative standard deviation of a chi norm
+        band = figures.Band(low=mean * (1 - spread), mean=mean, high=mean * (1 + spread))
+    return figures.Series(label=name, values=[row["norm"] for row in run.steps], steps=steps, predicted=band)
+
+
+def judged_norm_series(name: str, verdicts: Sequence[Verdict]) -> figures.Series | None:
+    """Return the judged norms of a run over its steps, each with its predicted interval; None without any."""
+    kinds = (Quantity.DISPLACEMENT_NORM, Quantity.GRPO_DISPLACEMENT_NORM)
+    rows = {v.measurement.step: v for v in verdicts if v.prediction.quantity in kinds and v.measurement.step}
+    steps = sorted(step for step in rows if step is not None)
+    if not steps:
+        return None
+    laws = [rows[step].prediction.law for step in steps]
+    slack = [rows[step].prediction.systematic for step in steps]
+    low = [law.interval(0.95)[0] - s * law.mean for law, s in zip(laws, slack, strict=True)]
+    high = [law.interval(0.95)[1] + s * law.mean for law, s in zip(laws, slack, strict=True)]
+    band = figures.Band(low=low, mean=[law.mean for law in laws], high=high)
+    return figures.Series(
+        label=name, values=[rows[step].measurement.value for step in steps], steps=steps, predicted=band
+    )
+
+
+def distance_section(series: Sequence[figures.Series], sentence: str) -> Section:
+    """Show displacement norms over steps with their predicted bands."""
+    return Section(title="Distance", sentence=sentence, figure_svg=figures.norm_path(series))
+
+
+def tensor_section(title: str, verdicts: Sequence[Verdict], sentence: str) -> Section:
+    """Show the judged effective-dimension ratios of single tensors with their 99 % intervals."""
+    tensors = [v for v in verdicts if v.measurement.where.startswith("tensor:")]
+    intervals = [v.prediction.law.interval(1 - TENSOR_LEVEL) for v in tensors]
+    figure = row_figures.tensor_ratios(
+        [v.measurement.where.split(":", 2)[2] for v in tensors],
+        [v.measurement.value for v in tensors],
+        [low for low, _ in intervals],
+        [high for _, high in intervals],
+    )
+    return Section(title=title, sentence=sentence, figure_svg=figure)
+
+
+def layer_section(title: str, verdicts: Sequence[Verdict]) -> Section:
+    """Show effective-dimension ratios by layer, pooled from the judged tensors, with their 99 % intervals."""
+    layers: dict[str, list[Verdict]] = {}
+    for v in verdicts:
+        if v.measurement.where.startswith("tensor:"):
+            name = v.measurement.where.split(":", 2)[2]
+            layer = layer_of(name)
+            layers.setdefault(module_of(name) if layer is None else f"layer {layer}", []).append(v)
+    ratios, low, high = [], [], []
+    for members in layers.values():
+        sizes = [round(1 / v.prediction.law.std**2 * 2) for v in members]
+        shared = any(SHARED in v.prediction.assumptions for v in members)
+        df = shared_seed_dimension([(n,) for n in sizes]) if shared else float(sum(sizes))
+        law = SquaredLaw(ChiLaw(1 / math.sqrt(df), df))
+        ratios.append(sum(n * v.measurement.value for n, v in zip(sizes, members, strict=True)) / sum(sizes))
+        bounds, band = law.interval(1 - TENSOR_LEVEL), members[0].prediction.systematic
+        low.append(bounds[0] - band)
+        high.append(bounds[1] + band)
+    outside = sum(not a <= r <= b for r, a, b in zip(ratios, low, high, strict=True))
+    return Section(
+        title=title,
+        sentence=f"N‖Δ‖²/(α²Tn) pooled by layer: {outside} of {len(ratios)} lie outside their own 99 % interval.",
+        figure_svg=row_figures.tensor_ratios(list(layers), ratios, low, high),
+    )
+
+
+def reward_section(runs: Runs) -> Section:
+    """Show the mean reward over steps."""
+    paths = [
+        figures.Series(
+            label=name,
+            values=[row["reward_mean"] for row in run.steps],
+            steps=[row["step"] for row in run.steps],
+        )
+        for name, run in runs.items()
+    ]
+    sentence = "The mean reward of the members (ES) or samples (GRPO) of each step."
+    return Section(title="Reward over steps", sentence=sentence, figure_svg=figures.reward_path(paths))
+
+
+def pair_cosines(labels: Sequence[str], cosines: figures.Array) -> dict[str, float]:
+    """Return the cosine of each pair of displacements by ``a|b``, without those that did not move.
+
+    Parameters
+    ----------
+    labels
+        Names of the displacements, length K.
+    cosines : ndarray, shape (K, K)
+        Their cosines; NaN beside one that did not move.
+    """
+    pairs = {f"{a}|{b}": float(cosines[i, i + j]) for i, a in enumerate(labels) for j, b in enumerate(labels[i:]) if j}
+    return {pair: cosine for pair, cosine in pairs.items() if math.isfinite(cosine)}
+
+
+def cosine_section(cosines: Mapping[str, float], dim: int, sentence: str) -> Section:
+    """Show cosines between the end points of runs against those of unrelated directions."""
+    figure = row_figures.cosines(list(cosines), list(cosines.values()), 1 / math.sqrt(dim))
+    return Section(title="Directions", sentence=sentence, figure_svg=figure)
+
+
+def interpolation_section(
+    u: figures.Values,
+    accuracy: figures.Values,
+    stderr: figures.Values,
+    chord: figures.Values,
+    *,
+    start: str = "ES",
+    end: str = "GRPO",
+) -> Section:
+    """Show the accuracy on the line between two solutions against the chord."""
+    return Section(
+        title="Between the solutions",
+        sentence=f"Accuracy on the straight line from the {start} to the {end} solution, against the chord.",
+        figure_svg=figures.interpolation(u, accuracy, stderr, chord, start=start, end=end),
+    )
+
+
+def direction_section(lines: Sequence[figures.Series]) -> Section:
+    """Show the accuracy at distances (their steps) along normalised directions from the base."""
+    return Section(
+        title="Along directions",
+        sentence="Accuracy at equal distances from the base along the direction of each run, and a random one.",
+        figure_svg=probe_figures.direction_lines(lines),
+    )
+
+
+def kl_section(verdicts: Sequence[Verdict]) -> Section:
+    """Show KL predicted by the probes before the run beside KL measured after it."""
+    kl = [v for v in verdicts if v.prediction.quantity is Quantity.KL_DRIFT]
+    return Section(
+        title="Drift of behaviour",
+        sentence="KL from the base: predicted by forward-only probes before step 1, measured after the last.",
+        table=Table(
+            header=("where", ">predicted", ">measured", ">ratio", "verdict"),
+            rows=tuple(
+                (
+                    f"{v.measurement.source}: {v.measurement.where}",
+                    f"{short(v.prediction.law.mean, 3)} ± {short(v.prediction.law.std, 2)}",
+                    short(v.measurement.value, 3),
+                    short(v.ratio, 3),
+                    v.kind,
+                )
+                for v in kl
+            ),
+        ),
+    )
+
+
+def kl_matrix_section(runs: Runs) -> Section | None:
+    """Show measured KL from the base, tasks by runs and checkpoints; None if nothing was evaluated."""
+    cells = {
+        (task, name, step): value
+        for name, run in runs.items()
+        for (step, task), (value, _) in run.evaluated(Quantity.KL_DRIFT).items()
+        if step
+    }
+    places = sorted({(name, step) for _, name, step in cells}, key=lambda p: (list(runs).index(p[0]), p[1]))
+    if len(places) > MOST_COLUMNS:
+        places = list(dict(places).items())
+    tasks = sorted({task for task, _, _ in cells})
+    if not tasks:
+        return None
+    values = [[cells.get((task, *place), math.nan) for place in places] for task in tasks]
+    heads = [f"{name}, step {step}" for name, step in places]
+    return Section(
+        title="KL by task and run",
+        sentence="Measured KL from the base on held-out prompts of each task, at the named step of each run.",
+        figure_svg=probe_figures.kl_matrix(tasks, heads, values),
+    )
