@@ -46,11 +46,16 @@ def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise ConfigError(f"{name} '{value}' is unknown", f"choose one of {', '.join(choices)}")
 
 
-def require_count(name: str, value: float, minimum: int) -> None:
+def require_count(name: str, value: float, minimum: int, maximum: int = LARGEST_COUNT) -> None:
     """Raise ConfigError unless ``value`` is a whole number of at least ``minimum``."""
-    if not (math.isfinite(value) and value == int(value) and minimum <= value <= LARGEST_COUNT):
-        bound = f"of at most {LARGEST_COUNT:.0e}" if value > LARGEST_COUNT else f">= {minimum}"
+    if not (math.isfinite(value) and value == int(value) and minimum <= value <= maximum):
+        bound = f"of at most {maximum:.0e}" if value > maximum else f">= {minimum}"
         raise ConfigError(f"{name} must be a whole number {bound}, got {value:.16g}", f"set {name} to such a number")
+
+
+def require_seed(value: int) -> None:
+    """Raise ConfigError unless ``value`` is a whole number from 0 to 2^64 - 1."""
+    require_count("seed", value, 0, 2**64 - 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from estheory.cli.emit import emit, json_text
+from estheory.cli.es_options import whole
 from estheory.cli.options import CommonOptions, ESOptions, choice, number, options
 from estheory.cli.simulate_geometry import USED, measured_geometry
 from estheory.errors import ConfigError
@@ -58,7 +59,6 @@ def simulate(
     ] = None,
     start_accuracy: Annotated[float | None, typer.Option(help="sigmoid, bernoulli: at the start (0.5).")] = None,
     best_accuracy: Annotated[float | None, typer.Option(help="sigmoid, bernoulli: at the optimum (0.95).")] = None,
-    prompts: Annotated[int | None, typer.Option(help="bernoulli: 0/1 outcomes a member (16).")] = None,
     noise_df: Annotated[float | None, typer.Option(help="heavy-tail: Student's degrees of freedom (3).")] = None,
     cubic: Annotated[float | None, typer.Option(help="cubic: the term over R - R* at the start (0.5).")] = None,
     geometry: Annotated[
@@ -81,14 +81,14 @@ def simulate(
     replicas, level = 200 if replicas is None else replicas, 1e-3 if level is None else level
     if not 0 < level < 1:
         raise ConfigError(f"--level must lie between 0 and 1, got {level}", "0.001 is the default")
-    unused: dict[str, Any] = dict.fromkeys(USED) if geometry else {}
+    unused: dict[str, Any] = dict.fromkeys((*USED, "prompts") if geometry else ("prompts",))
     config, where, steps = _problem(replace(es, **unused), landscape, preset)
     wanted = cast(Engine, choice("engine", engine, ("auto", "direct", "reduced"), "auto"))
     kind = choice("reward", reward, tuple(REWARDS), "quadratic")
     given = {
         "start_accuracy": start_accuracy,
         "best_accuracy": best_accuracy,
-        "prompts": prompts,
+        "prompts": None if es.prompts is None else whole("prompts", number("prompts", es.prompts) or 0),
         "noise_df": noise_df,
         "cubic": cubic,
     }

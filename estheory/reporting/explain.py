@@ -92,6 +92,12 @@ EXPLANATIONS: dict[Quantity, Explanation] = {
     Quantity.OFF_TASK_REWARD_CHANGE: Explanation(
         "mean -1/2 v tr Lam_off, std sqrt(v ||g_off||^2 + 1/2 v^2 tr Lam_off^2)", "beyond the quadratic neighbourhood"
     ),
+    Quantity.DISPLACEMENT_EXPONENT: Explanation(
+        "1 for a walk: the slope of log ||Delta_T||^2 in log T", "it does not tell ES from AdamW: both are near 1"
+    ),
+    Quantity.UNCHANGED_FRACTION: Explanation("measured: share of entries equal to the base's", "never: measured"),
+    Quantity.DISPLACEMENT_KURTOSIS: Explanation("measured; 3 for Gaussian changes", "never: measured"),
+    Quantity.LARGEST_CHANGE: Explanation("measured: largest |Delta_k|", "never: measured"),
     Quantity.ACCURACY: Explanation("measured: mean score of greedy answers", "never: measured"),
     Quantity.ACCURACY_CHANGE: Explanation("measured: accuracy after minus before", "never: measured"),
 }

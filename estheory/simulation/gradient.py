@@ -22,7 +22,7 @@ import numpy as np
 from estheory._special import Array, normal_quantile
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape
-from estheory.rules import require_choice, require_count, require_positive
+from estheory.rules import require_choice, require_count, require_positive, require_seed
 from estheory.simulation.direct import record_run
 from estheory.simulation.members import batches, require_memory
 from estheory.simulation.records import Progress, Records, joined
@@ -280,7 +280,7 @@ def gradient_descent(
     """
     rates = rates_for(landscape, optimiser, lr, steps, schedule)
     require_count("replicas", replicas, 1)
-    require_count("seed", seed, 0)
+    require_seed(seed)
     for step in record:
         require_count("record", step, 1)
     recorded = tuple(sorted({1, *(record or [steps])}))

@@ -9,7 +9,7 @@ import numpy as np
 from estheory._special import Array
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape
-from estheory.rules import ESConfig, require_count
+from estheory.rules import ESConfig, require_count, require_seed
 
 MEMORY_LIMIT = 2.0**32
 """Bytes that coordinates, one replica's step or the records may take."""
@@ -129,7 +129,7 @@ def checked_steps(
     if config.dtype != "float32":
         raise ConfigError(f"{config.dtype} weights are not simulated", "use float32")
     require_count("replicas", replicas, 1)
-    require_count("seed", seed, 0)
+    require_seed(seed)
     for step in steps:
         require_count("steps", step, 1)
     if landscape.dim != config.dim:

@@ -22,6 +22,7 @@ from estheory.rules import (
     require_choice,
     require_count,
     require_positive,
+    require_seed,
 )
 from estheory.tasks.data import Form
 
@@ -91,8 +92,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "prompts", "threads", "evaluation_prompts"):
             require_count(name, getattr(self, name), 1)
-        for name in ("seed", "checkpoint_every"):
-            require_count(name, getattr(self, name), 0)
+        require_seed(self.seed)
+        require_count("checkpoint_every", self.checkpoint_every, 0)
         require_choice("form", self.form, get_args(Form))
         if math.isnan(self.stop_reward) or not self.stop_drift > 0:
             raise ConfigError(

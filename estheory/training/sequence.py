@@ -20,7 +20,7 @@ from estheory.errors import ConfigError, OutputError
 from estheory.measurement.displacement import measure_displacements
 from estheory.models.load import resolve_model
 from estheory.quantities import Quantity
-from estheory.rules import require_choice, require_count
+from estheory.rules import require_choice, require_seed
 from estheory.training.config import ESRunConfig, GRPORunConfig
 from estheory.training.evaluation import kl_from_base
 from estheory.training.run_directory import Row, RunDirectory, write_json
@@ -61,7 +61,7 @@ class SequenceConfig:
             if len(set(values)) < len(values):
                 raise ConfigError(f"a {name} is named twice in the sequence", f"name each {name} once")
         for seed in self.seeds:
-            require_count("seed", seed, 0)
+            require_seed(seed)
         require_choice("keep", self.retention, ("all", "last", "none"))
         if any(c.trainable.startswith("lora:") for c in self.configs):
             raise ConfigError(

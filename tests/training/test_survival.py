@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from estheory.errors import DataError, OutputError
+from estheory.measurement import accuracy
 from estheory.models.load import load_model
-from estheory.training import members, run_directory
+from estheory.training import run_directory
 from estheory.training.es import resume, run_es
 from estheory.training.run_directory import RunDirectory
 from estheory.training.walk import Walk
@@ -43,7 +44,7 @@ def test_a_member_whose_logits_are_not_numbers_stops_the_run_with_nothing_lost(
 
 
 def test_a_model_that_says_nothing_stalls_and_does_not_move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(members, "generate", lambda *args, **_: [""] * 8)
+    monkeypatch.setattr(accuracy, "generate", lambda *args, **_: [""] * 8)
     result = run_es(es_config(), tmp_path / "run")
     assert (result.stalled_steps, result.norm) == (4, 0.0)
     assert all(row["rewards"] == [0.0] * 6 for row in RunDirectory.open(tmp_path / "run").steps())
@@ -100,7 +101,7 @@ def test_ctrl_c_waits_until_the_line_is_written(
 def test_ctrl_c_on_the_command_line_is_exit_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     from estheory.cli.app import main
 
-    monkeypatch.setattr(members, "generate", lambda *args, **_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(accuracy, "generate", lambda *args, **_: signal.raise_signal(signal.SIGINT))
     arguments = ["run", "es", "--population", "2", "--prompts", "2", "--evaluation-prompts", "2", "--steps", "1"]
     assert main([*arguments, "--out", str(tmp_path / "run")]) == 130
     assert "Traceback" not in capfd.readouterr().err
