@@ -158,3 +158,63 @@ class CorrelationLaw(Law):
         if self.df == 1.0:  # two numbers: the cosine is +-1, with P(equal signs) = 1/2 + asin(rho) / pi
             return np.where(rng.random(n) < 0.5 + math.asin(self.rho) / math.pi, 1.0, -1.0)
         return CosineLaw(self.rho / spread, self.df, 1.0, self.df - 1.0).sample(rng, n)
+
+
+@dataclass(frozen=True)
+class MixedCorrelationLaw(Law):
+    """The cosine of two positions of a walk whose steps' variances fluctuate, as with raw rewards.
+
+    The share B of the later position's variance that the earlier one has is Beta(first_df/2, later_df/2); given B, the
+    cosine is of vectors of ``df`` coordinates with correlation sqrt(B): atanh(cos) is taken as normal about
+    atanh(sqrt(B)) with variance 1/df, an error of relative order 1/df.
+
+    Parameters
+    ----------
+    first_df, later_df
+        Degrees of freedom of the summed step variances before the earlier position, and between the two.
+    df
+        Independent coordinates.
+    """
+
+    first_df: float
+    later_df: float
+    df: float
+
+    @cached_property
+    def _moments(self) -> tuple[float, float]:
+        from scipy.special import betaincinv
+
+        z, weights = normal_nodes()
+        share = betaincinv(self.first_df / 2, self.later_df / 2, np.array([normal_cdf(node) for node in z]))
+        zeta = np.arctanh(np.sqrt(np.clip(share, 0.0, 1.0 - 1e-16)))
+        cosine = np.tanh(zeta[:, None] + z / math.sqrt(self.df))
+        mean = float(weights @ cosine @ weights)
+        return mean, math.sqrt(float(weights @ (cosine - mean) ** 2 @ weights))
+
+    @property
+    def mean(self) -> float:
+        """The mean."""
+        return self._moments[0]
+
+    @property
+    def std(self) -> float:
+        """The standard deviation."""
+        return self._moments[1]
+
+    def tails(self, x: float) -> tuple[float, float]:
+        """Return (P(X <= x), P(X > x))."""
+        if abs(x) >= 1.0:
+            return (1.0, 0.0) if x > 0 else (0.0, 1.0)
+        from scipy.special import betainc
+
+        z, weights = normal_nodes()
+        root = np.tanh(math.atanh(x) - z / math.sqrt(self.df))
+        share = np.maximum(root, 0.0) ** 2
+        low = weights @ betainc(self.first_df / 2, self.later_df / 2, share)
+        high = weights @ betainc(self.later_df / 2, self.first_df / 2, 1.0 - share)
+        return float(low), float(high)
+
+    def sample(self, rng: np.random.Generator, n: int) -> Array:
+        """Return ``n`` draws, shape (n,)."""
+        zeta = np.arctanh(np.sqrt(rng.beta(self.first_df / 2, self.later_df / 2, n)))
+        return np.asarray(np.tanh(zeta + rng.standard_normal(n) / math.sqrt(self.df)))

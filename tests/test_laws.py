@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as h
 
 from estheory import _special as special
-from estheory.cosine_laws import CorrelationLaw, CosineLaw
+from estheory.cosine_laws import CorrelationLaw, CosineLaw, MixedCorrelationLaw
 from estheory.laws import ChiLaw, NormalLaw, PointLaw, SquaredLaw, noisy_pvalue
 from tests.statistics import agrees, ks_agrees, variance_agrees
 
@@ -29,6 +29,7 @@ LAWS = [
     CosineLaw(0.7, 29.0, math.sqrt(1 - 0.49), 49.0),
     CosineLaw(0.999, 29.0, math.sqrt(1 - 0.999**2), 49.0),
     CorrelationLaw(0.5, 50.0),
+    MixedCorrelationLaw(14.0, 28.0, 400.0),
     CorrelationLaw(-0.9, 5.0),
 ]
 

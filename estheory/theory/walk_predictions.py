@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 
-from estheory.cosine_laws import CorrelationLaw, CosineLaw
+from estheory.cosine_laws import CorrelationLaw, CosineLaw, MixedCorrelationLaw
 from estheory.laws import ChiLaw, Law, PointLaw, SquaredLaw
 from estheory.quantities import Prediction, Quantity
 from estheory.rules import ESConfig
@@ -64,20 +64,23 @@ def cosines(config: ESConfig, walks: dict[int, Walk], warnings: list[str]) -> It
     if pairs and config.anchor_l1:
         warnings.append("no checkpoint_cosine with an L1 anchor")
         pairs = []
-    if pairs and not math.isinf(last.mixing_df):
-        warnings.append(
-            "no checkpoint_cosine: the variance of a step fluctuates with this shaping, which widens its law"
-        )
+    mixed = not math.isinf(last.mixing_df)
+    first_step, first_walk = next(iter(walks.items()))
+    alike = math.isclose(first_walk.mixing_df * last_step, last.mixing_df * first_step, rel_tol=1e-9)
+    if pairs and mixed and not alike:  # with an anchor or momentum, and where the spread of the rewards changes
+        warnings.append("no checkpoint_cosine: steps fluctuate, and not all alike, which has no law here")
         pairs = []
     if pairs and last.tie_probability * last_step > NEGLIGIBLE_TIES:
         warnings.append("no checkpoint_cosine: steps that tie do not move, which widens its law")
         pairs = []
-    for (first, _), (second, w) in pairs:
-        rho = walk.checkpoint_correlation(config, first, second)
+    for (first, earlier), (second, w) in pairs:
+        law: Law = CorrelationLaw(walk.checkpoint_correlation(config, first, second), w.effective_dim)
+        if mixed:  # the variance of a step fluctuates with this shaping
+            law = MixedCorrelationLaw(earlier.mixing_df, w.mixing_df - earlier.mixing_df, w.effective_dim)
         yield Prediction(
             quantity=Quantity.CHECKPOINT_COSINE,
-            law=CorrelationLaw(rho, w.effective_dim),
-            label="exact",
+            law=law,
+            label="large-N" if mixed else "exact",
             source=OURS,
             assumptions=w.assumptions,
             step=second,

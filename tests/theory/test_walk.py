@@ -7,11 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as h
 
+from estheory.cosine_laws import CorrelationLaw
 from estheory.errors import ConfigError
 from estheory.landscape import Signal, linear_signal
 from estheory.laws import SquaredLaw
+from estheory.quantities import Quantity
 from estheory.rules import ESConfig
 from estheory.theory import walk as theory
+from estheory.theory.predictions import predict
 from tests.statistics import agrees, brute_force_steps, ks_agrees, variance_agrees
 
 ALPHA, SIGMA, N, FLAT = 0.3, 0.5, 8, 49
@@ -100,6 +103,39 @@ def test_raw_rewards_spread_eight_times_wider_than_chi_square():
     law = squared_law(config(dim=50, shaping="raw"), linear_signal(sigma=SIGMA, gradient_norm=2.0, reward_std=1.0))
     plain = 2 * law.mean**2 / 50
     assert 8 < law.std**2 / plain < 9
+
+
+FLUCTUATING = {
+    "raw": {"shaping": "raw"},
+    "two-point": {"shaping": "two-point"},
+    "antithetic": {"antithetic": True},
+}
+
+
+@pytest.mark.parametrize("name", FLUCTUATING)
+def test_cosine_of_checkpoints_where_the_variance_of_a_step_fluctuates(name):
+    """Pure noise rewards; positions after 2 and 5 steps of runs in 200 coordinates, by the update rule itself."""
+    dim, replicas = 200, 12_000
+    c = config(dim=dim, **FLUCTUATING[name])
+    signal = Signal(reliability=0.0, member_std=1.0)
+    updates = brute_force_steps(
+        np.random.default_rng(5),
+        replicas=replicas,
+        dim=dim,
+        population=N,
+        sigma=SIGMA,
+        alpha=ALPHA,
+        steps=5,
+        **FLUCTUATING[name],
+    )
+    kept = updates.cumsum(axis=0)[[1, 4]]
+    cosine = np.sum(kept[0] * kept[1], axis=1) / np.prod([np.linalg.norm(k, axis=1) for k in kept], axis=0)
+    forecast = predict(c, checkpoints=[2, 5], reward=signal)
+    law = forecast.get(Quantity.CHECKPOINT_COSINE).law
+    assert agrees(cosine, law.mean)
+    assert ks_agrees(cosine, lambda x: law.tails(x)[0])
+    plain = CorrelationLaw(math.sqrt(2 / 5), float(dim))  # as if every step had the same variance
+    assert not ks_agrees(cosine, lambda x: plain.tails(x)[0])
 
 
 @given(kappa=h.floats(-0.9, 0.99), pairs=h.integers(20, 3000))
