@@ -38,12 +38,18 @@ class CosineLaw(Law):
     def _moments(self) -> tuple[float, float]:
         if self.signal == 0.0 and self.noise == 1.0:
             return 0.0, 1.0 / math.sqrt(self.rest_df + 1.0)
+        if self.signal == 1.0 and self.noise == 0.0 and self.signal_df + self.rest_df < 20:
+            from scipy.special import poch
+
+            a, both = self.signal_df / 2, (self.signal_df + self.rest_df) / 2
+            mean = float(poch(a, 0.5) / poch(both, 0.5))
+            return mean, math.sqrt(a / both - mean**2)
         # three nested quadratures, over chi_m, Z and chi_n
         m, wm = chi_nodes(self.signal_df)
         n, wn = chi_nodes(self.rest_df)
         z, wz = normal_nodes() if self.noise else (np.zeros(1), np.ones(1))
-        a = self.signal * m[:, None, None] + self.noise * z[None, :, None]
-        cosine = a / np.hypot(a, n[None, None, :])
+        along = self.signal * m[:, None, None] + self.noise * z[None, :, None]
+        cosine = along / np.hypot(along, n[None, None, :])
         weight = wm[:, None, None] * wz[None, :, None] * wn[None, None, :]
         mean = float(np.sum(weight * cosine))
         return mean, math.sqrt(float(np.sum(weight * (cosine - mean) ** 2)))

@@ -177,3 +177,14 @@ def test_correlation_law_at_the_edge_and_of_a_single_pair():
     chance = 0.5 + np.arcsin(0.5) / np.pi
     error = 4.9 * np.sqrt(chance * (1 - chance) / signs.size)
     assert abs(np.mean(signs > 0) - chance) < error < abs(np.mean(signs > 0) - 0.75)  # 0.75: (1 + rho) / 2
+
+
+@pytest.mark.parametrize(("m", "n"), [(1.0, 1.0), (1.0, 2.0), (8.0, 1.0), (8.0, 8.0)])
+def test_cosine_of_a_noiseless_signal_has_the_moments_of_a_beta_variable(m, n):
+    law = CosineLaw(1.0, m, 0.0, n)
+    with mp.workdps(50):
+        a, both = mp.mpf(m) / 2, (mp.mpf(m) + mp.mpf(n)) / 2
+        mean = mp.rf(a, 0.5) / mp.rf(both, 0.5)
+        std = mp.sqrt(a / both - mean**2)
+    assert law.mean == pytest.approx(float(mean), rel=1e-12)
+    assert law.std == pytest.approx(float(std), rel=1e-9)

@@ -65,12 +65,19 @@ def antithetic_share(population: int, kappa: float) -> tuple[float, float]:
     kappa
         Minus the correlation of R+ and R- of one pair, in (-1, 1].
     """
-    x, wx = chi_nodes(population / 2)
-    y, wy = chi_nodes(population / 2 - 1)
-    odd, even = (1 + kappa) * x[:, None] ** 2, (1 - kappa) * y[None, :] ** 2
+    if population <= 40:  # X / (X + Y) is a beta variable
+        from scipy.special import roots_jacobi
+
+        node, mass = roots_jacobi(80, population / 4 - 1.5, population / 4 - 1)
+        odd, even, weight = (1 + kappa) * (1 + node), (1 - kappa) * (1 - node), np.asarray(mass / mass.sum())
+    else:
+        x, wx = chi_nodes(population / 2)
+        y, wy = chi_nodes(population / 2 - 1)
+        odd, even = np.broadcast_arrays((1 + kappa) * x[:, None] ** 2, (1 - kappa) * y[None, :] ** 2)
+        weight = np.outer(wx, wy)
     share = 2 * odd / (odd + even)
-    mean = float(wx @ share @ wy)
-    return mean, float(wx @ (share - mean) ** 2 @ wy) / mean**2
+    mean = float(np.sum(weight * share))
+    return mean, float(np.sum(weight * (share - mean) ** 2)) / mean**2
 
 
 def step_variance(config: ESConfig, signal: Signal) -> StepVariance:

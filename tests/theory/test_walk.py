@@ -2,6 +2,7 @@
 
 import math
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given
@@ -145,6 +146,25 @@ def test_antithetic_share_expansion(kappa, pairs):
     mean, _ = theory.antithetic_share(n, kappa)
     expansion = (1 + kappa) * (1 + (1 - kappa) * (1 - 2 * kappa) / n)
     assert abs(mean - expansion) < 12 / n**2
+
+
+@pytest.mark.parametrize("n", [4, 6, 40, 42])
+@pytest.mark.parametrize("kappa", [-0.9, 0.0, 0.3, 0.95])
+def test_antithetic_share_is_its_integral(n, kappa):
+    """Against the beta integral at 30 digits."""
+    with mpmath.workdps(30):
+        a, b = mpmath.mpf(n) / 4, mpmath.mpf(n) / 4 - mpmath.mpf(1) / 2
+
+        def moment(power):
+            def integrand(u):  # B = 1 - u^2, which takes the end point's root away
+                share = 2 * (1 + kappa) * (1 - u * u) / ((1 + kappa) * (1 - u * u) + (1 - kappa) * u * u)
+                return share**power * 2 * (1 - u * u) ** (a - 1) * u ** (2 * b - 1)
+
+            return mpmath.quad(integrand, mpmath.linspace(0, 1, 9)) / mpmath.beta(a, b)
+
+        mean = moment(1)
+        expected = float(mean), float(moment(2) / mean**2 - 1)
+    assert theory.antithetic_share(n, kappa) == pytest.approx(expected, rel=1e-7 if n > 40 else 1e-10)
 
 
 def test_antithetic_pure_noise_is_exactly_one_over_n_minus_one():

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,15 @@ from estheory.training.es import resume, run_es
 from estheory.training.run_directory import RunDirectory
 from estheory.training.walk import Walk
 from tests.training.runs import contents, es_config
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as in a terminal: a shell's background job inherits an ignored SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
 
 PROBES = {"before_first_step": lambda session: {"trace": session.parameters.dim}}
 
@@ -73,6 +83,7 @@ def test_a_full_disk_is_one_error_and_the_run_goes_on_when_there_is_room(
     assert contents(tmp_path / "run") == contents(finished)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_waits_until_the_line_is_written(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +109,7 @@ def test_ctrl_c_waits_until_the_line_is_written(
     assert contents(tmp_path / "run") == contents(finished)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_on_the_command_line_is_exit_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     from estheory.cli.app import main
 
