@@ -144,4 +144,4 @@ def _mean_and_interval(prediction: Prediction, level: float) -> tuple[str, str]:
         digits = min(max(4, math.ceil(math.log10(scale / law.std)) + 2), 14)
         low, high = law.interval(level)
         mean, interval = short(law.mean, digits), f"{short(low, digits)} .. {short(high, digits)}"
-    return mean, interval + (f" +-{prediction.systematic:.0%}" if prediction.systematic else "")
+    return mean, interval + (f" +-{100 * prediction.systematic:.2g}%" if prediction.systematic else "")
