@@ -338,8 +338,9 @@ def test_low_rank_noise_on_curved_ground(spread_out):
     update = np.mean(shape_rewards(rewards, "zscore", 1.0) * eps, axis=1)
     where = landscape((0.3, 1, 0.2 / 0.3), reward_std=0.2)
     moments = quadratic.step_moments(config(sigma=1.0, alpha=1.0, population=members), where)
-    assert within(update**2, moments.second_moment[0], 0.1) == spread_out
-    assert within(update, moments.displacement[0], 0.1) == spread_out
+    band = 0.05 if spread_out else 0.1  # rank 1 leaves the spread-out half a little of its own; the control twice that
+    assert within(update**2, moments.second_moment[0], band) == spread_out
+    assert within(update, moments.displacement[0], band) == spread_out
 
 
 def test_where_nothing_settles():
