@@ -16,12 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
+from estheory.cli.measure import MeasureOptions
 from estheory.cli.measuring import recorded_pairs
+from estheory.cli.options import ESOptions
 from estheory.demo import demo_configs
 from estheory.measurement.displacement import measure_displacements
 from estheory.models.builtin import get_builtin
 from estheory.reporting.verdicts import summary
-from estheory.training.config import ESRunConfig
+from estheory.training.config import ESRunConfig, GRPORunConfig
 from estheory.training.es import run_es
 from estheory.training.grpo import run_grpo
 from estheory.training.probing import probes_before
@@ -37,6 +39,7 @@ def tiny_seeds(work: Path) -> dict[str, object]:
     for seed in SEEDS:
         configs = demo_configs(seed)
         es, grpo = configs["es"], configs["grpo"]
+        assert isinstance(es, ESRunConfig) and isinstance(grpo, GRPORunConfig)
         run_es(es, work / f"es-{seed}", before_first_step=probes_before)
         run_grpo(grpo, work / f"grpo-{seed}")
         for name in (f"es-{seed}", f"grpo-{seed}"):
@@ -66,7 +69,7 @@ def smollm2(work: Path) -> dict[str, object]:
         threads=2,
     )
     run_es(config, work / "smollm2", before_first_step=probes_before)
-    verdicts = judge(recorded_pairs(work / "smollm2"))
+    verdicts = judge(recorded_pairs(work / "smollm2", ESOptions(), MeasureOptions())[0])
     tensors = [v for v in verdicts if v.measurement.where.startswith("tensor:")]
     return {
         "summary": summary(verdicts),
