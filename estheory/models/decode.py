@@ -1,6 +1,7 @@
 """Batched decoding with a KV cache, and teacher-forced log-probabilities of answers.
 
-Batches are padded on the left; padded positions are masked and position ids count real tokens only.
+Batches are padded on the left; padded positions are masked and position ids count real tokens only. What all rows of a
+batch begin with (worked examples, filler) passes the model once, not once a row.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from estheory.errors import ConfigError, DataError
+
+WORTH_SHARING = 256
+"""Tokens that a second forward pass must save; it costs about as much as so many tokens of tiny-lm on a CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,13 +146,7 @@ def answer_log_probabilities(
     encoded = _left_padded(rows, tokenizer, model.device)
     check_context(model, encoded.ids.shape[1], 0)
     longest = max(map(len, answer_ids))
-    logits = model(
-        input_ids=encoded.ids,
-        attention_mask=encoded.mask,
-        position_ids=_positions(encoded),
-        use_cache=False,
-        logits_to_keep=longest + 1,
-    ).logits
+    logits = _prefill(model, encoded, shared_tokens(model, encoded, spare=longest + 1), keep=longest + 1)[0]
     logits = logits[:, :-1].to(torch.promote_types(logits.dtype, torch.float32))
     log_probabilities = logits.log_softmax(-1)
     picked = log_probabilities.gather(-1, encoded.ids[:, -longest:, None])[..., 0]
@@ -191,19 +189,11 @@ def _decode(
     generator: torch.Generator | None,
 ) -> Tensor:
     """Return the generated ids, shape [n, at most max_new_tokens]; what follows a stop token is meaningless."""
-    cache = DynamicCache(config=model.config)
-    mask, positions, ids = encoded.mask, _positions(encoded), encoded.ids
-    finished = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+    logits, cache, mask = _prefill(model, encoded, shared_tokens(model, encoded), keep=1)
+    positions = _positions(encoded)
+    finished = torch.zeros(len(encoded.ids), dtype=torch.bool, device=encoded.ids.device)
     generated: list[Tensor] = []
     while True:
-        logits = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits
         last = logits[:, -1]
         if bool(last.isnan().any()):
             raise DataError("the model gives logits that are not numbers", "its weights have moved too far")
@@ -215,10 +205,79 @@ def _decode(
         finished |= torch.isin(chosen, stop_ids)
         if len(generated) == max_new_tokens or bool(finished.all()):
             return torch.stack(generated, dim=1)
-        ids = chosen[:, None]
         positions = positions[:, -1:] + 1
         if mask is not None:
             mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+        logits = model(
+            input_ids=chosen[:, None],
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits
+
+
+def shared_tokens(model: PreTrainedModel, encoded: EncodedPrompts, spare: int = 1) -> int:
+    """Return the number of tokens that all rows begin with, where passing them once pays; else 0.
+
+    Parameters
+    ----------
+    model
+        Models with attention other than full causal attention share nothing.
+    encoded
+        The batch.
+    spare
+        Tokens at the end of each row that are never shared, at least 1.
+    """
+    if getattr(model.config, "sliding_window", None) or set(getattr(model.config, "layer_types", None) or ()) - {
+        "full_attention"
+    }:
+        return 0
+    length = encoded.ids.shape[1]
+    starts = torch.zeros_like(encoded.ids[:, :1])
+    if encoded.mask is not None:
+        starts = length - encoded.mask.sum(-1, keepdim=True)
+    columns = torch.arange(max(0, length - int(starts.max()) - spare), device=encoded.ids.device)
+    heads = encoded.ids.gather(1, starts + columns)
+    shared = int((heads == heads[:1]).all(0).long().cumprod(0).sum())
+    return shared if shared * (len(encoded.ids) - 1) >= WORTH_SHARING else 0
+
+
+def _prefill(
+    model: PreTrainedModel, encoded: EncodedPrompts, shared: int, keep: int
+) -> tuple[Tensor, DynamicCache, Tensor | None]:
+    """Pass a batch through the model, the first `shared` tokens of its rows once.
+
+    Returns
+    -------
+    tuple
+        The last `keep` logits of each row; the cache; and the mask of the cache's columns, in which the shared tokens
+        come first and what pads a row stands between them and its own tokens.
+    """
+    cache = DynamicCache(config=model.config)
+    mask, positions = encoded.mask, _positions(encoded)
+    if shared:
+        model(
+            input_ids=encoded.ids[:1, -int(positions[0, -1]) - 1 :][:, :shared],
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        cache.batch_repeat_interleave(len(encoded.ids))
+        positions = positions[:, shared:]
+        if mask is not None:
+            own = torch.arange(shared, mask.shape[1], device=mask.device) >= shared + (mask == 0).sum(-1, keepdim=True)
+            mask = torch.cat([torch.ones_like(mask[:, :shared]), own.long()], dim=1)
+    logits = model(
+        input_ids=encoded.ids[:, shared:],
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=keep,
+    ).logits
+    return logits, cache, mask
 
 
 def _token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], **options: Any) -> list[list[int]]:

@@ -7,11 +7,24 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import MistralConfig
+from transformers import MistralForCausalLM as Mistral
 
 from estheory.errors import ConfigError
-from estheory.models.decode import EncodedPrompts, answer_log_probabilities, encode_prompts, generate, stop_token_ids
+from estheory.models.decode import (
+    EncodedPrompts,
+    answer_log_probabilities,
+    encode_prompts,
+    generate,
+    shared_tokens,
+    stop_token_ids,
+)
 from estheory.models.load import LoadedModel, load_model
 from estheory.tasks import get_task, task_names
+
+# At most 64 tokens pass through sums of at most 128 terms in 2 layers (under 20 sums deep): relative rounding
+# of the logits (|logit| < 100) below 20 * 128 * 2^-53 each, times 9 tokens an answer.
+ROUNDING = 9 * 100 * 20 * 128 * 2.0**-53
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +79,44 @@ def test_stops_at_the_first_stop_token(tiny: LoadedModel) -> None:
     assert generate(tiny.model, tiny.tokenizer, prompts, 1) == [text[:1] for text in short]
 
 
+def few_shot(n: int, *, pad: bool) -> tuple[list[str], list[str]]:
+    """Return n prompts with the same worked examples before unlike questions, of one length or not, and answers."""
+    examples = get_task("addition").examples("train", n, seed=4)
+    questions = [example.prompt if pad else example.prompt.lstrip(".") for example in examples]
+    return [f"12+34=46\n7+88=95\n{question}" for question in questions], [example.reference for example in examples]
+
+
+@pytest.mark.parametrize("pad", [True, False])
+def test_what_all_prompts_begin_with_passes_once(exact: LoadedModel, pad: bool) -> None:
+    prompts, answers = few_shot(48, pad=pad)
+    encoded = encode_prompts(exact.model, exact.tokenizer, prompts)
+    assert (encoded.mask is None) == pad
+    shared = shared_tokens(exact.model, encoded)
+    assert shared >= len("12+34=46\n7+88=95\n")
+    assert len({prompt[:shared] for prompt in prompts}) == 1 < len({prompt[: shared + 1] for prompt in prompts})
+    assert generate(exact.model, exact.tokenizer, encoded, 9) == [
+        generate(exact.model, exact.tokenizer, [prompt], 9)[0] for prompt in prompts
+    ]
+    found = answer_log_probabilities(exact.model, exact.tokenizer, prompts, answers)
+    expected = torch.stack(
+        [reference_log_probability(exact, *pair, True) for pair in zip(prompts, answers, strict=True)]
+    )
+    assert float((found - expected).abs().max()) < ROUNDING
+
+
+def test_nothing_is_shared_where_it_would_not_pay_or_not_hold(tiny: LoadedModel) -> None:
+    prompts, _ = few_shot(48, pad=True)
+    assert shared_tokens(tiny.model, encode_prompts(tiny.model, tiny.tokenizer, prompts[:1])) == 0
+    assert shared_tokens(tiny.model, encode_prompts(tiny.model, tiny.tokenizer, prompts[:4])) == 0
+    apart = [chr(ord("a") + k % 26) + prompt for k, prompt in enumerate(prompts)]
+    assert shared_tokens(tiny.model, encode_prompts(tiny.model, tiny.tokenizer, apart)) == 0
+    same = encode_prompts(tiny.model, tiny.tokenizer, prompts[:1] * 48)
+    assert shared_tokens(tiny.model, same) == same.ids.shape[1] - 1  # the last token's logits are wanted of each row
+    window = Mistral(MistralConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1,
+                                   intermediate_size=8, vocab_size=80, sliding_window=16))  # fmt: skip
+    assert shared_tokens(window, same) == 0
+
+
 def test_newline_stops_as_the_end_token_does() -> None:
     loaded = load_model("tiny-lm")
     newline, end = (loaded.tokenizer.convert_tokens_to_ids(token) for token in ("\n", loaded.tokenizer.eos_token))
@@ -102,11 +153,8 @@ def test_log_probabilities_equal_one_forward_a_text(exact: LoadedModel, end: boo
     expected = torch.stack(
         [reference_log_probability(exact, *pair, end) for pair in zip(prompts, answers, strict=True)]
     )
-    # At most 33 tokens pass through sums of at most 128 terms in 2 layers (under 20 sums deep): relative rounding
-    # of the logits (|logit| < 100) below 20 * 128 * 2^-53 each, times 9 tokens an answer.
-    bound = 9 * 100 * 20 * 128 * 2.0**-53
     assert found.shape == (len(examples),)
-    assert float((found - expected).abs().max()) < bound
+    assert float((found - expected).abs().max()) < ROUNDING
     assert float(found.max()) < 0.0
 
 
