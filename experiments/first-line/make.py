@@ -39,7 +39,8 @@ def tiny_seeds(work: Path) -> dict[str, object]:
     for seed in SEEDS:
         configs = demo_configs(seed)
         es, grpo = configs["es"], configs["grpo"]
-        assert isinstance(es, ESRunConfig) and isinstance(grpo, GRPORunConfig)
+        assert isinstance(es, ESRunConfig)
+        assert isinstance(grpo, GRPORunConfig)
         run_es(es, work / f"es-{seed}", before_first_step=probes_before)
         run_grpo(grpo, work / f"grpo-{seed}")
         for name in (f"es-{seed}", f"grpo-{seed}"):
