@@ -62,20 +62,20 @@ Case = tuple[Callable[[Path], None], Callable[[Path], dict[str, bytes]]]
 CASES: dict[str, Case] = {"grpo": (grpo, grpo_results), "sequence": (sequence, sequence_results)}
 
 
-def live(name: str, directory: Path, fatal: int, touches: Any) -> None:
-    """Run in a process that kills itself just before its `fatal`-th touch of the folder, and counts the touches."""
+def live(name: str, directory: Path, fatal: int | str, touches: Any) -> None:
+    """Run in a process that counts its touches of the folder and kills itself before the `fatal`-th, or that path."""
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         if event in TOUCHES and str(arguments[0]).startswith(str(directory)):
             touches.value += 1
-            if touches.value == fatal:
+            if touches.value == fatal or str(arguments[0]) == f"{directory}/{fatal}":
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(watch)
     CASES[name][0](directory)
 
 
-def start(name: str, directory: Path, fatal: int = 0) -> tuple[Any, Any]:
+def start(name: str, directory: Path, fatal: int | str = 0) -> tuple[Any, Any]:
     """Start a run in a process of its own, forked from one that has imported everything."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
@@ -110,6 +110,17 @@ def test_killed_at_any_touch_of_its_folder_it_resumes_to_the_same_bits(moment: i
     name, expected, touches, _ = whole
     fatal = 1 + moment * (touches - 1) // (MOMENTS - 1)
     child, _ = start(name, tmp_path / "run", fatal)
+    child.join(timeout=120)
+    assert child.exitcode == -signal.SIGKILL
+    assert finish(name, tmp_path / "run") == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["es/seed-3/1-reversal/done.json.tmp", "summary.json.tmp"])
+@pytest.mark.parametrize("whole", ["sequence"], indirect=True)
+def test_killed_before_a_stage_or_all_is_marked_done(file: str, whole: Any, tmp_path: Path) -> None:
+    name, expected, *_ = whole
+    child, _ = start(name, tmp_path / "run", file)
     child.join(timeout=120)
     assert child.exitcode == -signal.SIGKILL
     assert finish(name, tmp_path / "run") == expected
