@@ -129,7 +129,7 @@ def _given(run: RunOptions, settings: object, common: CommonOptions) -> dict[str
     values: dict[str, Any] = {}
     for name, text in options.items():
         flag = name.replace("_", "-")
-        if text is None or text is False or name in ("out", "dry_run"):
+        if text is None or text is False or name in ("out", "dry_run", "tracker"):
             continue
         if name in _COUNTS:
             values[name] = whole(flag, number(flag, str(text)) or 0)

@@ -12,6 +12,7 @@ import math
 import shutil
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +30,7 @@ from estheory.training.session import OnStep, quiet, start_session, torch_thread
 Retention = Literal["all", "last", "none"]
 DONE = "done.json"
 AnyConfig = ESRunConfig | GRPORunConfig
+Watch = Callable[[Path], AbstractContextManager[OnStep | None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +87,11 @@ class SequenceConfig:
 
 
 def run_sequence(
-    config: SequenceConfig, out: Path, *, on_step: OnStep | None = None, say: Callable[[str], None] = lambda text: None
+    config: SequenceConfig,
+    out: Path,
+    *,
+    watch: Watch = lambda run: nullcontext(),
+    say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Run, or go on with, a sequence.
 
@@ -95,8 +101,8 @@ def run_sequence(
         The sequence.
     out
         Its folder: free, or that of the same sequence.
-    on_step
-        Called after each step with its row.
+    watch
+        Opened around each stage with its run directory; what it gives is called after each step with its row.
     say
         Called with a line when a stage begins.
 
@@ -124,7 +130,8 @@ def run_sequence(
             stage = replace(method, task=task, seed=seed, model=model, evaluation_tasks=others)
             if not (run / DONE).exists():
                 say(f"{method.method}, seed {seed}, stage {number} of {len(config.tasks)}: {task}")
-                _train(stage, run, on_step)
+                with watch(run) as on_step:
+                    _train(stage, run, on_step)
                 _finish(stage, method.model, run)
             stages.append(json.loads((run / DONE).read_bytes()))
             model = str(_model_of(run).resolve())

@@ -1,7 +1,10 @@
 """``estheory run``, ``measure``, ``models`` and ``validate`` on real runs of tiny-lm."""
 
 import json
+import os
 import shutil
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +163,41 @@ def test_the_live_view_sets_the_norm_against_its_prediction(run_folder):
     assert view.predicted_norm(4) == pytest.approx(predicted, rel=1e-4)
     assert f"({rows[-1]['norm'] / predicted:.4f} of prediction)" in fields["norm"]
     assert fields["drift"].endswith("(addition)")
+
+
+def test_a_sequence_on_a_terminal_shows_each_stage_and_none_of_it_on_stdout(estheory, tmp_path, monkeypatch):
+    ours, theirs = os.openpty()
+    shown = []
+    reader = threading.Thread(target=lambda: shown.extend(iter(lambda: os.read(ours, 4096), b"END")), daemon=True)
+    reader.start()
+    command = [
+        "run",
+        "sequence",
+        "--tasks",
+        "reversal,addition",
+        "--methods",
+        "es,grpo",
+        "--steps",
+        2,
+        "--population",
+        2,
+    ]
+    command += ["--prompts", 2, "--grpo-prompts", 2, "--samples", 2, "--evaluation-prompts", 4]
+    monkeypatch.setenv("COLUMNS", "150")
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        result = estheory(*command, "--out", tmp_path / "sequence", "--json").json()
+        monkeypatch.undo()
+        terminal.flush()
+        os.write(theirs, b"END")
+        reader.join(timeout=20)
+    text = b"".join(shown).decode()
+    for stage in ("1-reversal", "2-addition"):
+        assert text.count(stage) >= 2  # by either method
+    assert "grpo, seed 0, stage 2 of 2: addition" in text
+    assert "of prediction" in text
+    assert "2/2" in text
+    assert result["schema"] == "estheory/sequence/1"
 
 
 def test_models(estheory):
