@@ -22,6 +22,8 @@ from estheory.measurement.displacement import measure_displacements
 from estheory.models.load import resolve_model
 from estheory.quantities import Quantity
 from estheory.rules import require_choice, require_seed
+from estheory.tasks import data_of, get_task
+from estheory.tasks.files import data_hashes
 from estheory.training.config import ESRunConfig, GRPORunConfig
 from estheory.training.evaluation import kl_from_base
 from estheory.training.run_directory import Row, RunDirectory, write_json
@@ -120,6 +122,8 @@ def run_sequence(
         As for a run; also where `out` holds another sequence.
     """
     config = replace(config, configs=tuple(with_absolute_model(c) for c in config.configs))
+    for task in config.tasks:
+        get_task(task, data=config.configs[0].data)  # an unknown one is said before the first stage
     _claim(config, out)
     rows = []
     for method, seed in ((c, seed) for c in config.configs for seed in config.seeds):
@@ -251,6 +255,8 @@ def _claim(config: SequenceConfig, out: Path) -> None:
         "keep": config.retention,
         "configs": {c.method: tomllib.loads(c.to_toml()) for c in config.configs},
     }
+    if data := config.configs[0].data:
+        content["data"] = {task: data_hashes(data, task) for task in config.tasks if data_of(task, data, task)}
     text = json.dumps(_finite(content))
     manifest = out / "sequence.json"
     if manifest.is_file():
