@@ -130,8 +130,7 @@ def run_sequence(
         folder, model, stages = out / method.method / f"seed-{seed}", method.model, []
         for number, task in enumerate(config.tasks, start=1):
             run = folder / f"{number}-{task}"
-            others = tuple(name for name in config.tasks if name != task)
-            stage = replace(method, task=task, seed=seed, model=model, evaluation_tasks=others)
+            stage = replace(_stage(config, method, task), seed=seed, model=model)
             if not (run / DONE).exists():
                 say(f"{method.method}, seed {seed}, stage {number} of {len(config.tasks)}: {task}")
                 with watch(run) as on_step:
@@ -149,6 +148,11 @@ def run_sequence(
         summary["cosines"] = _cosines(config, out)
     write_json(out / "summary.json", summary)
     return summary
+
+
+def _stage(config: SequenceConfig, method: AnyConfig, task: str) -> AnyConfig:
+    """Return a method's configuration for the stage of a task, which evaluates all others, too."""
+    return replace(method, task=task, evaluation_tasks=tuple(name for name in config.tasks if name != task))
 
 
 def _model_of(run: Path) -> Path:
@@ -269,6 +273,9 @@ def _claim(config: SequenceConfig, out: Path) -> None:
                 )
         return
     RunDirectory.require_free(out)
+    for first in config.configs:  # what cannot begin takes no folder
+        with torch_threads(first.threads):
+            start_session(_stage(config, first, config.tasks[0]))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -9,6 +9,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from estheory.training.session import quiet
+
 
 def save_text_model(folder: Path, *, context: int = 512) -> Path:
     """Write a byte-level model of 16 dimensions, which is no character-level one since it knows a word."""
@@ -27,7 +29,8 @@ def save_text_model(folder: Path, *, context: int = 512) -> Path:
         bos_token_id=None,
         **sizes,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    with quiet():
+        LlamaForCausalLM(config).save_pretrained(folder)
     return folder
 
 
