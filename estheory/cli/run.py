@@ -136,6 +136,9 @@ def es(
 class GRPOOptions:
     """What a GRPO run takes beside `RunOptions`."""
 
+    preset: Annotated[str | None, typer.Option(help="paper: the settings of arXiv:2604.01499; other options win.")] = (
+        None
+    )
     samples: Annotated[str | None, typer.Option(help="Completions of a prompt, K (default 8).")] = None
     lr: Annotated[str | None, typer.Option(help="AdamW's peak learning rate (default 3e-6).")] = None
     schedule: Annotated[str | None, typer.Option(help="constant | linear | cosine (default linear).")] = None

@@ -140,6 +140,21 @@ def test_dry_run_predicts_the_geometry_and_what_it_costs(estheory):
     assert "AdamW walk" in estheory("run", "grpo", "--dry-run").out
 
 
+def test_the_preset_of_the_paper_fills_what_other_options_leave(estheory, tmp_path):
+    def shown(*arguments):
+        return estheory("run", "grpo", "--dry-run", "--json", *arguments).json()
+
+    published = shown("--preset", "paper")
+    names = ("samples", "prompts", "steps", "lr", "schedule")
+    assert [published[name] for name in names] == [8, 63, 80, 3e-6, "linear"]
+    own = shown("--preset", "paper", "--lr", "1e-4", "--steps", 5)
+    assert [own[name] for name in names] == [8, 63, 5, 1e-4, "linear"]
+    sequence = ["run", "sequence", "--tasks", "addition", "--dry-run", "--preset", "paper", "--steps", 9]
+    both = estheory(*sequence).json()["configs"]
+    assert (both["es"]["steps"], both["es"]["prompts"]) == (9, 64)
+    assert (both["grpo"]["steps"], both["grpo"]["prompts"], both["grpo"]["lr"]) == (9, 63, 3e-6)
+
+
 def test_a_sequence_by_the_command_line(estheory, tmp_path):
     out = tmp_path / "sequence"
     command = ["run", "sequence", "--tasks", "reversal,addition", "--methods", "es", "--seeds", "0,1", "--steps", 1]
@@ -276,6 +291,7 @@ BAD = {
         ["run", "sequence", "--tasks", "addition", "--model", with_a_short_context(t, r), "--out", t / "x"],
         "exceed the model's context of 20",
     ),
+    "unknown preset": lambda t, r: (["run", "grpo", "--preset", "thesis", "--out", t / "x"], "choose one of paper"),
     "into a foreign folder": lambda t, r: (["run", "es", "--out", foreign(t, r)], "trl is occupied"),
     "grpo into a run": lambda t, r: (["run", "grpo", "--out", r], "is occupied"),
     "sequence into a run": lambda t, r: (["run", "sequence", "--tasks", "addition", "--out", r], "is occupied"),
