@@ -17,7 +17,8 @@ from estheory.tasks import get_task
 from estheory.tasks.answers import chosen_option, final_answer, same_answer, yes_or_no
 from estheory.tasks.data import DataTask
 from estheory.tasks.files import read_file, records_of
-from estheory.tasks.records import read_records, solution_of
+from estheory.tasks.record import solution_of
+from estheory.tasks.records import read_records
 from estheory.tasks.task import Example
 
 
