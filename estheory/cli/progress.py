@@ -1,14 +1,39 @@
-"""A progress bar of training steps on stderr, when it is a terminal."""
+"""What follows a run as it proceeds: a progress bar on stderr, when it is a terminal, and a tracker."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from estheory.cli.emit import warn
 from estheory.cli.options import CommonOptions
+
+
+@contextmanager
+def watch_run(common: CommonOptions, out: Path, tracker: str | None) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Yield a function to call with each row of a run's steps.jsonl; it draws it and hands it to the tracker.
+
+    Raises
+    ------
+    ConfigError, MissingDependencyError
+        As `estheory.training.trackers.tracked`.
+    """
+    with step_progress(common, out) as show, ExitStack() as opened:
+        if tracker is None:
+            yield show
+            return
+        from estheory.training.trackers import tracked
+
+        copy = opened.enter_context(tracked(tracker, out, lambda text: warn([text])))
+
+        def on_step(row: Mapping[str, Any]) -> None:
+            show(row)
+            copy(row)
+
+        yield on_step
 
 
 @contextmanager

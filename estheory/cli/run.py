@@ -42,6 +42,7 @@ class RunOptions:
     )
     stop_reward: Annotated[str | None, typer.Option(help="End when a step's mean reward reaches this.")] = None
     stop_drift: Annotated[str | None, typer.Option(help="End when ||theta - theta_0|| reaches this.")] = None
+    tracker: Annotated[str | None, typer.Option(help="Also log to tensorboard | wandb | trackio.")] = None
     out: Annotated[Path | None, typer.Option(help="Run directory to make.")] = None
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the resolved configuration and run nothing.")] = False
 
@@ -110,6 +111,7 @@ def es(
         free = require_unchanged(resume, run, settings, common)
         _go(
             common,
+            run,
             resume,
             lambda on_step: continue_run(resume, before_first_step=probes_before, on_step=on_step, **free),
         )
@@ -127,13 +129,16 @@ def es(
     from estheory.training.es import run_es
     from estheory.training.probing import probes_before
 
-    _go(common, out, lambda on_step: run_es(config, out, before_first_step=probes_before, on_step=on_step))
+    _go(common, run, out, lambda on_step: run_es(config, out, before_first_step=probes_before, on_step=on_step))
 
 
 @dataclass(frozen=True, kw_only=True)
 class GRPOOptions:
     """What a GRPO run takes beside `RunOptions`."""
 
+    preset: Annotated[str | None, typer.Option(help="paper: the settings of arXiv:2604.01499; other options win.")] = (
+        None
+    )
     samples: Annotated[str | None, typer.Option(help="Completions of a prompt, K (default 8).")] = None
     lr: Annotated[str | None, typer.Option(help="AdamW's peak learning rate (default 3e-6).")] = None
     schedule: Annotated[str | None, typer.Option(help="constant | linear | cosine (default linear).")] = None
@@ -153,7 +158,7 @@ def grpo(
         from estheory.training.grpo import resume_grpo
 
         require_unchanged(resume, run, settings, common)
-        _go(common, resume, lambda on_step: resume_grpo(resume, on_step=on_step))
+        _go(common, run, resume, lambda on_step: resume_grpo(resume, on_step=on_step))
         return
     from estheory.cli.run_settings import grpo_config
 
@@ -164,7 +169,7 @@ def grpo(
     out = _out(run)
     from estheory.training.grpo import run_grpo
 
-    _go(common, out, lambda on_step: run_grpo(config, out, on_step=on_step))
+    _go(common, run, out, lambda on_step: run_grpo(config, out, on_step=on_step))
 
 
 @app.command("sequence")
@@ -196,9 +201,16 @@ def sequence(
         return
     out = _out(run)
     narrate(common, f"up to {size / 1e9:.2g} GB of disk (keep {config.retention})")
+    if run.tracker is not None:
+        from estheory.training.trackers import require_tracker
+
+        require_tracker(run.tracker)
+    from estheory.cli.progress import watch_run
     from estheory.training.sequence import run_sequence
 
-    summary = run_sequence(config, out, say=lambda text: narrate(common, text))
+    summary = run_sequence(
+        config, out, watch=lambda stage: watch_run(common, stage, run.tracker), say=lambda text: narrate(common, text)
+    )
     if common.json:
         emit(common, json_text(summary))
     else:
@@ -219,11 +231,16 @@ def _show(common: CommonOptions, config: ESRunConfig | GRPORunConfig) -> None:
     emit(common, preview(config, as_json=common.json))
 
 
-def _go(common: CommonOptions, out: Path, train: Callable[[Callable[[Mapping[str, Any]], None]], RunResult]) -> None:
+def _go(
+    common: CommonOptions,
+    run: RunOptions,
+    out: Path,
+    train: Callable[[Callable[[Mapping[str, Any]], None]], RunResult],
+) -> None:
     """Run with a progress bar on stderr and say how it ended."""
-    from estheory.cli.progress import step_progress
+    from estheory.cli.progress import watch_run
 
-    with step_progress(common, out) as on_step:
+    with watch_run(common, out, run.tracker) as on_step:
         result = train(on_step)
     if result.stalled_steps:
         narrate(common, f"{result.stalled_steps} steps did not move: all rewards were equal")

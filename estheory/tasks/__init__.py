@@ -9,14 +9,14 @@ from estheory.tasks.addition import Addition
 from estheory.tasks.choice import Choice
 from estheory.tasks.countdown import Countdown
 from estheory.tasks.data import DataTask, Form, Messages, data_task
-from estheory.tasks.files import HUB, tasks_in
+from estheory.tasks.files import has_task, tasks_in
 from estheory.tasks.gym import GYM, GymTask, gym_task
 from estheory.tasks.reversal import Reversal
 from estheory.tasks.sorting import Sorting
 from estheory.tasks.task import Example, Split, Task
 from estheory.tasks.yesno import YesNo
 
-__all__ = ["DataTask", "Example", "Form", "GymTask", "Split", "Task", "get_task", "task_names"]
+__all__ = ["DataTask", "Example", "Form", "GymTask", "Split", "Task", "data_of", "get_task", "task_names"]
 
 _FAMILIES = (Addition, Choice, Countdown, Reversal, Sorting, YesNo)
 _TASKS: dict[str, Task] = {family.name: family() for family in _FAMILIES}
@@ -35,7 +35,7 @@ def get_task(
     Parameters
     ----------
     name
-        A task of `data`, else ``reasoning-gym:FAMILY``, else one of `task_names`.
+        Of the files in `data`; without, one of `task_names`. In either case ``reasoning-gym:FAMILY``.
     data
         A folder, or ``hf:ID``, as for `estheory.tasks.files.records_of`; "" for none.
     form, render
@@ -44,15 +44,43 @@ def get_task(
     Raises
     ------
     ConfigError
-        If there is no such task; the message lists the names.
+        If there is no such task, or `data` has no file of it, though a generated task of its name may exist; the
+        message lists the names.
     DataError, MissingDependencyError
         If the data, or the package that a task needs, cannot be read.
     """
     if name.startswith(GYM):
         return gym_task(name, form, render)
-    if data and (read := data_task(data, name, form, render)) is not None:
+    if data:
+        read = data_task(data, name, form, render)
+        if read is None:
+            raise ConfigError(
+                f"{data} has no file of task {name!r}", f"it has files of {', '.join(tasks_in(data)) or 'no task'}"
+            )
         return read
     if name not in _TASKS:
-        here = f"{data} has {', '.join(tasks_in(data)) or 'none'}; " if data and not data.startswith(HUB) else ""
-        raise ConfigError(f"unknown task {name!r}", f"{here}choose one of {', '.join(task_names())}")
+        raise ConfigError(f"unknown task {name!r}", f"choose one of {', '.join(task_names())}")
     return _TASKS[name]
+
+
+def data_of(name: str, data: str, trained: str) -> str:
+    """Return the data that a task is read from: none for generated tasks that are evaluated beside the data's own.
+
+    Parameters
+    ----------
+    name
+        The task.
+    data
+        Of the run; "" for none.
+    trained
+        The task that is trained, which must be in the data.
+
+    Raises
+    ------
+    DataError
+        The folder cannot be read.
+    """
+    generated = name in _TASKS and name != trained
+    if name.startswith(GYM) or (generated and not (data and has_task(data, name))):
+        return ""
+    return data

@@ -12,7 +12,7 @@ from estheory.errors import ConfigError, DataError
 from estheory.tasks.answers import chosen_option, final_answer, same_answer, tagged_answer, yes_or_no
 from estheory.tasks.countdown import evaluate
 from estheory.tasks.files import records_of
-from estheory.tasks.records import YES_NO, Record, solution_of
+from estheory.tasks.record import YES_NO, Record, solution_of
 from estheory.tasks.task import Example, Split, first_line, split_of
 
 Form = Literal["auto", "few-shot", "chat", "likelihood"]
@@ -43,8 +43,9 @@ class RecordExample(Example):
 class DataTask:
     """Problems of a data set's files.
 
-    Where the files have train and test parts, these are the splits, and training problems whose content is in the
-    test part, too, are left out; otherwise a hash of a problem's content decides.
+    Where the files have train and test parts, these are the splits; otherwise a hash of a problem's content decides.
+    Training problems whose content or question, white space and case aside, is in the test split, too, are left out:
+    no prompt is in both.
 
     Attributes
     ----------
@@ -177,30 +178,37 @@ def data_task(
     found = records_of(data, name)
     if found is None:
         return None
-    train, test = _splits(name, found)
-    optional = all(record.options for record in (*train, *test))
+    optional = all(record.options for part in found.values() for record in part)
     if form == "likelihood" and not optional:
         raise ConfigError(f"task {name} has problems without options", "use --form few-shot or chat")
     chosen = form if form != "auto" else "likelihood" if optional else "few-shot"
+    train, test = _splits(name, found, chosen)
     return DataTask(name=name, train=train, test=test, form=chosen, render=render)
 
 
-def _splits(name: str, found: dict[str, list[Record]]) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
-    """Return the training and the test problems, no content twice and none in both."""
+def _splits(name: str, found: dict[str, list[Record]], form: str) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
+    """Return the training and the test problems, no content twice, and neither content nor prompt in both."""
     unique: dict[str, tuple[Split, Record]] = {}
     has_both = {"train", "test"} <= found.keys()
     for part in sorted(found, reverse=True):  # test last: it keeps what is in both
         for record in found[part]:
             split: Split = "test" if part == "test" else "train"
             unique[record.key] = (split if has_both else split_of(record.key), record)
-    train = tuple(record for split, record in unique.values() if split == "train")
     test = tuple(record for split, record in unique.values() if split == "test")
+    held = {text for record in test for text in _asked(record, form)}
+    train = tuple(r for split, r in unique.values() if split == "train" and not held & _asked(r, form))
     if not train or not test:
         raise DataError(
             f"task {name} has {len(train)} training and {len(test)} test problems",
             "add problems, or train and test files",
         )
     return train, test
+
+
+def _asked(record: Record, form: str) -> set[str]:
+    """Return what the prompt is made of, options aside: two problems may share a question but not their options."""
+    own = "\n".join(content for _, content in record.messages) if form == "chat" else ""
+    return {" ".join(text.lower().split()) for text in (record.question, own) if text}
 
 
 def _countdown_credit(record: Record, expression: str) -> float:

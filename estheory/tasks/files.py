@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from estheory.errors import DataError, MissingDependencyError
-from estheory.tasks.records import Record, read_records
+from estheory.tasks.record import Record
+from estheory.tasks.records import read_records
 
 HUB = "hf:"
 """What a data set of the hub is asked for by: ``hf:openai/gsm8k`` or ``hf:openai/gsm8k:main``."""
@@ -45,18 +47,48 @@ def records_of(data: str, task: str) -> dict[str, list[Record]] | None:
     """
     if data.startswith(HUB):
         return _from_hub(data)
-    folder = Path(data)
-    if not folder.is_dir():
-        raise DataError(f"there is no folder {data}", "name a folder of data, or hf:ID for a data set of the hub")
     found: dict[str, list[Record]] = {}
-    for path, split in _files(folder, task):
+    for path, split in _files(_folder(data), task):
         found.setdefault(split, []).extend(read_file(path))
     return found or None
 
 
+def has_task(data: str, task: str) -> bool:
+    """Whether a folder has files of a task; False for a data set of the hub, whose name is any that it is given."""
+    return not data.startswith(HUB) and bool(_files(_folder(data), task))
+
+
+def data_hashes(data: str, task: str) -> dict[str, str]:
+    """Return the SHA-256 of each of a task's files by its name, or of the rows of each split of a hub data set.
+
+    Raises
+    ------
+    DataError, MissingDependencyError
+        As `records_of`.
+    """
+    if data.startswith(HUB):
+        splits = _from_hub(data)
+        return {split: sha256("\n".join(map(repr, found)).encode()).hexdigest() for split, found in splits.items()}
+    folder = _folder(data)
+    try:
+        return {
+            str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest() for path, _ in _files(folder, task)
+        }
+    except OSError as error:
+        raise DataError(f"cannot read {data}: {error}", "give a folder that can be read") from error
+
+
 def tasks_in(data: str) -> tuple[str, ...]:
-    """Return the names of the tasks that a folder's own files are of, in alphabetical order."""
+    """Return the names of the tasks that a folder's own files are of, in alphabetical order; none of the hub."""
+    if data.startswith(HUB):
+        return ()
     return tuple(sorted({name for path in _readable(Path(data)) if (name := _parts(path)[0])}))
+
+
+def _folder(data: str) -> Path:
+    if not (folder := Path(data)).is_dir():
+        raise DataError(f"there is no folder {data}", "name a folder of data, or hf:ID for a data set of the hub")
+    return folder
 
 
 def read_file(path: Path) -> list[Record]:

@@ -12,6 +12,7 @@ import math
 import shutil
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,8 @@ from estheory.measurement.displacement import measure_displacements
 from estheory.models.load import resolve_model
 from estheory.quantities import Quantity
 from estheory.rules import require_choice, require_seed
+from estheory.tasks import data_of, get_task
+from estheory.tasks.files import data_hashes
 from estheory.training.config import ESRunConfig, GRPORunConfig
 from estheory.training.evaluation import kl_from_base
 from estheory.training.run_directory import Row, RunDirectory, write_json
@@ -29,6 +32,7 @@ from estheory.training.session import OnStep, quiet, start_session, torch_thread
 Retention = Literal["all", "last", "none"]
 DONE = "done.json"
 AnyConfig = ESRunConfig | GRPORunConfig
+Watch = Callable[[Path], AbstractContextManager[OnStep | None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +89,11 @@ class SequenceConfig:
 
 
 def run_sequence(
-    config: SequenceConfig, out: Path, *, on_step: OnStep | None = None, say: Callable[[str], None] = lambda text: None
+    config: SequenceConfig,
+    out: Path,
+    *,
+    watch: Watch = lambda run: nullcontext(),
+    say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Run, or go on with, a sequence.
 
@@ -95,8 +103,8 @@ def run_sequence(
         The sequence.
     out
         Its folder: free, or that of the same sequence.
-    on_step
-        Called after each step with its row.
+    watch
+        Opened around each stage with its run directory; what it gives is called after each step with its row.
     say
         Called with a line when a stage begins.
 
@@ -114,17 +122,19 @@ def run_sequence(
         As for a run; also where `out` holds another sequence.
     """
     config = replace(config, configs=tuple(with_absolute_model(c) for c in config.configs))
+    for task in config.tasks:
+        get_task(task, data=config.configs[0].data)  # an unknown one is said before the first stage
     _claim(config, out)
     rows = []
     for method, seed in ((c, seed) for c in config.configs for seed in config.seeds):
         folder, model, stages = out / method.method / f"seed-{seed}", method.model, []
         for number, task in enumerate(config.tasks, start=1):
             run = folder / f"{number}-{task}"
-            others = tuple(name for name in config.tasks if name != task)
-            stage = replace(method, task=task, seed=seed, model=model, evaluation_tasks=others)
+            stage = replace(_stage(config, method, task), seed=seed, model=model)
             if not (run / DONE).exists():
                 say(f"{method.method}, seed {seed}, stage {number} of {len(config.tasks)}: {task}")
-                _train(stage, run, on_step)
+                with watch(run) as on_step:
+                    _train(stage, run, on_step)
                 _finish(stage, method.model, run)
             stages.append(json.loads((run / DONE).read_bytes()))
             model = str(_model_of(run).resolve())
@@ -138,6 +148,11 @@ def run_sequence(
         summary["cosines"] = _cosines(config, out)
     write_json(out / "summary.json", summary)
     return summary
+
+
+def _stage(config: SequenceConfig, method: AnyConfig, task: str) -> AnyConfig:
+    """Return a method's configuration for the stage of a task, which evaluates all others, too."""
+    return replace(method, task=task, evaluation_tasks=tuple(name for name in config.tasks if name != task))
 
 
 def _model_of(run: Path) -> Path:
@@ -244,6 +259,8 @@ def _claim(config: SequenceConfig, out: Path) -> None:
         "keep": config.retention,
         "configs": {c.method: tomllib.loads(c.to_toml()) for c in config.configs},
     }
+    if data := config.configs[0].data:
+        content["data"] = {task: data_hashes(data, task) for task in config.tasks if data_of(task, data, task)}
     text = json.dumps(_finite(content))
     manifest = out / "sequence.json"
     if manifest.is_file():
@@ -256,6 +273,9 @@ def _claim(config: SequenceConfig, out: Path) -> None:
                 )
         return
     RunDirectory.require_free(out)
+    for first in config.configs:  # what cannot begin takes no folder
+        with torch_threads(first.threads):
+            start_session(_stage(config, first, config.tasks[0]))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -22,7 +22,8 @@ from estheory.errors import DataError
 from estheory.models.builtin import builtin_names
 from estheory.models.load import LoadedModel, load_model
 from estheory.models.parameters import FlatParameters
-from estheory.tasks import Example, Task, get_task
+from estheory.tasks import Example, Task, data_of, get_task
+from estheory.tasks.files import data_hashes
 from estheory.training.config import ESRunConfig, GRPORunConfig
 from estheory.training.evaluation import EVALUATED, HeldOut, evaluate, held_out, require_fit, task_for
 from estheory.training.run_directory import RunDirectory
@@ -165,7 +166,9 @@ def start_session(config: ESRunConfig | GRPORunConfig, *, evaluates: bool = True
     """
     names = dict.fromkeys((config.task, *config.evaluation_tasks))
     for name in names:
-        get_task(name, data=config.data)  # an unknown one is said before the model is loaded
+        get_task(
+            name, data=data_of(name, config.data, config.task)
+        )  # an unknown one is said before the model is loaded
     dtype = _DTYPES[config.dtype] if isinstance(config, ESRunConfig) else torch.float32
     loaded = load_model(config.model, device=config.device, dtype=dtype)
     if config.trainable.startswith("lora:"):
@@ -186,7 +189,10 @@ def start_session(config: ESRunConfig | GRPORunConfig, *, evaluates: bool = True
         parameters=parameters,
         base=parameters.vector.clone(),
         task=task,
-        held=tuple(held_out(loaded, name, config.evaluation_prompts, config.data, config.form) for name in names)
+        held=tuple(
+            held_out(loaded, name, config.evaluation_prompts, data_of(name, config.data, config.task), config.form)
+            for name in names
+        )
         if evaluates
         else (),
         train_set=tuple(pool),
@@ -204,18 +210,22 @@ def with_absolute_model(config: _Config) -> _Config:
 
 
 def record_environment(session: Session, directory: RunDirectory) -> None:
-    """Write environment.json, or check that the model is the one it names.
+    """Write environment.json, or check that the model and the data are those it names.
 
     Raises
     ------
     DataError
-        The folder's run began from another model.
+        The folder's run began from another model or with other data.
     """
+    config = session.config
+    names = (config.task, *config.evaluation_tasks)
+    data = {name: data_hashes(place, name) for name in names if (place := data_of(name, config.data, config.task))}
     model = {"name": session.loaded.name, "sha256": session.loaded.sha256, "dim": session.parameters.dim}
     known = directory.read_json("environment.json")
     if known is None:
         content: dict[str, object] = {
             "model": model,
+            "data": data,
             "dtype": str(session.parameters.vector.dtype).removeprefix("torch."),
             "device": str(session.parameters.vector.device),
             "threads": session.config.threads,
@@ -238,6 +248,19 @@ def record_environment(session: Session, directory: RunDirectory) -> None:
             f"{session.config.model} now has {model['sha256']}",
             "restore the model's files",
         )
+    elif changed := _difference(known.get("data", data), data):
+        raise DataError(f"{directory.path} began with other data: {changed}", "restore the files, or run anew")
+
+
+def _difference(known: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapping[str, str]]) -> str:
+    """Return in words the first file whose SHA-256 is not what it was, "" if there is none."""
+    for task in sorted(known.keys() | now.keys()):
+        before, after = known.get(task, {}), now.get(task, {})
+        for name in sorted(before.keys() | after.keys()):
+            if before.get(name) != after.get(name):
+                hashes = (before.get(name) or "none")[:16], (after.get(name) or "none")[:16]
+                return f"the SHA-256 of {name} (task {task}) was {hashes[0]}, is {hashes[1]}"
+    return ""
 
 
 def stream(seed: int, *purpose: int) -> np.random.SeedSequence:

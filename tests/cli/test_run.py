@@ -1,7 +1,11 @@
 """``estheory run``, ``measure``, ``models`` and ``validate`` on real runs of tiny-lm."""
 
+import contextlib
 import json
+import os
 import shutil
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +140,21 @@ def test_dry_run_predicts_the_geometry_and_what_it_costs(estheory):
     assert "AdamW walk" in estheory("run", "grpo", "--dry-run").out
 
 
+def test_the_preset_of_the_paper_fills_what_other_options_leave(estheory, tmp_path):
+    def shown(*arguments):
+        return estheory("run", "grpo", "--dry-run", "--json", *arguments).json()
+
+    published = shown("--preset", "paper")
+    names = ("samples", "prompts", "steps", "lr", "schedule")
+    assert [published[name] for name in names] == [8, 63, 80, 3e-6, "linear"]
+    own = shown("--preset", "paper", "--lr", "1e-4", "--steps", 5)
+    assert [own[name] for name in names] == [8, 63, 5, 1e-4, "linear"]
+    sequence = ["run", "sequence", "--tasks", "addition", "--dry-run", "--preset", "paper", "--steps", 9]
+    both = estheory(*sequence).json()["configs"]
+    assert (both["es"]["steps"], both["es"]["prompts"]) == (9, 64)
+    assert (both["grpo"]["steps"], both["grpo"]["prompts"], both["grpo"]["lr"]) == (9, 63, 3e-6)
+
+
 def test_a_sequence_by_the_command_line(estheory, tmp_path):
     out = tmp_path / "sequence"
     command = ["run", "sequence", "--tasks", "reversal,addition", "--methods", "es", "--seeds", "0,1", "--steps", 1]
@@ -162,6 +181,34 @@ def test_the_live_view_sets_the_norm_against_its_prediction(run_folder):
     assert fields["drift"].endswith("(addition)")
 
 
+def test_a_sequence_on_a_terminal_shows_each_stage_and_none_of_it_on_stdout(estheory, tmp_path, monkeypatch):
+    ours, theirs = os.openpty()
+    shown = []
+
+    def read():
+        with contextlib.suppress(OSError):  # the other end is closed
+            while True:
+                shown.append(os.read(ours, 4096))
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    command = ["run", "sequence", "--tasks", "reversal,addition", "--methods", "es", "--steps", 2, "--population", 2]
+    command += ["--prompts", 2, "--evaluation-prompts", 4]
+    monkeypatch.setenv("COLUMNS", "150")
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        result = estheory(*command, "--out", tmp_path / "sequence", "--json").json()
+        monkeypatch.undo()
+    reader.join(timeout=60)
+    os.close(ours)
+    text = b"".join(shown).decode()
+    for stage in ("1-reversal", "2-addition", "es, seed 0, stage 2 of 2: addition"):
+        assert stage in text
+    assert "of prediction" in text
+    assert "2/2" in text
+    assert result["schema"] == "estheory/sequence/1"
+
+
 def test_models(estheory):
     names = {m["name"]: m for m in estheory("models", "list", "--json").json()["models"]}
     assert names["tiny-lm"]["present"]
@@ -183,7 +230,89 @@ def with_nan(tmp_path, run_folder):
     return path
 
 
+def tiny_copy(tmp_path, file, **changes):
+    """A copy of tiny-lm's folder, one of its JSON files changed; None takes a key away."""
+    folder = tmp_path / "model"
+    shutil.copytree(get_builtin("tiny-lm"), folder)
+    content = {**json.loads((folder / file).read_text()), **changes}
+    (folder / file).write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
+    return folder
+
+
+def without_pad_token(tmp_path, run_folder):
+    return tiny_copy(tmp_path, "tokenizer_config.json", pad_token=None)
+
+
+def with_a_short_context(tmp_path, run_folder):
+    return tiny_copy(tmp_path, "config.json", max_position_embeddings=20)
+
+
+def foreign(tmp_path, run_folder):
+    """The folder of another trainer."""
+    folder = tmp_path / "trl"
+    (folder / "checkpoint-4").mkdir(parents=True)
+    (folder / "checkpoint-4" / "trainer_state.json").write_text("{}")
+    return folder
+
+
+def of_another_architecture(tmp_path, run_folder):
+    from tests.training.text_model import save_text_model
+
+    return save_text_model(tmp_path / "other") / "model.safetensors"
+
+
+def grpo_with_another_checkpoint(tmp_path, run_folder):
+    """A GRPO run that was cut off, its checkpoint replaced by one of another architecture."""
+    folder = tmp_path / "grpo"
+    small = ["--steps", "2", "--prompts", "2", "--samples", "2", "--evaluation-prompts", "4", "--lr", "1e-4", "--quiet"]
+    assert main(["run", "grpo", *small, "--out", str(folder), "--output", str(tmp_path / "said")]) == 0
+    of_another_architecture(tmp_path, run_folder).replace(folder / "checkpoints" / "step_000002.safetensors")
+    return folder
+
+
 BAD = {
+    "no pad token": lambda t, r: (
+        ["run", "es", "--model", without_pad_token(t, r), "--out", t / "x"],
+        "has no pad_token",
+    ),
+    "no pad token for grpo": lambda t, r: (
+        ["run", "grpo", "--model", without_pad_token(t, r), "--out", t / "x"],
+        "has no pad_token",
+    ),
+    "prompts beyond the context": lambda t, r: (
+        ["run", "es", "--model", with_a_short_context(t, r), "--out", t / "x"],
+        "exceed the model's context of 20",
+    ),
+    "prompts beyond the context for grpo": lambda t, r: (
+        ["run", "grpo", "--model", with_a_short_context(t, r), "--out", t / "x"],
+        "exceed the model's context of 20",
+    ),
+    "sequence beyond the context": lambda t, r: (
+        ["run", "sequence", "--tasks", "addition", "--model", with_a_short_context(t, r), "--out", t / "x"],
+        "exceed the model's context of 20",
+    ),
+    "unknown preset": lambda t, r: (["run", "grpo", "--preset", "thesis", "--out", t / "x"], "choose one of paper"),
+    "into a foreign folder": lambda t, r: (["run", "es", "--out", foreign(t, r)], "trl is occupied"),
+    "grpo into a run": lambda t, r: (["run", "grpo", "--out", r], "is occupied"),
+    "sequence into a run": lambda t, r: (["run", "sequence", "--tasks", "addition", "--out", r], "is occupied"),
+    "resume a foreign folder": lambda t, r: (["run", "es", "--resume", foreign(t, r)], "no run directory"),
+    "resume a foreign folder by grpo": lambda t, r: (["run", "grpo", "--resume", foreign(t, r)], "no run directory"),
+    "resume on another model": lambda t, r: (
+        ["run", "es", "--resume", r, "--model", with_a_short_context(t, r)],
+        "model is 'tiny-lm' there",
+    ),
+    "resume with two changes": lambda t, r: (
+        ["run", "es", "--resume", r, "--population", 8, "--shaping", "raw"],
+        "population is 6 there, 8 here, shaping is 'zscore' there, 'raw' here",
+    ),
+    "measure another architecture": lambda t, r: (
+        ["measure", "tiny-lm", of_another_architecture(t, r)],
+        "compare checkpoints of one model",
+    ),
+    "grpo from another architecture": lambda t, r: (
+        ["run", "grpo", "--resume", grpo_with_another_checkpoint(t, r)],
+        "does not hold this model's trainable tensors",
+    ),
     "unknown task": lambda t, r: (["run", "es", "--task", "chess", "--out", t / "x"], "chess"),
     "unknown model": lambda t, r: (["run", "es", "--model", t / "none", "--out", t / "x"], "none"),
     "occupied folder": lambda t, r: ([*RUN, "--out", r], "occupied"),

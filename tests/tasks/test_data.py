@@ -17,7 +17,8 @@ from estheory.tasks import get_task
 from estheory.tasks.answers import chosen_option, final_answer, same_answer, yes_or_no
 from estheory.tasks.data import DataTask
 from estheory.tasks.files import read_file, records_of
-from estheory.tasks.records import read_records, solution_of
+from estheory.tasks.record import solution_of
+from estheory.tasks.records import read_records
 from estheory.tasks.task import Example
 
 
@@ -41,7 +42,10 @@ def verl_gsm8k(k: int) -> dict[str, Any]:
 def verl_countdown(k: int) -> dict[str, Any]:
     return {
         "data_source": "countdown",
-        "prompt": [{"role": "user", "content": "Reach it."}, {"role": "assistant", "content": "<think>"}],
+        "prompt": [
+            {"role": "user", "content": f"Reach it with 2, 3, {k}."},
+            {"role": "assistant", "content": "<think>"},
+        ],
         "reward_model": {"ground_truth": f"(({k} - 2) / 3)", "style": "rule"},
         "extra_info": {"numbers": [2, 3, k], "solution": f"(({k} - 2) / 3)", "target": str((k - 2) / 3)},
     }
@@ -87,7 +91,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", SCHEMAS)
 @pytest.mark.parametrize("form", ["auto", "few-shot", "chat"])
 def test_references_are_right_and_splits_stay_apart(folder: Path, name: str, form: Any) -> None:
-    task = get_task(name, data=str(folder), form=form, render=lambda messages: messages[-1][1])
+    task = get_task(name, data=str(folder), form=form, render=lambda messages: "\n".join(text for _, text in messages))
     assert isinstance(task, DataTask)
     train, test = task.examples("train", 20, 0), task.examples("test", len(task.test), 0)
     for example in (*train, *test):
@@ -95,6 +99,7 @@ def test_references_are_right_and_splits_stay_apart(folder: Path, name: str, for
         assert task.score(example, "nonsense") == 0.0
         assert not example.options or example.reference in example.options
     assert not {record.key for record in task.train} & {record.key for record in task.test}
+    assert not {e.prompt for e in task.examples("train", len(task._asked_in_training), 1)} & {e.prompt for e in test}
     assert len(task.train) + len(task.test) == 60
     assert len(task.test) > 5
     assert train == task.examples("train", 20, 0) != task.examples("train", 20, 1)
@@ -139,6 +144,44 @@ def test_what_the_test_file_holds_is_not_trained(tmp_path: Path) -> None:
     write(nested / "test.jsonl", [gsm8k(k) for k in range(50, 60)])
     for place in (nested, nested.parent):
         assert {k: len(v) for k, v in (records_of(str(place), "verl") or {}).items()} == {"train": 40, "test": 10}
+
+
+QUESTIONS = st.sampled_from(["Open it", "open  IT", "Shut it", "shut it ", "Turn it", "Lift it", "Drop it", "Move it"])
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(st.tuples(QUESTIONS, st.sampled_from("abcdef"), st.sampled_from("uvwxyz")), min_size=4, max_size=40),
+    form=st.sampled_from(["likelihood", "few-shot", "chat"]),
+    parts=st.booleans(),
+)
+def test_no_prompt_is_trained_and_held_out_however_often_it_is_repeated(
+    tmp_path: Path, rows: list[tuple[str, str, str]], form: Any, parts: bool
+) -> None:
+    for old in tmp_path.iterdir():
+        old.unlink()
+    made = [
+        {"question": q, "options": [a, b], "option_labels": ["A", "B"], "answer": "AB"[len(q) % 2]} for q, a, b in rows
+    ]
+    if parts:
+        write(tmp_path / "t-train.jsonl", made[::2])
+        write(tmp_path / "t-test.jsonl", made[1::2])
+    else:
+        write(tmp_path / "t.jsonl", made)
+    try:
+        task = get_task("t", data=str(tmp_path), form=form, render=lambda messages: messages[-1][1])
+    except DataError as error:
+        if "training and" in error.what:  # all is in the test split, or none
+            return
+        raise
+    assert isinstance(task, DataTask)
+    trained = task.examples("train", len(task._asked_in_training), 0) if task._asked_in_training else []
+    held = task.examples("test", len(task.test), 0)
+    assert not {e.prompt.lower() for e in trained} & {e.prompt.lower() for e in held}
+    questions = [{" ".join(e.record.question.lower().split()) for e in part} for part in (trained, held)]  # type: ignore[attr-defined]
+    assert not questions[0] & questions[1]
+    if parts:  # the user's test problems all stay
+        assert len(held) == len({(" ".join(q.lower().split()), *sorted((a, b))) for q, a, b in rows[1::2]})
 
 
 def test_labels_of_piqa_count_from_zero_or_one() -> None:
@@ -294,8 +337,9 @@ def test_without_math_verify_comparison_is_exact(monkeypatch: pytest.MonkeyPatch
 
 def test_bad_requests_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = str(folder)
-    with pytest.raises(ConfigError, match=r"unknown task 'nothing'.*gsm8k.*choose one of addition"):
-        get_task("nothing", data=data)
+    for name in ("nothing", "addition"):
+        with pytest.raises(ConfigError, match=rf"has no file of task '{name}'.*arc, boolq"):
+            get_task(name, data=data)
     with pytest.raises(DataError, match="no folder"):
         get_task("gsm8k", data=data + "/none")
     with pytest.raises(ConfigError, match="problems without options"):
@@ -311,7 +355,6 @@ def test_bad_requests_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch)
     (folder / "p.parquet").write_bytes(b"x")
     with pytest.raises(MissingDependencyError, match=r"pyarrow.*pip install"):
         get_task("p", data=data)
-    assert get_task("addition", data=data).name == "addition"
 
 
 def test_the_hub_is_asked_only_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

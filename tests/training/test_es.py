@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from estheory.errors import ConfigError, OutputError
+from estheory.landscape import Signal
 from estheory.models.load import load_model
 from estheory.models.noise import fill_noise
 from estheory.models.parameters import FlatParameters
+from estheory.theory.walk import walk
+from estheory.training.config import ESRunConfig
 from estheory.training.es import run_es
 from estheory.training.run_directory import RunDirectory
 from estheory.training.session import Session
 from estheory.training.shaping import coefficients as zscores
+from tests.statistics import Z
 from tests.training.runs import contents, es_config
 
 FALSE_FAILURE_RATE = 1e-6
@@ -142,7 +147,7 @@ def test_other_rewards_are_recorded_in_their_own_range(reward: str, tmp_path: Pa
     assert all(value < 0 for value in rewards) if reward == "logprob" else all(0 <= value <= 1 for value in rewards)
 
 
-def test_it_learns_and_the_permuted_control_does_not(tmp_path: Path) -> None:
+def test_it_learns_and_the_permuted_control_does_not_and_walks_as_far_as_predicted(tmp_path: Path) -> None:
     gains = {}
     for permute in (False, True):
         directory = tmp_path / str(permute)
@@ -159,6 +164,16 @@ def test_it_learns_and_the_permuted_control_does_not(tmp_path: Path) -> None:
             assert row["coefficients"] == [z[member] for member in order]
     assert gains[False] > 4.9  # normal quantile at 1e-6
     assert gains[True] < 4.9
+    run = RunDirectory.open(tmp_path / "True")
+    assert isinstance(run.config, ESRunConfig)
+    environment = run.read_json("environment.json")
+    assert environment is not None
+    rules = run.config.rules(environment["model"]["dim"])
+    for row in run.steps():
+        law = walk(rules, Signal(), row["step"]).norm_law
+        assert abs(row["norm"] - law.mean) < Z * law.std
+        wrong = walk(replace(rules, population=19), Signal(), row["step"]).norm_law  # N - 1 in place of N
+        assert abs(row["norm"] - wrong.mean) > Z * wrong.std
 
 
 def test_equal_rewards_are_counted_and_nothing_moves(tmp_path: Path) -> None:

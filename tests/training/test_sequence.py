@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def test_a_sequence_that_was_cut_off_goes_on_and_keeps_what_it_should(sequence: 
     out, config = tmp_path / "out", sequence_config(retention="last")
     for _ in range(2):
         with pytest.raises(CutError):
-            run_sequence(config, out, on_step=cut)
+            run_sequence(config, out, watch=lambda run: nullcontext(cut))
     lines: list[str] = []
     summary = run_sequence(config, out, say=lines.append)
     assert summary == json.loads((sequence / "summary.json").read_text())
