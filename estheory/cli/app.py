@@ -94,6 +94,12 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
+def _internal(error: Exception) -> int:
+    if os.environ.get("ESTHEORY_DEBUG"):
+        raise error
+    return _fail(f"internal: {type(error).__name__}: {error}: please report it; ESTHEORY_DEBUG=1 shows where", 1)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and return its exit code."""
     try:
@@ -109,13 +115,17 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except ClickException as error:
         return _fail(f"{error.format_message()}: see --help", 2)
+    except OSError as error:
+        if error.filename is None:
+            return _internal(error)
+        return _fail(f"{error.filename}: {error.strerror}: check the path and its permissions", 2)
+    except MemoryError:
+        return _fail("there is not enough memory: ask for less at a time", 2)
     except Exception as error:
         missing = (error.name or "").split(".")[0] if isinstance(error, ModuleNotFoundError) else ""
         if missing in _EXTRAS:
             return _fail(f"this needs the package {missing}: pip install 'estheory[{_EXTRAS[missing]}]'", 2)
-        if os.environ.get("ESTHEORY_DEBUG"):
-            raise
-        return _fail(f"internal: {type(error).__name__}: {error}: please report it; ESTHEORY_DEBUG=1 shows where", 1)
+        return _internal(error)
 
 
 def run() -> None:

@@ -6,13 +6,13 @@ import dataclasses
 import json
 import math
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from estheory.errors import ConfigError, DataError
+from estheory.parsing import parse_toml
 from estheory.rules import (
     AnchorForm,
     Dtype,
@@ -284,8 +284,8 @@ def parse_config(text: str, source: str) -> ESRunConfig | GRPORunConfig:
         A value is out of range.
     """
     try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        values = parse_toml(text)
+    except ValueError as error:
         raise DataError(f"{source} is not TOML ({error})", "restore it or start a new run") from error
     kinds: dict[str, type[ESRunConfig] | type[GRPORunConfig]] = {"es": ESRunConfig, "grpo": GRPORunConfig}
     method = values.pop("method", None)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from estheory.errors import DataError, OutputError
+from estheory.parsing import parse_json
 from estheory.training.config import ESRunConfig, GRPORunConfig, load_config
 
 Row = dict[str, Any]
@@ -126,10 +127,14 @@ class RunDirectory:
         file = self.path / f"{name}.jsonl"
         if not file.exists():
             return []
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise DataError(f"cannot read {file}: {error}", "restore it") from error
         rows: list[Row] = []
-        for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], start=1):
+        for number, line in enumerate(content.split(b"\n")[:-1], start=1):
             try:
-                row = json.loads(line)
+                row = parse_json(line)
             except ValueError:
                 row = None
             if not isinstance(row, dict):
@@ -167,7 +172,7 @@ class RunDirectory:
         """Read a JSON file, None if there is none; raises `DataError` where it is damaged."""
         file = self.path / name
         try:
-            content = json.loads(file.read_bytes())
+            content = parse_json(file.read_bytes())
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from estheory.errors import DataError
+from estheory.parsing import parse_json, parse_toml
+
+DAMAGED = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, ZeroDivisionError)
+"""What reading a record raises that does not hold what it should."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +73,8 @@ def read_run(path: Path) -> RunRecord:
         If a file is missing, damaged or out of order; the message names file and line.
     """
     try:
-        config = tomllib.loads((path / "config.toml").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        config = parse_toml((path / "config.toml").read_bytes())
+    except (OSError, ValueError) as error:
         raise DataError(f"{path / 'config.toml'} cannot be read: {error}", "give the folder of a run") from error
     environment = _object(path / "environment.json")
     try:
@@ -98,7 +100,7 @@ def read_run(path: Path) -> RunRecord:
 
 def _object(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_bytes())
+        content = parse_json(file.read_bytes())
     except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read: {error}", "restore it, or run again") from error
     if not isinstance(content, dict):
@@ -113,7 +115,7 @@ def _lines(file: Path) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], start=1):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError:
             row = None
         if not isinstance(row, dict):

@@ -1,0 +1,31 @@
+"""JSON and TOML as files hold them: whatever is wrong with the text is one kind of error. Imports no numpy."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from typing import Any
+
+_DEEP = "its brackets are nested too deeply"
+
+
+def parse_json(raw: bytes | str) -> Any:
+    """Return what JSON says.
+
+    Raises
+    ------
+    ValueError
+        It is no JSON, is not UTF-8, is nested too deeply, or has an integer of thousands of digits.
+    """
+    try:
+        return json.loads(raw)
+    except RecursionError:
+        raise ValueError(_DEEP) from None
+
+
+def parse_toml(raw: bytes | str) -> dict[str, Any]:
+    """Return what TOML says; raises as `parse_json`."""
+    try:
+        return tomllib.loads(raw if isinstance(raw, str) else raw.decode("utf-8"))
+    except RecursionError:
+        raise ValueError(_DEEP) from None
