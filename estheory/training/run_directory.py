@@ -134,7 +134,7 @@ class RunDirectory:
         rows: list[Row] = []
         for number, line in enumerate(content.split(b"\n")[:-1], start=1):
             try:
-                row = parse_json(line)
+                row = parse_json(line, finite=True)
             except ValueError:
                 row = None
             if not isinstance(row, dict):
@@ -172,7 +172,7 @@ class RunDirectory:
         """Read a JSON file, None if there is none; raises `DataError` where it is damaged."""
         file = self.path / name
         try:
-            content = parse_json(file.read_bytes())
+            content = parse_json(file.read_bytes(), finite=True)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from estheory.errors import DataError
 from estheory.parsing import parse_json
-from estheory.validation.records import DAMAGED
+from estheory.validation.records import reading
 
 Array = NDArray[np.float64]
 Format = Literal["ESvsGRPO ES", "ESvsGRPO GRPO", "es-awd", "es-at-scale", "TRL"]
@@ -136,11 +136,8 @@ def read_foreign(path: Path, given: Given | None = None, problems: Problems | No
         "TRL": _trl,
         "es-at-scale": _es_at_scale,
     }
-    try:
+    with reading(path):
         return readers[kind](path, given or Given(), problems)
-    except (*DAMAGED, OSError) as error:
-        what = f"{path}: a record of {kind} is missing or damaged ({type(error).__name__}: {error})"
-        raise DataError(what, "restore the files of the run") from error
 
 
 def _esvsgrpo_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:

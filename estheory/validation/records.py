@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,18 @@ from typing import Any
 from estheory.errors import DataError
 from estheory.parsing import parse_json, parse_toml
 
-DAMAGED = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, ZeroDivisionError)
+DAMAGED = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, ZeroDivisionError, OSError)
 """What reading a record raises that does not hold what it should."""
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Say of what a record does not hold that it is damaged, as `DataError`."""
+    try:
+        yield
+    except DAMAGED as error:
+        what = f"{path}: a record is missing or damaged ({type(error).__name__}: {error})"
+        raise DataError(what, "restore the files of the run") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +111,7 @@ def read_run(path: Path) -> RunRecord:
 
 def _object(file: Path) -> dict[str, Any]:
     try:
-        content = parse_json(file.read_bytes())
+        content = parse_json(file.read_bytes(), finite=True)
     except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read: {error}", "restore it, or run again") from error
     if not isinstance(content, dict):
@@ -115,7 +126,7 @@ def _lines(file: Path) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], start=1):
         try:
-            row = parse_json(line)
+            row = parse_json(line, finite=True)
         except ValueError:
             row = None
         if not isinstance(row, dict):

@@ -17,7 +17,7 @@ from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.theory.adamw import Schedule, grpo_mean_square
 from estheory.theory.walk import OURS, PAPER, response
-from estheory.validation.records import RunRecord
+from estheory.validation.records import RunRecord, reading
 
 Pair = tuple[Prediction, Measurement]
 
@@ -98,18 +98,24 @@ def run_pairs(
         Number of entries and displacement norm of each tensor at the last checkpoint, by name.
     cosines
         Cosine of the displacements at two steps, by the pair of steps.
+
+    Raises
+    ------
+    DataError
+        If a record does not hold what it should, or no law here covers the run's options.
     """
-    if run.method == "grpo":
-        return list(_grpo(run))
-    variances = walk_variances(run)
-    if not any(variances.values()):
-        return [_nothing_moved(run)]
-    return [
-        *_norms(run, variances),
-        *_cosines(run, variances, cosines),
-        *_tensors(run, variances[len(run.steps)], tensors),
-        *_kl(run, variances),
-    ]
+    with reading(run.path):
+        if run.method == "grpo":
+            return list(_grpo(run))
+        variances = walk_variances(run)
+        if not any(variances.values()):
+            return [_nothing_moved(run)]
+        return [
+            *_norms(run, variances),
+            *_cosines(run, variances, cosines),
+            *_tensors(run, variances[len(run.steps)], tensors),
+            *_kl(run, variances),
+        ]
 
 
 def _nothing_moved(run: RunRecord) -> Pair:

@@ -300,7 +300,7 @@ COMMAND_CONFIGS = {
 def test_damaged_configs_of_commands(tmp_path, weights, command):
     file, raw = tmp_path / "config.toml", COMMAND_CONFIGS[command]
     more = {
-        "derive": ["displacement_norm"],
+        "derive": ["norm-mean"],
         "validate": ["published"],
         "measure": [weights.base, weights.tuned],
     }.get(command, [])
