@@ -102,7 +102,10 @@ class RunConfig:
 
     def is_last(self, row: Mapping[str, Any]) -> bool:
         """Whether a row of steps.jsonl ends the run: the last step, or a budget is spent."""
-        spent = row["reward_mean"] >= self.stop_reward or row["norm"] >= self.stop_drift
+        try:
+            spent = row["reward_mean"] >= self.stop_reward or row["norm"] >= self.stop_drift
+        except (KeyError, TypeError) as error:
+            raise DataError(f"step {row['step']} of steps.jsonl is damaged ({error!r})", "restore the file") from error
         return bool(row["step"] >= self.steps or spent)
 
     def keeps_checkpoint(self, step: int) -> bool:

@@ -87,6 +87,7 @@ def rebuild(
         walk.step = max(usable)
         session.parameters.read_safetensors(directory.checkpoint(walk.step), walk.theta)
     try:
+        sum(sum(row["coefficients"]) for row in rows)  # those before the checkpoint are read by others
         for row in rows[walk.step :]:
             walk.advance(row)
         recorded = float(rows[-1]["norm"]) if rows else 0.0

@@ -26,6 +26,13 @@ from estheory.training.config import ESRunConfig, GRPORunConfig, load_config
 
 Row = dict[str, Any]
 
+_FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "steps": {"step": int},
+    "timings": {"step": int},
+    "evaluations": {"step": int, "task": str, "quantity": str, "value": (int, float), "stderr": (int, float)},
+}
+"""What every line of a file holds, beside more."""
+
 _CHECKPOINT = re.compile(r"step_(\d{6,})\.safetensors")
 
 
@@ -122,7 +129,7 @@ class RunDirectory:
         Raises
         ------
         DataError
-            A complete line is not a JSON object.
+            A complete line is no JSON object, or lacks a field.
         """
         file = self.path / f"{name}.jsonl"
         if not file.exists():
@@ -137,7 +144,9 @@ class RunDirectory:
                 row = parse_json(line, finite=True)
             except ValueError:
                 row = None
-            if not isinstance(row, dict):
+            if not isinstance(row, dict) or not all(
+                key in row and isinstance(row[key], kind) for key, kind in _FIELDS[name].items()
+            ):
                 raise DataError(f"{file}: line {number} is damaged", "restore the file, or cut it before that line")
             rows.append(row)
         return rows

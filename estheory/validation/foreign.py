@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from estheory.errors import DataError
 from estheory.parsing import parse_json
+from estheory.rules import LARGEST, LARGEST_COUNT
 from estheory.validation.records import reading
 
 Array = NDArray[np.float64]
@@ -136,8 +137,12 @@ def read_foreign(path: Path, given: Given | None = None, problems: Problems | No
         "TRL": _trl,
         "es-at-scale": _es_at_scale,
     }
-    with reading(path):
-        return readers[kind](path, given or Given(), problems)
+    with reading(path), np.errstate(over="ignore", invalid="ignore"):
+        run = readers[kind](path, given or Given(), problems)
+        for values in (run.increments, *run.rates, np.array([norm for norm, _ in run.logged_norms.values()])):
+            if not (np.abs(values) <= LARGEST).all():
+                raise ValueError("a step size, a coefficient or a norm is no usable number")
+        return run
 
 
 def _esvsgrpo_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
@@ -225,7 +230,7 @@ def _es_awd(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
         rows = [row for row in _lines(file, problems) if row.get("step")]
         norms = _by_step(rows, "step", file, problems, consecutive=False)
         logged = {
-            step: (float(row["frobenius_norm"]), int(row["total_elements_compared"]))
+            step: (float(row["frobenius_norm"]), _count(row["total_elements_compared"], LARGEST_COUNT))
             for step, row in norms.items()
             if step <= len(increments)
         }
@@ -286,11 +291,11 @@ def _trl(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
     return ForeignRun(path=path, format="TRL", checkpoints=dict(sorted(folders.items())), rates=(rates,))
 
 
-def _count(value: Any) -> int:
-    """Return a number of steps."""
+def _count(value: Any, most: int = MOST_STEPS) -> int:
+    """Return a number of steps, or of something else."""
     number = int(value)
-    if not 0 <= number <= MOST_STEPS:
-        raise ValueError(f"{str(value)[:20]} is no number of steps")
+    if not 0 <= number <= most:
+        raise ValueError(f"{str(value)[:20]} is no number from 0 to {most}")
     return number
 
 
