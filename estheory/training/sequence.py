@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from safetensors import SafetensorError
+
 from estheory.errors import ConfigError, DataError, OutputError
 from estheory.measurement.displacement import measure_displacements
 from estheory.models.load import resolve_model
@@ -198,7 +200,7 @@ def _finish(config: AnyConfig, base: str, run: Path) -> None:
                 session.loaded.tokenizer.save_pretrained(temporary)
             shutil.rmtree(model, ignore_errors=True)  # left by a kill just before the stage was marked done
             temporary.replace(model)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise OutputError(f"cannot write {model}: {error}", "free space, then continue the sequence") from error
         norm_from_base = session.displacement_norm(parameters.vector)
     stage = {"steps": last, "norm": rows[-1]["norm"], "norm_from_base": norm_from_base, **states}
