@@ -21,14 +21,14 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 TESTS = {
     "walk": ["theory/test_walk.py", "theory/test_configurations.py", "theory/test_signal.py"],
-    "quadratic": ["theory/test_quadratic.py"],
+    "quadratic": ["theory/test_quadratic.py", "theory/test_configurations.py"],
     "signal": ["theory/test_signal.py", "theory/test_configurations.py"],
     "drift": ["theory/test_drift.py"],
     "adamw": ["theory/test_adamw.py", "theory/test_comparison.py", "theory/test_rounded_adamw.py"],
     "rewards": ["theory/test_rewards.py"],
     "comparison": ["theory/test_comparison.py"],
-    "dynamics": ["theory/test_dynamics.py"],
-    "recursion": ["theory/test_dynamics.py"],
+    "dynamics": ["theory/test_dynamics.py", "theory/test_configurations.py"],
+    "recursion": ["theory/test_dynamics.py", "theory/test_configurations.py"],
 }
 """Tests of each module, under tests/."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from estheory.errors import DataError
 from estheory.parsing import parse_json, parse_toml
+from estheory.rules import LARGEST_COUNT
 
 DAMAGED = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, ZeroDivisionError, OSError)
 """What reading a record raises that does not hold what it should."""
@@ -90,7 +91,9 @@ def read_run(path: Path) -> RunRecord:
     environment = _object(path / "environment.json")
     try:
         dim, method = int(environment["model"]["dim"]), str(config["method"])
-    except (KeyError, TypeError, ValueError) as error:
+        if not all(isinstance(config[name], str) for name in ("model", "task")) or not 1 <= dim <= LARGEST_COUNT:
+            raise ValueError("its model or its task")
+    except DAMAGED as error:
         raise DataError(f"{path}: {error} is missing from its records", "restore the files of the run") from error
     steps = _lines(path / "steps.jsonl")
     if not steps:

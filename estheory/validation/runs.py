@@ -104,18 +104,28 @@ def run_pairs(
     DataError
         If a record does not hold what it should, or no law here covers the run's options.
     """
-    with reading(run.path):
-        if run.method == "grpo":
-            return list(_grpo(run))
-        variances = walk_variances(run)
-        if not any(variances.values()):
-            return [_nothing_moved(run)]
-        return [
-            *_norms(run, variances),
-            *_cosines(run, variances, cosines),
-            *_tensors(run, variances[len(run.steps)], tensors),
-            *_kl(run, variances),
-        ]
+    with reading(run.path), np.errstate(over="ignore", invalid="ignore"):
+        pairs = list(_pairs(run, tensors, cosines))
+        for prediction, measurement in pairs:
+            if not all(map(math.isfinite, (prediction.law.mean, prediction.law.std, measurement.value))):
+                raise ValueError(f"{prediction.quantity} has no finite number")
+        return pairs
+
+
+def _pairs(
+    run: RunRecord, tensors: Mapping[str, tuple[int, float]], cosines: Mapping[tuple[int, int], float]
+) -> Iterator[Pair]:
+    if run.method == "grpo":
+        yield from _grpo(run)
+        return
+    variances = walk_variances(run)
+    if not any(variances.values()):
+        yield _nothing_moved(run)
+        return
+    yield from _norms(run, variances)
+    yield from _cosines(run, variances, cosines)
+    yield from _tensors(run, variances[len(run.steps)], tensors)
+    yield from _kl(run, variances)
 
 
 def _nothing_moved(run: RunRecord) -> Pair:
