@@ -89,7 +89,7 @@ def test_anything_typed(command, weights, es_run, tmp_path, monkeypatch):
         into += ["--out", str(tmp_path / "page.html")]
     flags = h.lists(h.sampled_from(["--json", "--quiet", "--antithetic", "--keep-going", "--nonsense"]), max_size=2)
 
-    @examples(12)
+    @examples(2 if command == "report" else 8)
     @given(options=typed(*names), flags=flags, words=h.lists(SMALL, max_size=2))
     def check(options, flags, words):
         given_words = [word for word in words if not word.startswith("-")] if command in POSITIONAL else []
@@ -102,7 +102,7 @@ def test_anything_typed(command, weights, es_run, tmp_path, monkeypatch):
 POSITIONAL = {"derive", "models", "measure", "validate", "report"}
 
 
-@examples(150)
+@examples(80)
 @given(words=h.lists(h.one_of(h.sampled_from([*COMMANDS, "--help", "--version", "--cite"]), WORDS), max_size=3))
 def test_any_words(words):
     """Commands that would train, download or write where they stand are left out of what is drawn."""

@@ -49,7 +49,9 @@ def test_a_damaged_run(es_run, copies, name):
     check()
 
 
-@pytest.mark.parametrize("command", ["measure", "report", "resume", "replay"])
+@pytest.mark.parametrize(
+    "command", ["measure", *(pytest.param(name, marks=pytest.mark.slow) for name in ("report", "resume", "replay"))]
+)
 @pytest.mark.parametrize("name", RUN_FILES)
 def test_other_readers_of_a_damaged_run(es_run, copies, name, command):
     copy = copies(es_run)
@@ -153,7 +155,7 @@ def test_damaged_weights(weights, copies, name):
     target, bend = WEIGHTS[name]
     raw = (weights.folder / name).read_bytes()
 
-    @examples(60)
+    @examples(30)
     @given(damage=DAMAGE)
     def check(damage):
         edits, changes = damage
@@ -193,7 +195,7 @@ def test_damaged_spectra(tmp_path, suffix, raw, command):
         ],
     }[command]
 
-    @examples(25 if command == "predict" else 8)
+    @examples(20 if command == "predict" else 3)
     @given(damage=DAMAGE)
     def check(damage):
         file.write_bytes(bent_toml(raw, *damage) if suffix == "toml" else bent(raw, damage[0]))
@@ -231,7 +233,7 @@ def test_damaged_task_data(tmp_path, row):
     raw = "".join(json.dumps({**row, "id": k}) + "\n" for k in range(3)).encode()
     file = tmp_path / "task.jsonl"
 
-    @examples(100)
+    @examples(40)
     @given(damage=DAMAGE)
     def check(damage):
         file.write_bytes(bent_lines(raw, *damage))
@@ -255,7 +257,7 @@ def test_damaged_parquet(tmp_path):
     parquet.write_table(pyarrow.Table.from_pylist([ROWS[0]] * 3), file)
     raw = file.read_bytes()
 
-    @examples(100)
+    @examples(40)
     @given(edits=EDITS)
     def check(edits):
         file.write_bytes(bent(raw, edits))
