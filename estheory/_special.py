@@ -92,11 +92,16 @@ def _log1p_excess(mu: float) -> float:
     return total
 
 
+_FAR = 1e30  # beyond it Q underflows, and the cubes of its expansion overflow
+
+
 def _temme(x: float, a: float) -> tuple[float, float]:
     """Return (P, Q) of the regularised incomplete gamma function by Temme's uniform expansion, for a >= 1e4."""
     mu = x / a - 1.0
     if mu <= -1.0:
         return 0.0, 1.0
+    if mu > _FAR:
+        return 1.0, 0.0
     eta = math.copysign(math.sqrt(2.0 * _log1p_excess(mu)), mu)
     if abs(eta) < 0.1:
         c0 = -1 / 3 + eta * (1 / 12 + eta * (-2 / 135 + eta * (1 / 864 + eta * (1 / 2835 + eta * (-139 / 777600)))))

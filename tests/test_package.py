@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "reporting": {"theory", "simulation", "validation", "reporting"},
     "measurement": {"models", "tasks", "theory", "measurement"},
     "training": {"models", "tasks", "theory", "measurement", "training"},
+    "integrations": {"theory", "integrations"},
 }
 """Rooms that each room may import from, beside the modules at the top of the package."""
 
@@ -45,6 +46,28 @@ def test_arrows_point_one_way(room):
     for path in (ROOT / room).rglob("*.py"):
         outside = set(imported_rooms(path)) - MAY_IMPORT[room]
         assert not outside, f"{path.relative_to(ROOT)} imports {outside}"
+
+
+def test_every_room_has_its_arrows():
+    rooms = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert rooms - {"cli"} == set(MAY_IMPORT)  # the command line may use everything
+
+
+FACES = {"__init__.py", "__main__.py", "demo.py"}
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("*.py")), ids=lambda path: path.name)
+def test_the_vocabulary_imports_no_room(path):
+    """errors, quantities, rules, landscape and the like come before every room."""
+    assert path.name in FACES or not set(imported_rooms(path))
+
+
+def test_the_vocabulary_has_an_order():
+    """errors and parsing import nothing of the package; rules only errors."""
+    for name, allowed in (("errors", set()), ("parsing", set()), ("rules", {"errors"})):
+        tree = ast.walk(ast.parse((ROOT / f"{name}.py").read_text()))
+        modules = {node.module for node in tree if isinstance(node, ast.ImportFrom) and node.module}
+        assert {m.split(".")[1] for m in modules if m.startswith("estheory.")} <= allowed
 
 
 @pytest.mark.parametrize("room", ["theory", "simulation", "validation", "tasks"])

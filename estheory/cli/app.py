@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -90,8 +92,22 @@ _EXTRAS = {"matplotlib": "plots", "ray": "ray"} | dict.fromkeys(
 
 
 def _fail(message: str, code: int) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    with contextlib.suppress(OSError):  # stderr on a full disk: the exit code still tells
+        print("error: " + " ".join(message.split()), file=sys.stderr)
+        sys.stderr.flush()
     return code
+
+
+def _abandon(stream: TextIO) -> None:
+    """Let nothing more be written to a stream whose reader left, or whose disk is full."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _internal(error: Exception) -> int:
+    if os.environ.get("ESTHEORY_DEBUG"):
+        raise error
+    return _fail(f"internal: {type(error).__name__}: {error}: please report it; ESTHEORY_DEBUG=1 shows where", 1)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -105,19 +121,34 @@ def main(arguments: list[str] | None = None) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return _fail("interrupted", 130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: nothing more to say
+        _abandon(sys.stdout)  # nothing more to say
         return 0
     except ClickException as error:
         return _fail(f"{error.format_message()}: see --help", 2)
+    except OSError as error:
+        if error.filename is not None:
+            return _fail(f"cannot use {error.filename} ({error.strerror}): check the path and its permissions", 2)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            return _internal(error)
+        _abandon(sys.stdout)
+        return _fail(f"cannot write to stdout ({error.strerror}): free space, or give --output", 2)
+    except MemoryError:
+        return _fail("there is not enough memory: ask for less at a time", 2)
     except Exception as error:
         missing = (error.name or "").split(".")[0] if isinstance(error, ModuleNotFoundError) else ""
         if missing in _EXTRAS:
             return _fail(f"this needs the package {missing}: pip install 'estheory[{_EXTRAS[missing]}]'", 2)
-        if os.environ.get("ESTHEORY_DEBUG"):
-            raise
-        return _fail(f"internal: {type(error).__name__}: {error}: please report it; ESTHEORY_DEBUG=1 shows where", 1)
+        return _internal(error)
 
 
 def run() -> None:
     """Console-script entry point."""
-    sys.exit(main())
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    code = main()
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _abandon(sys.stderr)
+    sys.exit(code)

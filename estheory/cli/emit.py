@@ -15,6 +15,9 @@ from typing import Any
 from estheory.cli.options import CommonOptions
 from estheory.errors import OutputError
 
+UNPRINTABLE = "backslashreplace"
+"""Half a surrogate pair, which names in files may hold, is written as its escape, which JSON reads back."""
+
 
 def json_text(document: Any) -> str:
     """Return strict JSON: NaN and infinities become null."""
@@ -42,7 +45,7 @@ def write_whole(path: Path, text: str) -> None:
     temporary = None
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors=UNPRINTABLE) as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
@@ -60,7 +63,8 @@ def write_whole(path: Path, text: str) -> None:
 def emit(common: CommonOptions, text: str) -> None:
     """Send the result to ``--output``, or to stdout."""
     if common.output is None:
-        sys.stdout.write(text)
+        encoding = sys.stdout.encoding or "utf-8"
+        sys.stdout.write(text.encode(encoding, UNPRINTABLE).decode(encoding))
     else:
         write_whole(common.output, text)
         narrate(common, f"wrote {common.output}")

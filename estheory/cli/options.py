@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-import tomllib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from estheory.errors import ConfigError, DataError
+from estheory.parsing import parse_toml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,10 +116,10 @@ def fill_from_toml(values: dict[str, Any], path: Path, settable: dict[str, Any])
         If a key is no option of the command or its value has the wrong type.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = parse_toml(path.read_bytes())
     except OSError as error:
         raise DataError(f"config file {path}: {error.strerror}", "check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise DataError(f"config file {path} is not TOML: {error}", "correct it") from error
     for key, value in table.items():
         name = key.replace("-", "_")
@@ -139,7 +140,7 @@ def _typed(what: str, value: Any, annotation: str) -> Any:
         if not isinstance(value, bool):
             raise ConfigError(f"{what} must be true or false, got {value!r}", "correct it")
         return value
-    if isinstance(value, (bool, dict)):
+    if isinstance(value, (bool, dict)) or "\0" in str(value):
         raise ConfigError(f"{what} has an unusable value {value!r}", "give a number, a text or a list")
     if "int" in annotation:
         if not isinstance(value, int):
@@ -148,7 +149,7 @@ def _typed(what: str, value: Any, annotation: str) -> Any:
     if "float" in annotation:
         if not isinstance(value, (int, float)):
             raise ConfigError(f"{what} must be a number, got {value!r}", "correct it")
-        return float(value)
+        return float(value) if abs(value) < 1e308 else math.copysign(math.inf, value)
     text = ",".join(str(item) for item in value) if isinstance(value, list) else str(value)
     return Path(text) if "Path" in annotation else text
 

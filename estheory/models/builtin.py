@@ -17,6 +17,7 @@ from estheory.errors import ConfigError, DataError, OutputError
 from estheory.models import smollm2
 from estheory.models.hashing import sha256_of_folder
 from estheory.models.headers import tensor_entries
+from estheory.parsing import parse_json
 
 RECORD_NAME = "conversion.json"
 
@@ -122,7 +123,7 @@ def get_builtin(name: str, *, narrate: smollm2.Narrate | None = None) -> Path:
 def recorded_sha256(folder: Path) -> str | None:
     """Return the `sha256_of_folder` that a converted model had when it was written; None without a record."""
     try:
-        return str(json.loads((folder / RECORD_NAME).read_text(encoding="utf-8"))["sha256"])
+        return str(parse_json((folder / RECORD_NAME).read_bytes())["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

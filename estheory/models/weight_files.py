@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from estheory.errors import DataError
+from estheory.parsing import parse_json
 
 TORCH_SUFFIXES = (".bin", ".pt", ".pth")
 Problems = list[str]
@@ -28,7 +28,7 @@ def declares_tied_head(path: str | Path) -> bool | None:
     if not config.is_file():
         return None
     try:
-        content = json.loads(config.read_text(encoding="utf-8"))
+        content = parse_json(config.read_bytes())
         value = content.get("tie_word_embeddings", content.get("text_config", {}).get("tie_word_embeddings"))
     except (ValueError, AttributeError, OSError) as error:
         raise DataError(f"{config} is not a readable JSON object", "restore the model's config.json") from error
@@ -85,8 +85,11 @@ def weight_index(path: Path) -> dict[str, str]:
         if not index.is_file():
             continue
         try:
-            content = json.loads(index.read_text(encoding="utf-8"))
-            return {str(name): str(shard) for name, shard in content["weight_map"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            content = parse_json(index.read_bytes())
+            found = {str(name): str(shard) for name, shard in content["weight_map"].items()}
+            if outside := [shard for shard in found.values() if Path(shard).name != shard or "\0" in shard]:
+                raise ValueError(f"{outside[0]!r} is no file of its folder")
+            return found
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
             raise DataError(f"{index} is no index of shards", "copy or download it again") from error
     return {}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from estheory.errors import ConfigError, MissingDependencyError, OutputError
+from estheory.errors import MissingDependencyError
 from estheory.quantities import Quantity
+from estheory.reporting.saving import save_plot
 from estheory.theory.predictions import Forecast
 
 DRAWN = (Quantity.DISPLACEMENT_NORM, Quantity.REWARD, Quantity.KL_DRIFT, Quantity.OFF_TASK_REWARD_CHANGE)
@@ -41,11 +42,4 @@ def plot_forecast(forecast: Forecast, path: Path, level: float) -> None:
         ax.set_ylabel(f"{quantity}\n({quantity.unit})", fontsize=8)
     axes[0].legend(fontsize=8)
     axes[-1].set_xlabel("step")
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        figure.savefig(temporary, format=path.suffix.removeprefix(".") or "png", dpi=150)
-        temporary.replace(path)
-    except ValueError as error:
-        raise ConfigError(f"--plot {path}: {error}", "end the name in .png, .svg or .pdf") from None
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}", "choose another --plot") from error
+    save_plot(figure, path)

@@ -8,8 +8,9 @@ from typing import Any
 
 from rich.table import Table
 
-from estheory.errors import ConfigError, MissingDependencyError, OutputError
+from estheory.errors import MissingDependencyError
 from estheory.reporting.forecast import prediction_json
+from estheory.reporting.saving import save_plot
 from estheory.reporting.text import plain_table, render, short
 from estheory.theory.planning import Candidate, Plan, Planner
 
@@ -185,11 +186,4 @@ def plot_plan(plan: Plan, planner: Planner, path: Path) -> None:
     ax.set_ylabel("evaluations N T")
     ax.set_title(f"--{planner.target.name} {planner.target.value:g}", loc="left", fontsize=10)
     ax.legend(fontsize=8)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        figure.savefig(temporary, format=path.suffix.removeprefix(".") or "png", dpi=150)
-        temporary.replace(path)
-    except ValueError as error:
-        raise ConfigError(f"--plot {path}: {error}", "end the name in .png, .svg or .pdf") from None
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}", "choose another --plot") from error
+    save_plot(figure, path)

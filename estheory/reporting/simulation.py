@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from estheory._special import Array
-from estheory.errors import ConfigError, MissingDependencyError, OutputError
+from estheory.errors import ConfigError, MissingDependencyError
 from estheory.landscape import Landscape
 from estheory.laws import Law
 from estheory.quantities import Prediction, Quantity, Verdict
+from estheory.reporting.saving import save_plot
 from estheory.reporting.text import plain_table, render, short
 from estheory.reporting.verdicts import summary, validation_json
 from estheory.rules import ESConfig
@@ -177,14 +178,7 @@ def save_figure(path: Path, draw: Callable[[Figure], None], *, size: tuple[float
         raise MissingDependencyError("--plot needs matplotlib", "pip install 'estheory[plots]'") from None
     figure = Figure(figsize=size, layout="constrained")
     draw(figure)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        figure.savefig(temporary, format=path.suffix.removeprefix(".") or "png", dpi=150)
-        temporary.replace(path)
-    except ValueError as error:
-        raise ConfigError(f"--plot {path}: {error}", "end the name in .png, .svg or .pdf") from None
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}", "choose another --plot") from error
+    save_plot(figure, path)
 
 
 def _reward_axes(

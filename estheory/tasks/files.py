@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from estheory.errors import DataError, MissingDependencyError
+from estheory.parsing import parse_json
 from estheory.tasks.record import Record
 from estheory.tasks.records import read_records
 
@@ -139,8 +140,8 @@ def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 if not line.strip():
                     continue
                 try:
-                    row = json.loads(line)
-                except (ValueError, RecursionError) as error:
+                    row = parse_json(line)
+                except ValueError as error:
                     detail = "truncated or not JSON" if isinstance(error, json.JSONDecodeError) else str(error)[:80]
                     raise DataError(f"{where}: {detail}", "repair or remove the line") from error
                 if not isinstance(row, dict):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import math
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 
 from estheory.errors import ConfigError, DataError
 from estheory.landscape import Landscape
+from estheory.parsing import parse_toml
 from estheory.rules import require_count, require_positive
 
 COLUMNS = ("eigenvalue", "multiplicity", "offset")
@@ -165,8 +165,8 @@ def _number(value: Any, where: str) -> float:
         if isinstance(value, bool):
             raise TypeError
         return float(value)
-    except (TypeError, ValueError):
-        raise DataError(f"{where} '{value}' is not a number", "write a number such as 10 or 4e9") from None
+    except (TypeError, ValueError, OverflowError):
+        raise DataError(f"{where} '{str(value)[:40]}' is not a number", "write a number such as 10 or 4e9") from None
 
 
 def read_landscape(path: str | Path, **options: Any) -> Landscape:
@@ -199,7 +199,10 @@ def read_landscape(path: str | Path, **options: Any) -> Landscape:
     given = {name: value for name, value in options.items() if value is not None}
     if path.suffix.lower() == ".toml":
         return _from_toml(text, given, str(path))
-    lines = [line for line in csv.reader(text.splitlines()) if any(cell.strip() for cell in line)]
+    try:
+        lines = [line for line in csv.reader(text.splitlines()) if any(cell.strip() for cell in line)]
+    except csv.Error as error:
+        raise DataError(f"{path} is no CSV ({error})", f"give rows of {','.join(COLUMNS)}") from None
     header = [cell.strip() for cell in lines[0]] if lines else []
     if header != list(COLUMNS):
         raise DataError(f"{path}: header '{','.join(header)}' is unknown", f"start the file with {','.join(COLUMNS)}")
@@ -211,8 +214,8 @@ def read_landscape(path: str | Path, **options: Any) -> Landscape:
 
 def _from_toml(text: str, given: Mapping[str, Any], where: str) -> Landscape:
     try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        table = parse_toml(text)
+    except ValueError as error:
         raise DataError(f"{where}: {error}", "correct the TOML") from None
     rows = table.pop("spectrum", None)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

@@ -6,13 +6,13 @@ import dataclasses
 import json
 import math
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from estheory.errors import ConfigError, DataError
+from estheory.parsing import parse_toml
 from estheory.rules import (
     AnchorForm,
     Dtype,
@@ -102,7 +102,10 @@ class RunConfig:
 
     def is_last(self, row: Mapping[str, Any]) -> bool:
         """Whether a row of steps.jsonl ends the run: the last step, or a budget is spent."""
-        spent = row["reward_mean"] >= self.stop_reward or row["norm"] >= self.stop_drift
+        try:
+            spent = row["reward_mean"] >= self.stop_reward or row["norm"] >= self.stop_drift
+        except (KeyError, TypeError) as error:
+            raise DataError(f"step {row['step']} of steps.jsonl is damaged ({error!r})", "restore the file") from error
         return bool(row["step"] >= self.steps or spent)
 
     def keeps_checkpoint(self, step: int) -> bool:
@@ -284,8 +287,8 @@ def parse_config(text: str, source: str) -> ESRunConfig | GRPORunConfig:
         A value is out of range.
     """
     try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        values = parse_toml(text)
+    except ValueError as error:
         raise DataError(f"{source} is not TOML ({error})", "restore it or start a new run") from error
     kinds: dict[str, type[ESRunConfig] | type[GRPORunConfig]] = {"es": ESRunConfig, "grpo": GRPORunConfig}
     method = values.pop("method", None)

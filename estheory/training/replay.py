@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from safetensors import SafetensorError
 from torch import Tensor
 
 from estheory.errors import ConfigError, DataError, OutputError
@@ -54,7 +55,7 @@ def write_replay(directory: Path, step: int, out: Path) -> None:
             session.loaded.model.save_pretrained(temporary)
             session.loaded.tokenizer.save_pretrained(temporary)
         temporary.replace(out)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise OutputError(f"cannot write {out}: {error}", "free space or choose another folder") from error
 
@@ -87,6 +88,7 @@ def rebuild(
         walk.step = max(usable)
         session.parameters.read_safetensors(directory.checkpoint(walk.step), walk.theta)
     try:
+        sum(sum(row["coefficients"]) for row in rows)  # those before the checkpoint are read by others
         for row in rows[walk.step :]:
             walk.advance(row)
         recorded = float(rows[-1]["norm"]) if rows else 0.0

@@ -21,9 +21,17 @@ from pathlib import Path
 from typing import Any
 
 from estheory.errors import DataError, OutputError
+from estheory.parsing import parse_json
 from estheory.training.config import ESRunConfig, GRPORunConfig, load_config
 
 Row = dict[str, Any]
+
+_FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "steps": {"step": int},
+    "timings": {"step": int},
+    "evaluations": {"step": int, "task": str, "quantity": str, "value": (int, float), "stderr": (int, float)},
+}
+"""What every line of a file holds, beside more."""
 
 _CHECKPOINT = re.compile(r"step_(\d{6,})\.safetensors")
 
@@ -121,18 +129,24 @@ class RunDirectory:
         Raises
         ------
         DataError
-            A complete line is not a JSON object.
+            A complete line is no JSON object, or lacks a field.
         """
         file = self.path / f"{name}.jsonl"
         if not file.exists():
             return []
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise DataError(f"cannot read {file}: {error}", "restore it") from error
         rows: list[Row] = []
-        for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], start=1):
+        for number, line in enumerate(content.split(b"\n")[:-1], start=1):
             try:
-                row = json.loads(line)
+                row = parse_json(line, finite=True)
             except ValueError:
                 row = None
-            if not isinstance(row, dict):
+            if not isinstance(row, dict) or not all(
+                key in row and isinstance(row[key], kind) for key, kind in _FIELDS[name].items()
+            ):
                 raise DataError(f"{file}: line {number} is damaged", "restore the file, or cut it before that line")
             rows.append(row)
         return rows
@@ -167,7 +181,7 @@ class RunDirectory:
         """Read a JSON file, None if there is none; raises `DataError` where it is damaged."""
         file = self.path / name
         try:
-            content = json.loads(file.read_bytes())
+            content = parse_json(file.read_bytes(), finite=True)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:

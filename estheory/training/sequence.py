@@ -17,9 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from estheory.errors import ConfigError, OutputError
+from safetensors import SafetensorError
+
+from estheory.errors import ConfigError, DataError, OutputError
 from estheory.measurement.displacement import measure_displacements
 from estheory.models.load import resolve_model
+from estheory.parsing import parse_json
 from estheory.quantities import Quantity
 from estheory.rules import require_choice, require_seed
 from estheory.tasks import data_of, get_task
@@ -136,13 +139,18 @@ def run_sequence(
                 with watch(run) as on_step:
                     _train(stage, run, on_step)
                 _finish(stage, method.model, run)
-            stages.append(json.loads((run / DONE).read_bytes()))
+            stages.append(RunDirectory.open(run).read_json(DONE) or {})
             model = str(_model_of(run).resolve())
             if number > 1 and config.retention != "all":
                 _forget(folder / f"{number - 1}-{config.tasks[number - 2]}")
         if config.retention == "none":
             _forget(run)
-        rows.append({"method": method.method, "seed": seed, **_matrices(config.tasks, stages)})
+        try:
+            matrices = _matrices(config.tasks, stages)
+        except (KeyError, TypeError, AttributeError) as error:
+            what = f"a {DONE} in {folder} is damaged ({type(error).__name__}: {error})"
+            raise DataError(what, "remove that stage and the later ones, and continue") from error
+        rows.append({"method": method.method, "seed": seed, **matrices})
     summary: dict[str, Any] = {"schema": "estheory/sequence/1", "tasks": list(config.tasks), "sequences": rows}
     if config.retention != "none":
         summary["cosines"] = _cosines(config, out)
@@ -207,7 +215,7 @@ def _finish(config: AnyConfig, base: str, run: Path) -> None:
                 session.loaded.tokenizer.save_pretrained(temporary)
             shutil.rmtree(model, ignore_errors=True)  # left by a kill just before the stage was marked done
             temporary.replace(model)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise OutputError(f"cannot write {model}: {error}", "free space, then continue the sequence") from error
         norm_from_base = session.displacement_norm(parameters.vector)
     stage = {"steps": last, "norm": rows[-1]["norm"], "norm_from_base": norm_from_base, **states}
@@ -264,7 +272,10 @@ def _claim(config: SequenceConfig, out: Path) -> None:
     text = json.dumps(_finite(content))
     manifest = out / "sequence.json"
     if manifest.is_file():
-        known, wanted = flattened(json.loads(manifest.read_bytes())), flattened(json.loads(text))
+        try:
+            known, wanted = flattened(parse_json(manifest.read_bytes())), flattened(json.loads(text))
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
+            raise DataError(f"{manifest} is damaged ({error})", "restore it, or choose another folder") from error
         for name in sorted(known.keys() | wanted.keys()):
             if known.get(name) != wanted.get(name):
                 raise ConfigError(

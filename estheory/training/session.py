@@ -242,9 +242,9 @@ def record_environment(session: Session, directory: RunDirectory) -> None:
             },
         }
         directory.write_json("environment.json", content)
-    elif known.get("model", {}).get("sha256") != model["sha256"]:
+    elif (began := _sha256_of(known)) != model["sha256"]:
         raise DataError(
-            f"{directory.path} began from a model with SHA-256 {known.get('model', {}).get('sha256')}, "
+            f"{directory.path} began from a model with SHA-256 {began}, "
             f"{session.config.model} now has {model['sha256']}",
             "restore the model's files",
         )
@@ -261,6 +261,12 @@ def _difference(known: Mapping[str, Mapping[str, str]], now: Mapping[str, Mappin
                 hashes = (before.get(name) or "none")[:16], (after.get(name) or "none")[:16]
                 return f"the SHA-256 of {name} (task {task}) was {hashes[0]}, is {hashes[1]}"
     return ""
+
+
+def _sha256_of(environment: Mapping[str, Any]) -> object:
+    """Return the model's hash in environment.json; None if it names none."""
+    model = environment.get("model")
+    return model.get("sha256") if isinstance(model, Mapping) else None
 
 
 def stream(seed: int, *purpose: int) -> np.random.SeedSequence:

@@ -7,7 +7,6 @@ hyper-parameters, or from the caller's.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estheory.errors import DataError
+from estheory.parsing import parse_json
+from estheory.rules import LARGEST, LARGEST_COUNT
+from estheory.validation.records import reading
 
 Array = NDArray[np.float64]
 Format = Literal["ESvsGRPO ES", "ESvsGRPO GRPO", "es-awd", "es-at-scale", "TRL"]
@@ -26,6 +28,9 @@ Problems = list[str]
 
 STD_FLOOR = 1e-8
 """What these codes add to the rewards' standard deviation: equal rewards move nothing."""
+
+MOST_STEPS = 10**7
+"""No run has more; a larger count is a damaged record."""
 
 BY_COEFFICIENTS = "conditioned on the logged coefficients: v = (alpha^2/N^2) sum z^2"
 BY_REWARDS = "conditioned on the logged reward spreads: a step of equal rewards moves nothing"
@@ -132,11 +137,12 @@ def read_foreign(path: Path, given: Given | None = None, problems: Problems | No
         "TRL": _trl,
         "es-at-scale": _es_at_scale,
     }
-    try:
-        return readers[kind](path, given or Given(), problems)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"{path}: a record of {kind} is missing or damaged ({type(error).__name__}: {error})"
-        raise DataError(what, "restore the files of the run") from error
+    with reading(path), np.errstate(over="ignore", invalid="ignore"):
+        run = readers[kind](path, given or Given(), problems)
+        for values in (run.increments, *run.rates, np.array([norm for norm, _ in run.logged_norms.values()])):
+            if not (np.abs(values) <= LARGEST).all():
+                raise ValueError("a step size, a coefficient or a norm is no usable number")
+        return run
 
 
 def _esvsgrpo_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
@@ -145,12 +151,12 @@ def _esvsgrpo_es(path: Path, given: Given, problems: Problems | None) -> Foreign
     rows = [row for row in _lines(path / "metrics_baseline.jsonl", problems) if row.get("type") == "train"]
     by_step = _by_step(rows, "global_step", path / "metrics_baseline.jsonl", problems)
     increments, ends, done = [], {}, 0
-    for cycle in range(int(config.get("num_cycles", 1))):
+    for cycle in range(_count(config.get("num_cycles", 1))):
         for index, task in enumerate(config["tasks"]):
             settings = {**shared, **task}
             alpha = float(given.alpha or settings["alpha"])
             population = int(given.population or settings["population_size"])
-            for step in range(done + 1, done + int(settings["num_iterations"]) + 1):
+            for step in range(done + 1, done + _count(settings["num_iterations"]) + 1):
                 row = by_step.get(step)
                 increments.append(alpha**2 / population * (_moves(float(row["fitness_std"])) if row else 1.0))
             done = len(increments)
@@ -224,7 +230,7 @@ def _es_awd(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
         rows = [row for row in _lines(file, problems) if row.get("step")]
         norms = _by_step(rows, "step", file, problems, consecutive=False)
         logged = {
-            step: (float(row["frobenius_norm"]), int(row["total_elements_compared"]))
+            step: (float(row["frobenius_norm"]), _count(row["total_elements_compared"], LARGEST_COUNT))
             for step, row in norms.items()
             if step <= len(increments)
         }
@@ -275,7 +281,7 @@ def _trl(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
     folders = {int(folder.name.rpartition("-")[2]): folder for folder in path.glob("checkpoint-*") if folder.is_dir()}
     states = [path / "trainer_state.json", *(folders[step] / "trainer_state.json" for step in sorted(folders)[::-1])]
     state = _object(next(file for file in states if file.is_file()))
-    total = int(state["global_step"])
+    total = _count(state["global_step"])
     rows = [row for row in state["log_history"] if "learning_rate" in row]
     by_step = _by_step(rows, "step", path / "trainer_state.json", problems, consecutive=False)
     if not by_step:
@@ -283,6 +289,14 @@ def _trl(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
     steps = sorted(by_step)
     rates = np.interp(np.arange(1, total + 1), steps, [float(by_step[step]["learning_rate"]) for step in steps])
     return ForeignRun(path=path, format="TRL", checkpoints=dict(sorted(folders.items())), rates=(rates,))
+
+
+def _count(value: Any, most: int = MOST_STEPS) -> int:
+    """Return a number of steps, or of something else."""
+    number = int(value)
+    if not 0 <= number <= most:
+        raise ValueError(f"{str(value)[:20]} is no number from 0 to {most}")
+    return number
 
 
 def _moves(spread: float) -> float:
@@ -318,7 +332,7 @@ def _tensorboard(path: Path, tag: str) -> tuple[list[float], str]:
 
 def _object(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_bytes())
+        content = parse_json(file.read_bytes())
     except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read: {error}", "restore the files of the run") from error
     if not isinstance(content, dict):
@@ -332,7 +346,7 @@ def _lines(file: Path, problems: Problems | None) -> list[dict[str, Any]]:
     lines = file.read_bytes().split(b"\n")
     for number, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line) if line.strip() else None
+            row = parse_json(line) if line.strip() else None
         except ValueError:
             row = () if number < len(lines) else None
         if isinstance(row, dict):
@@ -348,13 +362,15 @@ def _by_step(
     """Return rows by step; the last of a doubled step counts, and steps must be 1, 2, 3, ... if ``consecutive``."""
     found: dict[int, dict[str, Any]] = {}
     for row in rows:
-        step = int(row[key])
+        step = _count(row[key])
         if step in found:
             _problem(f"{file} has step {step} twice", "keep one of them", problems)
         found[step] = row
-    missing = sorted(set(range(1, max(found, default=0) + 1)) - set(found)) if consecutive else []
+    last = max(found, default=0)
+    missing = last - sum(1 <= step <= last for step in found) if consecutive else 0
     if missing:
-        _problem(f"{file} lacks step {missing[0]} ({len(missing)} missing)", "restore the file", problems)
+        first = next(step for step in range(1, last) if step not in found)
+        _problem(f"{file} lacks step {first} ({missing} missing)", "restore the file", problems)
     return found
 
 

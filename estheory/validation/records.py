@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from estheory.errors import DataError
+from estheory.parsing import parse_json, parse_toml
+from estheory.rules import LARGEST_COUNT
+
+DAMAGED = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, ZeroDivisionError, OSError)
+"""What reading a record raises that does not hold what it should."""
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Say of what a record does not hold that it is damaged, as `DataError`."""
+    try:
+        yield
+    except DAMAGED as error:
+        what = f"{path}: a record is missing or damaged ({type(error).__name__}: {error})"
+        raise DataError(what, "restore the files of the run") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,13 +85,15 @@ def read_run(path: Path) -> RunRecord:
         If a file is missing, damaged or out of order; the message names file and line.
     """
     try:
-        config = tomllib.loads((path / "config.toml").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        config = parse_toml((path / "config.toml").read_bytes())
+    except (OSError, ValueError) as error:
         raise DataError(f"{path / 'config.toml'} cannot be read: {error}", "give the folder of a run") from error
     environment = _object(path / "environment.json")
     try:
         dim, method = int(environment["model"]["dim"]), str(config["method"])
-    except (KeyError, TypeError, ValueError) as error:
+        if not all(isinstance(config[name], str) for name in ("model", "task")) or not 1 <= dim <= LARGEST_COUNT:
+            raise ValueError("its model or its task")
+    except DAMAGED as error:
         raise DataError(f"{path}: {error} is missing from its records", "restore the files of the run") from error
     steps = _lines(path / "steps.jsonl")
     if not steps:
@@ -98,7 +114,7 @@ def read_run(path: Path) -> RunRecord:
 
 def _object(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_bytes())
+        content = parse_json(file.read_bytes(), finite=True)
     except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read: {error}", "restore it, or run again") from error
     if not isinstance(content, dict):
@@ -113,7 +129,7 @@ def _lines(file: Path) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], start=1):
         try:
-            row = json.loads(line)
+            row = parse_json(line, finite=True)
         except ValueError:
             row = None
         if not isinstance(row, dict):

@@ -17,7 +17,7 @@ from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.theory.adamw import Schedule, grpo_mean_square
 from estheory.theory.walk import OURS, PAPER, response
-from estheory.validation.records import RunRecord
+from estheory.validation.records import RunRecord, reading
 
 Pair = tuple[Prediction, Measurement]
 
@@ -98,18 +98,34 @@ def run_pairs(
         Number of entries and displacement norm of each tensor at the last checkpoint, by name.
     cosines
         Cosine of the displacements at two steps, by the pair of steps.
+
+    Raises
+    ------
+    DataError
+        If a record does not hold what it should, or no law here covers the run's options.
     """
+    with reading(run.path), np.errstate(over="ignore", invalid="ignore"):
+        pairs = list(_pairs(run, tensors, cosines))
+        for prediction, measurement in pairs:
+            if not all(map(math.isfinite, (prediction.law.mean, prediction.law.std, measurement.value))):
+                raise ValueError(f"{prediction.quantity} has no finite number")
+        return pairs
+
+
+def _pairs(
+    run: RunRecord, tensors: Mapping[str, tuple[int, float]], cosines: Mapping[tuple[int, int], float]
+) -> Iterator[Pair]:
     if run.method == "grpo":
-        return list(_grpo(run))
+        yield from _grpo(run)
+        return
     variances = walk_variances(run)
     if not any(variances.values()):
-        return [_nothing_moved(run)]
-    return [
-        *_norms(run, variances),
-        *_cosines(run, variances, cosines),
-        *_tensors(run, variances[len(run.steps)], tensors),
-        *_kl(run, variances),
-    ]
+        yield _nothing_moved(run)
+        return
+    yield from _norms(run, variances)
+    yield from _cosines(run, variances, cosines)
+    yield from _tensors(run, variances[len(run.steps)], tensors)
+    yield from _kl(run, variances)
 
 
 def _nothing_moved(run: RunRecord) -> Pair:
