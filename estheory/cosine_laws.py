@@ -49,12 +49,13 @@ class CosineLaw(Law):
         n, wn = chi_nodes(self.rest_df)
         z, wz = normal_nodes() if self.noise else (np.zeros(1), np.ones(1))
         signal, noise = self.signal * m[:, None, None], self.noise * z[None, :, None]
-        cosine = (signal + noise) / (length := np.hypot(signal + noise, n[None, None, :]))
+        length = np.hypot(signal + noise, n[None, None, :])
+        cosine = (signal + noise) / length
         weight = wm[:, None, None] * wz[None, :, None] * wn[None, None, :]
         # the mean of the cosine over Z and -Z, in which the noise, however much larger than the signal, has cancelled
         opposite = np.hypot(signal - noise, n[None, None, :])
-        both = length + opposite
-        mean = float(np.sum(weight * signal * (0.5 * both - 2 * noise**2 / both) / (length * opposite)))
+        lengths = length + opposite
+        mean = float(np.sum(weight * signal * (0.5 * lengths - 2 * noise**2 / lengths) / (length * opposite)))
         return mean, math.sqrt(float(np.sum(weight * (cosine - mean) ** 2)))
 
     @property
