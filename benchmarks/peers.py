@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
+from typing import Any
 
 import numpy as np
 
@@ -119,7 +120,7 @@ def evosax_open_es() -> Contender:
     key = jax.random.key(1)
 
     @jax.jit
-    def advance(key, state):  # type: ignore[no-untyped-def]
+    def advance(key: Any, state: Any) -> tuple[Any, Any]:
         key, ask, tell, noise = jax.random.split(key, 4)
         members, state = es.ask(ask, state, params)
         costs = 0.5 * jnp.sum((members[:, :CURVED] - OFFSET) ** 2, axis=1)

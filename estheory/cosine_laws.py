@@ -48,10 +48,14 @@ class CosineLaw(Law):
         m, wm = chi_nodes(self.signal_df)
         n, wn = chi_nodes(self.rest_df)
         z, wz = normal_nodes() if self.noise else (np.zeros(1), np.ones(1))
-        along = self.signal * m[:, None, None] + self.noise * z[None, :, None]
-        cosine = along / np.hypot(along, n[None, None, :])
+        signal, noise = self.signal * m[:, None, None], self.noise * z[None, :, None]
+        length = np.hypot(signal + noise, n[None, None, :])
+        cosine = (signal + noise) / length
         weight = wm[:, None, None] * wz[None, :, None] * wn[None, None, :]
-        mean = float(np.sum(weight * cosine))
+        # the mean of the cosine over Z and -Z, in which the noise, however much larger than the signal, has cancelled
+        opposite = np.hypot(signal - noise, n[None, None, :])
+        lengths = length + opposite
+        mean = float(np.sum(weight * signal * (0.5 * lengths - 2 * noise**2 / lengths) / (length * opposite)))
         return mean, math.sqrt(float(np.sum(weight * (cosine - mean) ** 2)))
 
     @property

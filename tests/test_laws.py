@@ -188,3 +188,13 @@ def test_cosine_of_a_noiseless_signal_has_the_moments_of_a_beta_variable(m, n):
         std = mp.sqrt(a / both - mean**2)
     assert law.mean == pytest.approx(float(mean), rel=1e-12)
     assert law.std == pytest.approx(float(std), rel=1e-9)
+
+
+@pytest.mark.parametrize("rho", [1e-15, 1e-9, 1e-6])
+@pytest.mark.parametrize(("population", "dim"), [(2, 100), (2, 1000), (30, 4_000_000_000), (200, 1_000_000_000_000)])
+def test_mean_cosine_of_a_weak_signal_loses_no_digits(rho, population, dim):
+    """rho E chi_m E[share] E[1/chi_d], the share of chi^2_{d-1} in chi^2_d being independent of it: O(rho^3) off."""
+    law = CosineLaw(rho, population - 1.0, math.sqrt(1 - rho**2), dim - 1.0)
+    d = mp.mpf(dim)
+    exact = rho * chi_ratio(mp.mpf(population - 1) / 2) * (d - 1) / d / chi_ratio((d - 1) / 2)
+    assert law.mean == pytest.approx(float(exact), rel=1e-10, abs=0)

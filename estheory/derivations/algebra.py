@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, TypeAlias
 
-import mpmath  # type: ignore[import-untyped]
-import sympy  # type: ignore[import-untyped]
-from sympy.printing.pycode import MpmathPrinter  # type: ignore[import-untyped]
+import mpmath
+import sympy
+from sympy.printing.pycode import MpmathPrinter
 
 sp: Any = sympy
 Expr: TypeAlias = Any
@@ -20,7 +20,7 @@ GUARD = 15
 """Digits carried beyond the ones that are asked for."""
 
 
-class _Printer(MpmathPrinter):  # type: ignore[misc]
+class _Printer(MpmathPrinter):  # type: ignore[misc]  # sympy carries no types: its classes are Any
     """Prints expressions for mpmath, with infinite sums added up term by term and Kronecker's delta."""
 
     def _print_Sum(self, expr: Expr) -> str:  # noqa: N802

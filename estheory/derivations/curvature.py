@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from estheory.derivations.algebra import sp
 from estheory.derivations.derivation import Derivation, Evaluator, Values, agrees, define
 from estheory.derivations.notation import (
@@ -98,9 +100,9 @@ def _one_direction(v: Values) -> float:
     rest = 1 - v["correlation"] ** 2 - v["quadratic_share"] / 2
     landscape = Landscape(
         dim=10,
-        eigenvalue=[eigenvalue],  # type: ignore[arg-type]  # anything that makes an array
-        multiplicity=[1.0],  # type: ignore[arg-type]
-        offset=[v["correlation"] / eigenvalue],  # type: ignore[arg-type]
+        eigenvalue=np.array([eigenvalue]),
+        multiplicity=np.array([1.0]),
+        offset=np.array([v["correlation"] / eigenvalue]),
         reward_std=math.sqrt(rest),
     )
     config = ESConfig(dim=10, sigma=1.0, alpha=v["alpha"], population=int(v["population"]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from estheory.derivations.algebra import sp
 from estheory.derivations.curvature import QUADRATIC
 from estheory.derivations.derivation import Derivation, Evaluator, Values, agrees, define, follows
@@ -120,9 +122,9 @@ NOISE = given("s", "s", "reward_std", REWARD_STD.meaning, "reward", extreme=(1e-
 def _isotropic(v: Values) -> Landscape:
     return Landscape(
         dim=10**6,
-        eigenvalue=[v["eigenvalue"]],  # type: ignore[arg-type]  # anything that makes an array
-        multiplicity=[v["directions"]],  # type: ignore[arg-type]
-        offset=[0.0],  # type: ignore[arg-type]
+        eigenvalue=np.array([v["eigenvalue"]]),
+        multiplicity=np.array([v["directions"]]),
+        offset=np.array([0.0]),
         reward_std=v["reward_std"],
     )
 

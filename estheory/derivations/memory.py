@@ -11,6 +11,7 @@ from estheory.derivations.walk import FLAT
 from estheory.landscape import Signal
 from estheory.rules import AnchorForm, ESConfig
 from estheory.theory import walk as theory
+from estheory.theory.anchor_l1 import brownian_moments
 
 PULL = given(
     "kappa",
@@ -98,8 +99,8 @@ _laplace = sp.exp(-r / b) / (2 * b)
 
 def _l1(v: Values) -> float:
     steps = math.ceil(400 * v["alpha"] ** 2 / (v["population"] * v["anchor_l1"] ** 2))  # 20 times the diffusive scale
-    config = ESConfig(dim=1, sigma=1.0, alpha=v["alpha"], population=int(v["population"]), anchor_l1=v["anchor_l1"])
-    return theory.walk(config, Signal(), steps).variance
+    noise = v["alpha"] ** 2 / v["population"]
+    return noise * steps * brownian_moments(v["anchor_l1"] * math.sqrt(steps / noise))[1]
 
 
 anchor_l1 = Derivation(
@@ -124,7 +125,7 @@ anchor_l1 = Derivation(
         define(LIMIT.symbol, 2 * sp.Integral(r**2 * _laplace, (r, 0, sp.oo)), "Its variance."),
         follows(LIMIT.symbol, alpha**4 / (2 * N**2 * pull**2), "2 b^2."),
     ),
-    evaluator=Evaluator(name="estheory.theory.walk.walk", call=_l1),
+    evaluator=Evaluator(name="estheory.theory.anchor_l1.brownian_moments", call=_l1),
 )
 
 BETA = given("beta", r"\beta", "momentum", "heavy-ball momentum", typical=(0.1, 0.9), extreme=(1e-3, 0.99))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from estheory.derivations.algebra import Expr, sp
 from estheory.derivations.curvature import QUADRATIC
 from estheory.derivations.derivation import Derivation, Evaluator, Values, agrees, define
@@ -43,9 +45,9 @@ def _two_point(v: Values) -> theory.StepMoments:
     """Return the moments on a landscape of one direction with g_k and one with the rest, curvatures 1 and 2."""
     landscape = Landscape(
         dim=10**6,
-        eigenvalue=[1.0, 2.0],  # type: ignore[arg-type]  # anything that makes an array
-        multiplicity=[1.0, 1.0],  # type: ignore[arg-type]
-        offset=[v["gradient"], v.get("other_gradient", 1.0) / 2],  # type: ignore[arg-type]
+        eigenvalue=np.array([1.0, 2.0]),
+        multiplicity=np.array([1.0, 1.0]),
+        offset=np.array([v["gradient"], v.get("other_gradient", 1.0) / 2]),
         reward_std=v.get("reward_std", 1.0),
     )
     config = ESConfig(

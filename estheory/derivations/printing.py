@@ -6,7 +6,7 @@ import textwrap
 from functools import reduce
 from typing import Any
 
-from sympy.printing.numpy import SciPyPrinter  # type: ignore[import-untyped]
+from sympy.printing.numpy import SciPyPrinter
 
 from estheory.derivations.algebra import Expr, sp
 from estheory.derivations.derivation import Derivation, Step
@@ -17,7 +17,7 @@ SERIES_TERMS = 2000
 """Terms of an infinite sum in generated code."""
 
 
-class _Printer(SciPyPrinter):  # type: ignore[misc]
+class _Printer(SciPyPrinter):  # type: ignore[misc]  # sympy carries no types: its classes are Any
     """Prints functions of numbers: math for elementary functions, generator sums, pochhammer for ratios of Gammas."""
 
     def __init__(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from estheory.derivations.curvature import QUADRATIC
 from estheory.derivations.derivation import Derivation, Evaluator, Values, agrees, define, follows
 from estheory.derivations.notation import (
@@ -66,9 +68,9 @@ def _landscape(v: Values, noise: float) -> Landscape:
     """Return a gradient of size 1 along one direction of lambda_1, m others of lambda_2, and reward noise."""
     return Landscape(
         dim=10**6,
-        eigenvalue=[v["first_eigenvalue"], v["second_eigenvalue"]],  # type: ignore[arg-type]
-        multiplicity=[1.0, v["others"]],  # type: ignore[arg-type]
-        offset=[1 / v["first_eigenvalue"], 0.0],  # type: ignore[arg-type]
+        eigenvalue=np.array([v["first_eigenvalue"], v["second_eigenvalue"]]),
+        multiplicity=np.array([1.0, v["others"]]),
+        offset=np.array([1 / v["first_eigenvalue"], 0.0]),
         reward_std=noise,
     )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from estheory._special import Array
-from estheory.reporting.simulation import save_figure
+from estheory.reporting.save_figure import save_figure
 from estheory.reporting.text import plain_table, render, short
 from estheory.simulation.geometry import LINE, METHODS, PROBES, Geometry
 from estheory.theory.signal import coherent_displacement_bound
@@ -134,7 +134,7 @@ def plot_geometry(geometry: Geometry, path: Path) -> None:
     Raises
     ------
     MissingDependencyError, ConfigError, OutputError
-        As :func:`estheory.reporting.simulation.save_figure`.
+        As :func:`estheory.reporting.save_figure.save_figure`.
     """
     save_figure(path, lambda figure: _draw(geometry, figure.subplots(2, 2)), size=(9.0, 7.0))
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from estheory.errors import MissingDependencyError
 from estheory.reporting.forecast import prediction_json
-from estheory.reporting.saving import save_plot
+from estheory.reporting.save_figure import save_figure
 from estheory.reporting.text import plain_table, render, short
 from estheory.theory.planning import Candidate, Plan, Planner
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _DRIFT = {"max-norm": "norm", "max-kl": "KL", "max-off-task-loss": "off-task loss"}
 _UNITS = {"max-norm": "w", "max-kl": "nat/token", "max-off-task-loss": "R"}
@@ -159,31 +161,25 @@ def plot_plan(plan: Plan, planner: Planner, path: Path) -> None:
 
     Raises
     ------
-    MissingDependencyError
-        If matplotlib is not installed.
-    ConfigError
-        If the suffix of ``path`` is no format that matplotlib writes.
-    OutputError
-        If the file cannot be written.
+    MissingDependencyError, ConfigError, OutputError
+        As :func:`estheory.reporting.save_figure.save_figure`.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingDependencyError("--plot needs matplotlib", "pip install 'estheory[plots]'") from None
     [name, *_] = planner.budget.limits
-    figure = Figure(figsize=(6.0, 4.0), layout="constrained")
-    ax = figure.subplots()
-    front = [found for _, found in plan.front]
-    ax.plot([c.used[name] for c in front], [c.evaluations for c in front], "o-", markersize=4, label="Pareto front")
-    if plan.recommendation:
-        ax.plot(
-            plan.recommendation.used[name], plan.recommendation.evaluations, "*", markersize=14, label="recommended"
-        )
-    ax.axvline(planner.budget.limits[name], linestyle="--", linewidth=1, color="0.4", label=f"--{name}")
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    ax.set_xlabel(f"{_DRIFT[name]}, not passed in {_percent(planner)} of seeds ({_UNITS[name]})")
-    ax.set_ylabel("evaluations N T")
-    ax.set_title(f"--{planner.target.name} {planner.target.value:g}", loc="left", fontsize=10)
-    ax.legend(fontsize=8)
-    save_plot(figure, path)
+
+    def draw(figure: Figure) -> None:
+        ax = figure.subplots()
+        front = [found for _, found in plan.front]
+        ax.plot([c.used[name] for c in front], [c.evaluations for c in front], "o-", markersize=4, label="Pareto front")
+        if plan.recommendation:
+            ax.plot(
+                plan.recommendation.used[name], plan.recommendation.evaluations, "*", markersize=14, label="recommended"
+            )
+        ax.axvline(planner.budget.limits[name], linestyle="--", linewidth=1, color="0.4", label=f"--{name}")
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        ax.set_xlabel(f"{_DRIFT[name]}, not passed in {_percent(planner)} of seeds ({_UNITS[name]})")
+        ax.set_ylabel("evaluations N T")
+        ax.set_title(f"--{planner.target.name} {planner.target.value:g}", loc="left", fontsize=10)
+        ax.legend(fontsize=8)
+
+    save_figure(path, draw, size=(6.0, 4.0))

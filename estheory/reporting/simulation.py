@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from estheory._special import Array
-from estheory.errors import ConfigError, MissingDependencyError
+from estheory.errors import ConfigError
 from estheory.landscape import Landscape
 from estheory.laws import Law
 from estheory.quantities import Prediction, Quantity, Verdict
-from estheory.reporting.saving import save_plot
+from estheory.reporting.save_figure import save_figure
 from estheory.reporting.text import plain_table, render, short
 from estheory.reporting.verdicts import summary, validation_json
 from estheory.rules import ESConfig
@@ -143,7 +143,7 @@ def plot_simulation(
     Raises
     ------
     MissingDependencyError, ConfigError, OutputError
-        As :func:`save_figure`.
+        As :func:`estheory.reporting.save_figure.save_figure`.
     """
 
     def draw(figure: Figure) -> None:
@@ -158,27 +158,6 @@ def plot_simulation(
             right.set_axis_off()
 
     save_figure(path, draw, size=(9.0, 3.6))
-
-
-def save_figure(path: Path, draw: Callable[[Figure], None], *, size: tuple[float, float]) -> None:
-    """Write what ``draw`` draws on a figure of ``size`` inches to ``path``.
-
-    Raises
-    ------
-    MissingDependencyError
-        If matplotlib is not installed.
-    ConfigError
-        If the suffix of ``path`` is no format that matplotlib writes.
-    OutputError
-        If the file cannot be written.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingDependencyError("--plot needs matplotlib", "pip install 'estheory[plots]'") from None
-    figure = Figure(figsize=size, layout="constrained")
-    draw(figure)
-    save_plot(figure, path)
 
 
 def _reward_axes(

@@ -193,6 +193,7 @@ def off_task_predictions(
                 source=DRIFT,
                 assumptions=(*w.assumptions, "isotropic drift", "quadratic in the displacement"),
                 step=step,
+                systematic=w.declared_error,
             )
 
 

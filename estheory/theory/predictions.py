@@ -148,6 +148,7 @@ def predict(
         warnings.append("low-rank without --model: the spread of norms is that of independent entries, too narrow")
     kept = rounding[1].signal if rounding is not None and config.dtype != "float32" else 1.0
     walks = {step: walk.walk(config, reward, step, shapes) for step in steps}
+    first = walks.get(1) or walk.walk(config, reward, 1, shapes)
     if landscape is not None:  # flat directions follow the spread of the rewards along the run
         walks = {step: curved.flat_walk(config, landscape, w, step) for step, w in walks.items()}
     if batch is not None:
@@ -166,7 +167,7 @@ def predict(
     predictions: list[Prediction] = [
         *walk_predictions.norms(config, walks, gains, bands),
         *walk_predictions.cosines(config, walks, warnings),
-        *_one_step(config, reward, walks[steps[0]].effective_dim, gains[1], bands[1], kept, warnings),
+        *_one_step(config, reward, first, gains[1], bands[1], kept, warnings),
         *walk_predictions.bounds(config, walks),
     ]
     if landscape is not None:
@@ -267,18 +268,23 @@ def _rounding(rounding: Mapping[int, RoundingEffect], steps: Sequence[int]) -> I
 def _one_step(
     config: ESConfig,
     reward: Signal,
-    effective_dim: float,
+    first: Walk,
     gain: float,
     systematic: float,
     kept: float,
     warnings: list[str],
 ) -> Iterator[Prediction]:
-    """Predict one step; rounding multiplies its length by ``gain`` and its progress by ``kept``."""
+    """Predict one step, ``first`` that of flat directions; rounding multiplies its length by ``gain``.
+
+    It multiplies its progress by ``kept``.
+    """
     gaussian: tuple[str, ...] = ("Gaussian rewards, linear signal",)
-    law = signal.step_norm(config, reward, effective_dim)
+    law = signal.step_norm(config, reward, first.effective_dim)
+    # the after form of an L1 anchor pulls the first step already
+    pulled = math.sqrt(first.variance / walk.step_variance(config, reward).value) if config.anchor_l1 else 1.0
     yield Prediction(
         quantity=Quantity.STEP_NORM,
-        law=ChiLaw(law.scale * gain, law.df, law.mixing_df),
+        law=ChiLaw(law.scale * gain * pulled, law.df, law.mixing_df),
         label="exact",
         source=OURS,
         assumptions=gaussian if reward.reliability is not None else ("reliability unknown, taken as 0",),
@@ -325,7 +331,7 @@ def _one_step(
 def _against_grpo(
     config: ESConfig, last: Walk, grpo: GRPOConfig, step: int, gain: float, systematic: float
 ) -> Iterator[Prediction]:
-    square = last.variance * last.dim * gain**2
+    square, half_width = last.variance * last.dim * gain**2, systematic + 0.5 * last.declared_error
     known: tuple[str, ...]
     dense = ("dense, independent gradient noise", "no weight decay, fp32 master weights")
     if grpo.norm is not None:
@@ -357,5 +363,5 @@ def _against_grpo(
             source="ours: docs/concepts/es-and-grpo.md",
             assumptions=(*last.assumptions, *known),
             step=step,
-            systematic=systematic * (2 if quantity is Quantity.MATCHING_POPULATION else 1),
+            systematic=half_width * (2 if quantity is Quantity.MATCHING_POPULATION else 1),
         )

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from estheory._special import Array, chi_nodes, legendre_nodes, normal_cdf
+from estheory._special import Array, chi_nodes
 from estheory.errors import ConfigError
 from estheory.landscape import Signal
 from estheory.laws import ChiLaw
 from estheory.quantities import Label
 from estheory.rules import ESConfig
+from estheory.theory.anchor_l1 import flat_law
 
 Shapes = Sequence[tuple[int, ...]]
 
@@ -165,25 +166,6 @@ def response(config: ESConfig, steps: int) -> Array | None:
     return h * keep if config.anchor_form == "after" else h
 
 
-def l1_moments(scaled_time: float) -> tuple[float, float]:
-    """Return (E x^2 / t, kurtosis) of a walk of unit variance per unit time with constant pull s/sqrt(t) toward 0.
-
-    |x| is then Brownian motion reflected at 0 with drift: P(|x| > u sqrt(t)) = Phi(-u-s) + exp(-2su) Phi(s-u).
-
-    Parameters
-    ----------
-    scaled_time
-        s = kappa sqrt(N T) / alpha.
-    """
-    s = scaled_time
-    nodes, weights = legendre_nodes()
-    top = min(12.0, 40.0 / s if s > 0 else 12.0)
-    u = 0.5 * top * (nodes + 1)
-    survival = np.array([normal_cdf(-x - s) + math.exp(-2 * s * x) * normal_cdf(s - x) for x in u])
-    second, fourth = (float(np.sum(0.5 * top * weights * p * u ** (p - 1) * survival)) for p in (2, 4))
-    return second, fourth / second**2
-
-
 def low_rank_dimension(shapes: Shapes, rank: int, fourth_moment: float, terms: float) -> float:
     """Return the effective number of independent coordinates of a walk with noise A B' / sqrt(rank) per matrix.
 
@@ -244,6 +226,8 @@ class Walk:
         Effective number of steps whose variances add up: T for the plain walk.
     tie_probability
         Share of the steps that do not move, because all rewards are equal; ``variance`` counts it.
+    declared_error
+        Declared relative half-width of ``variance``: of an L1 anchor's finite steps, else 0.
     """
 
     variance: float
@@ -256,6 +240,7 @@ class Walk:
     assumptions: tuple[str, ...]
     independent_steps: float = 1.0
     tie_probability: float = 0.0
+    declared_error: float = 0.0
 
     @property
     def norm_law(self) -> ChiLaw:
@@ -280,7 +265,7 @@ def walk(config: ESConfig, signal: Signal, steps: int, shapes: Shapes | None = N
     squares = float(steps) if h is None else float(h @ h)
     independent_steps = float(steps) if h is None else squares**2 / float(np.sum(h**4))
     variance, dim, label, source = one.value * squares, float(config.dim), one.label, one.source
-    assumptions = one.assumptions
+    assumptions, declared = one.assumptions, 0.0
     if h is not None:
         source = OURS
     if config.noise == "shared-seed":
@@ -296,9 +281,10 @@ def walk(config: ESConfig, signal: Signal, steps: int, shapes: Shapes | None = N
             dim = low_rank_dimension(shapes, config.noise_rank, one.fourth_moment, terms)
     if config.anchor_l1:
         pull = config.anchor_l1 / math.sqrt(one.value)
-        ratio, kurtosis = l1_moments(pull * math.sqrt(steps))
-        variance, dim, label, source = variance * ratio, 2 * dim / (kurtosis - 1), "small-step", OURS
-        assumptions += (f"pull of {pull:.3g} standard deviations a step (within 5 % to 0.15)",)
+        law = flat_law(pull, steps, config.anchor_form)
+        variance, dim, source, declared = one.value * law.second, 2 * dim / (law.kurtosis - 1), OURS, law.error
+        label = "small-step" if law.error else label
+        assumptions += (f"pull of {pull:.3g} standard deviations a step",)
     return Walk(
         variance=variance,
         effective_dim=dim,
@@ -309,6 +295,7 @@ def walk(config: ESConfig, signal: Signal, steps: int, shapes: Shapes | None = N
         source=source,
         assumptions=("all but a vanishing share of the coordinates are flat", *assumptions),
         independent_steps=independent_steps,
+        declared_error=declared,
     )
 
 

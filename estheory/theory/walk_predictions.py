@@ -22,7 +22,7 @@ def norms(
 ) -> Iterator[Prediction]:
     """Predict norms and spreads at each step; ``gains`` are rounding's factors on norms, ``bands`` what is unknown."""
     for step, w in walks.items():
-        gain, systematic = gains[step], bands[step]
+        gain, systematic = gains[step], bands[step] + 0.5 * w.declared_error
         law = w.norm_law
         norm = ChiLaw(law.scale * gain, law.df, law.mixing_df)
         entries: list[tuple[Quantity, Law, float]] = [

@@ -230,32 +230,6 @@ def test_weak_anchor_recovers_the_walk(kappa, steps):
     assert anchored == pytest.approx(ALPHA**2 * steps / N, rel=2 * kappa * steps + 1e-12)
 
 
-def test_l1_anchor_transient_and_stationary_law():
-    """Brownian limit: at a pull of 0.03 standard deviations a step the variance is within the sheet's 5 %."""
-    c = config(dim=1, anchor_l1=0.03 * ALPHA / math.sqrt(N))
-    rng = np.random.default_rng(2)
-    replicas = 40_000
-    x = np.zeros(replicas)
-    for step in range(1, 2001):
-        x = x - c.anchor_l1 * np.sign(x) + ALPHA / math.sqrt(N) * rng.standard_normal(replicas)
-        if step in (100, 2000):
-            w = theory.walk(c, Signal(), step)
-            measured = np.mean(x**2) / w.variance
-            stderr = np.std(x**2) / math.sqrt(replicas) / w.variance
-            assert abs(measured - 1) < 0.05 + 4.9 * stderr
-            walk_alone = ALPHA**2 * step / N
-            assert abs(np.mean(x**2) / walk_alone - 1) > 0.15
-    laplace = 2 * (ALPHA**2 / (2 * N * c.anchor_l1)) ** 2
-    assert theory.walk(c, Signal(), 10**6).variance == pytest.approx(laplace, rel=1e-3)
-
-
-@pytest.mark.parametrize(("s", "variance", "kurtosis"), [(1e-4, 1.0, 3.0), (60.0, 1 / (2 * 60.0**2), 6.0)])
-def test_l1_limits(s, variance, kurtosis):
-    got = theory.l1_moments(s)
-    assert got[0] == pytest.approx(variance, rel=1e-3)
-    assert got[1] == pytest.approx(kurtosis, rel=1e-3)
-
-
 def test_low_rank_noise_keeps_the_mean_and_widens_the_spread():
     rows, columns, rank, n = 6, 9, 1, 5
 

@@ -1,27 +1,36 @@
-"""Writing a matplotlib figure to the file of ``--plot``: whole, or not at all."""
+"""A matplotlib figure written to a file: what every ``--plot`` ends in."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from estheory.errors import ConfigError, OutputError
+from estheory.errors import ConfigError, MissingDependencyError, OutputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def save_plot(figure: Figure, path: Path) -> None:
-    """Write a figure in the format that the file's ending names (none: PNG).
+def save_figure(path: Path, draw: Callable[[Figure], None], *, size: tuple[float, float]) -> None:
+    """Write what ``draw`` draws on a figure of ``size`` inches to ``path``.
 
     Raises
     ------
+    MissingDependencyError
+        If matplotlib is not installed.
     ConfigError
-        If matplotlib has no such format.
+        If the suffix of ``path`` is no format that matplotlib writes.
     OutputError
         If the file cannot be written; an old one stays as it was.
     """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingDependencyError("--plot needs matplotlib", "pip install 'estheory[plots]'") from None
+    figure = Figure(figsize=size, layout="constrained")
+    draw(figure)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         figure.savefig(temporary, format=path.suffix.removeprefix(".") or "png", dpi=150)
