@@ -15,6 +15,7 @@ import os
 import random
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,7 +122,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("module", choices=TESTS)
     parser.add_argument("--most", type=int, default=40, help="mutants, drawn at random with seed 0")
-    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument(
+        "--seconds", type=int, default=60, help="of one mutant's tests, after which it counts as noticed"
+    )
+    parser.add_argument("--minutes", type=float, default=60.0, help="begin no mutant after that")
     parser.add_argument("--deselect", default="", help="-k expression: leave slow tests out")
     given = parser.parse_args()
     os.chdir(ROOT)
@@ -140,14 +144,18 @@ def main() -> None:
     if not outcome(given.module, text, tests, 10 * given.seconds, options):
         sys.exit(f"the tests of {given.module} fail without any change")
     count = len(list(places(tree)))
-    chosen = sorted(random.Random(0).sample(range(count), min(given.most, count)))
-    survived = 0
+    chosen = random.Random(0).sample(range(count), min(given.most, count))
+    survived = done = 0
+    start = time.monotonic()
     for index in chosen:
+        if time.monotonic() - start > 60 * given.minutes:
+            break
+        done += 1
         source, what = mutated(tree, index)
         if outcome(given.module, source, tests, given.seconds, options):
             survived += 1
             print(f"{given.module}.py:{what}", flush=True)
-    print(f"{given.module}: {len(chosen)} of {count} mutants, {survived} survived", flush=True)
+    print(f"{given.module}: {done} of {count} mutants, {survived} survived", flush=True)
 
 
 if __name__ == "__main__":
