@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, get_args
@@ -200,3 +201,41 @@ class UpdateConvention(Enum):
         """Return what the code calls its step size when the canonical alpha is ``alpha``."""
         require_positive("alpha", alpha)
         return alpha / self._factor(sigma, population)
+
+
+def module_factors(entries: Sequence[str], names: Sequence[str]) -> tuple[float, ...]:
+    """Return the factor of sigma of each tensor: of ``PATTERN=FACTOR`` entries the first whose pattern is in its name.
+
+    Parameters
+    ----------
+    entries
+        A pattern is a regular expression.
+    names
+        The tensors; with none, the entries are only checked.
+
+    Returns
+    -------
+    tuple of float
+        In the order of ``names``, 1 where no pattern matches; empty where there are no entries.
+
+    Raises
+    ------
+    ConfigError
+        An entry is malformed, or matches none of the names (if there are names).
+    """
+    table = []
+    for entry in entries:
+        pattern, _, factor = entry.rpartition("=")
+        try:
+            table.append((re.compile(pattern), float(factor)))
+        except (re.error, ValueError) as error:
+            raise ConfigError(f"module-sigma {entry!r} is unusable ({error})", "give PATTERN=FACTOR") from error
+        if not pattern:
+            raise ConfigError(f"module-sigma {entry!r} has no pattern", "give PATTERN=FACTOR")
+        require_positive(f"the factor of module-sigma {pattern!r}", table[-1][1])
+    if not table or not names:
+        return ()
+    for entry, (expression, _) in zip(entries, table, strict=True):
+        if not any(expression.search(name) for name in names):
+            raise ConfigError(f"module-sigma {entry!r} matches no trained tensor", "correct the pattern")
+    return tuple(next((f for expression, f in table if expression.search(name)), 1.0) for name in names)

@@ -116,7 +116,11 @@ def recorded_pairs(
     tensors = {
         name: (size, float(norm)) for (name, size), norm in zip(measured.tensors.items(), last, strict=False) if size
     }
-    return run_pairs(run, tensors, cosines), list(measured.problems)
+    shapes = tensor_shapes(list(run.checkpoints.values())[-1])
+    problems = list(measured.problems)
+    if cosines and run.config.get("anchor_l1"):
+        problems.append("no law tells the cosines of checkpoints under an L1 anchor: they are not judged")
+    return run_pairs(run, tensors, cosines, shapes), problems
 
 
 def checkpoint_pairs(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from estheory.rules import (
     ESConfig,
     Shaping,
     UpdatePath,
+    module_factors,
     require_choice,
     require_count,
     require_positive,
@@ -222,22 +222,7 @@ class ESRunConfig(RunConfig):
         ConfigError
             An entry is malformed, or matches none of the names (if there are names).
         """
-        table = []
-        for entry in self.module_sigma:
-            pattern, _, factor = entry.rpartition("=")
-            try:
-                table.append((re.compile(pattern), float(factor)))
-            except (re.error, ValueError) as error:
-                raise ConfigError(f"module-sigma {entry!r} is unusable ({error})", "give PATTERN=FACTOR") from error
-            if not pattern:
-                raise ConfigError(f"module-sigma {entry!r} has no pattern", "give PATTERN=FACTOR")
-            require_positive(f"the factor of module-sigma {pattern!r}", table[-1][1])
-        if not table or not names:
-            return ()
-        for entry, (expression, _) in zip(self.module_sigma, table, strict=True):
-            if not any(expression.search(name) for name in names):
-                raise ConfigError(f"module-sigma {entry!r} matches no trained tensor", "correct the pattern")
-        return tuple(next((f for expression, f in table if expression.search(name)), 1.0) for name in names)
+        return module_factors(self.module_sigma, names)
 
 
 @dataclass(frozen=True, kw_only=True)

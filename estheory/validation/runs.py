@@ -5,21 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from itertools import combinations
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
-from estheory._special import Array
 from estheory.cosine_laws import CorrelationLaw
 from estheory.errors import DataError
 from estheory.laws import ChiLaw, PointLaw, SquaredLaw
 from estheory.quantities import Measurement, Prediction, Quantity
-from estheory.rules import ESConfig
 from estheory.theory.adamw import Schedule, grpo_mean_square
-from estheory.theory.walk import OURS, PAPER, response
+from estheory.theory.walk import OURS, PAPER
+from estheory.validation.recorded_walk import RecordedWalk
 from estheory.validation.records import RunRecord, reading
 
 Pair = tuple[Prediction, Measurement]
+Shapes = Mapping[str, tuple[int, ...]]
 
 CONDITIONED = "conditioned on the logged coefficients: v = (alpha^2/N^2) sum z^2"
 FLAT = "all but a vanishing share of the coordinates are flat"
@@ -30,63 +30,22 @@ def walk_variances(run: RunRecord) -> dict[int, float]:
 
     v_T = (alpha^2/N^2) sum_t h_{T-t}^2 sum_k w_tk^2: w are the weights of the noise vectors (the coefficients, or their
     differences within antithetic pairs), h the response of momentum and L2 anchor, 1 without them. For the plain
-    walk v_T = alpha^2 T / N unless steps stalled.
+    walk v_T = alpha^2 T / N unless steps stalled. Without rounding, factors of modules and the pull of an L1 anchor.
 
     Raises
     ------
     DataError
-        If the run is not an ES run, a row has no coefficients, or no law here covers its options.
+        If the run is not an ES run, or a row has no coefficients.
     """
-    squares, h = _walk(run)
-    return {step: _covariance(squares, h, step, step) for step in range(1, len(run.steps) + 1)}
-
-
-def walk_covariance(run: RunRecord, first: int, second: int) -> float:
-    """Return the covariance of one flat coordinate's displacement after two steps; raises as `walk_variances`."""
-    return _covariance(*_walk(run), min(first, second), max(first, second))
-
-
-def _covariance(squares: Array, h: Array | None, first: int, second: int) -> float:
-    if h is None:
-        return float(squares[:first].sum())
-    lags = np.arange(first)
-    return float(np.sum(squares[:first][::-1] * h[lags] * h[lags + second - first]))
-
-
-def _walk(run: RunRecord) -> tuple[Array, Array | None]:
-    """Return the variance that each step adds to a flat coordinate, and the response to it (None: it stays)."""
-    config = run.config
-    for name, plain in (("noise", "gaussian"), ("module_sigma", []), ("anchor_l1", 0.0), ("dtype", "float32")):
-        if config.get(name, plain) != plain:
-            raise DataError(
-                f"{run.path}: the law of a run with {name} = {config[name]} is not that of the plain walk",
-                "compare its norms with estheory predict",
-            )
-    try:
-        scale = (float(config["alpha"]) / int(config["population"])) ** 2
-        squares = np.array([_weight_square(row["coefficients"], bool(config.get("antithetic"))) for row in run.steps])
-        rules = ESConfig(
-            dim=1,
-            sigma=1.0,
-            population=2,
-            anchor_l2=float(config.get("anchor_l2", 0.0)),
-            anchor_form=config.get("anchor_form", "before"),
-            momentum=float(config.get("momentum", 0.0)),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{run.path}: no ES coefficients ({error})", "give the folder of an ES run") from error
-    return scale * squares, response(rules, len(squares))
-
-
-def _weight_square(coefficients: list[float], antithetic: bool) -> float:
-    """Return the sum of the squared weights of one step's noise vectors."""
-    values = np.asarray(coefficients, dtype=np.float64)
-    weights = values[0::2] - values[1::2] if antithetic else values
-    return float(np.sum(np.square(weights)))
+    walk = RecordedWalk.of(run)
+    return {step: walk.variance(step) for step in range(1, len(run.steps) + 1)}
 
 
 def run_pairs(
-    run: RunRecord, tensors: Mapping[str, tuple[int, float]], cosines: Mapping[tuple[int, int], float]
+    run: RunRecord,
+    tensors: Mapping[str, tuple[int, float]],
+    cosines: Mapping[tuple[int, int], float],
+    shapes: Shapes | None = None,
 ) -> list[Pair]:
     """Return predictions and measurements of one run.
 
@@ -98,34 +57,39 @@ def run_pairs(
         Number of entries and displacement norm of each tensor at the last checkpoint, by name.
     cosines
         Cosine of the displacements at two steps, by the pair of steps.
+    shapes
+        Shapes of all trained tensors by name; only the plain walk does without.
 
     Raises
     ------
     DataError
-        If a record does not hold what it should, or no law here covers the run's options.
+        If a record does not hold what it should, or no law here covers the run's options together.
     """
     with reading(run.path), np.errstate(over="ignore", invalid="ignore"):
-        pairs = list(_pairs(run, tensors, cosines))
+        pairs = list(_grpo(run) if run.method == "grpo" else _es(run, tensors, cosines, shapes))
         for prediction, measurement in pairs:
             if not all(map(math.isfinite, (prediction.law.mean, prediction.law.std, measurement.value))):
                 raise ValueError(f"{prediction.quantity} has no finite number")
         return pairs
 
 
-def _pairs(
-    run: RunRecord, tensors: Mapping[str, tuple[int, float]], cosines: Mapping[tuple[int, int], float]
+def _es(
+    run: RunRecord,
+    tensors: Mapping[str, tuple[int, float]],
+    cosines: Mapping[tuple[int, int], float],
+    shapes: Shapes | None,
 ) -> Iterator[Pair]:
-    if run.method == "grpo":
-        yield from _grpo(run)
-        return
-    variances = walk_variances(run)
-    if not any(variances.values()):
+    walk = RecordedWalk.of(run)
+    if not walk.plain and shapes is None:
+        raise DataError(f"{run.path}: the law of its noise needs the shapes of its tensors", "keep a checkpoint")
+    shapes = shapes or {"": (run.dim,)}
+    if walk.variance(len(run.steps)) == 0.0:
         yield _nothing_moved(run)
         return
-    yield from _norms(run, variances)
-    yield from _cosines(run, variances, cosines)
-    yield from _tensors(run, variances[len(run.steps)], tensors)
-    yield from _kl(run, variances)
+    yield from _norms(run, walk, shapes)
+    yield from _cosines(run, walk, shapes, cosines)
+    yield from _tensors(run, walk, shapes, tensors)
+    yield from _kl(run, walk, shapes)
 
 
 def _nothing_moved(run: RunRecord) -> Pair:
@@ -143,20 +107,35 @@ def _nothing_moved(run: RunRecord) -> Pair:
     return prediction, Measurement(quantity=quantity, value=value, step=step, where=where, source=run.path.name)
 
 
-def _norms(run: RunRecord, variances: Mapping[int, float]) -> Iterator[Pair]:
+def _how(walk: RecordedWalk) -> Any:
+    """Return label, source and assumptions of the norms of a walk."""
+    assumptions: tuple[str, ...] = (FLAT, CONDITIONED)
+    if walk.rank is not None:
+        assumptions += (f"low-rank noise of rank {walk.rank}; no factor shared with a concentrated gradient",)
+    if walk.shared:
+        assumptions += ("tensors of equal element count share their noise",)
+    if walk.module_sigma:
+        assumptions += ("noise of each tensor times its module's factor",)
+    if walk.pull:
+        assumptions += ("constant pull of the L1 anchor on every coordinate",)
+    label = "small-step" if walk.pull else "exact"
+    return {"label": label, "source": PAPER if walk.plain else OURS, "assumptions": assumptions}
+
+
+def _norms(run: RunRecord, walk: RecordedWalk, shapes: Shapes) -> Iterator[Pair]:
     """Pair the displacement norm at the first step, at every checkpoint and at the end."""
     last = len(run.steps)
     for step in sorted({1, last, *(s for s in run.checkpoints if s <= last)}):
-        if variances[step] == 0.0:
+        square = walk.total(step, shapes)
+        if square.mean == 0.0:
             continue
         quantity = Quantity.STEP_NORM if step == 1 else Quantity.DISPLACEMENT_NORM
         yield (
             Prediction(
                 quantity=quantity,
-                law=ChiLaw(math.sqrt(variances[step]), run.dim),
-                label="exact",
-                source=PAPER,
-                assumptions=(FLAT, CONDITIONED),
+                law=ChiLaw(math.sqrt(square.mean / square.freedom), square.freedom),
+                **_how(walk),
+                systematic=square.error / 2,
                 step=step,
             ),
             Measurement(
@@ -170,16 +149,17 @@ def _norms(run: RunRecord, variances: Mapping[int, float]) -> Iterator[Pair]:
 
 
 def _cosines(
-    run: RunRecord, variances: Mapping[int, float], cosines: Mapping[tuple[int, int], float]
+    run: RunRecord, walk: RecordedWalk, shapes: Shapes, cosines: Mapping[tuple[int, int], float]
 ) -> Iterator[Pair]:
+    """Pair the cosines of displacements at two steps; there is no law for them with an L1 anchor."""
     for (first, second), value in cosines.items():
-        scale = math.sqrt(variances[first] * variances[second])
-        if scale == 0 or (rho := walk_covariance(run, first, second) / scale) >= 1:
+        scale = math.sqrt(walk.variance(first) * walk.variance(second))
+        if walk.pull or scale == 0 or (rho := walk.covariance(first, second) / scale) >= 1:
             continue
         yield (
             Prediction(
                 quantity=Quantity.CHECKPOINT_COSINE,
-                law=CorrelationLaw(rho, run.dim),
+                law=CorrelationLaw(rho, walk.total(second, shapes).freedom),
                 label="exact",
                 source=OURS,
                 assumptions=(FLAT, CONDITIONED),
@@ -195,21 +175,25 @@ def _cosines(
         )
 
 
-def _tensors(run: RunRecord, variance: float, tensors: Mapping[str, tuple[int, float]]) -> Iterator[Pair]:
-    step = len(run.steps)
+def _tensors(
+    run: RunRecord, walk: RecordedWalk, shapes: Shapes, tensors: Mapping[str, tuple[int, float]]
+) -> Iterator[Pair]:
+    """Pair the squared displacement of each tensor, over that of independent entries of noise factor 1."""
+    step, factors = len(run.steps), walk.factors(shapes)
     for name, (size, norm) in tensors.items():
+        square = walk.tensor(step, shapes.get(name, (size,)), factors.get(name, 1.0))
+        plain = walk.variance(step) * size
         yield (
             Prediction(
                 quantity=Quantity.EFFECTIVE_DIMENSION_RATIO,
-                law=SquaredLaw(ChiLaw(1 / math.sqrt(size), size)),
-                label="exact",
-                source=PAPER,
-                assumptions=(FLAT, CONDITIONED),
+                law=SquaredLaw(ChiLaw(math.sqrt(square.mean / plain / square.freedom), square.freedom)),
+                **_how(walk),
+                systematic=square.error,
                 step=step,
             ),
             Measurement(
                 quantity=Quantity.EFFECTIVE_DIMENSION_RATIO,
-                value=norm**2 / (variance * size),
+                value=norm**2 / plain,
                 step=step,
                 where=f"tensor:{run.path.name}:{name}",
                 source=run.path.name,
@@ -217,7 +201,7 @@ def _tensors(run: RunRecord, variance: float, tensors: Mapping[str, tuple[int, f
         )
 
 
-def _kl(run: RunRecord, variances: Mapping[int, float]) -> Iterator[Pair]:
+def _kl(run: RunRecord, walk: RecordedWalk, shapes: Shapes) -> Iterator[Pair]:
     """Pair the KL of the run with the probes made before it, on the same prompts.
 
     Two predictions of the same number: the quadratic law 1/2 v tr F from the smallest probe, and the probe at the
@@ -228,7 +212,9 @@ def _kl(run: RunRecord, variances: Mapping[int, float]) -> Iterator[Pair]:
         kl = measured.get((len(run.steps), row["task"]))
         if kl is None:
             continue
-        variance = variances[len(run.steps)]
+        variance = walk.variance(len(run.steps))
+        if walk.pull:  # L1 shortens the walk of all coordinates alike
+            variance = walk.total(len(run.steps), shapes).mean / run.dim
         mean = 0.5 * variance * float(row["trace"])
         # chi-square of the probe's relative spread over directions, mixed with the error of its mean
         df = 2 / float(row["relative_std"]) ** 2
