@@ -1,0 +1,39 @@
+"""The pages that the site's build makes, and the links of the README."""
+
+import re
+import runpy
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from estheory.derivations.catalogue import derivations
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_figure_is_the_code_s_own():
+    drawing = runpy.run_path(str(ROOT / "experiments/main-result/make.py"))
+    svg = drawing["figure"](drawing["published_rows"]() + drawing["own_rows"]())
+    assert svg == (ROOT / "docs/main-result.svg").read_text()
+    ElementTree.fromstring(svg)
+    assert 'class="bad"' in svg  # refuted rows are drawn, not left out
+
+
+def test_experiments_with_a_record_become_pages_and_their_links_resolve():
+    pytest.importorskip("mkdocs")
+    hooks = runpy.run_path(str(ROOT / "docs/hooks.py"))
+    names = [readme.parent.name for readme in hooks["recorded_experiments"]()]
+    assert {"first-line", "tiny-lm", "mean-field-error", "rounding-family"} <= set(names)
+    assert "main-result" not in names
+    for readme in hooks["recorded_experiments"]():
+        for target in re.findall(r"\]\(\.\./\.\./([^)#]+)", hooks["experiment_page"](readme)):
+            assert (ROOT / "docs" / target).exists(), (readme, target)
+    index = hooks["equation_index"]()
+    assert all(f"`{name}`" in index for name in derivations())
+
+
+def test_links_of_the_readme_resolve():
+    text = (ROOT / "README.md").read_text()
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (ROOT / target).exists(), target
