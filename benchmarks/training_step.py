@@ -4,7 +4,7 @@ The reference way: perturb every tensor in place with noise from a generator tha
 the model's own ``generate``, restore in place by drawing the noise again, then add N members one after another.
 Contenders take turns within a round; a ratio is taken within its round.
 
-    python benchmarks/training_step.py [MODEL] [ROUNDS]
+    python benchmarks/training_step.py [MODEL] [ROUNDS] [TASK]
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from estheory.training.shaping import coefficients
 from estheory.training.walk import Walk
 
 
-def config(model: str, prompts: int, workers: int = 1) -> ESRunConfig:
+def config(model: str, task: str, prompts: int, workers: int = 1) -> ESRunConfig:
     """Return 30 members (4 of a large model) with accuracy of greedy answers as their reward."""
     population = 30 if model == "tiny-lm" else 4
     return ESRunConfig(
         model=model,
-        task="addition",
+        task=task,
         steps=1,
         prompts=prompts,
         sigma=1e-3,
@@ -106,11 +106,11 @@ def compare(contenders: dict[str, Callable[[], None]], rounds: int) -> dict[str,
     return seconds
 
 
-def overhead(model: str, prompts: int, steps: int) -> float:
+def overhead(model: str, task: str, prompts: int, steps: int) -> float:
     """Return the share of a run's step that is not making answers: perturbing, updating, writing."""
     settings = ESRunConfig(
         model=model,
-        task="addition",
+        task=task,
         steps=steps,
         prompts=prompts,
         sigma=1e-3,
@@ -124,29 +124,36 @@ def overhead(model: str, prompts: int, steps: int) -> float:
     return median(1 - (row := json.loads(line))["rewards"] / row["seconds"] for line in lines)
 
 
+def ratio(seconds: dict[str, list[float]], slow: str, fast: str) -> str:
+    """Return median and quartiles of the ratios within rounds."""
+    low, middle, high = np.percentile(np.array(seconds[slow]) / np.array(seconds[fast]), (25, 50, 75))
+    return f"{middle:.2f} ({low:.2f}-{high:.2f})"
+
+
 def main() -> None:
     """Print medians over rounds."""
     model = sys.argv[1] if len(sys.argv) > 1 else "tiny-lm"
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    task = sys.argv[3] if len(sys.argv) > 3 else "addition"
     torch.set_num_threads(1)
     sizes = (16, 64, 256) if model == "tiny-lm" else (8,)
     for prompts in sizes:
-        ours, close = our_step(config(model, prompts))
-        contenders = {"reference": reference_step(config(model, prompts)), "ours": ours}
+        ours, close = our_step(config(model, task, prompts))
+        contenders = {"reference": reference_step(config(model, task, prompts)), "ours": ours}
         closers = [close]
         if model == "tiny-lm":
-            contenders["two workers"], close = our_step(config(model, prompts, workers=2))
+            contenders["two workers"], close = our_step(config(model, task, prompts, workers=2))
             closers.append(close)
         seconds = compare(contenders, rounds)
         for close in closers:
             close()
         shown = ", ".join(f"{name} {median(values):.3f} s" for name, values in seconds.items())
-        faster = median(a / b for a, b in zip(seconds["reference"], seconds["ours"], strict=True))
-        line = f"{model}, {prompts} prompts: {shown}; {faster:.2f} times as fast as the reference"
+        line = f"{model}, {task}, {prompts} prompts: {shown}; "
+        line += f"{ratio(seconds, 'reference', 'ours')} times as fast as the reference"
         if "two workers" in seconds:
-            both = median(a / b for a, b in zip(seconds["ours"], seconds["two workers"], strict=True))
-            line += f"; two workers {both:.2f} times one"
-        print(line + f"; overhead beyond rewards {overhead(model, prompts, rounds + 1):.1%}", flush=True)
+            line += f", with two workers {ratio(seconds, 'reference', 'two workers')}; "
+            line += f"two workers {ratio(seconds, 'ours', 'two workers')} times one"
+        print(line + f"; overhead beyond rewards {overhead(model, task, prompts, rounds + 1):.1%}", flush=True)
 
 
 if __name__ == "__main__":
