@@ -37,7 +37,8 @@ class Members:
     def load(cls, config: ESRunConfig) -> Members:
         """Load the model in a process of its own."""
         session = start_session(config, evaluates=False)
-        return cls(session, config, Walk(session.parameters, session.base, config))
+        anchored = bool(config.anchor_l1 or config.anchor_l2)
+        return cls(session, config, Walk(session.parameters, session.base, config, takes_base=not anchored))
 
     def rewards(self, rows: Sequence[Row], evaluations: Sequence[int]) -> Rewards:
         """Apply `rows`, the steps that the walk has not made yet, then return the rewards of some evaluations.

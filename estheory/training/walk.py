@@ -34,6 +34,8 @@ class Walk:
         theta_0; kept, not changed.
     config
         The run.
+    takes_base
+        `base` becomes theta itself and moves, which saves a copy of the model. Not with an anchor, which pulls to it.
 
     Attributes
     ----------
@@ -43,11 +45,13 @@ class Walk:
         Steps applied so far.
     """
 
-    def __init__(self, parameters: FlatParameters, base: Tensor, config: ESRunConfig) -> None:
+    def __init__(
+        self, parameters: FlatParameters, base: Tensor, config: ESRunConfig, *, takes_base: bool = False
+    ) -> None:
         self.parameters = parameters
         self.base = base
         self.config = config
-        self.theta = base.clone()
+        self.theta = base if takes_base else base.clone()
         self.step = 0
         self._structure = NoiseStructure(kind=config.noise, scales=config.sigma_factors(parameters.names))
         self._velocity = torch.zeros_like(base, dtype=torch.float32) if config.momentum else None
