@@ -101,9 +101,9 @@ def figure(rows: list[Row]) -> str:
     for name, style in COLOURS.items():
         parts.append(f'<circle class="{style}" cx="{x + 5:.1f}" cy="{bottom + 40}" r="5"/>')
         parts.append(_text(x + 16, bottom + 44, name))
-        x += 118
+        x += 122
     parts.append(f'<rect class="band" x="{x:.1f}" y="{bottom + 33}" width="22" height="14"/>')
-    parts.append(_text(x + 30, bottom + 44, "what low-precision rounding of unknown weights may add"))
+    parts.append(_text(x + 30, bottom + 44, "rounding of unknown weights may do this"))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
