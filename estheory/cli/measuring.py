@@ -13,13 +13,16 @@ from estheory.cli.foreign import foreign_displacements, recorded_foreign
 from estheory.cli.measure import MeasureOptions
 from estheory.cli.options import ESOptions, choice
 from estheory.errors import ConfigError, DataError
+from estheory.floats import FORMATS
 from estheory.measurement.displacement import Displacements, measure_displacements
 from estheory.models.builtin import builtin_names, get_builtin
 from estheory.models.shapes import tensor_shapes
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.rules import require_count, require_positive
+from estheory.simulation.strata import SampledWeights
 from estheory.validation.foreign import Given, read_foreign
 from estheory.validation.records import RunRecord, is_run, read_run
+from estheory.validation.rounding import rounded_pairs
 from estheory.validation.runs import run_pairs, step_pairs, walk_variances
 
 
@@ -64,7 +67,8 @@ def run_displacements(run: RunRecord, how: MeasureOptions) -> Displacements:
         trained = set(tensor_shapes(next(iter(run.checkpoints.values()))))
     files = {f"step {step}": file for step, file in run.checkpoints.items()}
     base = model_folder(str(run.config["model"]))
-    return measure_displacements(base, files, names=trained, keep_going=how.keep_going)
+    stored = FORMATS.get(str(run.config.get("dtype", "float32")))
+    return measure_displacements(base, files, names=trained, keep_going=how.keep_going, stored=stored)
 
 
 def variances_of(
@@ -116,11 +120,27 @@ def recorded_pairs(
     tensors = {
         name: (size, float(norm)) for (name, size), norm in zip(measured.tensors.items(), last, strict=False) if size
     }
-    shapes = tensor_shapes(list(run.checkpoints.values())[-1])
     problems = list(measured.problems)
+    if run.method == "es" and run.config.get("dtype", "float32") != "float32":
+        return rounded_pairs(run, _base_weights(run), tensors), problems
+    shapes = tensor_shapes(list(run.checkpoints.values())[-1])
     if cosines and run.config.get("anchor_l1"):
         problems.append("no law tells the cosines of checkpoints under an L1 anchor: they are not judged")
     return run_pairs(run, tensors, cosines, shapes), problems
+
+
+def _base_weights(run: RunRecord) -> SampledWeights:
+    """Return the magnitudes of the weights that a 16-bit run trains, as it stores them at its start."""
+    from estheory.models.magnitudes import magnitude_counts
+    from estheory.models.shapes import trainable_shapes
+
+    trainable = str(run.config.get("trainable", "all"))
+    if trainable.startswith("lora"):
+        raise DataError(f"{run.path}: rounding of adapters is not predicted", "train them in float32")
+    base = model_folder(str(run.config["model"]))
+    chosen = set(trainable_shapes(tensor_shapes(base), trainable))
+    names, magnitudes, counts = magnitude_counts(base, str(run.config["dtype"]), chosen)
+    return SampledWeights(names=names, magnitudes=magnitudes, counts=counts)
 
 
 def checkpoint_pairs(

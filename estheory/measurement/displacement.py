@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estheory.errors import ConfigError, DataError
+from estheory.floats import FloatFormat, rounded
 from estheory.models.checkpoints import Checkpoint, open_comparable
 from estheory.models.weight_files import Problems, note
 from estheory.quantities import Measurement, Quantity
@@ -220,6 +221,7 @@ def measure_displacements(
     names: Collection[str] | None = None,
     repeat_head: bool = False,
     keep_going: bool = False,
+    stored: FloatFormat | None = None,
     chunk: int = CHUNK,
     threads: int | None = None,
 ) -> Displacements:
@@ -237,6 +239,8 @@ def measure_displacements(
         Count a tied output head a second time, as a state dict lists it.
     keep_going
         Note what cannot be compared in `Displacements.problems` instead of raising.
+    stored
+        Round the base to this format first: a run that casts its model starts from there.
     chunk
         Entries of each checkpoint held at a time by one thread.
     threads
@@ -255,7 +259,9 @@ def measure_displacements(
         raise ConfigError("checkpoints are missing or given twice", "give one or more different checkpoints")
     problems: Problems | None = [] if keep_going else None
     chosen = None if names is None else frozenset(names)
-    reference, others = open_comparable(base, labelled, names=chosen, repeat_head=repeat_head, problems=problems)
+    reference, others = open_comparable(
+        base, labelled, names=chosen, repeat_head=repeat_head, problems=problems, cast=stored is not None
+    )
     tensors = {name: entry.size for name, entry in reference.tensors.items()}
     pieces = [
         (row, name, start, min(start + SEGMENT, size))
@@ -266,7 +272,7 @@ def measure_displacements(
     gram = np.zeros((len(tensors), count, count))
     fourth, unchanged, largest = (np.zeros((len(tensors), count)) for _ in range(3))
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        sums = pool.map(lambda piece: _sums(reference, others, *piece[1:], chunk=chunk), pieces)
+        sums = pool.map(lambda piece: _sums(reference, others, *piece[1:], stored=stored, chunk=chunk), pieces)
         for (row, *_), one in zip(pieces, sums, strict=True):
             gram[row] += one[:count]
             fourth[row] += one[count]
@@ -289,7 +295,14 @@ def measure_displacements(
 
 
 def _sums(
-    reference: Checkpoint, others: Sequence[Checkpoint], name: str, first: int, last: int, *, chunk: int
+    reference: Checkpoint,
+    others: Sequence[Checkpoint],
+    name: str,
+    first: int,
+    last: int,
+    *,
+    stored: FloatFormat | None,
+    chunk: int,
 ) -> Array:
     """Sum over the entries ``first:last`` of one tensor.
 
@@ -306,6 +319,8 @@ def _sums(
     for start in range(first, last, chunk):
         stop = min(start + chunk, last)
         origin = reference.tensors[name].read(start, stop)
+        if stored is not None:
+            origin = rounded(origin, stored).astype(np.float64)
         deltas = buffer[:, : stop - start]
         with np.errstate(over="ignore", invalid="ignore"):
             for k, entry in enumerate(entries):

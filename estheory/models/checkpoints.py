@@ -120,6 +120,7 @@ def open_comparable(
     names: frozenset[str] | None = None,
     repeat_head: bool = False,
     problems: Problems | None = None,
+    cast: bool = False,
 ) -> tuple[Checkpoint, list[Checkpoint]]:
     """Open checkpoints of one model and check that they can be subtracted from one another.
 
@@ -138,6 +139,8 @@ def open_comparable(
         Count a tied output head a second time, as a state dict lists it.
     problems
         Where to note what does not fit; it is then left out. None raises.
+    cast
+        The caller rounds the base to the checkpoints' format: they may be stored more coarsely than it.
 
     Raises
     ------
@@ -168,7 +171,7 @@ def open_comparable(
         opened = [_with_repeated_head(checkpoint) for checkpoint in opened]
     if names is not None:
         opened = [_keep(checkpoint, names) for checkpoint in opened]
-    return opened[0], [_comparable(opened[0], other, problems) for other in opened[1:]]
+    return opened[0], [_comparable(opened[0], other, problems, cast) for other in opened[1:]]
 
 
 def _with_repeated_head(checkpoint: Checkpoint) -> Checkpoint:
@@ -182,7 +185,7 @@ def _keep(checkpoint: Checkpoint, names: frozenset[str]) -> Checkpoint:
     return replace(checkpoint, tensors={n: entry for n, entry in checkpoint.tensors.items() if n in names})
 
 
-def _comparable(base: Checkpoint, other: Checkpoint, problems: Problems | None) -> Checkpoint:
+def _comparable(base: Checkpoint, other: Checkpoint, problems: Problems | None, cast: bool) -> Checkpoint:
     """Return the checkpoint with the tensors that can be subtracted from the base's; the others raise or are noted."""
     same_model = "compare checkpoints of one model"
     kept = {}
@@ -194,7 +197,7 @@ def _comparable(base: Checkpoint, other: Checkpoint, problems: Problems | None) 
         elif match.shape != entry.shape:
             what = f"tensor {name} is {list(match.shape)} in {other.path}, {list(entry.shape)} in {base.path}"
             note(DataError(what, same_model), problems)
-        elif match.dtype != entry.dtype and ITEM_BYTES[match.dtype] <= ITEM_BYTES[entry.dtype]:
+        elif not cast and match.dtype != entry.dtype and ITEM_BYTES[match.dtype] <= ITEM_BYTES[entry.dtype]:
             what = f"tensor {name} is {match.dtype} in {other.path}, {entry.dtype} in {base.path}"
             note(DataError(what, "rounding alone would move the weights; save both in one dtype"), problems)
         else:

@@ -7,7 +7,7 @@ scaled (rounded), added (rounded). See docs/concepts/precision.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -110,6 +110,30 @@ def take_step(
     return total
 
 
+def take_fused_step(
+    weights: Float32, start: Float32, noise: Sequence[Float32], factors: Array, config: ESConfig, rounder: Rounder
+) -> Float32:
+    """Do one step as ``estheory run`` does it, in place: terms stay in float32, each addition rounds once.
+
+    Noise is float32; w = round(w + f_i eps_i) member by member, or w = round(w + sum f_i eps_i) with the pull of an
+    anchor inside. Restore pairs as in :func:`take_step`. Parameters and result as there.
+    """
+    for pair in range(config.restore_pairs):
+        change = noise[pair % len(noise)] * np.float32(config.sigma)
+        rounder.add(weights, change)
+        rounder.subtract(weights, change)
+    total, term = np.zeros_like(weights), np.empty_like(weights)
+    for eps, factor in zip(noise, factors, strict=True):
+        np.multiply(eps, np.float32(factor), out=term)
+        np.add(total, term, out=total)
+        if config.update_path == "sequential":
+            rounder.add(weights, term)
+    if config.update_path == "accumulated":
+        away = weights - start + (total if config.anchor_form == "after" else np.float32(0))
+        rounder.add(weights, total - np.float32(config.anchor_l2) * away if config.anchor_l2 else total)
+    return total
+
+
 @dataclass(frozen=True, kw_only=True)
 class Emulation:
     """What an emulated run did.
@@ -173,6 +197,7 @@ def emulate(
     *,
     seed: int = 0,
     coefficients: Array | None = None,
+    fused: bool = False,
     group_size: int = GROUP_SIZE,
     max_additions: int = MAX_ADDITIONS,
 ) -> Emulation:
@@ -192,6 +217,8 @@ def emulate(
         Of rewards, noise and sample.
     coefficients
         The logged z of a real run, shape (>= max(steps), N), to condition on; None draws them.
+    fused
+        Emulate the arithmetic of ``estheory run`` (:func:`take_fused_step`), not that of the reference code.
     group_size
         Weights in each of the random groups.
     max_additions
@@ -212,10 +239,13 @@ def emulate(
     size = int(min(group_size, max(512, max_additions / costs / GROUPS)))
     design = Design.of(weights, size, floor=config.step_size / np.sqrt(config.population) / 64)
     seeds = np.random.SeedSequence(seed).spawn(GROUPS)
-    pool = normal_pool(to)
+    pool = normal_pool(None if fused else to)
+    one_step = take_fused_step if fused else take_step
     moments = np.stack(
         [
-            np.stack([design.means(m) for m in _group(config, to, design, pool, looked, seeds[g], coefficients)])
+            np.stack(
+                [design.means(m) for m in _group(config, to, design, pool, looked, seeds[g], coefficients, one_step)]
+            )
             for g in range(GROUPS)
         ],
         axis=1,
@@ -231,6 +261,7 @@ def _group(
     steps: tuple[int, ...],
     seed: np.random.SeedSequence,
     coefficients: Array | None,
+    one_step: Callable[..., Float32],
 ) -> Iterator[Array]:
     """Run one group; yield (n, 4) moments of each coordinate at each of ``steps``."""
     rng = np.random.default_rng(seed)
@@ -245,7 +276,7 @@ def _group(
         noise = [pool[place : place + len(start)] for place in places]
         if config.antithetic:
             noise += [-eps for eps in noise]
-        done = take_step(weights, start, noise, config.step_size / config.population * z, config, rounder)
+        done = one_step(weights, start, noise, config.step_size / config.population * z, config, rounder)
         intended = kept * (intended + done) if config.anchor_form == "after" else kept * intended + done
         if step in steps:
             moved = weights.astype(np.float64) - start
@@ -253,8 +284,8 @@ def _group(
 
 
 @lru_cache(maxsize=2)
-def normal_pool(to: FloatFormat) -> Float32:
-    """Return a million standard normals as the format stores them, in random order: one of each quantile.
+def normal_pool(to: FloatFormat | None) -> Float32:
+    """Return a million standard normals as the format (None: float32) stores them, in random order, by quantiles.
 
     Slices at random places are the noise of the emulator. The pool has no sampling error of its own, and a slice costs
     nothing to draw.
@@ -263,7 +294,7 @@ def normal_pool(to: FloatFormat) -> Float32:
 
     quantiles = ndtri((np.arange(_POOL) + 0.5) / _POOL)
     np.random.default_rng(0).shuffle(quantiles)
-    return rounded(quantiles, to)
+    return np.asarray(quantiles, dtype=np.float32) if to is None else rounded(quantiles, to)
 
 
 def member_coefficients(config: ESConfig, rng: np.random.Generator) -> Array:

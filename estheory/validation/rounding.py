@@ -1,16 +1,39 @@
-"""What rounding does to published runs whose weights are not at hand: the recorded emulation over a family of weights.
+"""What rounding does to recorded runs.
 
-The table is made by experiments/rounding-family; nothing in it is fitted to a published figure.
+Of published runs whose weights are not at hand: the recorded emulation over a family of weights, made by
+experiments/rounding-family; nothing in it is fitted. Of runs at hand: the emulator on their own base weights.
 """
 
 from __future__ import annotations
 
 import csv
+import math
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib.resources import files
+from typing import Any
 
+import numpy as np
+
+from estheory._special import Array
+from estheory.errors import ConfigError, DataError
+from estheory.laws import ChiLaw, PointLaw, SquaredLaw
+from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.rules import ESConfig
-from estheory.theory.precision import NormBand
+from estheory.simulation.rounding import Emulation, emulate
+from estheory.simulation.strata import SampledWeights
+from estheory.theory.precision import NormBand, RoundingEffect
+from estheory.theory.walk import OURS
+from estheory.validation.records import RunRecord
+
+Pair = tuple[Prediction, Measurement]
+
+EMULATED = "rounding emulated on the base weights, given the logged coefficients"
+FLAT = "all but a vanishing share of the coordinates are flat"
+FEWEST = 50
+"""Effective degrees of freedom from which the chi law of a norm whose moments were matched is used."""
+_STUDENT = 1.24
+"""Student's over the normal two-sided 0.001 quantile at 15 degrees of freedom: the emulator's error has 16 groups."""
 
 
 @lru_cache(maxsize=1)
@@ -37,3 +60,140 @@ def recorded_band(config: ESConfig, path_known: bool = True) -> NormBand | None:
         and (not path_known or row["update_path"] == config.update_path)
     ]
     return NormBand.over(variances) if variances else None
+
+
+def rounded_pairs(
+    run: RunRecord, weights: SampledWeights, tensors: Mapping[str, tuple[int, float]], seed: int = 0
+) -> list[Pair]:
+    """Return predictions and measurements of an ES run that stores its weights in 16 bits.
+
+    Norms of the whole model at the first step, at checkpoints and at the end, and of each tensor at the end, by the
+    emulator of ``estheory run``'s own arithmetic, conditioned on the logged coefficients. A norm is a chi variable
+    whose first two moments are the emulated ones; its standard error enters the law. Tensors whose law would have
+    fewer than `FEWEST` degrees of freedom (next to nothing moves in them) are left out. Label mean-field.
+
+    Parameters
+    ----------
+    run
+        The record.
+    weights
+        Magnitudes of the base weights as the run stores them, tensor by tensor.
+    tensors
+        Number of entries and displacement norm of each tensor at the last checkpoint, from the rounded base.
+    seed
+        Of the emulation.
+
+    Raises
+    ------
+    DataError
+        If the emulator does not cover the run, or a row has no coefficients.
+    """
+    config, coefficients = _run_rules(run)
+    last = len(run.steps)
+    steps = sorted({1, last, *(step for step in run.checkpoints if step <= last)})
+    try:
+        emulation = emulate(config, weights, steps, seed=seed, coefficients=coefficients, fused=True)
+    except ConfigError as error:
+        raise DataError(f"{run.path}: {error.what}", "compare its norms with estheory predict") from error
+    variances = plain_variances(config, coefficients)
+    pairs = []
+    for step in steps:
+        quantity = Quantity.STEP_NORM if step == 1 else Quantity.DISPLACEMENT_NORM
+        law = _norm_law(emulation, step, variances[step - 1], None)
+        if law is not None:
+            pairs.append(_pair(run, quantity, law, float(run.steps[step - 1]["norm"]), step, f"total:{run.path.name}"))
+    return [*pairs, *_tensor_pairs(run, emulation, variances[-1], tensors)]
+
+
+def plain_variances(config: ESConfig, coefficients: Array) -> Array:
+    """Return the variance of a flat coordinate after each step without rounding, given coefficients. Exact.
+
+    v <- (1 - kappa)^2 v + (alpha/N)^2 sum z^2, or (1 - kappa)^2 (v + ...) with an anchor of form ``after``.
+
+    Parameters
+    ----------
+    config
+        Step size, population and anchor.
+    coefficients
+        z of each step, shape (T, N).
+
+    Returns
+    -------
+    ndarray, shape (T,)
+    """
+    keep, variance, variances = (1 - config.anchor_l2) ** 2, 0.0, []
+    for z in coefficients:
+        added = (config.step_size / config.population) ** 2 * float(np.sum(np.square(z)))
+        variance = keep * (variance + added) if config.anchor_form == "after" else keep * variance + added
+        variances.append(variance)
+    return np.array(variances)
+
+
+def _run_rules(run: RunRecord) -> tuple[ESConfig, Array]:
+    """Return the rules of a run for the emulator, and its coefficients, shape (T, noise vectors)."""
+    config = run.config
+    for name, plain in (("noise", "gaussian"), ("module_sigma", []), ("anchor_l1", 0.0), ("momentum", 0.0)):
+        if config.get(name, plain) != plain:
+            raise DataError(
+                f"{run.path}: rounding in {config['dtype']} with {name} = {config[name]} is not emulated",
+                "compare its norms with estheory predict",
+            )
+    antithetic = bool(config.get("antithetic"))
+    if antithetic and config.get("restore_pairs"):
+        raise DataError(f"{run.path}: restore pairs of antithetic members are not emulated", "judge other runs")
+    try:
+        z = np.array([row["coefficients"] for row in run.steps], dtype=np.float64)
+        z = z[:, 0::2] - z[:, 1::2] if antithetic else z  # half as many noise vectors; alpha / N stays
+        rules: dict[str, Any] = {"anchor_form": config.get("anchor_form", "before")}
+        rules |= {"anchor_l2": float(config.get("anchor_l2", 0.0)), "dtype": config["dtype"]}
+        rules |= {name: config[name] for name in ("update_path", "restore_pairs") if name in config}
+        alpha = float(config["alpha"]) / (2 if antithetic else 1)
+        return ESConfig(dim=run.dim, sigma=float(config["sigma"]), alpha=alpha, population=z.shape[1], **rules), z
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise DataError(f"{run.path}: no ES coefficients ({error})", "give the folder of an ES run") from error
+
+
+def _norm_law(emulation: Emulation, step: int, plain: float, tensor: str | None) -> ChiLaw | PointLaw | None:
+    """Return the law of the norm of a tensor's displacement, or of the whole model's; None where it has no chi law."""
+    sizes = dict(zip(emulation.design.names, map(int, emulation.design.sizes), strict=True))
+    spreads, effects = emulation.tensor_spreads(step), emulation.tensor_effects(step)
+    if tensor is None:
+        effect: RoundingEffect = emulation.effect(step)
+        noise = math.sqrt(math.fsum((sizes[n] * effects[n].variance * spreads[n]) ** 2 for n in sizes))
+        total = math.fsum(sizes[n] * effects[n].variance for n in sizes)
+        count, spread = sum(sizes.values()), noise / total if total else 0.0
+    else:
+        effect, count, spread = effects[tensor], sizes[tensor], spreads[tensor]
+    if plain == 0.0 and not effect.variance:
+        return PointLaw(0.0)
+    if not effect.variance > 0 or not spread > 0 or 2 / spread**2 < FEWEST:
+        return None
+    df, error = 2 / spread**2, _STUDENT * effect.variance_stderr / effect.variance
+    mixing = 2 / error**2 if error else math.inf
+    return ChiLaw(math.sqrt(plain * effect.variance * count / df), df, mixing)
+
+
+def _tensor_pairs(
+    run: RunRecord, emulation: Emulation, plain: float, tensors: Mapping[str, tuple[int, float]]
+) -> Iterator[Pair]:
+    step = len(run.steps)
+    for name, (size, norm) in tensors.items():
+        law = _norm_law(emulation, step, plain, name) if plain > 0 and name in emulation.design.names else None
+        if isinstance(law, ChiLaw):
+            yield _pair(
+                run,
+                Quantity.EFFECTIVE_DIMENSION_RATIO,
+                SquaredLaw(law, 1 / (plain * size)),
+                norm**2 / (plain * size),
+                step,
+                f"tensor:{run.path.name}:{name}",
+            )
+
+
+def _pair(
+    run: RunRecord, quantity: Quantity, law: ChiLaw | PointLaw | SquaredLaw, value: float, step: int, where: str
+) -> Pair:
+    prediction = Prediction(
+        quantity=quantity, law=law, label="mean-field", source=OURS, assumptions=(FLAT, EMULATED), step=step
+    )
+    return prediction, Measurement(quantity=quantity, value=value, step=step, where=where, source=run.path.name)

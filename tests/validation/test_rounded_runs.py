@@ -1,0 +1,114 @@
+"""Real 16-bit runs of tiny-lm, against the emulator on the weights they start from."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from estheory.cli.measure import MeasureOptions
+from estheory.cli.measuring import recorded_pairs
+from estheory.cli.options import ESOptions
+from estheory.errors import DataError
+from estheory.floats import FORMATS, rounded
+from estheory.quantities import Quantity
+from estheory.rules import ESConfig
+from estheory.simulation.rounding import Rounder, take_fused_step
+from estheory.validation.judge import exit_code, judge
+from estheory.validation.rounding import plain_variances
+
+torch = pytest.importorskip("torch")
+
+LEVEL = 1e-6
+SMALL = {"sigma": 0.0015, "alpha": 0.00075, "population": 10, "steps": 8, "checkpoint_every": 4, "prompts": 2}
+PLAIN = {"evaluation_prompts": 2, "reward": "logprob", "permute_rewards": True}
+
+
+def make(folder, **changes):
+    from estheory.training.es import run_es
+    from tests.training.runs import es_config
+
+    run_es(es_config(**SMALL | PLAIN | changes), folder)
+    return folder
+
+
+def verdicts(folder):
+    """Judge a run at the false-failure rate of this suite: at 5 % one right run in twenty would be refuted."""
+    return judge(recorded_pairs(folder, ESOptions(), MeasureOptions())[0], LEVEL)
+
+
+def say_otherwise(folder, copy, old, new):
+    """Let the record of a run claim another setting than the one it was made with."""
+    shutil.copytree(folder, copy)
+    text = (copy / "config.toml").read_text()
+    assert old in text
+    (copy / "config.toml").write_text(text.replace(old, new))
+    return copy
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("path", ["accumulated", "sequential"])
+def test_real_runs_are_consistent_and_another_update_path_is_refuted(dtype, path, tmp_path):
+    run = make(tmp_path / "run", dtype=dtype, update_path=path)
+    found = verdicts(run)
+    assert exit_code(found) == 0
+    quantities = {v.prediction.quantity for v in found}
+    assert quantities == {Quantity.STEP_NORM, Quantity.DISPLACEMENT_NORM, Quantity.EFFECTIVE_DIMENSION_RATIO}
+    if dtype == "bfloat16":
+        other = "sequential" if path == "accumulated" else "accumulated"
+        wrong = say_otherwise(run, tmp_path / "wrong", f'update_path = "{path}"', f'update_path = "{other}"')
+        assert exit_code(verdicts(wrong)) == 3
+    else:
+        wrong = say_otherwise(run, tmp_path / "wrong", 'dtype = "float16"', 'dtype = "bfloat16"')
+        assert exit_code(verdicts(wrong)) == 3
+
+
+@pytest.mark.parametrize(
+    "changes", [{"restore_pairs": 5, "update_path": "sequential"}, {"antithetic": True}, {"anchor_l2": 0.1}]
+)
+def test_other_rules(changes, tmp_path):
+    run = make(tmp_path / "run", dtype="bfloat16", **changes)
+    assert exit_code(verdicts(run)) == 0
+    if "restore_pairs" in changes:
+        wrong = say_otherwise(run, tmp_path / "wrong", "restore_pairs = 5", "restore_pairs = 0")
+        assert exit_code(verdicts(wrong)) == 3
+
+
+def test_what_is_not_emulated_is_refused(tmp_path):
+    run = make(tmp_path / "run", dtype="bfloat16", momentum=0.5)
+    with pytest.raises(DataError, match="momentum"):
+        verdicts(run)
+
+
+def test_variances_without_rounding():
+    z = np.ones((3, 4))
+    config = ESConfig(dim=1, sigma=1.0, alpha=4.0, population=4, anchor_l2=0.5)
+    assert plain_variances(config, z) == pytest.approx([4, 4 + 1, 4 + 1 + 0.25])
+    after = ESConfig(dim=1, sigma=1.0, alpha=4.0, population=4, anchor_l2=0.5, anchor_form="after")
+    assert plain_variances(after, z) == pytest.approx([1, 1.25, 1.3125])
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("path", ["accumulated", "sequential"])
+def test_a_fused_step_is_torch_s_bit_by_bit(dtype, path):
+    rng, size, kind = np.random.default_rng(0), 4096, getattr(torch, dtype)
+    config = ESConfig(
+        dim=size, sigma=1.5e-3, alpha=7.5e-4, population=6, dtype=dtype, update_path=path, restore_pairs=2
+    )
+    start = rounded(0.05 * rng.standard_normal(size), FORMATS[dtype])
+    noise = [rng.standard_normal(size).astype(np.float32) for _ in range(6)]
+    factors = 0.001 * rng.standard_normal(6)
+    ours, theirs = start.copy(), torch.from_numpy(start).to(kind)
+    take_fused_step(ours, start, noise, factors, config, Rounder(size, FORMATS[dtype]))
+    for eps in noise[:2]:
+        theirs.add_(torch.from_numpy(eps).mul(1.5e-3))
+        theirs.sub_(torch.from_numpy(eps).mul(1.5e-3))
+    terms = [torch.from_numpy(eps).mul(float(f)) for eps, f in zip(noise, factors, strict=True)]
+    total = torch.zeros(size)
+    for term in terms:
+        total.add_(term)
+        if path == "sequential":
+            theirs.add_(term)
+    if path == "accumulated":
+        theirs.add_(total)
+    assert np.array_equal(ours, theirs.float().numpy())
+    assert not np.array_equal(ours, start)
