@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from estheory.cli.emit import json_text
+from estheory.cli.options import ESOptions
+from estheory.cli.rounding import Rounding, rounding_of, sampled_weights
 from estheory.errors import ConfigError
 from estheory.models.builtin import builtin_names, get_builtin
 from estheory.models.shapes import tensor_shapes, trainable_shapes
 from estheory.reporting.forecast import forecast_text, prediction_json
+from estheory.simulation.rounding import emulator_covers
 from estheory.tasks import get_task
 from estheory.theory.predictions import Forecast, predict
 from estheory.training.config import ESRunConfig, GRPORunConfig
@@ -23,7 +27,7 @@ if TYPE_CHECKING:
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _LEVEL = 0.95
-_FEW_SHOT, _CHARACTERS_A_TOKEN = 9, 2  # of models that are not character-level
+_SHOTS, _CHARACTERS_A_TOKEN = 8, 2  # of models that are not character-level
 
 
 def preview(config: ESRunConfig | GRPORunConfig, *, as_json: bool) -> str:
@@ -77,8 +81,14 @@ def _forecast(
         return None, f"AdamW walk of dense gradient noise: ||theta_T - theta_0|| = {norm:.4g} (mean-field)"
     if config.module_sigma:
         return None, "no prediction with module-sigma: tensors walk at different speeds"
+    rules = config.rules(dim)
     try:
-        return predict(config.rules(dim), shapes=list(shapes.values())), ""
+        rounding = Rounding()
+        if rules.dtype != "float32":
+            known = emulator_covers(rules) is None and not config.trainable.startswith("lora:")
+            model = ESOptions(weights=Path(config.model), trainable=config.trainable) if known else ESOptions()
+            rounding = rounding_of(rules, sampled_weights(model, rules.dtype), [rules.steps])
+        return predict(rules, shapes=list(shapes.values()), rounding=rounding.effects, band=rounding.band), ""
     except ConfigError as error:
         return None, f"no prediction: {error.what}"
 
@@ -88,10 +98,11 @@ def _memory(config: ESRunConfig | GRPORunConfig, dim: int, whole: int) -> int:
     if isinstance(config, GRPORunConfig):
         return 4 * whole + 4 * dim * 4  # theta_0, gradient, two moments
     size = _BYTES[config.dtype]
-    vectors = 2 + bool(config.restore_pairs)  # theta_0, theta; the model computes with its own
+    vectors = 1 + bool(config.restore_pairs)  # theta; the model computes with its own
     one = size * (whole + vectors * dim) + 4 * dim * (2 if config.momentum else 0)
     processes = config.workers + (config.executor == "ray")
-    return one * processes
+    bases = processes if config.anchor_l1 or config.anchor_l2 else 1  # theta_0
+    return one * processes + size * dim * bases
 
 
 def _seconds(config: ESRunConfig | GRPORunConfig, dim: int, whole: int) -> float:
@@ -99,9 +110,12 @@ def _seconds(config: ESRunConfig | GRPORunConfig, dim: int, whole: int) -> float
     task = get_task(config.task, data=config.data)
     example = task.examples("train", 1, 0)[0]
     few_shot = whole >= 1_000_000 and not config.data
-    prompt = len(example.prompt) * (_FEW_SHOT / _CHARACTERS_A_TOKEN if few_shot else 1)
-    answers = 1 if isinstance(config, ESRunConfig) else config.samples
-    tokens = config.prompts * (prompt + answers * task.max_new_tokens)
+    prompt = len(example.prompt) / (_CHARACTERS_A_TOKEN if few_shot else 1)
+    shared = _SHOTS * prompt if few_shot else 0.0  # worked examples: an ES member reads them once
+    if isinstance(config, ESRunConfig):
+        tokens = shared + config.prompts * (prompt + task.max_new_tokens)
+    else:
+        tokens = config.prompts * (shared + prompt + config.samples * task.max_new_tokens)
     started = time.perf_counter()
     square = np.ones((512, 512), dtype=np.float32)
     for _ in range(4):

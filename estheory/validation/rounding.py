@@ -24,6 +24,7 @@ from estheory.simulation.rounding import Emulation, emulate
 from estheory.simulation.strata import SampledWeights
 from estheory.theory.precision import NormBand, RoundingEffect
 from estheory.theory.walk import OURS
+from estheory.validation.recorded_walk import RecordedWalk
 from estheory.validation.records import RunRecord
 
 Pair = tuple[Prediction, Measurement]
@@ -95,38 +96,14 @@ def rounded_pairs(
         emulation = emulate(config, weights, steps, seed=seed, coefficients=coefficients, fused=True)
     except ConfigError as error:
         raise DataError(f"{run.path}: {error.what}", "compare its norms with estheory predict") from error
-    variances = plain_variances(config, coefficients)
+    walk = RecordedWalk.of(run)
     pairs = []
     for step in steps:
         quantity = Quantity.STEP_NORM if step == 1 else Quantity.DISPLACEMENT_NORM
-        law = _norm_law(emulation, step, variances[step - 1], None)
+        law = _norm_law(emulation, step, walk.variance(step), None)
         if law is not None:
             pairs.append(_pair(run, quantity, law, float(run.steps[step - 1]["norm"]), step, f"total:{run.path.name}"))
-    return [*pairs, *_tensor_pairs(run, emulation, variances[-1], tensors)]
-
-
-def plain_variances(config: ESConfig, coefficients: Array) -> Array:
-    """Return the variance of a flat coordinate after each step without rounding, given coefficients. Exact.
-
-    v <- (1 - kappa)^2 v + (alpha/N)^2 sum z^2, or (1 - kappa)^2 (v + ...) with an anchor of form ``after``.
-
-    Parameters
-    ----------
-    config
-        Step size, population and anchor.
-    coefficients
-        z of each step, shape (T, N).
-
-    Returns
-    -------
-    ndarray, shape (T,)
-    """
-    keep, variance, variances = (1 - config.anchor_l2) ** 2, 0.0, []
-    for z in coefficients:
-        added = (config.step_size / config.population) ** 2 * float(np.sum(np.square(z)))
-        variance = keep * (variance + added) if config.anchor_form == "after" else keep * variance + added
-        variances.append(variance)
-    return np.array(variances)
+    return [*pairs, *_tensor_pairs(run, emulation, walk.variance(last), tensors)]
 
 
 def _run_rules(run: RunRecord) -> tuple[ESConfig, Array]:

@@ -140,6 +140,20 @@ def test_dry_run_predicts_the_geometry_and_what_it_costs(estheory):
     assert "AdamW walk" in estheory("run", "grpo", "--dry-run").out
 
 
+def test_dry_run_says_what_rounding_will_swallow_of_this_very_model(estheory):
+    def warnings(*options):
+        command = ["run", "es", "--dry-run", "--json", "--steps", 5, "--dtype", "bfloat16"]
+        return " ".join(estheory(*command, *options).json()["warnings"])
+
+    lost = warnings("--sigma", "1.5e-3", "--update-path", "sequential")
+    assert "swallows" in lost
+    assert "float32 master copy" in lost
+    assert "swallows" not in warnings("--sigma", 0.2)  # far above the weights' spacing
+    assert "swallows" not in warnings(
+        "--sigma", "1.5e-3", "--momentum", 0.5
+    )  # not emulated: a band over unknown weights
+
+
 def test_the_preset_of_the_paper_fills_what_other_options_leave(estheory, tmp_path):
     def shown(*arguments):
         return estheory("run", "grpo", "--dry-run", "--json", *arguments).json()

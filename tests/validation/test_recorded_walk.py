@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.statistics import agrees, variance_agrees
 
 from estheory.errors import DataError
 from estheory.validation.recorded_walk import RecordedWalk
 from estheory.validation.records import RunRecord
+from tests.statistics import agrees, variance_agrees
 
 SHAPES = {"a.embed": (12, 4), "b.mlp": (6, 8), "b.norm": (9,)}  # a and b.mlp have as many entries
 ALPHA, N, T, REPLICAS = 0.02, 6, 5, 20_000

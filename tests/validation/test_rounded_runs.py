@@ -14,7 +14,6 @@ from estheory.quantities import Quantity
 from estheory.rules import ESConfig
 from estheory.simulation.rounding import Rounder, take_fused_step
 from estheory.validation.judge import exit_code, judge
-from estheory.validation.rounding import plain_variances
 
 torch = pytest.importorskip("torch")
 
@@ -77,14 +76,6 @@ def test_what_is_not_emulated_is_refused(tmp_path):
     run = make(tmp_path / "run", dtype="bfloat16", momentum=0.5)
     with pytest.raises(DataError, match="momentum"):
         verdicts(run)
-
-
-def test_variances_without_rounding():
-    z = np.ones((3, 4))
-    config = ESConfig(dim=1, sigma=1.0, alpha=4.0, population=4, anchor_l2=0.5)
-    assert plain_variances(config, z) == pytest.approx([4, 4 + 1, 4 + 1 + 0.25])
-    after = ESConfig(dim=1, sigma=1.0, alpha=4.0, population=4, anchor_l2=0.5, anchor_form="after")
-    assert plain_variances(after, z) == pytest.approx([1, 1.25, 1.3125])
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
