@@ -113,20 +113,33 @@ def recorded_pairs(
     if es != ESOptions():
         raise ConfigError("the ES options describe the run behind BASE CHECKPOINT", "leave them out here")
     run = read_run(path)
-    measured = run_displacements(run, how)
-    index = {int(label.removeprefix("step ")): k for k, label in enumerate(measured.labels)}
-    cosines = {(a, b): float(measured.cosines[index[a], index[b]]) for a, b in step_pairs(run)}
-    last = measured.tensor_norms[-1] if len(run.steps) in index else ()
-    tensors = {
-        name: (size, float(norm)) for (name, size), norm in zip(measured.tensors.items(), last, strict=False) if size
-    }
-    problems = list(measured.problems)
+    cosines: dict[tuple[int, int], float] = {}
+    tensors: dict[str, tuple[int, float]] = {}
+    shapes, problems = None, [why] if (why := _unmeasurable(run)) else []
+    if not problems:
+        measured = run_displacements(run, how)
+        index = {int(label.removeprefix("step ")): k for k, label in enumerate(measured.labels)}
+        cosines = {(a, b): float(measured.cosines[index[a], index[b]]) for a, b in step_pairs(run)}
+        last = measured.tensor_norms[-1] if len(run.steps) in index else ()
+        sized = zip(measured.tensors.items(), last, strict=False)
+        tensors = {name: (size, float(norm)) for (name, size), norm in sized if size}
+        shapes = tensor_shapes(list(run.checkpoints.values())[-1])
+        problems = list(measured.problems)
     if run.method == "es" and run.config.get("dtype", "float32") != "float32":
         return rounded_pairs(run, _base_weights(run), tensors), problems
-    shapes = tensor_shapes(list(run.checkpoints.values())[-1])
     if cosines and run.config.get("anchor_l1"):
         problems.append("no law tells the cosines of checkpoints under an L1 anchor: they are not judged")
     return run_pairs(run, tensors, cosines, shapes), problems
+
+
+def _unmeasurable(run: RunRecord) -> str:
+    """Return why a run's checkpoints cannot be measured, as a stage of a sequence that kept none; empty if they can."""
+    base = str(run.config["model"])
+    if not run.checkpoints:
+        return f"{run.path} has no checkpoint: its tensors and cosines are not judged"
+    if base not in builtin_names() and not Path(base).exists():
+        return f"the model {base} that {run.path} began with is gone: its tensors and cosines are not judged"
+    return ""
 
 
 def _base_weights(run: RunRecord) -> SampledWeights:

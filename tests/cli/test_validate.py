@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from estheory.models.builtin import get_builtin
 from tests.validation import foreign_runs
 
 
@@ -69,3 +70,24 @@ def test_unknown_target(estheory):
     result = estheory("validate", "nothing-here")
     assert (result.code, result.out) == (2, "")
     assert result.err.startswith("error: ")
+
+
+def test_a_run_whose_checkpoints_or_base_are_gone_is_judged_by_its_log(estheory, tmp_path):
+    options = ["--steps", 2, "--population", 4, "--prompts", 4, "--evaluation-prompts", 8, "--workers", 1]
+    base = shutil.copytree(get_builtin("tiny-lm"), tmp_path / "base")
+    run = tmp_path / "run"
+    assert estheory("run", "es", "--model", base, *options, "--out", run).code == 0
+    whole = estheory("validate", run, "--json").json()
+    base.rename(tmp_path / "elsewhere")
+    moved = estheory("validate", run, "--json").json()
+    shutil.rmtree(run / "checkpoints")
+    kept_none = estheory("validate", run, "--json").json()
+
+    def logged(document):
+        rows = [v for v in document["verdicts"] if not v["where"].startswith("tensor:")]
+        return {(v["where"], v["step"]): pytest.approx(v["pvalue"], rel=1e-9) for v in rows}
+
+    assert len(moved["verdicts"]) == len(kept_none["verdicts"]) == len(logged(whole)) < len(whole["verdicts"])
+    assert logged(moved) == logged(kept_none) == logged(whole)
+    assert "is gone" in moved["warnings"][0]
+    assert "no checkpoint" in kept_none["warnings"][0]
