@@ -1,10 +1,12 @@
 """An ES step here against the reference way of doing it in process, side by side, and two workers against one.
 
 The reference way: perturb every tensor in place with noise from a generator that is seeded anew for it, decode with
-the model's own ``generate``, restore in place by drawing the noise again, then add N members one after another.
-Contenders take turns within a round; a ratio is taken within its round.
+the model's own ``generate``, restore in place by drawing the noise again, then add N members one after another. It
+stops where this package stops, at the end token and newlines, so that both decode the same tokens. A second reference
+decodes by this package and moves the weights as before: it parts what decoding gains from what the rest does.
+Contenders take turns within a round; a ratio is taken within its round. Prompts may be several numbers: 16,64,256.
 
-    python benchmarks/training_step.py [MODEL] [ROUNDS] [TASK]
+    python benchmarks/training_step.py [MODEL] [ROUNDS] [TASK] [PROMPTS]
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
 
+from estheory.models.decode import encode_prompts, generate, stop_token_ids
 from estheory.models.load import load_model
 from estheory.training.config import ESRunConfig
 from estheory.training.es import run_es
@@ -47,14 +51,24 @@ def config(model: str, task: str, prompts: int, workers: int = 1) -> ESRunConfig
     )
 
 
-def reference_step(settings: ESRunConfig) -> Callable[[], None]:
-    """Return one step of the reference code's way, on one process."""
+def reference_step(settings: ESRunConfig, *, our_decoding: bool) -> Callable[[], None]:
+    """Return one step of the reference code's way, on one process, with its decoding or ours."""
     loaded = load_model(settings.model)
-    model, tokenizer, task = loaded.model, loaded.tokenizer, task_for(loaded, settings.task)
+    model: Any = loaded.model
+    tokenizer, task = loaded.tokenizer, task_for(loaded, settings.task)
     examples = task.examples("train", settings.prompts, 0)
     inputs = tokenizer([example.prompt for example in examples], return_tensors="pt", padding=True)
     inputs.pop("token_type_ids", None)
     model.generation_config.pad_token_id = tokenizer.pad_token_id
+    stop_ids = list(stop_token_ids(tokenizer))
+    encoded = encode_prompts(model, tokenizer, [example.prompt for example in examples])
+
+    def decode() -> list[str]:
+        if our_decoding:
+            return generate(model, tokenizer, encoded, task.max_new_tokens)
+        rows = model.generate(**inputs, max_new_tokens=task.max_new_tokens, do_sample=False, eos_token_id=stop_ids)
+        texts = tokenizer.batch_decode(rows[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        return [text.split("\n", 1)[0] for text in texts]
 
     def move(seed: int, scale: float) -> None:
         for parameter in model.parameters():
@@ -67,9 +81,7 @@ def reference_step(settings: ESRunConfig) -> Callable[[], None]:
         rewards = []
         for member in range(settings.population):
             move(member, settings.sigma)
-            rows = model.generate(**inputs, max_new_tokens=task.max_new_tokens, do_sample=False)
-            texts = tokenizer.batch_decode(rows[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-            rewards.append(float(np.mean([task.score(e, t) for e, t in zip(examples, texts, strict=True)])))
+            rewards.append(float(np.mean([task.score(e, t) for e, t in zip(examples, decode(), strict=True)])))
             move(member, -settings.sigma)
         for member, weight in enumerate(coefficients(rewards)):
             move(member, settings.alpha / settings.population * weight)
@@ -136,10 +148,15 @@ def main() -> None:
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
     task = sys.argv[3] if len(sys.argv) > 3 else "addition"
     torch.set_num_threads(1)
-    sizes = (16, 64, 256) if model == "tiny-lm" else (8,)
+    usual = "16,64,256" if model == "tiny-lm" else "8"
+    sizes = [int(size) for size in (sys.argv[4] if len(sys.argv) > 4 else usual).split(",")]
     for prompts in sizes:
         ours, close = our_step(config(model, task, prompts))
-        contenders = {"reference": reference_step(config(model, task, prompts)), "ours": ours}
+        contenders = {
+            "reference": reference_step(config(model, task, prompts), our_decoding=False),
+            "reference with our decoding": reference_step(config(model, task, prompts), our_decoding=True),
+            "ours": ours,
+        }
         closers = [close]
         if model == "tiny-lm":
             contenders["two workers"], close = our_step(config(model, task, prompts, workers=2))
@@ -149,7 +166,8 @@ def main() -> None:
             close()
         shown = ", ".join(f"{name} {median(values):.3f} s" for name, values in seconds.items())
         line = f"{model}, {task}, {prompts} prompts: {shown}; "
-        line += f"{ratio(seconds, 'reference', 'ours')} times as fast as the reference"
+        line += f"{ratio(seconds, 'reference', 'ours')} times as fast as the reference, "
+        line += f"{ratio(seconds, 'reference with our decoding', 'ours')} times with our decoding"
         if "two workers" in seconds:
             line += f", with two workers {ratio(seconds, 'reference', 'two workers')}; "
             line += f"two workers {ratio(seconds, 'ours', 'two workers')} times one"

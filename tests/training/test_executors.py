@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from estheory.errors import ConfigError, DataError
 from estheory.training import executors
@@ -18,6 +19,8 @@ from estheory.training.es import resume, run_es
 from estheory.training.executors import LocalExecutor, shares
 from estheory.training.members import Members
 from estheory.training.run_directory import RunDirectory
+from estheory.training.session import start_session
+from estheory.training.walk import Walk
 from tests.training.runs import contents, es_config
 
 
@@ -31,6 +34,31 @@ def test_shares_are_a_partition() -> None:
         divided = shares(es_config(), workers)
         assert len(divided) == workers
         assert sorted(k for share in divided for k in share) == list(range(6))
+
+
+@pytest.mark.parametrize(
+    ("rule", "vectors"),
+    [({}, 2), ({"momentum": 0.5}, 2), ({"anchor_l2": 0.1}, 3), ({"anchor_l1": 1e-4, "restore_pairs": 2}, 3)],
+)
+def test_a_worker_keeps_the_base_for_an_anchor_only_and_makes_the_same_members(
+    rule: dict[str, float], vectors: int
+) -> None:
+    config = es_config(**rule)
+    worker, session = Members.load(config), start_session(config, evaluates=False)
+    whole = Walk(session.parameters, session.base, config)
+    held = (worker.session.parameters.vector, worker.session.base, worker.walk.theta)
+    assert len({vector.data_ptr() for vector in held}) == vectors
+    base = session.base.clone()
+    for step, coefficients in enumerate(([1.0, -2.0, 0.5, 0.0, 0.25, 0.25], [0.0, 1.0, 0.0, 0.0, -1.0, 0.0]), 1):
+        row = {"step": step, "seeds": {"seed": config.seed, "step": step}, "coefficients": coefficients}
+        worker.walk.advance(row)
+        whole.advance(row)
+        for evaluation in range(3):
+            worker.walk.place(worker.session.parameters.vector, evaluation)
+            whole.place(session.parameters.vector, evaluation)
+            assert torch.equal(worker.session.parameters.vector, session.parameters.vector)
+    assert torch.equal(session.base, base)
+    assert torch.equal(worker.session.base, base) == (vectors == 3)
 
 
 def killing(monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
