@@ -25,8 +25,9 @@ def recorded_experiments() -> list[Path]:
 
 
 def experiment_page(readme: Path) -> str:
-    """Return a README as a page of validation/experiments/: its links to docs/ stay links."""
-    return readme.read_text(encoding="utf-8").replace("](../../docs/", "](../../")
+    """Return a README as a page of validation/experiments/: its links to docs/ and to other experiments stay links."""
+    text = readme.read_text(encoding="utf-8").replace("](../../docs/", "](../../")
+    return re.sub(r"\]\(\.\./([\w-]+)/README\.md\)", r"](\1.md)", text)
 
 
 def equation_index() -> str:
