@@ -69,6 +69,17 @@ def test_known_values_never_change(parameters: FlatParameters) -> None:
     assert [float(vector[k]) for k in (0, 30_000, 60_000, 60_000 + BLOCK, parameters.dim - 1)] == known
 
 
+def test_every_stream_is_its_own_generator_s_from_the_start(parameters: FlatParameters) -> None:
+    vector, seed, step, member = noise(parameters, seed=7, step=2, member=3), 7, 2, 3
+    key = np.random.SeedSequence(seed, spawn_key=(0x65732D6E,)).generate_state(2, np.uint64)
+    for tensor, (start, size) in enumerate(zip(parameters.offsets, parameters.sizes, strict=True)):
+        for block, low in enumerate(range(0, size, BLOCK)):
+            counter = np.array([0, tensor << 32 | block, member, step], dtype=np.uint64)
+            generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
+            drawn = generator.standard_normal(min(BLOCK, size - low), dtype=np.float32)
+            assert np.array_equal(drawn, vector[start + low : start + low + len(drawn)].numpy())
+
+
 def test_streams_are_independent(parameters: FlatParameters) -> None:
     base = noise(parameters)
     others = [noise(parameters, seed=6), noise(parameters, step=2), noise(parameters, member=1)]
