@@ -19,6 +19,18 @@ def layer_of(name: str) -> str | None:
     return found[1] if found else None
 
 
+def block_of(name: str) -> str:
+    """Return the transformer block that a tensor's name puts it in, or the name itself outside the blocks.
+
+    Examples
+    --------
+    >>> block_of("model.layers.3.self_attn.q_proj.weight"), block_of("model.norm.weight")
+    ('model.layers.3', 'model.norm.weight')
+    """
+    found = _LAYER.search(name)
+    return name[: found.end(1)] if found else name
+
+
 def module_of(name: str) -> str:
     """Return the type of module that a tensor belongs to: its name without model, block and ``weight``.
 

@@ -45,8 +45,8 @@ def predict(
     rows, varied = cases(es)
     rounding = [rounding_of(case, common.seed or 0) for case in rows]
     forecasts = [(case.shown, forecast_of(case, r)) for case, r in zip(rows, rounding, strict=True)]
-    by_tensor = [r.tensors if r else None for r in rounding]
-    if tensors and (varied or by_tensor[0] is None):
+    by_name = [(r.tensors, r.layers) if r and r.tensors and r.layers else None for r in rounding]
+    if tensors and (varied or by_name[0] is None):
         raise ConfigError(
             "--tensors needs one configuration whose tensors are known", "give --weights CHECKPOINT and --dtype"
         )
@@ -56,8 +56,8 @@ def predict(
         plot_forecast(forecasts[0][1], plot, level)
     if common.json:
         documents = [
-            forecast_json(forecast, shown, level) | (rounding_json(parts) if parts else {})
-            for (shown, forecast), parts in zip(forecasts, by_tensor, strict=True)
+            forecast_json(forecast, shown, level) | (rounding_json(*parts) if parts else {})
+            for (shown, forecast), parts in zip(forecasts, by_name, strict=True)
         ]
         body = documents[0] if not varied else {"rows": documents}
         emit(common, json_text({"schema": "estheory/prediction/1", **body}))
@@ -65,4 +65,4 @@ def predict(
         emit(common, rows_text(forecasts, varied))
     else:
         text = forecast_text(forecasts[0][1], level)
-        emit(common, text + rounding_text(by_tensor[0]) if tensors and by_tensor[0] else text)
+        emit(common, text + rounding_text(*by_name[0]) if tensors and by_name[0] else text)

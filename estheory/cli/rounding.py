@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from estheory.cli.options import ESOptions
 from estheory.errors import ConfigError
 from estheory.rules import ESConfig
 from estheory.simulation.strata import SampledWeights
+from estheory.tensor_names import block_of
 from estheory.theory.precision import NormBand, RoundingEffect, WeightHistogram, has_closed_form, rounding_effects
 
 BAND_ADDITIONS = 50_000_000
@@ -18,10 +19,11 @@ BAND_ADDITIONS = 50_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Rounding:
-    """Effects by step, of all weights and of each tensor; or the band that stands for unknown weights."""
+    """Effects by step, of all weights, of each tensor and block; or the band that stands for unknown weights."""
 
     effects: dict[int, RoundingEffect] | None = None
     tensors: dict[str, dict[int, RoundingEffect]] | None = None
+    layers: dict[str, dict[int, RoundingEffect]] | None = None
     band: dict[int, NormBand] | None = None
 
 
@@ -62,12 +64,17 @@ def rounding_of(
         return Rounding(band=emulated_band(config, steps, seed=seed, max_additions=BAND_ADDITIONS))
     model = SampledWeights.of(weights) if isinstance(weights, WeightHistogram) else weights
     run = emulate(config, model, steps, seed=seed)
-    by_step = {step: run.tensor_effects(step) for step in steps}
-    tensors = {name: {step: by_step[step][name] for step in steps} for name in model.names}
-    return Rounding(
-        effects={step: run.effect(step) for step in steps},
-        tensors=None if isinstance(weights, WeightHistogram) else tensors,
-    )
+    effects = {step: run.effect(step) for step in steps}
+    if isinstance(weights, WeightHistogram):
+        return Rounding(effects=effects)
+    tensors = _by_name({step: run.tensor_effects(step) for step in steps})
+    layers = _by_name({step: run.grouped_effects(step, block_of) for step in steps})
+    return Rounding(effects=effects, tensors=tensors, layers=layers)
+
+
+def _by_name(by_step: Mapping[int, Mapping[str, RoundingEffect]]) -> dict[str, dict[int, RoundingEffect]]:
+    names = next(iter(by_step.values()))
+    return {name: {step: found[name] for step, found in by_step.items()} for name in names}
 
 
 def _is_emulated(config: ESConfig) -> bool:

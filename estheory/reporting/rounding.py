@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from estheory.reporting.text import plain_table, render, short
+from estheory.tensor_names import block_of
 from estheory.theory.precision import RoundingEffect
 
 Tensors = Mapping[str, Mapping[int, RoundingEffect]]
-
-_LAYER = re.compile(r"^(.*?(?:layers|h|blocks|layer)\.\d+)\.")
-
-
-def layer_of(tensor: str) -> str:
-    """Return the transformer block that a tensor's name puts it in, or the name itself."""
-    found = _LAYER.match(tensor)
-    return found.group(1) if found else tensor
 
 
 def effect_json(effect: RoundingEffect) -> dict[str, float]:
@@ -31,23 +23,32 @@ def effect_json(effect: RoundingEffect) -> dict[str, float]:
     }
 
 
-def rounding_json(tensors: Tensors) -> dict[str, Any]:
-    """Return the key ``rounding``: a row a tensor and step."""
+def rounding_json(tensors: Tensors, layers: Tensors) -> dict[str, Any]:
+    """Return the keys ``rounding`` and ``rounding_layers``: a row a tensor, and a block, and step."""
     rows = [
-        {"tensor": name, "layer": layer_of(name), "step": step, **effect_json(effect)}
+        {"tensor": name, "layer": block_of(name), "step": step, **effect_json(effect)}
         for name, by_step in tensors.items()
         for step, effect in by_step.items()
     ]
-    return {"rounding": rows}
+    blocks = [
+        {"layer": name, "step": step, **effect_json(effect)}
+        for name, by_step in layers.items()
+        for step, effect in by_step.items()
+    ]
+    return {"rounding": rows, "rounding_layers": blocks}
 
 
-def rounding_text(tensors: Tensors) -> str:
-    """Return a table of tensors at the last step."""
+def rounding_text(tensors: Tensors, layers: Tensors) -> str:
+    """Return a table of blocks and one of tensors, at the last step."""
     step = max(next(iter(tensors.values())))
-    table = plain_table(
-        "tensor", ">variance factor", ">+-", ">kept of the update", ">+-", title=f"rounding after {step} steps"
-    )
-    for name, by_step in tensors.items():
-        e = by_step[step]
-        table.add_row(name, short(e.variance), short(e.variance_stderr, 2), short(e.signal), short(e.signal_stderr, 2))
-    return render(table)
+    parts = []
+    for title, effects in (("layer", layers), ("tensor", tensors)):
+        table = plain_table(
+            title, ">variance factor", ">+-", ">kept of the update", ">+-", title=f"rounding after {step} steps"
+        )
+        for name, by_step in effects.items():
+            e = by_step[step]
+            errors = short(e.variance_stderr, 2), short(e.signal_stderr, 2)
+            table.add_row(name, short(e.variance), errors[0], short(e.signal), errors[1])
+        parts.append(render(table))
+    return "".join(parts)

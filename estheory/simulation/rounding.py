@@ -169,8 +169,18 @@ class Emulation:
 
     def tensor_effects(self, step: int) -> dict[str, RoundingEffect]:
         """Return the effect on each tensor by name: strata weighted by the tensor's own shares."""
-        named = zip(self.design.names, self.design.tensor_shares, strict=True)
-        return {name: self.effect(step, shares) for name, shares in named}
+        return self.grouped_effects(step, lambda name: name)
+
+    def grouped_effects(self, step: int, group_of: Callable[[str], str]) -> dict[str, RoundingEffect]:
+        """Return the effect on each group of tensors, such as a layer; groups in the order of their first tensors."""
+        groups: dict[str, list[int]] = {}
+        for row, name in enumerate(self.design.names):
+            groups.setdefault(group_of(name), []).append(row)
+        shares, sizes = self.design.tensor_shares, self.design.sizes
+        return {
+            group: self.effect(step, np.average(shares[rows], axis=0, weights=sizes[rows]))
+            for group, rows in groups.items()
+        }
 
     def tensor_spreads(self, step: int) -> dict[str, float]:
         """Return, by tensor, the relative std of its ||Delta||^2 over noise (independent entries), beyond no error."""

@@ -112,6 +112,28 @@ def test_a_tensor_is_predicted_from_the_sample_of_all():
     assert effects["small"].variance > 5 * effects["large"].variance
 
 
+def test_a_block_is_the_mean_of_its_tensors_by_their_sizes():
+    names = ("layers.0.a", "layers.0.b", "norm")
+    magnitudes = np.array([0.01, 0.05, 1.0])
+    counts = np.array([[900.0, 100.0, 0.0], [0.0, 50.0, 50.0], [0.0, 0.0, 10.0]])
+    run = emulate(
+        config(update_path="sequential"),
+        SampledWeights(names=names, magnitudes=magnitudes, counts=counts),
+        [3],
+        seed=2,
+        max_additions=10**7,
+    )
+    tensors, blocks = run.tensor_effects(3), run.grouped_effects(3, lambda name: name.split(".")[0])
+    assert list(blocks) == ["layers", "norm"]
+    a, b = (tensors[name].variance for name in names[:2])
+    assert a > 2 * b  # else a mean with other weights would pass
+    assert b < blocks["layers"].variance < a
+    assert blocks["norm"] == tensors["norm"]
+    whole = run.grouped_effects(3, lambda name: "all")["all"]  # sizes are right only if this is the model's own effect
+    assert whole.variance == pytest.approx(run.effect(3).variance, rel=1e-12)
+    assert whole.variance != pytest.approx(np.mean([e.variance for e in tensors.values()]), rel=0.1)
+
+
 def test_logged_coefficients_are_conditioned_on():
     z = np.zeros((3, N))
     z[:, 0], z[:, 1] = math.sqrt(N / 2), -math.sqrt(N / 2)  # two large additions a step instead of thirty small ones
