@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from estheory.errors import ConfigError, DataError, MissingDependencyError
-from estheory.tasks import get_task
+from estheory.tasks import data_of, get_task
 from estheory.tasks.answers import chosen_option, final_answer, same_answer, yes_or_no
 from estheory.tasks.data import DataTask
-from estheory.tasks.files import read_file, records_of
+from estheory.tasks.files import data_hashes, read_file, records_of
 from estheory.tasks.record import solution_of
 from estheory.tasks.records import read_records
 from estheory.tasks.task import Example
@@ -370,6 +370,14 @@ def test_the_hub_is_asked_only_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(task, DataTask)
     assert (len(task.train), len(task.test)) == (9, 6)
     assert asked == [("someone/sums", "main")]
+    hashes = data_hashes("hf:someone/sums:main", "sums")
+    assert hashes.keys() == {"train", "test"}
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_: {**load("", None), "test": [gsm8k(k) for k in range(14)]})
+    changed = data_hashes("hf:someone/sums:main", "sums")
+    assert changed["train"] == hashes["train"]
+    assert changed["test"] != hashes["test"]
+    assert data_of("sorting", "hf:someone/sums", trained="sums") == ""
+    assert data_of("sorting", "hf:someone/sums", trained="sorting") == "hf:someone/sums"
 
 
 def test_no_torch(folder: Path) -> None:
