@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Protocol
 
 from estheory.laws import Law
 
@@ -206,3 +206,27 @@ class Verdict:
         """Measured value over predicted mean; NaN when the predicted mean is zero."""
         mean = self.prediction.law.mean
         return self.measurement.value / mean if mean else float("nan")
+
+
+class NotJudged(Protocol):
+    """A measured figure that the theory does not predict, and why not."""
+
+    @property
+    def quantity(self) -> str:
+        """What the figure is of."""
+
+    @property
+    def step(self) -> int | None:
+        """The step; None where none is known."""
+
+    @property
+    def where(self) -> str:
+        """Where the figure stands."""
+
+    @property
+    def value(self) -> float:
+        """The figure."""
+
+    @property
+    def reason(self) -> str:
+        """Why nothing predicts it."""

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import cast, get_args
 
 from estheory.cli.measure import MeasureOptions
 from estheory.cli.options import ESOptions, choice, number
 from estheory.errors import ConfigError, DataError
+from estheory.floats import FORMATS
 from estheory.measurement.displacement import Displacements, measure_displacements
 from estheory.models.headers import tensor_entries
+from estheory.models.magnitudes import magnitude_counts
 from estheory.models.shapes import tensor_shapes
 from estheory.models.weight_files import is_adapter
 from estheory.quantities import Measurement, Prediction
-from estheory.validation.foreign import ForeignRun, Given, read_foreign
-from estheory.validation.foreign_pairs import MeasuredPath, foreign_pairs
+from estheory.rules import Dtype, UpdatePath
+from estheory.simulation.strata import SampledWeights
+from estheory.validation.foreign import ForeignRun, Given, Shown, read_foreign
+from estheory.validation.foreign.pairs import MeasuredPath, foreign_pairs
+from estheory.validation.foreign.rounded import Roundings, roundings
 
-DESCRIBING = ("model", "alpha", "population")
+DESCRIBING = ("model", "alpha", "population", "sigma", "update_path", "restore_pairs")
 """The ES options that may say what a foreign run directory does not."""
+
+_STORED: dict[str, Dtype] = {"BF16": "bfloat16", "F16": "float16"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignRecord:
+    """Predictions with measurements of a foreign run, what it shows without a prediction, and what was left out."""
+
+    pairs: list[tuple[Prediction, Measurement]]
+    shown: tuple[Shown, ...]
+    notes: list[str]
 
 
 def foreign_displacements(run: ForeignRun, base: Path | None, how: MeasureOptions) -> Displacements:
@@ -35,14 +53,13 @@ def foreign_displacements(run: ForeignRun, base: Path | None, how: MeasureOption
         raise DataError(f"{run.path} does not hold its base weights", "give BASE CHECKPOINT ..., or --model BASE")
     files = {f"step {step}": path for step, path in run.checkpoints.items()}
     twice = choice("tied-head", how.tied_head, ("once", "twice"), "once") == "twice"
-    measured = measure_displacements(origin, files, repeat_head=twice, keep_going=how.keep_going)
+    stored = FORMATS.get(_stored(list(run.checkpoints.values())[-1])) if len(run.increments) else None
+    measured = measure_displacements(origin, files, repeat_head=twice, keep_going=how.keep_going, stored=stored)
     return replace(measured, steps=tuple(int(label.removeprefix("step ")) for label in measured.labels))
 
 
-def recorded_foreign(
-    path: Path, base: Path | None, es: ESOptions, how: MeasureOptions
-) -> tuple[list[tuple[Prediction, Measurement]], list[str]]:
-    """Return predictions and measurements of a foreign run, and what could not be judged.
+def recorded_foreign(path: Path, base: Path | None, es: ESOptions, how: MeasureOptions) -> ForeignRecord:
+    """Return what a foreign run says of the theory.
 
     Raises
     ------
@@ -51,28 +68,76 @@ def recorded_foreign(
     DataError
         If the folder is no known run directory, is damaged, or holds nothing that can be judged.
     """
+    problems: list[str] | None = [] if how.keep_going else None
+    run = read_foreign(path, _given(path, es), problems)
+    notes = [*(problems or ()), *(f"not judged: {reason}" for reason in run.unjudged)]
+    origin, measured = base or run.base, None
+    adapters = [file for file in run.checkpoints.values() if is_adapter(file)]
+    if adapters and not len(run.increments):
+        notes.append(f"not judged: {adapters[0]} is an adapter, whose factors walk, not the weights")
+    elif run.checkpoints and origin:
+        try:
+            displacements = foreign_displacements(run, origin, how)
+        except DataError as error:
+            if not how.keep_going:
+                raise
+            notes.append(f"not judged: the checkpoints of {path}: {error.what}")
+        else:
+            notes += displacements.problems
+            measured = _path(run, displacements)
+    elif run.checkpoints:
+        notes.append(f"not judged: the checkpoints of {path}: no base weights; give --model BASE")
+    held = origin or next(iter(run.checkpoints.values()), None)
+    shapes = tensor_shapes(held) if run.logged_norms and held else None
+    rounded, why = _rounding(run, measured, origin)
+    if measured is not None and not len(run.increments) and measured.dtype != "float32":
+        why = f"whether AdamW kept a float32 copy of its {measured.dtype} weights is not told"
+    if why:
+        notes.append(f"not judged: norms in 16 bits: {why}")
+        run, measured = replace(run, logged_norms={}, logged_layers={}, unjudged=(*run.unjudged, why)), None
+    return ForeignRecord(pairs=foreign_pairs(run, measured, rounded, shapes), shown=run.shown, notes=notes)
+
+
+def _given(path: Path, es: ESOptions) -> Given:
     unset = asdict(ESOptions())
     other = [name for name, value in asdict(es).items() if value != unset[name] and name not in DESCRIBING]
     if other:
-        raise ConfigError(
-            f"--{other[0].replace('_', '-')} does not describe the run in {path}", f"use --{', --'.join(DESCRIBING)}"
-        )
-    population = number("population", es.population)
-    given = Given(alpha=number("alpha", es.alpha), population=None if population is None else int(population))
-    problems: list[str] | None = [] if how.keep_going else None
-    run = read_foreign(path, given, problems)
-    notes = [*(problems or ()), *(f"not judged: {reason}" for reason in run.unjudged)]
-    measured = None
-    adapters = [file for file in run.checkpoints.values() if is_adapter(file)]
-    if adapters and run.rates:
-        notes.append(f"not judged: {adapters[0]} is an adapter, whose factors walk, not the weights")
-    elif run.checkpoints and (base or run.base):
-        displacements = foreign_displacements(run, base, how)
-        notes += displacements.problems
-        measured = _path(run, displacements)
-    elif run.checkpoints:
-        notes.append(f"not judged: the checkpoints of {path}: no base weights; give --model BASE")
-    return foreign_pairs(run, measured), notes
+        allowed = ", --".join(name.replace("_", "-") for name in DESCRIBING)
+        raise ConfigError(f"--{other[0].replace('_', '-')} does not describe the run in {path}", f"use --{allowed}")
+    population, paths = number("population", es.population), get_args(UpdatePath)
+    pairs = number("restore-pairs", es.restore_pairs)
+    return Given(
+        alpha=number("alpha", es.alpha),
+        population=None if population is None else int(population),
+        sigma=number("sigma", es.sigma),
+        update_path=None
+        if es.update_path is None
+        else cast(UpdatePath, choice("update-path", es.update_path, paths, "")),
+        restore_pairs=None if pairs is None else int(pairs),
+    )
+
+
+def _rounding(run: ForeignRun, measured: MeasuredPath | None, origin: Path | None) -> tuple[Roundings | None, str]:
+    """Return what rounding does to an ES run, None in float32, and why it is not known."""
+    steps: Collection[int] = {*run.logged_norms, *(measured.steps if measured else ())}
+    steps = [step for step in steps if 0 < step < len(run.variances)]
+    dtype = measured.dtype if measured else run.dtype
+    if not steps or not len(run.increments) or dtype == "float32":
+        return None, ""
+    try:
+        weights = None
+        if origin is not None:
+            names, magnitudes, counts = magnitude_counts(origin, dtype)
+            weights = SampledWeights(names=names, magnitudes=magnitudes, counts=counts)
+        return roundings(run, dtype, steps, weights), ""
+    except DataError as error:
+        return None, f"{error.what}; {error.remedy}"
+
+
+def _stored(path: Path) -> Dtype:
+    """Return how a checkpoint stores its weights: in 16 bits if any tensor is."""
+    found = {entry.dtype for entry in tensor_entries(path).values()}
+    return next((dtype for code, dtype in _STORED.items() if code in found), "float32")
 
 
 def _path(run: ForeignRun, measured: Displacements) -> MeasuredPath:
@@ -86,5 +151,5 @@ def _path(run: ForeignRun, measured: Displacements) -> MeasuredPath:
         cosines=measured.cosines,
         exponent=measured.exponent,
         tensors={name: (size, norm) for (name, size), norm in rows},
-        low_precision=any(entry.dtype in ("BF16", "F16") for entry in tensor_entries(last).values()),
+        dtype=_stored(last),
     )

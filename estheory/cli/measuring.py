@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from estheory.cli.es_options import cases, forecast_of, whole
-from estheory.cli.foreign import foreign_displacements, recorded_foreign
+from estheory.cli.foreign import ForeignRecord, foreign_displacements, recorded_foreign
 from estheory.cli.measure import MeasureOptions
 from estheory.cli.options import ESOptions, choice
 from estheory.errors import ConfigError, DataError
@@ -101,6 +101,11 @@ def _recorded_walk(path: Path, given: Given) -> dict[int, float]:
     return walk_variances(run) if run.method == "es" else {}
 
 
+def foreign_record(path: Path, es: ESOptions, how: MeasureOptions) -> ForeignRecord:
+    """Return what a run directory of another code says; ``--model`` names its base, a folder or a built-in model."""
+    return recorded_foreign(path, None if es.model is None else model_folder(es.model), es, how)
+
+
 def recorded_pairs(
     path: Path, es: ESOptions, how: MeasureOptions
 ) -> tuple[list[tuple[Prediction, Measurement]], list[str]]:
@@ -109,7 +114,9 @@ def recorded_pairs(
     The ES options say what the run directory of another code leaves open; a run of this package leaves nothing open.
     """
     if not is_run(path):
-        return recorded_foreign(path, None if es.model is None else model_folder(es.model), es, how)
+        record = foreign_record(path, es, how)
+        seen = [f"not judged: {s.where}: {s.quantity} {s.value:.4g} at step {s.step}: {s.reason}" for s in record.shown]
+        return record.pairs, [*record.notes, *seen]
     if es != ESOptions():
         raise ConfigError("the ES options describe the run behind BASE CHECKPOINT", "leave them out here")
     run = read_run(path)

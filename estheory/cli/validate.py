@@ -12,8 +12,7 @@ from estheory.cli.emit import emit, json_text, warn
 from estheory.cli.measure import MeasureOptions
 from estheory.cli.options import CommonOptions, ESOptions, options
 from estheory.errors import ConfigError
-from estheory.quantities import Measurement, Prediction
-from estheory.validation.published import Unpredicted
+from estheory.quantities import Measurement, NotJudged, Prediction
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -49,16 +48,20 @@ def validate(
 
 def _pairs(
     targets: Sequence[str], es: ESOptions, how: MeasureOptions
-) -> tuple[Sequence[tuple[Prediction, Measurement]], Sequence[Unpredicted], Sequence[str]]:
-    """Return predictions with measurements, published figures without a prediction, and what was left out."""
+) -> tuple[Sequence[tuple[Prediction, Measurement]], Sequence[NotJudged], Sequence[str]]:
+    """Return predictions with measurements, figures without a prediction, and what was left out."""
     if list(targets) == ["published"]:
         from estheory.validation.published import published_pairs
 
         if es != ESOptions():
             raise ConfigError("the ES options describe the run behind BASE CHECKPOINT", "leave them out here")
         return *published_pairs(), ()
-    from estheory.cli.measuring import checkpoint_pairs, recorded_pairs
+    from estheory.cli.measuring import checkpoint_pairs, foreign_record, recorded_pairs
+    from estheory.validation.records import is_run
 
+    if len(targets) == 1 and not is_run(Path(targets[0])):
+        record = foreign_record(Path(targets[0]), es, how)
+        return record.pairs, record.shown, record.notes
     if len(targets) == 1:
         pairs, problems = recorded_pairs(Path(targets[0]), es, how)
     else:

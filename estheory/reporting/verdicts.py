@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from estheory.quantities import Verdict
+from estheory.quantities import NotJudged, Verdict
 from estheory.reporting.text import plain_table, render, short
-from estheory.validation.published import Unpredicted
 
 
 def summary(verdicts: Sequence[Verdict]) -> dict[str, int]:
@@ -39,7 +38,7 @@ def verdict_json(verdict: Verdict, plain: Verdict) -> dict[str, Any]:
 
 
 def validation_json(
-    verdicts: Sequence[Verdict], plain: Sequence[Verdict], level: float, unpredicted: Sequence[Unpredicted] = ()
+    verdicts: Sequence[Verdict], plain: Sequence[Verdict], level: float, unpredicted: Sequence[NotJudged] = ()
 ) -> dict[str, Any]:
     """Return the JSON document of a validation."""
     return {
@@ -50,10 +49,10 @@ def validation_json(
         "summary_without_systematic": summary(plain),
         "unpredicted": [
             {
-                "quantity": u.row.quantity,
-                "step": u.row.steps,
-                "where": u.row.place,
-                "measured": u.row.value,
+                "quantity": u.quantity,
+                "step": u.step,
+                "where": u.where,
+                "measured": u.value,
                 "reason": u.reason,
             }
             for u in unpredicted
@@ -83,7 +82,7 @@ def tensor_sentence(verdicts: Sequence[Verdict]) -> str:
 
 
 def verdicts_text(
-    verdicts: Sequence[Verdict], plain: Sequence[Verdict], level: float, unpredicted: Sequence[Unpredicted] = ()
+    verdicts: Sequence[Verdict], plain: Sequence[Verdict], level: float, unpredicted: Sequence[NotJudged] = ()
 ) -> str:
     """Return the verdict table, the rows without prediction, and the tally in words."""
     banded = any(v.prediction.systematic for v in verdicts)
@@ -120,5 +119,8 @@ def verdicts_text(
         )
     if unpredicted:
         words.append("Not judged:")
-        words.extend(f"  {u.row.place}: {u.row.quantity} at step {u.row.steps}: {u.reason}" for u in unpredicted)
+        words.extend(
+            f"  {u.where}: {u.quantity} at step {u.step}: {u.reason} (measured {short(u.value, 4)})"
+            for u in unpredicted
+        )
     return render(table, *words)

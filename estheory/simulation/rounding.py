@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from estheory.rules import ESConfig
 from estheory.simulation.strata import Design, SampledWeights
 from estheory.theory.precision import NormBand, RoundingEffect, storage_format, weight_family
 
+Arithmetic = Literal["rounded", "fused", "es-awd"]
+"""Whose operations: the reference code's (:func:`take_step`), ``estheory run``'s (:func:`take_fused_step`), or es-awd's
+(:func:`take_awd_step`)."""
 GROUPS = 16
 """Random groups that a sample consists of: each has its own rewards and noise; their spread gives standard errors."""
 MAX_ADDITIONS = 1_500_000_000
@@ -134,6 +138,39 @@ def take_fused_step(
     return total
 
 
+def take_awd_step(
+    weights: Float32, start: Float32, noise: Sequence[Float32], factors: Array, config: ESConfig, rounder: Rounder
+) -> Float32:
+    """Do one step as es-awd does it, in place: each addition rounds once, and the sum is kept in 16 bits too.
+
+    Noise is in the storage format; a = round(a + z_i eps_i) member by member, then w = round(w + alpha/N a), then the
+    pull of an L2 anchor, w = round(w_0 + round((1 - kappa) round(w - w_0))). Antithetic: the second half of the noise
+    is the first's with the other sign, and restore pairs are half of either sign. Parameters and result as there.
+    """
+    half = len(noise) // 2 if config.antithetic else 0
+    for pair in range(config.restore_pairs):
+        mirrored = half and 2 * pair >= config.restore_pairs
+        change = noise[half + pair - config.restore_pairs // 2 if mirrored else pair % len(noise)]
+        change = change * np.float32(config.sigma)
+        rounder.add(weights, change)
+        rounder.subtract(weights, change)
+    scale = config.step_size / config.population
+    total, kept, term = np.zeros_like(weights), np.zeros_like(weights), np.empty_like(weights)
+    for eps, factor in zip(noise, factors / scale, strict=True):
+        if factor:
+            np.multiply(eps, np.float32(factor), out=term)
+            np.add(total, term, out=total)
+            rounder.add(kept, term)
+    np.multiply(total, np.float32(scale), out=total)
+    rounder.add(weights, np.multiply(kept, np.float32(scale), out=kept))
+    if config.anchor_l2:
+        rounder.subtract(weights, start)
+        np.multiply(weights, np.float32(1 - config.anchor_l2), out=weights)
+        round_in_place(weights, rounder.to, rounder.scratch)
+        rounder.add(weights, start)
+    return total
+
+
 @dataclass(frozen=True, kw_only=True)
 class Emulation:
     """What an emulated run did.
@@ -145,7 +182,8 @@ class Emulation:
     design
         Which weights were sampled, and the tensors' shares of each stratum.
     moments
-        Means over a stratum's weights of moved^2, moved*intended, intended^2, moved^4; (steps, groups, strata, 4).
+        Means over a stratum's weights of moved^2, moved*intended, intended^2, moved^4, and of moved times what had
+        moved at each of the steps looked at before (0 at others); (steps, groups, strata, 4 + steps).
     additions
         Rounded additions that were done.
     """
@@ -182,12 +220,27 @@ class Emulation:
             for group, rows in groups.items()
         }
 
+    def cosine(self, first: int, second: int) -> tuple[float, float]:
+        """Return the cosine of the displacements at two steps, first < second, and its standard error."""
+        a, b = (np.einsum("h,ghk->gk", self.design.shares, self._at(step)) for step in (first, second))
+        both = b[:, 4 + self.steps.index(first)]
+        scale = np.sqrt(a[:, 0].mean() * b[:, 0].mean())
+        residuals = both / scale - 0.5 * both.mean() / scale * (a[:, 0] / a[:, 0].mean() + b[:, 0] / b[:, 0].mean())
+        return float(both.mean() / scale), float(residuals.std(ddof=1) / np.sqrt(len(both)))
+
+    def kurtosis(self, step: int, shares: Array | None = None) -> float:
+        """Return E[moved^4]/E[moved^2]^2 over the model, or over weights with these ``shares`` of the strata."""
+        square, _, _, fourth = np.einsum(
+            "h,ghk->k", self.design.shares if shares is None else shares, self._at(step)[..., :4]
+        ) / len(self._at(step))
+        return float(fourth / square**2) if square > 0 else 3.0
+
     def tensor_spreads(self, step: int) -> dict[str, float]:
         """Return, by tensor, the relative std of its ||Delta||^2 over noise (independent entries), beyond no error."""
         spreads = {}
         for name, size, shares in zip(self.design.names, self.design.sizes, self.design.tensor_shares, strict=True):
-            square, _, _, fourth = np.einsum("h,ghk->k", shares, self._at(step)) / len(self._at(step))
-            spreads[name] = float(np.sqrt(max(fourth / square**2 - 1, 0.0) / size)) if square > 0 else 0.0
+            square = np.einsum("h,gh->", shares, self._at(step)[..., 0])
+            spreads[name] = float(np.sqrt(max(self.kurtosis(step, shares) - 1, 0.0) / size)) if square > 0 else 0.0
         return spreads
 
     def _at(self, step: int) -> Array:
@@ -207,7 +260,7 @@ def emulate(
     *,
     seed: int = 0,
     coefficients: Array | None = None,
-    fused: bool = False,
+    arithmetic: Arithmetic = "rounded",
     group_size: int = GROUP_SIZE,
     max_additions: int = MAX_ADDITIONS,
 ) -> Emulation:
@@ -226,9 +279,10 @@ def emulate(
     seed
         Of rewards, noise and sample.
     coefficients
-        The logged z of a real run, shape (>= max(steps), N), to condition on; None draws them.
-    fused
-        Emulate the arithmetic of ``estheory run`` (:func:`take_fused_step`), not that of the reference code.
+        The logged z of a real run, shape (>= max(steps), N), to condition on, or (GROUPS, >= max(steps), N) for each
+        group its own; None draws them.
+    arithmetic
+        Whose operations.
     group_size
         Weights in each of the random groups.
     max_additions
@@ -244,18 +298,20 @@ def emulate(
     if missing := emulator_covers(config):
         raise ConfigError(f"{missing} is not emulated", "leave --weights and --weight-std out")
     looked = tuple(sorted(set(steps)))
-    adds = config.population * (config.update_path == "sequential") + 1 + 2 * config.restore_pairs
+    one_by_one = config.update_path == "sequential" or arithmetic == "es-awd"
+    adds = config.population * one_by_one + 1 + 2 * config.restore_pairs
     costs = looked[-1] * max(adds, config.population // 4)  # an unrounded addition costs about a quarter
     size = int(min(group_size, max(512, max_additions / costs / GROUPS)))
     design = Design.of(weights, size, floor=config.step_size / np.sqrt(config.population) / 64)
     seeds = np.random.SeedSequence(seed).spawn(GROUPS)
-    pool = normal_pool(None if fused else to)
-    one_step = take_fused_step if fused else take_step
+    pool = normal_pool(None if arithmetic == "fused" else to)
+    one_step = {"rounded": take_step, "fused": take_fused_step, "es-awd": take_awd_step}[arithmetic]
+    given = (
+        [None] * GROUPS if coefficients is None else np.broadcast_to(coefficients, (GROUPS, *coefficients.shape[-2:]))
+    )
     moments = np.stack(
         [
-            np.stack(
-                [design.means(m) for m in _group(config, to, design, pool, looked, seeds[g], coefficients, one_step)]
-            )
+            np.stack([design.means(m) for m in _group(config, to, design, pool, looked, seeds[g], given[g], one_step)])
             for g in range(GROUPS)
         ],
         axis=1,
@@ -273,13 +329,14 @@ def _group(
     coefficients: Array | None,
     one_step: Callable[..., Float32],
 ) -> Iterator[Array]:
-    """Run one group; yield (n, 4) moments of each coordinate at each of ``steps``."""
+    """Run one group; yield (n, 4 + steps) moments of each coordinate at each of ``steps``."""
     rng = np.random.default_rng(seed)
     start = rounded(design.draw(rng), to)
     weights, rounder = start.copy(), Rounder(len(start), to)
     intended = np.zeros(len(start))
     kept = 1 - config.anchor_l2
     draws = config.population // 2 if config.antithetic else config.population
+    before: list[Array] = []
     for step in range(1, steps[-1] + 1):
         z = member_coefficients(config, rng) if coefficients is None else np.asarray(coefficients[step - 1])
         places = rng.integers(0, len(pool) - len(start), draws)
@@ -290,7 +347,9 @@ def _group(
         intended = kept * (intended + done) if config.anchor_form == "after" else kept * intended + done
         if step in steps:
             moved = weights.astype(np.float64) - start
-            yield np.stack([moved**2, moved * intended, intended**2, moved**4], axis=1)
+            products = [moved * earlier for earlier in before] + [np.zeros(len(start))] * (len(steps) - len(before))
+            before.append(moved)
+            yield np.stack([moved**2, moved * intended, intended**2, moved**4, *products], axis=1)
 
 
 @lru_cache(maxsize=2)

@@ -80,6 +80,26 @@ class Unpredicted:
     row: PublishedRow
     reason: str
 
+    @property
+    def quantity(self) -> str:
+        """What the figure is of."""
+        return self.row.quantity
+
+    @property
+    def step(self) -> int | None:
+        """The step; None where the source states none."""
+        return self.row.steps
+
+    @property
+    def where(self) -> str:
+        """Where the figure stands."""
+        return self.row.place
+
+    @property
+    def value(self) -> float:
+        """The figure."""
+        return self.row.value
+
 
 def read_published(text: str | None = None) -> tuple[PublishedRow, ...]:
     """Return the published rows.

@@ -93,7 +93,7 @@ def rounded_pairs(
     last = len(run.steps)
     steps = sorted({1, last, *(step for step in run.checkpoints if step <= last)})
     try:
-        emulation = emulate(config, weights, steps, seed=seed, coefficients=coefficients, fused=True)
+        emulation = emulate(config, weights, steps, seed=seed, coefficients=coefficients, arithmetic="fused")
     except ConfigError as error:
         raise DataError(f"{run.path}: {error.what}", "compare its norms with estheory predict") from error
     walk = RecordedWalk.of(run)

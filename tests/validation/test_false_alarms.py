@@ -14,7 +14,7 @@ import pytest
 from scipy.stats import binom
 
 from estheory.validation.foreign import BY_COEFFICIENTS, ForeignRun
-from estheory.validation.foreign_pairs import MeasuredPath, foreign_pairs
+from estheory.validation.foreign.pairs import MeasuredPath, foreign_pairs
 from estheory.validation.judge import judge
 from estheory.validation.records import RunRecord
 from estheory.validation.runs import run_pairs
@@ -86,7 +86,6 @@ def foreign(rows, paths, alpha):
         cosines=cosines,
         exponent=float(slope),
         tensors=tensors,
-        low_precision=False,
     )
     return foreign_pairs(run, measured)
 

@@ -1,0 +1,107 @@
+"""Run directories of other people's code, as their records tell them: JSON, JSON lines and TensorBoard only.
+
+Every reader returns one :class:`ForeignRun`: what each step added to the variance of a flat coordinate (ES), or its
+learning rate (gradient methods), and where the checkpoints lie. What the code does not log is taken from its
+hyper-parameters, or from the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from estheory.errors import DataError
+from estheory.rules import LARGEST
+from estheory.validation.foreign import es_at_scale, es_awd, esvsgrpo, trainers
+from estheory.validation.foreign.rows import Problems
+from estheory.validation.foreign.run import (
+    BY_COEFFICIENTS,
+    BY_HYPERPARAMETERS,
+    BY_REWARDS,
+    ForeignRun,
+    Format,
+    Given,
+    Implementation,
+    Shown,
+)
+from estheory.validation.records import reading
+
+__all__ = [
+    "BY_COEFFICIENTS",
+    "BY_HYPERPARAMETERS",
+    "BY_REWARDS",
+    "ForeignRun",
+    "Format",
+    "Given",
+    "Implementation",
+    "Shown",
+    "foreign_format",
+    "read_foreign",
+]
+
+_READERS: dict[Format, Callable[[Path, Given, Problems | None], ForeignRun]] = {
+    "ESvsGRPO ES": esvsgrpo.read_es,
+    "ESvsGRPO GRPO": esvsgrpo.read_grpo,
+    "es-awd": es_awd.read_es,
+    "es-at-scale": es_at_scale.read_es,
+    "TRL": trainers.read_trl,
+    "verl": trainers.read_verl,
+}
+
+
+def foreign_format(path: Path) -> Format | None:
+    """Return whose code wrote a run directory; None if it is none that is known.
+
+    Raises
+    ------
+    DataError
+        If it holds the records of two.
+    """
+    found: list[Format] = []
+    if (path / esvsgrpo.ES_LOG).is_file():
+        found.append("ESvsGRPO ES")
+    if (path / esvsgrpo.GRPO_LOG).is_file():
+        found.append("ESvsGRPO GRPO")
+    if (path / "args.json").is_file() and (path / "iteration_updates").is_dir():
+        found.append("es-awd")
+    if (path / "trainer_state.json").is_file() or any(path.glob("checkpoint-*/trainer_state.json")):
+        found.append("TRL")
+    if trainers.verl_folders(path):
+        found.append("verl")
+    if len(found) > 1:
+        raise DataError(f"{path} holds records of {' and of '.join(found)}", "give each run a folder of its own")
+    if not found and (any(path.glob("events.out.tfevents*")) or es_at_scale.final_weights(path)):
+        return "es-at-scale"
+    return found[0] if found else None
+
+
+def read_foreign(path: Path, given: Given | None = None, problems: Problems | None = None) -> ForeignRun:
+    """Read a run directory of another code.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    given
+        What the caller says of it; wins over the folder's own hyper-parameters.
+    problems
+        Where to note damaged lines and steps that are missing or doubled; None raises.
+
+    Raises
+    ------
+    DataError
+        If the folder is none of the known formats, or its records are damaged or incomplete.
+    """
+    kind = foreign_format(path)
+    if kind is None:
+        known = "this package, ESvsGRPO, es-awd, es-at-scale, TRL or verl"
+        raise DataError(f"{path} is no run directory of {known}", "give such a folder, or BASE CHECKPOINT ...")
+    with reading(path), np.errstate(over="ignore", invalid="ignore"):
+        run = _READERS[kind](path, given or Given(), problems)
+        norms = [norm for norm, _ in run.logged_norms.values()]
+        for values in (run.increments, *run.rates, np.array(norms)):
+            if not (np.abs(values) <= LARGEST).all():
+                raise ValueError("a step size, a coefficient or a norm is no usable number")
+        return run
