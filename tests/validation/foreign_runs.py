@@ -29,7 +29,11 @@ def base_model(dtype=torch.float32):
         num_key_value_heads=2,
         tie_word_embeddings=True,
     )
-    return Qwen2ForCausalLM(config).to(dtype)
+    model = Qwen2ForCausalLM(config)
+    for name, parameter in model.named_parameters():  # norms of 1 would be a hundred times their share in a large model
+        if "norm" in name:
+            parameter.data.normal_(0, 0.02)
+    return model.to(dtype)
 
 
 def fused(model):
@@ -99,7 +103,10 @@ class RoundedWalk(Walk):
         self.code, self.sigma, self.engines = code, sigma, engines
 
     def add(self, weights, noise, scale):
-        weights.add_(noise, alpha=scale) if self.code == "awd" else weights.add_(scale * noise)
+        if self.code == "awd":  # add_(noise, alpha=scale) on a GPU: in float32, rounded once (a CPU rounds alpha too)
+            weights.copy_(weights.float() + noise.float() * np.float32(scale))
+        else:
+            weights.add_(scale * noise)
 
     def step(self, *, alpha=ALPHA, population=POPULATION, stalled=False, kappa=0.0, mirrored=False):
         rewards, z, seeds = self.draw(population, stalled, mirrored)
@@ -115,11 +122,14 @@ class RoundedWalk(Walk):
                 continue
             total = torch.zeros_like(weights, dtype=torch.float32 if self.code == "accumulated" else None)
             for eps, coefficient in zip(noise, z, strict=True):
-                total.add_(eps, alpha=float(coefficient))
+                if self.code == "accumulated":
+                    total.add_(eps.float() * float(coefficient))
+                else:
+                    self.add(total, eps, coefficient)
             if self.code == "accumulated":
                 weights.add_(total.mul_(alpha / population).to(weights.dtype))
             else:
-                weights.add_(total, alpha=alpha / population)
+                self.add(weights, total, alpha / population)
             if kappa:
                 weights.sub_(self.start[name])
                 weights.mul_(1 - kappa)
@@ -211,7 +221,7 @@ def adamw(model, optimiser, schedule, steps, seed=0):
     generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):
         for parameter in model.parameters():
-            parameter.grad = torch.randn(parameter.shape, generator=generator)
+            parameter.grad = torch.randn(parameter.shape, generator=generator).to(parameter.dtype)
         rate = schedule.get_last_lr()[0]
         optimiser.step()
         schedule.step()
@@ -400,10 +410,10 @@ def es_at_scale(folder: Path, *, version="robin", steps=15, stalled=(), dtype=to
     return walk
 
 
-def trl(folder: Path, *, steps=60, every=5, lr=1e-4):
+def trl(folder: Path, *, steps=60, every=5, lr=1e-4, dtype=torch.float32):
     """The output folder of a TRL (transformers) trainer, its state written by transformers."""
     folder.mkdir()
-    model = base_model()
+    model = base_model(dtype)
     model.save_pretrained(folder.parent / "base")
     history, optimiser = [], new_adamw(model, lr)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda t: 1 - t / steps)

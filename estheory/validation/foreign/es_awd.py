@@ -56,7 +56,7 @@ def read_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
         implementations=(
             Implementation(
                 update_path=given.update_path or "accumulated",
-                arithmetic="es-awd",
+                arithmetic="rounded" if given.update_path == "sequential" else "es-awd",
                 restore_pairs=pairs if given.restore_pairs is None else given.restore_pairs,
             ),
         ),

@@ -43,7 +43,7 @@ def read_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
             settings = {**shared, **task}
             alpha = float(given.alpha or settings["alpha"])
             population = int(given.population or settings["population_size"])
-            made = settings.get("num_iterations", _made(train, cycle, task["name"]))
+            made = settings["num_iterations"] if "num_iterations" in settings else _made(train, cycle, task["name"])
             tasks.append((float(given.sigma or settings["sigma"]), population))
             for step in range(len(increments) + 1, len(increments) + count(made) + 1):
                 moved = moves(steps[step]["fitness_std"], f"{log}, step {step}", problems) if step in steps else 1.0
@@ -125,7 +125,10 @@ def _rates(steps: dict[int, Row], task: Row, default: float) -> Array:
     """Return the learning rates of one task's steps, shape (T,); those of missing rows between their neighbours'."""
     last, scheduler = max(steps), task.get("scheduler") or {}
     logged = np.interp(np.arange(1, last + 1), sorted(steps), [float(steps[s]["lr"]) for s in sorted(steps)])
-    if task.get("scheduler_type", scheduler.get("type")) is None:
+    kind = task.get("scheduler_type", scheduler.get("type"))
+    if kind not in (None, "constant", "linear", "cosine"):
+        raise ValueError(f"scheduler_type {kind} is unknown")
+    if kind is None:
         return logged
     warm = int(last * float(task.get("warmup_ratio", scheduler.get("warmup_ratio", 0.1))))
     return np.concatenate([[0.0 if warm else float(task.get("lr", default))], logged[:-1]])

@@ -15,7 +15,7 @@ import numpy as np
 from estheory._special import Array
 from estheory.errors import ConfigError, DataError
 from estheory.rules import Dtype, ESConfig
-from estheory.simulation.rounding import GROUPS, Emulation, emulate
+from estheory.simulation.rounding import GROUP_SIZE, GROUPS, Emulation, emulate
 from estheory.simulation.strata import SampledWeights
 from estheory.theory.precision import weight_family
 from estheory.validation.foreign.run import ForeignRun, Implementation
@@ -134,6 +134,7 @@ def roundings(
                 seed=seed,
                 coefficients=z,
                 arithmetic=way.arithmetic,
+                group_size=GROUP_SIZE if weights is None else 8 * GROUP_SIZE,
                 max_additions=additions,
             )
             for way in run.implementations
