@@ -97,7 +97,7 @@ OF_OTHER_CODE = {
     "1e18 trainer steps": ("trl", document("checkpoint-60/trainer_state.json", lambda s: s.update(global_step=10**18))),
     "a coefficient of 1e308": (
         "awd",
-        document("iteration_updates/iteration_000003.json", lambda i: i.update(update_coefficients=[1e308])),
+        document("iteration_updates/iteration_000003.json", lambda i: i.update(update_coefficients=[1e308] * 8)),
     ),
     "1e20 elements": ("awd", line("weight_change.jsonl", 1, total_elements_compared=1e20)),
 }

@@ -17,7 +17,7 @@ from estheory.validation.foreign.rounded import FAMILY, OWN_WEIGHTS
 from estheory.validation.judge import exit_code, judge
 
 torch = pytest.importorskip("torch")
-from tests.validation import foreign_runs as make
+from tests.validation import foreign_runs as make  # noqa: E402
 
 LEVEL = 1e-6
 """Family-wise level of every judgement here: a true law is refuted that rarely."""
