@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from estheory.cli.foreign import recorded_foreign
+from estheory.cli.foreign import foreign_displacements, recorded_foreign
 from estheory.cli.measure import MeasureOptions
 from estheory.cli.options import ESOptions
 from estheory.errors import ConfigError, DataError
@@ -253,3 +253,139 @@ def test_options_that_describe_no_foreign_run_are_refused(tmp_path):
     make.esvsgrpo_es(tmp_path / "run")
     with pytest.raises(ConfigError, match="--momentum does not describe"):
         verdicts(tmp_path / "run", momentum="0.9")
+
+
+def test_rewards_that_are_no_numbers(tmp_path):
+    make.esvsgrpo_es(tmp_path / "run")
+    edit(tmp_path / "run/metrics_baseline.jsonl", lambda lines: [*lines[:6], nonsense(lines[6]), *lines[7:]])
+    with pytest.raises(DataError, match=r"step 3: nan is no spread of rewards"):
+        verdicts(tmp_path / "run")
+    judged, notes = verdicts(tmp_path / "run", keep_going=True)
+    assert "refuted" not in kinds(judged)
+    assert any("step 3" in note for note in notes)
+
+
+def nonsense(line):
+    return json.dumps({**json.loads(line), "fitness_std": math.nan}) + "\n"
+
+
+def test_coefficients_that_are_no_numbers(tmp_path):
+    make.es_awd(tmp_path / "run", decay="none", strength=0.0)
+    file = tmp_path / "run/iteration_updates/iteration_000005.json"
+    update = json.loads(file.read_text())
+    for damage in ([math.nan] * 8, [1.0], "none"):
+        file.write_text(json.dumps({**update, "update_coefficients": damage}))
+        with pytest.raises(DataError, match=r"step 5 has|damaged"):
+            read_foreign(tmp_path / "run")
+    file.write_text(json.dumps({**update, "update_coefficients": [math.nan] * 8}))
+    assert "refuted" not in kinds(verdicts(tmp_path / "run", keep_going=True)[0])
+
+
+def test_records_of_two_codes_in_one_folder(tmp_path):
+    make.esvsgrpo_es(tmp_path / "run")
+    make.trl(tmp_path / "trl")
+    shutil.copytree(tmp_path / "trl/checkpoint-30", tmp_path / "run/checkpoint-30")
+    with pytest.raises(DataError, match="records of ESvsGRPO ES and of TRL"):
+        read_foreign(tmp_path / "run")
+
+
+def test_what_can_be_judged_of_a_run_with_a_damaged_checkpoint(tmp_path):
+    make.es_awd(tmp_path / "run")
+    make.base_model().save_pretrained(tmp_path / "base")
+    weights = tmp_path / "run/final_model_weights.pt"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(DataError, match="final_model_weights"):
+        verdicts(tmp_path / "run", tmp_path / "base")
+    judged, notes = verdicts(tmp_path / "run", tmp_path / "base", keep_going=True)
+    assert {v.measurement.where.split(":")[0] for v in judged} == {"logged"}
+    assert any("final_model_weights" in note for note in notes)
+
+
+def test_layers_of_a_log_are_judged_one_by_one(tmp_path):
+    make.es_awd(tmp_path / "run", decay="none", strength=0.0)
+    judged, _ = verdicts(tmp_path / "run")
+    layers = {v.measurement.where: v for v in judged if v.measurement.where.startswith("logged:")}
+    assert set(layers) == {f"logged:{name}" for name in ("embedding", "layer_0", "layer_1", "lm_head")}
+    assert {v.kind for v in layers.values()} <= {"consistent", "underpowered"}
+    file = tmp_path / "run/weight_change.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows[-1]["weight_layer_frobenius_norm"]["layer_1"] *= 1.1  # one layer's step size was another
+    make.write_lines(file, rows)
+    wrong = {v.measurement.where: v.kind for v in verdicts(tmp_path / "run")[0]}
+    assert wrong["logged:layer_1"] == "refuted"
+    assert wrong["logged:layer_0"] != "refuted"
+
+
+def test_three_versions_of_es_at_scale(tmp_path):
+    pytest.importorskip("tensorboard")
+    make.base_model().save_pretrained(tmp_path / "base")
+    make.es_at_scale(tmp_path / "static", version="static", stalled=(5,))
+    run = read_foreign(tmp_path / "static")
+    assert run.variances[15] == pytest.approx(14 * PLAIN, rel=1e-5)  # from args.json and the event files
+    assert (run.sigma, run.base, [str(way) for way in run.implementations]) == (
+        make.SIGMA,
+        None,
+        ["accumulated, 4 restores a step"],
+    )
+    name = f"es-countdown-sigma{make.SIGMA}-alpha{make.ALPHA}-pop{make.POPULATION}-bs200-tkn512-modelx-seed42-2026"
+    make.es_at_scale(tmp_path / name, version="package")
+    run = read_foreign(tmp_path / name, problems=[])
+    assert list(run.checkpoints) == [16]  # its folder says 15; the loop makes one more
+    assert run.variances[16] == pytest.approx(16 * PLAIN)
+    for path in (tmp_path / "static", tmp_path / name):
+        judged, _ = verdicts(path, tmp_path / "base")
+        assert "refuted" not in kinds(judged)
+
+
+def test_verl_measures_and_says_why_nothing_is_judged(tmp_path):
+    make.verl(tmp_path / "run")
+    run = read_foreign(tmp_path / "run")
+    assert (run.format, list(run.checkpoints), run.base) == ("verl", [25, 50], tmp_path / "base")
+    with pytest.raises(DataError, match="verl keeps no learning rates"):
+        verdicts(tmp_path / "run")
+    assert foreign_displacements(run, None, MeasureOptions()).norms[1] > 0
+
+
+def test_gradient_methods_without_a_law_are_said(tmp_path):
+    make.esvsgrpo_grpo(tmp_path / "run")
+    file = tmp_path / "run/config.json"
+    config = json.loads(file.read_text())
+    for change, why in (({"type": "sgd"}, "optimiser sgd"), ({"weight_decay": 0.1}, "weight decay 0.1")):
+        file.write_text(json.dumps({**config, "optimizer": {**config["optimizer"], **change}}))
+        with pytest.raises(DataError, match=f"nothing can be judged: .*{why}"):
+            verdicts(tmp_path / "run")
+
+
+def test_what_a_log_shows_is_told_with_the_reason(tmp_path):
+    make.esvsgrpo_es(tmp_path / "es")
+    make.es_awd(tmp_path / "awd")
+    es, awd = (recorded_foreign(tmp_path / name, None, ESOptions(), MeasureOptions()).shown for name in ("es", "awd"))
+    assert [(s.quantity, s.step, s.value) for s in awd] == [("accuracy", 12, 0.36), ("kl_drift", 12, 0.04)]
+    assert {(s.quantity, s.measurement.where, s.step) for s in es} == {
+        ("kl_drift", "countdown", 6),
+        ("kl_drift", "math", 15),
+        ("reward", "countdown", 15),
+        ("reward", "math", 15),
+    }
+    assert all("tr F" in s.reason for s in es if s.quantity == "kl_drift")
+
+
+@pytest.mark.slow
+def test_the_learning_rates_that_transformers_itself_logs(tmp_path):
+    """A real Trainer; older versions logged each step's successor, which the 0 at the end gives away."""
+    from transformers import Trainer, TrainingArguments
+
+    data = [{"input_ids": [1, 2, 3, 4], "labels": [1, 2, 3, 4]}] * 24
+    settings = {"max_steps": 12, "logging_steps": 1, "save_steps": 12, "report_to": [], "use_cpu": True}
+    arguments = TrainingArguments(tmp_path / "run", learning_rate=1e-4, lr_scheduler_type="linear", **settings)
+    Trainer(make.base_model(), arguments, train_dataset=data).train()
+    exact = 1e-4 * (1 - np.arange(12) / 12)
+    np.testing.assert_allclose(read_foreign(tmp_path / "run").rates[0], exact, rtol=1e-9)
+    file = tmp_path / "run/checkpoint-12/trainer_state.json"
+    state = json.loads(file.read_text())
+    for row in state["log_history"]:
+        if "learning_rate" in row:
+            row["learning_rate"] -= 1e-4 / 12
+            row["learning_rate"] *= abs(row["learning_rate"]) > 1e-12
+    file.write_text(json.dumps(state))
+    np.testing.assert_allclose(read_foreign(tmp_path / "run").rates[0], exact, rtol=1e-9, atol=1e-19)
