@@ -121,11 +121,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     ]
     for r in rows:
         g, u = r["gradient_autocorrelation"], r["update_autocorrelation"]
-        lines.append(
-            f"| {r['task']}, {r['seed']} | {r['norm']:.3f} | {r['noise_walk']:.3f} | {r['norm'] / r['noise_walk']:.2f} "
-            f"| {r['by_covariance']:.3f} | {r['by_autocorrelation']:.3f} | {r['without_correlation']:.3f} | {g['1']:.3f} | {g['10']:.3f} "
-            f"| {g['50']:.3f} | {u['1']:.3f} | {u['50']:.3f} |"
-        )
+        figures = [r["norm"], r["noise_walk"], r["norm"] / r["noise_walk"], r["by_covariance"], r["by_autocorrelation"]]
+        figures += [r["without_correlation"], g["1"], g["10"], g["50"], u["1"], u["50"]]
+        lines.append(f"| {r['task']}, {r['seed']} | " + " | ".join(f"{x:.3f}" for x in figures) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -14,6 +14,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM, TrainerState
 
 ALPHA, SIGMA, POPULATION = 5e-4, 1e-3, 8
+SIZE = {"vocab_size": 101, "hidden_size": 48, "intermediate_size": 112}
 PARTS = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 TASKS = (("countdown", 6), ("math", 9))
 
@@ -21,9 +22,7 @@ TASKS = (("countdown", 6), ("math", 9))
 def base_model(dtype=torch.float32):
     torch.manual_seed(0)
     config = Qwen2Config(
-        vocab_size=101,
-        hidden_size=48,
-        intermediate_size=112,
+        **SIZE,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
@@ -370,14 +369,17 @@ def es_awd(
     return walk
 
 
-def es_at_scale(folder: Path, *, version="robin", steps=15, stalled=(), dtype=torch.float32, alpha=ALPHA, engines=2):
+def es_at_scale(
+    folder: Path, *, version="robin", steps=15, stalled=(), dtype=torch.float32, alpha=ALPHA, engines=2, seed=0
+):
     """A run of es-at-scale: round robin ("robin"), static, or by the trainer of its package."""
     folder.mkdir()
     model = base_model(dtype)
     if version == "robin":
         model.save_pretrained(folder / "model_saves/base_model")
     code = "sequential" if version == "robin" else "accumulated"
-    walk = Walk(fused(model)) if dtype is torch.float32 else RoundedWalk(fused(model), code, engines=engines)
+    exact = dtype is torch.float32
+    walk = Walk(fused(model), seed) if exact else RoundedWalk(fused(model), code, engines=engines, seed=seed)
     spreads = []
     for step in range(steps + (version == "package")):  # its trainer makes one step more than it names
         spreads.append(walk.step(alpha=alpha, stalled=step + 1 in stalled)[0])
