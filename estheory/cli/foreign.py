@@ -21,7 +21,7 @@ from estheory.rules import Dtype, UpdatePath
 from estheory.simulation.strata import SampledWeights
 from estheory.validation.foreign import ForeignRun, Given, Shown, read_foreign
 from estheory.validation.foreign.pairs import MeasuredPath, foreign_pairs
-from estheory.validation.foreign.rounded import Roundings, roundings
+from estheory.validation.foreign.rounded import Roundings, adamw_factors, roundings
 
 DESCRIBING = ("model", "alpha", "population", "sigma", "update_path", "restore_pairs")
 """The ES options that may say what a foreign run directory does not."""
@@ -89,13 +89,17 @@ def recorded_foreign(path: Path, base: Path | None, es: ESOptions, how: MeasureO
         notes.append(f"not judged: the checkpoints of {path}: no base weights; give --model BASE")
     held = origin or next(iter(run.checkpoints.values()), None)
     shapes = tensor_shapes(held) if run.logged_norms and held else None
-    rounded, why = _rounding(run, measured, origin)
-    if measured is not None and not len(run.increments) and measured.dtype != "float32":
-        why = f"whether AdamW kept a float32 copy of its {measured.dtype} weights is not told"
-    if why:
+    rounded, adamw, why = None, None, ""
+    try:
+        if len(run.increments):
+            rounded = _rounding(run, measured, origin)
+        elif measured is not None and origin is not None and measured.dtype != "float32" and len(run.rates):
+            adamw = adamw_factors(run, measured.dtype, measured.steps, _sampled(origin, measured.dtype))
+    except DataError as error:
+        why = f"{error.what}; {error.remedy}"
         notes.append(f"not judged: norms in 16 bits: {why}")
         run, measured = replace(run, logged_norms={}, logged_layers={}, unjudged=(*run.unjudged, why)), None
-    return ForeignRecord(pairs=foreign_pairs(run, measured, rounded, shapes), shown=run.shown, notes=notes)
+    return ForeignRecord(pairs=foreign_pairs(run, measured, rounded, shapes, adamw), shown=run.shown, notes=notes)
 
 
 def _given(path: Path, es: ESOptions) -> Given:
@@ -117,21 +121,19 @@ def _given(path: Path, es: ESOptions) -> Given:
     )
 
 
-def _rounding(run: ForeignRun, measured: MeasuredPath | None, origin: Path | None) -> tuple[Roundings | None, str]:
-    """Return what rounding does to an ES run, None in float32, and why it is not known."""
+def _rounding(run: ForeignRun, measured: MeasuredPath | None, origin: Path | None) -> Roundings | None:
+    """Return what rounding does to an ES run, None in float32; `DataError` if that is not known."""
     steps: Collection[int] = {*run.logged_norms, *(measured.steps if measured else ())}
     steps = [step for step in steps if 0 < step < len(run.variances)]
     dtype = measured.dtype if measured else run.dtype
-    if not steps or not len(run.increments) or dtype == "float32":
-        return None, ""
-    try:
-        weights = None
-        if origin is not None:
-            names, magnitudes, counts = magnitude_counts(origin, dtype)
-            weights = SampledWeights(names=names, magnitudes=magnitudes, counts=counts)
-        return roundings(run, dtype, steps, weights), ""
-    except DataError as error:
-        return None, f"{error.what}; {error.remedy}"
+    if not steps or dtype == "float32":
+        return None
+    return roundings(run, dtype, steps, None if origin is None else _sampled(origin, dtype))
+
+
+def _sampled(origin: Path, dtype: Dtype) -> SampledWeights:
+    names, magnitudes, counts = magnitude_counts(origin, dtype)
+    return SampledWeights(names=names, magnitudes=magnitudes, counts=counts)
 
 
 def _stored(path: Path) -> Dtype:

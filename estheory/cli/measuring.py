@@ -115,7 +115,8 @@ def recorded_pairs(
     """
     if not is_run(path):
         record = foreign_record(path, es, how)
-        seen = [f"not judged: {s.where}: {s.quantity} {s.value:.4g} at step {s.step}: {s.reason}" for s in record.shown]
+        kinds = ", ".join(sorted({shown.quantity for shown in record.shown}))
+        seen = [f"not judged: {kinds} in the log of {path}: estheory validate shows them"] if kinds else []
         return record.pairs, [*record.notes, *seen]
     if es != ESOptions():
         raise ConfigError("the ES options describe the run behind BASE CHECKPOINT", "leave them out here")

@@ -227,12 +227,12 @@ def adamw(model, optimiser, schedule, steps, seed=0):
         yield rate
 
 
-def esvsgrpo_grpo(folder: Path, *, lr=1e-4):
+def esvsgrpo_grpo(folder: Path, *, lr=1e-4, dtype=torch.float32):
     """experiment_GRPO_vllm_TIME of ESvsGRPO: unfused names; one optimiser goes on from task to task."""
     from transformers import get_linear_schedule_with_warmup
 
     folder.mkdir()
-    model = base_model()
+    model = base_model(dtype)
     model.save_pretrained(folder / "baseline")
     hyper = {"K": 8, "use_dr_grpo": False, "ppo_clip_range": 0.2, "kl_coef": 0.0}
     micro = {"train_micro_batch_size": 2, "infer_micro_batch_size": 2}

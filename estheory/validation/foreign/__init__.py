@@ -101,7 +101,7 @@ def read_foreign(path: Path, given: Given | None = None, problems: Problems | No
     with reading(path), np.errstate(over="ignore", invalid="ignore"):
         run = _READERS[kind](path, given or Given(), problems)
         norms = [norm for norm, _ in run.logged_norms.values()]
-        for values in (run.increments, *run.rates, np.array(norms)):
+        for values in (run.increments, run.rates, np.array(norms)):
             if not (np.abs(values) <= LARGEST).all():
                 raise ValueError("a step size, a coefficient or a norm is no usable number")
         return run

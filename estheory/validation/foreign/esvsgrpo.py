@@ -110,7 +110,8 @@ def read_grpo(path: Path, given: Given, problems: Problems | None) -> ForeignRun
         format="ESvsGRPO GRPO",
         base=first_weights(path / "baseline", path / "model_saves/base_model"),
         checkpoints=ends,
-        rates=() if unjudged else (np.concatenate(rates),),
+        rates=np.zeros(0) if unjudged else np.concatenate(rates),
+        copies=(False,),  # it loads bfloat16 parameters and gives them to AdamW
         dtype="bfloat16",
         unjudged=tuple(unjudged),
     )

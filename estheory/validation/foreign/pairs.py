@@ -15,9 +15,8 @@ from estheory.laws import ChiLaw, Law, NormalLaw, SquaredLaw
 from estheory.quantities import Label, Measurement, Prediction, Quantity
 from estheory.rules import Dtype
 from estheory.tensor_names import layer_of
-from estheory.theory.adamw import walk_factor
 from estheory.theory.walk import OURS, PAPER, Shapes, shared_seed_dimension
-from estheory.validation.foreign.rounded import Factor, Roundings
+from estheory.validation.foreign.rounded import OWN_WEIGHTS, Factor, Roundings, walk_square
 from estheory.validation.foreign.run import ForeignRun
 
 Pair = tuple[Prediction, Measurement]
@@ -63,6 +62,7 @@ def foreign_pairs(
     measured: MeasuredPath | None,
     roundings: Roundings | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    adamw: Mapping[int, Factor] | None = None,
 ) -> list[Pair]:
     """Return predictions and measurements of a foreign run.
 
@@ -76,6 +76,8 @@ def foreign_pairs(
         What rounding does to an ES run in 16 bits, at every step that is judged; None in float32.
     shapes
         Shapes of its tensors by name; what is logged of layers is judged only with them.
+    adamw
+        What rounding does to a gradient method's walk in 16 bits, by step; None in float32.
 
     Raises
     ------
@@ -86,7 +88,7 @@ def foreign_pairs(
     pairs = [
         *(_logged(run, roundings, shapes or {}) if es else ()),
         *(_es_pairs(run, measured, roundings) if es and measured else ()),
-        *(_gradient_pairs(run, measured) if measured and not es else ()),
+        *(_gradient_pairs(run, measured, adamw or {}) if measured and len(run.rates) else ()),
     ]
     if not pairs:
         why = "; ".join(run.unjudged) or "it has neither checkpoints beside its base weights nor logged norms"
@@ -160,7 +162,7 @@ def _logged(run: ForeignRun, roundings: Roundings | None, shapes: Mapping[str, t
             step,
             "logged",
             _told(told, roundings),
-            factor.half_width / 2,
+            factor.norm_half_width,
         )
     last = max((step for step in run.logged_layers if run.variances[step] > 0), default=None)
     if last is None:
@@ -232,7 +234,7 @@ def _es_pairs(run: ForeignRun, measured: MeasuredPath, roundings: Roundings | No
             step,
             f"total:step {step}",
             assumptions,
-            (factor.half_width + uncounted) / 2,
+            factor.norm_half_width + uncounted / 2,
             label,
         )
     for i, a in enumerate(moved):
@@ -322,28 +324,22 @@ FEWEST = 50
 """Effective degrees of freedom from which the chi law of a rounded norm, whose moments were matched, is used."""
 
 
-def _gradient_pairs(run: ForeignRun, measured: MeasuredPath) -> Iterator[Pair]:
+def _gradient_pairs(run: ForeignRun, measured: MeasuredPath, rounded: Mapping[int, Factor]) -> Iterator[Pair]:
     """Pair the AdamW walk of dense gradient noise with the norm at each checkpoint."""
-    if measured.dtype != "float32":
-        return
     dim = sum(size for size, _ in measured.tensors.values())
-    for k, step in enumerate(measured.steps):
-        square, left = 0.0, step
-        for rates in run.rates:
-            made = rates[: max(left, 0)]
-            left -= len(rates)
-            if made.size and made.max() > 0:
-                square += walk_factor(made / made.max()) * float(made @ made)
-        if square > 0:
+    assumptions = ("dense, independent gradient noise", "no weight decay", "AdamW, betas 0.9 and 0.999")
+    for step, norm in zip(measured.steps, measured.norms, strict=True):
+        variance, factor = walk_square(run.rates[:step]), rounded.get(step, EXACT)
+        if variance * factor.value > 0:
             yield _pair(
                 run,
                 Quantity.GRPO_DISPLACEMENT_NORM,
-                ChiLaw(math.sqrt(square), dim),
-                float(measured.norms[k]),
+                norm_law(variance, dim, dim, factor),
+                float(norm),
                 step,
                 f"total:step {step}",
-                ("dense, independent gradient noise", "no weight decay", "AdamW, betas 0.9 and 0.999"),
-                0.0,
+                (*assumptions, OWN_WEIGHTS) if rounded else assumptions,
+                factor.norm_half_width,
                 "mean-field",
                 "ours: docs/concepts/es-and-grpo.md",
             )

@@ -15,8 +15,10 @@ import numpy as np
 from estheory._special import Array
 from estheory.errors import ConfigError, DataError
 from estheory.rules import Dtype, ESConfig
+from estheory.simulation.adamw_rounding import adamw_walks
 from estheory.simulation.rounding import GROUP_SIZE, GROUPS, Emulation, emulate
 from estheory.simulation.strata import SampledWeights
+from estheory.theory.adamw import walk_factor
 from estheory.theory.precision import weight_family
 from estheory.validation.foreign.run import ForeignRun, Implementation
 
@@ -50,6 +52,11 @@ class Factor:
     error: float = 0.0
     half_width: float = 0.0
     kurtosis: float = 3.0
+
+    @property
+    def norm_half_width(self) -> float:
+        """The band of a norm whose square has this factor: the root's wider side."""
+        return 1.0 - math.sqrt(max(1.0 - self.half_width, 0.0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,3 +182,27 @@ def _coefficients(run: ForeignRun, last: int, seed: int) -> tuple[Array, float]:
         z *= (np.sqrt(run.increments[:last]) / np.linalg.norm(z, axis=-1))[..., None]
     scale = math.sqrt(float(np.mean(z**2))) or 1.0
     return z / scale, scale
+
+
+def walk_square(rates: Array) -> float:
+    """Return the mean square of a weight after AdamW on dense gradient noise in exact arithmetic, weight^2."""
+    peak = float(rates.max(initial=0.0))
+    return walk_factor(rates / peak) * float(rates @ rates) if peak > 0 else 0.0
+
+
+def adamw_factors(run: ForeignRun, dtype: Dtype, steps: Collection[int], weights: SampledWeights) -> dict[int, Factor]:
+    """Return by step what rounding does to AdamW's walk on noise, over every way of keeping weights that is left open.
+
+    float16 is never trained in place: AdamW's second moments underflow there.
+    """
+    copies = (True,) if dtype == "float16" else run.copies
+    looked = [step for step in steps if walk_square(run.rates[:step]) > 0]
+    if not looked or max(looked) > MOST_EMULATED:
+        raise DataError(f"rounding of {max(looked, default=0)} steps of AdamW is not emulated", "judge an earlier one")
+    walks = [adamw_walks(weights, dtype, run.rates, looked, copy=copy) for copy in copies]
+    factors = {}
+    for step in looked:
+        plain = walk_square(run.rates[:step])
+        found = [(walk[step].variance / plain, _STUDENT * walk[step].stderr / plain) for walk in walks]
+        factors[step] = _range(found, max(3.0, *(walk[step].kurtosis for walk in walks)))
+    return factors

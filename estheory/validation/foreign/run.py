@@ -78,8 +78,10 @@ class ForeignRun:
         What the increments are conditioned on, as an assumption.
     keep
         1 - kappa of an L2 anchor that also pulls the new step; 1 without an anchor.
-    rates
-        Learning rates of each optimiser's steps (weight); empty for ES.
+    rates : ndarray, shape (T,)
+        Learning rate of each step of a gradient method (weight); empty for ES.
+    copies
+        Whether AdamW keeps float32 weights beside those in 16 bits: every way that the folder leaves open.
     logged_norms
         Logged displacement norms by step, each with the number of entries it counts.
     logged_layers
@@ -109,7 +111,8 @@ class ForeignRun:
     population: int = 0
     condition: str = ""
     keep: float = 1.0
-    rates: tuple[Array, ...] = ()
+    rates: Array = field(default_factory=lambda: np.zeros(0))
+    copies: tuple[bool, ...] = (False, True)
     logged_norms: Mapping[int, tuple[float, int]] = field(default_factory=dict)
     logged_layers: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     dtype: Dtype = "float32"

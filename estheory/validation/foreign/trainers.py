@@ -25,7 +25,7 @@ def read_trl(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
     if not logged:
         raise DataError(f"{path} logs no learning rate", "log it with logging_steps")
     rates = _rates({step: float(row["learning_rate"]) for step, row in logged.items()}, count(state["global_step"]))
-    return ForeignRun(path=path, format="TRL", checkpoints=dict(sorted(folders.items())), rates=(rates,))
+    return ForeignRun(path=path, format="TRL", checkpoints=dict(sorted(folders.items())), rates=rates)
 
 
 def _rates(logged: dict[int, float], total: int) -> Array:
