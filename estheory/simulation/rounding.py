@@ -144,8 +144,9 @@ def take_awd_step(
     """Do one step as es-awd does it, in place: each addition rounds once, and the sum is kept in 16 bits too.
 
     Noise is in the storage format; a = round(a + z_i eps_i) member by member, then w = round(w + alpha/N a), then the
-    pull of an L2 anchor, w = round(w_0 + round((1 - kappa) round(w - w_0))). Antithetic: the second half of the noise
-    is the first's with the other sign, and restore pairs are half of either sign. Parameters and result as there.
+    pull of an anchor: with m = round(w - w_0), w = round(w_0 + round((1 - kappa) m)) for L2, and for L1
+    w = round(w_0 + sign(m) max(round(|m| - kappa), 0)). Antithetic: the second half of the noise is the first's with
+    the other sign, and restore pairs are half of either sign. Parameters and result as there.
     """
     half = len(noise) // 2 if config.antithetic else 0
     for pair in range(config.restore_pairs):
@@ -163,10 +164,14 @@ def take_awd_step(
             rounder.add(kept, term)
     np.multiply(total, np.float32(scale), out=total)
     rounder.add(weights, np.multiply(kept, np.float32(scale), out=kept))
-    if config.anchor_l2:
+    if config.anchor_l2 or config.anchor_l1:
         rounder.subtract(weights, start)
-        np.multiply(weights, np.float32(1 - config.anchor_l2), out=weights)
-        round_in_place(weights, rounder.to, rounder.scratch)
+        if config.anchor_l2:
+            np.multiply(weights, np.float32(1 - config.anchor_l2), out=weights)
+            round_in_place(weights, rounder.to, rounder.scratch)
+        else:
+            shorter = rounded(np.abs(weights) - np.float32(config.anchor_l1), rounder.to)
+            np.multiply(np.sign(weights), np.maximum(shorter, np.float32(0)), out=weights)
         rounder.add(weights, start)
     return total
 
@@ -291,11 +296,11 @@ def emulate(
     Raises
     ------
     ConfigError
-        For float32, and for rules that the emulator does not cover (momentum, L1 anchors, raw or two-point shaping,
-        low-rank noise).
+        For float32, and for rules that the emulator does not cover (momentum, L1 anchors of other codes than es-awd,
+        raw or two-point shaping, low-rank noise).
     """
     to = storage_format(config)
-    if missing := emulator_covers(config):
+    if missing := emulator_covers(config, arithmetic):
         raise ConfigError(f"{missing} is not emulated", "leave --weights and --weight-std out")
     looked = tuple(sorted(set(steps)))
     one_by_one = config.update_path == "sequential" or arithmetic == "es-awd"
@@ -375,9 +380,12 @@ def member_coefficients(config: ESConfig, rng: np.random.Generator) -> Array:
     return np.asarray((rewards - rewards.mean()) / rewards.std())
 
 
-def emulator_covers(config: ESConfig) -> str | None:
-    """Return None if the emulator covers a run, else what it does not cover."""
-    if config.momentum or config.anchor_l1:
+def emulator_covers(config: ESConfig, arithmetic: Arithmetic = "rounded") -> str | None:
+    """Return None if the emulator covers a run, else what it does not cover.
+
+    Under an L1 anchor, which only es-awd's arithmetic has, effects compare with the walk without its pull.
+    """
+    if config.momentum or (config.anchor_l1 and arithmetic != "es-awd"):
         return "rounding under momentum or an L1 anchor"
     if config.shaping not in ("zscore", "centered-rank"):
         return f"rounding under {config.shaping} shaping"

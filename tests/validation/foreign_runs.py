@@ -107,7 +107,7 @@ class RoundedWalk(Walk):
         else:
             weights.add_(scale * noise)
 
-    def step(self, *, alpha=ALPHA, population=POPULATION, stalled=False, kappa=0.0, mirrored=False):
+    def step(self, *, alpha=ALPHA, population=POPULATION, stalled=False, kappa=0.0, pull=0.0, mirrored=False):
         rewards, z, seeds = self.draw(population, stalled, mirrored)
         for name, weights in self.state.items():
             noise = [noise_of(weights, seed) for seed in seeds]
@@ -132,6 +132,11 @@ class RoundedWalk(Walk):
             if kappa:
                 weights.sub_(self.start[name])
                 weights.mul_(1 - kappa)
+                weights.add_(self.start[name])
+            if pull:
+                weights.sub_(self.start[name])
+                shorter = (torch.abs(weights).float() - np.float32(pull)).to(weights.dtype)  # as on a GPU
+                weights.copy_(torch.sign(weights) * torch.clamp(shorter, min=0.0))
                 weights.add_(self.start[name])
         return rewards, z, seeds
 
@@ -353,10 +358,11 @@ def es_awd(
     state["lm_head.weight"] = state["model.embed_tokens.weight"].clone()
     exact = dtype is torch.float32
     walk, rows = Walk(state, seed) if exact else RoundedWalk(state, code, engines=engines, seed=seed), []
-    kappa = alpha * strength if decay == "l2" else 0.0
+    anchors = {"l2": {"kappa": alpha * strength}, "l1": {} if exact else {"pull": alpha * strength}}
+    anchor = anchors.get(decay, {})
     for step in range(steps + 1):
         if step:
-            _, z, seeds = walk.step(alpha=alpha, kappa=kappa, mirrored=mirrored, stalled=step in stalled)
+            _, z, seeds = walk.step(alpha=alpha, mirrored=mirrored, stalled=step in stalled, **anchor)
             update = {"iteration": step, "seeds": seeds.tolist(), "update_coefficients": z.tolist()}
             write_json(folder / f"iteration_updates/iteration_{step:06d}.json", update)
         if step % 4 == 0:

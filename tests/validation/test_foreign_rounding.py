@@ -91,6 +91,19 @@ def test_es_awd(tmp_path, base, dtype, mirrored):
     assert "refuted" in {v.kind for v in norms(verdicts(tmp_path / "run", origin, alpha=str(wrong * alpha)))}
 
 
+def test_an_l1_anchor_of_es_awd(tmp_path, base):
+    """Emulated with its pull; without the pull, or with one a quarter stronger, it would be another walk."""
+    make.es_awd(tmp_path / "run", dtype=torch.float16, alpha=ALPHA, decay="l1", strength=0.1, stalled=(4,))
+    origin = base(torch.float16)
+    judged = verdicts(tmp_path / "run", origin)
+    assert exit_code(judged) == 0
+    file = tmp_path / "run/args.json"
+    told = json.loads(file.read_text())
+    for strength in (0.0, 0.125):
+        file.write_text(json.dumps({**told, "weight_decay_lambda": strength}))
+        assert "refuted" in {v.kind for v in norms(verdicts(tmp_path / "run", origin))}
+
+
 def test_without_weights_the_declared_family_stands_in(tmp_path):
     make.es_awd(tmp_path / "run", dtype=torch.bfloat16, alpha=ALPHA)
     judged = verdicts(tmp_path / "run")
@@ -181,16 +194,22 @@ def test_what_the_emulator_lacks_is_said(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("mirrored", [False, True])
-def test_a_step_of_es_awd_is_torch_s_bit_by_bit(dtype, mirrored):
+@pytest.mark.parametrize(("mirrored", "anchored"), [(False, "anchor_l2"), (True, "anchor_l2"), (False, "anchor_l1")])
+def test_a_step_of_es_awd_is_torch_s_bit_by_bit(dtype, mirrored, anchored):
     rng, size, kind = np.random.default_rng(0), 4096, getattr(torch, dtype)
     start = {"w": torch.from_numpy(rounded(0.05 * rng.standard_normal(size), FORMATS[dtype])).to(kind)}
     theirs = make.RoundedWalk(start, "awd", sigma=1.5e-3)
-    _, z, seeds = theirs.step(alpha=7.5e-4, population=6, kappa=0.1, mirrored=mirrored)
+    anchor = {"pull": 5e-4} if anchored == "anchor_l1" else {"kappa": 0.1}
+    _, z, seeds = theirs.step(alpha=7.5e-4, population=6, mirrored=mirrored, **anchor)
     noise, pairs = [make.noise_of(start["w"], seed).float().numpy() for seed in seeds], len(z)
     if mirrored:
         noise, z, pairs = [*noise, *(-eps for eps in noise)], np.concatenate([z, 0 * z]), 2 * pairs
-    rules = {"anchor_l2": 0.1, "anchor_form": "after", "restore_pairs": pairs, "antithetic": mirrored}
+    rules = {
+        anchored: next(iter(anchor.values())),
+        "anchor_form": "after",
+        "restore_pairs": pairs,
+        "antithetic": mirrored,
+    }
     config = ESConfig(dim=size, sigma=1.5e-3, alpha=7.5e-4, population=6, dtype=dtype, **rules)
     first = start["w"].float().numpy()
     ours = first.copy()

@@ -29,7 +29,10 @@ def read_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
     weights = alpha / population * z
     decay = str(args.get("weight_decay_type", "none"))
     kappa = alpha * float(args.get("weight_decay_lambda", 0.0))
-    unjudged = ["its L1 anchor: no closed form is conditioned on coefficients"] if decay == "l1" and kappa else []
+    pull, dtype = kappa if decay == "l1" else 0.0, args.get("precision", "float16")
+    unjudged = []
+    if pull and dtype == "float32":
+        unjudged.append("its L1 anchor: no closed form is conditioned on coefficients, and only 16 bits are emulated")
     norms: dict[int, tuple[float, int]] = {}
     layers: dict[int, Mapping[str, float]] = {}
     if not unjudged:
@@ -50,7 +53,8 @@ def read_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
         keep=1.0 - kappa if decay == "l2" else 1.0,
         logged_norms=norms,
         logged_layers=layers,
-        dtype=args.get("precision", "float16"),
+        pull=pull,
+        dtype=dtype,
         sigma=float(given.sigma or args["sigma"]),
         mirrored=mirrored,
         implementations=(

@@ -262,7 +262,13 @@ def _es_pairs(run: ForeignRun, measured: MeasuredPath, roundings: Roundings | No
                     label,
                     OURS,
                 )
-    if measured.exponent is not None and len(moved) == len(at) and run.keep == 1.0 and len(set(at)) == len(at):
+    if (
+        measured.exponent is not None
+        and len(moved) == len(at)
+        and run.keep == 1.0
+        and not run.pull
+        and len(set(at)) == len(at)
+    ):
         yield _exponent(run, measured, np.array(at), factors, df, assumptions, label)
     if moved and moved[-1] == len(at) - 1:
         yield from _tensors(run, measured, at[-1], roundings, assumptions, label)

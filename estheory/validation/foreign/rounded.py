@@ -165,6 +165,7 @@ def _config(run: ForeignRun, dtype: Dtype, way: Implementation, scale: float) ->
         update_path=way.update_path,
         restore_pairs=way.restore_pairs,
         anchor_l2=1.0 - run.keep,
+        anchor_l1=run.pull,
         anchor_form="after",
     )
 

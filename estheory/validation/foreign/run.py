@@ -78,6 +78,8 @@ class ForeignRun:
         What the increments are conditioned on, as an assumption.
     keep
         1 - kappa of an L2 anchor that also pulls the new step; 1 without an anchor.
+    pull
+        Pull of an L1 anchor each step (weight); variances are without it.
     rates : ndarray, shape (T,)
         Learning rate of each step of a gradient method (weight); empty for ES.
     copies
@@ -111,6 +113,7 @@ class ForeignRun:
     population: int = 0
     condition: str = ""
     keep: float = 1.0
+    pull: float = 0.0
     rates: Array = field(default_factory=lambda: np.zeros(0))
     copies: tuple[bool, ...] = (False, True)
     logged_norms: Mapping[int, tuple[float, int]] = field(default_factory=dict)
