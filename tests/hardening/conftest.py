@@ -38,6 +38,7 @@ def grpo_like(es_run, tmp_path_factory):
 @pytest.fixture(scope="session")
 def foreign(tmp_path_factory):
     pytest.importorskip("torch")
+    pytest.importorskip("tensorboard")
     from tests.validation import foreign_runs as make
 
     folder = tmp_path_factory.mktemp("foreign")
@@ -45,6 +46,7 @@ def foreign(tmp_path_factory):
     make.esvsgrpo_grpo(folder / "grpo")
     make.es_awd(folder / "awd")
     make.trl(folder / "trl")
+    make.es_at_scale(folder / "static", version="static")
     return folder
 
 

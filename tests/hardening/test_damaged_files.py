@@ -109,7 +109,8 @@ def test_a_damaged_grpo_run(grpo_like, copies, name):
 FOREIGN = {
     "esvsgrpo": ["config.json", "metrics_baseline.jsonl"],
     "grpo": ["config.json", "metrics_grpo_baseline.jsonl"],
-    "awd": ["args.json", "weight_change.jsonl", "iteration_updates/iteration_000003.json"],
+    "awd": ["args.json", "weight_change.jsonl", "iteration_updates/iteration_000003.json", "hellaswag_kl.jsonl"],
+    "static": ["args.json"],
     "trl": ["checkpoint-60/trainer_state.json"],
 }
 

@@ -382,3 +382,12 @@ def test_the_learning_rates_that_transformers_itself_logs(tmp_path):
             row["learning_rate"] *= abs(row["learning_rate"]) > 1e-12
     file.write_text(json.dumps(state))
     np.testing.assert_allclose(read_foreign(tmp_path / "run").rates, exact, rtol=1e-9, atol=1e-19)
+
+
+@pytest.mark.parametrize("precision", ["int8", 16, ["bfloat16"], None])
+def test_a_precision_that_is_none(tmp_path, precision):
+    make.es_awd(tmp_path / "run")
+    file = tmp_path / "run/args.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "precision": precision}))
+    with pytest.raises(DataError, match="precision"):
+        verdicts(tmp_path / "run")

@@ -17,7 +17,7 @@ import numpy as np
 
 from estheory.errors import DataError
 from estheory.rules import Dtype, UpdatePath
-from estheory.validation.foreign.rows import Problems, count, first_weights, json_object, moves
+from estheory.validation.foreign.rows import Problems, count, first_weights, json_object, moves, storage
 from estheory.validation.foreign.run import BY_HYPERPARAMETERS, BY_REWARDS, ForeignRun, Given, Implementation
 
 _NAME = re.compile(r"-sigma([0-9.e-]+)-alpha([0-9.e-]+)-pop(\d+)-")
@@ -60,7 +60,7 @@ def read_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
         increments=float(alpha) ** 2 / int(population) * np.array(moved),
         population=int(population),
         condition=BY_REWARDS if spreads else BY_HYPERPARAMETERS,
-        dtype=told.get("precision", "float16"),
+        dtype=storage(told.get("precision", "float16")),
         sigma=given.sigma or told.get("sigma"),
         implementations=_implementations(given, told, int(population)),
         uncounted=1 if any(f.name.startswith("checkpoint-") for f in ends.values()) else 0,

@@ -11,7 +11,7 @@ import numpy as np
 
 from estheory.quantities import Measurement, Quantity
 from estheory.rules import LARGEST_COUNT
-from estheory.validation.foreign.rows import Problems, by_step, count, json_lines, json_object, problem
+from estheory.validation.foreign.rows import Problems, by_step, count, json_lines, json_object, problem, storage
 from estheory.validation.foreign.run import BY_COEFFICIENTS, Array, ForeignRun, Given, Implementation, Shown
 
 WEIGHT_CHANGE = "weight_change.jsonl"
@@ -29,7 +29,7 @@ def read_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
     weights = alpha / population * z
     decay = str(args.get("weight_decay_type", "none"))
     kappa = alpha * float(args.get("weight_decay_lambda", 0.0))
-    pull, dtype = kappa if decay == "l1" else 0.0, args.get("precision", "float16")
+    pull, dtype = kappa if decay == "l1" else 0.0, storage(args.get("precision", "float16"))
     unjudged = []
     if pull and dtype == "float32":
         unjudged.append("its L1 anchor: no closed form is conditioned on coefficients, and only 16 bits are emulated")

@@ -73,16 +73,22 @@ class Roundings:
         for emulation in self.emulations:
             shares = None if tensors is None else _shares(emulation, tensors)
             effect = emulation.effect(step, shares)
-            error = _STUDENT * effect.variance_stderr if self.known else math.sqrt(GROUPS) * effect.variance_stderr
-            found.append((effect.variance, error))
+            found.append((effect.variance, self._error * effect.variance_stderr))
             kurtosis = max(kurtosis, emulation.kurtosis(step, shares))
         return _range(found, kurtosis)
 
     def cosine(self, first: int, second: int) -> Factor:
         """Return the cosine of the displacements at two steps (a value, not a factor)."""
         found = [emulation.cosine(first, second) for emulation in self.emulations]
-        scale = _STUDENT if self.known else math.sqrt(GROUPS)
-        return _range([(value, scale * error) for value, error in found], 3.0)
+        return _range([(value, self._error * error) for value, error in found], 3.0)
+
+    @property
+    def _error(self) -> float:
+        """What turns a standard error over groups into the error of one run.
+
+        Where its coefficients are not known it scatters as a group does, about a mean that is not known either.
+        """
+        return _STUDENT * (1.0 if self.known else math.sqrt(GROUPS + 1))
 
     def names(self) -> Collection[str]:
         """Return the tensors of the model; none where its weights are unknown."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from estheory.errors import DataError
 from estheory.parsing import parse_json
+from estheory.rules import Dtype
 
 Problems = list[str]
 
@@ -89,6 +90,13 @@ def moves(spread: Any, where: str, problems: Problems | None) -> float:
         return (value / (value + STD_FLOOR)) ** 2
     problem(f"{where}: {spread} is no spread of rewards", "restore the log, or leave the step out", problems)
     return 1.0
+
+
+def storage(value: Any) -> Dtype:
+    """Return a storage format by its name."""
+    if value not in get_args(Dtype):
+        raise ValueError(f"precision {str(value)[:20]} is unknown")
+    return cast(Dtype, value)
 
 
 def first_weights(*folders: Path) -> Path | None:
