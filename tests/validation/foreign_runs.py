@@ -84,7 +84,9 @@ class Walk:
 
 
 def noise_of(tensor, seed):
-    generator = torch.Generator().manual_seed(int(seed))
+    """One member's noise for a tensor, as on a GPU: a CPU's generator would begin alike for every element count."""
+    state = np.random.SeedSequence([int(seed), tensor.numel()]).generate_state(1, np.uint64)[0]
+    generator = torch.Generator().manual_seed(int(state >> np.uint64(1)))
     return torch.randn(tensor.shape, dtype=tensor.dtype, generator=generator)
 
 
