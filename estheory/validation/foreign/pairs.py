@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,21 +11,19 @@ from numpy.typing import NDArray
 
 from estheory.cosine_laws import CorrelationLaw
 from estheory.errors import DataError
-from estheory.laws import ChiLaw, Law, NormalLaw, SquaredLaw
-from estheory.quantities import Label, Measurement, Prediction, Quantity
+from estheory.laws import Law, NormalLaw, SquaredLaw
+from estheory.quantities import Label, Quantity
 from estheory.rules import Dtype
-from estheory.tensor_names import layer_of
-from estheory.theory.walk import OURS, PAPER, Shapes, shared_seed_dimension
+from estheory.theory.walk import OURS, Shapes, shared_seed_dimension
+from estheory.validation.foreign.laws import EXACT, FLAT, SHARED, Pair, factor_at, norm_law, pair, with_rounding
+from estheory.validation.foreign.logged import logged_pairs
 from estheory.validation.foreign.rounded import OWN_WEIGHTS, Factor, Roundings, walk_square
 from estheory.validation.foreign.run import ForeignRun
 
-Pair = tuple[Prediction, Measurement]
 Array = NDArray[np.float64]
 
-FLAT = "all but a vanishing share of the coordinates are flat"
-SHARED = "tensors of equal element count share their noise"
-APART = "independent noise: the log has no tensor shapes"
-EXACT = Factor()
+FEWEST = 50
+"""Effective degrees of freedom from which the chi law of a rounded norm, whose moments were matched, is used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +84,7 @@ def foreign_pairs(
     """
     es = len(run.increments) > 0
     pairs = [
-        *(_logged(run, roundings, shapes or {}) if es else ()),
+        *(logged_pairs(run, roundings, shapes or {}) if es else ()),
         *(_es_pairs(run, measured, roundings) if es and measured else ()),
         *(_gradient_pairs(run, measured, adamw or {}) if measured and len(run.rates) else ()),
     ]
@@ -121,112 +119,19 @@ def _slope_weights(steps: Sequence[int]) -> Array:
     return np.asarray((x - x.mean()) / np.sum((x - x.mean()) ** 2))
 
 
-def norm_law(variance: float, count: float, dimension: float, factor: Factor) -> ChiLaw:
-    """Return the law of the norm of ``count`` entries that walked to ``variance``, under rounding.
-
-    A chi variable with the right mean square. Its effective ``dimension`` shrinks by the kurtosis that rounding gives
-    the entries (the excess counts as wholly shared between tensors that share their noise: an upper bound), and the
-    factor's relative error mixes it.
-    """
-    df = dimension * 2 / (factor.kurtosis - 1)
-    mixing = 2 / factor.error**2 if factor.error else math.inf
-    return ChiLaw(math.sqrt(variance * factor.value * count / df), df, mixing)
-
-
-def _factor(roundings: Roundings | None, step: int, tensors: Collection[str] | None = None) -> Factor:
-    return EXACT if roundings is None else roundings.variance(step, tensors)
-
-
-def _logged(run: ForeignRun, roundings: Roundings | None, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Pair]:
-    """Pair logged norms, of the whole model and of its layers; a tied embedding may be in both ends."""
-    layers = layers_of(shapes)
-    held = sum(map(math.prod, shapes.values()))
-    head = layers.get("embedding", {}) if "lm_head" not in layers else {}
-    twice = sum(map(math.prod, head.values()))
-    for step, (norm, counted) in run.logged_norms.items():
-        variance = float(run.variances[step])
-        if variance == 0:
-            continue
-        factor, df, told = _factor(roundings, step), float(counted), (FLAT, run.condition, APART)
-        if shapes and counted in (held, held + twice):
-            whole = [*shapes.values(), *(head.values() if counted > held else ())]
-            df, told = shared_seed_dimension(whole), (FLAT, run.condition, SHARED)
-            if counted > held and roundings is not None and roundings.names():
-                factor = _doubled(factor, _factor(roundings, step, head), held, twice)
-        law = norm_law(variance, counted, df, factor)
-        yield _pair(
-            run,
-            Quantity.DISPLACEMENT_NORM,
-            law,
-            norm,
-            step,
-            "logged",
-            _told(told, roundings),
-            factor.norm_half_width,
-        )
-    last = max((step for step in run.logged_layers if run.variances[step] > 0), default=None)
-    if last is None:
-        return
-    for layer, norm in run.logged_layers[last].items():
-        tensors = layers.get(layer, head if layer == "lm_head" else {})
-        if not tensors:
-            continue
-        known = roundings is not None and bool(roundings.names())
-        factor = _factor(roundings, last, tensors if known else None)
-        size, df = sum(map(math.prod, tensors.values())), shared_seed_dimension(list(tensors.values()))
-        yield _pair(
-            run,
-            Quantity.EFFECTIVE_DIMENSION_RATIO,
-            SquaredLaw(norm_law(1 / size, size, df, factor)),
-            norm**2 / (float(run.variances[last]) * size),
-            last,
-            f"logged:{layer}",
-            _told((FLAT, run.condition, SHARED), roundings),
-            factor.half_width,
-        )
-
-
-def layers_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Return tensors by the layer that es-awd's log counts them in; those outside (a last norm) are in none."""
-    found: dict[str, dict[str, tuple[int, ...]]] = {}
-    for name, shape in shapes.items():
-        number = layer_of(name)
-        if any(part in name for part in ("embed_tokens", "tok_embeddings", "wte", "wpe", "embed_in")):
-            layer = "embedding"
-        elif number is not None:
-            layer = f"layer_{number}"
-        elif "lm_head" in name or "embed_out" in name:
-            layer = "lm_head"
-        else:
-            continue
-        found.setdefault(layer, {})[name] = shape
-    return found
-
-
-def _doubled(whole: Factor, part: Factor, held: int, twice: int) -> Factor:
-    """Return the factor of all entries with those of a part counted once more."""
-    value = (held * whole.value + twice * part.value) / (held + twice)
-    error, width = max(whole.error, part.error), max(whole.half_width, part.half_width)
-    return Factor(value=value, error=error, half_width=width, kurtosis=max(whole.kurtosis, part.kurtosis))
-
-
-def _told(assumptions: tuple[str, ...], roundings: Roundings | None) -> tuple[str, ...]:
-    return assumptions if roundings is None else (*assumptions, roundings.assumption)
-
-
 def _es_pairs(run: ForeignRun, measured: MeasuredPath, roundings: Roundings | None) -> Iterator[Pair]:
-    assumptions = _told((FLAT, run.condition, SHARED), roundings)
+    assumptions = with_rounding((FLAT, run.condition, SHARED), roundings)
     label: Label = "exact" if roundings is None else "mean-field"
     variances = run.variances
     dim = sum(size for size, _ in measured.tensors.values())
     df = shared_seed_dimension(measured.shapes)
     at = [float(variances[step]) for step in measured.steps]
     moved = [k for k, v in enumerate(at) if v > 0]
-    factors = [_factor(roundings, step) if v > 0 else EXACT for step, v in zip(measured.steps, at, strict=True)]
+    factors = [factor_at(roundings, step) if v > 0 else EXACT for step, v in zip(measured.steps, at, strict=True)]
     for k in moved:
         step, factor = measured.steps[k], factors[k]
         uncounted = run.uncounted * float(run.increments[-1]) / at[k]
-        yield _pair(
+        yield pair(
             run,
             Quantity.DISPLACEMENT_NORM,
             norm_law(at[k], dim, df, factor),
@@ -250,7 +155,7 @@ def _es_pairs(run: ForeignRun, measured: MeasuredPath, roundings: Roundings | No
                 law = NormalLaw(found.value, math.hypot(spread, found.error * found.value))
                 band = found.half_width
             if rho < 1:
-                yield _pair(
+                yield pair(
                     run,
                     Quantity.CHECKPOINT_COSINE,
                     law,
@@ -293,7 +198,7 @@ def _exponent(
     law = NormalLaw(plain.mean, math.hypot(plain.std, error))
     slope = measured.exponent
     assert slope is not None  # the caller looked
-    return _pair(run, Quantity.DISPLACEMENT_EXPONENT, law, slope, None, where, assumptions, band, label, OURS)
+    return pair(run, Quantity.DISPLACEMENT_EXPONENT, law, slope, None, where, assumptions, band, label, OURS)
 
 
 def _tensors(
@@ -309,11 +214,11 @@ def _tensors(
     for name, (size, norm) in measured.tensors.items():
         if not size or (roundings is not None and name not in roundings.names()):
             continue
-        factor = _factor(roundings, step, (name,))
+        factor = factor_at(roundings, step, (name,))
         law = norm_law(1 / size, size, size, factor) if factor.value > 0 else None
         if law is None or law.df < FEWEST * (roundings is not None):
             continue
-        yield _pair(
+        yield pair(
             run,
             Quantity.EFFECTIVE_DIMENSION_RATIO,
             SquaredLaw(law),
@@ -326,10 +231,6 @@ def _tensors(
         )
 
 
-FEWEST = 50
-"""Effective degrees of freedom from which the chi law of a rounded norm, whose moments were matched, is used."""
-
-
 def _gradient_pairs(run: ForeignRun, measured: MeasuredPath, rounded: Mapping[int, Factor]) -> Iterator[Pair]:
     """Pair the AdamW walk of dense gradient noise with the norm at each checkpoint."""
     dim = sum(size for size, _ in measured.tensors.values())
@@ -337,7 +238,7 @@ def _gradient_pairs(run: ForeignRun, measured: MeasuredPath, rounded: Mapping[in
     for step, norm in zip(measured.steps, measured.norms, strict=True):
         variance, factor = walk_square(run.rates[:step]), rounded.get(step, EXACT)
         if variance * factor.value > 0:
-            yield _pair(
+            yield pair(
                 run,
                 Quantity.GRPO_DISPLACEMENT_NORM,
                 norm_law(variance, dim, dim, factor),
@@ -349,30 +250,3 @@ def _gradient_pairs(run: ForeignRun, measured: MeasuredPath, rounded: Mapping[in
                 "mean-field",
                 "ours: docs/concepts/es-and-grpo.md",
             )
-
-
-def _pair(
-    run: ForeignRun,
-    quantity: Quantity,
-    law: Law,
-    value: float,
-    step: int | None,
-    where: str,
-    assumptions: tuple[str, ...],
-    systematic: float,
-    label: Label = "exact",
-    source: str = PAPER,
-) -> Pair:
-    name = run.path.resolve().name
-    return (
-        Prediction(
-            quantity=quantity,
-            law=law,
-            label=label,
-            source=source,
-            assumptions=assumptions,
-            step=step,
-            systematic=systematic,
-        ),
-        Measurement(quantity=quantity, value=value, step=step, where=where, source=f"{name} ({run.format})"),
-    )
