@@ -8,7 +8,8 @@ import pytest
 from estheory.errors import ConfigError
 from estheory.floats import FORMATS, rounded
 from estheory.rules import ESConfig
-from estheory.simulation.rounding import Rounder, emulate, emulator_covers, member_coefficients, normal_pool, take_step
+from estheory.simulation.rounded_steps import Rounder, take_step
+from estheory.simulation.rounding import emulate, emulator_covers, member_coefficients, normal_pool
 from estheory.simulation.strata import Design, SampledWeights
 from estheory.theory.precision import mixed_weights, normal_weights, rounding_effects
 from tests.statistics import Z, agrees

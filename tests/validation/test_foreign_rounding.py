@@ -15,7 +15,7 @@ from estheory.floats import FORMATS, rounded
 from estheory.quantities import Quantity
 from estheory.rules import ESConfig
 from estheory.simulation.adamw_rounding import adamw_walks
-from estheory.simulation.rounding import Rounder, take_awd_step, take_step
+from estheory.simulation.rounded_steps import Rounder, take_awd_step, take_step
 from estheory.simulation.strata import SampledWeights
 from estheory.theory.precision import normal_weights
 from estheory.validation.foreign.rounded import FAMILY, OWN_WEIGHTS, walk_square

@@ -12,7 +12,7 @@ from estheory.errors import DataError
 from estheory.floats import FORMATS, rounded
 from estheory.quantities import Quantity
 from estheory.rules import ESConfig
-from estheory.simulation.rounding import Rounder, take_fused_step
+from estheory.simulation.rounded_steps import Rounder, take_fused_step
 from estheory.validation.judge import exit_code, judge
 
 torch = pytest.importorskip("torch")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from estheory.quantities import Measurement
 from estheory.rules import Dtype, UpdatePath
-from estheory.simulation.rounding import Arithmetic
+from estheory.simulation.rounded_steps import Arithmetic
 
 Array = NDArray[np.float64]
 Format = Literal["ESvsGRPO ES", "ESvsGRPO GRPO", "es-awd", "es-at-scale", "TRL", "verl"]
@@ -43,7 +43,7 @@ class Implementation:
     update_path
         ``sequential``: member by member; ``accumulated``: once a step.
     arithmetic
-        Whose operations (:data:`estheory.simulation.rounding.Arithmetic`).
+        Whose operations (:data:`estheory.simulation.rounded_steps.Arithmetic`).
     restore_pairs
         Members a step that were perturbed and restored on the copy that is updated.
     """
