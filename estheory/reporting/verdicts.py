@@ -114,8 +114,9 @@ def verdicts_text(
         without = ", ".join(f"{n} {kind}" for kind, n in summary(plain).items())
         words.append(
             "A band (+-) is declared for what a prediction does not know and is granted in full: what rounding does "
-            "to norms in bfloat16 or float16 while the weights are unknown (the range over a family of weights), the "
-            f"error of an emulated gain, the remainder of an expansion. Without bands: {without}."
+            "to norms in bfloat16 or float16 while the weights are unknown (the range over a family of weights) or the "
+            "folder of another code leaves open how it rounds, the error of an emulated gain, the remainder of an "
+            f"expansion. Without bands: {without}."
         )
     if unpredicted:
         words.append("Not judged:")
