@@ -62,12 +62,13 @@ class PairMoments:
 
     def estimate(self, function: Callable[[Array], float]) -> Estimate:
         """Return a function of the moments with its standard error (see `estheory.estimates.propagated`)."""
-        return propagated(function, self.mean, self.covariance)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return propagated(function, self.mean, self.covariance)
 
     @property
     def member_std(self) -> Estimate:
         """S (reward)."""
-        return self.estimate(lambda m: math.sqrt(m[VARIANCE]))
+        return self.estimate(lambda m: math.sqrt(max(m[VARIANCE], 0.0)))
 
     @property
     def noise_std(self) -> Estimate:

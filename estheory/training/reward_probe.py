@@ -16,7 +16,7 @@ import numpy as np
 from estheory.errors import ConfigError, DataError
 from estheory.estimates import Estimate
 from estheory.measurement.accuracy import ExampleScorer
-from estheory.measurement.pair_moments import PairMoments, pair_moments
+from estheory.measurement.pair_moments import VARIANCE, PairMoments, pair_moments
 from estheory.measurement.probes import PROBE_STEP
 from estheory.models.noise import NoiseStructure, perturb
 from estheory.theory.probe_forecast import ProbedReward, predict_from_probe
@@ -51,6 +51,8 @@ def reward_probe(session: Session) -> Mapping[str, object]:
         return {"reward": None, "predictions": [], "unpredicted": [f"no reward probe: {error.what}"]}
     centres = np.array([centre for centre, _ in batches])
     moments = PairMoments(batches=np.array([batch for _, batch in batches]), sigma=config.sigma)
+    if not moments.mean[VARIANCE] > 0:
+        return {"reward": None, "predictions": [], "unpredicted": ["no reward probe: all members have the same reward"]}
     evaluations = count * (2 * PAIRS + 1)
     estimates = {
         "reward": Estimate(value=float(centres.mean()), stderr=float(centres.std(ddof=1) / math.sqrt(count))),
@@ -70,7 +72,7 @@ def reward_probe(session: Session) -> Mapping[str, object]:
         "batches": count,
         "pairs": PAIRS,
         "prompts": config.prompts,
-        "estimates": {name: dataclasses.asdict(estimate) for name, estimate in estimates.items()},
+        "estimates": {name: _finite(estimate) for name, estimate in estimates.items()},
         "moments": moments.batches.tolist(),
         "evaluations": evaluations,
         "share_of_run": evaluations / (config.steps * config.evaluations),
@@ -86,6 +88,11 @@ def reward_probe(session: Session) -> Mapping[str, object]:
     predictions, missing = predict_from_probe(config.rules(session.parameters.dim), probe, evaluated)
     rows = [{**dataclasses.asdict(p), "quantity": str(p.quantity), "std": p.std} for p in predictions]
     return {"reward": reward, "predictions": rows, "unpredicted": missing}
+
+
+def _finite(estimate: Estimate) -> dict[str, float | None]:
+    """Return value and stderr, None where the data give none."""
+    return {k: v if math.isfinite(v) else None for k, v in dataclasses.asdict(estimate).items()}
 
 
 def _batches(session: Session, config: ESRunConfig, count: int) -> Iterator[tuple[float, np.ndarray]]:

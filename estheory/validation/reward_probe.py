@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from estheory._special import Array
 from estheory.laws import NormalLaw, PointLaw
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.theory.probe_forecast import EARLY_STEPS, early_slope_weights
@@ -76,7 +75,11 @@ def _measured(run: RunRecord, quantity: Quantity, step: int | None) -> Measured 
     if quantity is Quantity.REWARD_CHANGE:
         return _accuracy_change(run, int(step or 0))
     early = min(EARLY_STEPS, int(run.config["steps"]) - 1)
-    if len(run.steps) <= early or any("half_rewards" not in row for row in run.steps):
+    if (
+        len(run.steps) <= early
+        or len(run.steps[0]["rewards"]) < 3
+        or any("half_rewards" not in row for row in run.steps)
+    ):
         return None
     if quantity is Quantity.RELIABILITY:
         return split_half_reliability(run, early)
@@ -111,8 +114,12 @@ def _pooled(run: RunRecord, steps: int, function: Callable[[float, float], float
         prompts = int(run.config["prompts"])
         more = (prompts + 1) // 2
         halves = np.stack([whole, first, (prompts * whole - more * first) / (prompts - more)])
-        moments.append(_spread(halves))
-        without.append([_spread(np.delete(halves, k, axis=1)) for k in range(whole.size)])
+        centred = halves - halves.mean(axis=1, keepdims=True)
+        products = np.stack([centred[0] ** 2, centred[1] * centred[2]], axis=1)
+        n = whole.size
+        spread = products.sum(axis=0) / (n - 1)
+        moments.append(spread)
+        without.append(((n - 1) * spread - n / (n - 1) * products) / (n - 2))  # each member left out
     each, left_out = np.array(moments), np.array(without)
     total = each.mean(axis=0)
     if not total[0] > 0:
@@ -123,12 +130,6 @@ def _pooled(run: RunRecord, steps: int, function: Callable[[float, float], float
     square = (members - 1) / members * float(((by_member - by_member.mean(axis=1, keepdims=True)) ** 2).sum())
     again = (steps - 1) / steps * float(((by_step - by_step.mean()) ** 2).sum())
     return function(*total), math.sqrt(max(square, again))
-
-
-def _spread(halves: Array) -> Array:
-    """Return the variance of row 0 and the covariance of rows 1 and 2, shape (2,)."""
-    matrix = np.cov(halves)
-    return np.array([matrix[0, 0], matrix[1, 2]])
 
 
 def mean_reward_error(run: RunRecord) -> float:
