@@ -16,7 +16,7 @@ import numpy as np
 from estheory.errors import ConfigError, DataError
 from estheory.estimates import Estimate
 from estheory.measurement.accuracy import ExampleScorer
-from estheory.measurement.pair_moments import VARIANCE, PairMoments, pair_moments
+from estheory.measurement.pair_moments import GAP, VARIANCE, PairMoments, pair_moments
 from estheory.measurement.probes import PROBE_STEP
 from estheory.models.noise import NoiseStructure, perturb
 from estheory.theory.probe_forecast import ProbedReward, predict_from_probe
@@ -49,13 +49,16 @@ def reward_probe(session: Session) -> Mapping[str, object]:
         batches = list(_batches(session, config, count))
     except DataError as error:
         return {"reward": None, "predictions": [], "unpredicted": [f"no reward probe: {error.what}"]}
+    moments_of = np.array([batch for _, batch in batches])
     centres = np.array([centre for centre, _ in batches])
-    moments = PairMoments(batches=np.array([batch for _, batch in batches]), sigma=config.sigma)
+    members = centres - moments_of[:, GAP]
+    moments = PairMoments(batches=moments_of, sigma=config.sigma)
     if not moments.mean[VARIANCE] > 0:
         return {"reward": None, "predictions": [], "unpredicted": ["no reward probe: all members have the same reward"]}
     evaluations = count * (2 * PAIRS + 1)
     estimates = {
         "reward": Estimate(value=float(centres.mean()), stderr=float(centres.std(ddof=1) / math.sqrt(count))),
+        "member_reward": Estimate(value=float(members.mean()), stderr=float(members.std(ddof=1) / math.sqrt(count))),
         "member_reward_std": moments.member_std,
         "noise_std": moments.noise_std,
         "reliability": moments.reliability,

@@ -16,6 +16,8 @@ Pair = tuple[Prediction, Measurement]
 Measured = tuple[float, float]
 """A value and its standard error."""
 
+MEMBERS = "members' rewards"
+HELD_OUT = "held-out accuracy"
 NOISE_ROWS = 4 * EARLY_STEPS
 """Steps from which the noise of a step's mean reward is estimated."""
 _DRAWS = 400
@@ -42,56 +44,70 @@ def unmeasured(run: RunRecord) -> list[str]:
 def _pairs(run: RunRecord) -> Iterator[Pair]:
     for row in run.probes.get("predictions", ()):
         quantity = Quantity.named(row["quantity"])
-        measured = _measured(run, quantity, row["step"])
-        if measured is None:
-            continue
-        value, stderr = measured
-        mean, std = float(row["mean"]), float(row["std"])
+        mean, std, step = float(row["mean"]), float(row["std"]), row["step"]
         if not (std >= 0 and float(row["systematic"]) >= 0):
             raise ValueError(f"{quantity} was predicted with a spread of {std}")
-        task = str(run.config["task"])
-        yield (
-            Prediction(
-                quantity=quantity,
-                law=NormalLaw(mean, std) if std else PointLaw(mean),
-                label=row["label"],
-                source=str(row["source"]),
-                assumptions=("probed before step 1", *map(str, row["assumptions"])),
-                step=row["step"],
-                systematic=float(row["systematic"]),
-            ),
-            Measurement(
-                quantity=quantity,
-                value=value,
-                stderr=stderr,
-                step=row["step"],
-                where=f"{task}, reward probe",
-                source=run.path.name,
-            ),
-        )
+        for where, measured in _measured(run, quantity, step).items():
+            if measured is None:
+                continue
+            yield (
+                Prediction(
+                    quantity=quantity,
+                    law=NormalLaw(mean, std) if std else PointLaw(mean),
+                    label=row["label"],
+                    source=str(row["source"]),
+                    assumptions=("probed before step 1", *map(str, row["assumptions"])),
+                    step=step,
+                    systematic=float(row["systematic"]),
+                ),
+                Measurement(
+                    quantity=quantity,
+                    value=measured[0],
+                    stderr=measured[1],
+                    step=step,
+                    where=f"{run.config['task']}, {where}",
+                    source=run.path.name,
+                ),
+            )
 
 
-def _measured(run: RunRecord, quantity: Quantity, step: int | None) -> Measured | None:
+def _measured(run: RunRecord, quantity: Quantity, step: int | None) -> dict[str, Measured | None]:
+    """Return what the run measured of a quantity, by where."""
     if quantity is Quantity.REWARD_CHANGE:
-        return _accuracy_change(run, int(step or 0))
+        return {MEMBERS: _member_change(run, int(step or 0)), HELD_OUT: _accuracy_change(run, int(step or 0))}
     early = min(EARLY_STEPS, int(run.config["steps"]) - 1)
-    if (
-        len(run.steps) <= early
-        or len(run.steps[0]["rewards"]) < 3
-        or any("half_rewards" not in row for row in run.steps)
-    ):
-        return None
+    if len(run.steps) <= early or not _is_split(run):
+        return {}
     if quantity is Quantity.RELIABILITY:
-        return split_half_reliability(run, early)
+        return {MEMBERS: split_half_reliability(run, early)}
     if quantity is Quantity.MEMBER_REWARD_STD:
-        return _pooled(run, early, lambda variance, _: math.sqrt(variance))
+        return {MEMBERS: _pooled(run, early, lambda variance, _: math.sqrt(variance))}
     if quantity is Quantity.REWARD_GAIN_PER_STEP:
         means = np.array([np.mean(row["rewards"]) for row in run.steps[: early + 1]])
         weights = early_slope_weights(early)
-        return float(weights @ means), mean_reward_error(run) * float(np.linalg.norm(weights))
+        return {MEMBERS: (float(weights @ means), mean_reward_error(run) * float(np.linalg.norm(weights)))}
     if quantity is Quantity.REWARD_PEAK_STEP_LOWER_BOUND:
-        return _peak(run)
-    return None
+        return {MEMBERS: _peak(run)}
+    return {}
+
+
+def _is_split(run: RunRecord) -> bool:
+    """Whether the rewards of half the prompts were logged too, of 3 members or more."""
+    return all("half_rewards" in row and len(row["rewards"]) >= 3 for row in run.steps)
+
+
+def _member_change(run: RunRecord, step: int) -> Measured | None:
+    """Return the change of the members' mean reward, five steps around the one asked for against the probe's members.
+
+    Members of step t + 1 are around theta_t; the window is symmetric and shorter near the ends of the run.
+    """
+    before = (run.probes.get("reward") or {}).get("estimates", {}).get("member_reward")
+    half = min(2, step - 1, len(run.steps) - step - 1)
+    if before is None or half < 0 or not _is_split(run):
+        return None
+    after = float(np.mean([np.mean(row["rewards"]) for row in run.steps[step - half : step + half + 1]]))
+    error = mean_reward_error(run) / math.sqrt(2 * half + 1)
+    return after - float(before["value"]), math.hypot(error, float(before["stderr"]))
 
 
 def split_half_reliability(run: RunRecord, steps: int) -> Measured | None:

@@ -25,17 +25,20 @@ from estheory.quantities import Measurement, Prediction, Verdict
 from estheory.training.config import ESRunConfig
 from estheory.training.es import resume, run_es
 from estheory.training.probing import probes_before
+from estheory.training.reward_probe import reward_probe
 from estheory.training.run_directory import RunDirectory, write_json
+from estheory.training.session import start_session
 from estheory.validation.judge import judge
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->\n"
 SEEDS = (0, 1, 2)
 FIRST_STEPS = range(100, 116)
+ALONG = (0, 5, 10, 20, 60)
 BASE = ESRunConfig(
     model="tiny-lm", task="addition", steps=60, sigma=0.015, alpha=0.0075, population=30, prompts=64, checkpoint_every=5
 )
-PROBED = "reward probe"
+PROBED = "probed before step 1"
 
 
 def configs() -> dict[str, ESRunConfig]:
@@ -61,7 +64,7 @@ def done(config: ESRunConfig, folder: Path) -> None:
 def probe_pairs(folder: Path) -> list[tuple[Prediction, Measurement]]:
     """Return the predictions of the reward's probe with what the run measured."""
     pairs = recorded_pairs(folder, ESOptions(), MeasureOptions())[0]
-    return [pair for pair in pairs if pair[1].where.endswith(PROBED)]
+    return [pair for pair in pairs if pair[0].assumptions[:1] == (PROBED,)]
 
 
 def shown(run: str, verdict: Verdict) -> dict[str, Any]:
@@ -70,6 +73,7 @@ def shown(run: str, verdict: Verdict) -> dict[str, Any]:
     return {
         "run": run,
         "quantity": str(p.quantity),
+        "where": m.where.split(", ")[1],
         "step": m.step,
         "predicted": p.law.mean,
         "std": p.law.std,
@@ -98,6 +102,47 @@ def crossed(work: Path) -> list[dict[str, Any]]:
             if own.quantity in ("reward_gain_per_step", "reward_change") and (own.quantity, own.step) in steered:
                 named.append((f"permuted-{seed}", (steered[own.quantity, own.step], measured)))
     return [shown(name, v) for (name, _), v in zip(named, judge([p for _, p in named]), strict=True)]
+
+
+def along(work: Path) -> list[dict[str, Any]]:
+    """Probe the reward again at later weights of the accuracy runs: what the predictions take to stay as it was."""
+    rows = []
+    for name, config in configs().items():
+        if config.reward != "accuracy" or config.permute_rewards:
+            continue
+        session = start_session(config, evaluates=False)
+        for step in ALONG:
+            if step:
+                session.parameters.read_safetensors(
+                    work / name / f"checkpoints/step_{step:06d}.safetensors", session.base
+                )
+            found: Any = reward_probe(session)["reward"]
+            rows.append({"run": name, "step": step, **found["estimates"]})
+    return rows
+
+
+def along_rows(record: dict[str, Any]) -> str:
+    """Return what the probe finds along the runs, means over seeds."""
+    names = [
+        "reward",
+        "member_reward",
+        "member_reward_std",
+        "reliability",
+        "linear_reliability",
+        "gradient_norm",
+        "trace",
+    ]
+    lines = []
+    for task in ("addition", "reversal"):
+        for step in ALONG:
+            found = [r for r in record["along"] if r["run"].startswith(task) and r["step"] == step]
+            cells = []
+            for name in names:
+                known = [r[name] for r in found if r[name]["value"] is not None and r[name]["stderr"] is not None]
+                error = math.sqrt(sum(k["stderr"] ** 2 for k in known)) / len(known)
+                cells.append(f"{statistics.fmean(k['value'] for k in known):.3g} ± {error:.2g}")
+            lines.append([task, str(step), *cells])
+    return table(["task", "step", *(f"`{name}`" for name in names)], lines)
 
 
 def first_steps(work: Path) -> dict[str, Any]:
@@ -137,11 +182,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def verdict_rows(rows: Sequence[dict[str, Any]]) -> str:
     """Return a table of verdicts."""
     return table(
-        ["run", "quantity", "step", "predicted before", "band", "measured", "ratio", "z", "p", "verdict"],
+        ["run", "quantity", "of", "step", "predicted before", "band", "measured", "ratio", "z", "p", "verdict"],
         [
             [
                 row["run"],
                 f"`{row['quantity']}`",
+                row["where"],
                 str(row["step"] or ""),
                 f"{row['predicted']:.4f} ± {row['std']:.4f}",
                 f"{row['systematic']:.0%}",
@@ -158,20 +204,28 @@ def verdict_rows(rows: Sequence[dict[str, Any]]) -> str:
 
 def pooled(rows: Sequence[dict[str, Any]]) -> str:
     """Return mean ratios over the seeds of each task and quantity, at the first step that is judged."""
-    groups: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str, str, int], list[dict[str, Any]]] = {}
     for row in rows:
-        groups.setdefault((row["run"].split("-")[0], row["quantity"], row["step"] or 0), []).append(row)
+        groups.setdefault((row["run"].split("-")[0], row["quantity"], row["where"], row["step"] or 0), []).append(row)
     lines = []
-    for (task, quantity, step), found in groups.items():
+    for (task, quantity, where, step), found in groups.items():
         if len(found) < 2 or task == "permuted":
             continue
         difference = statistics.fmean(r["measured"] - r["predicted"] for r in found)
         error = math.sqrt(sum(r["std"] ** 2 + r["stderr"] ** 2 for r in found)) / len(found)
         ratio = statistics.fmean(r["measured"] for r in found) / statistics.fmean(r["predicted"] for r in found)
         lines.append(
-            [task, f"`{quantity}`", str(step or ""), str(len(found)), f"{ratio:.2f}", f"{difference / error:+.1f}"]
+            [
+                task,
+                f"`{quantity}`",
+                where,
+                str(step or ""),
+                str(len(found)),
+                f"{ratio:.2f}",
+                f"{difference / error:+.1f}",
+            ]
         )
-    return table(["runs", "quantity", "step", "seeds", "measured / predicted", "z of the mean difference"], lines)
+    return table(["runs", "quantity", "of", "step", "seeds", "measured / predicted", "z of the mean difference"], lines)
 
 
 def exact_rows(record: dict[str, Any]) -> str:
@@ -252,6 +306,8 @@ def tables(record: dict[str, Any]) -> str:
             verdict_rows(record["verdicts"]),
             "Seeds together:\n",
             pooled(record["verdicts"]),
+            "### The same probe at later steps, mean over three seeds\n",
+            along_rows(record),
             "### Control: permuted runs against what is predicted of steered ones\n",
             verdict_rows(record["crossed"]),
         ]
@@ -274,6 +330,7 @@ def main() -> None:
         print(name, f"{perf_counter() - started:.0f} s", flush=True)
     record["verdicts"] = judged(work, list(runs))
     record["crossed"] = crossed(work)
+    record["along"] = along(work)
     record["exact"] = first_steps(work)
     record["seconds"] = round(perf_counter() - started)
     write_json(HERE / "record.json", record)

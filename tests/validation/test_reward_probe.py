@@ -17,10 +17,18 @@ from estheory.rules import ESConfig
 from estheory.theory.probe_forecast import ProbedReward, predict_from_probe
 from estheory.validation.judge import judge, verdict_pvalue
 from estheory.validation.records import RunRecord
-from estheory.validation.reward_probe import mean_reward_error, reward_pairs, split_half_reliability, unmeasured
+from estheory.validation.reward_probe import (
+    HELD_OUT,
+    MEMBERS,
+    mean_reward_error,
+    reward_pairs,
+    split_half_reliability,
+    unmeasured,
+)
 from tests.statistics import Z
 
 DIM, PROMPTS, SIGMA, ALPHA, POPULATION, STEPS = 40, 15, 0.1, 0.02, 20, 24
+MIDDLE = 18
 SLOPE, CURVE, SCATTER, NOISE = 2.0, 1.0, 3.0, 0.8
 GRADIENT = np.zeros(DIM)
 GRADIENT[0] = SLOPE
@@ -51,7 +59,7 @@ def probe(rng, batches=24, pairs=4, *, steered=True):
         )
     moments = PairMoments(batches=np.array(found), sigma=SIGMA)
     probed = ProbedReward(mean=moments.mean, covariance=moments.covariance, steered=steered)
-    return predict_from_probe(RUN, probed, [STEPS])[0]
+    return predict_from_probe(RUN, probed, [MIDDLE, STEPS])[0]
 
 
 def record(rng, predictions, *, permuted=False, logged=True):
@@ -72,7 +80,7 @@ def record(rng, predictions, *, permuted=False, logged=True):
         dim=DIM,
         steps=tuple(rows),
         probes={
-            "reward": {"task": "t"},
+            "reward": {"estimates": {"member_reward": {"value": -0.5 * CURVE * SIGMA**2 * DIM, "stderr": 0.0}}},
             "unpredicted": ["no optimal_alpha: reason"],
             "predictions": [{**dataclasses.asdict(p), "quantity": str(p.quantity), "std": p.std} for p in predictions],
         },
@@ -89,8 +97,8 @@ def runs():
     return [reward_pairs(record(rng, probe(rng))) for _ in range(100)]
 
 
-def of(runs, quantity):
-    return [pair for pairs in runs for pair in pairs if pair[0].quantity is quantity]
+def of(runs, quantity, where=""):
+    return [pair for pairs in runs for pair in pairs if pair[0].quantity is quantity and where in pair[1].where]
 
 
 @pytest.mark.parametrize(
@@ -127,9 +135,11 @@ def test_gains_are_those_predicted(runs):
     assert pooled(scaled(pairs, 0.0)) > Z
 
 
-def test_changes_lie_between_one_curvature_and_none(runs):
+@pytest.mark.parametrize("where", [MEMBERS, HELD_OUT])
+def test_changes_lie_between_one_curvature_and_none(runs, where):
     """The curvature along the gradient is barely resolved, and taken as none where it comes out negative."""
-    pairs = of(runs, Quantity.REWARD_CHANGE)
+    pairs = of(runs, Quantity.REWARD_CHANGE, where)
+    assert len(pairs) == 100
     differences = np.array([[m.value - p.law.mean, m.value - p.law.mean * (1 + p.systematic)] for p, m in pairs])
     error = differences.std(axis=0) / math.sqrt(len(pairs))
     assert differences[:, 0].mean() > -Z * error[0]
