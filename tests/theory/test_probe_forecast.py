@@ -138,3 +138,26 @@ def test_without_a_gradient_the_reasons_are_said():
     found, missing = predict_from_probe(RUN, blank, [STEPS])
     assert {p.quantity for p in found} == {Quantity.RELIABILITY, Quantity.MEMBER_REWARD_STD}
     assert any("resolved no gradient" in why for why in missing)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"shaping": "centered-rank"},
+        {"shaping": "raw"},
+        {"shaping": "two-point"},
+        {"antithetic": True},
+        {"momentum": 0.5},
+        {"anchor_l2": 0.01},
+        {"anchor_l1": 1e-4},
+    ],
+)
+def test_every_option_has_its_predictions_or_reasons(options):
+    run = ESConfig(dim=40, sigma=SIGMA, alpha=0.01, population=POPULATION, steps=STEPS, **options)
+    found, missing = predict_from_probe(run, probed(), [STEPS])
+    quantities = {p.quantity for p in found}
+    assert {Quantity.PROGRESS_PER_STEP, Quantity.REWARD_GAIN_PER_STEP, Quantity.REWARD_CHANGE} <= quantities
+    assert all(math.isfinite(p.mean) and math.isfinite(p.std) for p in found)
+    plain = options.get("shaping", "zscore") == "zscore" and "antithetic" not in options
+    assert (Quantity.OPTIMAL_ALPHA in quantities) == plain
+    assert len(missing) == len(set(missing))
