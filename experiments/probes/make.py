@@ -303,8 +303,10 @@ def tables(record: dict[str, Any]) -> str:
             f"One family of {len(record['verdicts'])} rows (Holm, 5 %): "
             + ", ".join(f"{count} {kind}" for kind, count in counts.items())
             + ".\n",
-            verdict_rows(record["verdicts"]),
-            "Seeds together:\n",
+            "Those up to step 10; all are in record.json:\n",
+            verdict_rows([row for row in record["verdicts"] if (row["step"] or 0) <= 10]),
+            "Seeds together (held-out accuracy has the same prompts and the same base in every seed, so its z are too "
+            "large by up to √2):\n",
             pooled(record["verdicts"]),
             "### The same probe at later steps, mean over three seeds\n",
             along_rows(record),
