@@ -106,6 +106,20 @@ class Quantity(StrEnum):
     OPTIMAL_ALPHA = "optimal_alpha", "weight", "on-task", "step size of the largest expected gain"
     REWARD = "reward", "reward", "on-task", "reward at T relative to the optimum, R - R*"
     REWARD_PEAK_STEP = "reward_peak_step", "1", "on-task", "step at which the mean reward peaks"
+    REWARD_CHANGE = "reward_change", "reward", "on-task", "change of the expected reward since the start"
+    REWARD_PEAK_STEP_LOWER_BOUND = (
+        "reward_peak_step_lower_bound",
+        "1",
+        "on-task",
+        "step before which the mean reward does not peak",
+    )
+    RELIABILITY = (
+        "reliability",
+        "1",
+        "on-task",
+        "share of the variance of a member's reward that all prompts agree on: the linear signal and curvature",
+    )
+    MEMBER_REWARD_STD = "member_reward_std", "reward", "on-task", "S, the standard deviation of a member's reward"
     STATIONARY_REWARD_GAP = "stationary_reward_gap", "reward", "on-task", "R* - E R in the stationary state"
     INTERPOLATION_GAIN = "interpolation_gain", "reward", "on-task", "largest rise over the chord between ES and GRPO"
     KL_DRIFT = "kl_drift", "nat/token", "off-task", "KL(base || tuned) per token"

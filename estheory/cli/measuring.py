@@ -22,6 +22,7 @@ from estheory.rules import require_count, require_positive
 from estheory.simulation.strata import SampledWeights
 from estheory.validation.foreign import Given, read_foreign
 from estheory.validation.records import RunRecord, is_run, read_run
+from estheory.validation.reward_probe import unmeasured
 from estheory.validation.rounding import rounded_pairs
 from estheory.validation.runs import run_pairs, step_pairs, walk_variances
 
@@ -137,7 +138,7 @@ def recorded_pairs(
         return rounded_pairs(run, _base_weights(run), tensors), problems
     if cosines and run.config.get("anchor_l1"):
         problems.append("no law tells the cosines of checkpoints under an L1 anchor: they are not judged")
-    return run_pairs(run, tensors, cosines, shapes), problems
+    return run_pairs(run, tensors, cosines, shapes), problems + unmeasured(run)
 
 
 def _unmeasurable(run: RunRecord) -> str:

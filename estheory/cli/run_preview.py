@@ -21,6 +21,7 @@ from estheory.simulation.rounding import emulator_covers
 from estheory.tasks import get_task
 from estheory.theory.predictions import Forecast, predict
 from estheory.training.config import ESRunConfig, GRPORunConfig
+from estheory.training.reward_probe_size import PAIRS, probe_batches, why_unprobed
 
 if TYPE_CHECKING:
     from estheory.training.sequence import SequenceConfig
@@ -52,6 +53,7 @@ def preview(config: ESRunConfig | GRPORunConfig, *, as_json: bool) -> str:
                 "dim": dim,
                 "memory_bytes": memory,
                 "seconds_at_least": seconds,
+                "reward_probe_evaluations": _probe(config)[0],
                 "predictions": [prediction_json(p, _LEVEL) for p in forecast.predictions] if forecast else [],
                 "warnings": list(forecast.warnings) if forecast else [why_not],
             }
@@ -60,9 +62,21 @@ def preview(config: ESRunConfig | GRPORunConfig, *, as_json: bool) -> str:
         f"# d = {dim:,} trained parameters",
         f"# memory: {memory / 1e9:.2g} GB for weights and their copies, beside activations and libraries",
         f"# time: at least {seconds:.2g} s on this machine (arithmetic and noise alone)",
+        *([f"# {_probe(config)[1]}"] if isinstance(config, ESRunConfig) else []),
         "",
     ]
     return config.to_toml() + "\n".join(lines) + (forecast_text(forecast, _LEVEL) if forecast else f"{why_not}\n")
+
+
+def _probe(config: ESRunConfig | GRPORunConfig) -> tuple[int, str]:
+    """Return the reward evaluations of the probe before step 1, and a line that says so."""
+    if isinstance(config, GRPORunConfig):
+        return 0, ""
+    if why := why_unprobed(config):
+        return 0, why
+    count = probe_batches(config) * (2 * PAIRS + 1)
+    share = count / (config.steps * config.evaluations)
+    return count, f"reward probe before step 1: {count} evaluations, {share:.1%} of the run's"
 
 
 def _shapes(config: ESRunConfig | GRPORunConfig) -> dict[str, tuple[int, ...]]:

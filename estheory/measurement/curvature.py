@@ -1,4 +1,4 @@
-"""Gradient and curvature of a differentiable reward, where gradients can be had: ||g||, tr Lam, largest eigenvalue.
+"""Gradient and curvature of a differentiable reward, where gradients can be had: ||g||, tr Lam, largest eigenvalues.
 
 Lam is minus the Hessian of the reward. Products with it are taken by differentiating twice backwards, which works on
 Llama models with eager attention; the fused attention kernels have no second derivative.
@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from estheory.errors import ConfigError, DataError
@@ -19,6 +21,30 @@ from estheory.models.parameters import FlatParameters
 
 Reward = Callable[[], Tensor]
 """The reward of the model as it is now: a scalar that torch can differentiate."""
+
+
+Product = Callable[[Tensor], Tensor]
+"""A symmetric matrix as its product with a vector, shapes (dim,) to (dim,)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probed:
+    """A measured number with what it took.
+
+    Attributes
+    ----------
+    value, stderr
+        The number and its standard error; of an eigenvalue, how far at most an exact one lies from it.
+    products
+        Gradients, or products with the matrix (about two gradients each), that were taken.
+    seconds
+        Wall time.
+    """
+
+    value: float
+    stderr: float
+    products: int
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,22 +55,15 @@ class CurvatureProbe:
     ----------
     gradient_norm
         ||g|| (reward / weight), exact.
-    trace, trace_stderr
-        tr Lam by random directions, and its standard error over them (reward / weight^2).
-    top_eigenvalue
-        The eigenvalue of Lam of largest magnitude, by power iteration: a lower bound on that magnitude.
-    products
-        Products with Lam that were taken; each costs about two gradients.
-    seconds
-        Wall time.
+    trace
+        tr Lam by random directions (reward / weight^2).
+    eigenvalues
+        The eigenvalues of Lam of largest magnitude, the largest first.
     """
 
-    gradient_norm: float
-    trace: float
-    trace_stderr: float
-    top_eigenvalue: float
-    products: int
-    seconds: float
+    gradient_norm: Probed
+    trace: Probed
+    eigenvalues: tuple[Probed, ...]
 
 
 def reward_gradient(model: nn.Module, parameters: FlatParameters, reward: Reward) -> Tensor:
@@ -80,16 +99,143 @@ def curvature_product(model: nn.Module, parameters: FlatParameters, reward: Rewa
     return -_flat(products)
 
 
+def ggn_product(
+    model: nn.Module,
+    parameters: FlatParameters,
+    outputs: Callable[[], Tensor],
+    score: Callable[[Tensor], Tensor],
+    direction: Tensor,
+) -> Tensor:
+    """Return the Gauss-Newton part of Lam times a direction, shape (dim,): minus J' H J v. Exact.
+
+    J is the derivative of the outputs z with respect to the parameters and H the Hessian of the score with respect
+    to z; the curvature of z itself is left out. For log-probabilities of a softmax it is positive semi-definite.
+
+    Parameters
+    ----------
+    model, parameters, direction
+        As for `curvature_product`.
+    outputs
+        The model's outputs z as it is now, of any shape.
+    score
+        The reward as a differentiable function of z.
+    """
+    weights = _weights(model, parameters)
+    with torch.enable_grad():
+        z = outputs()
+        probe = torch.zeros_like(z, requires_grad=True)
+        pulled = torch.autograd.grad(z, weights, probe, create_graph=True, materialize_grads=True)  # J' probe
+        slope = torch.stack(
+            [(p * v).sum() for p, (_, v) in zip(pulled, parameters.items(direction), strict=True)]
+        ).sum()
+        try:
+            [pushed] = torch.autograd.grad(slope, probe, retain_graph=True)  # J v
+        except RuntimeError as error:
+            what = f"the outputs cannot be differentiated twice ({str(error).splitlines()[0]})"
+            raise ConfigError(what, "load the model with eager attention") from error
+        at = z.detach().requires_grad_()
+        [first] = torch.autograd.grad(score(at), at, create_graph=True)
+        [second] = torch.autograd.grad((first * pushed).sum(), at)  # H J v
+        return -_flat(torch.autograd.grad(z, weights, second, materialize_grads=True))
+
+
+def trace_by_random_signs(product: Product, like: Tensor, *, directions: int = 16, seed: int = 0) -> Probed:
+    """Return the trace of a symmetric matrix by Hutchinson's estimator with random signs, unbiased.
+
+    Parameters
+    ----------
+    product
+        The matrix.
+    like : Tensor, shape (dim,)
+        Gives shape, dtype and device of vectors.
+    directions
+        Number of random vectors, at least 2; the standard error is over them.
+    seed
+        Of the vectors.
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer than 2 directions.
+    """
+    if directions < 2:
+        raise ConfigError(f"{directions} directions are too few", "use at least 2")
+    started = time.perf_counter()
+    generator = torch.Generator().manual_seed(seed)
+    samples = []
+    for _ in range(directions):
+        signs = (torch.randint(0, 2, like.shape, generator=generator) * 2 - 1).to(like)
+        samples.append(float((signs * product(signs)).double().sum()))
+    values = torch.tensor(samples, dtype=torch.float64)
+    return Probed(
+        value=float(values.mean()),
+        stderr=float(values.std()) / math.sqrt(directions),
+        products=directions,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def largest_eigenvalues(product: Product, like: Tensor, *, count: int = 4, seed: int = 0) -> tuple[Probed, ...]:
+    """Return the eigenvalues of largest magnitude of a symmetric matrix, the largest first, by Lanczos (ARPACK).
+
+    Their error is the residual ||A v - value v|| of the unit vector found: some exact eigenvalue lies that close.
+    Those that have not converged after 30 restarts are left out. Products and seconds are those of all of them.
+
+    Parameters
+    ----------
+    product, like
+        As for `trace_by_random_signs`.
+    count
+        Number of eigenvalues, at least 1 and below the dimension.
+    seed
+        Of the start vector.
+
+    Raises
+    ------
+    ConfigError
+        If `count` is out of range.
+    """
+    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+
+    dim = like.numel()
+    if not 1 <= count < dim:
+        raise ConfigError(
+            f"{count} eigenvalues of {dim} are too few or too many", "use at least 1, below the dimension"
+        )
+    started, products = time.perf_counter(), 0
+
+    def multiply(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+        nonlocal products
+        products += 1
+        image = product(torch.from_numpy(np.ascontiguousarray(vector).reshape(-1)).to(like))
+        return np.asarray(image.double().cpu().numpy())
+
+    start = np.random.default_rng(seed).standard_normal(dim)
+    operator = LinearOperator((dim, dim), matvec=multiply, dtype=np.float64)
+    size = min(dim, max(2 * count + 1, 20))
+    try:
+        values, vectors = eigsh(operator, k=count, which="LM", v0=start, ncv=size, tol=1e-4, maxiter=30)
+    except ArpackNoConvergence as error:
+        values, vectors = np.real(error.eigenvalues), np.real(error.eigenvectors)
+    order = np.argsort(-np.abs(values))
+    residuals = [float(np.linalg.norm(multiply(vectors[:, k]) - values[k] * vectors[:, k])) for k in order]
+    seconds = time.perf_counter() - started
+    return tuple(
+        Probed(value=float(values[k]), stderr=residual, products=products, seconds=seconds)
+        for k, residual in zip(order, residuals, strict=True)
+    )
+
+
 def curvature_probe(
     model: nn.Module,
     parameters: FlatParameters,
     reward: Reward,
     *,
     directions: int = 16,
-    iterations: int = 20,
+    eigenvalues: int = 4,
     seed: int = 0,
 ) -> CurvatureProbe:
-    """Measure ||g||, tr Lam and the largest eigenvalue of Lam.
+    """Measure ||g||, tr Lam and the eigenvalues of Lam of largest magnitude.
 
     Parameters
     ----------
@@ -98,45 +244,29 @@ def curvature_probe(
     reward
         A differentiable scalar.
     directions
-        Random signs for the trace (Hutchinson's estimator), at least 2.
-    iterations
-        Power iterations for the eigenvalue, at least 1.
+        Random signs for the trace, at least 2.
+    eigenvalues
+        How many, at least 1.
     seed
         Seed of both.
 
     Raises
     ------
     ConfigError
-        If there are too few directions or iterations, or the attention cannot be differentiated twice.
+        If there are too few directions or eigenvalues, or the attention cannot be differentiated twice.
     DataError
         If a gradient is not finite.
     """
-    if directions < 2 or iterations < 1:
-        raise ConfigError(f"{directions} directions and {iterations} iterations are too few", "use at least 2 and 1")
+
+    def product(vector: Tensor) -> Tensor:
+        return curvature_product(model, parameters, reward, vector)
+
+    trace = trace_by_random_signs(product, parameters.vector, directions=directions, seed=seed)
+    found = largest_eigenvalues(product, parameters.vector, count=eigenvalues, seed=seed)
     started = time.perf_counter()
-    generator = torch.Generator().manual_seed(seed)
-    like = parameters.vector
-    samples = []
-    for _ in range(directions):
-        signs = (torch.randint(0, 2, (parameters.dim,), generator=generator) * 2 - 1).to(like)
-        samples.append(float((signs * curvature_product(model, parameters, reward, signs)).double().sum()))
-    values = torch.tensor(samples, dtype=torch.float64)
-    vector, eigenvalue = torch.randn(parameters.dim, generator=generator).to(like), 0.0
-    for _ in range(iterations):
-        vector = vector / vector.norm()
-        image = curvature_product(model, parameters, reward, vector)
-        eigenvalue = float(vector.double() @ image.double())
-        if float(image.norm()) == 0.0:
-            break
-        vector = image
-    return CurvatureProbe(
-        gradient_norm=float(reward_gradient(model, parameters, reward).double().norm()),
-        trace=float(values.mean()),
-        trace_stderr=float(values.std()) / math.sqrt(directions),
-        top_eigenvalue=eigenvalue,
-        products=directions + iterations,
-        seconds=time.perf_counter() - started,
-    )
+    norm = float(reward_gradient(model, parameters, reward).double().norm())
+    gradient = Probed(value=norm, stderr=0.0, products=1, seconds=time.perf_counter() - started)
+    return CurvatureProbe(gradient_norm=gradient, trace=trace, eigenvalues=found)
 
 
 def _weights(model: nn.Module, parameters: FlatParameters) -> list[Tensor]:

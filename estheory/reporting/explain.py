@@ -79,6 +79,19 @@ EXPLANATIONS: dict[Quantity, Explanation] = {
     Quantity.REWARD_PEAK_STEP: Explanation(
         "argmax of the mean-field reward", "single runs scatter about the mean curve"
     ),
+    Quantity.REWARD_PEAK_STEP_LOWER_BOUND: Explanation(
+        "argmax of the mean-field reward with all of the gradient in one direction of its own curvature",
+        "rewards that saturate",
+    ),
+    Quantity.REWARD_CHANGE: Explanation(
+        "rise along the gradient at its own curvature, minus 1/2 v tr Lam of the rest",
+        "beyond the quadratic neighbourhood: rewards that saturate",
+    ),
+    Quantity.RELIABILITY: Explanation(
+        "mean covariance of two prompts' rewards over the variance of their mean, between members",
+        "an upper bound on rho^2: curvature common to all prompts counts",
+    ),
+    Quantity.MEMBER_REWARD_STD: Explanation("S of the probe's members", "later steps: S changes along the run"),
     Quantity.STATIONARY_REWARD_GAP: Explanation(
         "1/2 sum_k lam_k q_k, solved jointly with S", "runs too short to settle; flat directions never do"
     ),

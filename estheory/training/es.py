@@ -140,6 +140,8 @@ def _step(
     rewarded = perf_counter()
     row: Row = {"step": step, "task": config.task, "seeds": {"seed": config.seed, "step": step}}
     row["rewards"] = evaluated.values
+    if config.prompts > 1:
+        row["half_rewards"] = evaluated.halves
     row["coefficients"] = coefficients(evaluated.values, config.shaping, config.sigma)
     if config.permute_rewards:
         row["permutation"] = session.permutation(step, config.population)

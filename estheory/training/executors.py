@@ -65,11 +65,11 @@ def shares(config: ESRunConfig, workers: int) -> list[list[int]]:
 
 def gather(config: ESRunConfig, parts: Sequence[Rewards], divided: Sequence[Sequence[int]]) -> Rewards:
     """Put the workers' rewards in the order of the evaluations; seconds are those of the slowest worker."""
-    values = [float("nan")] * config.evaluations
+    values, halves = [float("nan")] * config.evaluations, [float("nan")] * config.evaluations
     for part, share in zip(parts, divided, strict=True):
-        for evaluation, value in zip(share, part.values, strict=True):
-            values[evaluation] = value
-    return Rewards(values=values, perturbing=max(part.perturbing for part in parts))
+        for evaluation, value, half in zip(share, part.values, part.halves, strict=True):
+            values[evaluation], halves[evaluation] = value, half
+    return Rewards(values=values, halves=halves, perturbing=max(part.perturbing for part in parts))
 
 
 class LocalExecutor:

@@ -16,9 +16,13 @@ from estheory.training.walk import Walk
 
 @dataclass(frozen=True, kw_only=True)
 class Rewards:
-    """Rewards of some evaluations of a step, in their order, and the seconds that making the members took."""
+    """Rewards of some evaluations of a step, in their order, and the seconds that making the members took.
+
+    `halves` are their means over every other prompt, from the first on: split halves tell the rewards' reliability.
+    """
 
     values: list[float]
+    halves: list[float]
     perturbing: float
 
 
@@ -47,19 +51,23 @@ class Members:
         """
         for row in rows:
             self.walk.advance(row)
-        reward, values, perturbing = self._reward_function(), [], 0.0
+        reward, perturbing = self._reward_function(), 0.0
+        values: list[float] = []
+        halves: list[float] = []
         for evaluation in evaluations:
             started = perf_counter()
             self.walk.place(self.session.parameters.vector, evaluation)
             perturbing += perf_counter() - started
             try:
-                values.append(reward(evaluation))
+                mean, half = reward(evaluation)
             except DataError:
-                values.append(float("nan"))
-        return Rewards(values=values, perturbing=perturbing)
+                mean = half = float("nan")
+            values.append(mean)
+            halves.append(half)
+        return Rewards(values=values, halves=halves, perturbing=perturbing)
 
-    def _reward_function(self) -> Callable[[int], float]:
-        """Make a function that returns the mean reward of the model, as it then is, over the step's examples."""
+    def _reward_function(self) -> Callable[[int], tuple[float, float]]:
+        """Make a function that returns the model's mean reward over the step's examples, and over every other one."""
         session, step = self.session, self.walk.step + 1
         scorer = ExampleScorer(
             session.loaded.model,
@@ -69,8 +77,9 @@ class Members:
             scoring=self.config.reward,
         )
 
-        def reward(evaluation: int) -> float:
+        def reward(evaluation: int) -> tuple[float, float]:
             generator = session.sampling(step, evaluation) if self.config.decode == "sample" else None
-            return float(scorer.scores(generator).mean())
+            scores = scorer.scores(generator)
+            return float(scores.mean()), float(scores[0::2].mean())
 
         return reward

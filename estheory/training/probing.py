@@ -13,13 +13,16 @@ from estheory.models.noise import NoiseStructure
 from estheory.theory.walk import walk
 from estheory.training.config import ESRunConfig
 from estheory.training.evaluation import LARGE_DIM, kl_prompts
+from estheory.training.reward_probe import reward_probe
 from estheory.training.session import Session
 
 DIRECTIONS, LARGE_DIRECTIONS = 64, 4
 
 
 def probes_before(session: Session) -> Mapping[str, object]:
-    """Probe tr F of every evaluated task and predict the run's KL from it: the content of probes.json.
+    """Probe tr F of every evaluated task and the trained task's reward: the content of probes.json.
+
+    What the reward's probe is and predicts: :mod:`estheory.training.reward_probe`.
 
     Two scales: the smallest that float32 resolves well (the quadratic law), and the standard deviation that one
     coordinate will have at the end of the run (no quadratic law needed); the second only where the configuration
@@ -36,8 +39,10 @@ def probes_before(session: Session) -> Mapping[str, object]:
         raise ConfigError("probes predict the walk of an ES run", "leave them out for other methods")
     variance = predicted_variance(session, config)
     content: dict[str, object] = {"schema": "estheory/probes/1", "walk_variance": variance, "steps": config.steps}
+    content |= reward_probe(session)
     if config.dtype != "float32":
         return {**content, "fisher": []}
+    session.parameters.vector.copy_(session.base)
     scales = {"small": default_sigma(session.parameters)}
     if variance is not None:
         scales["walk"] = math.sqrt(variance)

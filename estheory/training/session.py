@@ -32,6 +32,7 @@ _PROMPTS = 0x70726D70  # random streams of one seed, by purpose
 _PERMUTATION = 0x7065726D
 _SAMPLING = 0x73616D70
 _TRAIN_SET = 0x73657473
+_PROBE_PROMPTS = 0x70726F62
 _NORM_BLOCK = 1 << 18
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -68,15 +69,16 @@ class Session:
     held: tuple[HeldOut, ...]
     train_set: tuple[Example, ...] = ()
 
-    def training_examples(self, step: int) -> list[Example]:
-        """Return the prompts of `step`: fixed by (seed, step), common to all members."""
+    def training_examples(self, step: int, *, probe: bool = False) -> list[Example]:
+        """Return the prompts of `step`: fixed by (seed, step), common to all members; of a probe batch if `probe`."""
+        purpose = _PROBE_PROMPTS if probe else _PROMPTS
         if len(self.train_set) == self.config.prompts:
             return list(self.train_set)
         if self.train_set:
-            rng = np.random.default_rng(stream(self.config.seed, _PROMPTS, step))
+            rng = np.random.default_rng(stream(self.config.seed, purpose, step))
             chosen = rng.choice(len(self.train_set), self.config.prompts, replace=False)
             return [self.train_set[k] for k in chosen]
-        seed = int(stream(self.config.seed, _PROMPTS, step).generate_state(1, np.uint64)[0])
+        seed = int(stream(self.config.seed, purpose, step).generate_state(1, np.uint64)[0])
         return self.task.examples("train", self.config.prompts, seed)
 
     def sampling(self, step: int, evaluation: int) -> torch.Generator:
@@ -236,6 +238,7 @@ def record_environment(session: Session, directory: RunDirectory) -> None:
                 "root": session.config.seed,
                 "noise": "Philox4x64: key from the root, counter from (step, member, tensor, block)",
                 "prompts": f"SeedSequence(root, spawn_key=({_PROMPTS}, step))",
+                "probe prompts": f"SeedSequence(root, spawn_key=({_PROBE_PROMPTS}, batch))",
                 "permutation": f"SeedSequence(root, spawn_key=({_PERMUTATION}, step))",
                 "sampling": f"SeedSequence(root, spawn_key=({_SAMPLING}, step, evaluation))",
                 "training set": f"SeedSequence(root, spawn_key=({_TRAIN_SET},))",

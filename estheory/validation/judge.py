@@ -19,15 +19,18 @@ def verdict_pvalue(prediction: Prediction, measurement: Measurement) -> float:
     """Return the two-sided p-value of the measurement, the declared systematic band granted in full.
 
     The p-value is the largest that any shift of the predicted mean within the band gives. A bound (a quantity whose
-    name ends in ``_bound``) is refuted only from above, by the normal law of the measurement's error.
+    name ends in ``_bound``) is refuted only from above, by the normal law of the errors of both; a lower bound
+    (``_lower_bound``) only from below.
     """
     mean, value = prediction.law.mean, measurement.value
     band = prediction.systematic * abs(mean)
     if prediction.quantity.endswith("_bound"):
-        excess = abs(value) - mean - band
-        if measurement.stderr == 0.0:
+        lower = prediction.quantity.endswith("_lower_bound")
+        excess = (mean - value if lower else abs(value) - mean) - band
+        error = math.hypot(measurement.stderr, prediction.law.std)
+        if error == 0.0:
             return 1.0 if excess <= 0 else 0.0
-        return min(1.0, 2 * normal_cdf(-excess / measurement.stderr))
+        return min(1.0, 2 * normal_cdf(-excess / error))
     shifted = value - math.copysign(min(abs(value - mean), band), value - mean)
     return noisy_pvalue(prediction.law, shifted, measurement.stderr)
 

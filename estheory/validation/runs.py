@@ -17,6 +17,7 @@ from estheory.theory.adamw import Schedule, grpo_mean_square
 from estheory.theory.walk import OURS, PAPER
 from estheory.validation.recorded_walk import RecordedWalk
 from estheory.validation.records import RunRecord, reading
+from estheory.validation.reward_probe import reward_pairs
 
 Pair = tuple[Prediction, Measurement]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -90,6 +91,7 @@ def _es(
     yield from _cosines(run, walk, shapes, cosines)
     yield from _tensors(run, walk, shapes, tensors)
     yield from _kl(run, walk, shapes)
+    yield from reward_pairs(run)
 
 
 def _nothing_moved(run: RunRecord) -> Pair:

@@ -135,6 +135,9 @@ def test_dry_run_predicts_the_geometry_and_what_it_costs(estheory):
     assert shown["memory_bytes"] == 3 * 4 * 59184
     assert shown["seconds_at_least"] > 0
     assert shown["stop_drift"] is None
+    assert shown["reward_probe_evaluations"] == 9 * 33  # a tenth of 3000
+    assert "297 evaluations, 9.9% of the run's" in estheory("run", "es", "--dry-run").out
+    assert "no reward probe: 72 evaluations" in estheory("run", "es", "--dry-run", "--steps", 4).out
     text = estheory("run", "es", "--dry-run", "--shaping", "raw").out
     assert "spread of the rewards" in text
     assert "AdamW walk" in estheory("run", "grpo", "--dry-run").out

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from estheory.errors import ConfigError, DataError
-from estheory.measurement.curvature import curvature_probe, curvature_product, reward_gradient
+from estheory.measurement.curvature import curvature_probe, curvature_product, ggn_product, reward_gradient
 from estheory.models.parameters import FlatParameters
+from tests.statistics import Z
 
 
 @pytest.fixture
@@ -22,6 +23,7 @@ def problem():
         """Mean log-probability of the labels."""
         return torch.log_softmax(model(inputs), -1)[torch.arange(20), labels].mean()
 
+    reward.inputs, reward.labels = inputs, labels
     return model, parameters, reward
 
 
@@ -53,17 +55,43 @@ def test_trace_and_eigenvalue_are_those_of_the_full_matrix(problem):
     columns = [curvature_product(model, parameters, reward, row) for row in torch.eye(parameters.dim).double()]
     matrix = torch.stack(columns)
     torch.testing.assert_close(matrix, matrix.T, rtol=1e-9, atol=1e-12)
-    probe = curvature_probe(model, parameters, reward, directions=64, iterations=60)
+    probe = curvature_probe(model, parameters, reward, directions=64, eigenvalues=3)
     exact = float(matrix.trace())
     # Hutchinson with signs: variance 2 (||A||_F^2 - sum of squared diagonal entries)
     std = (2 * float(matrix.square().sum() - matrix.diagonal().square().sum())) ** 0.5 / 8
-    assert abs(probe.trace - exact) < 5 * std
-    assert probe.trace_stderr == pytest.approx(std, rel=0.5)
+    assert abs(probe.trace.value - exact) < Z * std
+    assert abs(probe.trace.value + exact) > Z * std  # the trace of the Hessian itself
+    assert probe.trace.stderr == pytest.approx(std, rel=0.5)
     eigenvalues = torch.linalg.eigvalsh(matrix)
-    top = float(eigenvalues[eigenvalues.abs().argmax()])
-    assert probe.top_eigenvalue == pytest.approx(top, rel=0.02)
-    assert probe.gradient_norm == pytest.approx(float(reward_gradient(model, parameters, reward).norm()))
-    assert probe.products == 124
+    top = eigenvalues[eigenvalues.abs().argsort(descending=True)[:3]]
+    for found, value in zip(probe.eigenvalues, top.tolist(), strict=True):
+        assert abs(found.value - value) <= found.stderr + 1e-12
+        assert found.stderr < 1e-3 * abs(value)
+    assert probe.gradient_norm.value == pytest.approx(float(reward_gradient(model, parameters, reward).norm()))
+    assert probe.trace.products == 64
+    assert all(found.products > 20 for found in probe.eigenvalues)
+
+
+def test_gauss_newton_is_the_curvature_without_that_of_the_outputs(problem):
+    model, parameters, reward = problem
+    weights = list(model.parameters())
+    inputs, labels = reward.inputs, reward.labels
+
+    def score(z):
+        return torch.log_softmax(z, -1)[torch.arange(20), labels].mean()
+
+    z = model(inputs)
+    rows = [torch.cat([p.flatten() for p in torch.autograd.grad(v, weights, retain_graph=True)]) for v in z.flatten()]
+    jacobian = torch.stack(rows)
+    hessian = torch.autograd.functional.hessian(lambda x: score(x.reshape(20, 4)), z.detach().flatten())
+    expected = -jacobian.T @ hessian @ jacobian
+    direction = torch.randn(parameters.dim, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    product = ggn_product(model, parameters, lambda: model(inputs), score, direction)
+    torch.testing.assert_close(product, expected @ direction, rtol=1e-9, atol=1e-12)
+    whole = curvature_product(model, parameters, reward, direction)
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(product, whole, rtol=1e-2, atol=1e-4)
+    assert float(direction @ product) > 0
 
 
 def test_language_models(make_llama, prompts):
@@ -88,7 +116,7 @@ def test_language_models(make_llama, prompts):
 
 def test_bad_input(problem):
     model, parameters, reward = problem
-    for options in ({"directions": 1}, {"iterations": 0}):
+    for options in ({"directions": 1}, {"eigenvalues": 0}):
         with pytest.raises(ConfigError, match="too few"):
             curvature_probe(model, parameters, reward, **options)
     with pytest.raises(DataError, match="not finite"):

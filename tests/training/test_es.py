@@ -79,7 +79,7 @@ def test_rows_hold_what_the_theory_needs(finished: Path) -> None:
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
     for row in rows:
         assert set(row) == {
-            *("step", "task", "seeds", "rewards", "coefficients", "reward_mean", "reward_std", "norm"),
+            *("step", "task", "seeds", "rewards", "half_rewards", "coefficients", "reward_mean", "reward_std", "norm"),
         }
         assert row["seeds"] == {"seed": 3, "step": row["step"]}
         assert row["coefficients"] == zscores(row["rewards"])
