@@ -13,8 +13,8 @@ from estheory.cli.options import CommonOptions, ESOptions, options
 from estheory.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from estheory.line_scores import LineStudy
     from estheory.measurement.displacement import Displacements
-    from estheory.reporting.page import Section
     from estheory.validation.records import RunRecord
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -40,10 +40,12 @@ def report(
     Exit code 3 if any prediction is refuted, 4 if none is consistent.
     """
     from estheory.cli.measuring import recorded_pairs
+    from estheory.reporting.lines import line_sections
     from estheory.reporting.report import Report, report_page
     from estheory.reporting.sections import pair_cosines
     from estheory.reporting.verdicts import summary
     from estheory.validation.judge import exit_code, judge, without_band
+    from estheory.validation.lines import line_pairs
     from estheory.validation.records import is_run, read_run
 
     if not 0 < level < 1:
@@ -64,9 +66,12 @@ def report(
         narrate(common, f"measured {name}")
     if not found:
         raise DataError(f"no run of {len(names)} can be judged: {notes[0]}", "check the folders")
+    runs = {name: read_run(names[name]) for name in found if is_run(names[name])}
+    studies = _studies(runs, evaluate, common.seed or 0)
+    if studies:
+        found["between and along"] = [pair for study in studies for pair in line_pairs(study)]
     verdicts = judge([pair for pairs in found.values() for pair in pairs], level)
     rest = iter(verdicts)
-    runs = {name: read_run(names[name]) for name in found if is_run(names[name])}
     ends = _ends(runs, how)
     page = Report(
         judged={name: [next(rest) for _ in pairs] for name, pairs in found.items()},
@@ -75,7 +80,7 @@ def report(
         runs=runs,
         cosines=pair_cosines(ends.labels, ends.cosines) if ends else {},
         dim=sum(ends.tensors.values()) if ends else 1,
-        evaluated=_evaluated(runs, evaluate),
+        evaluated=line_sections(studies) if studies else (),
         notes=notes,
     )
     write_whole(out, report_page(page))
@@ -117,38 +122,15 @@ def _alike(runs: dict[str, RunRecord]) -> dict[str, RunRecord]:
     return {name: run for name, run in whole.items() if run.config["model"] == models[0]}
 
 
-def _evaluated(runs: dict[str, RunRecord], prompts: int) -> list[Section]:
+def _studies(runs: dict[str, RunRecord], prompts: int, seed: int) -> list[LineStudy]:
     """Score the model between and along the first ES and the first GRPO run of one base."""
     alike = _alike(runs)
     first = {run.method: name for name, run in reversed(alike.items())}
     if not prompts or not {"es", "grpo"} <= set(first):
         return []
-    from estheory.measurement.accuracy import task_evaluator
-    from estheory.measurement.directions import probe_directions, random_direction
-    from estheory.measurement.interpolation import checkpoint_vector, interpolate
-    from estheory.models.checkpoints import open_checkpoint
-    from estheory.reporting.figures import Series
-    from estheory.reporting.sections import direction_section, interpolation_section
-    from estheory.training.evaluation import EVALUATION_SEED
+    from estheory.cli.lines import studies_of
 
-    es, grpo = first["es"], first["grpo"]
-    config = alike[es].config
-    parameters, scores = task_evaluator(
-        str(config["model"]), str(config["task"]), prompts=prompts, seed=EVALUATION_SEED
-    )
-    last = (list(alike[name].checkpoints.values())[-1] for name in (es, grpo))
-    start, end = (checkpoint_vector(parameters, open_checkpoint(file)) for file in last)
-    line = interpolate(parameters, start, end, scores)
-    base = parameters.vector
-    directions = {es: start - base, grpo: end - base, "random": random_direction(base)}
-    far, near = (float(directions[name].norm()) for name in (es, grpo))
-    radii = sorted({0.0, near, *(far * share for share in (0.25, 0.5, 0.75, 1.0, 1.25))})
-    probe = probe_directions(parameters, directions, radii, scores)
-    lines = [
-        Series(label=label, values=means, steps=probe.radii, stderrs=errors)
-        for label, means, errors in zip(probe.labels, probe.means, probe.stderrs, strict=True)
-    ]
-    return [
-        interpolation_section(line.fractions, line.means, line.stderrs, line.chord, start=es, end=grpo),
-        direction_section(lines),
-    ]
+    names = (first["es"], first["grpo"])
+    ends = (alike[names[0]].path, alike[names[1]].path)
+    task = str(alike[names[0]].config["task"])
+    return studies_of(ends, labels=names, task=task, prompts=prompts, seed=seed)

@@ -10,6 +10,7 @@ from estheory.errors import ConfigError
 from estheory.reporting.figures import Series, Values, columns, entry, legend, style
 from estheory.reporting.svg import clean, new_figure, to_svg
 from estheory.reporting.text import short
+from estheory.reporting.theme import LIGHT
 
 
 def kl_matrix(tasks: Sequence[str], runs: Sequence[str], values: Sequence[Values]) -> str:
@@ -53,10 +54,13 @@ def kl_matrix(tasks: Sequence[str], runs: Sequence[str], values: Sequence[Values
         return to_svg(figure, "KL from the base, tasks by runs", "; ".join(words) + ".")
 
 
-def direction_lines(series: Sequence[Series]) -> str:
-    """Draw the accuracy at distances from the base along directions, with standard errors: a line a direction."""
+def direction_lines(series: Sequence[Series], *, score: str = "accuracy") -> str:
+    """Draw a score at distances from the base along directions, with standard errors: a line a direction.
+
+    What was predicted of a direction is dotted in its colour; where it leaves the measured range it is cut off.
+    """
     words = []
-    with new_figure(230) as figure:
+    with new_figure(250) as figure:
         ax = figure.subplots()
         for index, one in enumerate(series):
             radii, values, errors = columns(one.steps, one.values, one.stderrs)
@@ -76,7 +80,18 @@ def direction_lines(series: Sequence[Series]) -> str:
                 f"{short(float(values[best]), 3)} at {short(float(radii[best]), 3)}, "
                 f"{short(float(values[-1]), 3)} at {short(float(radii[-1]), 3)}"
             )
-        ax.set_title("accuracy ± standard error")
+        limits = ax.get_ylim()
+        curves = [(index, one) for index, one in enumerate(series) if one.predicted is not None]
+        for index, one in curves:
+            radii, expected = columns(one.steps, one.predicted.mean if one.predicted else ())
+            fine = np.linspace(radii[0], radii[-1], 101)
+            parabola = np.polyval(np.polyfit(radii, expected, 2), fine)
+            ax.plot(fine, parabola, ":", color=style(index)[0], linewidth=2.2)
+            words[index] += f", predicted there {short(float(expected[-1]), 3)}"
+        if curves:
+            ax.plot([], [], ":", color=LIGHT["text"], linewidth=2.2, label="predicted: quadratic from the base")
+            ax.set_ylim(limits)
+        ax.set_title(f"{score} ± standard error")
         ax.set_xlabel("distance from the base (weight units)")
         legend(figure, ax)
-        return to_svg(figure, "Accuracy along directions from the base", "; ".join(words) + ".")
+        return to_svg(figure, f"{score[0].upper()}{score[1:]} along directions from the base", "; ".join(words) + ".")

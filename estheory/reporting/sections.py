@@ -207,15 +207,6 @@ def interpolation_section(
     )
 
 
-def direction_section(lines: Sequence[figures.Series]) -> Section:
-    """Show the accuracy at distances (their steps) along normalised directions from the base."""
-    return Section(
-        title="Along directions",
-        sentence="Accuracy at equal distances from the base along the direction of each run, and a random one.",
-        figure_svg=probe_figures.direction_lines(lines),
-    )
-
-
 def kl_section(verdicts: Sequence[Verdict]) -> Section:
     """Show KL predicted by the probes before the run beside KL measured after it."""
     kl = [v for v in verdicts if v.prediction.quantity is Quantity.KL_DRIFT]
