@@ -10,7 +10,7 @@ import typer
 from estheory.cli.emit import emit, json_text, narrate, warn, write_whole
 from estheory.cli.measure import MeasureOptions
 from estheory.cli.options import CommonOptions, ESOptions, options
-from estheory.errors import ConfigError, DataError
+from estheory.errors import ConfigError
 
 if TYPE_CHECKING:
     from estheory.line_scores import LineStudy
@@ -25,7 +25,9 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 def report(
     how: MeasureOptions,
     common: CommonOptions,
-    targets: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="Folders of runs.")],
+    targets: Annotated[
+        list[Path], typer.Argument(metavar="RUN_DIR...", help="Folders of runs, of sequences, or of several runs.")
+    ],
     out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
     level: Annotated[float, typer.Option(help="Family-wise level (Holm), over all runs together.")] = 0.05,
     evaluate: Annotated[
@@ -39,40 +41,29 @@ def report(
 
     Exit code 3 if any prediction is refuted, 4 if none is consistent.
     """
-    from estheory.cli.measuring import recorded_pairs
+    from estheory.cli.reported import collected
     from estheory.reporting.lines import line_sections
-    from estheory.reporting.report import Report, report_page
+    from estheory.reporting.report import BETWEEN, Report, report_page
     from estheory.reporting.sections import pair_cosines
     from estheory.reporting.verdicts import summary
     from estheory.validation.judge import exit_code, judge, without_band
     from estheory.validation.lines import line_pairs
-    from estheory.validation.records import is_run, read_run
 
     if not 0 < level < 1:
         raise ConfigError(f"--level must lie between 0 and 1, got {level}", "0.05 is common")
     if evaluate < 0 or evaluate == 1:
         raise ConfigError(f"--evaluate needs 2 or more prompts, got {evaluate}", "0 evaluates nothing")
-    names = _names(targets)
     described = ESOptions(model=model, alpha=alpha, population=population)
-    found, notes = {}, []
-    for name, path in names.items():
-        try:
-            found[name], said = recorded_pairs(path, ESOptions() if is_run(path) else described, how)
-            notes += [f"{name}: {line}" for line in said]
-        except DataError as error:
-            if not how.keep_going:
-                raise
-            notes.append(f"{name}: {error}")
-        narrate(common, f"measured {name}")
-    if not found:
-        raise DataError(f"no run of {len(names)} can be judged: {notes[0]}", "check the folders")
-    runs = {name: read_run(names[name]) for name in found if is_run(names[name])}
+    what = collected(targets, described, how, lambda name: narrate(common, f"measured {name}"))
+    found, notes, runs = dict(what.pairs), what.notes, what.runs
     studies = _studies(runs, evaluate, common.seed or 0)
     if studies:
-        found["between and along"] = [pair for study in studies for pair in line_pairs(study)]
+        found[BETWEEN] = [pair for study in studies for pair in line_pairs(study)]
+    elif evaluate:
+        notes.append("--evaluate: there is no ES and GRPO run of one base with checkpoints to score between")
     verdicts = judge([pair for pairs in found.values() for pair in pairs], level)
     rest = iter(verdicts)
-    ends = _ends(runs, how)
+    ends = _ends({name: run for name, run in runs.items() if name not in what.staged}, how)
     page = Report(
         judged={name: [next(rest) for _ in pairs] for name, pairs in found.items()},
         plain=without_band(verdicts, level),
@@ -81,26 +72,24 @@ def report(
         cosines=pair_cosines(ends.labels, ends.cosines) if ends else {},
         dim=sum(ends.tensors.values()) if ends else 1,
         evaluated=line_sections(studies) if studies else (),
+        sequences=what.sequences,
+        missing=what.missing,
         notes=notes,
     )
     write_whole(out, report_page(page))
     counts = summary(verdicts)
     if common.json:
-        document = {"schema": "estheory/report/1", "page": str(out), "summary": counts, "warnings": notes}
+        document = {
+            "schema": "estheory/report/1",
+            "page": str(out),
+            "summary": counts,
+            "warnings": [*what.missing, *notes],
+        }
         emit(common, json_text(document))
     else:
         emit(common, f"{', '.join(f'{n} {kind}' for kind, n in counts.items())}; page: {out}\n")
-    warn(notes)
+    warn([*what.missing, *notes])
     raise typer.Exit(exit_code(verdicts))
-
-
-def _names(targets: list[Path]) -> dict[str, Path]:
-    """Name each run after its folder, or by its whole path where two folders are called the same."""
-    short = [path.resolve().name for path in targets]
-    names = {name if short.count(name) == 1 else str(path): path for name, path in zip(short, targets, strict=True)}
-    if len(names) < len(targets):
-        raise ConfigError("a run is given twice", "give each folder once")
-    return names
 
 
 def _ends(runs: dict[str, RunRecord], how: MeasureOptions) -> Displacements | None:
@@ -124,7 +113,7 @@ def _alike(runs: dict[str, RunRecord]) -> dict[str, RunRecord]:
 
 def _studies(runs: dict[str, RunRecord], prompts: int, seed: int) -> list[LineStudy]:
     """Score the model between and along the first ES and the first GRPO run of one base."""
-    alike = _alike(runs)
+    alike = _alike({name: run for name, run in runs.items() if not run.config.get("permute_rewards")})
     first = {run.method: name for name, run in reversed(alike.items())}
     if not prompts or not {"es", "grpo"} <= set(first):
         return []

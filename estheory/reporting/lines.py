@@ -130,9 +130,9 @@ def line_sections(studies: Sequence[LineStudy]) -> list[Section]:
             Section(
                 title=f"Between the solutions: {TITLES[study.score]}",
                 sentence=(
-                    f"{word} half-way from {start} to {end} is {rise:+.3g} ± {error:.2g} off the chord ({verb} it); "
-                    f"the slopes at the ends predict {expected:+.3g}, a line of this length into a random direction "
-                    f"{others:+.3g}."
+                    f"{word} half-way from {start} to {end} is {_signed(rise)} ± {error:.2g} off the chord "
+                    f"({verb} it); the slopes at the ends predict {_signed(expected)}, a line of this length into a "
+                    f"random direction {_signed(others)}."
                 ),
                 figure_svg=figures.interpolation(
                     *(line.fractions, line.means, line.stderrs, line.chord),
@@ -175,7 +175,11 @@ def _fan_sentence(study: LineStudy) -> str:
     at = int(np.argmin(np.abs(probe.radii - far)))
     errors = change_stderrs(study)
     changes = [
-        f"{probe.means[k, at] - probe.means[k, 0]:+.3g} ± {errors[k, at]:.2g} along {label}"
+        f"{_signed(float(probe.means[k, at] - probe.means[k, 0]))} ± {errors[k, at]:.2g} along {label}"
         for k, label in enumerate(probe.labels)
     ]
     return f"{WORDS[study.score]} changes from the base, at distance {far:.3g}, by {', '.join(changes)}."
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3g}".replace("-", "−")

@@ -138,6 +138,9 @@ def layer_section(title: str, verdicts: Sequence[Verdict]) -> Section:
             name = v.measurement.where.split(":", 2)[2]
             layer = layer_of(name)
             layers.setdefault(module_of(name) if layer is None else f"layer {layer}", []).append(v)
+    layers = dict(
+        sorted(layers.items(), key=lambda item: int(item[0].removeprefix("layer ")) if " " in item[0] else -1)
+    )
     ratios, low, high = [], [], []
     for members in layers.values():
         sizes = [round(1 / v.prediction.law.std**2 * 2) for v in members]
