@@ -98,7 +98,7 @@ def demo_page(result: DemoResult, verdicts: Sequence[Verdict]) -> str:
             [v for v in verdicts if v.measurement.where.startswith("tensor:es:")],
             tensor_sentence(verdicts),
         ),
-        sections.reward_section(runs),
+        *sections.reward_sections(runs),
         sections.cosine_section(
             _cosines(result), _dim(result), "ES shares a small, real part of its direction with GRPO; the control none."
         ),

@@ -59,7 +59,7 @@ def matrix(
         raise ConfigError(f"a figure was given {table.shape} values", "give one value a task and run")
     around = np.full(table.shape, np.nan) if spread is None else np.array([np.asarray(row) for row in spread])
     shades = _shades(table, logarithmic)
-    extra = 14 if x_label else 0
+    extra = (14 if x_label else 0) + 12 * max(head.count("\n") for head in heads)
 
     def written(value: float) -> str:
         if not np.isfinite(value):
@@ -79,7 +79,8 @@ def matrix(
         ax.set_xlim(-0.5, len(heads) - 0.5)
         ax.set_ylim(len(rows) - 0.5, -0.5)
         longest = max(6, 46 // len(heads))
-        ax.set_xticks(range(len(heads)), [clean(head, longest) for head in heads])
+        labels = ["\n".join(clean(line, longest) for line in head.split("\n")) for head in heads]
+        ax.set_xticks(range(len(heads)), labels)
         ax.set_yticks(range(len(rows)), [clean(row, 14) for row in rows])
         ax.tick_params(length=0)
         ax.grid(visible=False)
@@ -87,7 +88,7 @@ def matrix(
         ax.set_title(title)
         ax.set_xlabel(x_label)
         words = [
-            f"{row}, {head}: {short(float(table[i, j]), 3)}"
+            f"{row}, {head.replace(chr(10), ', ')}: {short(float(table[i, j]), 3)}"
             for i, row in enumerate(rows)
             for j, head in enumerate(heads)
         ]

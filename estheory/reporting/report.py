@@ -115,12 +115,12 @@ def _sections(report: Report) -> list[Section | None]:
         if any(v.measurement.where.startswith("tensor:") for v in report.judged[name]):
             found.append(sections.layer_section(f"Layer by layer: {name}", report.judged[name]))
     if report.cosines:
-        sentence = "Cosines of the displacements at the runs' last checkpoints, beside those of unrelated directions."
+        sentence = sections.cosine_sentence(report.cosines, report.dim)
         found.append(sections.cosine_section(report.cosines, report.dim, sentence))
     if sections.accuracy_rows(runs):
-        found.append(sections.accuracy_section(runs, "Accuracy on held-out prompts before and after each run."))
+        found.append(sections.accuracy_section(runs, sections.accuracy_sentence(runs)))
     if runs:
-        found += [sections.reward_section(runs), sections.kl_matrix_section(runs)]
+        found += [*sections.reward_sections(runs), sections.kl_matrix_section(runs)]
     if any(v.prediction.quantity is Quantity.KL_DRIFT for v in single):
         found.append(sections.kl_section(single))
     found += report.evaluated
