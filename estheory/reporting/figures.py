@@ -105,7 +105,7 @@ def norm_path(runs: Sequence[Series], *, level: float = 0.95) -> str:
             axes[1].axhline(0, color=LIGHT["text"], linewidth=0.8)
             axes[1].set_title(f"distance from the prediction, % (shaded: {level:.0%} interval)")
         axes[-1].set_xlabel("step")
-        axes[-1].xaxis.get_major_locator().set_params(integer=True)
+        axes[-1].locator_params(axis="x", integer=True)
         legend(figure, axes[0])
         return to_svg(figure, "Displacement norm over steps", "; ".join(words) + ".")
 
@@ -122,7 +122,7 @@ def reward_path(runs: Sequence[Series]) -> str:
             words.append(f"{run.label}: {short(float(rewards[0]), 3)} at first, {_last(rewards)} at last")
         ax.set_title("mean reward of the step's samples")
         ax.set_xlabel("step")
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.locator_params(axis="x", integer=True)
         legend(figure, ax)
         return to_svg(figure, "Mean reward over steps", "; ".join(words) + ".")
 

@@ -171,7 +171,7 @@ def _verdict_cells(verdict: Verdict) -> tuple[str, ...]:
     return (
         _kind(verdict.kind),
         _breakable(p.quantity, 8) + unit,
-        _breakable(", ".join(part for part in (m.where, m.source) if part), 8),
+        _breakable(m.where if m.source in m.where else ", ".join(part for part in (m.where, m.source) if part), 8),
         "" if m.step is None else str(m.step),
         _text(short(p.law.mean, 5) + spread + band),
         _text(short(m.value, 5) + error),

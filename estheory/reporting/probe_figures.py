@@ -75,7 +75,7 @@ def matrix(
             ax.add_patch(box)
             both = np.isfinite(around[i, j])
             text = written(float(value)) + (f"\n±{around[i, j]:.{digits}f}" if both else "")
-            ax.text(j, i, text, ha="center", va="center", fontsize=8)
+            ax.text(j, i, text, ha="center", va="center", fontsize=9 if len(heads) <= 5 else 8)
         ax.set_xlim(-0.5, len(heads) - 0.5)
         ax.set_ylim(len(rows) - 0.5, -0.5)
         longest = max(6, 46 // len(heads))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from estheory.laws import ChiLaw, SquaredLaw
+from estheory.line_scores import Interpolation
 from estheory.quantities import Quantity, Verdict
 from estheory.reporting import figures, probe_figures, row_figures
 from estheory.reporting.page import Section, Table
@@ -233,20 +234,16 @@ def cosine_section(cosines: Mapping[str, float], dim: int, sentence: str) -> Sec
     return Section(title="Directions", sentence=sentence, figure_svg=figure)
 
 
-def interpolation_section(
-    u: figures.Values,
-    accuracy: figures.Values,
-    stderr: figures.Values,
-    chord: figures.Values,
-    *,
-    start: str = "ES",
-    end: str = "GRPO",
-) -> Section:
+def interpolation_section(line: Interpolation, *, start: str = "ES", end: str = "GRPO") -> Section:
     """Show the accuracy on the line between two solutions against the chord."""
+    rise, error = line.middle_rise
     return Section(
         title="Between the solutions",
-        sentence=f"Accuracy on the straight line from the {start} to the {end} solution, against the chord.",
-        figure_svg=figures.interpolation(u, accuracy, stderr, chord, start=start, end=end),
+        sentence=(
+            f"Accuracy on the straight line from the {start} to the {end} solution is at least {line.means.min():.3f}, "
+            f"and half-way {f'{rise:+.3f}'.replace('-', '−')} ± {error:.3f} off the chord."
+        ),
+        figure_svg=figures.interpolation(line.fractions, line.means, line.stderrs, line.chord, start=start, end=end),
     )
 
 
