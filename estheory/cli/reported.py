@@ -11,7 +11,7 @@ from estheory.cli.measure import MeasureOptions
 from estheory.cli.measuring import recorded_pairs
 from estheory.cli.options import ESOptions
 from estheory.errors import ConfigError, DataError, EstheoryError
-from estheory.validation.records import RunRecord, is_run, read_run
+from estheory.validation.records import RunRecord, is_run, read_run, reading
 from estheory.validation.runs import Pair
 from estheory.validation.sequences import SequenceRecord, is_sequence, joint_pairs, read_sequence, renamed
 
@@ -145,5 +145,6 @@ def _add_sequence(
         found.pairs[stage.name] = renamed(pairs, stage.run, stage.name)
         found.notes += [f"{stage.name}: {line}" for line in problems]
         said(stage.name)
-    for pair in joint_pairs(sequence):
-        found.pairs[pair[1].source].append(pair)
+    with reading(path):
+        for pair in joint_pairs(sequence):
+            found.pairs.setdefault(pair[1].source, []).append(pair)

@@ -10,7 +10,7 @@ from estheory.reporting import sections
 from estheory.reporting.page import Section, Table, html_page
 from estheory.reporting.sequence_page import missing_section, sequence_sections
 from estheory.reporting.verdicts import is_quiet_tensor, summary, tensor_sentence
-from estheory.validation.records import RunRecord
+from estheory.validation.records import RunRecord, reading
 from estheory.validation.sequences import SequenceRecord
 
 BETWEEN = "between and along"
@@ -100,7 +100,8 @@ def _sections(report: Report) -> list[Section | None]:
     runs = {name: run for name, run in report.runs.items() if name in apart}
     found: list[Section | None] = [missing_section(report.missing)]
     for sequence in report.sequences.values():
-        found += sequence_sections(sequence, report.judged)
+        with reading(sequence.path):
+            found += sequence_sections(sequence, report.judged)
     series = [
         sections.norm_series(name, runs[name])
         if name in runs

@@ -16,7 +16,7 @@ from estheory.parsing import parse_json
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.theory.walk import OURS
 from estheory.validation.recorded_walk import RecordedWalk, noise_weights
-from estheory.validation.records import RunRecord, is_run, read_run, reading
+from estheory.validation.records import DAMAGED, RunRecord, is_run, read_run, reading
 from estheory.validation.runs import CONDITIONED, FLAT, Pair
 
 
@@ -108,7 +108,7 @@ def read_sequence(path: Path, prefix: str = "") -> SequenceRecord:
     DataError
         If sequence.json or summary.json is damaged.
     """
-    with reading(path):
+    with reading(path / "sequence.json"):
         plan = parse_json((path / "sequence.json").read_bytes())
         tasks, seeds = tuple(map(str, plan["tasks"])), tuple(map(int, plan["seeds"]))
         planned = {str(method): int(config["steps"]) for method, config in plan["configs"].items()}
@@ -119,10 +119,14 @@ def read_sequence(path: Path, prefix: str = "") -> SequenceRecord:
             for number, task in enumerate(tasks, start=1)
         )
         cosines = None
+    with reading(path / "summary.json"):
         if (path / "summary.json").is_file():
             found = parse_json((path / "summary.json").read_bytes()).get("cosines")
             if found:
-                cosines = tuple(map(str, found["of"])), np.array(found["values"], dtype=np.float64)
+                names, values = tuple(map(str, found["of"])), np.array(found["values"], dtype=np.float64)
+                if values.shape != (len(names), len(names)):
+                    raise ValueError(f"cosines of shape {values.shape} for {len(names)} models")
+                cosines = names, values
         return SequenceRecord(
             path=path, tasks=tasks, methods=tuple(planned), seeds=seeds, stages=stages, cosines=cosines
         )
@@ -139,10 +143,26 @@ def _stage(path: Path, prefix: str, method: str, seed: int, number: int, task: s
         except DataError as error:
             lack = str(error)
         if (folder / "done.json").is_file():
-            done = parse_json((folder / "done.json").read_bytes(), finite=True)
+            try:
+                done = _done((folder / "done.json").read_bytes())
+            except DAMAGED as error:
+                lack = f"its done.json is damaged ({type(error).__name__}: {error})"
         elif run is not None:
             lack = f"at step {len(run.steps)} of {steps}, still running or cut off"
     return Stage(name=prefix + below, method=method, seed=seed, number=number, task=task, run=run, done=done, lack=lack)
+
+
+def _done(raw: bytes) -> dict[str, Any]:
+    """Return what done.json holds, its numbers as floats."""
+    content = parse_json(raw, finite=True)
+    states = {
+        when: {
+            str(task): {str(name): float(value) for name, value in known.items()}
+            for task, known in content[when].items()
+        }
+        for when in ("before", "after")
+    }
+    return {**states, "norm": float(content["norm"]), "norm_from_base": float(content["norm_from_base"])}
 
 
 def renamed(pairs: list[Pair], run: RunRecord, name: str) -> list[Pair]:

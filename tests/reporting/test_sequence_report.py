@@ -124,6 +124,27 @@ def test_a_running_sequence_says_what_is_missing(folder, tmp_path):
     assert "Directions at the end" not in heads(html)
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("es/seed-0/1-reversal/done.json", "[]", "done.json is damaged"),
+        ("es/seed-0/1-reversal/done.json", '{"before": {"a": 1}}', "done.json is damaged"),
+        ("es/seed-0/1-reversal/steps.jsonl", '{"step": 1}\n', "es/seed-0/1-reversal"),
+        ("summary.json", "[]", "summary.json"),
+        ("summary.json", '{"cosines": {"of": ["a"], "values": [["x"]]}}', "summary.json"),
+    ],
+)
+def test_damage_is_said_and_never_a_traceback(folder, tmp_path, capsys, file, content, words):
+    copy = damaged(folder, tmp_path)
+    (copy / file).write_text(content)
+    code = main(["report", str(copy), "--out", str(tmp_path / "page.html")])
+    said = capsys.readouterr()
+    assert code in (0, 2, 3, 4)
+    assert "internal" not in said.err
+    assert words in said.err
+    assert (code == 2) == (not (tmp_path / "page.html").exists())
+
+
 def test_an_empty_sequence_and_an_empty_folder_are_one_line(folder, tmp_path, capsys):
     copy = tmp_path / "begun"
     copy.mkdir()
