@@ -176,7 +176,7 @@ def _verdict_cells(verdict: Verdict) -> tuple[str, ...]:
         _text(short(p.law.mean, 5) + spread + band),
         _text(short(m.value, 5) + error),
         _text(short(verdict.ratio)),
-        _text(short(verdict.pvalue, 2)),
+        _text("< 1e-300" if verdict.pvalue == 0 else short(verdict.pvalue, 2)),
     )
 
 

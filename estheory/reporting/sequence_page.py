@@ -55,25 +55,30 @@ def missing_section(lacks: Sequence[str]) -> Section | None:
     )
 
 
-def _means(sequence: SequenceRecord, method: str, quantity: str) -> tuple[figures.Array, figures.Array, int]:
-    """Return mean and standard deviation over seeds, shape (stages + 1, tasks), and the number of seeds known."""
+def _means(sequence: SequenceRecord, method: str, quantity: str) -> tuple[figures.Array, figures.Array, str]:
+    """Return mean and standard deviation over seeds, shape (stages + 1, tasks), and over how many seeds."""
     values = np.stack([sequence.matrix(method, seed, quantity) for seed in sequence.seeds])
     known = np.isfinite(values).sum(axis=0)
     total = np.where(np.isfinite(values), values, 0.0).sum(axis=0)
     mean = np.where(known > 0, total / np.maximum(known, 1), np.nan)
     square = np.where(np.isfinite(values), (values - mean) ** 2, 0.0).sum(axis=0)
     spread = np.where(known > 1, np.sqrt(square / np.maximum(known - 1, 1)), np.nan)
-    return mean, spread, int(known.max(initial=0))
+    seeds = known[known > 0]
+    most, least = int(seeds.max(initial=0)), int(seeds.min(initial=len(sequence.seeds)))
+    over = f"mean of {most} seeds" if least == most else f"mean of {least} to {most} seeds"
+    return mean, spread, over if most > 1 else "1 seed"
 
 
 def _matrix_section(sequence: SequenceRecord, method: str, quantity: str) -> Section | None:
-    mean, spread, seeds = _means(sequence, method, quantity)
+    mean, spread, over = _means(sequence, method, quantity)
     if not np.isfinite(mean).any():
         return None
     name, tasks = METHODS.get(method, method), sequence.tasks
-    over = f"mean of {seeds} seeds" if seeds > 1 else "1 seed"
     if quantity == "accuracy":
-        title, figure = f"Accuracy by stage: {name}", f"accuracy, {over}" + (", ± their spread" if seeds > 1 else "")
+        title, figure = (
+            f"Accuracy by stage: {name}",
+            f"accuracy, {over}" + (", ± their spread" if np.isfinite(spread).any() else ""),
+        )
         sentence = _learning_sentence(name, tasks, mean)
     else:
         title, figure = f"Drift by stage: {name}", f"KL(base || tuned), nat/token, {over}"
