@@ -122,6 +122,8 @@ class Quantity(StrEnum):
     MEMBER_REWARD_STD = "member_reward_std", "reward", "on-task", "S, the standard deviation of a member's reward"
     STATIONARY_REWARD_GAP = "stationary_reward_gap", "reward", "on-task", "R* - E R in the stationary state"
     INTERPOLATION_GAIN = "interpolation_gain", "reward", "on-task", "largest rise over the chord between ES and GRPO"
+    DIRECTION_GAIN = "direction_gain", "reward", "on-task", "change of the reward at a distance along one direction"
+    LOG_PROBABILITY = "log_probability", "nat", "on-task", "mean log-probability of a task's reference answers"
     KL_DRIFT = "kl_drift", "nat/token", "off-task", "KL(base || tuned) per token"
     OFF_TASK_REWARD_CHANGE = "off_task_reward_change", "reward", "off-task", "change of another task's reward"
     ACCURACY = "accuracy", "1", "on-task", "accuracy on a task"

@@ -23,6 +23,7 @@ COMMANDS = {
     "run": "Fine-tune a causal language model by ES or GRPO, recorded for the theory.",
     "measure": "Geometry of checkpoints or of a run directory.",
     "validate": "Predictions against measurements: 'published', a run directory, or checkpoints.",
+    "lines": "Rewards between two solutions and along their directions, predicted and judged.",
     "report": "One self-contained HTML page about runs: verdicts, then figures.",
     "demo": "The whole line on the embedded model, in minutes.",
 }

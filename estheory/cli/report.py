@@ -10,11 +10,11 @@ import typer
 from estheory.cli.emit import emit, json_text, narrate, warn, write_whole
 from estheory.cli.measure import MeasureOptions
 from estheory.cli.options import CommonOptions, ESOptions, options
-from estheory.errors import ConfigError, DataError
+from estheory.errors import ConfigError
 
 if TYPE_CHECKING:
+    from estheory.line_scores import LineStudy
     from estheory.measurement.displacement import Displacements
-    from estheory.reporting.page import Section
     from estheory.validation.records import RunRecord
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -25,7 +25,9 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 def report(
     how: MeasureOptions,
     common: CommonOptions,
-    targets: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="Folders of runs.")],
+    targets: Annotated[
+        list[Path], typer.Argument(metavar="RUN_DIR...", help="Folders of runs, of sequences, or of several runs.")
+    ],
     out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
     level: Annotated[float, typer.Option(help="Family-wise level (Holm), over all runs together.")] = 0.05,
     evaluate: Annotated[
@@ -39,35 +41,29 @@ def report(
 
     Exit code 3 if any prediction is refuted, 4 if none is consistent.
     """
-    from estheory.cli.measuring import recorded_pairs
-    from estheory.reporting.report import Report, report_page
+    from estheory.cli.reported import collected
+    from estheory.reporting.lines import line_sections
+    from estheory.reporting.report import BETWEEN, Report, report_page
     from estheory.reporting.sections import pair_cosines
     from estheory.reporting.verdicts import summary
     from estheory.validation.judge import exit_code, judge, without_band
-    from estheory.validation.records import is_run, read_run
+    from estheory.validation.lines import line_pairs
 
     if not 0 < level < 1:
         raise ConfigError(f"--level must lie between 0 and 1, got {level}", "0.05 is common")
     if evaluate < 0 or evaluate == 1:
         raise ConfigError(f"--evaluate needs 2 or more prompts, got {evaluate}", "0 evaluates nothing")
-    names = _names(targets)
     described = ESOptions(model=model, alpha=alpha, population=population)
-    found, notes = {}, []
-    for name, path in names.items():
-        try:
-            found[name], said = recorded_pairs(path, ESOptions() if is_run(path) else described, how)
-            notes += [f"{name}: {line}" for line in said]
-        except DataError as error:
-            if not how.keep_going:
-                raise
-            notes.append(f"{name}: {error}")
-        narrate(common, f"measured {name}")
-    if not found:
-        raise DataError(f"no run of {len(names)} can be judged: {notes[0]}", "check the folders")
+    what = collected(targets, described, how, lambda name: narrate(common, f"measured {name}"))
+    found, notes, runs = dict(what.pairs), what.notes, what.runs
+    studies = _studies(runs, evaluate, common.seed or 0)
+    if studies:
+        found[BETWEEN] = [pair for study in studies for pair in line_pairs(study)]
+    elif evaluate:
+        notes.append("--evaluate: there is no ES and GRPO run of one base with checkpoints to score between")
     verdicts = judge([pair for pairs in found.values() for pair in pairs], level)
     rest = iter(verdicts)
-    runs = {name: read_run(names[name]) for name in found if is_run(names[name])}
-    ends = _ends(runs, how)
+    ends = _ends({name: run for name, run in runs.items() if name not in what.staged}, how)
     page = Report(
         judged={name: [next(rest) for _ in pairs] for name, pairs in found.items()},
         plain=without_band(verdicts, level),
@@ -75,27 +71,25 @@ def report(
         runs=runs,
         cosines=pair_cosines(ends.labels, ends.cosines) if ends else {},
         dim=sum(ends.tensors.values()) if ends else 1,
-        evaluated=_evaluated(runs, evaluate),
+        evaluated=line_sections(studies) if studies else (),
+        sequences=what.sequences,
+        missing=what.missing,
         notes=notes,
     )
     write_whole(out, report_page(page))
     counts = summary(verdicts)
     if common.json:
-        document = {"schema": "estheory/report/1", "page": str(out), "summary": counts, "warnings": notes}
+        document = {
+            "schema": "estheory/report/1",
+            "page": str(out),
+            "summary": counts,
+            "warnings": [*what.missing, *notes],
+        }
         emit(common, json_text(document))
     else:
         emit(common, f"{', '.join(f'{n} {kind}' for kind, n in counts.items())}; page: {out}\n")
-    warn(notes)
+    warn([*what.missing, *notes])
     raise typer.Exit(exit_code(verdicts))
-
-
-def _names(targets: list[Path]) -> dict[str, Path]:
-    """Name each run after its folder, or by its whole path where two folders are called the same."""
-    short = [path.resolve().name for path in targets]
-    names = {name if short.count(name) == 1 else str(path): path for name, path in zip(short, targets, strict=True)}
-    if len(names) < len(targets):
-        raise ConfigError("a run is given twice", "give each folder once")
-    return names
 
 
 def _ends(runs: dict[str, RunRecord], how: MeasureOptions) -> Displacements | None:
@@ -117,38 +111,15 @@ def _alike(runs: dict[str, RunRecord]) -> dict[str, RunRecord]:
     return {name: run for name, run in whole.items() if run.config["model"] == models[0]}
 
 
-def _evaluated(runs: dict[str, RunRecord], prompts: int) -> list[Section]:
+def _studies(runs: dict[str, RunRecord], prompts: int, seed: int) -> list[LineStudy]:
     """Score the model between and along the first ES and the first GRPO run of one base."""
-    alike = _alike(runs)
+    alike = _alike({name: run for name, run in runs.items() if not run.config.get("permute_rewards")})
     first = {run.method: name for name, run in reversed(alike.items())}
     if not prompts or not {"es", "grpo"} <= set(first):
         return []
-    from estheory.measurement.accuracy import task_evaluator
-    from estheory.measurement.directions import probe_directions, random_direction
-    from estheory.measurement.interpolation import checkpoint_vector, interpolate
-    from estheory.models.checkpoints import open_checkpoint
-    from estheory.reporting.figures import Series
-    from estheory.reporting.sections import direction_section, interpolation_section
-    from estheory.training.evaluation import EVALUATION_SEED
+    from estheory.cli.lines import studies_of
 
-    es, grpo = first["es"], first["grpo"]
-    config = alike[es].config
-    parameters, scores = task_evaluator(
-        str(config["model"]), str(config["task"]), prompts=prompts, seed=EVALUATION_SEED
-    )
-    last = (list(alike[name].checkpoints.values())[-1] for name in (es, grpo))
-    start, end = (checkpoint_vector(parameters, open_checkpoint(file)) for file in last)
-    line = interpolate(parameters, start, end, scores)
-    base = parameters.vector
-    directions = {es: start - base, grpo: end - base, "random": random_direction(base)}
-    far, near = (float(directions[name].norm()) for name in (es, grpo))
-    radii = sorted({0.0, near, *(far * share for share in (0.25, 0.5, 0.75, 1.0, 1.25))})
-    probe = probe_directions(parameters, directions, radii, scores)
-    lines = [
-        Series(label=label, values=means, steps=probe.radii, stderrs=errors)
-        for label, means, errors in zip(probe.labels, probe.means, probe.stderrs, strict=True)
-    ]
-    return [
-        interpolation_section(line.fractions, line.means, line.stderrs, line.chord, start=es, end=grpo),
-        direction_section(lines),
-    ]
+    names = (first["es"], first["grpo"])
+    ends = (alike[names[0]].path, alike[names[1]].path)
+    task = str(alike[names[0]].config["task"])
+    return studies_of(ends, labels=names, task=task, prompts=prompts, seed=seed)

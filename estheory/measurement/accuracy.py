@@ -148,6 +148,29 @@ def task_scores(
     return np.concatenate(scores) if scores else np.empty(0)
 
 
+def task_scorers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    examples: Sequence[Example],
+    scoring: Scoring,
+    *,
+    batch_size: int = 200,
+) -> Callable[[], NDArray[np.float64]]:
+    """Return a function that scores the model as it then is on the same examples, shape (P,), in batches.
+
+    Parameters
+    ----------
+    model, tokenizer, task, examples, scoring
+        As for `ExampleScorer`.
+    batch_size
+        Prompts decoded together.
+    """
+    batches = [examples[start : start + batch_size] for start in range(0, len(examples), batch_size)]
+    scorers = [ExampleScorer(model, tokenizer, task, batch, scoring) for batch in batches]
+    return lambda: np.concatenate([scorer.scores() for scorer in scorers])
+
+
 def task_evaluator(
     model: str, task: str, *, prompts: int, seed: int, batch_size: int = 200
 ) -> tuple[FlatParameters, Callable[[], NDArray[np.float64]]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,37 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from estheory.errors import ConfigError, DataError
+from estheory.line_scores import DirectionProbe as DirectionProbe
 from estheory.measurement.interpolation import Evaluate
 from estheory.models.parameters import FlatParameters
-
-
-@dataclass(frozen=True, kw_only=True)
-class DirectionProbe:
-    """Scores at distances r from a start along D directions of length 1.
-
-    Attributes
-    ----------
-    labels
-        Name of each direction, length D.
-    radii : ndarray, shape (R,)
-        Distances from the start (weight).
-    scores : ndarray, shape (D, R, P)
-        Score of each prompt; the prompts are the same everywhere.
-    """
-
-    labels: tuple[str, ...]
-    radii: NDArray[np.float64]
-    scores: NDArray[np.float64]
-
-    @property
-    def means(self) -> NDArray[np.float64]:
-        """Mean scores, shape (D, R)."""
-        return np.asarray(self.scores.mean(axis=2))
-
-    @property
-    def stderrs(self) -> NDArray[np.float64]:
-        """Standard errors of the means over prompts, shape (D, R)."""
-        return np.asarray(self.scores.std(axis=2, ddof=1) / np.sqrt(self.scores.shape[2]))
 
 
 def random_direction(like: Tensor, seed: int = 0) -> Tensor:

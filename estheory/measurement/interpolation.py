@@ -7,7 +7,6 @@ no barrier, and the middle is at least as good as the chord.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,96 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from estheory.errors import ConfigError, DataError
+from estheory.line_scores import Interpolation as Interpolation
 from estheory.models.checkpoints import Checkpoint, open_checkpoint
 from estheory.models.parameters import FlatParameters
-from estheory.quantities import Measurement, Quantity
 
 Evaluate = Callable[[], Sequence[float] | NDArray[np.float64]]
 """Scores of the model as it is now, one a prompt, always on the same prompts in the same order."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interpolation:
-    """Scores at points of the line.
-
-    Attributes
-    ----------
-    fractions : ndarray, shape (points,)
-        u, from 0 (the start) to 1 (the end).
-    scores : ndarray, shape (points, P)
-        Score of each prompt at each point; the prompts are the same at every point.
-    """
-
-    fractions: NDArray[np.float64]
-    scores: NDArray[np.float64]
-
-    @property
-    def means(self) -> NDArray[np.float64]:
-        """Mean score at each point, shape (points,)."""
-        return np.asarray(self.scores.mean(axis=1))
-
-    @property
-    def stderrs(self) -> NDArray[np.float64]:
-        """Standard error of each mean, shape (points,)."""
-        return _stderr(self.scores)
-
-    @property
-    def chord(self) -> NDArray[np.float64]:
-        """The straight line between the mean scores of the two ends, shape (points,)."""
-        return np.asarray((1 - self.fractions) * self.means[0] + self.fractions * self.means[-1])
-
-    @property
-    def rises(self) -> NDArray[np.float64]:
-        """Mean score over the chord, shape (points,); 0 at the ends."""
-        return self.means - self.chord
-
-    @property
-    def rise_stderrs(self) -> NDArray[np.float64]:
-        """Standard errors of `rises`, from the rise of each prompt over its own chord, shape (points,)."""
-        return _stderr(self._prompt_rises())
-
-    @property
-    def largest_rise(self) -> tuple[float, float, float]:
-        """Largest rise over the chord between the ends, its standard error, and its fraction u.
-
-        The best of several noisy points is high on average; :attr:`middle_rise` is not chosen after the fact.
-        """
-        best = 1 + int(np.argmax(self.rises[1:-1]))
-        return float(self.rises[best]), float(self.rise_stderrs[best]), float(self.fractions[best])
-
-    @property
-    def middle_rise(self) -> tuple[float, float]:
-        """Height at u = 1/2 of the parabola h 4 u (1-u) fitted to all rises, and its standard error."""
-        shape = 4 * self.fractions * (1 - self.fractions)
-        heights = shape @ self._prompt_rises() / (shape @ shape)
-        return float(heights.mean()), float(_stderr(heights[None, :])[0])
-
-    def measurements(self, *, where: str = "", source: str = "") -> list[Measurement]:
-        """Accuracy at each point, then the largest rise."""
-        prefix = f"{where}:" if where else ""
-        rows = [
-            Measurement(
-                quantity=Quantity.ACCURACY,
-                value=float(mean),
-                stderr=float(stderr),
-                where=f"{prefix}u={fraction:.3g}",
-                source=source,
-            )
-            for fraction, mean, stderr in zip(self.fractions, self.means, self.stderrs, strict=True)
-        ]
-        rise, stderr, fraction = self.largest_rise
-        gain = Measurement(
-            quantity=Quantity.INTERPOLATION_GAIN,
-            value=rise,
-            stderr=stderr,
-            where=f"{prefix}u={fraction:.3g}",
-            source=source,
-        )
-        return [*rows, gain]
-
-    def _prompt_rises(self) -> NDArray[np.float64]:
-        u = self.fractions[:, None]
-        return np.asarray(self.scores - (1 - u) * self.scores[0] - u * self.scores[-1])
 
 
 def interpolate(
@@ -189,7 +104,3 @@ def checkpoint_vector(parameters: FlatParameters, checkpoint: Checkpoint) -> Ten
     for name, view in parameters.items(vector):
         view.copy_(torch.from_numpy(checkpoint.tensor(name)))
     return vector
-
-
-def _stderr(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(scores.std(axis=1, ddof=1) / np.sqrt(scores.shape[1]))

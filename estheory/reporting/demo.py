@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from estheory.quantities import Verdict
+from estheory.quantities import Quantity, Verdict
 from estheory.reporting import sections
 from estheory.reporting.page import html_page
 from estheory.reporting.text import plain_table, render, short
@@ -86,23 +86,21 @@ def demo_page(result: DemoResult, verdicts: Sequence[Verdict]) -> str:
     shown = [v for v in verdicts if not is_quiet_tensor(v)]
     counts = ", ".join(f"{n} {kind}" for kind, n in summary(verdicts).items())
     page_sections = [
-        sections.accuracy_section(
-            runs, "ES and GRPO learn the trained task; with permuted rewards ES walks as far and learns nothing."
-        ),
+        sections.accuracy_section(runs, sections.accuracy_sentence(runs)),
         sections.distance_section(
             [sections.norm_series(name, run) for name, run in runs.items()],
-            "Both ES runs follow the random-walk law that was fixed before them; GRPO stays close.",
+            _distance_sentence(result, verdicts),
         ),
         sections.tensor_section(
             "Tensor by tensor",
             [v for v in verdicts if v.measurement.where.startswith("tensor:es:")],
             tensor_sentence(verdicts),
         ),
-        sections.reward_section(runs),
+        *sections.reward_sections(runs),
         sections.cosine_section(
-            _cosines(result), _dim(result), "ES shares a small, real part of its direction with GRPO; the control none."
+            _cosines(result), _dim(result), sections.cosine_sentence(_cosines(result), _dim(result))
         ),
-        sections.interpolation_section(line.fractions, line.means, line.stderrs, line.chord),
+        sections.interpolation_section(line),
         sections.kl_section(verdicts),
     ]
     return html_page(
@@ -113,6 +111,15 @@ def demo_page(result: DemoResult, verdicts: Sequence[Verdict]) -> str:
         level=LEVEL,
         sections=page_sections,
     )
+
+
+def _distance_sentence(result: DemoResult, verdicts: Sequence[Verdict]) -> str:
+    """Return how far each run went and how many norms of the walk are refuted."""
+    norms = dict(zip(result.displacements.labels, result.displacements.norms, strict=True))
+    walks = [v for v in verdicts if v.prediction.quantity is Quantity.DISPLACEMENT_NORM]
+    refuted = sum(v.kind == "refuted" for v in walks)
+    went = ", ".join(f"{name} {norms[key]:.3f}" for key, name in NAMES.items())
+    return f"Distance from the base at the end: {went}; {refuted} of {len(walks)} norms of the random walk are refuted."
 
 
 def _runs(result: DemoResult) -> dict[str, RunRecord]:

@@ -98,6 +98,11 @@ EXPLANATIONS: dict[Quantity, Explanation] = {
     Quantity.INTERPOLATION_GAIN: Explanation(
         "D' Lam D / 8 at the middle", "landscapes that are not concave between the ends"
     ),
+    Quantity.DIRECTION_GAIN: Explanation(
+        "t g.u - t^2 u' Lam u / 2 from the base; -t^2 tr Lam / (2 d) along a random direction",
+        "beyond the quadratic neighbourhood, as along a gradient method's direction past its end",
+    ),
+    Quantity.LOG_PROBABILITY: Explanation("measured: teacher-forced, mean over prompts", "never: measured"),
     Quantity.KL_DRIFT: Explanation(
         "1/2 v sum_k f_k chi^2_1: mean 1/2 v tr F",
         "long walks (KL grows slower or faster than v), and runs whose signal moves KL",

@@ -105,6 +105,7 @@ def norm_path(runs: Sequence[Series], *, level: float = 0.95) -> str:
             axes[1].axhline(0, color=LIGHT["text"], linewidth=0.8)
             axes[1].set_title(f"distance from the prediction, % (shaded: {level:.0%} interval)")
         axes[-1].set_xlabel("step")
+        axes[-1].locator_params(axis="x", integer=True)
         legend(figure, axes[0])
         return to_svg(figure, "Displacement norm over steps", "; ".join(words) + ".")
 
@@ -121,30 +122,64 @@ def reward_path(runs: Sequence[Series]) -> str:
             words.append(f"{run.label}: {short(float(rewards[0]), 3)} at first, {_last(rewards)} at last")
         ax.set_title("mean reward of the step's samples")
         ax.set_xlabel("step")
+        ax.locator_params(axis="x", integer=True)
         legend(figure, ax)
         return to_svg(figure, "Mean reward over steps", "; ".join(words) + ".")
 
 
 def interpolation(
-    u: Values, accuracy: Values, stderr: Values, chord: Values, *, start: str = "ES", end: str = "GRPO"
+    u: Values,
+    accuracy: Values,
+    stderr: Values,
+    chord: Values,
+    *,
+    start: str = "ES",
+    end: str = "GRPO",
+    score: str = "accuracy",
+    rise: Series | None = None,
+    predicted_rise: Values = (),
 ) -> str:
-    """Draw the accuracy on the straight line from ``start`` (u = 0) to ``end`` (u = 1) against the chord."""
+    """Draw a score on the straight line from ``start`` (u = 0) to ``end`` (u = 1) against the chord.
+
+    Parameters
+    ----------
+    u, accuracy, stderr, chord
+        Positions, the score with its standard errors, and the straight line between its ends.
+    start, end, score
+        What they are called.
+    rise
+        The rise over the chord with its own standard errors, for a panel below.
+    predicted_rise
+        What was predicted of it.
+    """
     u, accuracy, stderr, chord = columns(u, accuracy, stderr, chord)
-    with new_figure(220) as figure:
-        ax = figure.subplots()
+    with new_figure(220 if rise is None else 340) as figure:
+        panels = figure.subplots(1 if rise is None else 2, 1, sharex=True, squeeze=False)[:, 0]
+        ax = panels[0]
         ax.plot(u, chord, "--", color=style(1)[0], label="chord between the ends")
-        label = "accuracy ± standard error"
+        label = f"{score} ± standard error"
         ax.errorbar(u, accuracy, stderr, fmt="-o", color=style(0)[0], markersize=4, capsize=2, label=label)
-        ax.set_title("accuracy")
-        ax.set_xlabel(f"u, from {clean(start)} (0) to {clean(end)} (1)")
-        legend(figure, ax)
+        ax.set_title(score)
         best = int(np.argmax(accuracy - chord))
         description = (
             f"{start}: {short(float(accuracy[0]), 3)}; {end}: {_last(accuracy)}; largest rise over the chord: "
             f"{short(float(accuracy[best] - chord[best]), 2)} at u = {short(float(u[best]), 2)}; "
             f"lowest point: {short(float(accuracy.min()), 3)}."
         )
-        return to_svg(figure, f"Accuracy between {start} and {end}", description)
+        if rise is not None:
+            values, errors, predicted = columns(rise.values, rise.stderrs, predicted_rise)
+            panels[1].axhline(0, color=LIGHT["text"], linewidth=0.8)
+            panels[1].errorbar(u, values, errors, fmt="o", color=style(0)[0], markersize=4, capsize=2)
+            panels[1].plot(u, predicted, ":", color=style(2)[0], linewidth=2)
+            ax.plot([], [], ":", color=style(2)[0], linewidth=2, label="predicted by the slopes at the ends")
+            panels[1].set_title("over the chord ± paired standard error")
+            description += (
+                f" Half-way over the chord: predicted {short(float(predicted.max()), 3)}, "
+                f"measured {short(float(values[values.size // 2]), 3)}."
+            )
+        panels[-1].set_xlabel(f"u, from {clean(start)} (0) to {clean(end)} (1)")
+        legend(figure, ax)
+        return to_svg(figure, f"{score[0].upper()}{score[1:]} between {start} and {end}", description)
 
 
 def accuracy_bars(tasks: Sequence[str], series: Sequence[Series]) -> str:

@@ -5,7 +5,9 @@ No script, no network, no file beside it; the page's own security policy forbids
 
 from __future__ import annotations
 
+import math
 import re
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -16,6 +18,8 @@ from estheory.reporting.svg import NAMESPACE, printable
 from estheory.reporting.text import short
 from estheory.reporting.verdicts import summary as tally
 
+MOST_VERDICTS = 30
+"""More verdicts than this are shown by quantity first, one by one on demand."""
 SYMBOLS: dict[VerdictKind, str] = {"consistent": "✓", "refuted": "✗", "underpowered": "?"}
 MEANING: dict[VerdictKind, str] = {
     "consistent": "not rejected, and an error of 5 % in the predicted mean would have been noticed.",
@@ -46,12 +50,15 @@ class Section:
         An ``<svg>`` element of :mod:`estheory.reporting.figures`, put in as it is; empty for none.
     table
         A table under the figure.
+    points
+        A list under the sentence.
     """
 
     title: str
     sentence: str
     figure_svg: str = ""
     table: Table | None = None
+    points: tuple[str, ...] = ()
 
 
 def html_page(
@@ -123,7 +130,13 @@ def _verdict_section(verdicts: Sequence[Verdict], plain: Sequence[Verdict], leve
         head = ["verdict", "quantity", "where", ">step", ">predicted", ">measured", ">ratio", ">p-value"]
         head += ["without band"] * banded
         rows = [_verdict_cells(v) + ((_kind(w.kind),) if banded else ()) for v, w in zip(verdicts, plain, strict=True)]
-        yield from _table(head, rows, "verdicts")
+        if len(rows) > MOST_VERDICTS:
+            yield from _verdict_groups(verdicts)
+            yield f"<details><summary>All {len(rows)} verdicts, one by one</summary>"
+            yield from _table(head, rows, "verdicts")
+            yield "</details>"
+        else:
+            yield from _table(head, rows, "verdicts")
         words = " ".join(f"<b>{kind}</b>: {text}" for kind, text in MEANING.items())
         note = f"{words} Family-wise level {level:g}; p-values are before the correction for many tests."
         if banded:
@@ -136,6 +149,19 @@ def _verdict_section(verdicts: Sequence[Verdict], plain: Sequence[Verdict], leve
     yield "</section>"
 
 
+def _verdict_groups(verdicts: Sequence[Verdict]) -> Iterable[str]:
+    """Yield a table with a row a quantity: its verdicts, and the range of measured over predicted."""
+    rows = []
+    for quantity in dict.fromkeys(v.prediction.quantity for v in verdicts):
+        group = [v for v in verdicts if v.prediction.quantity is quantity]
+        ratios = sorted(v.ratio for v in group if math.isfinite(v.ratio))
+        counts = [f"{_kind(kind, str(count))}" if count else "0" for kind, count in _counts(group)]
+        shown = [short(r) for r in (ratios[0], statistics.median(ratios), ratios[-1])] if ratios else ["-"] * 3
+        rows.append([_breakable(quantity, 8), *counts, *map(_text, shown)])
+    head = ["quantity", *(f">{kind}" for kind in SYMBOLS), ">lowest ratio", ">median", ">highest"]
+    yield from _table(head, rows, "verdicts")
+
+
 def _verdict_cells(verdict: Verdict) -> tuple[str, ...]:
     p, m = verdict.prediction, verdict.measurement
     spread = f" ± {short(p.law.std, 2)}" if p.law.std else ""
@@ -145,12 +171,12 @@ def _verdict_cells(verdict: Verdict) -> tuple[str, ...]:
     return (
         _kind(verdict.kind),
         _breakable(p.quantity, 8) + unit,
-        _breakable(", ".join(part for part in (m.where, m.source) if part), 8),
+        _breakable(m.where if m.source in m.where else ", ".join(part for part in (m.where, m.source) if part), 8),
         "" if m.step is None else str(m.step),
         _text(short(p.law.mean, 5) + spread + band),
         _text(short(m.value, 5) + error),
         _text(short(verdict.ratio)),
-        _text(short(verdict.pvalue, 2)),
+        _text("< 1e-300" if verdict.pvalue == 0 else short(verdict.pvalue, 2)),
     )
 
 
@@ -158,6 +184,8 @@ def _section(section: Section, key: str) -> Iterable[str]:
     yield f'<section aria-labelledby="{key}">'
     yield f'<h2 id="{key}">{_text(section.title)}</h2>'
     yield f"<p>{_text(section.sentence)}</p>"
+    if section.points:
+        yield "<ul>" + "".join(f"<li>{_breakable(point, 15)}</li>" for point in section.points) + "</ul>"
     if section.figure_svg:  # HTML needs no namespace, so a search of the page for an address finds none
         yield "<figure>" + section.figure_svg.replace(f' xmlns="{NAMESPACE}"', "") + "</figure>"
     if section.table:

@@ -42,12 +42,16 @@ tbody th {{ font-weight: 500; }}
 .unit {{ color: var(--muted); white-space: nowrap; }}
 figure {{ margin: 1rem 0; }}
 figure svg {{ display: block; width: 100%; max-width: 36rem; height: auto; font-family: inherit; }}
+summary {{ cursor: pointer; padding: .4rem 0; color: var(--good); font-weight: 600; }}
+summary:focus-visible {{ outline: 3px solid var(--good); outline-offset: 2px; }}
+li {{ margin: .2rem 0; }}
 dt {{ margin-top: .75rem; font-weight: 600; }}
 dd {{ margin: 0; }}
 @media print {{
   @page {{ margin: 15mm; }}
   :root {{ font-size: 10pt; }}
   main, footer {{ max-width: none; padding: 0; }}
+  details::details-content {{ content-visibility: visible; block-size: auto; }}
   .scroll {{ overflow: visible; border: 0; }}
   table {{ font-size: 7pt; }}
   th, td {{ padding: .2rem .25rem; }}

@@ -8,8 +8,13 @@ from dataclasses import dataclass, field
 from estheory.quantities import Quantity, Verdict
 from estheory.reporting import sections
 from estheory.reporting.page import Section, Table, html_page
+from estheory.reporting.sequence_page import missing_section, sequence_sections
 from estheory.reporting.verdicts import is_quiet_tensor, summary, tensor_sentence
-from estheory.validation.records import RunRecord
+from estheory.validation.records import RunRecord, reading
+from estheory.validation.sequences import SequenceRecord
+
+BETWEEN = "between and along"
+"""The name under which verdicts on the lines around two runs are judged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,10 @@ class Report:
         Number of parameters that those cosines are over.
     evaluated
         Sections on what the model was evaluated for, ready to be shown.
+    sequences
+        Sequences of tasks whose stages are among those judged, by the name that precedes their stages'.
+    missing
+        Parts that are not complete, one line each.
     notes
         What was left out and why.
     """
@@ -43,6 +52,8 @@ class Report:
     cosines: Mapping[str, float] = field(default_factory=dict)
     dim: int = 1
     evaluated: Sequence[Section] = ()
+    sequences: Mapping[str, SequenceRecord] = field(default_factory=dict)
+    missing: Sequence[str] = ()
     notes: Sequence[str] = ()
 
     @property
@@ -55,9 +66,10 @@ def report_page(report: Report) -> str:
     """Return the page as HTML."""
     pairs = [(v, w) for v, w in zip(report.verdicts, report.plain, strict=True) if not is_quiet_tensor(v)]
     counts = ", ".join(f"{n} {kind}" for kind, n in summary(report.verdicts).items())
-    names = list(report.judged)
+    names = [*report.sequences, *(name for name in _apart(report) if name != BETWEEN)]
     title = f"estheory report: {names[0]}" if len(names) == 1 else f"estheory report: {len(names)} runs"
     words = [f"{counts}, of {', '.join(names)}.", tensor_sentence(report.verdicts)]
+    words += [_sequence_words(name, sequence) for name, sequence in report.sequences.items()]
     return html_page(
         title=title,
         summary="\n\n".join(word for word in words if word),
@@ -68,28 +80,50 @@ def report_page(report: Report) -> str:
     )
 
 
+def _sequence_words(name: str, sequence: SequenceRecord) -> str:
+    done = sum(bool(stage.done) for stage in sequence.stages)
+    return (
+        f"{name}: {' → '.join(sequence.tasks)}, by {' and '.join(m.upper() for m in sequence.methods)}, "
+        f"{len(sequence.seeds)} seed{'s' * (len(sequence.seeds) > 1)}; "
+        f"{done} of {len(sequence.stages)} stages are finished."
+    )
+
+
+def _apart(report: Report) -> list[str]:
+    """Return the names of what was judged and is no stage of a sequence."""
+    stages = {stage.name for sequence in report.sequences.values() for stage in sequence.stages}
+    return [name for name in report.judged if name not in stages]
+
+
 def _sections(report: Report) -> list[Section | None]:
-    runs = report.runs
-    found: list[Section | None] = []
+    apart = _apart(report)
+    runs = {name: run for name, run in report.runs.items() if name in apart}
+    found: list[Section | None] = [missing_section(report.missing)]
+    for sequence in report.sequences.values():
+        with reading(sequence.path):
+            found += sequence_sections(sequence, report.judged)
     series = [
-        sections.norm_series(name, runs[name]) if name in runs else sections.judged_norm_series(name, verdicts)
-        for name, verdicts in report.judged.items()
+        sections.norm_series(name, runs[name])
+        if name in runs
+        else sections.judged_norm_series(name, report.judged[name])
+        for name in apart
     ]
+    single = [verdict for name in apart for verdict in report.judged[name]]
     norms = [one for one in series if one is not None]
     if norms:
-        found.append(sections.distance_section(norms, _distance_sentence(report)))
-    for name, verdicts in report.judged.items():
-        if any(v.measurement.where.startswith("tensor:") for v in verdicts):
-            found.append(sections.layer_section(f"Layer by layer: {name}", verdicts))
+        found.append(sections.distance_section(norms, _distance_sentence(single)))
+    for name in apart:
+        if any(v.measurement.where.startswith("tensor:") for v in report.judged[name]):
+            found.append(sections.layer_section(f"Layer by layer: {name}", report.judged[name]))
     if report.cosines:
-        sentence = "Cosines of the displacements at the runs' last checkpoints, beside those of unrelated directions."
+        sentence = sections.cosine_sentence(report.cosines, report.dim)
         found.append(sections.cosine_section(report.cosines, report.dim, sentence))
     if sections.accuracy_rows(runs):
-        found.append(sections.accuracy_section(runs, "Accuracy on held-out prompts before and after each run."))
+        found.append(sections.accuracy_section(runs, sections.accuracy_sentence(runs)))
     if runs:
-        found += [sections.reward_section(runs), sections.kl_matrix_section(runs)]
-    if any(v.prediction.quantity is Quantity.KL_DRIFT for v in report.verdicts):
-        found.append(sections.kl_section(report.verdicts))
+        found += [*sections.reward_sections(runs), sections.kl_matrix_section(runs)]
+    if any(v.prediction.quantity is Quantity.KL_DRIFT for v in single):
+        found.append(sections.kl_section(single))
     found += report.evaluated
     if report.notes:
         table = Table(header=("what",), rows=tuple((note,) for note in report.notes))
@@ -97,8 +131,8 @@ def _sections(report: Report) -> list[Section | None]:
     return found
 
 
-def _distance_sentence(report: Report) -> str:
-    kinds = [v for v in report.verdicts if v.prediction.quantity is Quantity.DISPLACEMENT_NORM]
+def _distance_sentence(verdicts: Sequence[Verdict]) -> str:
+    kinds = [v for v in verdicts if v.prediction.quantity is Quantity.DISPLACEMENT_NORM]
     if not kinds:
         return "Distance from the base over steps, with the predicted interval where theory gives one."
     refuted = sum(v.kind == "refuted" for v in kinds)

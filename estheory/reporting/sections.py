@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from estheory.laws import ChiLaw, SquaredLaw
+from estheory.line_scores import Interpolation
 from estheory.quantities import Quantity, Verdict
 from estheory.reporting import figures, probe_figures, row_figures
 from estheory.reporting.page import Section, Table
@@ -138,6 +139,7 @@ def layer_section(title: str, verdicts: Sequence[Verdict]) -> Section:
             name = v.measurement.where.split(":", 2)[2]
             layer = layer_of(name)
             layers.setdefault(module_of(name) if layer is None else f"layer {layer}", []).append(v)
+    layers = {name: layers[name] for name in sorted(layers, key=_layer_order)}
     ratios, low, high = [], [], []
     for members in layers.values():
         sizes = [round(1 / v.prediction.law.std**2 * 2) for v in members]
@@ -156,18 +158,60 @@ def layer_section(title: str, verdicts: Sequence[Verdict]) -> Section:
     )
 
 
-def reward_section(runs: Runs) -> Section:
-    """Show the mean reward over steps."""
-    paths = [
-        figures.Series(
-            label=name,
-            values=[row["reward_mean"] for row in run.steps],
-            steps=[row["step"] for row in run.steps],
+def _layer_order(name: str) -> float:
+    """Return the number of a layer; embeddings come before all of them, anything else after."""
+    number = name.removeprefix("layer ")
+    return int(number) if number.isdigit() else -1.0 if "embed" in name else math.inf
+
+
+def reward_sections(runs: Runs) -> list[Section]:
+    """Show the mean reward over steps, a section for each kind of reward; runs of one step have no path."""
+    kinds: dict[str, dict[str, RunRecord]] = {}
+    for name, run in runs.items():
+        if len(run.steps) > 1:
+            kinds.setdefault(str(run.config.get("reward", "accuracy")), {})[name] = run
+    return [_reward_section(kind, members, len(kinds) > 1) for kind, members in kinds.items()]
+
+
+def _reward_section(kind: str, runs: Runs, several: bool) -> Section:
+    paths, words = [], []
+    for name, run in runs.items():
+        rewards = [float(row["reward_mean"]) for row in run.steps]
+        paths.append(figures.Series(label=name, values=rewards, steps=[row["step"] for row in run.steps]))
+        tenth = max(1, len(rewards) // 10)
+        words.append(
+            f"{name} {short(float(np.mean(rewards[:tenth])), 3)} → {short(float(np.mean(rewards[-tenth:])), 3)}"
         )
-        for name, run in runs.items()
+    return Section(
+        title="Reward over steps" + (f": {kind}" if several else ""),
+        sentence=f"Mean reward of members (ES) or samples (GRPO), first to last tenth of steps: {'; '.join(words)}.",
+        figure_svg=figures.reward_path(paths),
+    )
+
+
+def accuracy_sentence(runs: Runs) -> str:
+    """Return what each run did to the accuracy on the task it was trained on."""
+    words = [
+        f"{row['run']} {row['before']:.3f} → {row['after']:.3f} ± {row['after_stderr']:.3f} on {row['task']}"
+        for row in accuracy_rows(runs)
+        if row["task"] == runs[row["run"]].config["task"]
     ]
-    sentence = "The mean reward of the members (ES) or samples (GRPO) of each step."
-    return Section(title="Reward over steps", sentence=sentence, figure_svg=figures.reward_path(paths))
+    return (
+        f"Accuracy on held-out prompts of the trained task: {'; '.join(words)}."
+        if words
+        else ("Accuracy on held-out prompts before and after each run.")
+    )
+
+
+def cosine_sentence(cosines: Mapping[str, float], dim: int) -> str:
+    """Return how many cosines lie among those of unrelated directions, and which is the largest."""
+    bound = 2 / math.sqrt(dim)
+    inside = sum(abs(value) <= bound for value in cosines.values())
+    top = max(cosines, key=lambda pair: abs(cosines[pair]))
+    return (
+        f"{inside} of {len(cosines)} cosines between the runs' last checkpoints lie within ±{bound:.2g}, as 95 % of "
+        f"those of unrelated directions do; the largest is {short(cosines[top], 3)} ({top.replace('|', ' and ')})."
+    )
 
 
 def pair_cosines(labels: Sequence[str], cosines: figures.Array) -> dict[str, float]:
@@ -190,29 +234,16 @@ def cosine_section(cosines: Mapping[str, float], dim: int, sentence: str) -> Sec
     return Section(title="Directions", sentence=sentence, figure_svg=figure)
 
 
-def interpolation_section(
-    u: figures.Values,
-    accuracy: figures.Values,
-    stderr: figures.Values,
-    chord: figures.Values,
-    *,
-    start: str = "ES",
-    end: str = "GRPO",
-) -> Section:
+def interpolation_section(line: Interpolation, *, start: str = "ES", end: str = "GRPO") -> Section:
     """Show the accuracy on the line between two solutions against the chord."""
+    rise, error = line.middle_rise
     return Section(
         title="Between the solutions",
-        sentence=f"Accuracy on the straight line from the {start} to the {end} solution, against the chord.",
-        figure_svg=figures.interpolation(u, accuracy, stderr, chord, start=start, end=end),
-    )
-
-
-def direction_section(lines: Sequence[figures.Series]) -> Section:
-    """Show the accuracy at distances (their steps) along normalised directions from the base."""
-    return Section(
-        title="Along directions",
-        sentence="Accuracy at equal distances from the base along the direction of each run, and a random one.",
-        figure_svg=probe_figures.direction_lines(lines),
+        sentence=(
+            f"Accuracy on the straight line from the {start} to the {end} solution is at least {line.means.min():.3f}, "
+            f"and half-way {f'{rise:+.3f}'.replace('-', '−')} ± {error:.3f} off the chord."
+        ),
+        figure_svg=figures.interpolation(line.fractions, line.means, line.stderrs, line.chord, start=start, end=end),
     )
 
 
@@ -221,7 +252,11 @@ def kl_section(verdicts: Sequence[Verdict]) -> Section:
     kl = [v for v in verdicts if v.prediction.quantity is Quantity.KL_DRIFT]
     return Section(
         title="Drift of behaviour",
-        sentence="KL from the base: predicted by forward-only probes before step 1, measured after the last.",
+        sentence=(
+            f"KL from the base after the last step, over what forward-only probes predicted before step 1: "
+            f"{short(min(v.ratio for v in kl), 3)} to {short(max(v.ratio for v in kl), 3)}; "
+            f"{sum(v.kind == 'refuted' for v in kl)} of {len(kl)} are refuted."
+        ),
         table=Table(
             header=("where", ">predicted", ">measured", ">ratio", "verdict"),
             rows=tuple(
@@ -253,9 +288,13 @@ def kl_matrix_section(runs: Runs) -> Section | None:
     if not tasks:
         return None
     values = [[cells.get((task, *place), math.nan) for place in places] for task in tasks]
-    heads = [f"{name}, step {step}" for name, step in places]
+    heads = [f"{name}\nstep {step}" for name, step in places]
+    top = max(cells, key=lambda cell: cells[cell])
     return Section(
         title="KL by task and run",
-        sentence="Measured KL from the base on held-out prompts of each task, at the named step of each run.",
+        sentence=(
+            f"KL from the base on held-out prompts is largest on {top[0]} after {top[1]}, "
+            f"{short(cells[top], 3)} nat a token."
+        ),
         figure_svg=probe_figures.kl_matrix(tasks, heads, values),
     )

@@ -64,7 +64,7 @@ class RecordedWalk:
         config = run.config
         try:
             scale = float(config["alpha"]) / int(config["population"])
-            weights = [scale * _noise_weights(row["coefficients"], bool(config.get("antithetic"))) for row in run.steps]
+            weights = [scale * noise_weights(row["coefficients"], bool(config.get("antithetic"))) for row in run.steps]
             rules = ESConfig(
                 dim=1,
                 sigma=1.0,
@@ -101,6 +101,11 @@ class RecordedWalk:
     def plain(self) -> bool:
         """Whether every coordinate is an independent walk of the same variance."""
         return self.rank is None and not self.shared and not self.module_sigma and not self.pull
+
+    @property
+    def additive(self) -> bool:
+        """Whether the displacement is the plain sum of the steps: neither momentum nor anchor, nor structured noise."""
+        return self.plain and self.response is None
 
     def covariance(self, first: int, second: int) -> float:
         """Return the covariance of a coordinate after two steps, first <= second, without L1 pull, weight^2. Exact."""
@@ -151,7 +156,7 @@ class RecordedWalk:
         return float(np.sum(h**4 * self.fourths[:step]) / self.variance(step) ** 2)
 
 
-def _noise_weights(coefficients: list[float], antithetic: bool) -> Array:
+def noise_weights(coefficients: list[float], antithetic: bool) -> Array:
     """Return the weights of one step's noise vectors: the coefficients, or their differences within pairs."""
     values = np.asarray(coefficients, dtype=np.float64)
     return values[0::2] - values[1::2] if antithetic else values

@@ -170,7 +170,7 @@ def test_hostile_text_stays_text():
     hostile = replace(
         verdict,
         prediction=replace(verdict.prediction, source=HOSTILE, assumptions=(HOSTILE,)),
-        measurement=replace(verdict.measurement, where=HOSTILE, source=HOSTILE),
+        measurement=replace(verdict.measurement, where=HOSTILE, source=f"{HOSTILE}2"),
     )
     table = Table(header=(HOSTILE, ">" + HOSTILE), rows=((HOSTILE, HOSTILE),))
     section = Section(title=HOSTILE, sentence=HOSTILE, table=table)
@@ -181,7 +181,7 @@ def test_hostile_text_stays_text():
     assert not parsed.attributes("onerror")
     assert parsed.texts("title") == parsed.texts("h1") == [SHOWN]  # no figure here, so no other title
     assert parsed.texts("h2")[1] == SHOWN
-    assert parsed.texts("td")[2] == f"{SHOWN}, {SHOWN}"
+    assert parsed.texts("td")[2] == f"{SHOWN}, {SHOWN}2"
     assert parsed.texts("td")[-2:] == parsed.texts("th")[-2:] == [SHOWN, SHOWN]
     assert parsed.texts("dd")[-1].count(SHOWN) == 2
 
@@ -202,3 +202,21 @@ def test_style_sheet_braces_match_and_know_dark_and_paper():
     assert STYLE.count("{") == STYLE.count("}")
     assert "prefers-color-scheme: dark" in STYLE
     assert "@media print" in STYLE
+
+
+def test_a_source_that_its_place_names_is_not_repeated():
+    verdict = sample.judged()[0][0]
+    named = replace(verdict, measurement=replace(verdict.measurement, where="total:es", source="es"), pvalue=0.0)
+    cells = Page(small([named], [named], [])).texts("td")
+    assert cells[2] == "total:es"
+    assert cells[-1] == "< 1e-300"
+
+
+def test_many_verdicts_are_grouped_first_and_all_there():
+    verdict = sample.judged()[0][0]
+    few, many = [verdict] * 30, [verdict] * 31
+    assert "<details>" not in small(few, few, [])
+    html = small(many, many, [])
+    assert "<summary>All 31 verdicts, one by one</summary>" in html
+    assert html.index("lowest ratio") < html.index("<details>")
+    assert html.split("<details>")[1].count("<tr>") == 32

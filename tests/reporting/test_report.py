@@ -91,7 +91,9 @@ def test_a_report_of_runs(reported):
     assert heads[0] == "Verdicts"
     for head in ("Distance", "Layer by layer: es", "Directions", "Accuracy", "KL by task and run", "Left out"):
         assert head in heads
-    assert {"Between the solutions", "Along directions", "Drift of behaviour"} <= set(heads)
+    assert {"Between the solutions: accuracy", "Along directions: log-probability (nat)", "Drift of behaviour"} <= set(
+        heads
+    )
     figures = re.findall(r"<svg.*?</svg>", html, re.S)
     assert len(figures) >= 8
     assert all('role="img"' in figure and "<desc>" in figure for figure in figures)

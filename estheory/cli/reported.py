@@ -1,0 +1,150 @@
+"""What a report is about: runs, sequences of stages, and folders that hold several, with what is missing of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from estheory.cli.measure import MeasureOptions
+from estheory.cli.measuring import recorded_pairs
+from estheory.cli.options import ESOptions
+from estheory.errors import ConfigError, DataError, EstheoryError
+from estheory.validation.records import RunRecord, is_run, read_run, reading
+from estheory.validation.runs import Pair
+from estheory.validation.sequences import SequenceRecord, is_sequence, joint_pairs, read_sequence, renamed
+
+
+@dataclass(kw_only=True)
+class Collected:
+    """Pairs by the name of their run, the records of runs, sequences, and what was left out.
+
+    Attributes
+    ----------
+    pairs, runs
+        Predictions with measurements, and the records of runs that this package made, by name.
+    sequences
+        By the name that precedes their stages'.
+    staged
+        Names of runs that are stages.
+    missing
+        What is not complete, one line each.
+    notes
+        What could not be measured or judged, and why.
+    """
+
+    pairs: dict[str, list[Pair]] = field(default_factory=dict)
+    runs: dict[str, RunRecord] = field(default_factory=dict)
+    sequences: dict[str, SequenceRecord] = field(default_factory=dict)
+    staged: set[str] = field(default_factory=set)
+    missing: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def collected(
+    targets: Sequence[Path], described: ESOptions, how: MeasureOptions, said: Callable[[str], None]
+) -> Collected:
+    """Read and measure what a report is about.
+
+    A run named itself must be fit to be judged, unless ``--keep-going``; of a sequence, or of a folder of runs, what is
+    there is taken and the rest is said to be missing.
+
+    Parameters
+    ----------
+    targets
+        Folders.
+    described
+        ES options of foreign runs that do not log them.
+    how
+        How checkpoints are compared.
+    said
+        Called with the name of each run that was measured.
+
+    Raises
+    ------
+    ConfigError
+        A folder is given twice.
+    DataError
+        Nothing can be judged.
+    """
+    found = Collected()
+    for name, path in _named(targets).items():
+        if is_sequence(path):
+            _add_sequence(found, name, path, len(targets) > 1, how, said)
+        elif inside := _runs_inside(path):
+            for run in inside:
+                _add(found, run.name if len(targets) == 1 else f"{name}/{run.name}", run, described, how, True)
+                said(run.name)
+        else:
+            _add(found, name, path, described, how, how.keep_going)
+            said(name)
+    if not found.pairs:
+        lacks = [*found.missing, *found.notes]
+        more = f" (and {len(lacks) - 1} more)" if len(lacks) > 1 else ""
+        raise DataError(f"no run can be judged: {lacks[0]}{more}", "check the folders, or let the runs make a step")
+    return found
+
+
+def _named(targets: Sequence[Path]) -> dict[str, Path]:
+    """Name each folder by its last part, or by its whole path where two are called the same."""
+    short = [path.resolve().name for path in targets]
+    names = {name if short.count(name) == 1 else str(path): path for name, path in zip(short, targets, strict=True)}
+    if len(names) < len(targets):
+        raise ConfigError("a run is given twice", "give each folder once")
+    return names
+
+
+def _runs_inside(path: Path) -> list[Path]:
+    """Return the run directories in a folder that is none itself; one of another code has no such folders."""
+    if is_run(path) or not path.is_dir():
+        return []
+    return sorted(folder for folder in path.iterdir() if folder.is_dir() and is_run(folder))
+
+
+def _add(found: Collected, name: str, path: Path, described: ESOptions, how: MeasureOptions, keep_going: bool) -> None:
+    try:
+        pairs, problems = recorded_pairs(path, ESOptions() if is_run(path) else described, how)
+        if is_run(path):
+            found.runs[name] = read_run(path)
+    except DataError as error:
+        if not keep_going:
+            raise
+        found.missing.append(f"{name}: {error.what}")
+        return
+    found.pairs[name] = pairs
+    found.notes += [f"{name}: {line}" for line in problems]
+    if name in found.runs and (lack := _unfinished(found.runs[name])):
+        found.missing.append(f"{name}: {lack}")
+
+
+def _unfinished(run: RunRecord) -> str:
+    """Return how far a run is that has neither all its steps nor a reason to stop early; empty if it is done."""
+    planned, made = int(run.config.get("steps", 0)), len(run.steps)
+    may_stop = any(math.isfinite(run.config.get(name, math.inf)) for name in ("stop_reward", "stop_drift"))
+    return "" if made >= planned or may_stop else f"at step {made} of {planned}, still running or cut off"
+
+
+def _add_sequence(
+    found: Collected, name: str, path: Path, several: bool, how: MeasureOptions, said: Callable[[str], None]
+) -> None:
+    sequence = read_sequence(path, f"{name}/" if several else "")
+    found.sequences[name] = sequence
+    for stage in sequence.stages:
+        found.staged.add(stage.name)
+        if stage.lack:
+            found.missing.append(f"{stage.name}: {stage.lack}")
+        if stage.run is None:
+            continue
+        found.runs[stage.name] = stage.run
+        try:
+            pairs, problems = recorded_pairs(stage.run.path, ESOptions(), how)
+        except EstheoryError as error:
+            found.notes.append(f"{stage.name}: {error.what}")
+            continue
+        found.pairs[stage.name] = renamed(pairs, stage.run, stage.name)
+        found.notes += [f"{stage.name}: {line}" for line in problems]
+        said(stage.name)
+    with reading(path):
+        for pair in joint_pairs(sequence):
+            found.pairs.setdefault(pair[1].source, []).append(pair)

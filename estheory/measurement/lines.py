@@ -1,0 +1,154 @@
+"""Two solutions and the lines around them: rewards between them and along their directions, with forward-only probes.
+
+The probes say what to expect there: slopes at the two ends of the line between the solutions; lines of its length into
+random directions; slope and curvature of the base along each direction, and in random ones. What is predicted from
+them, and judged, is in :mod:`estheory.validation.lines`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from estheory.errors import ConfigError, DataError
+from estheory.line_scores import CurvatureSamples, LineStudy, LocalProbe
+from estheory.measurement.directions import probe_directions, random_direction
+from estheory.measurement.interpolation import Evaluate, interpolate
+from estheory.models.parameters import FlatParameters
+
+Array = NDArray[np.float64]
+
+SLOPE_SHARE = 0.05
+"""Slopes at an end of a line are differences over this share of its length to both sides."""
+LOCAL_SHARE = 0.1
+"""Slope and curvature along a displacement are those of this share of its norm to both sides of the base."""
+RADII = (0.25, 0.5, 0.75, 1.0, 1.25)
+"""Distances along a direction, in norms of the longer displacement; the shorter one's norm is added."""
+RANDOM = "random"
+
+
+def study_lines(
+    parameters: FlatParameters,
+    start: Tensor,
+    end: Tensor,
+    evaluate: Evaluate,
+    *,
+    score: str,
+    labels: tuple[str, str],
+    points: int = 11,
+    directions: int = 32,
+    local: bool = True,
+    seed: int = 0,
+) -> LineStudy:
+    """Score a model between two solutions and along their directions, and probe the curvature around them.
+
+    The model is put back bit for bit. Cost in evaluations: the points, 4 at the ends, about 19 along the directions,
+    2 for each random direction, and as many again and 6 with ``local``.
+
+    Parameters
+    ----------
+    parameters
+        The model's trainable parameters; their present value is the base.
+    start, end : Tensor, shape (dim,)
+        The two solutions.
+    evaluate
+        Scores of the model as it is now, one for each of P prompts, P at least 2.
+    score, labels
+        Names of the score and of the two solutions.
+    points
+        Of the line between them, at least 3.
+    directions
+        Random directions of each probe, at least 4.
+    local
+        Whether to probe slope and curvature of the base; they need a score that is smooth in the weights.
+    seed
+        Of the random directions.
+
+    Raises
+    ------
+    ConfigError
+        If there are too few points or directions, or the solutions coincide with each other or the base.
+    DataError
+        If the scores are not finite.
+    """
+    if directions < 4:
+        raise ConfigError(f"{directions} random directions are too few to tell their spread", "use 4 or more")
+    base = parameters.vector.clone()
+    moves = {labels[0]: start - base, labels[1]: end - base}
+    norms = {label: float(move.double().norm()) for label, move in moves.items()}
+    length = float((end - start).double().norm())
+    if not min(length, *norms.values()) > 0 or len(norms) < 2:
+        raise ConfigError(f"there is no line between {labels[0]} and {labels[1]}", "give two different runs that moved")
+    line = interpolate(parameters, start, end, evaluate, points=points)
+    ends = [
+        _at(parameters, start, end - start, u, evaluate)
+        for u in (-SLOPE_SHARE, SLOPE_SHARE, 1 - SLOPE_SHARE, 1 + SLOPE_SHARE)
+    ]
+    far, near = max(norms.values()), min(norms.values())
+    radii = sorted({0.0, near, *(far * share for share in RADII)})
+    probe = probe_directions(parameters, {**moves, RANDOM: random_direction(base, seed)}, radii, evaluate)
+    around, locals_ = None, {}
+    if local:
+        around = _around(parameters, LOCAL_SHARE * far, probe.scores[0, 0], evaluate, directions, seed + 1 + directions)
+        locals_ = {
+            label: _local(parameters, move, LOCAL_SHARE * norms[label], evaluate) for label, move in moves.items()
+        }
+    return LineStudy(
+        score=score,
+        labels=labels,
+        norms=norms,
+        length=length,
+        line=line,
+        slope_share=SLOPE_SHARE,
+        end_scores=np.stack(ends),
+        random_rises=_random_rises(parameters, start, length, line.scores[0], evaluate, directions, seed + 1),
+        directions=probe,
+        around_base=around,
+        local=locals_,
+    )
+
+
+def _at(parameters: FlatParameters, point: Tensor, direction: Tensor, distance: float, evaluate: Evaluate) -> Array:
+    """Return the scores at ``point + distance direction``; the model is put back."""
+    kept = parameters.vector.clone()
+    try:
+        with torch.no_grad():
+            parameters.vector.copy_(point).add_(direction, alpha=distance)
+            scores = np.asarray(evaluate(), dtype=np.float64).reshape(-1)
+    finally:
+        parameters.vector.copy_(kept)
+    if not np.isfinite(scores).all():
+        raise DataError("scores near a solution are not finite", "the model has diverged; use an earlier checkpoint")
+    return scores
+
+
+def _random_rises(
+    parameters: FlatParameters, start: Tensor, length: float, here: Array, evaluate: Evaluate, count: int, seed: int
+) -> Array:
+    rows = []
+    for number in range(count):
+        u = random_direction(start, seed + number)
+        middle, end = (_at(parameters, start, u, distance, evaluate) for distance in (length / 2, length))
+        rows.append(middle - (here + end) / 2)
+    return np.stack(rows)
+
+
+def _around(
+    parameters: FlatParameters, radius: float, here: Array, evaluate: Evaluate, count: int, seed: int
+) -> CurvatureSamples:
+    rows, base = [], parameters.vector.clone()
+    for number in range(count):
+        u = random_direction(base, seed + number)
+        above, below = (_at(parameters, base, u, sign * radius, evaluate) for sign in (1, -1))
+        rows.append((2 * here - above - below) / radius**2)
+    return CurvatureSamples(radius=radius, values=np.stack(rows))
+
+
+def _local(parameters: FlatParameters, move: Tensor, radius: float, evaluate: Evaluate) -> LocalProbe:
+    probe = probe_directions(parameters, {"": move}, [-radius, 0.0, radius], evaluate)
+    below, centre, above = probe.scores[0]
+    return LocalProbe(
+        radius=radius, slopes=(above - below) / (2 * radius), curvatures=(2 * centre - above - below) / radius**2
+    )

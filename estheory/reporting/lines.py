@@ -1,0 +1,185 @@
+"""Lines around two solutions as text, as JSON, and as sections of a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from estheory.line_scores import LineStudy
+from estheory.quantities import Quantity, Verdict
+from estheory.reporting import figures, probe_figures
+from estheory.reporting.measurements import measurement_json
+from estheory.reporting.page import Section
+from estheory.reporting.text import plain_table, render, short
+from estheory.reporting.verdicts import validation_json, verdicts_text
+from estheory.validation.lines import slope_rises
+
+TITLES = {"accuracy": "accuracy", "logprob": "log-probability (nat)"}
+WORDS = {"accuracy": "Accuracy", "logprob": "The log-probability of the reference answers"}
+QUANTITIES = {"accuracy": Quantity.ACCURACY, "logprob": Quantity.LOG_PROBABILITY}
+
+
+def lines_json(studies: Sequence[LineStudy], verdicts: Sequence[Verdict], level: float) -> dict[str, Any]:
+    """Return curves with their standard errors, the probes, and the verdicts as one JSON document."""
+    curves = []
+    for study in studies:
+        start, end = study.labels
+        source = f"{start}|{end}"
+        measured = study.line.measurements(where=source, source=study.score, quantity=QUANTITIES[study.score])
+        curves.append(
+            {
+                "score": study.score,
+                "start": start,
+                "end": end,
+                "norms": dict(study.norms),
+                "length": study.length,
+                "prompts": study.line.scores.shape[1],
+                "line": {
+                    "u": study.line.fractions.tolist(),
+                    "mean": study.line.means.tolist(),
+                    "stderr": study.line.stderrs.tolist(),
+                    "rise": study.line.rises.tolist(),
+                    "rise_stderr": study.line.rise_stderrs.tolist(),
+                    "predicted_rise": predicted_rises(study).tolist(),
+                },
+                "random_lines": {"rises": study.random_rises.mean(axis=1).tolist()},
+                "along": {
+                    "distance": study.directions.radii.tolist(),
+                    **{
+                        label: {
+                            "mean": study.directions.means[k].tolist(),
+                            "stderr": study.directions.stderrs[k].tolist(),
+                            "change_stderr": change_stderrs(study)[k].tolist(),
+                            "predicted": None if (curve := predicted_along(study, label)) is None else curve.tolist(),
+                        }
+                        for k, label in enumerate(study.directions.labels)
+                    },
+                },
+                "measurements": [measurement_json(m) for m in measured],
+            }
+        )
+    return {"schema": "estheory/lines/1", "lines": curves, **_judged(verdicts, level)}
+
+
+def _judged(verdicts: Sequence[Verdict], level: float) -> dict[str, Any]:
+    document = validation_json(verdicts, verdicts, level)
+    return {key: document[key] for key in ("level", "verdicts", "summary")}
+
+
+def lines_text(studies: Sequence[LineStudy], verdicts: Sequence[Verdict], level: float) -> str:
+    """Return a table a line and a table a fan of directions, then the verdicts."""
+    parts: list[Any] = []
+    for study in studies:
+        start, end = study.labels
+        between = plain_table(">u", f">{TITLES[study.score]}", ">over the chord", ">predicted")
+        rows = zip(
+            *(study.line.fractions, study.line.means, study.line.stderrs),
+            *(study.line.rises, study.line.rise_stderrs, predicted_rises(study)),
+            strict=True,
+        )
+        for u, mean, error, rise, rise_error, predicted in rows:
+            between.add_row(
+                f"{u:.2g}", f"{mean:.4f} ± {error:.4f}", f"{rise:+.4f} ± {rise_error:.4f}", f"{predicted:+.4f}"
+            )
+        fan = plain_table(">distance", *(f">{label}" for label in study.directions.labels))
+        columns = [study.directions.means, study.directions.stderrs]
+        for k, radius in enumerate(study.directions.radii.tolist()):
+            fan.add_row(
+                short(radius), *(f"{m:.4f} ± {e:.4f}" for m, e in zip(*(c[:, k] for c in columns), strict=True))
+            )
+        parts += [f"{WORDS[study.score]} from {start} (u = 0) to {end} (u = 1), {short(study.length)} apart:", between]
+        parts += ["Along directions from the base:", fan]
+    return render(*parts, verdicts_text(verdicts, verdicts, level).rstrip())
+
+
+def predicted_rises(study: LineStudy) -> figures.Array:
+    """Return the rises over the chord that the slopes at the ends predict, a parabola, shape (points,)."""
+    u = study.line.fractions
+    return np.asarray(4 * u * (1 - u) * float(slope_rises(study).mean()))
+
+
+def predicted_along(study: LineStudy, label: str) -> figures.Array | None:
+    """Return the local quadratic along one direction at each distance, shape (R,); None if it was not probed."""
+    r, base = study.directions.radii, float(study.directions.means[0, 0])
+    if label == study.directions.labels[-1] and study.around_base is not None:
+        return np.asarray(base - 0.5 * r**2 * float(study.around_base.values.mean()))
+    if label not in study.local:
+        return None
+    local = study.local[label]
+    return np.asarray(base + r * float(local.slopes.mean()) - 0.5 * r**2 * float(local.curvatures.mean()))
+
+
+def change_stderrs(study: LineStudy) -> figures.Array:
+    """Return standard errors of the change from the base, prompt by prompt, shape (D, R)."""
+    changes = study.directions.scores - study.directions.scores[:, :1]
+    return np.asarray(changes.std(axis=2, ddof=1) / np.sqrt(changes.shape[2]))
+
+
+def line_sections(studies: Sequence[LineStudy]) -> list[Section]:
+    """Return a section a line and a section a fan of directions, each with what was measured in one sentence."""
+    found = []
+    for study in studies:
+        start, end = study.labels
+        line, word = study.line, WORDS[study.score]
+        rise, error = line.middle_rise
+        expected, others = float(slope_rises(study).mean()), float(study.random_rises.mean())
+        verb = "above" if rise > 2 * error else "below" if rise < -2 * error else "within its error of"
+        found.append(
+            Section(
+                title=f"Between the solutions: {TITLES[study.score]}",
+                sentence=(
+                    f"{word} half-way from {start} to {end} is {_signed(rise)} ± {error:.2g} off the chord "
+                    f"({verb} it); the slopes at the ends predict {_signed(expected)}, a line of this length into a "
+                    f"random direction {_signed(others)}."
+                ),
+                figure_svg=figures.interpolation(
+                    *(line.fractions, line.means, line.stderrs, line.chord),
+                    start=start,
+                    end=end,
+                    score=TITLES[study.score],
+                    rise=figures.Series(
+                        label="measured ± paired standard error", values=line.rises, stderrs=line.rise_stderrs
+                    ),
+                    predicted_rise=predicted_rises(study),
+                ),
+            )
+        )
+    for study in studies:
+        probe = study.directions
+        series = [
+            figures.Series(
+                label=label,
+                values=probe.means[k],
+                steps=probe.radii,
+                stderrs=probe.stderrs[k],
+                predicted=None
+                if (curve := predicted_along(study, label)) is None
+                else figures.Band(low=curve, mean=curve, high=curve),
+            )
+            for k, label in enumerate(probe.labels)
+        ]
+        found.append(
+            Section(
+                title=f"Along directions: {TITLES[study.score]}",
+                sentence=_fan_sentence(study),
+                figure_svg=probe_figures.direction_lines(series, score=TITLES[study.score]),
+            )
+        )
+    return found
+
+
+def _fan_sentence(study: LineStudy) -> str:
+    probe, far = study.directions, max(study.norms.values())
+    at = int(np.argmin(np.abs(probe.radii - far)))
+    errors = change_stderrs(study)
+    changes = [
+        f"{_signed(float(probe.means[k, at] - probe.means[k, 0]))} ± {errors[k, at]:.2g} along {label}"
+        for k, label in enumerate(probe.labels)
+    ]
+    return f"{WORDS[study.score]} changes from the base, at distance {far:.3g}, by {', '.join(changes)}."
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3g}".replace("-", "−")
