@@ -128,8 +128,9 @@ def _verdict_section(verdicts: Sequence[Verdict], plain: Sequence[Verdict], leve
         yield from (f"<li>{_kind(kind, f'{count} {kind}')}</li>" for kind, count in _counts(verdicts))
         yield "</ul>"
         head = ["verdict", "quantity", "where", ">step", ">predicted", ">measured", ">ratio", ">p-value"]
-        head += ["without band"] * banded
-        rows = [_verdict_cells(v) + ((_kind(w.kind),) if banded else ()) for v, w in zip(verdicts, plain, strict=True)]
+        differs = any(v.kind != w.kind for v, w in zip(verdicts, plain, strict=True))
+        head += ["without band"] * differs
+        rows = [_verdict_cells(v) + ((_kind(w.kind),) if differs else ()) for v, w in zip(verdicts, plain, strict=True)]
         if len(rows) > MOST_VERDICTS:
             yield from _verdict_groups(verdicts)
             yield f"<details><summary>All {len(rows)} verdicts, one by one</summary>"

@@ -87,8 +87,9 @@ def verdicts_text(
     """Return the verdict table, the rows without prediction, and the tally in words."""
     banded = any(v.prediction.systematic for v in verdicts)
     sources = list(dict.fromkeys(v.measurement.source for v in verdicts if v.measurement.source))
+    differs = any(v.kind != w.kind for v, w in zip(verdicts, plain, strict=True))
     columns = ["where", "quantity", ">step", ">predicted", ">measured", ">ratio", ">p", "verdict"]
-    table = plain_table(*columns, *(("without band",) if banded else ()))
+    table = plain_table(*columns, *(("without band",) if differs else ()))
     for v, w in zip(verdicts, plain, strict=True):
         p, m = v.prediction, v.measurement
         if is_quiet_tensor(v):
@@ -103,7 +104,7 @@ def verdicts_text(
             short(v.ratio),
             short(v.pvalue, 2),
             v.kind,
-            *((w.kind,) if banded else ()),
+            *((w.kind,) if differs else ()),
         )
     counts = ", ".join(f"{n} {kind}" for kind, n in summary(verdicts).items())
     sentence = tensor_sentence(verdicts)
