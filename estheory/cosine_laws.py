@@ -10,6 +10,7 @@ import numpy as np
 
 from estheory._special import (
     Array,
+    chi_mean,
     chi_nodes,
     chi_square_tails_array,
     legendre_nodes,
@@ -38,25 +39,30 @@ class CosineLaw(Law):
     def _moments(self) -> tuple[float, float]:
         if self.signal == 0.0 and self.noise == 1.0:
             return 0.0, 1.0 / math.sqrt(self.rest_df + 1.0)
-        if self.signal == 1.0 and self.noise == 0.0 and self.signal_df + self.rest_df < 20:
-            from scipy.special import poch
+        # 1/sqrt(x) and 1/x as integrals of exp(-t x) over t > 0: every expectation is then elementary, and the
+        # trapezoidal rule in log t exact to rounding, as the integrands are analytic around the real line
+        a, b, m, n = self.signal, self.noise, self.signal_df, self.rest_df
+        width = 0.2
+        t = np.exp(width * np.arange(-400, 300)) / (m + n + 2.0)
+        noise, both = np.log1p(2 * t * b * b), np.log1p(2 * t * (a * a + b * b))
+        rest = -0.5 * n * np.log1p(2 * t)
+        mean = a * chi_mean(m) * width / math.sqrt(math.pi)
+        mean *= float(np.sum(np.exp(0.5 * np.log(t) + rest + (m / 2 - 1) * noise - (m + 1) / 2 * both)))
+        common = t * np.exp(rest + (m - 1) / 2 * noise - m / 2 * both)
+        square = width * float(np.sum(common * (b * b * np.exp(-noise) + a * a * m * np.exp(-noise - both))))
+        if (variance := square - mean**2) > 1e-5 * square:
+            return mean, math.sqrt(variance)
+        return mean, self._narrow_std(mean)
 
-            a, both = self.signal_df / 2, (self.signal_df + self.rest_df) / 2
-            mean = float(poch(a, 0.5) / poch(both, 0.5))
-            return mean, math.sqrt(a / both - mean**2)
-        # three nested quadratures, over chi_m, Z and chi_n
+    def _narrow_std(self, mean: float) -> float:
+        """Return the standard deviation where it is far below the mean: three nested quadratures, no cancellation."""
         m, wm = chi_nodes(self.signal_df)
         n, wn = chi_nodes(self.rest_df)
         z, wz = normal_nodes() if self.noise else (np.zeros(1), np.ones(1))
-        signal, noise = self.signal * m[:, None, None], self.noise * z[None, :, None]
-        length = np.hypot(signal + noise, n[None, None, :])
-        cosine = (signal + noise) / length
+        along = self.signal * m[:, None, None] + self.noise * z[None, :, None]
+        cosine = along / np.hypot(along, n[None, None, :])
         weight = wm[:, None, None] * wz[None, :, None] * wn[None, None, :]
-        # the mean of the cosine over Z and -Z, in which the noise, however much larger than the signal, has cancelled
-        opposite = np.hypot(signal - noise, n[None, None, :])
-        lengths = length + opposite
-        mean = float(np.sum(weight * signal * (0.5 * lengths - 2 * noise**2 / lengths) / (length * opposite)))
-        return mean, math.sqrt(float(np.sum(weight * (cosine - mean) ** 2)))
+        return math.sqrt(float(np.sum(weight * (cosine - mean) ** 2)))
 
     @property
     def mean(self) -> float:
