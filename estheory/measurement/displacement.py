@@ -1,15 +1,13 @@
 """How far and in which direction checkpoints moved from a base, in one streaming pass over their files.
 
 Only the files are read, never a model built. Memory is bounded by one chunk of every checkpoint and thread;
-differences and sums are taken in float64. Imports no torch, unless a file was written by torch.save.
+differences and sums are taken in float64 (`displacement_sums`). Imports no torch, unless torch.save wrote a file.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -18,17 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estheory.errors import ConfigError, DataError
-from estheory.floats import FloatFormat, rounded
+from estheory.floats import FloatFormat
+from estheory.measurement.displacement_sums import displacement_sums
 from estheory.models.checkpoints import Checkpoint, open_comparable
 from estheory.models.weight_files import Problems, note
 from estheory.quantities import Measurement, Quantity
 from estheory.tensor_names import layer_of, module_of
-
-CHUNK = 1 << 18
-"""Entries of each checkpoint held at a time: 2 MiB in float64; with shorter ones threads wait for each other."""
-
-SEGMENT = 1 << 24
-"""Entries that one thread sums before it takes up others."""
 
 Array = NDArray[np.float64]
 
@@ -222,7 +215,7 @@ def measure_displacements(
     repeat_head: bool = False,
     keep_going: bool = False,
     stored: FloatFormat | None = None,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
     threads: int | None = None,
 ) -> Displacements:
     """Compare checkpoints with a base, tensor by tensor, in one pass.
@@ -242,7 +235,7 @@ def measure_displacements(
     stored
         Round the base to this format first: a run that casts its model starts from there.
     chunk
-        Entries of each checkpoint held at a time by one thread.
+        Entries of each checkpoint held at a time by one thread; None: as many as stay in its cache.
     threads
         Number of threads; None: one a processor.
 
@@ -262,22 +255,10 @@ def measure_displacements(
     reference, others = open_comparable(
         base, labelled, names=chosen, repeat_head=repeat_head, problems=problems, cast=stored is not None
     )
+    sums = displacement_sums(reference, others, stored=stored, chunk=chunk, threads=threads)
     tensors = {name: entry.size for name, entry in reference.tensors.items()}
-    pieces = [
-        (row, name, start, min(start + SEGMENT, size))
-        for row, (name, size) in enumerate(tensors.items())
-        for start in range(0, size, SEGMENT)
-    ]
     count = len(others)
-    gram = np.zeros((len(tensors), count, count))
-    fourth, unchanged, largest = (np.zeros((len(tensors), count)) for _ in range(3))
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        sums = pool.map(lambda piece: _sums(reference, others, *piece[1:], stored=stored, chunk=chunk), pieces)
-        for (row, *_), one in zip(pieces, sums, strict=True):
-            gram[row] += one[:count]
-            fourth[row] += one[count]
-            unchanged[row] += one[count + 1]
-            largest[row] = np.maximum(largest[row], one[count + 2])
+    gram = sums[:, :count]
     for row, name in enumerate(tensors):
         if not np.isfinite(gram[row]).all():
             _explain(reference, others, name, problems)
@@ -287,62 +268,11 @@ def measure_displacements(
         folders=tuple(other.path.parent for other in others),
         tensors=tensors,
         gram=gram,
-        fourth=fourth,
-        unchanged=unchanged,
-        largest=largest,
+        fourth=sums[:, count],
+        unchanged=sums[:, count + 1],
+        largest=sums[:, count + 2],
         problems=tuple(problems or ()),
     )
-
-
-def _sums(
-    reference: Checkpoint,
-    others: Sequence[Checkpoint],
-    name: str,
-    first: int,
-    last: int,
-    *,
-    stored: FloatFormat | None,
-    chunk: int,
-) -> Array:
-    """Sum over the entries ``first:last`` of one tensor.
-
-    Returns
-    -------
-    ndarray, shape (K + 3, K)
-        The Gram matrix; below it fourth powers, numbers of unchanged entries and largest absolute changes.
-    """
-    count = len(others)
-    sums = np.zeros((count + 3, count))
-    buffer = np.empty((count, min(chunk, last - first)))
-    entries = [other.tensors.get(name) for other in others]
-    missing = [k for k, entry in enumerate(entries) if entry is None]
-    for start in range(first, last, chunk):
-        stop = min(start + chunk, last)
-        origin = reference.tensors[name].read(start, stop)
-        if stored is not None:
-            origin = rounded(origin, stored).astype(np.float64)
-        deltas = buffer[:, : stop - start]
-        with np.errstate(over="ignore", invalid="ignore"):
-            for k, entry in enumerate(entries):
-                if entry is not None:
-                    np.subtract(entry.read(start, stop), origin, out=deltas[k])
-            deltas[missing] = np.nan
-            sums[:count] += _inner_products(deltas)
-            np.maximum(sums[count + 2], np.maximum(deltas.max(axis=1), -deltas.min(axis=1)), out=sums[count + 2])
-            for k, delta in enumerate(deltas):
-                sums[count + 1, k] += np.count_nonzero(delta == 0)
-                np.square(delta, out=delta)
-                sums[count, k] += np.einsum("n,n->", delta, delta)
-    sums[count + 1, missing] = np.nan
-    return sums
-
-
-def _inner_products(rows: Array) -> Array:
-    """Return rows @ rows.T without BLAS, whose own threads would fight with those that read."""
-    products = np.empty((len(rows), len(rows)))
-    for a, row in enumerate(rows):
-        products[a, : a + 1] = products[: a + 1, a] = np.einsum("n,bn->b", row, rows[: a + 1])
-    return products
 
 
 def _explain(reference: Checkpoint, others: Sequence[Checkpoint], name: str, problems: Problems | None) -> None:

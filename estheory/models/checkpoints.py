@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from estheory.errors import DataError
 from estheory.models.fused import split_fused
-from estheory.models.headers import ITEM_BYTES, Source, tensor_entries
+from estheory.models.headers import ITEM_BYTES, Source, read_entries, tensor_entries
 from estheory.models.merged import merged_entries
 from estheory.models.weight_files import TORCH_SUFFIXES, Problems, declares_tied_head, is_adapter, note
 
@@ -63,7 +63,7 @@ class Checkpoint:
             If the tensor does not exist, the file got shorter, or the tensor holds NaN or infinite entries.
         """
         entry = self._entry(name)
-        values = entry.read(start, entry.size if stop is None else min(stop, entry.size))
+        values = read_entries(entry, start, entry.size if stop is None else min(stop, entry.size))
         with np.errstate(over="ignore"):
             suspicious = not np.isfinite(np.dot(values, values))  # far cheaper than looking at every entry
         if suspicious and not np.isfinite(values).all():
@@ -73,8 +73,7 @@ class Checkpoint:
     def require_finite(self, name: str) -> None:
         """Raise `DataError` with the number of NaN and infinite entries of a tensor, if it has any."""
         entry = self._entry(name)
-        pieces = (entry.read(start, min(start + _PIECE, entry.size)) for start in range(0, entry.size, _PIECE))
-        count = sum(int(np.count_nonzero(~np.isfinite(piece))) for piece in pieces)
+        count = sum(int(np.count_nonzero(~np.isfinite(piece))) for piece in entry.pieces(0, entry.size, _PIECE))
         if count:
             raise DataError(
                 f"tensor {name} of {entry.file} has {count} NaN or infinite entries",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,9 +40,9 @@ class Rows:
         """Number of entries."""
         return math.prod(self.shape)
 
-    def read(self, start: int, stop: int) -> NDArray[np.float64]:
-        """Read the entries ``start:stop`` in row-major order, widened exactly to float64."""
-        return self.whole.read(self.first + start, self.first + stop)
+    def pieces(self, start: int, stop: int, length: int) -> Iterator[NDArray[np.float64]]:
+        """Yield the entries ``start:stop`` in row-major order, ``length`` at a time (see `Source`)."""
+        return self.whole.pieces(self.first + start, self.first + stop, length)
 
 
 def split_fused(checkpoints: Sequence[Mapping[str, Source]]) -> list[dict[str, Source]]:

@@ -11,7 +11,9 @@ out; any other element type means packed, quantised weights and is an error.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -58,8 +60,16 @@ class Source(Protocol):
     def size(self) -> int:
         """Number of entries."""
 
-    def read(self, start: int, stop: int) -> NDArray[np.float64]:
-        """Read the entries ``start:stop`` in row-major order, widened exactly to float64, shape (stop - start,)."""
+    def pieces(self, start: int, stop: int, length: int) -> Iterator[NDArray[np.float64]]:
+        """Yield the entries ``start:stop`` in row-major order, widened exactly to float64, ``length`` at a time.
+
+        The reader may change a piece, and loses it when it asks for the next one: they share their memory.
+        """
+
+
+def read_entries(source: Source, start: int, stop: int) -> NDArray[np.float64]:
+    """Read the entries ``start:stop`` of a tensor at once, shape (stop - start,)."""
+    return next(source.pieces(start, stop, stop - start)) if stop > start else np.empty(0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,22 +87,38 @@ class TensorEntry:
         """Number of entries."""
         return math.prod(self.shape)
 
-    def read(self, start: int, stop: int) -> NDArray[np.float64]:
-        """Read the entries ``start:stop`` in row-major order, widened exactly to float64.
+    def pieces(self, start: int, stop: int, length: int) -> Iterator[NDArray[np.float64]]:
+        """Yield the entries ``start:stop`` in row-major order, widened exactly to float64, ``length`` at a time.
 
         Raises
         ------
         DataError
             If the file got shorter since its header was read.
         """
-        stored = _STORED[self.dtype]
-        offset = self.offset + start * stored.itemsize
-        raw = np.fromfile(self.file, dtype=stored, count=stop - start, offset=offset)
-        if raw.size != stop - start:
-            raise DataError(f"{self.file} got shorter while it was read", "copy or download it again")
-        if self.dtype == "BF16":  # the upper half of a float32
-            raw = (raw.astype("<u4") << np.uint32(16)).view("<f4")
-        return raw.astype(np.float64)
+        stored = np.empty(min(length, stop - start), dtype=_STORED[self.dtype])
+        float32 = np.empty(len(stored) if self.dtype == "BF16" else 0, dtype="<u4")
+        widened = np.empty(len(stored))
+        with self.file.open("rb", buffering=0) as stream:
+            stream.seek(self.offset + start * stored.itemsize)
+            for first in range(start, stop, length):
+                count = min(length, stop - first)
+                if _filled(stream, stored[:count]) < stored[:count].nbytes:
+                    raise DataError(f"{self.file} got shorter while it was read", "copy or download it again")
+                if self.dtype == "BF16":  # the upper half of a float32
+                    np.copyto(float32[:count], stored[:count])
+                    np.left_shift(float32[:count], np.uint32(16), out=float32[:count])
+                    np.copyto(widened[:count], float32[:count].view("<f4"))
+                else:
+                    np.copyto(widened[:count], stored[:count])
+                yield widened[:count]
+
+
+def _filled(stream: RawIOBase, array: NDArray[Any]) -> int:
+    """Fill an array from a file and return the number of bytes there were; one read may give less than asked for."""
+    view, done = memoryview(array.view(np.uint8).data), 0
+    while done < len(view) and (got := stream.readinto(view[done:])):
+        done += got
+    return done
 
 
 def read_header(file: Path) -> dict[str, TensorEntry]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estheory.errors import DataError
-from estheory.models.headers import Source, tensor_entries
+from estheory.models.headers import Source, read_entries, tensor_entries
 from estheory.parsing import parse_json
 
 _FACTOR = re.compile(r"^(.*)\.lora_(embedding_)?([AB])(?:\.\w+)?(?:\.weight)?$")
@@ -43,12 +43,15 @@ class MergedEntry:
         """Number of entries."""
         return self.base.size
 
-    def read(self, start: int, stop: int) -> NDArray[np.float64]:
-        """Read the entries ``start:stop`` in row-major order; the product is formed for those rows alone."""
+    def pieces(self, start: int, stop: int, length: int) -> Iterator[NDArray[np.float64]]:
+        """Yield the entries ``start:stop`` (see `Source`); the product is formed for their rows alone."""
         columns = self.right.shape[1]
-        first = start // columns
-        update = (self.left[first : -(-stop // columns)] @ self.right).reshape(-1)
-        return self.base.read(start, stop) + update[start - first * columns : stop - first * columns]
+        for piece in self.base.pieces(start, stop, length):
+            first, end = start // columns, start + len(piece)
+            update = (self.left[first : -(-end // columns)] @ self.right).reshape(-1)
+            piece += update[start - first * columns : end - first * columns]
+            start = end
+            yield piece
 
 
 def merged_entries(folder: Path, base: Mapping[str, Source]) -> dict[str, Source]:
@@ -84,7 +87,10 @@ def _merged(folder: Path, base: Mapping[str, Source]) -> dict[str, Source]:
         stem = name.removeprefix("base_model.model.").replace(".base_layer.", ".")
         found = _FACTOR.match(stem)
         if found:
-            value = entry.read(0, entry.size).reshape(entry.shape)
+            value = read_entries(entry, 0, entry.size).reshape(entry.shape)
+            if bad := np.count_nonzero(~np.isfinite(value)):
+                what = f"tensor {name} of {file} has {bad} NaN or infinite entries"
+                raise DataError(what, "train again from an earlier adapter, or copy it again")
             factors.setdefault((found[1], bool(found[2])), {})[found[3]] = value
         elif stem in base:
             result[stem] = entry

@@ -7,7 +7,7 @@ entries asked for come into memory.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,10 +55,15 @@ class TorchEntry:
         """Where its first entry lies, and its shape: the same for two names of one tensor."""
         return self.tensor.data_ptr(), self.shape
 
-    def read(self, start: int, stop: int) -> NDArray[np.float64]:
-        """Read the entries ``start:stop`` in row-major order, widened exactly to float64."""
-        piece: NDArray[np.float64] = self.tensor.reshape(-1)[start:stop].double().numpy()
-        return piece
+    def pieces(self, start: int, stop: int, length: int) -> Iterator[NDArray[np.float64]]:
+        """Yield the entries ``start:stop`` in row-major order, ``length`` at a time (see `Source`)."""
+        import torch
+
+        flat = self.tensor.reshape(-1)
+        widened = torch.empty(min(length, stop - start), dtype=torch.float64)
+        for first in range(start, stop, length):
+            count = min(length, stop - first)
+            yield widened[:count].copy_(flat[first : first + count]).numpy()
 
 
 def torch_entries(file: Path) -> dict[str, TorchEntry]:

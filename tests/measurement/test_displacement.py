@@ -203,7 +203,7 @@ def test_keeping_going_measures_what_can_be_measured(saved, tmp_path):
 def test_segments_and_threads_do_not_change_the_sums(saved, monkeypatch, threads):
     _, paths = saved
     whole = measure_displacements(paths[0], paths[1:], threads=1)
-    monkeypatch.setattr("estheory.measurement.displacement.SEGMENT", 13)
+    monkeypatch.setattr("estheory.measurement.displacement_sums.SEGMENT", 13)
     pieces = measure_displacements(paths[0], paths[1:], threads=threads)
     for name in ("gram", "fourth", "unchanged", "largest"):
         np.testing.assert_allclose(getattr(pieces, name), getattr(whole, name), rtol=1e-13)

@@ -1,0 +1,129 @@
+"""Sums over the displacements of checkpoints from a base, in one pass over their files on several threads.
+
+Speed comes from three things: a thread holds chunks that stay in its cache, each file is read into the same buffers
+from start to end, and no entry is passed over more often than its sums need. The order of summation, and so every
+bit of the result, does not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from estheory.floats import FloatFormat, rounded
+from estheory.models.checkpoints import Checkpoint
+
+CHUNKS = 3 << 15
+"""Entries that one thread holds of all files together: below 2 MiB, a core's cache, as stored and in float64."""
+
+SEGMENT = 1 << 24
+"""Entries that one thread sums before it takes up others."""
+
+Array = NDArray[np.float64]
+
+
+def displacement_sums(
+    reference: Checkpoint,
+    others: Sequence[Checkpoint],
+    *,
+    stored: FloatFormat | None = None,
+    chunk: int | None = None,
+    threads: int | None = None,
+) -> Array:
+    """Sum over the entries of each tensor of the base.
+
+    Parameters
+    ----------
+    reference, others
+        The base and K checkpoints, comparable with it.
+    stored
+        Round the base to this format first.
+    chunk
+        Entries of each file held at a time by one thread; None: as many as stay in its cache.
+    threads
+        Number of threads; None: one a processor.
+
+    Returns
+    -------
+    ndarray, shape (tensors, K + 3, K)
+        By tensor: the Gram matrix of the displacements (weight^2), and below it the sums of their fourth powers
+        (weight^4), numbers of unchanged entries and largest absolute changes (weight). Where a checkpoint lacks
+        the tensor its sums are NaN.
+
+    Raises
+    ------
+    DataError
+        If a file got shorter since it was opened.
+    """
+    pieces = [
+        (row, name, start, min(start + SEGMENT, entry.size))
+        for row, (name, entry) in enumerate(reference.tensors.items())
+        for start in range(0, entry.size, SEGMENT)
+    ]
+    count = len(others)
+    length = chunk or max(1024, CHUNKS // (count + 1))
+    sums = np.zeros((len(reference.tensors), count + 3, count))
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        parts = pool.map(lambda piece: _sums(reference, others, piece[1], piece[2], piece[3], length, stored), pieces)
+        for (row, *_), part in zip(pieces, parts, strict=True):
+            sums[row, :-1] += part[:-1]
+            np.maximum(sums[row, -1], part[-1], out=sums[row, -1])
+    return sums
+
+
+def _sums(
+    reference: Checkpoint,
+    others: Sequence[Checkpoint],
+    name: str,
+    start: int,
+    stop: int,
+    length: int,
+    stored: FloatFormat | None,
+) -> Array:
+    """Sum over the entries ``start:stop`` of one tensor, shape (K + 3, K)."""
+    count = len(others)
+    gram, (fourth, unchanged, largest) = np.zeros((count, count)), np.zeros((3, count))
+    present = [k for k, other in enumerate(others) if name in other.tensors]
+    sources = [reference.tensors[name], *(others[k].tensors[name] for k in present)]
+    squares = np.empty(min(length, stop - start))
+    equal = np.empty(len(squares), dtype=bool)
+    chunks: Iterator[tuple[Array, ...]] = zip(*(s.pieces(start, stop, length) for s in sources), strict=True)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for origin, *deltas in chunks:
+            if stored is not None:
+                np.copyto(origin, rounded(origin, stored))
+            for delta in deltas:
+                np.subtract(delta, origin, out=delta)
+            for a, k in enumerate(present):
+                for b, other in zip(deltas[: a + 1], present[: a + 1], strict=True):
+                    gram[k, other] += _inner(deltas[a], b)
+            for k, delta in zip(present, deltas, strict=True):
+                unchanged[k] += np.count_nonzero(np.equal(delta, 0, out=equal[: len(delta)]))
+                square = np.square(delta, out=squares[: len(delta)])
+                largest[k] = np.maximum(largest[k], _largest(delta, square))
+                fourth[k] += _inner(square, square)
+    gram = np.tril(gram) + np.tril(gram, -1).T
+    sums = np.vstack([gram, fourth, unchanged, largest])
+    missing = [k for k in range(count) if k not in present]
+    sums[:, missing] = np.nan
+    sums[missing] = np.nan
+    return sums
+
+
+def _largest(values: Array, squares: Array) -> float:
+    """Return the largest absolute value, exactly, from the squares of the values.
+
+    A correctly rounded root undoes a correctly rounded square, unless the square leaves the range of float64.
+    """
+    largest = float(np.sqrt(squares.max()))
+    return largest if 1e-150 < largest < 1e150 else float(np.abs(values).max())
+
+
+def _inner(a: Array, b: Array) -> np.float64:
+    """Return a @ b without BLAS, whose own threads would fight with those that read."""
+    product: np.float64 = np.einsum("n,n->", a, b)
+    return product
