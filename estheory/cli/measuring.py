@@ -23,7 +23,7 @@ from estheory.simulation.strata import SampledWeights
 from estheory.validation.foreign import Given, read_foreign
 from estheory.validation.records import RunRecord, is_run, read_run
 from estheory.validation.reward_probe import unmeasured
-from estheory.validation.rounding import rounded_pairs
+from estheory.validation.rounding import rounded_grpo_pairs, rounded_pairs
 from estheory.validation.runs import run_pairs, step_pairs, walk_variances
 
 
@@ -134,8 +134,10 @@ def recorded_pairs(
         tensors = {name: (size, float(norm)) for (name, size), norm in sized if size}
         shapes = tensor_shapes(list(run.checkpoints.values())[-1])
         problems = list(measured.problems)
-    if run.method == "es" and run.config.get("dtype", "float32") != "float32":
-        return rounded_pairs(run, _base_weights(run), tensors), problems
+    if run.config.get("dtype", "float32") != "float32":
+        weights = _base_weights(run)
+        pairs = rounded_pairs(run, weights, tensors) if run.method == "es" else rounded_grpo_pairs(run, weights)
+        return pairs, problems
     if cosines and run.config.get("anchor_l1"):
         problems.append("no law tells the cosines of checkpoints under an L1 anchor: they are not judged")
     return run_pairs(run, tensors, cosines, shapes), problems + unmeasured(run)

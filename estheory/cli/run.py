@@ -34,6 +34,10 @@ class RunOptions:
     prompts: Annotated[str | None, typer.Option(help="Prompts of a step (default 64; GRPO 16).")] = None
     trainable: Annotated[str | None, typer.Option(help="all | last:K | lora:R | regex:... (default all).")] = None
     device: Annotated[str | None, typer.Option(help="Torch device (default cpu).")] = None
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="Of the weights: float32 | bfloat16 | float16 (default float32)."),
+    ] = None
     threads: Annotated[int | None, typer.Option(help="CPU threads (default 1).")] = None
     checkpoint_every: Annotated[int | None, typer.Option(help="Steps between checkpoints (default: last only).")] = None
     evaluate: Annotated[str | None, typer.Option(help="Further tasks to evaluate, comma list.")] = None
@@ -71,7 +75,6 @@ class ESRunOptions:
     anchor_l1: Annotated[str | None, typer.Option(help="Constant pull to the start per step, weight units.")] = None
     anchor_form: Annotated[str | None, typer.Option(help="before | after: is the new step pulled too (after)?")] = None
     momentum: Annotated[str | None, typer.Option(help="Heavy-ball momentum, (1-B) convention.")] = None
-    dtype: Annotated[str | None, typer.Option(help="float32 | bfloat16 | float16 (default float32).")] = None
     update_path: Annotated[str | None, typer.Option(help="accumulated | sequential (default accumulated).")] = None
     restore_pairs: Annotated[
         str | None, typer.Option(help="Evaluations a step that perturb and restore the weights in place.")

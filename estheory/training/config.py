@@ -238,6 +238,9 @@ class GRPORunConfig(RunConfig):
         billions of parameters; a tiny model wants 1e-4.
     schedule
         Of the learning rate over the steps; ``linear`` decays to 0.
+    dtype
+        How weights, gradients and AdamW's moments are stored. ``bfloat16``: updated in place, with no float32 copy.
+        Not ``float16``, where the second moments underflow.
     """
 
     method: ClassVar[str] = "grpo"
@@ -246,12 +249,14 @@ class GRPORunConfig(RunConfig):
     samples: int = 8
     lr: float = 3e-6
     schedule: Schedule = "linear"
+    dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive("lr", self.lr)
         require_count("samples", self.samples, 2)
         require_choice("schedule", self.schedule, get_args(Schedule))
+        require_choice("dtype", self.dtype, ("float32", "bfloat16"))
 
 
 def parse_config(text: str, source: str) -> ESRunConfig | GRPORunConfig:

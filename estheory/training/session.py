@@ -171,8 +171,7 @@ def start_session(config: ESRunConfig | GRPORunConfig, *, evaluates: bool = True
         get_task(
             name, data=data_of(name, config.data, config.task)
         )  # an unknown one is said before the model is loaded
-    dtype = _DTYPES[config.dtype] if isinstance(config, ESRunConfig) else torch.float32
-    loaded = load_model(config.model, device=config.device, dtype=dtype)
+    loaded = load_model(config.model, device=config.device, dtype=_DTYPES[config.dtype])
     if config.trainable.startswith("lora:"):
         from estheory.models.adapters import add_adapters
 

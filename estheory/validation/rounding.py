@@ -20,12 +20,13 @@ from estheory.errors import ConfigError, DataError
 from estheory.laws import ChiLaw, PointLaw, SquaredLaw
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.rules import ESConfig
+from estheory.simulation.adamw_rounding import adamw_walks
 from estheory.simulation.rounding import Emulation, emulate
 from estheory.simulation.strata import SampledWeights
 from estheory.theory.precision import NormBand, RoundingEffect
 from estheory.theory.walk import OURS
 from estheory.validation.recorded_walk import RecordedWalk
-from estheory.validation.records import RunRecord
+from estheory.validation.records import RunRecord, reading
 
 Pair = tuple[Prediction, Measurement]
 
@@ -104,6 +105,42 @@ def rounded_pairs(
         if law is not None:
             pairs.append(_pair(run, quantity, law, float(run.steps[step - 1]["norm"]), step, f"total:{run.path.name}"))
     return [*pairs, *_tensor_pairs(run, emulation, walk.variance(last), tensors)]
+
+
+def rounded_grpo_pairs(run: RunRecord, weights: SampledWeights, seed: int = 0) -> list[Pair]:
+    """Return the prediction and the measurement of the norm of a GRPO run that AdamW updates in 16 bits, in place.
+
+    AdamW on dense gradient noise, emulated on the run's own base weights with its logged learning rates; the norm is a
+    chi variable whose first two moments are the emulated ones. Label mean-field.
+
+    Parameters
+    ----------
+    run
+        The record.
+    weights
+        Magnitudes of the base weights as the run stores them, tensor by tensor.
+    seed
+        Of the emulation.
+
+    Raises
+    ------
+    DataError
+        If a row has no learning rate.
+    """
+    steps = len(run.steps)
+    with reading(run.path):
+        rates = np.array([float(row["lr"]) for row in run.steps])
+        measured = float(run.steps[-1]["norm"])
+    walk = adamw_walks(weights, run.config["dtype"], rates, [steps], copy=False, seed=seed)[steps]
+    df, error = 2 * run.dim / (walk.kurtosis - 1), _STUDENT * walk.stderr / walk.variance
+    law = ChiLaw(math.sqrt(walk.variance * run.dim / df), df, 2 / error**2)
+    assumptions = ("dense, independent gradient noise", "AdamW in place, emulated on the base weights")
+    quantity = Quantity.GRPO_DISPLACEMENT_NORM
+    prediction = Prediction(
+        quantity=quantity, law=law, label="mean-field", source=OURS, assumptions=assumptions, step=steps
+    )
+    where = f"total:{run.path.name}"
+    return [(prediction, Measurement(quantity=quantity, value=measured, step=steps, where=where, source=run.path.name))]
 
 
 def _run_rules(run: RunRecord) -> tuple[ESConfig, Array]:

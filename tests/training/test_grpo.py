@@ -114,6 +114,8 @@ def test_what_cannot_run_is_refused(tmp_path: Path, finished: Path) -> None:
     assert not (tmp_path / "run").exists()
     with pytest.raises(OutputError, match="occupied"):
         run_grpo(grpo_config(), finished)
+    with pytest.raises(ConfigError, match="float16"):  # AdamW's second moments underflow there
+        grpo_config(dtype="float16")
 
 
 @pytest.mark.slow

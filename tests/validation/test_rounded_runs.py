@@ -103,3 +103,38 @@ def test_a_fused_step_is_torch_s_bit_by_bit(dtype, path):
         theirs.add_(total)
     assert np.array_equal(ours, theirs.float().numpy())
     assert not np.array_equal(ours, start)
+
+
+def test_grpo_in_place_is_judged_by_its_own_rounding(tmp_path):
+    """A norm made by torch's AdamW on pure noise in place is not refuted; one made in float32 is."""
+    import json
+
+    from estheory.models.builtin import get_builtin
+    from estheory.models.checkpoints import open_checkpoint
+    from estheory.training.config import GRPORunConfig
+    from estheory.training.grpo import run_grpo
+
+    rate, steps = 2e-5, 4
+    tiny = {"model": "tiny-lm", "task": "addition", "prompts": 2, "samples": 2, "evaluation_prompts": 2}
+    run = tmp_path / "run"
+    run_grpo(GRPORunConfig(**tiny, steps=steps, lr=rate, schedule="constant", dtype="bfloat16"), run)
+    base = open_checkpoint(get_builtin("tiny-lm"))
+    flat = torch.from_numpy(np.concatenate([base.read(name) for name in base.tensors]))
+    norms = {}
+    for dtype in (torch.bfloat16, torch.float32):
+        weights = flat.to(dtype).requires_grad_()
+        start = weights.detach().double().clone()
+        optimizer = torch.optim.AdamW([weights], lr=rate, weight_decay=0.0)
+        generator = torch.Generator().manual_seed(1)
+        for _ in range(steps):
+            weights.grad = torch.randn(len(flat), generator=generator).to(dtype)
+            optimizer.step()
+        norms[dtype] = float((weights.detach().double() - start).norm())
+    rows = [json.loads(line) for line in (run / "steps.jsonl").read_text().splitlines()]
+    refuted = {}
+    for dtype, norm in norms.items():
+        rows[-1]["norm"] = norm
+        (run / "steps.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        [verdict] = verdicts(run)
+        refuted[dtype] = verdict.kind == "refuted"
+    assert refuted == {torch.bfloat16: False, torch.float32: True}
