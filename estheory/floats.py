@@ -99,7 +99,10 @@ def rounded(values: NDArray[Any], to: FloatFormat) -> Float32:
 
 
 def magnitude_codes(values: NDArray[Any], to: FloatFormat) -> NDArray[np.uint16]:
-    """Return |w| as its 15-bit code in a 16-bit format, same shape: a number's place among the format's magnitudes."""
+    """Return |w| as its 15-bit code in a 16-bit format, same shape: a number's place among the format's magnitudes.
+
+    ``values`` are rounded to the format first.
+    """
     stored = np.abs(rounded(values, to))
     if to.name == "float16":
         return stored.astype(np.float16).view(np.uint16)

@@ -26,7 +26,10 @@ LARGEST_COUNT = 10**15
 
 
 def require_positive(name: str, value: float) -> None:
-    """Raise ConfigError unless ``value`` is > 0, within the range of sizes."""
+    """Raise ConfigError unless ``value`` is > 0, within the range of sizes.
+
+    ``name`` is what the user calls it.
+    """
     if not SMALLEST <= value <= LARGEST:
         raise ConfigError(
             f"{name} must be a number > 0 ({SMALLEST:g} to {LARGEST:g}), got {value}", f"set {name} to such a number"
@@ -34,7 +37,10 @@ def require_positive(name: str, value: float) -> None:
 
 
 def require_nonnegative(name: str, value: float) -> None:
-    """Raise ConfigError unless ``value`` is 0, or > 0 within the range of sizes."""
+    """Raise ConfigError unless ``value`` is 0, or > 0 within the range of sizes.
+
+    ``name`` is what the user calls it.
+    """
     if value != 0 and not SMALLEST <= value <= LARGEST:
         raise ConfigError(
             f"{name} must be a finite number >= 0, got {value}", f"0, or {SMALLEST:g} to {LARGEST:g}, is in range"
@@ -42,13 +48,19 @@ def require_nonnegative(name: str, value: float) -> None:
 
 
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise ConfigError unless ``value`` is one of ``choices``."""
+    """Raise ConfigError unless ``value`` is one of ``choices``.
+
+    ``name`` is what the user calls it.
+    """
     if value not in choices:
         raise ConfigError(f"{name} '{value}' is unknown", f"choose one of {', '.join(choices)}")
 
 
 def require_count(name: str, value: float, minimum: int, maximum: int = LARGEST_COUNT) -> None:
-    """Raise ConfigError unless ``value`` is a whole number of at least ``minimum``."""
+    """Raise ConfigError unless ``value`` is a whole number of at least ``minimum``.
+
+    And of at most ``maximum``; ``name`` is what the user calls it.
+    """
     if not (math.isfinite(value) and value == int(value) and minimum <= value <= maximum):
         bound = f"of at most {maximum:.0e}" if value > maximum else f">= {minimum}"
         raise ConfigError(f"{name} must be a whole number {bound}, got {value:.16g}", f"set {name} to such a number")

@@ -108,6 +108,8 @@ def ggn_product(
 ) -> Tensor:
     """Return the Gauss-Newton part of Lam times a direction, shape (dim,): minus J' H J v. Exact.
 
+    ConfigError where the outputs cannot be differentiated twice (fused attention).
+
     J is the derivative of the outputs z with respect to the parameters and H the Hessian of the score with respect
     to z; the curvature of z itself is left out. For log-probabilities of a softmax it is positive semi-definite.
 

@@ -72,6 +72,8 @@ def interpolate_checkpoints(
 ) -> Interpolation:
     """Evaluate a model on the line between two checkpoints of it (see :func:`interpolate`).
 
+    From ``start`` to ``end``, at ``points`` equally spaced fractions, both ends among them.
+
     Raises
     ------
     DataError

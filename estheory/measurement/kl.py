@@ -125,7 +125,10 @@ def token_kl(base: PreTrainedModel, tuned: PreTrainedModel, prompts: Prompts, *,
 
 
 def collect_kl(per_token: Iterator[Tensor]) -> TokenKL:
-    """Sum the divergences of each prompt; one tensor of shape (tokens,) for each prompt."""
+    """Sum the divergences of each prompt; one tensor of shape (tokens,) for each prompt.
+
+    ``per_token`` yields the divergence at each token (nat), prompt by prompt.
+    """
     rows = [(float(values.sum()), len(values)) for values in per_token]
     return TokenKL(sums=tuple(total for total, _ in rows), tokens=tuple(count for _, count in rows))
 

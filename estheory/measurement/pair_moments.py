@@ -57,7 +57,10 @@ class PairMoments:
         return np.asarray(np.cov(self.batches.T) / len(self.batches))
 
     def resolved(self, column: int, errors: float = 2.0) -> bool:
-        """Whether a moment lies more than so many standard errors above 0."""
+        """Whether a moment lies more than so many standard errors above 0.
+
+        ``column`` numbers the moment, ``errors`` is how many.
+        """
         return bool(self.mean[column] > errors * math.sqrt(self.covariance[column, column]))
 
     def estimate(self, function: Callable[[Array], float]) -> Estimate:

@@ -56,7 +56,10 @@ def fisher_probe(
     seed: int = 0,
     batch_size: int = 16,
 ) -> FisherProbe:
-    """Probe tr F at one scale (see :func:`fisher_probes`); the default scale is :func:`default_sigma`."""
+    """Probe tr F at one scale (see :func:`fisher_probes`); the default scale is :func:`default_sigma`.
+
+    ``directions`` random perturbations of standard deviation ``sigma`` (weight).
+    """
     scale = default_sigma(parameters) if sigma is None else sigma
     return fisher_probes(
         model, parameters, prompts, sigmas=[scale], directions=directions, seed=seed, batch_size=batch_size

@@ -46,6 +46,8 @@ def simulate(
 ) -> Records:
     """Run ES on a quadratic landscape many times.
 
+    ConfigError where no engine can do it, or the reduced engine is asked for on a device.
+
     Parameters, result and errors are those of :func:`estheory.simulation.direct.direct`; with a ``device`` (``cpu`` or
     ``cuda``) the direct engine runs on torch.
 

@@ -252,7 +252,10 @@ class Geometry:
 
 
 def cosines(one: Array, two: Array) -> Array:
-    """Return the cosine of each pair of rows, shape (replicas,); NaN where one of them is zero."""
+    """Return the cosine of each pair of rows, shape (replicas,); NaN where one of them is zero.
+
+    ``one`` and ``two`` have shape (replicas, dim).
+    """
     length = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
     product = np.sum(one * two, axis=1)
     return np.asarray(np.divide(product, length, out=np.full(length.shape, np.nan), where=length > 0))

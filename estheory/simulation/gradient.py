@@ -209,7 +209,10 @@ class GradientDescent:
 
 
 def advantages(rewards: Array) -> Array:
-    """Return (r - mean) / std over the last axis, std that of the group (divide by K); 0 where all agree."""
+    """Return (r - mean) / std over the last axis, std that of the group (divide by K); 0 where all agree.
+
+    ``rewards`` has shape (..., K): the samples of each prompt.
+    """
     centred = rewards - rewards.mean(axis=-1, keepdims=True)
     spread = np.sqrt(np.mean(np.square(centred), axis=-1, keepdims=True))
     return np.asarray(np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-12))

@@ -112,7 +112,10 @@ def batches(replicas: int, size: int) -> list[int]:
 
 
 def require_memory(what: str, needed: float) -> None:
-    """Raise ConfigError if ``needed`` bytes exceed the limit."""
+    """Raise ConfigError if ``needed`` bytes exceed the limit.
+
+    ``what`` names what would take them.
+    """
     if not needed <= MEMORY_LIMIT:
         raise ConfigError(
             f"{what} would take {needed / 2**30:.3g} GiB, more than {MEMORY_LIMIT / 2**30:.0f} GiB",

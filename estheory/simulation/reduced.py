@@ -166,7 +166,10 @@ class ReducedES:
 def blocks(
     landscape: Landscape, records: int
 ) -> tuple[Array, Array, Array, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
-    """Return eigenvalue, multiplicity, offset of the curved rows, and which are followed direction by direction."""
+    """Return eigenvalue, multiplicity, offset of the curved rows, and which are followed direction by direction.
+
+    A row of at most a few directions more than there are ``records`` is followed one by one.
+    """
     curved = (landscape.eigenvalue > 0) & (landscape.multiplicity > 0)
     lam, count, offset = (a[curved] for a in (landscape.eigenvalue, landscape.multiplicity, landscape.offset))
     return lam, count, offset, count <= records + EXPLICIT_EXTRA
@@ -217,6 +220,8 @@ def reduced(
     reward: Reward | None = None,
 ) -> Records:
     """Sample runs of ES on a quadratic landscape, exact in law, at a cost that does not depend on ``dim``.
+
+    ConfigError for what this engine cannot simulate: the message says what.
 
     Parameters, result and errors are those of :func:`estheory.simulation.direct.direct`.
     """

@@ -198,6 +198,8 @@ def sigmoid_reward(
 ) -> Reward:
     """Return an accuracy that saturates: its log-odds are linear in Q, from the start's to the optimum's.
 
+    ConfigError unless 0 < ``start_accuracy`` < ``best_accuracy`` < 1 and the start is off the optimum.
+
     Parameters
     ----------
     landscape
@@ -239,7 +241,10 @@ def sigmoid_reward(
 
 
 def heavy_tail_reward(landscape: Landscape, *, noise_df: float = 3.0) -> Reward:
-    """Return the quadratic under Student-t noise of ``noise_df`` > 2 degrees of freedom and std ``reward_std``."""
+    """Return the quadratic under Student-t noise of ``noise_df`` > 2 degrees of freedom and std ``reward_std``.
+
+    ConfigError for other ``noise_df``, and without noise.
+    """
     if not 2 < noise_df <= 1e6:
         raise ConfigError(f"noise-df must lie between 2 and 1e6, got {noise_df}", "at 2 or less there is no variance")
     if landscape.reward_std == 0:
@@ -254,6 +259,8 @@ def heavy_tail_reward(landscape: Landscape, *, noise_df: float = 3.0) -> Reward:
 
 def cubic_reward(landscape: Landscape, *, cubic: float = 0.5) -> Reward:
     """Return the quadratic with a cubic term along g_hat, the direction of its gradient at the start.
+
+    ConfigError unless ``cubic`` lies between -2/3 and 1e6 and the start is off the optimum.
 
     The term is (gamma/6) (g_hat . (theta - theta*))^3, which at the start is -``cubic`` times R* - R: the gradient
     there is 1 + 1.5 ``cubic`` times the quadratic's. ``cubic`` > -2/3.

@@ -68,7 +68,10 @@ class Emulation:
         return self.grouped_effects(step, lambda name: name)
 
     def grouped_effects(self, step: int, group_of: Callable[[str], str]) -> dict[str, RoundingEffect]:
-        """Return the effect on each group of tensors, such as a layer; groups in the order of their first tensors."""
+        """Return the effect on each group of tensors, such as a layer; groups in the order of their first tensors.
+
+        ``group_of`` gives the group of a tensor name.
+        """
         groups: dict[str, list[int]] = {}
         for row, name in enumerate(self.design.names):
             groups.setdefault(group_of(name), []).append(row)
@@ -248,7 +251,10 @@ def emulator_covers(config: ESConfig, arithmetic: Arithmetic = "rounded") -> str
 def emulated_band(
     config: ESConfig, steps: Sequence[int], *, seed: int = 0, max_additions: int = MAX_ADDITIONS
 ) -> dict[int, NormBand]:
-    """Return by step what rounding does to norms over :func:`estheory.theory.precision.weight_family`, emulated."""
+    """Return by step what rounding does to norms over :func:`estheory.theory.precision.weight_family`, emulated.
+
+    ``max_additions`` bounds the rounded additions of each member of the family, as in :func:`emulate`.
+    """
     runs = [
         emulate(config, SampledWeights.of(weights), steps, seed=seed, max_additions=max_additions)
         for weights in weight_family().values()

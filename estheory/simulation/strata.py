@@ -40,7 +40,10 @@ class SampledWeights:
 
     @staticmethod
     def of(histogram: WeightHistogram, name: str = "weights") -> SampledWeights:
-        """Return a model of one tensor with this histogram."""
+        """Return a model of one tensor with this histogram.
+
+        ``name`` is what the tensor is called.
+        """
         order = np.argsort(histogram.magnitudes)
         return SampledWeights(
             names=(name,), magnitudes=histogram.magnitudes[order], counts=histogram.shares[order][None]

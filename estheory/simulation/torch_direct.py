@@ -138,6 +138,8 @@ def direct_on_device(
 ) -> Records:
     """Run ES on a quadratic landscape in every coordinate, on a torch device.
 
+    ConfigError for what this engine cannot simulate, or a device that is not there.
+
     Parameters, result and errors are those of :func:`estheory.simulation.direct.direct`, without the L1 anchor; and
     ``device``, ``cpu`` or ``cuda``.
     """

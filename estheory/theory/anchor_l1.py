@@ -162,7 +162,10 @@ def pulled_after(
 
 
 def soft_threshold(mean: Array, variance: Array, pull: float) -> tuple[Array, Array]:
-    """Return E Y and E Y^2, shapes (m,), of Y = sign(X) max(|X| - pull, 0) for a normal X. Exact."""
+    """Return E Y and E Y^2, shapes (m,), of Y = sign(X) max(|X| - pull, 0) for a normal X. Exact.
+
+    ``mean`` and ``variance`` are those of X, shapes (m,).
+    """
     std = np.sqrt(variance)
     first, second = np.zeros_like(mean), np.zeros_like(mean)
     for side in (1.0, -1.0):

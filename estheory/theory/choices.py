@@ -63,7 +63,10 @@ class Choices:
 
 
 def default_sigmas(weight_std: float | None) -> tuple[float, ...]:
-    """Return WEIGHT_FRACTIONS of the weights' standard deviation, or DEFAULT_SIGMAS where it is unknown."""
+    """Return WEIGHT_FRACTIONS of the weights' standard deviation, or DEFAULT_SIGMAS where it is unknown.
+
+    ``weight_std`` in weight units, or None.
+    """
     if weight_std is None:
         return DEFAULT_SIGMAS
     require_positive("weight-std", weight_std)
@@ -77,7 +80,10 @@ def linear_arms(base: ESConfig, choices: Choices, gradient_norm: float, reward_s
 
 
 def arms(base: ESConfig, choices: Choices, signals: dict[float, Signal]) -> tuple[Arm, ...]:
-    """Return an arm for every sigma and population; ``base`` gives the rest."""
+    """Return an arm for every sigma and population; ``base`` gives the rest.
+
+    ``signals`` gives the linear signal of each sigma.
+    """
     return tuple(
         arm(replace(base, sigma=sigma, population=n), signals[sigma])
         for sigma in sorted(signals, reverse=True)

@@ -160,7 +160,10 @@ class MatchedProgress:
         return self.es_displacement_square / self.sgd_displacement_square
 
     def off_task_cost(self, curvature_per_direction: float) -> tuple[float, float]:
-        """Return 1/2 f E||Delta||^2 of (ES, SGD) for an off-task curvature ``f`` = tr F / d in every direction."""
+        """Return 1/2 f E||Delta||^2 of (ES, SGD) for an off-task curvature ``f`` = tr F / d in every direction.
+
+        ``curvature_per_direction`` is f, cost / weight^2.
+        """
         half = 0.5 * curvature_per_direction
         return half * self.es_displacement_square, half * self.sgd_displacement_square
 

@@ -133,6 +133,8 @@ def first_order_share(walk: Walk, *, square_trace: float, gradient_norm: float) 
 def steps_to_kl(config: ESConfig, one_step: Walk, *, fisher_trace: float, budget: float) -> float:
     """Return the number of steps after which the plain walk's mean KL reaches ``budget`` nats per token.
 
+    ConfigError with an anchor or momentum: for the plain walk alone.
+
     2 budget / (v_1 tr F), v_1 the variance of one step. Small-step.
     """
     if config.anchor_l1 or config.anchor_l2 or config.momentum:

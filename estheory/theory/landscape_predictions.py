@@ -47,7 +47,10 @@ class OffTask:
 
 
 def landscape_signal(config: ESConfig, landscape: Landscape) -> Signal:
-    """Return the linear signal of a landscape at its offsets, rho^2 = sigma^2 ||g||^2 / S^2."""
+    """Return the linear signal of a landscape at its offsets, rho^2 = sigma^2 ||g||^2 / S^2.
+
+    ConfigError where all members have the same reward.
+    """
     if landscape.member_std(config.sigma) == 0:
         raise ConfigError("all members have the same reward", "give --reward-std, or a spectrum with curvature")
     return replace(landscape.signal(config.sigma), gradient_norm=landscape.gradient_norm or None)

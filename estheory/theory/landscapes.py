@@ -101,6 +101,8 @@ def from_probes(
 ) -> Landscape:
     """Return the isotropic block with the measured tr Lam and ||g||.
 
+    ConfigError without ``square_trace`` or ``directions``.
+
     Its one-step results need nothing else but g' Lam g, which the block takes as ||g||^2 tr Lam / r; its peak and
     stationary state are those of equal eigenvalues, which a real spectrum need not follow. On tiny-lm it is refuted
     (experiments/probes): the gradient is less curved than the mean, so that a run rises three to four times as far.
@@ -136,6 +138,8 @@ def from_probes(
 
 def landscape_from_rows(rows: Iterable[Mapping[str, Any]], options: Mapping[str, Any], where: str) -> Landscape:
     """Return the landscape of ``rows`` (mappings with exactly the keys of COLUMNS) and Landscape's other fields.
+
+    ``options`` are those fields by name; ``where`` begins the messages of a DataError.
 
     Raises
     ------

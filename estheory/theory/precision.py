@@ -105,7 +105,10 @@ def student_weights(rms: float, df: float) -> WeightHistogram:
 
 
 def mixed_weights(parts: Iterable[tuple[float, WeightHistogram]]) -> WeightHistogram:
-    """Return a mixture of histograms from (share, histogram): modules of different scale."""
+    """Return a mixture of histograms from (share, histogram): modules of different scale.
+
+    The shares of ``parts`` need not sum to 1.
+    """
     parts = list(parts)
     total = sum(share for share, _ in parts)
     return WeightHistogram(
@@ -311,7 +314,10 @@ class NormBand:
 
     @staticmethod
     def over(variances: Iterable[float]) -> NormBand:
-        """Return the band of norms from factors on the variance."""
+        """Return the band of norms from factors on the variance.
+
+        ``variances`` are the factors, of any number of models.
+        """
         norms = [math.sqrt(v) for v in variances]
         return NormBand(low=min(norms), high=max(norms))
 

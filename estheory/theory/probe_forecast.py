@@ -105,7 +105,10 @@ def probed_signal(config: ESConfig, moments: Array) -> Signal:
 
 
 def gradient_landscape(config: ESConfig, moments: Array, curvature: float) -> Landscape:
-    """Return the landscape of the gradient's own direction; all else of S is noise, as at the start."""
+    """Return the landscape of the gradient's own direction; all else of S is noise, as at the start.
+
+    ``curvature`` is that along the gradient, reward / weight^2.
+    """
     signal = probed_signal(config, moments)
     assert signal.gradient_norm is not None
     noise = moments[2] - moments[0] - 0.5 * (config.sigma**2 * curvature) ** 2

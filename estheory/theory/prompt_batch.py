@@ -82,11 +82,16 @@ class PromptBatch:
         return math.sqrt(self.success * (1 - self.success) / self.prompts)
 
     def model(self, signal_std: float) -> RewardModel:
-        """Return the joint law of a member's reward and its coordinate along the gradient, from sigma ||g||."""
+        """Return the joint law of a member's reward and its coordinate along the gradient, from sigma ||g||.
+
+        ``signal_std`` is sigma ||g||, reward units.
+        """
         return bernoulli_rewards(self.success, prompts=self.prompts, signal_std=signal_std)
 
     def signal(self, *, sigma: float, reliability: float | None = None, gradient_norm: float | None = None) -> Signal:
         """Return the linear signal: S^2 = p (1-p) / B + (1 - 1/B) (sigma ||g||)^2 where nothing is cut off at 0 or 1.
+
+        From one of ``reliability`` and ``gradient_norm``; ConfigError for both, or a reliability outside [0, 1).
 
         With ``reliability`` rho^2 the gradient follows, sigma^2 ||g||^2 = rho^2 s^2 / (1 - rho^2 (1 - 1/B)).
         """

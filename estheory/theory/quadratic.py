@@ -217,6 +217,8 @@ def critical_population(config: ESConfig, landscape: Landscape) -> float:
 def shared_seed_progress(config: ESConfig, *, gradient_norm: float, covariance_ratio: float, other_std: float) -> float:
     """Return the progress along g_hat under noise of covariance C: alpha c sigma g'Cg / (S ||g||), weight units.
 
+    ConfigError for other than z-scores of independent members.
+
     Exact for z-scores of a linear reward with Gaussian noise; S^2 = sigma^2 g'Cg + other_std^2.
 
     Parameters

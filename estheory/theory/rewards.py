@@ -66,6 +66,8 @@ class RewardModel:
 def additive_noise(values: Array, probabilities: Array, *, signal_std: float, gaussian_std: float = 0.0) -> RewardModel:
     """Return R = sigma g.eps + noise, the noise independent of eps: v_k with probability p_k, plus a Gaussian.
 
+    ConfigError where the probabilities are none, or a spread is negative.
+
     Parameters
     ----------
     values, probabilities
@@ -91,6 +93,8 @@ def additive_noise(values: Array, probabilities: Array, *, signal_std: float, ga
 
 def bernoulli_rewards(success: float | Array, *, prompts: int | None = None, signal_std: float) -> RewardModel:
     """Return the mean of 0/1 rewards over a batch of prompts whose success probabilities move with x.
+
+    ConfigError for probabilities outside [0, 1], and a negative spread.
 
     Prompt j succeeds with probability p_j + tau_j x, cut off at 0 and 1, tau_j proportional to p_j (1 - p_j) with
     mean ``signal_std``; given x the prompts are independent. All members see the same batch.

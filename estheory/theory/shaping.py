@@ -138,6 +138,8 @@ def _antithetic(population: int, odd_share: float) -> ShapingMoments:
 def antithetic_slopes(population: int, odd_share: float) -> tuple[float, float, float]:
     """Return the derivatives of ``progress``, ``flat`` and ``signal`` of antithetic pairs with respect to w.
 
+    ``odd_share`` is w, the share of the variance that is odd in the perturbation.
+
     With D = w B + (1-w)(1-B): progress = sqrt(2) c(N) E[B / sqrt D], flat = 2 w E[B/D],
     signal = 2 ((N-1) E[B^2/D] - E[B/D]). Exact for Gaussian even parts.
     """

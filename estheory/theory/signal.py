@@ -36,6 +36,8 @@ def mean_largest_rank_overlap() -> float:
 def pair_correlation(config: ESConfig, reliability: float, even_share: float = 0.0) -> float:
     """Return the correlation of a pair's reward difference with its signal, sqrt(2 rho^2 / (1 + kappa)).
 
+    ConfigError for estimators without pairs.
+
     kappa = rho^2 - ``even_share``: the rest is independent noise of the two members. Exact for Gaussian rewards.
     """
     if not (config.antithetic or config.shaping == "two-point"):
@@ -106,6 +108,8 @@ def _rank_projection(population: int, reliability: float) -> tuple[float, float]
 
 def gradient_cosine(config: ESConfig, reliability: float, even_share: float = 0.0) -> Law:
     """Return the law of the cosine of one step with the gradient; ``even_share`` as of a Signal, for pairs.
+
+    ConfigError in one dimension.
 
     Exact for Gaussian rewards and independent noise; for centred ranks a normal law with exact moments of the
     projection, whose cosine is large-N.
@@ -179,6 +183,8 @@ def step_norm(config: ESConfig, signal: Signal, effective_dim: float) -> ChiLaw:
 
 def coherent_displacement_bound(config: ESConfig, coherent_steps: float) -> float | None:
     """Return the bound on the mean displacement along a direction, weight units: alpha c(N) T for z-scores.
+
+    ``coherent_steps`` is the number of steps that may add up, T for a plain run.
 
     Holds for any reward with independent noise: the shaped rewards have a fixed length, so their overlap with the
     members' coordinates along one direction is largest when they are its own. None for raw and two-point shaping,

@@ -15,7 +15,10 @@ _NEGLIGIBLE = 1e-18
 
 
 def binomial_probabilities(trials: int, chance: float) -> tuple[Array, Array]:
-    """Return the numbers of successes whose probability is not negligible, and their probabilities, each (m,)."""
+    """Return the numbers of successes whose probability is not negligible, and their probabilities, each (m,).
+
+    Of ``trials`` trials that succeed with probability ``chance``.
+    """
     if chance >= 1.0:
         return np.array([float(trials)]), np.ones(1)
     spread = 9.5 * math.sqrt(trials * chance * (1 - chance)) + 60  # Bernstein: what is left out is below 1e-17

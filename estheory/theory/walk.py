@@ -150,6 +150,8 @@ def step_variance(config: ESConfig, signal: Signal) -> StepVariance:
 def response(config: ESConfig, steps: int) -> Array | None:
     """Return h, shape (steps,): the share of one step's noise still in the displacement k steps later.
 
+    ConfigError for too many steps with an anchor or momentum.
+
     None for the plain walk, where it is 1 throughout. With L2 anchoring kappa and momentum beta it is
     (1-beta) sum_{j<=k} (1-kappa)^(k-j) beta^j, times (1-kappa) in the ``after`` form. Exact.
     """
@@ -301,6 +303,8 @@ def walk(config: ESConfig, signal: Signal, steps: int, shapes: Shapes | None = N
 
 def checkpoint_correlation(config: ESConfig, first: int, second: int) -> float:
     """Return the correlation of one flat coordinate's displacement after ``first`` and ``second`` steps.
+
+    ConfigError with an L1 anchor, where it has no result.
 
     sqrt(first / second) for the plain walk. Exact; not available with an L1 anchor.
     """

@@ -76,7 +76,10 @@ class SequenceRecord:
         return [stage for stage in self.stages if (stage.method, stage.seed) == (method, seed)]
 
     def matrix(self, method: str, seed: int, quantity: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Return ``accuracy`` or ``kl`` before the first stage and after each, shape (stages + 1, tasks), else NaN."""
+        """Return ``accuracy`` or ``kl`` before the first stage and after each, shape (stages + 1, tasks), else NaN.
+
+        ``quantity`` is one of these, of the sequence of one ``method`` and ``seed``.
+        """
         states = np.full((len(self.tasks) + 1, len(self.tasks)), np.nan)
         for stage in self.of(method, seed):
             for row, when in ((stage.number - 1, "before"), (stage.number, "after")):

@@ -34,7 +34,10 @@ def final_weights(path: Path) -> dict[int, Path]:
 
 
 def read_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
-    """Read a run: its hyper-parameters where it tells them, the spread of rewards from its event files."""
+    """Read a run: its hyper-parameters where it tells them, the spread of rewards from its event files.
+
+    DataError where its event files lack steps and nothing collects problems.
+    """
     ends = final_weights(path)
     base = first_weights(path / "model_saves/base_model")
     told = _told(path)

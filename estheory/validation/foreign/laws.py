@@ -52,7 +52,10 @@ def pair(
     label: Label = "exact",
     source: str = PAPER,
 ) -> Pair:
-    """Return one prediction with its measurement."""
+    """Return one prediction with its measurement.
+
+    ``value`` was measured; ``systematic`` and ``assumptions`` are those of the prediction.
+    """
     name = run.path.resolve().name
     return (
         Prediction(

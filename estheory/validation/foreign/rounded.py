@@ -78,7 +78,10 @@ class Roundings:
         return _range(found, kurtosis)
 
     def cosine(self, first: int, second: int) -> Factor:
-        """Return the cosine of the displacements at two steps (a value, not a factor)."""
+        """Return the cosine of the displacements at two steps (a value, not a factor).
+
+        ``first`` and ``second`` are the steps.
+        """
         found = [emulation.cosine(first, second) for emulation in self.emulations]
         return _range([(value, self._error * error) for value, error in found], 3.0)
 
@@ -192,13 +195,18 @@ def _coefficients(run: ForeignRun, last: int, seed: int) -> tuple[Array, float]:
 
 
 def walk_square(rates: Array) -> float:
-    """Return the mean square of a weight after AdamW on dense gradient noise in exact arithmetic, weight^2."""
+    """Return the mean square of a weight after AdamW on dense gradient noise in exact arithmetic, weight^2.
+
+    ``rates`` are the learning rates of all its steps (weight).
+    """
     peak = float(rates.max(initial=0.0))
     return walk_factor(rates / peak) * float(rates @ rates) if peak > 0 else 0.0
 
 
 def adamw_factors(run: ForeignRun, dtype: Dtype, steps: Collection[int], weights: SampledWeights) -> dict[int, Factor]:
     """Return by step what rounding does to AdamW's walk on noise, over every way of keeping weights that is left open.
+
+    DataError for runs too long to be emulated.
 
     float16 is never trained in place: AdamW's second moments underflow there.
     """

@@ -50,7 +50,10 @@ def json_lines(file: Path, problems: Problems | None) -> list[dict[str, Any]]:
 def by_step(
     rows: Iterable[dict[str, Any]], key: str, file: Path, problems: Problems | None, *, consecutive: bool = True
 ) -> dict[int, dict[str, Any]]:
-    """Return rows by step; the last of a doubled step counts, and steps must be 1, 2, 3, ... if ``consecutive``."""
+    """Return rows by step; the last of a doubled step counts, and steps must be 1, 2, 3, ... if ``consecutive``.
+
+    ``key`` is what a row calls its step.
+    """
     found: dict[int, dict[str, Any]] = {}
     for row in rows:
         step = count(row[key])
@@ -66,14 +69,20 @@ def by_step(
 
 
 def problem(what: str, remedy: str, problems: Problems | None) -> None:
-    """Note what is wrong, or raise it as `DataError` where nothing collects problems."""
+    """Note what is wrong, or raise it as `DataError` where nothing collects problems.
+
+    ``remedy`` is the second half of the message.
+    """
     if problems is None:
         raise DataError(what, remedy)
     problems.append(what)
 
 
 def count(value: Any, most: int = MOST_STEPS) -> int:
-    """Return a number of steps, or of something else."""
+    """Return a number of steps, or of something else.
+
+    ``value`` as it was logged; ValueError unless it is a whole number from 0 to ``most``.
+    """
     number = int(value)
     if not 0 <= number <= most:
         raise ValueError(f"{str(value)[:20]} is no number from 0 to {most}")
@@ -93,7 +102,10 @@ def moves(spread: Any, where: str, problems: Problems | None) -> float:
 
 
 def storage(value: Any) -> Dtype:
-    """Return a storage format by its name."""
+    """Return a storage format by its name.
+
+    ``value`` as it was logged.
+    """
     if value not in get_args(Dtype):
         raise ValueError(f"precision {str(value)[:20]} is unknown")
     return cast(Dtype, value)

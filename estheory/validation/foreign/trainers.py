@@ -16,7 +16,10 @@ _STEP = re.compile(r"(?:^|_)global_step_(\d+)$")
 
 
 def read_trl(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
-    """Read the output folder of a TRL or transformers trainer: trainer_state.json and checkpoint-N."""
+    """Read the output folder of a TRL or transformers trainer: trainer_state.json and checkpoint-N.
+
+    DataError where no learning rate was logged.
+    """
     folders = {int(folder.name.rpartition("-")[2]): folder for folder in path.glob("checkpoint-*") if folder.is_dir()}
     states = [path / "trainer_state.json", *(folders[step] / "trainer_state.json" for step in sorted(folders)[::-1])]
     state = json_object(next(file for file in states if file.is_file()))
