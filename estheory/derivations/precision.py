@@ -17,7 +17,9 @@ SIZE = given(
 )
 GAIN = named("G", "G", "second moment of the rounded update over that of the update")
 KEPT = named("K", "K", "mean product of the rounded update with the update, over the update's second moment")
-PRODUCT = named("E kz", r"\mathbb{E}kz", "mean product of the move, in spacings, with the standard normal of the update")
+PRODUCT = named(
+    "E kz", r"\mathbb{E}kz", "mean product of the move, in spacings, with the standard normal of the update"
+)
 MOMENT = named("E k²", r"\mathbb{E}k^2", "mean square of the move, in spacings")
 size, k, z = SIZE.symbol, sp.Symbol("k", integer=True, positive=True), sp.Symbol("z", real=True)
 
