@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from estheory.derivations.algebra import Expr, sp
 from estheory.derivations.derivation import Derivation, Evaluator, agrees, define
-from estheory.derivations.notation import given, half, named
+from estheory.derivations.notation import given, half, named, normal_density
 from estheory.theory import precision as theory
 
 SIZE = given(
@@ -16,8 +16,12 @@ SIZE = given(
     extreme=(0.05, 100.0),
 )
 GAIN = named("G", "G", "second moment of the rounded update over that of the update")
+KEPT = named("K", "K", "mean product of the rounded update with the update, over the update's second moment")
+PRODUCT = named(
+    "E kz", r"\mathbb{E}kz", "mean product of the move, in spacings, with the standard normal of the update"
+)
 MOMENT = named("E k²", r"\mathbb{E}k^2", "mean square of the move, in spacings")
-size, k = SIZE.symbol, sp.Symbol("k", integer=True, positive=True)
+size, k, z = SIZE.symbol, sp.Symbol("k", integer=True, positive=True), sp.Symbol("z", real=True)
 
 
 def _tail(edge: Expr) -> Expr:
@@ -58,4 +62,41 @@ rounding_gain = Derivation(
     ),
 )
 
-DERIVATIONS = (rounding_gain,)
+_between = sp.Integral(z * normal_density(z), (z, (k - half) / size, (k + half) / size))
+
+rounding_signal = Derivation(
+    name="rounding-signal",
+    title="What round-to-nearest keeps of a Gaussian update on average",
+    assumptions=rounding_gain.assumptions,
+    label="exact",
+    source="ours: docs/concepts/precision.md",
+    symbols=(SIZE, PRODUCT, KEPT),
+    steps=(
+        define(
+            PRODUCT.symbol,
+            sp.Sum(2 * k * _between, (k, 1, sp.oo)),
+            "The weight moves by k spacings when x z lies within half a spacing of k; both signs.",
+        ),
+        agrees(
+            PRODUCT.symbol,
+            sp.Sum(2 * k * (normal_density((k - half) / size) - normal_density((k + half) / size)), (k, 1, sp.oo)),
+            "The density of a standard normal is minus the integral of z times it.",
+        ),
+        agrees(
+            PRODUCT.symbol,
+            sp.Sum(2 * normal_density((k - half) / size), (k, 1, sp.oo)),
+            "Summation by parts: each threshold (k - 1/2)/x counts k - (k-1) = 1, on both sides.",
+        ),
+        define(KEPT.symbol, PRODUCT.symbol / size, "x E[kz] over x^2, the update's own second moment."),
+        agrees(
+            KEPT.symbol,
+            sp.Sum(2 * normal_density((k - half) / size), (k, 1, sp.oo)) / size,
+            "The density at the thresholds times their distance 1/x: the midpoint rule of an integral that is 1.",
+        ),
+    ),
+    evaluator=Evaluator(
+        name="estheory.theory.precision.signal_gain", call=lambda v: theory.signal_gain(v["update_in_spacings"])
+    ),
+)
+
+DERIVATIONS = (rounding_gain, rounding_signal)

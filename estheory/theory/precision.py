@@ -19,8 +19,9 @@ from estheory.errors import ConfigError
 from estheory.floats import FORMATS, FloatFormat
 from estheory.rules import ESConfig, require_positive
 
-SUBCELLS = 64
-"""Cells of a histogram per binade."""
+SUBCELLS = 2048
+"""Cells of a law's histogram per binade: two for each value of float16 there, so that cells rounded to any format here
+give its values their own shares. With restore pairs ties to even make odd and even values differ."""
 
 
 @dataclass(frozen=True)

@@ -143,6 +143,8 @@ def test_reference_values():
     assert float(exact(ALL["mean-cosine"], {"population": 8, "dim": 50})) == pytest.approx(0.34272, abs=5e-6)
     gains = [float(exact(ALL["rounding-gain"], {"update_in_spacings": x})) for x in (0.2, 0.25, 0.3, 0.5, 1, 3)]
     assert gains == pytest.approx([0.310, 0.728, 1.062, 1.302, 1.083, 1.009], abs=5e-4)
+    kept = [float(exact(ALL["rounding-signal"], {"update_in_spacings": x})) for x in (0.2, 0.25, 0.3, 0.5, 1)]
+    assert kept == pytest.approx([0.175, 0.432, 0.663, 0.986, 1.0], abs=5e-4)
 
 
 def test_limits():

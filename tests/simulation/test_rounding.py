@@ -85,12 +85,110 @@ def test_reference_points(std, changes, steps, value, error):
     assert abs(effect.variance - 1.3 * value) > error + Z * effect.variance_stderr
 
 
+def brute_force(run, std, steps, *, groups, size, seed=17):
+    """Return (value, standard error) of variance and signal of a run on normal weights, by torch's own bfloat16.
+
+    Written from the reference implementations alone: each group has its own rewards, every member's noise is drawn,
+    stored and scaled in bfloat16, and torch rounds every sum.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    start = (std * torch.randn(groups, size, generator=draw)).bfloat16()
+    weights, intended = start.clone(), torch.zeros(groups, size, dtype=torch.float64)
+    for _ in range(steps):
+        rewards = torch.randn(groups, N, generator=draw, dtype=torch.float64)
+        z = (rewards - rewards.mean(1, keepdim=True)) / rewards.std(1, keepdim=True, unbiased=False)
+        factors = (run.step_size / N * z).float()
+        noise = [torch.randn(groups, size, generator=draw).bfloat16() for _ in range(N)]
+        for eps in noise[: run.restore_pairs]:
+            weights += run.sigma * eps
+            weights -= run.sigma * eps
+        total = torch.zeros(groups, size)
+        for i, eps in enumerate(noise):
+            term = factors[:, i, None] * eps.float()
+            total += term
+            if run.update_path == "sequential":
+                weights += term.bfloat16()
+        if run.update_path == "accumulated":
+            weights += total.bfloat16()
+        intended += total.double()
+    moved = (weights.double() - start.double()).numpy()
+    plain = (intended.numpy() ** 2).mean(1)
+    return tuple(ratio((moved * other).mean(1), plain) for other in (moved, intended.numpy()))
+
+
+def ratio(top, bottom):
+    """Ratio of means over groups, and its standard error."""
+    value = top.mean() / bottom.mean()
+    return value, (top - value * bottom).std(ddof=1) / math.sqrt(len(top)) / bottom.mean()
+
+
+def emulated(run, std, steps, seeds):
+    """Return (value, standard error) of variance and signal over several emulations, each with its own rewards."""
+    model = SampledWeights.of(normal_weights(std))
+    effects = [emulate(run, model, [steps], seed=s, max_additions=6 * 10**7).effect(steps) for s in range(seeds)]
+    return tuple(
+        (
+            np.mean([getattr(e, name) for e in effects]),
+            math.hypot(*(getattr(e, f"{name}_stderr") for e in effects)) / seeds,
+        )
+        for name in ("variance", "signal")
+    )
+
+
+def close(one, other, beside=0.0):
+    """Whether two (value, standard error) agree within Z joint errors, and ``beside`` of the second."""
+    return abs(one[0] - other[0]) < Z * math.hypot(one[1], other[1]) + beside * other[0]
+
+
+@pytest.mark.parametrize(
+    ("std", "path", "point", "digit"),
+    [  # with the error of the point's last digit
+        (0.02, "accumulated", 1.0554, 0.0002),
+        (0.02, "sequential", 0.925, 0.0005),
+        (0.01, "sequential", 1.054, 0.0005),
+        (0.05, "sequential", 0.54, 0.005),
+    ],
+)
+def test_one_step_by_torch_s_own_arithmetic(std, path, point, digit):
+    run = config(update_path=path)
+    variance, signal = brute_force(run, std, 1, groups=1024, size=2048)
+    assert abs(variance[0] - point) < digit + Z * variance[1]
+    theirs = emulated(run, std, 1, seeds=24)
+    closed = {
+        p: rounding_effects(config(update_path=p), normal_weights(std), [1])[1] for p in ("accumulated", "sequential")
+    }
+    allowed = 0.01 if path == "sequential" else 0.0  # rounding errors of N additions are taken as independent
+    for measured, emulation, name in ((variance, theirs[0], "variance"), (signal, theirs[1], "signal")):
+        assert close(measured, emulation)
+        assert close(measured, (getattr(closed[path], name), 0.0), allowed)
+    # the other path's gain, and variance for signal, are told apart by the same comparison
+    wrong = closed["sequential" if path == "accumulated" else "accumulated"]
+    assert not close(signal, (wrong.signal, 0.0), allowed)
+    assert std == 0.01 or not close(variance, (wrong.variance, 0.0), allowed)
+    assert not close(variance, theirs[1])
+
+
+@pytest.mark.parametrize(("pairs", "low", "high"), [(10, 1.045, 1.055), (30, 1.2, 1.3)])
+def test_twenty_steps_with_restores_by_torch_s_own_arithmetic(pairs, low, high):
+    run = config(update_path="sequential", restore_pairs=pairs)
+    variance, signal = brute_force(run, 0.02, 20, groups=256, size=1024)
+    assert low - Z * variance[1] < variance[0] < high + Z * variance[1]
+    theirs = emulated(run, 0.02, 20, seeds=6)
+    assert close(variance, theirs[0])
+    assert close(signal, theirs[1])
+    without = rounding_effects(config(update_path="sequential"), normal_weights(0.02), [20])[20]
+    assert not close(variance, (without.variance, 0.0))  # restores change the norm
+    assert not close(
+        variance, emulated(config(update_path="sequential", restore_pairs=40 - pairs), 0.02, 20, seeds=3)[0]
+    )
+
+
 @pytest.mark.parametrize("path", ["accumulated", "sequential"])
 def test_closed_form_where_weights_keep_their_binade(path):
     run, weights = config(update_path=path), normal_weights(0.02)
-    emulated = emulate(run, SampledWeights.of(weights), [1, 20], seed=1, max_additions=2 * 10**8)
+    run_of = emulate(run, SampledWeights.of(weights), [1, 20], seed=1, max_additions=2 * 10**8)
     for step, effect in rounding_effects(run, weights, [1, 20]).items():
-        measured = emulated.effect(step)
+        measured = run_of.effect(step)
         assert abs(measured.variance - effect.variance) < 0.01 * effect.variance + Z * measured.variance_stderr
         assert abs(measured.signal - effect.signal) < 0.01 * effect.signal + Z * measured.signal_stderr
     assert abs(measured.variance - 1.0) > Z * measured.variance_stderr  # what no rounding would give

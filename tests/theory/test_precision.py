@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as h
 
 from estheory.errors import ConfigError
-from estheory.floats import FORMATS
+from estheory.floats import FORMATS, rounded
 from estheory.rules import ESConfig
+from estheory.theory import precision
 from estheory.theory.precision import (
     WeightHistogram,
     mixed_weights,
@@ -166,6 +167,24 @@ def test_families_and_mixtures():
     single = rounding_effects(config("sequential"), normal_weights(0.05), [1])[1]
     assert band.low <= math.sqrt(single.variance) <= band.high
     assert band.half_width == pytest.approx(1 - band.low)
+
+
+def stored_shares(name):
+    """What a law's cells hold of each stored value between 1.25 and 1.75 2^-6; None if a value has no cell."""
+    law, fmt = normal_weights(0.02), FORMATS[name]
+    inside = (law.magnitudes > 1.25 * 2.0**-6) & (law.magnitudes < 1.75 * 2.0**-6)
+    values, cell = np.unique(rounded(law.magnitudes[inside], fmt), return_inverse=True)
+    complete = np.allclose(np.diff(values), fmt.spacing(np.array([-6.0])))
+    return np.bincount(cell, law.shares[inside])[1:-1] if complete else None  # the outer ones are cut
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float16"])
+def test_a_law_s_cells_give_every_stored_value_its_share(name, monkeypatch):
+    shares = stored_shares(name)  # restore pairs round ties to even: they tell odd values from even ones
+    assert np.sum(shares[::2]) == pytest.approx(np.sum(shares[1::2]), rel=0.05)
+    assert np.all(np.diff(shares) < 0)
+    monkeypatch.setattr(precision, "SUBCELLS", 64)
+    assert stored_shares(name) is None
 
 
 def test_warning_when_updates_are_swallowed():
