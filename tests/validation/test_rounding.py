@@ -16,7 +16,7 @@ def run(**changes):
 
 def test_bands_are_found_by_the_run_and_only_then():
     band = recorded_band(run())
-    assert band.low < 0.75 < 1.1 < band.high
+    assert band.low < 0.8 < 1.05 < band.high
     assert recorded_band(run(alpha=1e-3)) is None
     assert recorded_band(run(update_path="accumulated")) is None
     assert recorded_band(run(update_path="accumulated"), path_known=False) == band
