@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def judged(folder: Path, factor: float) -> tuple[bool, bool]:
     """Return whether a folder's run is refuted, and whether its norms are, judged alone."""
     run = next(path for path in folder.iterdir() if path.name != "base")
     base = folder / "base" if (folder / "base").exists() else None
-    options = ESOptions(**claim(run, factor))
+    options = replace(ESOptions(), **claim(run, factor))  # type: ignore[arg-type]  # each of its options is text
     record = recorded_foreign(run, base, options, MeasureOptions(keep_going=True))
     norms = [pair for pair in record.pairs if pair[0].quantity is Quantity.DISPLACEMENT_NORM]
     whole, alone = (any(v.kind == "refuted" for v in judge(pairs, LEVEL)) for pairs in (record.pairs, norms))

@@ -53,7 +53,11 @@ def cell(shaping: Shaping, regime: str, population: int, directions: int) -> tup
     if shaping == "centered-rank":  # the same relative step: ranks' progress is 1 / (2 sqrt(pi) c) of z-scores'
         config = ESConfig(**{**vars(config), "alpha": alpha * math.sqrt(12)})
     return config, Landscape(
-        dim=directions, eigenvalue=[1.0], multiplicity=[directions], offset=[offset], reward_std=noise
+        dim=directions,
+        eigenvalue=np.array([1.0]),
+        multiplicity=np.array([float(directions)]),
+        offset=np.array([offset]),
+        reward_std=noise,
     )
 
 

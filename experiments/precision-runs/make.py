@@ -92,7 +92,8 @@ def compare(model: str, steps: int, scheme: str) -> dict[str, Any]:
     effects, spreads = emulation.tensor_effects(steps), emulation.tensor_spreads(steps)
     edges = np.cumsum([0, *sizes])
     plain = config.step_size**2 * steps / config.population
-    rows, full = [], open_checkpoint(get_builtin(model)).tensors
+    full = open_checkpoint(get_builtin(model)).tensors
+    rows: list[dict[str, Any]] = []
     predicted_square = measured_square = total_noise = total_error = predicted_kept = 0.0
     for name, low, high in zip(names, edges, edges[1:], strict=False):
         effect, n = effects[name], int(high - low)

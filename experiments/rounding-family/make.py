@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import time
 from pathlib import Path
+from typing import Any
 
 import estheory
 from estheory.rules import ESConfig
@@ -17,9 +18,9 @@ from estheory.theory.precision import weight_family
 
 OUT = Path(estheory.__file__).parent / "data" / "rounding_family.csv"
 ADDITIONS = 100_000_000
-SEQUENTIAL = {"dim": 4_022_468_096, "sigma": 1.5e-3, "dtype": "bfloat16", "update_path": "sequential"}
-ACCUMULATED = {"dim": 3_085_938_688, "sigma": 1e-3, "dtype": "float16", "update_path": "accumulated"}
-RUNS = [
+SEQUENTIAL: dict[str, Any] = {"dim": 4_022_468_096, "sigma": 1.5e-3, "dtype": "bfloat16", "update_path": "sequential"}
+ACCUMULATED: dict[str, Any] = {"dim": 3_085_938_688, "sigma": 1e-3, "dtype": "float16", "update_path": "accumulated"}
+RUNS: list[dict[str, Any]] = [
     *({**SEQUENTIAL, "population": 30, "restore_pairs": p, "steps": (100, 200, 300, 400)} for p in (0, 10, 30)),
     *({**ACCUMULATED, "population": 30, "restore_pairs": p, "steps": (100, 500)} for p in (0, 10, 30)),
     *({**SEQUENTIAL, "population": n, "restore_pairs": p, "steps": (100,)} for n in (128, 256) for p in (0, n // 3)),

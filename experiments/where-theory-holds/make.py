@@ -5,6 +5,7 @@ import math
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -29,20 +30,20 @@ MAPS = {
 }
 
 
-def cell(setting, start, prompts, signal):
+def cell(setting: dict[str, Any], start: float, prompts: int, signal: float) -> dict[str, float]:
     """Relative errors, predicted over simulated - 1, and their standard errors, for one sigma and one B."""
     land = Landscape(
         dim=setting["dim"],
-        eigenvalue=[setting["eigenvalue"]],
-        multiplicity=[setting["multiplicity"]],
-        offset=[setting["offset"]],
+        eigenvalue=np.array([setting["eigenvalue"]], dtype=np.float64),
+        multiplicity=np.array([setting["multiplicity"]], dtype=np.float64),
+        offset=np.array([setting["offset"]], dtype=np.float64),
     )
     reward = sigmoid_reward(land, start_accuracy=start, best_accuracy=setting["best_accuracy"], prompts=prompts)
     sigma = signal / reward.told.gradient_norm
     run = {"dim": land.dim, "sigma": sigma, "alpha": setting["alpha_over_sigma"] * sigma}
     config = ESConfig(**run, population=setting["population"], steps=setting["steps"])
     forecast = predict(config, landscape=reward.told)
-    rho = reward.told.signal(sigma).correlation
+    rho = reward.told.signal(sigma).correlation or 0.0
     model = bernoulli_rewards(start, prompts=prompts, signal_std=signal)
     predicted = {
         "progress_gaussian": forecast.get(Quantity.PROGRESS_PER_STEP).law.mean,
@@ -78,7 +79,7 @@ def cell(setting, start, prompts, signal):
     return row
 
 
-def draw(rows, setting):
+def draw(rows: list[dict[str, str]], setting: dict[str, Any]) -> None:
     """Draw the heat maps: rows are starts, columns results."""
     starts, prompts, signals = (setting[name] for name in ("start_accuracy", "prompts", "signal"))
     figure, axes = plt.subplots(len(starts), len(MAPS), figsize=(11.0, 3.3 * len(starts)), layout="constrained")
@@ -108,7 +109,7 @@ def draw(rows, setting):
         figure.savefig(FIGURE, metadata={"Date": None}, facecolor="white")
 
 
-def main():
+def main() -> None:
     """Simulate every cell (unless the figure alone is wanted), write map.csv and draw it."""
     setting = tomllib.loads((HERE / "config.toml").read_text(encoding="utf-8"))
     table = HERE / "map.csv"
