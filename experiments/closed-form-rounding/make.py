@@ -15,7 +15,8 @@ import numpy as np
 
 from estheory._special import normal_tails
 from estheory.floats import FORMATS
-from estheory.rules import ESConfig
+from estheory.rules import ESConfig, UpdatePath
+from estheory.simulation.rounded_steps import Arithmetic
 from estheory.simulation.rounding import GROUPS, emulate
 from estheory.simulation.strata import SampledWeights
 from estheory.theory.precision import WeightHistogram, normal_weights, rounding_effects, variance_gains
@@ -24,13 +25,13 @@ OUT = Path(__file__).with_name("record.csv")
 ALPHA = {"bfloat16": 7.5e-4, "float16": 7.5e-4, "float8_e4m3fn": 0.012, "float8_e5m2": 0.024}
 """Of the 8-bit formats as many spacings as in bfloat16."""
 STDS, POPULATIONS, LATER = (0.002, 0.02, 0.05, 0.2), (10, 30, 128), (20, 100)
-PATHS = ("accumulated", "sequential")
+PATHS: tuple[UpdatePath, ...] = ("accumulated", "sequential")
 WEIGHTS, SEEDS, GROUP = 300_000, 40, 1024
 FIELDS = ("format", "path", "std", "population", "steps", "leaving")
 RESULTS = ("variance", "stderr", "closed", "ratio", "ratio_stderr", "signal", "signal_stderr", "closed_signal")
 
 
-def case(name: str, path: str, population: int) -> ESConfig:
+def case(name: str, path: UpdatePath, population: int) -> ESConfig:
     """Return the run; ESConfig knows no 8-bit formats, so they are put in behind its checks."""
     config = ESConfig(dim=1, sigma=2 * ALPHA[name], population=population, dtype="bfloat16", update_path=path)
     object.__setattr__(config, "dtype", name)
@@ -56,7 +57,7 @@ def emulated(
     config: ESConfig, weights: WeightHistogram, steps: Sequence[int], seeds: int
 ) -> Iterator[dict[str, float]]:
     """Yield variance and signal at ``steps`` over emulations, each with its own rewards, with standard errors."""
-    arithmetic = "rounded" if config.dtype in ("bfloat16", "float16") else "fused"
+    arithmetic: Arithmetic = "rounded" if config.dtype in ("bfloat16", "float16") else "fused"
     size = GROUP if steps[-1] == 1 else WEIGHTS // seeds // GROUPS
     runs = [
         emulate(
