@@ -333,7 +333,7 @@ def table(record: dict[str, Any]) -> str:
     """Return the table of README.md."""
     lines = [
         "",
-        "| | statement | predicted | runs | p | | control | measured | p | |",
+        "| | statement | predicted | runs | p | verdict | control | measured | p | verdict |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
 
