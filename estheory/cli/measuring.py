@@ -158,12 +158,14 @@ def _base_weights(run: RunRecord) -> SampledWeights:
     from estheory.models.magnitudes import magnitude_counts
     from estheory.models.shapes import trainable_shapes
 
-    trainable = str(run.config.get("trainable", "all"))
+    trainable, dtype = str(run.config.get("trainable", "all")), run.config["dtype"]
+    if dtype not in ("bfloat16", "float16"):
+        raise DataError(f"{run.path}: dtype = {str(dtype)[:20]!r} is unknown", "restore config.toml")
     if trainable.startswith("lora"):
         raise DataError(f"{run.path}: rounding of adapters is not predicted", "train them in float32")
     base = model_folder(str(run.config["model"]))
     chosen = set(trainable_shapes(tensor_shapes(base), trainable))
-    names, magnitudes, counts = magnitude_counts(base, str(run.config["dtype"]), chosen)
+    names, magnitudes, counts = magnitude_counts(base, dtype, chosen)
     return SampledWeights(names=names, magnitudes=magnitudes, counts=counts)
 
 

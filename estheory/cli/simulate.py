@@ -21,11 +21,12 @@ from estheory.errors import ConfigError
 if TYPE_CHECKING:
     from estheory.landscape import Landscape
     from estheory.rules import ESConfig
+    from estheory.theory.precision import RoundingEffect
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 _UNUSED = (
-    *("model", "trainable", "weights", "weight_std", "restore_pairs", "update_path", "reliability", "gradient_norm"),
+    *("model", "trainable", "weights", "reliability", "gradient_norm"),
     *(
         "success",
         "prompts",
@@ -98,6 +99,10 @@ def simulate(
     if device is not None:
         choice("device", device, ("cpu", "cuda"), "")
         wanted = "direct" if wanted == "auto" else wanted
+    weight_std = number("weight-std", es.weight_std)
+    rounding = _rounding(config, weight_std, steps, common.seed or 0)
+    if geometry and rounding is not None:
+        raise ConfigError(f"--geometry compares runs in float32, not in {config.dtype}", "leave out --dtype")
     if form is not None and (device is not None or geometry):
         raise ConfigError("--device and --geometry are for the quadratic reward", f"leave out --reward {kind}")
     seed = common.seed or 0
@@ -113,10 +118,11 @@ def simulate(
             progress=progress,
             reward=form,
             device=device,
+            weight_std=weight_std,
         )
     seconds = time.perf_counter() - start
     told = where if form is None else form.told
-    observed, warnings = observe(config, told, records, steps)
+    observed, warnings = observe(config, told, records, steps, rounding)
     compared = None
     joined = pairs(observed, replicas, level)
     if geometry:
@@ -159,6 +165,21 @@ def simulate(
         text = simulation_text(report)
         emit(common, text if compared is None else f"{text}\n{geometry_text(compared)}")
     raise typer.Exit(exit_code(verdicts))
+
+
+def _rounding(
+    config: ESConfig, weight_std: float | None, steps: tuple[int, ...], seed: int
+) -> dict[int, RoundingEffect] | None:
+    """Return what the emulator says of a 16-bit run, in the simulation's own arithmetic; None in float32."""
+    if config.dtype == "float32" or weight_std is None:
+        return None
+    from estheory.simulation.rounding import emulate
+    from estheory.simulation.strata import SampledWeights
+    from estheory.theory.precision import normal_weights
+
+    weights = SampledWeights.of(normal_weights(weight_std))
+    emulation = emulate(config, weights, sorted({1, *steps}), seed=seed, arithmetic="fused")
+    return {step: emulation.effect(step) for step in emulation.steps}
 
 
 def _problem(es: ESOptions, path: Path | None, name: str | None) -> tuple[ESConfig, Landscape, tuple[int, ...]]:

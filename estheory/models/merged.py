@@ -100,7 +100,10 @@ def _merged(folder: Path, base: Mapping[str, Source]) -> dict[str, Source]:
         name = f"{module}.weight"
         if set(pair) != {"A", "B"} or name not in base:
             raise DataError(f"the adapter of {module} in {file} lacks a factor or its base", "give its own base model")
-        left, right = pair["B"] * _scale(config, module, len(pair["A"])), pair["A"]
+        with np.errstate(over="ignore", invalid="ignore"):
+            left, right = pair["B"] * _scale(config, module, len(pair["A"])), pair["A"]
+            if not np.isfinite(np.abs(left).max(initial=0.0) * np.abs(right).max(initial=0.0) * len(right)):
+                raise DataError(f"the adapter of {module} in {file} is out of range", "restore adapter_config.json")
         if embedding or config.get("fan_in_fan_out"):
             left, right = right.T, left.T
         if (len(left), right.shape[1]) != base[name].shape or left.shape[1] != len(right):

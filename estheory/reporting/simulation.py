@@ -112,7 +112,10 @@ def simulation_text(report: SimulationReport) -> str:
         words.append(f"Of the {report.reward} reward theory was told its expansion at the start: {told}.")
     if any(v.prediction.systematic for v in report.verdicts):
         without = ", ".join(f"{n} {kind}" for kind, n in summary(report.plain).items())
-        words.append(f"The band is the declared O(1/N) error of mean-field results; without it: {without}.")
+        band = "the declared O(1/N) error of mean-field results"
+        if report.config.dtype != "float32":
+            band = "three standard errors of the emulator of rounding, which all runs share"
+        words.append(f"The band is {band}; without it: {without}.")
     words.extend(f"warning: {warning}" for warning in report.warnings)
     return render(table, *words)
 

@@ -136,21 +136,25 @@ class DirectES:
 
     def step(self) -> None:
         """Take one step in every replica."""
-        n, dim = draw_count(self.config), self.config.dim
-        slope = self.distance * self.eigenvalue
-        std = self.landscape.reward_std
-        if self.replicas * n * dim <= self.buffer.size:
-            eps = self._draw(self.replicas * n).reshape(self.replicas, n, dim)
-            evaluate = self._evaluation(self._shift(eps), slice(None))
-            weights = step_weights(self.config, *self._signals(eps, slope), std, self.reward_rng, evaluate)
+        n = draw_count(self.config)
+        if self.replicas * n * self.config.dim <= self.buffer.size:
+            weights, eps = self.shaped_members()
             update = np.matmul(weights.astype(np.float32)[:, None, :], eps)[:, 0, :].astype(np.float64)
         else:
-            update = self._step_in_pieces(n, slope, std)
+            update = self._step_in_pieces(n, self.distance * self.eigenvalue, self.landscape.reward_std)
         if self.velocity is not None:
             self.velocity *= self.config.momentum
             self.velocity += (1.0 - self.config.momentum) * update
             update = self.velocity
         self.displacement = anchored(self.config, self.displacement, update)
+
+    def shaped_members(self) -> tuple[Array, Noise]:
+        """Return the weights of a step's noise vectors, (replicas, n), and the vectors, (replicas, n, dim)."""
+        n, slope = draw_count(self.config), self.distance * self.eigenvalue
+        eps = self._draw(self.replicas * n).reshape(self.replicas, n, self.config.dim)
+        evaluate = self._evaluation(self._shift(eps), slice(None))
+        std = self.landscape.reward_std
+        return step_weights(self.config, *self._signals(eps, slope), std, self.reward_rng, evaluate), eps
 
     def _step_in_pieces(self, n: int, slope: Array, std: float) -> Array:
         """Return the update of a batch whose noise exceeds the buffer; replica by replica, drawn twice."""

@@ -12,6 +12,7 @@ from estheory.simulation.direct import direct
 from estheory.simulation.records import Progress, Records
 from estheory.simulation.reduced import reduced, unsupported
 from estheory.simulation.rewards import Reward
+from estheory.simulation.rounded_direct import rounded_direct
 
 Engine = Literal["auto", "direct", "reduced"]
 
@@ -21,7 +22,7 @@ def chosen_engine(config: ESConfig, landscape: Landscape, engine: Engine = "auto
     require_choice("engine", engine, get_args(Engine))
     if engine != "auto":
         return engine
-    return "reduced" if unsupported(config, landscape) is None else "direct"
+    return "reduced" if config.dtype == "float32" and unsupported(config, landscape) is None else "direct"
 
 
 def _on_device() -> Callable[..., Records]:
@@ -43,13 +44,15 @@ def simulate(
     progress: Progress = lambda done: None,
     reward: Reward | None = None,
     device: str | None = None,
+    weight_std: float | None = None,
 ) -> Records:
     """Run ES on a quadratic landscape many times.
 
     ConfigError where no engine can do it, or the reduced engine is asked for on a device.
 
     Parameters, result and errors are those of :func:`estheory.simulation.direct.direct`; with a ``device`` (``cpu`` or
-    ``cuda``) the direct engine runs on torch.
+    ``cuda``) the direct engine runs on torch. A ``dtype`` of 16 bits acts on weights of standard deviation
+    ``weight_std`` (weight): :func:`estheory.simulation.rounded_direct.rounded_direct`.
 
     Examples
     --------
@@ -59,6 +62,14 @@ def simulate(
     >>> [round(float(norm), 2) for norm in records.gram[:2, 1, 1] ** 0.5]
     [86.85, 86.85]
     """
+    if (config.dtype == "float32") != (weight_std is None):
+        raise ConfigError(f"{config.dtype} and weight-std {weight_std} do not go together", "16 bits need --weight-std")
+    if weight_std is not None:
+        if engine == "reduced" or reward is not None or device is not None:
+            raise ConfigError(f"{config.dtype} is simulated by the direct engine, on the quadratic", "use float32")
+        return rounded_direct(
+            config, landscape, weight_std=weight_std, replicas=replicas, steps=steps, seed=seed, progress=progress
+        )
     if device is not None:
         if engine == "reduced":
             raise ConfigError("the reduced engine runs on no device", "choose the direct engine")

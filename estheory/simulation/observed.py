@@ -8,7 +8,7 @@ alone, the mean is judged by its own standard error.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,10 +24,13 @@ from estheory.theory.anchor_l1 import CLOSURE_ERROR
 from estheory.theory.comparison import es_end_point
 from estheory.theory.fluctuations import reward_spread
 from estheory.theory.landscape_predictions import follows_spread
+from estheory.theory.precision import RoundingEffect
 from estheory.theory.predictions import predict
 from estheory.theory.quadratic_law import LinearQuadraticLaw
 
 FLAT = "flat directions"
+BAND_ERRORS = 3.0
+"""Standard errors of the emulator of rounding, which all replicas share, that are declared as a band."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -216,10 +219,47 @@ def curved_observed(
     return found, forecast.warnings
 
 
+def rounded_observed(
+    config: ESConfig,
+    landscape: Landscape,
+    records: Records,
+    steps: Sequence[int],
+    rounding: Mapping[int, RoundingEffect],
+) -> list[Observed]:
+    """Return the norms of the flat directions of a 16-bit run.
+
+    ``rounding`` is the emulator's effect at step 1 and at ``steps``; `BAND_ERRORS` of its standard errors are declared
+    as the systematic part.
+    """
+    dim = landscape.dim - int(landscape.multiplicity[landscape.eigenvalue > 0].sum())
+    if dim < 1:
+        return []
+    forecast = predict(replace(config, dim=dim), checkpoints=steps, rounding=rounding)
+    length, found = norms(records.flat_gram), []
+    for step in steps:
+        p, effect = forecast.get(Quantity.DISPLACEMENT_NORM, step), rounding[step]
+        error = 0.5 * BAND_ERRORS * effect.variance_stderr / effect.variance if effect.variance else 0.0
+        samples = length[:, records.steps.index(step)]
+        where = FLAT if dim < landscape.dim else ""
+        p = replace(p, systematic=p.systematic + error)
+        found.append(Observed(prediction=p, samples=samples, where=where, spread=False))
+    return found
+
+
 def observe(
-    config: ESConfig, landscape: Landscape, records: Records, steps: Sequence[int]
+    config: ESConfig,
+    landscape: Landscape,
+    records: Records,
+    steps: Sequence[int],
+    rounding: Mapping[int, RoundingEffect] | None = None,
 ) -> tuple[list[Observed], tuple[str, ...]]:
-    """Return all that theory predicts of ``records`` at ``steps``, and theory's warnings."""
+    """Return all that theory predicts of ``records`` at ``steps``, and theory's warnings.
+
+    ``rounding`` as for :func:`rounded_observed`, for runs in 16 bits.
+    """
+    if rounding is not None:
+        found = rounded_observed(config, landscape, records, steps, rounding)
+        return found, (f"only the norms of flat directions are judged in {config.dtype}",)
     found = flat_observed(config, landscape, records, steps)
     if landscape.trace == 0:
         return found, ()

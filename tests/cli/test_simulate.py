@@ -219,3 +219,34 @@ def test_bad_landscape_files(estheory, landscape, change, says):
     assert (result.code, result.out) == (2, "")
     assert result.err.count("\n") == 1
     assert says in result.err
+
+
+def test_sixteen_bits_need_weights_and_are_judged(estheory):
+    command = (
+        "simulate",
+        "--preset",
+        "paper",
+        "--dim",
+        "500",
+        "--steps",
+        "3",
+        "--replicas",
+        "20",
+        "--dtype",
+        "bfloat16",
+    )
+    run = (*command, "--update-path", "sequential", "--restore-pairs", "2", "--weight-std", "0.02")
+    result = estheory(*run)
+    assert result.code == 0
+    assert "by the direct engine" in result.out
+    assert "standard errors of the emulator" in result.out
+    assert "only the norms of flat directions" in result.out
+    for arguments, said in (
+        (command, "--weight-std"),
+        ((*run, "--geometry"), "leave out --dtype"),
+        ((*run, "--reward", "heavy-tail"), "direct engine, on the quadratic"),
+        ((*run, "--momentum", "0.9"), "momentum"),
+    ):
+        result = estheory(*arguments)
+        assert result.code == 2
+        assert said in result.err

@@ -117,6 +117,8 @@ def test_peft_itself_merges_to_the_same_weights(base, tmp_path):
         ({"peft_type": "LORA"}, {}, "no configuration"),
         (CONFIG, {"module": "model.layers.9.self_attn.q_proj"}, "lacks a factor or its base"),
         (CONFIG, {"a": (2, 9)}, "another shape"),
+        ({**CONFIG, "lora_alpha": 1e308}, {}, "out of range"),
+        ({**CONFIG, "lora_alpha": math.inf}, {}, "out of range"),
         (CONFIG, {"extra": {"base_model.model.odd": torch.ones(1)}}, "no LoRA factor"),
     ],
 )

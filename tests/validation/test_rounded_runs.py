@@ -72,6 +72,13 @@ def test_other_rules(changes, tmp_path):
         assert exit_code(verdicts(wrong)) == 3
 
 
+def test_a_damaged_dtype_is_one_line(tmp_path):
+    run = make(tmp_path / "run")
+    broken = say_otherwise(run, tmp_path / "broken", 'dtype = "float32"', "dtype = true")
+    with pytest.raises(DataError, match="dtype = 'True' is unknown"):
+        verdicts(broken)
+
+
 def test_what_is_not_emulated_is_refused(tmp_path):
     run = make(tmp_path / "run", dtype="bfloat16", momentum=0.5)
     with pytest.raises(DataError, match="momentum"):
