@@ -63,6 +63,8 @@ def run_displacements(run: RunRecord, how: MeasureOptions) -> Displacements:
     """Measure every checkpoint of a run against its base, over the trained tensors."""
     if not run.checkpoints:
         raise DataError(f"{run.path} has no checkpoint", "let the run finish, or set --checkpoint-every")
+    if str(run.config.get("trainable")).startswith("lora"):
+        raise DataError(f"{run.path} trains adapters, whose start is in no file", "estheory validate judges its norms")
     trained = None
     if run.config.get("trainable", "all") != "all":
         trained = set(tensor_shapes(next(iter(run.checkpoints.values()))))
@@ -146,6 +148,8 @@ def recorded_pairs(
 def _unmeasurable(run: RunRecord) -> str:
     """Return why a run's checkpoints cannot be measured, as a stage of a sequence that kept none; empty if they can."""
     base = str(run.config["model"])
+    if str(run.config.get("trainable")).startswith("lora"):
+        return f"{run.path} trains adapters, whose start is in no file: its tensors and cosines are not judged"
     if not run.checkpoints:
         return f"{run.path} has no checkpoint: its tensors and cosines are not judged"
     if base not in builtin_names() and not Path(base).exists():

@@ -92,7 +92,12 @@ def _forecast(
         from estheory.theory.adamw import grpo_mean_square
 
         norm = math.sqrt(grpo_mean_square(dim, config.lr, config.steps, config.schedule))
-        return None, f"AdamW walk of dense gradient noise: ||theta_T - theta_0|| = {norm:.4g} (mean-field)"
+        said = f"AdamW walk of dense gradient noise: ||theta_T - theta_0|| = {norm:.4g} (mean-field)"
+        if config.dtype != "float32" and not config.trainable.startswith("lora:"):
+            kept = _adamw_kept(config, dim) / norm
+            if kept < 0.9:
+                said += f"\nwarning: {config.dtype} in place keeps {kept:.0%} of it: keep a float32 copy, or raise lr"
+        return None, said
     if config.module_sigma:
         return None, "no prediction with module-sigma: tensors walk at different speeds"
     rules = config.rules(dim)
@@ -107,10 +112,21 @@ def _forecast(
         return None, f"no prediction: {error.what}"
 
 
+def _adamw_kept(config: GRPORunConfig, dim: int) -> float:
+    """Return the norm of AdamW's walk in 16 bits, emulated on the model's own weights."""
+    from estheory.simulation.adamw_rounding import adamw_walks
+    from estheory.theory.adamw import learning_rates
+
+    weights = sampled_weights(ESOptions(weights=Path(config.model), trainable=config.trainable), config.dtype)
+    assert weights is not None
+    rates = config.lr * learning_rates(config.steps, config.schedule)
+    return math.sqrt(dim * adamw_walks(weights, config.dtype, rates, [config.steps], copy=False)[config.steps].variance)
+
+
 def _memory(config: ESRunConfig | GRPORunConfig, dim: int, whole: int) -> int:
     """Return the bytes of weights and vectors in all processes."""
     if isinstance(config, GRPORunConfig):
-        return 4 * whole + 4 * dim * 4  # theta_0, gradient, two moments
+        return _BYTES[config.dtype] * (whole + 4 * dim)  # theta_0, gradient, two moments
     size = _BYTES[config.dtype]
     vectors = 1 + bool(config.restore_pairs)  # theta; the model computes with its own
     one = size * (whole + vectors * dim) + 4 * dim * (2 if config.momentum else 0)

@@ -150,7 +150,7 @@ def simulate(
     if compared is not None and plot is not None:
         plot_geometry(compared, plot)
     elif plot is not None:
-        norms = [o for o in observed if o.prediction.quantity is Quantity.DISPLACEMENT_NORM and o.spread]
+        norms = [o for o in observed if o.prediction.quantity is Quantity.DISPLACEMENT_NORM and (o.spread or rounding)]
         plot_simulation(
             report,
             plot,

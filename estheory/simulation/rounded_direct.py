@@ -85,6 +85,8 @@ def rounded_direct(
         For what is not simulated, or a step whose noise does not fit the buffer.
     """
     require_positive("weight-std", weight_std)
+    if not 10 * weight_std < FORMATS[config.dtype].largest:
+        raise ConfigError(f"weights of std {weight_std:g} overflow {config.dtype}", "lower weight-std")
     if config.momentum or config.anchor_l2 or config.anchor_l1 or (config.antithetic and config.restore_pairs):
         what = "anchors, momentum and restore pairs of antithetic members"
         raise ConfigError(f"{what} are not simulated in {config.dtype}", "leave them out, or use float32")

@@ -157,6 +157,13 @@ def test_dry_run_says_what_rounding_will_swallow_of_this_very_model(estheory):
     )  # not emulated: a band over unknown weights
 
 
+def test_dry_run_says_what_adamw_in_place_keeps(estheory):
+    command = ("run", "grpo", "--dry-run", "--steps", 5)
+    assert "in place keeps" in estheory(*command, "--dtype", "bfloat16", "--lr", "1e-5").out
+    assert "in place keeps" not in estheory(*command, "--dtype", "bfloat16", "--lr", "1e-2").out
+    assert "in place keeps" not in estheory(*command, "--lr", "1e-5").out
+
+
 def test_the_preset_of_the_paper_fills_what_other_options_leave(estheory, tmp_path):
     def shown(*arguments):
         return estheory("run", "grpo", "--dry-run", "--json", *arguments).json()

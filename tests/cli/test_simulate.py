@@ -221,7 +221,7 @@ def test_bad_landscape_files(estheory, landscape, change, says):
     assert says in result.err
 
 
-def test_sixteen_bits_need_weights_and_are_judged(estheory):
+def test_sixteen_bits_need_weights_and_are_judged(estheory, tmp_path):
     command = (
         "simulate",
         "--preset",
@@ -236,8 +236,9 @@ def test_sixteen_bits_need_weights_and_are_judged(estheory):
         "bfloat16",
     )
     run = (*command, "--update-path", "sequential", "--restore-pairs", "2", "--weight-std", "0.02")
-    result = estheory(*run)
+    result = estheory(*run, "--plot", tmp_path / "a.svg")
     assert result.code == 0
+    assert b"<svg" in (tmp_path / "a.svg").read_bytes()
     assert "by the direct engine" in result.out
     assert "standard errors of the emulator" in result.out
     assert "only the norms of flat directions" in result.out

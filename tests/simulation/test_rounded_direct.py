@@ -65,6 +65,7 @@ def test_norms_are_those_of_the_emulator_and_of_no_other_path():
         ({}, {}),
         ({"dtype": "float32"}, {"weight_std": STD}),
         ({}, {"weight_std": 0.0}),
+        ({"dtype": "float16"}, {"weight_std": 1e4}),
         ({}, {"weight_std": STD, "engine": "reduced"}),
         ({}, {"weight_std": STD, "device": "cpu"}),
         ({"momentum": 0.5}, {"weight_std": STD}),
