@@ -3,17 +3,18 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+CORE := $(VENV)-core
 
 # one thread a process: parallel test workers beat parallel linear algebra on small models
 export OMP_NUM_THREADS ?= 1
 
 DEMO_RUN := --dim 4022468096 --sigma 0.0015 --alpha 0.00075 --population 30 --steps 100,200,300,400
 
-.PHONY: help install demo test test-slow lint docs bench clean
+.PHONY: help install demo test test-slow test-core lint docs bench clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo | test | test-slow | lint | docs | bench | clean"
+	@echo "make demo | test | test-slow | test-core | lint | docs | bench | clean"
 
 install: $(STAMP)
 
@@ -37,6 +38,12 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	@echo "$(BIN)/python -m pytest -n 2 -m slow"
 	@$(BIN)/python -m pytest -n 2 -m slow || { status=$$?; [ $$status -eq 5 ] && echo "no test is marked slow" || exit $$status; }
+
+# theory, simulation and the commands that need no torch: make test-core PYTHON=python3.13
+test-core:
+	$(PYTHON) -m venv $(CORE)
+	$(CORE)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[plots,dev]'
+	$(CORE)/bin/python -m pytest -n 2 -m "not slow" --doctest-ignore-import-errors
 
 lint: $(STAMP)
 	$(BIN)/ruff check

@@ -271,6 +271,7 @@ def test_any_row_is_read_or_refused(base: str, changes: dict[str, Any], dropped:
     | st.text(max_size=60).map(lambda text: f'{{"question": "{text}"'.encode("utf-8", "replace"))
 )
 def test_any_bytes_are_read_or_refused(tmp_path: Path, content: bytes) -> None:
+    pytest.importorskip("pyarrow")
     for ending in ("jsonl", "parquet"):
         path = tmp_path / f"any.{ending}"
         path.write_bytes(content)
