@@ -8,7 +8,6 @@ generator, once for the rewards and once for the update, so memory is bounded wh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from estheory._special import Array
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig
+from estheory.simulation.coordinates import curved_coordinates, curved_rows
 from estheory.simulation.members import (
     MEMBER_NUMBERS,
     anchored,
@@ -26,8 +26,8 @@ from estheory.simulation.members import (
     step_weights,
 )
 from estheory.simulation.normals import fill_normals
-from estheory.simulation.records import Progress, Records, joined
-from estheory.simulation.rewards import Reward, curved_rows, evaluation
+from estheory.simulation.records import Progress, Records, in_batches, record_run
+from estheory.simulation.rewards import Reward, evaluation
 
 BATCH_NORMALS = 1 << 17
 """Normals of one step that a batch of replicas draws together (512 kB, within a core's cache)."""
@@ -64,10 +64,7 @@ class DirectES:
         reward_form: Reward | None = None,
     ) -> None:
         self.config, self.landscape, self.replicas = config, landscape, replicas
-        curved = landscape.eigenvalue > 0
-        count = landscape.multiplicity[curved].astype(np.int64)
-        self.eigenvalue = np.repeat(landscape.eigenvalue[curved], count)
-        self.start = -np.repeat(landscape.offset[curved], count)  # theta - theta* of the curved coordinates
+        self.eigenvalue, self.start = curved_coordinates(landscape)
         self.form = reward_form
         self.explicit = explicit_directions(landscape, reward_form)
         self.displacement = np.zeros((replicas, config.dim))
@@ -189,49 +186,6 @@ def explicit_directions(landscape: Landscape, reward_form: Reward | None) -> Arr
     return directions
 
 
-class Method(Protocol):
-    """A batch of replicas of any method that moves through the coordinates of a landscape, as :class:`DirectES`."""
-
-    replicas: int
-    eigenvalue: Array
-    start: Array
-    displacement: Array
-
-    @property
-    def dim(self) -> int: ...  # noqa: D102
-    def reward(self) -> Array: ...  # noqa: D102
-    def step(self) -> None: ...  # noqa: D102
-
-
-def record_run(es: Method, steps: tuple[int, ...], progress: Progress) -> Records:
-    """Run a batch to the last of ``steps`` and return its records."""
-    size, last = es.replicas, steps[-1]
-    gradient = -es.start * es.eigenvalue
-    length = float(np.linalg.norm(gradient))
-    direction = gradient / length if length else np.full_like(gradient, np.nan)
-    kept = np.empty((size, len(steps), es.dim))
-    reward, curve = np.empty((size, len(steps))), np.empty((size, last + 1))
-    curve[:, 0] = es.reward()
-    for t in range(1, last + 1):
-        es.step()
-        curve[:, t] = es.reward()
-        if t in steps:
-            k = steps.index(t)
-            kept[:, k], reward[:, k] = es.displacement, curve[:, t]
-        progress(size)
-    curved = kept[:, :, : es.eigenvalue.size]
-    return Records(
-        steps=steps,
-        reward=reward,
-        start_reward=float(curve[0, 0]),
-        gram=np.matmul(kept, kept.transpose(0, 2, 1)),
-        curved_gram=np.matmul(curved, curved.transpose(0, 2, 1)),
-        projection=curved @ direction if length else np.full(reward.shape, np.nan),
-        curve_sum=curve.sum(0, keepdims=True),
-        curve_square_sum=np.square(curve).sum(0, keepdims=True),
-    )
-
-
 def direct(
     config: ESConfig,
     landscape: Landscape,
@@ -272,11 +226,8 @@ def direct(
     """
     recorded = checked_steps(config, landscape, replicas, steps, seed)
     require_memory("the direct engine", 8.0 * (config.dim * (len(recorded) + 8) + MEMBER_NUMBERS * draw_count(config)))
-    size = max(1, min(replicas, BATCH_NORMALS // (draw_count(config) * config.dim)))
-    sizes = batches(replicas, size)
-    seeds = np.random.SeedSequence(seed).spawn(len(sizes))
-    parts = [
-        record_run(DirectES(config, landscape, count, child, reward_form=reward), recorded, progress)
-        for count, child in zip(sizes, seeds, strict=True)
-    ]
-    return joined(parts)
+
+    def run(count: int, child: np.random.SeedSequence) -> Records:
+        return record_run(DirectES(config, landscape, count, child, reward_form=reward), recorded, progress)
+
+    return in_batches(replicas, max(1, BATCH_NORMALS // (draw_count(config) * config.dim)), seed, run)

@@ -14,7 +14,8 @@ from estheory.errors import ConfigError
 from estheory.landscape import Signal
 from estheory.laws import Law, PointLaw
 from estheory.quantities import Label, Measurement, Prediction, Quantity
-from estheory.simulation.geometry import Geometry
+from estheory.simulation.coordinates import flat_dimensions
+from estheory.simulation.geometry_records import Geometry
 from estheory.simulation.observed import FLAT, Observed, pairs
 from estheory.theory import comparison, drift
 from estheory.theory.adamw import grpo_mean_square
@@ -34,11 +35,10 @@ PEAK_RESAMPLES = 400
 def flat_walk(geometry: Geometry) -> Walk:
     """Return the walk of ES in the flat directions."""
     config, landscape = geometry.config, geometry.landscape
-    curved = int(landscape.multiplicity[landscape.eigenvalue > 0].sum())
     signal: Signal = landscape.signal(config.sigma)
     if not config.antithetic:
         signal = replace(signal, reliability=None)
-    found = walk(replace(config, dim=config.dim - curved), signal, config.steps)
+    found = walk(replace(config, dim=flat_dimensions(landscape)), signal, config.steps)
     if config.antithetic or config.shaping in ("raw", "two-point"):  # the spread of the rewards changes along the run
         found = replace(found, assumptions=(*found.assumptions, "rewards as at the start"))
     return found

@@ -19,6 +19,7 @@ from estheory.landscape import Landscape
 from estheory.laws import ChiLaw, Law, NormalLaw, PointLaw
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.rules import ESConfig
+from estheory.simulation.coordinates import flat_dimensions
 from estheory.simulation.records import Records, cosine, norms, ratio
 from estheory.theory.anchor_l1 import CLOSURE_ERROR
 from estheory.theory.comparison import es_end_point
@@ -121,7 +122,7 @@ def _student(n: int, level: float) -> float:
 
 def flat_observed(config: ESConfig, landscape: Landscape, records: Records, steps: Sequence[int]) -> list[Observed]:
     """Return the walk of the flat directions: norms, their ratio to expectation and cosines of checkpoints."""
-    dim = landscape.dim - int(landscape.multiplicity[landscape.eigenvalue > 0].sum())
+    dim = flat_dimensions(landscape)
     if dim < 1:
         return []
     known = landscape.signal(config.sigma)
@@ -173,8 +174,7 @@ def _along_the_run(p: Prediction, config: ESConfig, landscape: Landscape, bands:
         std = math.sqrt(es_end_point(config, landscape, p.step or 1).flat_variance)
         law = p.law
         if isinstance(law, ChiLaw):
-            dim = config.dim - float(landscape.multiplicity[landscape.eigenvalue > 0].sum())
-            law = replace(law, scale=std * math.sqrt(dim / law.df))
+            law = replace(law, scale=std * math.sqrt(flat_dimensions(landscape) / law.df))
         else:
             law = PointLaw(std)
         return replace(p, law=law, label="mean-field", systematic=0.5 * band)
@@ -231,7 +231,7 @@ def rounded_observed(
     ``rounding`` is the emulator's effect at step 1 and at ``steps``; `BAND_ERRORS` of its standard errors are declared
     as the systematic part.
     """
-    dim = landscape.dim - int(landscape.multiplicity[landscape.eigenvalue > 0].sum())
+    dim = flat_dimensions(landscape)
     if dim < 1:
         return []
     forecast = predict(replace(config, dim=dim), checkpoints=steps, rounding=rounding)

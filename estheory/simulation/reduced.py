@@ -23,17 +23,17 @@ from estheory._special import Array
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig
+from estheory.simulation.coordinates import curved_rows, flat_dimensions, with_explicit_rows
 from estheory.simulation.flat import flat_gram
 from estheory.simulation.members import (
     MEMBER_NUMBERS,
-    batches,
     checked_steps,
     draw_count,
     require_memory,
     step_weights,
 )
-from estheory.simulation.records import Progress, Records, joined
-from estheory.simulation.rewards import Reward, curved_rows, evaluation, with_explicit_rows
+from estheory.simulation.records import Progress, Records, in_batches
+from estheory.simulation.rewards import Reward, evaluation
 
 BATCH_NORMALS = 1 << 20
 """Normals of one step that a batch of replicas draws together (8 MB)."""
@@ -170,8 +170,7 @@ def blocks(
 
     A row of at most a few directions more than there are ``records`` is followed one by one.
     """
-    curved = (landscape.eigenvalue > 0) & (landscape.multiplicity > 0)
-    lam, count, offset = (a[curved] for a in (landscape.eigenvalue, landscape.multiplicity, landscape.offset))
+    lam, count, offset = curved_rows(landscape)
     return lam, count, offset, count <= records + EXPLICIT_EXTRA
 
 
@@ -186,7 +185,7 @@ def _run(es: ReducedES, steps: tuple[int, ...], progress: Progress) -> Records:
         if t in steps:
             kept.append(es.record())
         progress(size)
-    flat = es.landscape.dim - int(es.landscape.multiplicity[es.landscape.eigenvalue > 0].sum())
+    flat = flat_dimensions(es.landscape)
     shape = size, len(steps), len(steps)
     curved = np.empty(shape)
     for a, (single, block) in enumerate(kept):
@@ -235,11 +234,9 @@ def reduced(
     a_step = (float(count[whole].sum()) + 4.0 * float((~whole).sum()) + MEMBER_NUMBERS) * draw_count(config)
     a_replica = a_step + float((~whole).sum()) * len(recorded) ** 2 + 2.0 * recorded[-1]
     require_memory("the reduced engine", 8.0 * 3 * a_replica)
-    sizes = batches(replicas, max(1, int(BATCH_NORMALS // max(a_replica, 1.0))))
-    seeds = np.random.SeedSequence(seed).spawn(len(sizes))
-    parts = []
-    for size, child in zip(sizes, seeds, strict=True):
+
+    def run(size: int, child: np.random.SeedSequence) -> Records:
         rng = np.random.Generator(np.random.SFC64(child))
-        es = ReducedES(config, landscape, size, len(recorded), rng, reward, explicit)
-        parts.append(_run(es, recorded, progress))
-    return joined(parts)
+        return _run(ReducedES(config, landscape, size, len(recorded), rng, reward, explicit), recorded, progress)
+
+    return in_batches(replicas, max(1, int(BATCH_NORMALS // max(a_replica, 1.0))), seed, run)
