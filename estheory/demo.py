@@ -29,8 +29,9 @@ from estheory.training.es import run_es
 from estheory.training.evaluation import EVALUATION_SEED
 from estheory.training.grpo import run_grpo
 from estheory.training.probing import probes_before
+from estheory.validation.judge import Pair
 from estheory.validation.records import RunRecord, read_run
-from estheory.validation.runs import Pair, run_pairs, step_pairs
+from estheory.validation.runs import run_pairs, step_pairs
 
 MODEL, TASK, OFF_TASK = "tiny-lm", "addition", "sorting"
 STEPS, POPULATION, SIGMA = 100, 30, 0.015

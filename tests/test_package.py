@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "measurement": {"models", "tasks", "theory", "measurement"},
     "training": {"models", "tasks", "theory", "measurement", "training"},
     "integrations": {"theory", "integrations"},
+    "evidence": {"theory", "simulation", "validation", "models", "measurement", "training", "evidence"},
 }
 """Rooms that each room may import from, beside the modules at the top of the package."""
 

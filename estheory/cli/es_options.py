@@ -17,7 +17,7 @@ from estheory.theory.predictions import Forecast, GRPOConfig, predict
 from estheory.theory.walk import Shapes
 
 if TYPE_CHECKING:
-    from estheory.cli.rounding import Rounding
+    from estheory.simulation.low_precision import Rounding
     from estheory.simulation.strata import SampledWeights
     from estheory.theory.landscape_predictions import OffTask
     from estheory.theory.prompt_batch import PromptBatch
@@ -76,7 +76,7 @@ def rounding_of(case: Case, seed: int = 0) -> Rounding | None:
     """Return what rounding does to a low-precision case, None in float32. Seconds where it is emulated."""
     if case.config.dtype == "float32":
         return None
-    from estheory.cli.rounding import rounding_of as effect
+    from estheory.simulation.low_precision import rounding_of as effect
 
     return effect(case.config, case.weights, case.checkpoints, seed)
 
@@ -123,9 +123,10 @@ def cases(es: ESOptions) -> tuple[list[Case], list[str]]:
     checkpoints = tuple(whole("steps", value) for value in numbers("steps", es.steps)) or (1,)
     weights = None
     if es.weights is not None and es.dtype not in (None, "float32"):
-        from estheory.cli.rounding import sampled_weights
+        from estheory.evidence.weights import checkpoint_weights
 
-        weights = sampled_weights(es, choice("dtype", es.dtype, get_args(Dtype), "float32"))
+        dtype = cast(Dtype, choice("dtype", es.dtype, get_args(Dtype), ""))
+        weights = checkpoint_weights(es.weights, dtype, es.trainable or "all")
     rows = [
         _case(es, dict(zip(sweep, values, strict=True)), checkpoints, shapes, weights)
         for values in product(*sweep.values())
@@ -257,9 +258,8 @@ def _shapes(es: ESOptions) -> tuple[Shapes | None, int | None]:
     source = es.model if es.model is not None else es.weights
     if source is None:
         return None, None
-    from estheory.models.builtin import builtin_names, get_builtin
+    from estheory.models.builtin import model_folder
     from estheory.models.shapes import tensor_shapes, trainable_shapes
 
-    folder = get_builtin(str(source)) if str(source) in builtin_names() else source
-    shapes = list(trainable_shapes(tensor_shapes(folder), es.trainable or "all").values())
+    shapes = list(trainable_shapes(tensor_shapes(model_folder(source)), es.trainable or "all").values())
     return shapes, sum(math.prod(shape) for shape in shapes) if es.model is not None else None

@@ -41,7 +41,8 @@ def report(
 
     Exit code 3 if any prediction is refuted, 4 if none is consistent.
     """
-    from estheory.cli.reported import collected
+    from estheory.cli.measuring import given_of, head_twice
+    from estheory.evidence.collected import Reading, collected
     from estheory.reporting.lines import line_sections
     from estheory.reporting.report import BETWEEN, Report, report_page
     from estheory.reporting.sections import pair_cosines
@@ -53,8 +54,9 @@ def report(
         raise ConfigError(f"--level must lie between 0 and 1, got {level}", "0.05 is common")
     if evaluate < 0 or evaluate == 1:
         raise ConfigError(f"--evaluate needs 2 or more prompts, got {evaluate}", "0 evaluates nothing")
-    described = ESOptions(model=model, alpha=alpha, population=population)
-    what = collected(targets, described, how, lambda name: narrate(common, f"measured {name}"))
+    given = given_of(targets[0], ESOptions(alpha=alpha, population=population))
+    reading = Reading(base=model, given=given, keep_going=how.keep_going, repeat_head=head_twice(how))
+    what = collected(targets, reading, lambda name: narrate(common, f"measured {name}"))
     found, notes, runs = dict(what.pairs), what.notes, what.runs
     studies = _studies(runs, evaluate, common.seed or 0)
     if studies:
@@ -94,8 +96,8 @@ def report(
 
 def _ends(runs: dict[str, RunRecord], how: MeasureOptions) -> Displacements | None:
     """Measure the last checkpoints of the runs that share the first one's base and train all of it."""
-    from estheory.cli.measuring import model_folder
     from estheory.measurement.displacement import measure_displacements
+    from estheory.models.builtin import model_folder
 
     alike = _alike(runs)
     if len(alike) < 2:
@@ -117,7 +119,7 @@ def _studies(runs: dict[str, RunRecord], prompts: int, seed: int) -> list[LineSt
     first = {run.method: name for name, run in reversed(alike.items())}
     if not prompts or not {"es", "grpo"} <= set(first):
         return []
-    from estheory.cli.lines import studies_of
+    from estheory.evidence.lines import studies_of
 
     names = (first["es"], first["grpo"])
     ends = (alike[names[0]].path, alike[names[1]].path)

@@ -4,15 +4,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from estheory._special import normal_cdf, normal_quantile
 from estheory.laws import noisy_pvalue
-from estheory.quantities import Measurement, Prediction, Verdict
+from estheory.quantities import Measurement, NotJudged, Prediction, Verdict
 
 RELEVANT_ERROR = 0.05
 """The relative error of a predicted mean that a measurement must be able to refute (absolute where the mean is 0)."""
 REQUIRED_POWER = 0.95
+"""The power from which a verdict may be `consistent`."""
+
+Pair = tuple[Prediction, Measurement]
+"""A prediction and a measurement of the same quantity."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What there is to judge, and what cannot be judged.
+
+    Attributes
+    ----------
+    pairs
+        Predictions with their measurements, for :func:`judge`.
+    unpredicted
+        Measured figures without a prediction, each with the reason.
+    notes
+        What was left out and why, one line each.
+    """
+
+    pairs: Sequence[Pair]
+    unpredicted: Sequence[NotJudged] = ()
+    notes: Sequence[str] = ()
 
 
 def verdict_pvalue(prediction: Prediction, measurement: Measurement) -> float:
@@ -49,7 +72,7 @@ def refuting_power(prediction: Prediction, measurement: Measurement, level: floa
     return normal_cdf(margin / spread - normal_quantile(1 - level / 2))
 
 
-def judge(pairs: Iterable[tuple[Prediction, Measurement]], level: float = 0.05) -> tuple[Verdict, ...]:
+def judge(pairs: Iterable[Pair], level: float = 0.05) -> tuple[Verdict, ...]:
     """Judge pairs of prediction and measurement together.
 
     Parameters

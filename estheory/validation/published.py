@@ -16,6 +16,7 @@ from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.rules import Dtype, ESConfig
 from estheory.theory.adamw import Schedule
 from estheory.theory.predictions import GRPOConfig, predict
+from estheory.validation.judge import Evidence, Pair
 from estheory.validation.rounding import recorded_band
 
 _COLUMNS = [
@@ -218,14 +219,14 @@ def stated_grpo(row: PublishedRow) -> GRPOConfig | None:
     return GRPOConfig(lr=float(lr[1]), steps=row.steps, schedule=kinds[schedule[1]])
 
 
-def published_pairs() -> tuple[list[tuple[Prediction, Measurement]], list[Unpredicted]]:
+def published_pairs() -> Evidence:
     """Return every published figure that the theory predicts with its prediction, and the others with the reason.
 
     Where one model has an ES norm and a GRPO norm that are both predicted, the ratio of the first of each joins the
     pairs: the ratio that hyper-parameters alone set.
     """
     rows = read_published()
-    pairs: list[tuple[Prediction, Measurement]] = []
+    pairs: list[Pair] = []
     unpredicted: list[Unpredicted] = []
     norms: dict[str, list[tuple[PublishedRow, Prediction]]] = {}
     for row in rows:
@@ -240,12 +241,10 @@ def published_pairs() -> tuple[list[tuple[Prediction, Measurement]], list[Unpred
         by_method = {prediction.quantity: (row, prediction) for row, prediction in reversed(same_model)}
         if len(by_method) == 2:
             pairs.append(_ratio(by_method[Quantity.DISPLACEMENT_NORM], by_method[Quantity.GRPO_DISPLACEMENT_NORM]))
-    return pairs, unpredicted
+    return Evidence(pairs=pairs, unpredicted=unpredicted)
 
 
-def _ratio(
-    es: tuple[PublishedRow, Prediction], grpo: tuple[PublishedRow, Prediction]
-) -> tuple[Prediction, Measurement]:
+def _ratio(es: tuple[PublishedRow, Prediction], grpo: tuple[PublishedRow, Prediction]) -> Pair:
     """Return prediction and measurement of the norm ratio of two rows; systematic bands and errors add."""
     (es_row, es_prediction), (grpo_row, grpo_prediction) = es, grpo
     value = es_row.value / grpo_row.value

@@ -25,10 +25,9 @@ from estheory.simulation.rounding import Emulation, emulate
 from estheory.simulation.strata import SampledWeights
 from estheory.theory.precision import NormBand, RoundingEffect
 from estheory.theory.walk import OURS
+from estheory.validation.judge import Pair
 from estheory.validation.recorded_walk import RecordedWalk
 from estheory.validation.records import RunRecord, reading
-
-Pair = tuple[Prediction, Measurement]
 
 EMULATED = "rounding emulated on the base weights, given the logged coefficients"
 FLAT = "all but a vanishing share of the coordinates are flat"

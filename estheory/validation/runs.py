@@ -15,11 +15,11 @@ from estheory.laws import ChiLaw, PointLaw, SquaredLaw
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.theory.adamw import Schedule, grpo_mean_square
 from estheory.theory.walk import OURS, PAPER
+from estheory.validation.judge import Pair
 from estheory.validation.recorded_walk import RecordedWalk
 from estheory.validation.records import RunRecord, reading
 from estheory.validation.reward_probe import reward_pairs
 
-Pair = tuple[Prediction, Measurement]
 Shapes = Mapping[str, tuple[int, ...]]
 
 CONDITIONED = "conditioned on the logged coefficients: v = (alpha^2/N^2) sum z^2"

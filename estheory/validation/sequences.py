@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from estheory.laws import ChiLaw
 from estheory.parsing import parse_json
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.theory.walk import OURS
+from estheory.validation.judge import Pair
 from estheory.validation.recorded_walk import RecordedWalk, noise_weights
 from estheory.validation.records import DAMAGED, RunRecord, is_run, read_run, reading
-from estheory.validation.runs import CONDITIONED, FLAT, Pair
+from estheory.validation.runs import CONDITIONED, FLAT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +169,7 @@ def _done(raw: bytes) -> dict[str, Any]:
     return {**states, "norm": float(content["norm"]), "norm_from_base": float(content["norm_from_base"])}
 
 
-def renamed(pairs: list[Pair], run: RunRecord, name: str) -> list[Pair]:
+def renamed(pairs: Iterable[Pair], run: RunRecord, name: str) -> list[Pair]:
     """Return pairs whose measurements name the stage ``name`` in place of the run's folder."""
     short = run.path.name
     return [

@@ -10,8 +10,7 @@ from estheory.quantities import Label, Measurement, Prediction, Quantity
 from estheory.theory.walk import PAPER
 from estheory.validation.foreign.rounded import Factor, Roundings
 from estheory.validation.foreign.run import ForeignRun
-
-Pair = tuple[Prediction, Measurement]
+from estheory.validation.judge import Pair
 
 FLAT = "all but a vanishing share of the coordinates are flat"
 SHARED = "tensors of equal element count share their noise"

@@ -15,10 +15,11 @@ from estheory.laws import Law, NormalLaw, SquaredLaw
 from estheory.quantities import Label, Quantity
 from estheory.rules import Dtype
 from estheory.theory.walk import OURS, Shapes, shared_seed_dimension
-from estheory.validation.foreign.laws import EXACT, FLAT, SHARED, Pair, factor_at, norm_law, pair, with_rounding
+from estheory.validation.foreign.laws import EXACT, FLAT, SHARED, factor_at, norm_law, pair, with_rounding
 from estheory.validation.foreign.logged import logged_pairs
 from estheory.validation.foreign.rounded import OWN_WEIGHTS, Factor, Roundings, walk_square
 from estheory.validation.foreign.run import ForeignRun
+from estheory.validation.judge import Pair
 
 Array = NDArray[np.float64]
 
