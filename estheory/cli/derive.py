@@ -23,7 +23,8 @@ def derive(
 ) -> None:
     """Derive a result of the theory symbolically: steps with their justification, as text, LaTeX or Python."""
     from estheory.derivations import printing
-    from estheory.derivations.catalogue import derivations, get_derivation
+    from estheory.derivations.catalogue import derivations
+    from estheory.derivations.catalogue import derive as derived
 
     style = choice("format", format, ("text", "latex", "python"), "text")
     if list:
@@ -39,7 +40,7 @@ def derive(
         return
     if name is None:
         raise ConfigError("which result?", "give its NAME, or --list for all names")
-    derivation = get_derivation(name)
+    derivation = derived(name)
     if common.json:
         emit(common, json_text(printing.document(derivation)))
     elif style == "python":

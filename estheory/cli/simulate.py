@@ -75,7 +75,7 @@ def simulate(
     from estheory.reporting.simulation import SimulationReport, plot_simulation, simulation_json, simulation_text
     from estheory.simulation.engine import Engine, chosen_engine
     from estheory.simulation.engine import simulate as run
-    from estheory.simulation.observed import observe, pairs
+    from estheory.simulation.observed import observe, observed_pairs
     from estheory.simulation.rewards import REWARDS, named_reward
     from estheory.validation.judge import exit_code, judge, without_band
 
@@ -124,7 +124,7 @@ def simulate(
     told = where if form is None else form.told
     observed, warnings = observe(config, told, records, steps, rounding)
     compared = None
-    joined = pairs(observed, replicas, level)
+    joined = observed_pairs(observed, level)
     if geometry:
         from estheory.simulation.geometry_observed import geometry_pairs
 

@@ -50,7 +50,7 @@ def derivations() -> dict[str, Derivation]:
     return {derivation.name: derivation for topic in _TOPICS for derivation in topic.DERIVATIONS}
 
 
-def get_derivation(name: str) -> Derivation:
+def derive(name: str) -> Derivation:
     """Return the derivation of that name; ConfigError with the closest names otherwise."""
     known = derivations()
     if name in known:

@@ -15,7 +15,7 @@ from estheory.landscape import Signal
 from estheory.laws import Law, PointLaw
 from estheory.quantities import Label, Measurement, Prediction, Quantity
 from estheory.simulation.geometry import Geometry
-from estheory.simulation.observed import FLAT, Observed, pairs
+from estheory.simulation.observed import FLAT, Observed, observed_pairs
 from estheory.theory import comparison, drift
 from estheory.theory.adamw import grpo_mean_square
 from estheory.theory.dynamics import mean_field
@@ -191,7 +191,5 @@ def geometry_pairs(
     by_count: dict[int, list[Observed]] = {}
     for o in observed:
         by_count.setdefault(o.samples.size, []).append(o)
-    joined = [
-        pair for count, group in by_count.items() for pair in pairs(group, count, level * len(group) / len(observed))
-    ]
+    joined = [pair for group in by_count.values() for pair in observed_pairs(group, level * len(group) / len(observed))]
     return (*joined, *found), tuple(warnings)

@@ -78,18 +78,18 @@ def spread_law(law: Law, n: int) -> Law:
     return ChiLaw(law.std / math.sqrt(freedom), freedom)
 
 
-def pairs(observed: Sequence[Observed], replicas: int, level: float) -> tuple[tuple[Prediction, Measurement], ...]:
+def observed_pairs(observed: Sequence[Observed], level: float = 0.05) -> tuple[tuple[Prediction, Measurement], ...]:
     """Return what is to be judged: for each observed quantity its mean and, where predicted, its spread.
 
     Parameters
     ----------
     observed
-        Predictions and samples.
-    replicas
-        Their number n; with one replica expected values and spreads cannot be judged.
+        Predictions and samples, n replicas of each; with one replica expected values and spreads cannot be judged.
     level
-        Family-wise level, which sets how a standard error of few replicas is widened to Student's.
+        Family-wise level at which they will be judged together; it sets how a standard error of few replicas is
+        widened to Student's.
     """
+    replicas = len(observed[0].samples) if observed else 0
     spread = [o for o in observed if o.spread and o.prediction.law.std > 0 and replicas >= 10]
     rows = len(observed) + len(spread)
     widening = _student(replicas, level / max(rows, 1)) if replicas > 1 else math.inf

@@ -58,6 +58,8 @@ class Plan:
 
     Attributes
     ----------
+    planner
+        What was asked: arms, choices, budget and target.
     recommendation
         The cheapest configuration that meets budget and target, or None.
     binding
@@ -73,6 +75,7 @@ class Plan:
         Pareto front of evaluations against drift: (budget scale, candidate) by rising drift, falling evaluations.
     """
 
+    planner: Planner
     recommendation: Candidate | None
     binding: tuple[str, ...]
     best: Candidate | None = None
@@ -180,7 +183,7 @@ class Planner:
             found = best if scale == 1 else replace(self, budget=self.budget.scaled(scale)).search(cap)
             if found is not None and (not front or found.evaluations < front[-1][1].evaluations):
                 front.append((scale, found))
-        return Plan(recommendation=best, binding=self._binding(best), front=tuple(front))
+        return Plan(planner=self, recommendation=best, binding=self._binding(best), front=tuple(front))
 
     def _binding(self, best: Candidate) -> tuple[str, ...]:
         if best.steps == 1 or self.choices.steps:
@@ -205,10 +208,11 @@ class Planner:
                 low, best = middle, found
         needed = self.search(LARGEST) if self.target.alphas(1.0) is None else None
         if best is None:
-            return Plan(recommendation=None, binding=(self.target.name,), share=0.0, needed=needed)
+            return Plan(planner=self, recommendation=None, binding=(self.target.name,), share=0.0, needed=needed)
         more = replace(self, target=self.target.scaled(low * 1.01))
         limits = ("max-evaluations",) if needed is not None else ()
         return Plan(
+            planner=self,
             recommendation=None,
             binding=tuple(dict.fromkeys((*more._stopped_by(best, cap), *limits))),
             best=best,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from estheory.derivations.algebra import equation, numeric, unknowns
-from estheory.derivations.catalogue import derivations, get_derivation
+from estheory.derivations.catalogue import derivations, derive
 from estheory.derivations.printing import document, latex, python_text, text
 from estheory.errors import ConfigError
 
@@ -217,6 +217,6 @@ def test_evaluators_exist():
 
 def test_unknown_names_get_a_hint():
     with pytest.raises(ConfigError, match="did you mean progress"):
-        get_derivation("progres")
+        derive("progres")
     with pytest.raises(ConfigError, match="--list"):
-        get_derivation("zzzz")
+        derive("zzzz")
