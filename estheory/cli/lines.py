@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from estheory.cli.emit import emit, json_text, narrate
+from estheory.cli.emit import cite, emit, json_text, narrate
 from estheory.cli.options import CommonOptions, options
 from estheory.errors import ConfigError
 
@@ -53,4 +53,5 @@ def lines(
     verdicts = judge([pair for study in studies for pair in line_pairs(study)], level)
     text = json_text(lines_json(studies, verdicts, level)) if common.json else lines_text(studies, verdicts, level)
     emit(common, text)
+    cite(common, [used for v in verdicts for used in (v.prediction, v.measurement)])
     raise typer.Exit(exit_code(verdicts))

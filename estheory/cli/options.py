@@ -26,6 +26,7 @@ class CommonOptions:
     config: Annotated[Path | None, typer.Option(help="TOML file of options; flags win.")] = None
     seed: Annotated[int | None, typer.Option(help="Seed of everything random (default 0).")] = None
     quiet: Annotated[bool, typer.Option("--quiet", help="No narration on stderr.")] = False
+    cite: Annotated[bool, typer.Option("--cite", help="BibTeX of what was used on stderr, after the result.")] = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from estheory.cli.emit import emit, json_text
+from estheory.cli.emit import cite, emit, json_text
 from estheory.cli.options import CommonOptions, ESOptions, number, numbers, options
 from estheory.errors import ConfigError
 
@@ -67,6 +67,8 @@ def plan(
         emit(common, json_text(plan_json(answer, config, warnings)))
     else:
         emit(common, plan_text(answer, warnings))
+    shown = [best, *(found for _, found in answer.front)]
+    cite(common, [p for found in shown if found for p in found.predictions])
     raise typer.Exit(0 if answer.recommendation else 4)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from estheory.cli.emit import emit, json_text
+from estheory.cli.emit import cite, emit, json_text
 from estheory.cli.es_options import cases, forecast_of, rounding_of
 from estheory.cli.options import CommonOptions, ESOptions, choice, options
 from estheory.errors import ConfigError
@@ -40,7 +40,9 @@ def predict(
         choice("explain", explain, tuple(Quantity), "")
         described = es != ESOptions()
         found = forecast_of(cases(es)[0][0]).predictions if described else ()
-        emit(common, explain_quantity(Quantity.named(explain), [p for p in found if p.quantity == explain]))
+        explained = [p for p in found if p.quantity == explain]
+        emit(common, explain_quantity(Quantity.named(explain), explained))
+        cite(common, explained)
         return
     rows, varied = cases(es)
     rounding = [rounding_of(case, common.seed or 0) for case in rows]
@@ -66,3 +68,4 @@ def predict(
     else:
         text = forecast_text(forecasts[0][1], level)
         emit(common, text + rounding_text(*by_name[0]) if tensors and by_name[0] else text)
+    cite(common, [p for _, forecast in forecasts for p in forecast.predictions])

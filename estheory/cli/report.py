@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from estheory.cli.emit import emit, json_text, narrate, warn, write_whole
+from estheory.cli.emit import cite, emit, json_text, narrate, warn, write_whole
 from estheory.cli.measure import MeasureOptions
 from estheory.cli.options import CommonOptions, ESOptions, options
 from estheory.errors import ConfigError
@@ -91,6 +91,7 @@ def report(
     else:
         emit(common, f"{', '.join(f'{n} {kind}' for kind, n in counts.items())}; page: {out}\n")
     warn([*what.missing, *notes])
+    cite(common, [used for v in verdicts for used in (v.prediction, v.measurement)])
     raise typer.Exit(exit_code(verdicts))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from estheory.cli.emit import emit, json_text, narrate
+from estheory.cli.emit import cite, emit, json_text, narrate
 from estheory.cli.options import CommonOptions, options
 from estheory.errors import ConfigError
 
@@ -201,6 +201,7 @@ def sequence(
     shown, size = preview_sequence(config)
     if run.dry_run:
         emit(common, json_text(shown))
+        _cite(common, *config.configs)
         return
     out = _out(run)
     narrate(common, f"up to {size / 1e9:.2g} GB of disk (keep {config.retention})")
@@ -220,6 +221,7 @@ def sequence(
         from estheory.reporting.sequence import sequence_text
 
         emit(common, sequence_text(summary))
+    _cite(common, *config.configs)
 
 
 def _out(run: RunOptions) -> Path:
@@ -232,6 +234,23 @@ def _show(common: CommonOptions, config: ESRunConfig | GRPORunConfig) -> None:
     from estheory.cli.run_preview import preview
 
     emit(common, preview(config, as_json=common.json))
+    _cite(common, config)
+
+
+def _cite(common: CommonOptions, *configs: ESRunConfig | GRPORunConfig) -> None:
+    """Cite the methods that runs are made of."""
+    if not common.cite:
+        return
+    from estheory.citations import METHODS
+    from estheory.training.config import ESRunConfig
+
+    parts: list[str] = []
+    for config in configs:
+        parts.append(config.method)
+        if isinstance(config, ESRunConfig):
+            anchored = config.anchor_l1 > 0 or config.anchor_l2 > 0
+            parts += [config.shaping, config.noise.partition(":")[0], "anchor" if anchored else ""]
+    cite(common, [source for part in parts for source in METHODS.get(part, ())])
 
 
 def _go(
@@ -256,9 +275,13 @@ def _go(
     }
     if common.json:
         emit(common, json_text(document))
-        return
-    stalled = f"; {result.stalled_steps} of them did not move (equal rewards)" if result.stalled_steps else ""
-    emit(common, f"{result.directory}: {result.step} steps{stalled}; ||theta - theta_0|| = {result.norm:.6g}\n")
+    else:
+        stalled = f"; {result.stalled_steps} of them did not move (equal rewards)" if result.stalled_steps else ""
+        emit(common, f"{result.directory}: {result.step} steps{stalled}; ||theta - theta_0|| = {result.norm:.6g}\n")
+    if common.cite:
+        from estheory.training.run_directory import RunDirectory
+
+        _cite(common, RunDirectory.open(result.directory).config)
 
 
 def _replay(common: CommonOptions, directory: Path, step: int | None, out: Path | None) -> None:
@@ -271,3 +294,7 @@ def _replay(common: CommonOptions, directory: Path, step: int | None, out: Path 
         common,
         json_text({"schema": "estheory/replay/1", "step": step, "folder": str(out)}) if common.json else f"{out}\n",
     )
+    if common.cite:
+        from estheory.training.run_directory import RunDirectory
+
+        _cite(common, RunDirectory.open(directory).config)

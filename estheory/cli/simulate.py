@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from estheory.cli.emit import emit, json_text
+from estheory.cli.emit import cite, emit, json_text
 from estheory.cli.es_options import whole
 from estheory.cli.options import CommonOptions, ESOptions, choice, number, options
 from estheory.cli.simulate_geometry import USED, measured_geometry
@@ -164,6 +164,7 @@ def simulate(
     else:
         text = simulation_text(report)
         emit(common, text if compared is None else f"{text}\n{geometry_text(compared)}")
+    cite(common, [used for v in verdicts for used in (v.prediction, v.measurement)])
     raise typer.Exit(exit_code(verdicts))
 
 

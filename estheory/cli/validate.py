@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from estheory.cli.emit import emit, json_text, warn
+from estheory.cli.emit import cite, emit, json_text, warn
 from estheory.cli.measure import MeasureOptions
 from estheory.cli.options import CommonOptions, ESOptions, options
 from estheory.errors import ConfigError
@@ -46,6 +46,7 @@ def validate(
     else:
         emit(common, verdicts_text(verdicts, plain, level, evidence.unpredicted))
     warn(evidence.notes)
+    cite(common, [used for v in verdicts for used in (v.prediction, v.measurement)])
     raise typer.Exit(exit_code(verdicts))
 
 
