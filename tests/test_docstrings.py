@@ -16,7 +16,7 @@ import pytest
 import estheory
 
 ROOT = Path(estheory.__file__).parent
-ROOMS = ("theory", "simulation", "measurement", "validation")
+ROOMS = ("theory", "simulation", "measurement", "validation", "evidence")
 FILES = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py") if p.name != "__init__.py")
 FILES += [ROOT / f"{name}.py" for name in ("landscape", "laws", "cosine_laws", "rules", "quantities", "floats")]
 BUILT_IN = r"float|int|str|bool|Array|NDArray|Tensor|Any|object"
@@ -54,6 +54,48 @@ def unexplained(node: ast.FunctionDef) -> list[str]:
     ]
 
 
+def incomplete(node: ast.FunctionDef) -> list[str]:
+    """Return the parameters that a Parameters section lacks, and ``returns`` where nothing says what is returned.
+
+    A single parameter may be explained by its type or in the text (:func:`unexplained`).
+    """
+    text = ast.get_docstring(node) or ""
+    listed = {name.strip(" *") for names in _listed(text, "Parameters") for name in names.split(",")}
+    arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+    wanted = [a.arg for a in arguments if a.arg not in ("self", "cls")]
+    lacking = [name for name in wanted if name not in listed] if len(wanted) > 1 else []
+    lacking = [] if re.search(r"Parameters (and result )?as (of|there)", text) else lacking
+    silent = (
+        node.returns is not None
+        and ast.unparse(node.returns) != "None"
+        and not re.search(
+            r"^(Return|Yield|Whether|Read|Measure|Judge|Say|\w[^\n]*:$)|^(Returns|Yields)\n---", text, flags=re.M
+        )
+    )
+    is_property = any(isinstance(d, ast.Name) and d.id == "property" for d in node.decorator_list)
+    return lacking + (["returns"] if silent and not is_property else [])
+
+
+def undocumented_fields(node: ast.ClassDef) -> list[str]:
+    """Return the fields of a dataclass that its Attributes section lacks."""
+    if not any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+        return []
+    listed = {
+        name.strip() for names in _listed(ast.get_docstring(node) or "", "Attributes") for name in names.split(",")
+    }
+    fields = [
+        item.target.id for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
+    ]
+    return [name for name in fields if not name.startswith("_") and name not in listed]
+
+
+def _listed(text: str, section: str) -> list[str]:
+    """Return the heads of the entries of a docstring's section, without what follows a colon."""
+    found = re.search(rf"^{section}\n-+\n(.*?)(?=^\w[^\n]*\n-+\n|\Z)", text, flags=re.M | re.S)
+    heads = re.findall(r"^(\S.*)$", found[1], flags=re.M) if found else []
+    return [head.partition(" : ")[0] for head in heads]
+
+
 def unsaid_errors(node: ast.FunctionDef) -> list[str]:
     """Return the errors of this package that a function raises itself and does not name."""
     text = ast.get_docstring(node) or ""
@@ -78,9 +120,32 @@ def test_parameters_and_errors_are_explained(path):
     assert {name: row for name, row in found.items() if any(row)} == {}
 
 
+COMPLETE = ("validation", "evidence")
+"""Rooms whose docstrings list all parameters and fields, with what they are and their units."""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in FILES if path.relative_to(ROOT).parts[0] in COMPLETE],
+    ids=lambda p: str(p.relative_to(ROOT)),
+)
+def test_docstrings_are_complete(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = {name: incomplete(node) for name, node in functions(tree)}
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+    found |= {node.name: undocumented_fields(node) for node in classes}
+    assert {name: row for name, row in found.items() if row} == {}
+
+
 def test_the_check_can_fail():
     tree = ast.parse(
         'def f(width: float, config: ESConfig) -> float:\n    """Return it."""\n    raise DataError("a", "b")'
     )
     [(_, node)] = functions(tree)
     assert (unexplained(node), unsaid_errors(node)) == (["width"], ["DataError"])
+    assert incomplete(node) == ["width", "config"]
+    tree.body[0].body[0] = ast.parse('"""Do it."""').body[0]  # type: ignore[attr-defined]  # the function's docstring
+    assert incomplete(node)[-1] == "returns"
+    [pair] = ast.parse('@dataclass(frozen=True)\nclass Pair:\n    """A pair."""\n\n    left: int').body
+    assert isinstance(pair, ast.ClassDef)
+    assert undocumented_fields(pair) == ["left"]

@@ -31,6 +31,32 @@ def studies_of(
 ) -> list[LineStudy]:
     """Study the lines around two run directories or checkpoints, by accuracy and by log-probability.
 
+    Parameters
+    ----------
+    ends
+        Run directories or checkpoints at u = 0 and u = 1.
+    labels
+        What they are called; their folders' names when None.
+    model
+        Their base; a run directory tells it.
+    task
+        What is scored; a run directory tells it.
+    data
+        Folder of JSONL or Parquet files, or ``hf:ID``, with the task; a run directory tells it.
+    prompts
+        Held-out prompts, the same at every point.
+    points
+        Points of the line between them.
+    directions
+        Random directions of each probe.
+    seed
+        Of these directions.
+
+    Returns
+    -------
+    list of LineStudy
+        By accuracy, then by log-probability.
+
     Raises
     ------
     ConfigError

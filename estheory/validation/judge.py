@@ -44,6 +44,13 @@ def verdict_pvalue(prediction: Prediction, measurement: Measurement) -> float:
     The p-value is the largest that any shift of the predicted mean within the band gives. A bound (a quantity whose
     name ends in ``_bound``) is refuted only from above, by the normal law of the errors of both; a lower bound
     (``_lower_bound``) only from below.
+
+    Parameters
+    ----------
+    prediction
+        With its law and its declared systematic band.
+    measurement
+        Of the same quantity, with its standard error.
     """
     mean, value = prediction.law.mean, measurement.value
     band = prediction.systematic * abs(mean)
@@ -62,6 +69,13 @@ def refuting_power(prediction: Prediction, measurement: Measurement, level: floa
     """Return the chance that a 5 % error of the predicted mean would have been refuted at ``level``.
 
     Normal approximation to the spread of law and measurement together; the systematic band must be crossed first.
+
+    Parameters
+    ----------
+    prediction, measurement
+        A pair of one quantity.
+    level
+        Two-sided level of the one test, in (0, 1).
     """
     mean = prediction.law.mean
     error = RELEVANT_ERROR * abs(mean) if mean else RELEVANT_ERROR
@@ -86,6 +100,20 @@ def judge(pairs: Iterable[Pair], level: float = 0.05) -> tuple[Verdict, ...]:
     -------
     tuple of Verdict
         In the order of the pairs.
+
+    Examples
+    --------
+    One published norm, against the law of its hyper-parameters without and with a band for bfloat16 rounding:
+
+    >>> from estheory import ESConfig, Quantity, predict
+    >>> run = ESConfig(dim=4_022_468_096, sigma=0.0015, alpha=0.00075, population=30, steps=100)
+    >>> measured = Measurement(quantity=Quantity.DISPLACEMENT_NORM, value=87.28, stderr=0.003, step=100)
+    >>> [verdict] = judge([(predict(run).get(Quantity.DISPLACEMENT_NORM), measured)])
+    >>> verdict.kind, round(verdict.ratio, 3)
+    ('refuted', 1.005)
+    >>> in_bfloat16 = replace(run, dtype="bfloat16", update_path="sequential")
+    >>> judge([(predict(in_bfloat16).get(Quantity.DISPLACEMENT_NORM), measured)])[0].kind
+    'underpowered'
     """
     pairs = list(pairs)
     pvalues = [verdict_pvalue(p, m) for p, m in pairs]
@@ -112,7 +140,15 @@ def judge(pairs: Iterable[Pair], level: float = 0.05) -> tuple[Verdict, ...]:
 
 
 def without_band(verdicts: Sequence[Verdict], level: float = 0.05) -> tuple[Verdict, ...]:
-    """Judge the same pairs again with every systematic band set to 0."""
+    """Judge the same pairs again with every systematic band set to 0.
+
+    Parameters
+    ----------
+    verdicts
+        What was judged before.
+    level
+        Family-wise level.
+    """
     return judge(((replace(v.prediction, systematic=0.0), v.measurement) for v in verdicts), level)
 
 

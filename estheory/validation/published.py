@@ -29,7 +29,22 @@ _COLUMNS = [
 class PublishedRow:
     """One published figure with the hyper-parameters that its source states; None where it states none.
 
-    ``uncertainty`` is the half-width of the figure's rounding, in its own unit.
+    Attributes
+    ----------
+    source, where, model
+        The publication, the table or figure in it, and the model that was measured.
+    dim
+        Number of parameters that the figure counts.
+    population, sigma, alpha, steps
+        Hyper-parameters of the run; sigma and alpha in weight units.
+    dtype, path
+        How weights were stored, and how updates were added to them or made, in words.
+    quantity
+        What the figure is of.
+    value, uncertainty
+        The figure and the half-width of its rounding, in the quantity's unit.
+    status
+        How the figure was read: exact, or from a plot.
     """
 
     source: str
@@ -76,7 +91,15 @@ class PublishedRow:
 
 @dataclass(frozen=True)
 class Unpredicted:
-    """A published figure that the theory cannot predict, and why."""
+    """A published figure that the theory cannot predict, and why.
+
+    Attributes
+    ----------
+    row
+        The figure.
+    reason
+        Why nothing predicts it.
+    """
 
     row: PublishedRow
     reason: str
@@ -161,6 +184,20 @@ def predict_row(row: PublishedRow, rows: tuple[PublishedRow, ...]) -> Prediction
     """Return the prediction for one row from its own hyper-parameters, or why there is none.
 
     A row without a dimension takes that of the same model elsewhere in the table.
+
+    Parameters
+    ----------
+    row
+        The figure.
+    rows
+        The whole table.
+
+    Examples
+    --------
+    >>> rows = read_published()
+    >>> prediction = predict_row(rows[0], rows)
+    >>> round(prediction.law.mean, 2), rows[0].value
+    (86.85, 87.28)
     """
     dim = row.dim or next((r.dim for r in rows if r.model == row.model and r.dim), None)
     if dim is None:
@@ -224,6 +261,16 @@ def published_pairs() -> Evidence:
 
     Where one model has an ES norm and a GRPO norm that are both predicted, the ratio of the first of each joins the
     pairs: the ratio that hyper-parameters alone set.
+
+    Examples
+    --------
+    >>> from collections import Counter
+    >>> from estheory.validation.judge import judge
+    >>> evidence = published_pairs()
+    >>> sorted(Counter(verdict.kind for verdict in judge(evidence.pairs)).items())
+    [('consistent', 3), ('refuted', 2), ('underpowered', 7)]
+    >>> evidence.unpredicted[0].reason
+    'learning rate, schedule or steps are not stated in the table'
     """
     rows = read_published()
     pairs: list[Pair] = []

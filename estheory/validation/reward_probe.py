@@ -115,6 +115,18 @@ def split_half_reliability(run: RunRecord, steps: int) -> Measured | None:
 
     Mean covariance of the halves between members over mean variance of the whole: the Spearman-Brown corrected
     correlation of pooled halves. None where no member ever differs from another.
+
+    Parameters
+    ----------
+    run
+        A run that logged the rewards of half the prompts.
+    steps
+        How many of its first steps are pooled.
+
+    Returns
+    -------
+    tuple of float, or None
+        rho^2 and its standard error.
     """
     return _pooled(run, steps, lambda variance, covariance: covariance / variance)
 

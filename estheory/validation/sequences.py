@@ -73,13 +73,26 @@ class SequenceRecord:
     cosines: tuple[tuple[str, ...], np.ndarray[Any, np.dtype[np.float64]]] | None
 
     def of(self, method: str, seed: int) -> list[Stage]:
-        """Return the stages of one method and seed, in order."""
+        """Return the stages of one method and seed, in order.
+
+        Parameters
+        ----------
+        method
+            ``es`` or ``grpo``.
+        seed
+            One of its seeds.
+        """
         return [stage for stage in self.stages if (stage.method, stage.seed) == (method, seed)]
 
     def matrix(self, method: str, seed: int, quantity: str) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Return ``accuracy`` or ``kl`` before the first stage and after each, shape (stages + 1, tasks), else NaN.
 
-        ``quantity`` is one of these, of the sequence of one ``method`` and ``seed``.
+        Parameters
+        ----------
+        method, seed
+            Which of its runs.
+        quantity
+            ``accuracy`` or ``kl`` (nat/token).
         """
         states = np.full((len(self.tasks) + 1, len(self.tasks)), np.nan)
         for stage in self.of(method, seed):
@@ -170,7 +183,17 @@ def _done(raw: bytes) -> dict[str, Any]:
 
 
 def renamed(pairs: Iterable[Pair], run: RunRecord, name: str) -> list[Pair]:
-    """Return pairs whose measurements name the stage ``name`` in place of the run's folder."""
+    """Return pairs whose measurements name the stage ``name`` in place of the run's folder.
+
+    Parameters
+    ----------
+    pairs
+        Of the stage's run.
+    run
+        Its record.
+    name
+        Of the stage in its sequence.
+    """
     short = run.path.name
     return [
         (prediction, replace(m, where=m.where.replace(f":{short}", f":{name}"), source=name if m.source else ""))

@@ -23,6 +23,17 @@ def norm_law(variance: float, count: float, dimension: float, factor: Factor) ->
     A chi variable with the right mean square. Its effective ``dimension`` shrinks by the kurtosis that rounding gives
     the entries (the excess counts as wholly shared between tensors that share their noise: an upper bound), and the
     factor's relative error mixes it.
+
+    Parameters
+    ----------
+    variance
+        Of one coordinate in exact arithmetic (weight^2).
+    count
+        Number of entries.
+    dimension
+        Effective number of independent ones in exact arithmetic.
+    factor
+        What rounding does to the variance.
     """
     df = dimension * 2 / (factor.kurtosis - 1)
     mixing = 2 / factor.error**2 if factor.error else math.inf
@@ -30,12 +41,30 @@ def norm_law(variance: float, count: float, dimension: float, factor: Factor) ->
 
 
 def factor_at(roundings: Roundings | None, step: int, tensors: Collection[str] | None = None) -> Factor:
-    """Return what rounding does to the variance of all weights, or of some tensors, up to a step."""
+    """Return what rounding does to the variance of all weights, or of some tensors, up to a step.
+
+    Parameters
+    ----------
+    roundings
+        Emulations of the run; None in float32, where nothing is changed.
+    step
+        Number of steps.
+    tensors
+        Names of the tensors; None for all weights.
+    """
     return EXACT if roundings is None else roundings.variance(step, tensors)
 
 
 def with_rounding(assumptions: tuple[str, ...], roundings: Roundings | None) -> tuple[str, ...]:
-    """Return assumptions with that of the emulation, where there is one."""
+    """Return assumptions with that of the emulation, where there is one.
+
+    Parameters
+    ----------
+    assumptions
+        Those of the law in exact arithmetic.
+    roundings
+        Emulations of the run; None in float32.
+    """
     return assumptions if roundings is None else (*assumptions, roundings.assumption)
 
 
@@ -53,7 +82,22 @@ def pair(
 ) -> Pair:
     """Return one prediction with its measurement.
 
-    ``value`` was measured; ``systematic`` and ``assumptions`` are those of the prediction.
+    Parameters
+    ----------
+    run
+        The run that was measured.
+    quantity
+        Of both.
+    law
+        Of the prediction.
+    value
+        What was measured, in the quantity's unit.
+    step
+        Number of steps behind it; None where it is of several.
+    where
+        Part of the run: ``total:...``, ``tensor:...``, ``logged``.
+    assumptions, systematic, label, source
+        Of the prediction.
     """
     name = run.path.resolve().name
     return (

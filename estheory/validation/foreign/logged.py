@@ -18,7 +18,22 @@ APART = "independent noise: the log has no tensor shapes"
 
 
 def logged_pairs(run: ForeignRun, roundings: Roundings | None, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Pair]:
-    """Pair logged norms, of the whole model and of its layers; a tied embedding may be in both ends."""
+    """Pair logged norms, of the whole model and of its layers; a tied embedding may be in both ends.
+
+    Parameters
+    ----------
+    run
+        An ES run of es-awd.
+    roundings
+        What rounding does to it; None in float32.
+    shapes
+        Shapes of its tensors by name; without them the noise is taken as independent and layers are left out.
+
+    Yields
+    ------
+    tuple of Prediction and Measurement
+        The norm at each logged step, and each layer's squared norm over its expected value at the last.
+    """
     layers = layers_of(shapes)
     held = sum(map(math.prod, shapes.values()))
     head = layers.get("embedding", {}) if "lm_head" not in layers else {}

@@ -61,14 +61,32 @@ class Factor:
 
 @dataclass(frozen=True, kw_only=True)
 class Roundings:
-    """Emulations of one run, one for each way of rounding (and member of the family of weights)."""
+    """Emulations of one run, one for each way of rounding (and member of the family of weights).
+
+    Attributes
+    ----------
+    emulations
+        One for each way of rounding, and for each member of the family where the weights are unknown.
+    known
+        Whether the run's own coefficients were emulated.
+    assumption
+        Whose weights were emulated, in words.
+    """
 
     emulations: tuple[Emulation, ...]
     known: bool
     assumption: str
 
     def variance(self, step: int, tensors: Collection[str] | None = None) -> Factor:
-        """Return the factor on the variance of the walk, of all weights or of some tensors."""
+        """Return the factor on the variance of the walk, of all weights or of some tensors.
+
+        Parameters
+        ----------
+        step
+            Number of steps.
+        tensors
+            Names of the tensors; None for all weights.
+        """
         found, kurtosis = [], 3.0
         for emulation in self.emulations:
             shares = None if tensors is None else _shares(emulation, tensors)
@@ -80,7 +98,10 @@ class Roundings:
     def cosine(self, first: int, second: int) -> Factor:
         """Return the cosine of the displacements at two steps (a value, not a factor).
 
-        ``first`` and ``second`` are the steps.
+        Parameters
+        ----------
+        first, second
+            The steps.
         """
         found = [emulation.cosine(first, second) for emulation in self.emulations]
         return _range([(value, self._error * error) for value, error in found], 3.0)
@@ -123,6 +144,24 @@ def roundings(
 
     Coefficients are the logged ones, or z-scores of Gaussian rewards, each group of the sample its own, whose squares
     sum to what each step is known to have added.
+
+    Parameters
+    ----------
+    run
+        An ES run.
+    dtype
+        How its weights are stored.
+    steps
+        Steps at which it will be asked for.
+    weights
+        The base weights; None where unknown: a declared family then stands for them.
+    seed
+        Of the emulation.
+
+    Returns
+    -------
+    Roundings or None
+        An emulation for each way of rounding that the folder leaves open.
 
     Raises
     ------
@@ -209,6 +248,17 @@ def adamw_factors(run: ForeignRun, dtype: Dtype, steps: Collection[int], weights
     DataError for runs too long to be emulated.
 
     float16 is never trained in place: AdamW's second moments underflow there.
+
+    Parameters
+    ----------
+    run
+        Run of a gradient method, with its learning rates.
+    dtype
+        How its weights are stored.
+    steps
+        Steps at which factors are wanted.
+    weights
+        The base weights.
     """
     copies = (True,) if dtype == "float16" else run.copies
     looked = [step for step in steps if walk_square(run.rates[:step]) > 0]
