@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, cast, get_args
 
+from estheory.cli.case import Case
 from estheory.cli.options import ESOptions, choice, numbers
 from estheory.errors import ConfigError
-from estheory.landscape import Landscape, Signal, linear_signal
+from estheory.landscape import linear_signal
 from estheory.rules import AnchorForm, Dtype, ESConfig, Shaping, UpdatePath
 from estheory.theory.adamw import Schedule
 from estheory.theory.precision import WeightHistogram, normal_weights
-from estheory.theory.predictions import Forecast, GRPOConfig, predict
+from estheory.theory.predictions import GRPOConfig
 from estheory.theory.walk import Shapes
 
 if TYPE_CHECKING:
-    from estheory.simulation.low_precision import Rounding
     from estheory.simulation.strata import SampledWeights
-    from estheory.theory.landscape_predictions import OffTask
     from estheory.theory.prompt_batch import PromptBatch
 
 _SWEPT = (
@@ -49,53 +47,11 @@ _SWEPT = (
 _COUNTS = ("dim", "population", "prompts", "restore_pairs", "grpo_steps")
 
 
-@dataclass(frozen=True)
-class Case:
-    """One row: the options as JSON shows them, and what they mean."""
-
-    shown: dict[str, Any]
-    config: ESConfig
-    checkpoints: tuple[int, ...]
-    reward: Signal | None
-    landscape: Landscape | None
-    off_task: OffTask | None
-    shapes: Shapes | None
-    weights: SampledWeights | WeightHistogram | None
-    grpo: GRPOConfig | None
-    batch: PromptBatch | None = None
-
-
 def whole(name: str, value: float) -> int:
     """Return ``value`` as an int; ConfigError names the option if it is none."""
     if value != value or value in (float("inf"), float("-inf")) or value != int(value):
         raise ConfigError(f"--{name} must be a whole number, got {value:g}", "e.g. 30 or 4e9")
     return int(value)
-
-
-def rounding_of(case: Case, seed: int = 0) -> Rounding | None:
-    """Return what rounding does to a low-precision case, None in float32. Seconds where it is emulated."""
-    if case.config.dtype == "float32":
-        return None
-    from estheory.simulation.low_precision import rounding_of as effect
-
-    return effect(case.config, case.weights, case.checkpoints, seed)
-
-
-def forecast_of(case: Case, rounding: Rounding | None = None) -> Forecast:
-    """Return the predictions for one case; ``rounding`` is :func:`rounding_of` it, made here when None."""
-    rounding = rounding or rounding_of(case)
-    return predict(
-        case.config,
-        checkpoints=case.checkpoints,
-        reward=case.reward,
-        landscape=case.landscape,
-        off_task=case.off_task,
-        shapes=case.shapes,
-        rounding=rounding.effects if rounding else None,
-        band=rounding.band if rounding else None,
-        grpo=case.grpo,
-        batch=case.batch,
-    )
 
 
 def cases(es: ESOptions) -> tuple[list[Case], list[str]]:

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from estheory.cli.emit import cite, emit, json_text, narrate
-from estheory.cli.options import CommonOptions, options
-from estheory.errors import ConfigError
+from estheory.cli.options import CommonOptions, checked_level, options
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -37,8 +36,7 @@ def lines(
     from estheory.validation.judge import exit_code, judge
     from estheory.validation.lines import line_pairs
 
-    if not 0 < level < 1:
-        raise ConfigError(f"--level must lie between 0 and 1, got {level}", "0.05 is common")
+    checked_level(level)
     studies = studies_of(
         (start, end),
         model=model,

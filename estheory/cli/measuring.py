@@ -7,7 +7,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast, get_args
 
-from estheory.cli.es_options import cases, forecast_of, whole
+from estheory.cli.case import forecast_of
+from estheory.cli.es_options import cases, whole
 from estheory.cli.measure import MeasureOptions
 from estheory.cli.options import ESOptions, choice, number
 from estheory.errors import ConfigError

@@ -175,6 +175,13 @@ def number(name: str, text: str | None) -> float | None:
     return values[0] if values else None
 
 
+def checked_level(level: float) -> float:
+    """Return a probability above 0 and below 1; ConfigError names --level."""
+    if not 0 < level < 1:
+        raise ConfigError(f"--level must lie between 0 and 1, got {level}", "e.g. 0.05")
+    return level
+
+
 def choice(name: str, text: str | None, choices: Sequence[str], default: str) -> str:
     """Return ``text`` (or the default) if it is one of ``choices``; ConfigError otherwise."""
     value = default if text is None else text

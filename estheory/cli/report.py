@@ -9,7 +9,7 @@ import typer
 
 from estheory.cli.emit import cite, emit, json_text, narrate, warn, write_whole
 from estheory.cli.measure import MeasureOptions
-from estheory.cli.options import CommonOptions, ESOptions, options
+from estheory.cli.options import CommonOptions, ESOptions, checked_level, options
 from estheory.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,13 +45,12 @@ def report(
     from estheory.evidence.collected import Reading, collected
     from estheory.reporting.lines import line_sections
     from estheory.reporting.report import BETWEEN, Report, report_page
-    from estheory.reporting.sections import pair_cosines
     from estheory.reporting.verdicts import summary
+    from estheory.reporting.weight_sections import pair_cosines
     from estheory.validation.judge import exit_code, judge, without_band
     from estheory.validation.lines import line_pairs
 
-    if not 0 < level < 1:
-        raise ConfigError(f"--level must lie between 0 and 1, got {level}", "0.05 is common")
+    checked_level(level)
     if evaluate < 0 or evaluate == 1:
         raise ConfigError(f"--evaluate needs 2 or more prompts, got {evaluate}", "0 evaluates nothing")
     given = given_of(targets[0], ESOptions(alpha=alpha, population=population))

@@ -22,7 +22,7 @@ from estheory.training.config import (
 from estheory.training.run_directory import RunDirectory
 
 if TYPE_CHECKING:
-    from estheory.cli.run import ESRunOptions, GRPOOptions, RunOptions
+    from estheory.cli.run_options import ESRunOptions, GRPOOptions, RunOptions
     from estheory.training.sequence import SequenceConfig
 
 DEFAULT_MODEL, DEFAULT_TASK, DEFAULT_STEPS = "tiny-lm", "addition", 100

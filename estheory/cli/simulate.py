@@ -14,7 +14,7 @@ import typer
 
 from estheory.cli.emit import cite, emit, json_text
 from estheory.cli.es_options import whole
-from estheory.cli.options import CommonOptions, ESOptions, choice, number, options
+from estheory.cli.options import CommonOptions, ESOptions, checked_level, choice, number, options
 from estheory.cli.simulate_geometry import USED, measured_geometry
 from estheory.errors import ConfigError
 
@@ -80,8 +80,7 @@ def simulate(
     from estheory.validation.judge import exit_code, judge, without_band
 
     replicas, level = 200 if replicas is None else replicas, 1e-3 if level is None else level
-    if not 0 < level < 1:
-        raise ConfigError(f"--level must lie between 0 and 1, got {level}", "0.001 is the default")
+    checked_level(level)
     unused: dict[str, Any] = dict.fromkeys((*USED, "prompts") if geometry else ("prompts",))
     config, where, steps = _problem(replace(es, **unused), landscape, preset)
     wanted = cast(Engine, choice("engine", engine, ("auto", "direct", "reduced"), "auto"))

@@ -10,7 +10,7 @@ import typer
 
 from estheory.cli.emit import cite, emit, json_text, warn
 from estheory.cli.measure import MeasureOptions
-from estheory.cli.options import CommonOptions, ESOptions, options
+from estheory.cli.options import CommonOptions, ESOptions, checked_level, options
 from estheory.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ def validate(
     from estheory.reporting.verdicts import validation_json, verdicts_text
     from estheory.validation.judge import exit_code, judge, without_band
 
-    if not 0 < level < 1:
-        raise ConfigError(f"--level must lie between 0 and 1, got {level}", "0.05 is common")
+    checked_level(level)
     evidence = _evidence(targets, es, how)
     verdicts = judge(evidence.pairs, level)
     plain = without_band(verdicts, level)

@@ -16,7 +16,8 @@ from estheory.models.weight_files import is_adapter
 from estheory.rules import Dtype
 from estheory.validation.foreign import ForeignRun, Given, read_foreign
 from estheory.validation.foreign.pairs import MeasuredPath, foreign_pairs
-from estheory.validation.foreign.rounded import Roundings, adamw_factors, roundings
+from estheory.validation.foreign.rounded import Roundings, roundings
+from estheory.validation.foreign.rounded_adamw import adamw_factors
 from estheory.validation.judge import Evidence
 
 _STORED: dict[str, Dtype] = {"BF16": "bfloat16", "F16": "float16"}

@@ -15,7 +15,7 @@ from estheory.errors import ConfigError, DataError
 from estheory.evidence.foreign import foreign_displacements, foreign_evidence
 from estheory.quantities import Quantity
 from estheory.validation.foreign import Given, foreign_format, read_foreign
-from estheory.validation.foreign.pairs import exponent_law
+from estheory.validation.foreign.exponent import exponent_law
 from estheory.validation.judge import judge
 from tests.validation import foreign_runs as make
 

@@ -17,7 +17,8 @@ from estheory.simulation.rounded_steps import Rounder, take_awd_step, take_step
 from estheory.simulation.strata import SampledWeights
 from estheory.theory.precision import normal_weights
 from estheory.validation.foreign import Given
-from estheory.validation.foreign.rounded import FAMILY, OWN_WEIGHTS, walk_square
+from estheory.validation.foreign.rounded import FAMILY, OWN_WEIGHTS
+from estheory.validation.foreign.rounded_adamw import walk_square
 from estheory.validation.judge import exit_code, judge
 from tests.statistics import Z
 

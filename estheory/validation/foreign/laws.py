@@ -8,12 +8,11 @@ from collections.abc import Collection
 from estheory.laws import ChiLaw, Law
 from estheory.quantities import Label, Measurement, Prediction, Quantity
 from estheory.theory.walk import PAPER
-from estheory.validation.foreign.rounded import Factor, Roundings
+from estheory.validation.foreign.factor import Factor
+from estheory.validation.foreign.rounded import Roundings
 from estheory.validation.foreign.run import ForeignRun
 from estheory.validation.judge import Pair
 
-FLAT = "all but a vanishing share of the coordinates are flat"
-SHARED = "tensors of equal element count share their noise"
 EXACT = Factor()
 
 

@@ -9,8 +9,10 @@ from estheory.laws import SquaredLaw
 from estheory.quantities import Quantity
 from estheory.tensor_names import layer_of
 from estheory.theory.walk import shared_seed_dimension
-from estheory.validation.foreign.laws import FLAT, SHARED, factor_at, norm_law, pair, with_rounding
-from estheory.validation.foreign.rounded import Factor, Roundings
+from estheory.validation.assumptions import FLAT, SHARED
+from estheory.validation.foreign.factor import Factor
+from estheory.validation.foreign.laws import factor_at, norm_law, pair, with_rounding
+from estheory.validation.foreign.rounded import Roundings
 from estheory.validation.foreign.run import ForeignRun
 from estheory.validation.judge import Pair
 

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from estheory.quantities import Measurement
 from estheory.rules import Dtype, UpdatePath
 from estheory.simulation.rounded_steps import Arithmetic
+from estheory.validation.assumptions import CONDITIONED
 
 Array = NDArray[np.float64]
 Format = Literal["ESvsGRPO ES", "ESvsGRPO GRPO", "es-awd", "es-at-scale", "TRL", "verl"]
 
-BY_COEFFICIENTS = "conditioned on the logged coefficients: v = (alpha^2/N^2) sum z^2"
+BY_COEFFICIENTS = CONDITIONED
 BY_REWARDS = "conditioned on the logged reward spreads: a step of equal rewards moves nothing"
 BY_HYPERPARAMETERS = "no step with equal rewards (nothing is logged of them)"
 
