@@ -40,7 +40,7 @@ def derive(
         cite(common, known)
         return
     if name is None:
-        raise ConfigError("which result?", "give its NAME, or --list for all names")
+        raise ConfigError("which result is not said", "give its NAME, or --list for all names")
     derivation = derived(name)
     if common.json:
         emit(common, json_text(printing.document(derivation)))

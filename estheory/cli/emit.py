@@ -60,7 +60,7 @@ def write_whole(path: Path, text: str) -> None:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-        raise OutputError(f"cannot write {path}: {error.strerror}", "choose another --output") from error
+        raise OutputError(f"cannot write {path}: {error.strerror}", "choose another path") from error
 
 
 def emit(common: CommonOptions, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -54,6 +55,14 @@ def whole(name: str, value: float) -> int:
     return int(value)
 
 
+def require_given(names: Collection[str], required: Sequence[str] = ("dim", "sigma", "population")) -> None:
+    """Raise ConfigError for the first of the ``required`` options that is not among the ``names`` given."""
+    for name in required:
+        if name not in names:
+            also = " or --model" if name == "dim" else ""
+            raise ConfigError(f"--{name}{also} is missing", f"e.g. --{name} {_EXAMPLES[name]}")
+
+
 def cases(es: ESOptions) -> tuple[list[Case], list[str]]:
     """Return one case a row of the Cartesian product, and the names of the options that vary.
 
@@ -72,10 +81,7 @@ def cases(es: ESOptions) -> tuple[list[Case], list[str]]:
             sweep[name] = values
     if dim is not None:
         sweep = {"dim": [float(dim)], **sweep}
-    for name in ("dim", "sigma", "population"):
-        if name not in sweep:
-            also = " or --model" if name == "dim" else ""
-            raise ConfigError(f"--{name}{also} is missing", f"e.g. --{name} {_EXAMPLES[name]}")
+    require_given(set(sweep))
     checkpoints = tuple(whole("steps", value) for value in numbers("steps", es.steps)) or (1,)
     weights = None
     if es.weights is not None and es.dtype not in (None, "float32"):

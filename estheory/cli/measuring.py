@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from estheory.cli.case import forecast_of
-from estheory.cli.es_options import cases, whole
+from estheory.cli.es_options import cases, require_given, whole
 from estheory.cli.measure import MeasureOptions
 from estheory.cli.options import ESOptions, choice, number
 from estheory.errors import ConfigError
@@ -123,6 +123,8 @@ def evidence_of(targets: Sequence[Path], es: ESOptions, how: MeasureOptions) -> 
         elif es != ESOptions():
             raise ConfigError("the ES options describe the run behind BASE CHECKPOINT", "leave them out here")
         return recorded_pairs(path, es.model, given, keep_going=how.keep_going, repeat_head=twice)
+    required = ("sigma", "population")
+    require_given([name for name in required if getattr(es, name) is not None], required)  # before minutes of measuring
     measured = displacements_of(targets, how)
     if es.dim is None and es.model is None:
         es = replace(es, dim=str(sum(measured.tensors.values())))
