@@ -121,6 +121,10 @@ USES = {
         "estheory.judge(estheory.published_pairs().pairs)",
         ("torch", "transformers", "sympy", "scipy.stats"),
     ),
+    "evidence": (
+        "[estheory.recorded_pairs, estheory.measure_displacements, estheory.checkpoint_weights, estheory.simulate]",
+        ("torch", "transformers", "sympy"),
+    ),
     "control": ("import sympy", ("torch", "sympy")),
 }
 

@@ -30,7 +30,7 @@ def recorded_pairs(
     keep_going: bool = False,
     repeat_head: bool = False,
 ) -> Evidence:
-    """Measure a run directory and join it with what theory says of the run; :func:`judge` takes the pairs.
+    r"""Measure a run directory and join it with what theory says of the run; :func:`judge` takes the pairs.
 
     Parameters
     ----------
@@ -54,8 +54,21 @@ def recorded_pairs(
 
     Examples
     --------
+    The records of one step of ES, written by hand; ``estheory run es`` writes them, and checkpoints too:
+
+    >>> from tempfile import mkdtemp
     >>> from estheory.validation.judge import judge
-    >>> verdicts = judge(recorded_pairs("runs/es").pairs)  # doctest: +SKIP
+    >>> folder = Path(mkdtemp())
+    >>> config = ('method = "es"', 'model = "tiny-lm"', 'task = "addition"', "alpha = 0.0075", "population = 4")
+    >>> _ = (folder / "config.toml").write_text("\n".join(config))
+    >>> _ = (folder / "environment.json").write_text('{"model": {"dim": 59184}}')
+    >>> step = '{"step": 1, "norm": 0.911, "coefficients": [1.0, -1.0, 1.0, -1.0]}'
+    >>> _ = (folder / "steps.jsonl").write_text(step + "\n")
+    >>> evidence = recorded_pairs(folder)
+    >>> [(verdict.prediction.quantity.value, verdict.kind) for verdict in judge(evidence.pairs)]
+    [('step_norm', 'consistent')]
+    >>> evidence.notes[0].endswith("has no checkpoint: its tensors and cosines are not judged")
+    True
     """
     path = Path(path)
     if not is_run(path):
