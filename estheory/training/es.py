@@ -16,8 +16,10 @@ import numpy as np
 
 from estheory.errors import DataError
 from estheory.training.config import ESRunConfig, ExecutorName
+from estheory.training.environment import record_environment
 from estheory.training.executors import Executor, open_executor
 from estheory.training.members import Members
+from estheory.training.process import torch_threads
 from estheory.training.replay import es_config, rebuild
 from estheory.training.run_directory import Row, RunDirectory
 from estheory.training.session import (
@@ -25,9 +27,7 @@ from estheory.training.session import (
     OnStep,
     RunResult,
     Session,
-    record_environment,
     start_session,
-    torch_threads,
     with_absolute_model,
 )
 from estheory.training.shaping import coefficients

@@ -17,8 +17,8 @@ from typing import Protocol
 from estheory.errors import DataError, EstheoryError
 from estheory.training.config import ESRunConfig
 from estheory.training.members import Members, Rewards
+from estheory.training.process import torch_threads
 from estheory.training.run_directory import Row
-from estheory.training.session import torch_threads
 
 PATIENCE = 3
 """Workers that may die in one step before the run gives up."""

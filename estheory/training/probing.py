@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from estheory.errors import ConfigError
 from estheory.landscape import Signal
 from estheory.measurement.probes import default_sigma, fisher_probes
-from estheory.models.noise import NoiseStructure
 from estheory.theory.walk import walk
 from estheory.training.config import ESRunConfig
 from estheory.training.evaluation import LARGE_DIM, kl_prompts
 from estheory.training.reward_probe import reward_probe
 from estheory.training.session import Session
+from estheory.training.walk import run_noise
 
 DIRECTIONS, LARGE_DIRECTIONS = 64, 4
 
@@ -46,7 +46,7 @@ def probes_before(session: Session) -> Mapping[str, object]:
     scales = {"small": default_sigma(session.parameters)}
     if variance is not None:
         scales["walk"] = math.sqrt(variance)
-    structure = NoiseStructure(kind=config.noise, scales=config.sigma_factors(session.parameters.names))
+    structure = run_noise(config, session.parameters).structure
     directions = LARGE_DIRECTIONS if session.parameters.dim >= LARGE_DIM else DIRECTIONS
     rows = []
     for held in session.held:

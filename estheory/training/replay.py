@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError
 from torch import Tensor
 
-from estheory.errors import ConfigError, DataError, OutputError
+from estheory.errors import ConfigError, DataError
 from estheory.training.config import ESRunConfig
+from estheory.training.environment import record_environment
+from estheory.training.process import torch_threads
 from estheory.training.run_directory import Row, RunDirectory
-from estheory.training.session import Session, quiet, record_environment, start_session, torch_threads
+from estheory.training.session import Session, start_session
 from estheory.training.walk import Walk
 
 _NORM_TOLERANCE = 1e-13  # rounding of a pairwise float64 sum of 2^40 squares: about 40 * 2^-53
@@ -49,15 +49,7 @@ def write_replay(directory: Path, step: int, out: Path) -> None:
     RunDirectory.require_free(out)
     session, theta = _replayed(directory, step)
     session.parameters.vector.copy_(theta)
-    temporary = out.with_name(out.name + ".tmp")
-    try:
-        with quiet():
-            session.loaded.model.save_pretrained(temporary)
-            session.loaded.tokenizer.save_pretrained(temporary)
-        temporary.replace(out)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise OutputError(f"cannot write {out}: {error}", "free space or choose another folder") from error
+    session.write_model(out)
 
 
 def es_config(directory: RunDirectory) -> ESRunConfig:
