@@ -67,7 +67,19 @@ class CurvatureProbe:
 
 
 def reward_gradient(model: nn.Module, parameters: FlatParameters, reward: Reward) -> Tensor:
-    """Return the gradient of the reward with respect to the trainable parameters, shape (dim,). Exact.
+    """Return the gradient of the reward with respect to the trainable parameters. Exact.
+
+    Parameters
+    ----------
+    model, parameters
+        The model in evaluation mode and its trainable parameters.
+    reward
+        A differentiable scalar.
+
+    Returns
+    -------
+    Tensor, shape (dim,)
+        reward / weight.
 
     Raises
     ------
@@ -78,7 +90,19 @@ def reward_gradient(model: nn.Module, parameters: FlatParameters, reward: Reward
 
 
 def curvature_product(model: nn.Module, parameters: FlatParameters, reward: Reward, direction: Tensor) -> Tensor:
-    """Return Lam times a direction, shape (dim,), by differentiating (g . direction) once more. Exact.
+    """Return Lam times a direction, by differentiating (g . direction) once more. Exact.
+
+    Parameters
+    ----------
+    model, parameters, reward
+        As for `reward_gradient`.
+    direction
+        Shape (dim,).
+
+    Returns
+    -------
+    Tensor, shape (dim,)
+        reward / weight^2 times the unit of the direction.
 
     Raises
     ------
@@ -106,9 +130,7 @@ def ggn_product(
     score: Callable[[Tensor], Tensor],
     direction: Tensor,
 ) -> Tensor:
-    """Return the Gauss-Newton part of Lam times a direction, shape (dim,): minus J' H J v. Exact.
-
-    ConfigError where the outputs cannot be differentiated twice (fused attention).
+    """Return the Gauss-Newton part of Lam times a direction: minus J' H J v. Exact.
 
     J is the derivative of the outputs z with respect to the parameters and H the Hessian of the score with respect
     to z; the curvature of z itself is left out. For log-probabilities of a softmax it is positive semi-definite.
@@ -121,6 +143,18 @@ def ggn_product(
         The model's outputs z as it is now, of any shape.
     score
         The reward as a differentiable function of z.
+
+    Returns
+    -------
+    Tensor, shape (dim,)
+        reward / weight^2 times the unit of the direction.
+
+    Raises
+    ------
+    ConfigError
+        If the outputs cannot be differentiated twice (fused attention).
+    DataError
+        If the product is not finite.
     """
     weights = _weights(model, parameters)
     with torch.enable_grad():
@@ -155,10 +189,20 @@ def trace_by_random_signs(product: Product, like: Tensor, *, directions: int = 1
     seed
         Of the vectors.
 
+    Returns
+    -------
+    Probed
+
     Raises
     ------
     ConfigError
         If there are fewer than 2 directions.
+
+    Examples
+    --------
+    >>> weights = torch.tensor([1.0, 2.0, 3.0])
+    >>> trace_by_random_signs(lambda v: weights * v, weights).value  # exact for a diagonal matrix
+    6.0
     """
     if directions < 2:
         raise ConfigError(f"{directions} directions are too few", "use at least 2")
@@ -178,10 +222,10 @@ def trace_by_random_signs(product: Product, like: Tensor, *, directions: int = 1
 
 
 def largest_eigenvalues(product: Product, like: Tensor, *, count: int = 4, seed: int = 0) -> tuple[Probed, ...]:
-    """Return the eigenvalues of largest magnitude of a symmetric matrix, the largest first, by Lanczos (ARPACK).
+    """Return the eigenvalues of largest magnitude of a symmetric matrix, by Lanczos (ARPACK).
 
     Their error is the residual ||A v - value v|| of the unit vector found: some exact eigenvalue lies that close.
-    Those that have not converged after 30 restarts are left out. Products and seconds are those of all of them.
+    Those that have not converged after 30 restarts are left out.
 
     Parameters
     ----------
@@ -191,6 +235,11 @@ def largest_eigenvalues(product: Product, like: Tensor, *, count: int = 4, seed:
         Number of eigenvalues, at least 1 and below the dimension.
     seed
         Of the start vector.
+
+    Returns
+    -------
+    tuple of Probed
+        The largest first; products and seconds are those of all of them.
 
     Raises
     ------
@@ -251,6 +300,10 @@ def curvature_probe(
         How many, at least 1.
     seed
         Seed of both.
+
+    Returns
+    -------
+    CurvatureProbe
 
     Raises
     ------

@@ -102,9 +102,17 @@ class Geometry:
 
 
 def cosines(one: Array, two: Array) -> Array:
-    """Return the cosine of each pair of rows, shape (replicas,); NaN where one of them is zero.
+    """Return the cosine of each pair of rows.
 
-    ``one`` and ``two`` have shape (replicas, dim).
+    Parameters
+    ----------
+    one, two
+        Vectors, shape (replicas, dim).
+
+    Returns
+    -------
+    ndarray, shape (replicas,)
+        NaN where one of them is zero.
     """
     length = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
     product = np.sum(one * two, axis=1)
@@ -112,5 +120,20 @@ def cosines(one: Array, two: Array) -> Array:
 
 
 def rewards_along(eigenvalue: Array, origin: Array, direction: Array, at: Array) -> Array:
-    """Return R - R* at ``origin`` + x ``direction`` (both from the optimum, (replicas, r)), shape (replicas, n)."""
+    """Return the quadratic at points of a line in each replica.
+
+    Parameters
+    ----------
+    eigenvalue
+        Of the curved coordinates, shape (r,), reward / weight^2.
+    origin, direction
+        From the optimum, shape (replicas, r), weight.
+    at
+        n multiples x of the direction.
+
+    Returns
+    -------
+    ndarray, shape (replicas, n)
+        R - R* at origin + x direction, reward units.
+    """
     return np.stack([-0.5 * np.square(origin + x * direction) @ eigenvalue for x in at], axis=1)

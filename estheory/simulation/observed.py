@@ -57,7 +57,20 @@ class Observed:
 
 
 def mean_law(law: Law, n: int) -> Law:
-    """Return the law of the mean of ``n`` independent draws: exact for gamma laws, else normal."""
+    """Return the law of the mean of independent draws.
+
+    Parameters
+    ----------
+    law
+        Of one draw.
+    n
+        Number of draws.
+
+    Returns
+    -------
+    Law
+        Exact for gamma laws and constants, else normal.
+    """
     if law.std == 0.0:
         return law
     if isinstance(law, LinearQuadraticLaw) and law.linear_std == 0.0:
@@ -66,7 +79,18 @@ def mean_law(law: Law, n: int) -> Law:
 
 
 def excess_kurtosis(law: Law) -> float:
-    """Return the excess kurtosis of a law with spread: exact for gamma laws, else of 200,000 draws of fixed seed."""
+    """Return the excess kurtosis of a law with spread.
+
+    Parameters
+    ----------
+    law
+        Of standard deviation above 0.
+
+    Returns
+    -------
+    float
+        Exact for gamma laws, else of 200,000 draws of fixed seed.
+    """
     if isinstance(law, LinearQuadraticLaw) and law.linear_std == 0.0:
         return 12.0 / law.df
     standard = (law.sample(np.random.default_rng(0), 200_000) - law.mean) / law.std
@@ -74,7 +98,20 @@ def excess_kurtosis(law: Law) -> float:
 
 
 def spread_law(law: Law, n: int) -> Law:
-    """Return the law of the sample standard deviation of ``n`` draws: chi, with the draws' kurtosis in its freedom."""
+    """Return the law of the sample standard deviation: chi, with the draws' kurtosis in its degrees of freedom.
+
+    Parameters
+    ----------
+    law
+        Of one draw.
+    n
+        Number of draws, at least 2.
+
+    Returns
+    -------
+    Law
+        To first order in 1/n.
+    """
     freedom = 2.0 / (2.0 / (n - 1) + excess_kurtosis(law) / n)
     return ChiLaw(law.std / math.sqrt(freedom), freedom)
 
@@ -90,6 +127,10 @@ def pairs(observed: Sequence[Observed], replicas: int, level: float) -> tuple[tu
         Their number n; with one replica expected values and spreads cannot be judged.
     level
         Family-wise level, which sets how a standard error of few replicas is widened to Student's.
+
+    Returns
+    -------
+    tuple of (Prediction, Measurement)
     """
     spread = [o for o in observed if o.spread and o.prediction.law.std > 0 and replicas >= 10]
     rows = len(observed) + len(spread)
@@ -121,7 +162,20 @@ def _student(n: int, level: float) -> float:
 
 
 def flat_observed(config: ESConfig, landscape: Landscape, records: Records, steps: Sequence[int]) -> list[Observed]:
-    """Return the walk of the flat directions: norms, their ratio to expectation and cosines of checkpoints."""
+    """Return the walk of the flat directions: norms, their ratio to expectation and cosines of checkpoints.
+
+    Parameters
+    ----------
+    config, landscape, records
+        The runs and what they did.
+    steps
+        Which of the recorded steps to look at.
+
+    Returns
+    -------
+    list of Observed
+        Empty where no direction is flat.
+    """
     dim = flat_dimensions(landscape)
     if dim < 1:
         return []
@@ -184,10 +238,25 @@ def _along_the_run(p: Prediction, config: ESConfig, landscape: Landscape, bands:
 def curved_observed(
     config: ESConfig, landscape: Landscape, records: Records, steps: Sequence[int]
 ) -> tuple[list[Observed], tuple[str, ...]]:
-    """Return what the curvature fixes: reward, progress and whole displacement; and theory's warnings.
+    """Return what the curvature fixes: reward, progress and whole displacement.
 
     The mean-field displacement gets the declared O(1/N) half-width of the reward, on the curved directions' share of
     its square.
+
+    Parameters
+    ----------
+    config, landscape, records, steps
+        As for `flat_observed`.
+
+    Returns
+    -------
+    tuple
+        List of Observed, and theory's warnings.
+
+    Raises
+    ------
+    ConfigError
+        If theory has nothing to say of these curved directions.
     """
     forecast = predict(config, checkpoints=steps, landscape=landscape)
     length = norms(records.gram)
@@ -228,8 +297,18 @@ def rounded_observed(
 ) -> list[Observed]:
     """Return the norms of the flat directions of a 16-bit run.
 
-    ``rounding`` is the emulator's effect at step 1 and at ``steps``; `BAND_ERRORS` of its standard errors are declared
-    as the systematic part.
+    Parameters
+    ----------
+    config, landscape, records, steps
+        As for `flat_observed`.
+    rounding
+        The emulator's effect at step 1 and at ``steps``; `BAND_ERRORS` of its standard errors are declared as the
+        systematic part.
+
+    Returns
+    -------
+    list of Observed
+        Empty where no direction is flat.
     """
     dim = flat_dimensions(landscape)
     if dim < 1:
@@ -253,9 +332,29 @@ def observe(
     steps: Sequence[int],
     rounding: Mapping[int, RoundingEffect] | None = None,
 ) -> tuple[list[Observed], tuple[str, ...]]:
-    """Return all that theory predicts of ``records`` at ``steps``, and theory's warnings.
+    """Return all that theory predicts of ``records``.
 
-    ``rounding`` as for :func:`rounded_observed`, for runs in 16 bits.
+    Parameters
+    ----------
+    config, landscape, records, steps
+        As for `flat_observed`.
+    rounding
+        As for `rounded_observed`, for runs in 16 bits; None for float32.
+
+    Returns
+    -------
+    tuple
+        List of Observed, and theory's warnings.
+
+    Examples
+    --------
+    >>> from estheory.simulation.engine import simulate
+    >>> from estheory.simulation.presets import preset
+    >>> config, landscape, _ = preset("paper")
+    >>> records = simulate(config, landscape, replicas=20, steps=[100, 400])
+    >>> found, warnings = observe(config, landscape, records, [100, 400])
+    >>> sorted({str(o.prediction.quantity) for o in found})
+    ['checkpoint_cosine', 'displacement_norm', 'effective_dimension_ratio']
     """
     if rounding is not None:
         found = rounded_observed(config, landscape, records, steps, rounding)

@@ -79,6 +79,10 @@ def rounded_direct(
     replicas, steps, seed, progress
         As there.
 
+    Returns
+    -------
+    Records
+
     Raises
     ------
     ConfigError

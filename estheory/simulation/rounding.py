@@ -52,7 +52,20 @@ class Emulation:
     additions: int
 
     def effect(self, step: int, shares: Array | None = None) -> RoundingEffect:
-        """Return the effect on the whole model, or on weights with these ``shares`` of the strata, shape (strata,)."""
+        """Return the effect of rounding on the walk.
+
+        Parameters
+        ----------
+        step
+            One of `steps`.
+        shares
+            Shares of the strata in the weights that are meant, shape (strata,); None: in the whole model.
+
+        Returns
+        -------
+        RoundingEffect
+            With standard errors over the groups.
+        """
         groups = np.einsum("h,ghk->gk", self.design.shares if shares is None else shares, self._at(step))
         moved, kept, intended = groups[:, :3].mean(axis=0)
         errors = [_ratio_error(groups[:, k], groups[:, 2]) for k in (0, 1)]
@@ -64,13 +77,34 @@ class Emulation:
         )
 
     def tensor_effects(self, step: int) -> dict[str, RoundingEffect]:
-        """Return the effect on each tensor by name: strata weighted by the tensor's own shares."""
+        """Return the effect on each tensor: strata weighted by the tensor's own shares.
+
+        Parameters
+        ----------
+        step
+            One of `steps`.
+
+        Returns
+        -------
+        dict of str to RoundingEffect
+            By name.
+        """
         return self.grouped_effects(step, lambda name: name)
 
     def grouped_effects(self, step: int, group_of: Callable[[str], str]) -> dict[str, RoundingEffect]:
-        """Return the effect on each group of tensors, such as a layer; groups in the order of their first tensors.
+        """Return the effect on each group of tensors, such as a layer.
 
-        ``group_of`` gives the group of a tensor name.
+        Parameters
+        ----------
+        step
+            One of `steps`.
+        group_of
+            The group of a tensor's name.
+
+        Returns
+        -------
+        dict of str to RoundingEffect
+            Groups in the order of their first tensors.
         """
         groups: dict[str, list[int]] = {}
         for row, name in enumerate(self.design.names):
@@ -82,7 +116,18 @@ class Emulation:
         }
 
     def cosine(self, first: int, second: int) -> tuple[float, float]:
-        """Return the cosine of the displacements at two steps, first < second, and its standard error."""
+        """Return the cosine of the displacements at two steps.
+
+        Parameters
+        ----------
+        first, second
+            Two of `steps`, first < second.
+
+        Returns
+        -------
+        tuple of float
+            The cosine and its standard error.
+        """
         a, b = (np.einsum("h,ghk->gk", self.design.shares, self._at(step)) for step in (first, second))
         both = b[:, 4 + self.steps.index(first)]
         scale = np.sqrt(a[:, 0].mean() * b[:, 0].mean())
@@ -90,14 +135,36 @@ class Emulation:
         return float(both.mean() / scale), float(residuals.std(ddof=1) / np.sqrt(len(both)))
 
     def kurtosis(self, step: int, shares: Array | None = None) -> float:
-        """Return E[moved^4]/E[moved^2]^2 over the model, or over weights with these ``shares`` of the strata."""
+        """Return E[moved^4]/E[moved^2]^2.
+
+        Parameters
+        ----------
+        step, shares
+            As for `effect`.
+
+        Returns
+        -------
+        float
+            3 where nothing moved.
+        """
         square, _, _, fourth = np.einsum(
             "h,ghk->k", self.design.shares if shares is None else shares, self._at(step)[..., :4]
         ) / len(self._at(step))
         return float(fourth / square**2) if square > 0 else 3.0
 
     def tensor_spreads(self, step: int) -> dict[str, float]:
-        """Return, by tensor, the relative std of its ||Delta||^2 over noise (independent entries), beyond no error."""
+        """Return the relative standard deviation of each tensor's ||Delta||^2 over noise (independent entries).
+
+        Parameters
+        ----------
+        step
+            One of `steps`.
+
+        Returns
+        -------
+        dict of str to float
+            By name; the emulator's own error is not in it.
+        """
         spreads = {}
         for name, size, shares in zip(self.design.names, self.design.sizes, self.design.tensor_shares, strict=True):
             square = np.einsum("h,gh->", shares, self._at(step)[..., 0])
@@ -149,11 +216,24 @@ def emulate(
     max_additions
         Bound on the rounded additions; the groups shrink to meet it, to no less than 512.
 
+    Returns
+    -------
+    Emulation
+
     Raises
     ------
     ConfigError
         For float32, and for rules that the emulator does not cover (momentum, L1 anchors of other codes than es-awd,
         raw or two-point shaping, low-rank noise).
+
+    Examples
+    --------
+    >>> from estheory.theory.precision import normal_weights
+    >>> weights = SampledWeights.of(normal_weights(0.02))
+    >>> run = ESConfig(dim=10**9, sigma=0.0015, population=30, steps=4, dtype="bfloat16", update_path="sequential")
+    >>> effect = emulate(run, weights, [4], max_additions=2_000_000).effect(4)
+    >>> bool(effect.signal < 1)  # small terms are swallowed
+    True
     """
     to = storage_format(config)
     if missing := emulator_covers(config, arithmetic):
@@ -215,10 +295,20 @@ def _group(
 
 @lru_cache(maxsize=2)
 def normal_pool(to: FloatFormat | None) -> Float32:
-    """Return a million standard normals as the format (None: float32) stores them, in random order, by quantiles.
+    """Return a million standard normals in random order, by quantiles.
 
     Slices at random places are the noise of the emulator. The pool has no sampling error of its own, and a slice costs
     nothing to draw.
+
+    Parameters
+    ----------
+    to
+        The format that stores them; None: float32.
+
+    Returns
+    -------
+    ndarray, shape (2^20,)
+        float32 values on the grid of the format.
     """
     from scipy.special import ndtri
 
@@ -228,7 +318,19 @@ def normal_pool(to: FloatFormat | None) -> Float32:
 
 
 def member_coefficients(config: ESConfig, rng: np.random.Generator) -> Array:
-    """Return the coefficients z of one step whose rewards are pure noise, shape (N,)."""
+    """Return the coefficients z of one step whose rewards are pure noise.
+
+    Parameters
+    ----------
+    config
+        Its shaping is ``zscore`` or ``centered-rank``.
+    rng
+        Source of the rewards.
+
+    Returns
+    -------
+    ndarray, shape (N,)
+    """
     n = config.population
     if config.shaping == "centered-rank":
         return np.asarray(rng.permutation(n) / (n - 1) - 0.5)
@@ -237,9 +339,21 @@ def member_coefficients(config: ESConfig, rng: np.random.Generator) -> Array:
 
 
 def emulator_covers(config: ESConfig, arithmetic: Arithmetic = "rounded") -> str | None:
-    """Return None if the emulator covers a run, else what it does not cover.
+    """Return what the emulator does not cover of a run.
 
     Under an L1 anchor, which only es-awd's arithmetic has, effects compare with the walk without its pull.
+
+    Parameters
+    ----------
+    config
+        The run.
+    arithmetic
+        Whose operations.
+
+    Returns
+    -------
+    str or None
+        None if it covers the run.
     """
     if config.momentum or (config.anchor_l1 and arithmetic != "es-awd"):
         return "rounding under momentum or an L1 anchor"
@@ -251,9 +365,24 @@ def emulator_covers(config: ESConfig, arithmetic: Arithmetic = "rounded") -> str
 def emulated_band(
     config: ESConfig, steps: Sequence[int], *, seed: int = 0, max_additions: int = MAX_ADDITIONS
 ) -> dict[int, NormBand]:
-    """Return by step what rounding does to norms over :func:`estheory.theory.precision.weight_family`, emulated.
+    """Return what rounding does to norms over :func:`estheory.theory.precision.weight_family`, emulated.
 
-    ``max_additions`` bounds the rounded additions of each member of the family, as in :func:`emulate`.
+    Parameters
+    ----------
+    config, steps, seed
+        As for `emulate`.
+    max_additions
+        Bound on the rounded additions of each member of the family, as there.
+
+    Returns
+    -------
+    dict of int to NormBand
+        By step.
+
+    Raises
+    ------
+    ConfigError
+        As for `emulate`.
     """
     runs = [
         emulate(config, SampledWeights.of(weights), steps, seed=seed, max_additions=max_additions)
