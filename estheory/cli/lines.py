@@ -86,7 +86,7 @@ def studies_of(
     from estheory.models.checkpoints import open_checkpoint
     from estheory.models.load import load_model
     from estheory.models.parameters import FlatParameters
-    from estheory.training.evaluation import held_out
+    from estheory.training.evaluation import held_out, task_for
 
     if prompts < 2:
         raise ConfigError(f"lines need 2 or more prompts, got {prompts}", "400 are common")
@@ -100,7 +100,8 @@ def studies_of(
     parameters = FlatParameters(loaded.model, trainable)
     start, end = (checkpoint_vector(parameters, open_checkpoint(file)) for file in files)
     form = _agreed("form", told, "auto")
-    held = held_out(loaded, scored, prompts, data or _agreed("data", told, ""), form)  # type: ignore[arg-type]
+    read_as = task_for(loaded, scored, data or _agreed("data", told, ""), form)  # type: ignore[arg-type]
+    held = held_out(loaded, read_as, prompts)
     names = labels or _names(ends)
     return [
         study_lines(

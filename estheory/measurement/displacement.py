@@ -191,11 +191,12 @@ class Displacements:
             "layer": self.grouped(layer_of),
             "tensor": self,
         }
+        columns = {level: (tuple(sums.tensors), list(sums._columns(variances))) for level, sums in levels.items()}
         rows = []
         for k, label in enumerate(self.labels):
-            for level, sums in levels.items():
-                for quantity, values in sums._columns(variances):
-                    for name, value in zip(sums.tensors, values[k].tolist(), strict=True):
+            for level, (names, quantities) in columns.items():
+                for quantity, values in quantities:
+                    for name, value in zip(names, values[k].tolist(), strict=True):
                         where = f"{level}:{label}" + (f":{name}" if name else "")
                         rows.append(_row(quantity, value, self.steps[k], where))
         cosines = self.cosines
@@ -203,9 +204,9 @@ class Displacements:
             step = self.steps[a] if self.steps[a] == self.steps[b] else None
             where = f"{self.labels[a]}|{self.labels[b]}"
             rows.append(_row(Quantity.DISPLACEMENT_COSINE, float(cosines[a, b]), step, where))
-        if self.exponent is not None:
+        if (exponent := self.exponent) is not None:
             where = f"{self.labels[0]}..{self.labels[-1]}"
-            rows.append(_row(Quantity.DISPLACEMENT_EXPONENT, self.exponent, None, where))
+            rows.append(_row(Quantity.DISPLACEMENT_EXPONENT, exponent, None, where))
         return rows
 
     def _columns(self, variances: Sequence[float] | None) -> Iterator[tuple[Quantity, Array]]:

@@ -40,7 +40,15 @@ class RewardStatistics:
 
 @dataclass(frozen=True, kw_only=True)
 class CurvatureTrace:
-    """tr Lam from the smoothing gap, and its standard error (reward / weight^2)."""
+    """tr Lam from the smoothing gap.
+
+    Attributes
+    ----------
+    value, stderr
+        tr Lam and its standard error (reward / weight^2).
+    gap
+        R(theta) - mean member reward (reward).
+    """
 
     value: float
     stderr: float

@@ -19,6 +19,17 @@ def encode_prompts(
 ) -> EncodedPrompts:
     """Tokenize prompts for `generate`, on the model's device. Encode once what is decoded many times.
 
+    Parameters
+    ----------
+    model, tokenizer
+        As for `generate`.
+    prompts
+        n texts.
+
+    Returns
+    -------
+    EncodedPrompts
+
     Raises
     ------
     ConfigError
@@ -68,6 +79,15 @@ def generate(
         model's context.
     DataError
         If the model gives logits that are not numbers.
+
+    Examples
+    --------
+    >>> from estheory.models.load import load_model
+    >>> from estheory.tasks import get_task
+    >>> loaded, [example] = load_model("tiny-lm"), get_task("reversal").examples("test", 1, seed=0)
+    >>> [answer] = generate(loaded.model, loaded.tokenizer, [example.prompt], max_new_tokens=9)
+    >>> len(answer) <= 9
+    True
     """
     encoded = prompts if isinstance(prompts, EncodedPrompts) else encode_prompts(model, tokenizer, prompts)
     stop_ids = stop_token_ids(tokenizer) if single_line else (tokenizer.eos_token_id,)
@@ -136,6 +156,13 @@ def answer_log_probabilities(
 def check_context(model: PreTrainedModel, prompt_tokens: int, max_new_tokens: int) -> None:
     """Check that a prompt and its completion fit the model's context.
 
+    Parameters
+    ----------
+    model
+        Whose configuration may name a context.
+    prompt_tokens, max_new_tokens
+        Numbers of tokens.
+
     Raises
     ------
     ConfigError
@@ -151,7 +178,18 @@ def check_context(model: PreTrainedModel, prompt_tokens: int, max_new_tokens: in
 
 @lru_cache(maxsize=8)
 def stop_token_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """Return the ids of the end token and of every token that holds a newline, in rising order."""
+    """Return the ids of the end token and of every token that holds a newline.
+
+    Parameters
+    ----------
+    tokenizer
+        Of the model.
+
+    Returns
+    -------
+    tuple of int
+        In rising order.
+    """
     marks = ("\n", "\u010a", "<0x0A>")  # as is, in byte-level alphabets, and as a byte token
     suspects = [index for token, index in tokenizer.get_vocab().items() if any(mark in token for mark in marks)]
     newlines = {index for index in suspects if "\n" in tokenizer.decode([index])}

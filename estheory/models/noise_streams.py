@@ -76,9 +76,16 @@ class _Block:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chunk:
-    """Entries start:stop of the flat vector, which is one block, or several of at most `BLOCK` entries in all.
+    """Entries of the flat vector: one block, or several of at most `BLOCK` entries in all.
 
     Blocks that are moved together cost one addition, not one each: most tensors of a small model are small.
+
+    Attributes
+    ----------
+    start, stop
+        The first entry, and the one after the last.
+    blocks
+        In order.
     """
 
     start: int
@@ -90,7 +97,20 @@ class Chunk:
 def chunks_of(
     offsets: tuple[int, ...], shapes: tuple[tuple[int, ...], ...], structure: NoiseStructure
 ) -> tuple[Chunk, ...]:
-    """Return the blocks of every tensor, in the order of the vector, small ones of one neighbourhood together."""
+    """Divide a vector into the chunks that are drawn at once.
+
+    Parameters
+    ----------
+    offsets, shapes
+        Where each tensor begins in the vector, and its shape.
+    structure
+        Of the noise.
+
+    Returns
+    -------
+    tuple of Chunk
+        In the order of the vector, blocks of every tensor, small ones of one neighbourhood together.
+    """
     groups: list[list[_Block]] = []
     for block in _blocks(offsets, shapes, structure):
         if groups and block.stop - groups[-1][0].start <= BLOCK:
@@ -123,7 +143,19 @@ def _blocks(offsets: tuple[int, ...], shapes: tuple[tuple[int, ...], ...], struc
 
 
 def draw(out: Tensor, seed: int, step: int, member: int, chunk: Chunk, structure: NoiseStructure) -> None:
-    """Draw one member's noise of one chunk into `out` (float32)."""
+    """Draw one member's noise of one chunk.
+
+    Parameters
+    ----------
+    out
+        Overwritten: float32, of the chunk's length.
+    seed, step, member
+        Of the noise vector.
+    chunk
+        Which entries of it.
+    structure
+        How they depend on each other.
+    """
     for block in chunk.blocks:
         part = out[block.start - chunk.start : block.stop - chunk.start]
         _draw_block(part, seed, step, member, block, structure)

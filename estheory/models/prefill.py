@@ -77,7 +77,7 @@ def token_positions(encoded: EncodedPrompts) -> Tensor:
 
 
 def shared_tokens(model: PreTrainedModel, encoded: EncodedPrompts, spare: int = 1) -> int:
-    """Return the number of tokens that all rows begin with, where passing them once pays; else 0.
+    """Return the number of tokens that all rows begin with, where passing them once pays.
 
     Parameters
     ----------
@@ -87,6 +87,11 @@ def shared_tokens(model: PreTrainedModel, encoded: EncodedPrompts, spare: int = 
         The batch.
     spare
         Tokens at the end of each row that are never shared, at least 1.
+
+    Returns
+    -------
+    int
+        0 where it does not pay.
     """
     if getattr(model.config, "sliding_window", None) or set(getattr(model.config, "layer_types", None) or ()) - {
         "full_attention"
@@ -105,7 +110,18 @@ def shared_tokens(model: PreTrainedModel, encoded: EncodedPrompts, spare: int = 
 def prefill(
     model: PreTrainedModel, encoded: EncodedPrompts, shared: int, keep: int
 ) -> tuple[Tensor, DynamicCache, Tensor | None]:
-    """Pass a batch through the model, the first `shared` tokens of its rows once.
+    """Pass a batch through the model, what its rows share once.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode.
+    encoded
+        The batch.
+    shared
+        Tokens that all rows begin with and that pass once (`shared_tokens`).
+    keep
+        Number of tokens at the end of each row whose logits are wanted.
 
     Returns
     -------

@@ -82,9 +82,20 @@ class Between:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Geometry:
-    """All that was measured: ``methods`` has ``es`` and METHODS, ``between`` has METHODS.
+    """All that was measured.
 
-    ``random_probe`` is R - R* at PROBES along random directions, shape (replicas, 11).
+    Attributes
+    ----------
+    config, landscape
+        The ES run.
+    runs, off_task
+        The gradient runs, and the other behaviour.
+    methods
+        Where each method went: ``es`` and METHODS.
+    between
+        ES against each of METHODS.
+    random_probe
+        R - R* at PROBES along random directions, shape (replicas, 11).
     """
 
     config: ESConfig

@@ -187,17 +187,17 @@ def flat_observed(config: ESConfig, landscape: Landscape, records: Records, step
     where = FLAT if dim < landscape.dim else ""
     found = []
     follows = follows_spread(config, landscape)
-    bands = _bands(config, landscape, steps) if follows else {}
+    spreads = _spreads(config, landscape, steps) if follows else {}
     for p in forecast.predictions:
         if follows:
-            p = _along_the_run(p, config, landscape, bands)
+            p = _along_the_run(p, dim, spreads)
         k = records.steps.index(p.step) if p.step in records.steps else None
         if p.quantity is Quantity.DISPLACEMENT_NORM and k is not None:
             found.append(Observed(prediction=p, samples=length[:, k], where=where, spread=not follows))
         elif p.quantity is Quantity.EFFECTIVE_DIMENSION_RATIO and k is not None:
             coordinate = forecast.get(Quantity.COORDINATE_STD, p.step)
             if follows:
-                coordinate = _along_the_run(coordinate, config, landscape, bands)
+                coordinate = _along_the_run(coordinate, dim, spreads)
             expected = coordinate.law.mean**2 * dim
             found.append(Observed(prediction=p, samples=length[:, k] ** 2 / expected, where=where, spread=False))
         elif p.quantity is Quantity.CHECKPOINT_COSINE and dim > 2:
@@ -207,30 +207,34 @@ def flat_observed(config: ESConfig, landscape: Landscape, records: Records, step
     return found
 
 
-def _bands(config: ESConfig, landscape: Landscape, steps: Sequence[int]) -> dict[int | None, float]:
-    """Return the declared relative half-width of the flat walk's variance by step, where it follows the rewards."""
+def _spreads(config: ESConfig, landscape: Landscape, steps: Sequence[int]) -> dict[int | None, tuple[float, float]]:
+    """Return, by step, the std of a flat coordinate whose walk follows the rewards, and its variance's band.
+
+    The band is the declared relative half-width. Mean-field.
+    """
     if config.anchor_l1:
-        return dict.fromkeys(steps, 2 / config.population + CLOSURE_ERROR)
-    return {s.step: 2 / config.population + s.spread_of_square**2 for s in reward_spread(config, landscape, steps)}
+        bands = dict.fromkeys(steps, 2 / config.population + CLOSURE_ERROR)
+    else:
+        spread = reward_spread(config, landscape, steps)
+        bands = {s.step: 2 / config.population + s.spread_of_square**2 for s in spread}
+    return {
+        step: (math.sqrt(es_end_point(config, landscape, step).flat_variance), band) for step, band in bands.items()
+    }
 
 
-def _along_the_run(p: Prediction, config: ESConfig, landscape: Landscape, bands: dict[int | None, float]) -> Prediction:
-    """Return a prediction of flat directions with the spread of the rewards as it is along the run, not at the start.
+def _along_the_run(p: Prediction, dim: int, spreads: Mapping[int | None, tuple[float, float]]) -> Prediction:
+    """Return a prediction of ``dim`` flat directions with the spread of the rewards as it is along the run.
 
     Mean-field; unchanged where the variance of the walk does not enter.
     """
-    band = bands.get(p.step)
-    if band is None:
+    if p.step not in spreads:
         return p
+    std, band = spreads[p.step]
     if p.quantity is Quantity.EFFECTIVE_DIMENSION_RATIO:
         return replace(p, label="mean-field", systematic=band)
     if p.quantity in (Quantity.DISPLACEMENT_NORM, Quantity.COORDINATE_STD):
-        std = math.sqrt(es_end_point(config, landscape, p.step or 1).flat_variance)
         law = p.law
-        if isinstance(law, ChiLaw):
-            law = replace(law, scale=std * math.sqrt(flat_dimensions(landscape) / law.df))
-        else:
-            law = PointLaw(std)
+        law = replace(law, scale=std * math.sqrt(dim / law.df)) if isinstance(law, ChiLaw) else PointLaw(std)
         return replace(p, law=law, label="mean-field", systematic=0.5 * band)
     return p
 

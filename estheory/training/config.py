@@ -99,7 +99,22 @@ class RunConfig:
             )
 
     def is_last(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row of steps.jsonl ends the run: the last step, or a budget is spent."""
+        """Return whether a row of steps.jsonl ends the run: the last step, or a budget is spent.
+
+        Parameters
+        ----------
+        row
+            Has ``step``, ``reward_mean`` and ``norm``.
+
+        Returns
+        -------
+        bool
+
+        Raises
+        ------
+        DataError
+            The row is damaged.
+        """
         try:
             spent = row["reward_mean"] >= self.stop_reward or row["norm"] >= self.stop_drift
         except (KeyError, TypeError) as error:
@@ -107,7 +122,17 @@ class RunConfig:
         return bool(row["step"] >= self.steps or spent)
 
     def keeps_checkpoint(self, step: int) -> bool:
-        """Whether the run writes a checkpoint, and evaluates, after `step`."""
+        """Return whether the run writes a checkpoint, and evaluates, after a step.
+
+        Parameters
+        ----------
+        step
+            1 to `steps`.
+
+        Returns
+        -------
+        bool
+        """
         every = self.checkpoint_every
         return step == self.steps or (every > 0 and step > 0 and step % every == 0)
 
@@ -208,12 +233,38 @@ class ESRunConfig(RunConfig):
         return self.antithetic or self.shaping == "two-point"
 
     def rules(self, dim: int) -> ESConfig:
-        """Return what the theory needs of this run on a model of `dim` trainable parameters."""
+        """Return what the theory needs of this run.
+
+        Parameters
+        ----------
+        dim
+            Trainable parameters of its model.
+
+        Returns
+        -------
+        ESConfig
+
+        Examples
+        --------
+        >>> run = ESRunConfig(model="tiny-lm", task="addition", steps=10, sigma=0.01, alpha=0.005)
+        >>> run.rules(59_184).population
+        30
+        """
         shared = {field.name for field in dataclasses.fields(ESConfig)} - {"dim"}
         return ESConfig(dim=dim, **{name: getattr(self, name) for name in shared})
 
     def sigma_factors(self, names: Sequence[str]) -> tuple[float, ...]:
-        """Return the factor of sigma of each tensor; empty where none is given.
+        """Return the factor of sigma of each tensor.
+
+        Parameters
+        ----------
+        names
+            Of the tensors; none to check the form of `module_sigma` alone.
+
+        Returns
+        -------
+        tuple of float
+            Empty where none is given.
 
         Raises
         ------

@@ -22,12 +22,22 @@ def parse_config(text: str, source: str) -> ESRunConfig | GRPORunConfig:
     source
         Where it comes from, for messages.
 
+    Returns
+    -------
+    ESRunConfig or GRPORunConfig
+
     Raises
     ------
     DataError
         It is no TOML, or a key is missing, unknown or of the wrong type.
     ConfigError
         A value is out of range.
+
+    Examples
+    --------
+    >>> run = ESRunConfig(model="tiny-lm", task="addition", steps=10, sigma=0.01, alpha=0.005)
+    >>> parse_config(run.to_toml(), "here") == run
+    True
     """
     try:
         values = parse_toml(text)
@@ -41,7 +51,22 @@ def parse_config(text: str, source: str) -> ESRunConfig | GRPORunConfig:
 
 
 def load_config(path: Path) -> ESRunConfig | GRPORunConfig:
-    """Read a configuration file; raises as `parse_config`, and `DataError` where the file cannot be read."""
+    """Read a configuration file.
+
+    Parameters
+    ----------
+    path
+        Of config.toml.
+
+    Returns
+    -------
+    ESRunConfig or GRPORunConfig
+
+    Raises
+    ------
+    DataError, ConfigError
+        As for `parse_config`, and where the file cannot be read.
+    """
     try:
         return parse_config(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:

@@ -18,6 +18,11 @@ from estheory.training.streams import PERMUTATION, PROBE_PROMPTS, PROMPTS, SAMPL
 def record_environment(session: Session, directory: RunDirectory) -> None:
     """Write environment.json, or check that the model and the data are those it names.
 
+    Parameters
+    ----------
+    session, directory
+        The run, loaded, and its folder.
+
     Raises
     ------
     DataError

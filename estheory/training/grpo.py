@@ -46,6 +46,10 @@ def run_grpo(
         Called after each step with its row: step, task, reward_mean and reward_std over all completions, lr,
         grad_norm, loss, norm, and stalled (every group's rewards were equal, so no reward steered the step).
 
+    Returns
+    -------
+    RunResult
+
     Raises
     ------
     ConfigError, DataError, OutputError
@@ -65,8 +69,18 @@ def resume_grpo(
 ) -> RunResult:
     """Continue a GRPO run that was cut off, from its last checkpoint; its result has the bits of an uninterrupted run.
 
-    What was recorded after that checkpoint is made again. A run that is complete is left as it is. Parameters as for
-    `run_grpo`.
+    What was recorded after that checkpoint is made again. A run that is complete is left as it is.
+
+    Parameters
+    ----------
+    directory
+        Of the run.
+    before_first_step, on_step
+        As for `run_grpo`.
+
+    Returns
+    -------
+    RunResult
 
     Raises
     ------

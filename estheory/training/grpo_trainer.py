@@ -29,7 +29,18 @@ _RECOMPUTED_DIM = 10_000_000  # larger models recompute activations in the backw
 
 
 def trainer_states(run: RunDirectory) -> dict[int, Path]:
-    """Return the trainer's own checkpoints (optimizer, schedule, random state) by step."""
+    """Return the trainer's own checkpoints: optimizer, schedule, random state.
+
+    Parameters
+    ----------
+    run
+        The run's folder.
+
+    Returns
+    -------
+    dict of int to Path
+        Folders by step.
+    """
     found = run.path.glob("checkpoints/step_*.trainer")
     return {int(folder.stem.partition("_")[2]): folder for folder in found}
 
@@ -50,7 +61,15 @@ class _RecordingTrainer(GRPOTrainer):
 
 
 class Recorder(TrainerCallback):
-    """Scores completions, and writes the run directory as the trainer proceeds."""
+    """Scores completions, and writes the run directory as the trainer proceeds.
+
+    Parameters
+    ----------
+    session, config, directory
+        The run and its folder.
+    on_step
+        Called after each step with its row.
+    """
 
     def __init__(
         self, session: Session, config: GRPORunConfig, directory: RunDirectory, on_step: OnStep | None
@@ -64,7 +83,21 @@ class Recorder(TrainerCallback):
         self._started = 0.0
 
     def score(self, completions: list[str], index: list[int], **_: object) -> list[float | None]:
-        """Return the reward of each completion; `index` holds the position of its example."""
+        """Return the reward of each completion.
+
+        Parameters
+        ----------
+        completions
+            Texts.
+        index
+            Position of each one's example.
+        _
+            Whatever else the trainer hands over.
+
+        Returns
+        -------
+        list of float
+        """
         task = self.session.task
         self._rewards = [
             task.score(self.examples[k], text.split("\n", 1)[0] if task.single_line else text)
@@ -121,7 +154,21 @@ class Recorder(TrainerCallback):
 
 
 def make_trainer(session: Session, config: GRPORunConfig, recorder: Recorder, scratch: Path) -> GRPOTrainer:
-    """Return the trainer of a run: `prompts` x `samples` completions, one AdamW update a step."""
+    """Return the trainer of a run: `prompts` x `samples` completions, one AdamW update a step.
+
+    Parameters
+    ----------
+    session, config
+        The run.
+    recorder
+        Scores the completions and writes the run's folder.
+    scratch
+        The trainer's own output folder.
+
+    Returns
+    -------
+    GRPOTrainer
+    """
     model, tokenizer = session.loaded.model, session.loaded.tokenizer
     trained = set(session.parameters.names)
     for name, parameter in model.named_parameters():

@@ -29,6 +29,16 @@ def probes_before(session: Session) -> Mapping[str, object]:
     alone tells that standard deviation, which it does not for raw and two-point shaping. The directions have the
     run's own noise structure. Half precision is too coarse for probes: there are none.
 
+    Parameters
+    ----------
+    session
+        Of the untrained model; its buffer is overwritten.
+
+    Returns
+    -------
+    Mapping
+        Of schema ``estheory/probes/1``.
+
     Raises
     ------
     ConfigError
@@ -76,7 +86,18 @@ def probes_before(session: Session) -> Mapping[str, object]:
 
 
 def predicted_variance(session: Session, config: ESRunConfig) -> float | None:
-    """Return the variance of a flat coordinate (of noise factor 1) after the run; None where rewards decide it."""
+    """Return the variance of a flat coordinate (of noise factor 1) after the run.
+
+    Parameters
+    ----------
+    session, config
+        Of the run.
+
+    Returns
+    -------
+    float or None
+        weight^2; None where rewards decide it (raw and two-point shaping).
+    """
     if config.shaping in ("raw", "two-point"):
         return None
     rules = config.rules(session.parameters.dim)

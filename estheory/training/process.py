@@ -15,7 +15,13 @@ from transformers.utils import logging
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Let torch use `count` CPU threads for a while."""
+    """Let torch use so many CPU threads for a while.
+
+    Parameters
+    ----------
+    count
+        Number of threads.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

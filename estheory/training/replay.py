@@ -45,7 +45,22 @@ def replay(directory: Path, step: int) -> Tensor:
 
 
 def write_replay(directory: Path, step: int, out: Path) -> None:
-    """Write the model after `step` as a Hugging Face folder `out`, which must be free; raises as `replay`."""
+    """Write the model after a step as a Hugging Face folder.
+
+    Parameters
+    ----------
+    directory, step
+        As for `replay`.
+    out
+        Folder to make; must be free.
+
+    Raises
+    ------
+    ConfigError, DataError
+        As for `replay`.
+    OutputError
+        The folder is occupied or cannot be written.
+    """
     RunDirectory.require_free(out)
     session, theta = _replayed(directory, step)
     session.parameters.vector.copy_(theta)
@@ -53,7 +68,22 @@ def write_replay(directory: Path, step: int, out: Path) -> None:
 
 
 def es_config(directory: RunDirectory) -> ESRunConfig:
-    """Return the configuration of an ES run; raises `ConfigError` for another method's."""
+    """Return the configuration of an ES run.
+
+    Parameters
+    ----------
+    directory
+        Of a run.
+
+    Returns
+    -------
+    ESRunConfig
+
+    Raises
+    ------
+    ConfigError
+        It is a run of another method.
+    """
     if not isinstance(directory.config, ESRunConfig):
         raise ConfigError(
             f"{directory.path} is a {directory.config.method} run, not es",
@@ -65,9 +95,24 @@ def es_config(directory: RunDirectory) -> ESRunConfig:
 def rebuild(
     session: Session, config: ESRunConfig, directory: RunDirectory, rows: Sequence[Row], *, checkpoints: bool = True
 ) -> Walk:
-    """Return the walk after `rows`: from the latest checkpoint among them (if allowed), then step by step.
+    """Return the walk after `rows`: from the latest checkpoint among them, then step by step.
 
     Momentum remembers every step, so its walk is made again from the base.
+
+    Parameters
+    ----------
+    session
+        Of the run's model, at the base.
+    config, directory
+        The run.
+    rows
+        Its first rows.
+    checkpoints
+        Whether a checkpoint may be the start.
+
+    Returns
+    -------
+    Walk
 
     Raises
     ------

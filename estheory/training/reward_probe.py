@@ -29,9 +29,17 @@ CEILINGS = {"accuracy": 1.0, "partial": 1.0, "logprob": 0.0}
 
 
 def reward_probe(session: Session) -> Mapping[str, object]:
-    """Return what probes.json holds of the trained task's reward: estimates, their cost, and predictions.
+    """Probe the trained task's reward: estimates, their cost, and predictions.
 
-    The buffer is overwritten. Where there is no probe, the reason takes the place of the content.
+    Parameters
+    ----------
+    session
+        Of the untrained model; its buffer is overwritten.
+
+    Returns
+    -------
+    Mapping
+        What probes.json holds of it. Where there is no probe, the reason takes the place of the content.
 
     Raises
     ------

@@ -60,12 +60,17 @@ class SequenceConfig:
             raise ConfigError("the methods of a sequence start from different models", "give them one")
 
     def bytes_on_disk(self, model_bytes: int) -> int:
-        """Return the most that the folder will take, in bytes.
+        """Return the most that the folder will take.
 
         Parameters
         ----------
         model_bytes
             Of the base model's weights as they are trained.
+
+        Returns
+        -------
+        int
+            Bytes.
         """
         kept = {"all": len(self.tasks), "last": 1, "none": 0}[self.retention] * len(self.seeds) * len(self.configs)
         moments = 4 if any(config.method == "grpo" for config in self.configs) else 0  # two trainer states, two each
@@ -142,7 +147,24 @@ def require_same(manifest: Path, wanted: Mapping[str, Any]) -> None:
 
 
 def flattened(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of nested mappings by their dotted names."""
+    """Return the leaves of nested mappings by their dotted names.
+
+    Parameters
+    ----------
+    content
+        Mappings in mappings.
+    prefix
+        Before each name.
+
+    Returns
+    -------
+    dict
+
+    Examples
+    --------
+    >>> flattened({"a": {"b": 1}, "c": 2})
+    {'a.b': 1, 'c': 2}
+    """
     leaves: dict[str, Any] = {}
     for name, value in content.items():
         if isinstance(value, Mapping):

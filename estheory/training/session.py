@@ -62,7 +62,19 @@ class Session:
     train_set: tuple[Example, ...] = ()
 
     def training_examples(self, step: int, *, probe: bool = False) -> list[Example]:
-        """Return the prompts of `step`: fixed by (seed, step), common to all members; of a probe batch if `probe`."""
+        """Return the prompts of a step: fixed by (seed, step), common to all members.
+
+        Parameters
+        ----------
+        step
+            From 1; of a probe, the number of the batch from 0.
+        probe
+            Whether the prompts are those of a probe's batch.
+
+        Returns
+        -------
+        list of Example
+        """
         purpose = PROBE_PROMPTS if probe else PROMPTS
         if len(self.train_set) == self.config.prompts:
             return list(self.train_set)
@@ -73,17 +85,50 @@ class Session:
         return self.task.examples("train", self.config.prompts, stream_seed(self.config.seed, purpose, step))
 
     def sampling(self, step: int, evaluation: int) -> torch.Generator:
-        """Return the generator of the answers that one evaluation samples, fixed by (seed, step, evaluation)."""
+        """Return the generator of the answers that one evaluation samples, fixed by (seed, step, evaluation).
+
+        Parameters
+        ----------
+        step, evaluation
+            From 1, and from 0.
+
+        Returns
+        -------
+        torch.Generator
+        """
         generator = torch.Generator(self.parameters.vector.device)
         return generator.manual_seed(stream_seed(self.config.seed, SAMPLING, step, evaluation) >> 1)
 
     def permutation(self, step: int, n: int) -> list[int]:
-        """Return a random permutation of n members, fixed by (seed, step)."""
+        """Return a random permutation of members, fixed by (seed, step).
+
+        Parameters
+        ----------
+        step
+            From 1.
+        n
+            Number of members.
+
+        Returns
+        -------
+        list of int
+        """
         order: list[int] = np.random.default_rng(stream(self.config.seed, PERMUTATION, step)).permutation(n).tolist()
         return order
 
     def displacement_norm(self, vector: Tensor) -> float:
-        """||vector - theta_0||, summed in float64 in an order that does not depend on the number of threads."""
+        """Return ||vector - theta_0||, summed in float64 in an order that does not depend on the number of threads.
+
+        Parameters
+        ----------
+        vector
+            Shape (dim,).
+
+        Returns
+        -------
+        float
+            weight.
+        """
         parts = []
         for start in range(0, self.parameters.dim, _NORM_BLOCK):
             block = slice(start, start + _NORM_BLOCK)
@@ -92,9 +137,21 @@ class Session:
         return math.sqrt(math.fsum(parts))
 
     def settle(self, directory: RunDirectory, step: int, *, last: bool = False) -> None:
-        """Write the checkpoint and evaluations due after `step`, those that are not there yet.
+        """Write the checkpoint and evaluations due after a step, those that are not there yet.
 
-        The buffer must hold the parameters after `step`; `last` says that the run ends there.
+        Parameters
+        ----------
+        directory
+            Of the run.
+        step
+            The buffer must hold the parameters after it.
+        last
+            Whether the run ends there.
+
+        Raises
+        ------
+        OutputError
+            The disk is full.
         """
         if step > 0 and not (last or self.config.keeps_checkpoint(step)):
             return
@@ -176,22 +233,26 @@ def start_session(config: ESRunConfig | GRPORunConfig, *, evaluates: bool = True
     evaluates
         Whether the session evaluates on held-out prompts; workers do not.
 
+    Returns
+    -------
+    Session
+
     Raises
     ------
     ConfigError, DataError
         The model cannot be loaded, a task is unknown, or prompts do not fit.
     """
-    names = dict.fromkeys((config.task, *config.evaluation_tasks))
-    for name in names:
-        get_task(
-            name, data=data_of(name, config.data, config.task)
-        )  # an unknown one is said before the model is loaded
+    names = dict.fromkeys((config.task, *(config.evaluation_tasks if evaluates else ())))
+    sources = {name: data_of(name, config.data, config.task) for name in names}
+    for name, data in sources.items():
+        get_task(name, data=data)  # an unknown one is said before the model is loaded
     loaded = load_model(config.model, device=config.device, dtype=_DTYPES[config.dtype])
     if config.trainable.startswith("lora:"):
         from estheory.models.adapters import add_adapters
 
         add_adapters(loaded.model, config.trainable, seed=config.seed)
-    task = task_for(loaded, config.task, config.data, config.form)
+    tasks = {name: task_for(loaded, name, data, config.form) for name, data in sources.items()}
+    task = tasks[config.task]
     parameters = FlatParameters(loaded.model, config.trainable)
     pool: list[Example] = []
     if isinstance(config, ESRunConfig):
@@ -204,12 +265,7 @@ def start_session(config: ESRunConfig | GRPORunConfig, *, evaluates: bool = True
         parameters=parameters,
         base=parameters.vector.clone(),
         task=task,
-        held=tuple(
-            held_out(loaded, name, config.evaluation_prompts, data_of(name, config.data, config.task), config.form)
-            for name in names
-        )
-        if evaluates
-        else (),
+        held=tuple(held_out(loaded, each, config.evaluation_prompts) for each in tasks.values()) if evaluates else (),
         train_set=tuple(pool),
     )
     require_fit(loaded, task, session.training_examples(1))
@@ -217,7 +273,18 @@ def start_session(config: ESRunConfig | GRPORunConfig, *, evaluates: bool = True
 
 
 def with_absolute_model(config: _Config) -> _Config:
-    """Return the configuration with a model folder named by its absolute path, so that a run resumes from anywhere."""
+    """Name a model folder by its absolute path, so that a run resumes from anywhere.
+
+    Parameters
+    ----------
+    config
+        Of a run.
+
+    Returns
+    -------
+    ESRunConfig or GRPORunConfig
+        The same where the model is no folder.
+    """
     folder = Path(config.model).expanduser()
     if config.model in builtin_names() or not folder.is_dir():
         return config

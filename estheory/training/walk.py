@@ -25,6 +25,10 @@ def run_noise(config: ESRunConfig, parameters: FlatParameters) -> MemberNoise:
     parameters
         Of its model.
 
+    Returns
+    -------
+    MemberNoise
+
     Raises
     ------
     ConfigError
@@ -78,7 +82,15 @@ class Walk:
         self._pairs = 0
 
     def place(self, out: Tensor, evaluation: int) -> None:
-        """Set `out` to the parameters of one evaluation of the step to come."""
+        """Set a vector to the parameters of one evaluation of the step to come.
+
+        Parameters
+        ----------
+        out
+            Overwritten, shape (dim,).
+        evaluation
+            From 0.
+        """
         config = self.config
         centre = self.theta
         if evaluation < config.restore_pairs:
@@ -87,7 +99,12 @@ class Walk:
         self._perturb(out, centre, direction, sign)
 
     def advance(self, row: Row) -> None:
-        """Move theta by the step that `row` records.
+        """Move theta by the step that a row records.
+
+        Parameters
+        ----------
+        row
+            Of steps.jsonl: the next step's seeds and coefficients.
 
         Raises
         ------
