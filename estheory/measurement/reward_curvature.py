@@ -19,14 +19,8 @@ import torch
 from torch import Tensor
 
 from estheory.errors import ConfigError, DataError
-from estheory.measurement.curvature import (
-    Probed,
-    curvature_product,
-    ggn_product,
-    largest_eigenvalues,
-    reward_gradient,
-    trace_by_random_signs,
-)
+from estheory.measurement.curvature import curvature_product, ggn_product, reward_gradient
+from estheory.measurement.matrix_probes import Probed, largest_eigenvalues, trace_by_random_signs
 from estheory.measurement.probes import PROBE_STEP
 from estheory.models.load import LoadedModel, load_model
 from estheory.models.noise import MemberNoise

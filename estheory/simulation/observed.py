@@ -16,18 +16,18 @@ import numpy as np
 from estheory._special import Array, normal_quantile
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape
-from estheory.laws import ChiLaw, Law, NormalLaw, PointLaw
+from estheory.laws import ChiLaw, PointLaw
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.simulation.coordinates import flat_dimensions
 from estheory.simulation.records import Records, cosine, norms, ratio
+from estheory.simulation.sample_laws import mean_law, spread_law
 from estheory.theory.anchor_l1 import CLOSURE_ERROR
 from estheory.theory.comparison import es_end_point
 from estheory.theory.fluctuations import reward_spread
 from estheory.theory.landscape_predictions import follows_spread
 from estheory.theory.precision import RoundingEffect
 from estheory.theory.predictions import predict
-from estheory.theory.quadratic_law import LinearQuadraticLaw
 
 FLAT = "flat directions"
 BAND_ERRORS = 3.0
@@ -54,66 +54,6 @@ class Observed:
     samples: Array
     where: str = ""
     spread: bool = True
-
-
-def mean_law(law: Law, n: int) -> Law:
-    """Return the law of the mean of independent draws.
-
-    Parameters
-    ----------
-    law
-        Of one draw.
-    n
-        Number of draws.
-
-    Returns
-    -------
-    Law
-        Exact for gamma laws and constants, else normal.
-    """
-    if law.std == 0.0:
-        return law
-    if isinstance(law, LinearQuadraticLaw) and law.linear_std == 0.0:
-        return replace(law, df=law.df * n)
-    return NormalLaw(law.mean, law.std / math.sqrt(n))
-
-
-def excess_kurtosis(law: Law) -> float:
-    """Return the excess kurtosis of a law with spread.
-
-    Parameters
-    ----------
-    law
-        Of standard deviation above 0.
-
-    Returns
-    -------
-    float
-        Exact for gamma laws, else of 200,000 draws of fixed seed.
-    """
-    if isinstance(law, LinearQuadraticLaw) and law.linear_std == 0.0:
-        return 12.0 / law.df
-    standard = (law.sample(np.random.default_rng(0), 200_000) - law.mean) / law.std
-    return float(np.mean(standard**4)) - 3.0
-
-
-def spread_law(law: Law, n: int) -> Law:
-    """Return the law of the sample standard deviation: chi, with the draws' kurtosis in its degrees of freedom.
-
-    Parameters
-    ----------
-    law
-        Of one draw.
-    n
-        Number of draws, at least 2.
-
-    Returns
-    -------
-    Law
-        To first order in 1/n.
-    """
-    freedom = 2.0 / (2.0 / (n - 1) + excess_kurtosis(law) / n)
-    return ChiLaw(law.std / math.sqrt(freedom), freedom)
 
 
 def pairs(observed: Sequence[Observed], replicas: int, level: float) -> tuple[tuple[Prediction, Measurement], ...]:

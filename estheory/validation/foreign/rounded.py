@@ -16,7 +16,8 @@ from estheory._special import Array
 from estheory.errors import ConfigError, DataError
 from estheory.rules import Dtype, ESConfig
 from estheory.simulation.adamw_rounding import adamw_walks
-from estheory.simulation.rounding import GROUP_SIZE, GROUPS, Emulation, emulate
+from estheory.simulation.emulation import Emulation
+from estheory.simulation.rounding import GROUP_SIZE, GROUPS, emulate
 from estheory.simulation.strata import SampledWeights
 from estheory.theory.adamw import walk_factor
 from estheory.theory.precision import weight_family
