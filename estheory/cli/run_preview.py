@@ -23,7 +23,7 @@ from estheory.training.config import ESRunConfig, GRPORunConfig
 from estheory.training.reward_probe_size import PAIRS, probe_batches, why_unprobed
 
 if TYPE_CHECKING:
-    from estheory.training.sequence import SequenceConfig
+    from estheory.training.sequence_config import SequenceConfig
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _LEVEL = 0.95

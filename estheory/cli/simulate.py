@@ -75,8 +75,8 @@ def simulate(
     from estheory.reporting.simulation import SimulationReport, plot_simulation, simulation_json, simulation_text
     from estheory.simulation.engine import Engine, chosen_engine
     from estheory.simulation.engine import simulate as run
+    from estheory.simulation.named_rewards import REWARDS, named_reward
     from estheory.simulation.observed import observe, observed_pairs
-    from estheory.simulation.rewards import REWARDS, named_reward
     from estheory.validation.judge import exit_code, judge, without_band
 
     replicas, level = 200 if replicas is None else replicas, 1e-3 if level is None else level

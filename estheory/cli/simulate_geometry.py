@@ -10,7 +10,7 @@ from estheory.cli.options import ESOptions, choice, number
 if TYPE_CHECKING:
     from estheory.landscape import Landscape
     from estheory.rules import ESConfig
-    from estheory.simulation.geometry import Geometry
+    from estheory.simulation.geometry_records import Geometry
 
 USED = (
     *("fisher_trace", "fisher_square_trace", "off_task_gradient_norm"),
@@ -31,7 +31,9 @@ def measured_geometry(
     """Return the geometry of ES and of gradient methods with the rates and off-task costs that the options give."""
     from typing import get_args
 
-    from estheory.simulation.geometry import default_runs, geometry, off_task_cost
+    from estheory.simulation.geometry import geometry
+    from estheory.simulation.gradient_runs import default_runs
+    from estheory.simulation.off_task import off_task_cost
     from estheory.theory.adamw import Schedule
 
     schedule = cast(Schedule, choice("grpo-schedule", es.grpo_schedule, get_args(Schedule), "linear"))

@@ -13,7 +13,7 @@ from estheory.measurement.lines import study_lines
 from estheory.models.checkpoints import open_checkpoint
 from estheory.models.load import load_model
 from estheory.models.parameters import FlatParameters
-from estheory.training.evaluation import held_out
+from estheory.training.evaluation import held_out, task_for
 from estheory.validation.records import is_run, read_run
 
 
@@ -76,7 +76,8 @@ def studies_of(
     parameters = FlatParameters(loaded.model, trainable)
     start, end = (checkpoint_vector(parameters, open_checkpoint(file)) for file in files)
     form = _agreed("form", told, "auto")
-    held = held_out(loaded, scored, prompts, data or _agreed("data", told, ""), form)  # type: ignore[arg-type]
+    read_as = task_for(loaded, scored, data or _agreed("data", told, ""), form)  # type: ignore[arg-type]
+    held = held_out(loaded, read_as, prompts)
     names = labels or _names(ends)
     return [
         study_lines(

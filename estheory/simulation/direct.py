@@ -8,7 +8,6 @@ generator, once for the rewards and once for the update, so memory is bounded wh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from estheory._special import Array
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig
+from estheory.simulation.coordinates import curved_coordinates, curved_rows
 from estheory.simulation.members import (
     MEMBER_NUMBERS,
     anchored,
@@ -26,8 +26,8 @@ from estheory.simulation.members import (
     step_weights,
 )
 from estheory.simulation.normals import fill_normals
-from estheory.simulation.records import Progress, Records, joined
-from estheory.simulation.rewards import Reward, curved_rows, evaluation
+from estheory.simulation.records import Progress, Records, in_batches, record_run
+from estheory.simulation.rewards import Reward, evaluation
 
 BATCH_NORMALS = 1 << 17
 """Normals of one step that a batch of replicas draws together (512 kB, within a core's cache)."""
@@ -52,6 +52,15 @@ class DirectES:
         Largest number of normals held at once.
     reward_form
         A reward other than the quadratic.
+
+    Attributes
+    ----------
+    eigenvalue : ndarray, shape (r,)
+        Of each curved direction (reward / weight^2).
+    start : ndarray, shape (r,)
+        theta - theta* of the curved directions before the first step (weight).
+    displacement : ndarray, shape (replicas, dim)
+        From the start (weight).
     """
 
     def __init__(
@@ -64,10 +73,7 @@ class DirectES:
         reward_form: Reward | None = None,
     ) -> None:
         self.config, self.landscape, self.replicas = config, landscape, replicas
-        curved = landscape.eigenvalue > 0
-        count = landscape.multiplicity[curved].astype(np.int64)
-        self.eigenvalue = np.repeat(landscape.eigenvalue[curved], count)
-        self.start = -np.repeat(landscape.offset[curved], count)  # theta - theta* of the curved coordinates
+        self.eigenvalue, self.start = curved_coordinates(landscape)
         self.form = reward_form
         self.explicit = explicit_directions(landscape, reward_form)
         self.displacement = np.zeros((replicas, config.dim))
@@ -178,7 +184,20 @@ class DirectES:
 
 
 def explicit_directions(landscape: Landscape, reward_form: Reward | None) -> Array:
-    """Return the unit offsets of the curved rows where the reward needs them, shape (r, rows); else (r, 0)."""
+    """Return the unit offsets of the curved rows where the reward needs them.
+
+    Parameters
+    ----------
+    landscape
+        Of r curved directions in some rows.
+    reward_form
+        None for the quadratic itself, which needs none.
+
+    Returns
+    -------
+    ndarray, shape (r, rows)
+        One column a curved row; no columns where the reward needs none.
+    """
     _, multiplicity, _ = curved_rows(landscape)
     count = multiplicity.astype(np.int64)
     row = np.repeat(np.arange(count.size), count)
@@ -187,49 +206,6 @@ def explicit_directions(landscape: Landscape, reward_form: Reward | None) -> Arr
     directions = np.zeros((row.size, count.size))
     directions[np.arange(row.size), row] = 1.0 / np.sqrt(multiplicity[row])
     return directions
-
-
-class Method(Protocol):
-    """A batch of replicas of any method that moves through the coordinates of a landscape, as :class:`DirectES`."""
-
-    replicas: int
-    eigenvalue: Array
-    start: Array
-    displacement: Array
-
-    @property
-    def dim(self) -> int: ...  # noqa: D102
-    def reward(self) -> Array: ...  # noqa: D102
-    def step(self) -> None: ...  # noqa: D102
-
-
-def record_run(es: Method, steps: tuple[int, ...], progress: Progress) -> Records:
-    """Run a batch to the last of ``steps`` and return its records."""
-    size, last = es.replicas, steps[-1]
-    gradient = -es.start * es.eigenvalue
-    length = float(np.linalg.norm(gradient))
-    direction = gradient / length if length else np.full_like(gradient, np.nan)
-    kept = np.empty((size, len(steps), es.dim))
-    reward, curve = np.empty((size, len(steps))), np.empty((size, last + 1))
-    curve[:, 0] = es.reward()
-    for t in range(1, last + 1):
-        es.step()
-        curve[:, t] = es.reward()
-        if t in steps:
-            k = steps.index(t)
-            kept[:, k], reward[:, k] = es.displacement, curve[:, t]
-        progress(size)
-    curved = kept[:, :, : es.eigenvalue.size]
-    return Records(
-        steps=steps,
-        reward=reward,
-        start_reward=float(curve[0, 0]),
-        gram=np.matmul(kept, kept.transpose(0, 2, 1)),
-        curved_gram=np.matmul(curved, curved.transpose(0, 2, 1)),
-        projection=curved @ direction if length else np.full(reward.shape, np.nan),
-        curve_sum=curve.sum(0, keepdims=True),
-        curve_square_sum=np.square(curve).sum(0, keepdims=True),
-    )
 
 
 def direct(
@@ -269,14 +245,20 @@ def direct(
     ------
     ConfigError
         For what the engine does not do, or coordinates that do not fit the memory.
+
+    Examples
+    --------
+    >>> from estheory.simulation.records import norms
+    >>> land = Landscape(dim=400, eigenvalue=[2.0], multiplicity=[4], offset=[0.5], reward_std=0.1)
+    >>> run = ESConfig(dim=400, sigma=0.02, alpha=0.02, population=16, steps=5)
+    >>> records = direct(run, land, replicas=3)
+    >>> norms(records.gram).shape  # after steps 1 and 5
+    (3, 2)
     """
     recorded = checked_steps(config, landscape, replicas, steps, seed)
     require_memory("the direct engine", 8.0 * (config.dim * (len(recorded) + 8) + MEMBER_NUMBERS * draw_count(config)))
-    size = max(1, min(replicas, BATCH_NORMALS // (draw_count(config) * config.dim)))
-    sizes = batches(replicas, size)
-    seeds = np.random.SeedSequence(seed).spawn(len(sizes))
-    parts = [
-        record_run(DirectES(config, landscape, count, child, reward_form=reward), recorded, progress)
-        for count, child in zip(sizes, seeds, strict=True)
-    ]
-    return joined(parts)
+
+    def run(count: int, child: np.random.SeedSequence) -> Records:
+        return record_run(DirectES(config, landscape, count, child, reward_form=reward), recorded, progress)
+
+    return in_batches(replicas, max(1, BATCH_NORMALS // (draw_count(config) * config.dim)), seed, run)

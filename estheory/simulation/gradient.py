@@ -1,20 +1,14 @@
 """Gradient methods on the landscape of ES, in every coordinate: SGD, AdamW and a GRPO-like estimator.
 
 Coordinates are the landscape's own directions, the curved ones first; AdamW, which is not invariant to rotation,
-normalises along them. Two estimators of the gradient g:
-
-- :class:`NoisyGradient`: g plus Gaussian noise, the setting of :mod:`estheory.theory.comparison` (noise of covariance
-  c Lam) and of :mod:`estheory.theory.adamw` (dense noise).
-- :class:`GroupAdvantage`: what group-relative policy optimisation keeps when the language model is taken away.
-
-Both are drawn exactly in law at O(1) normals a coordinate and step, whatever the number of outcomes.
+normalises along them. The estimators of the gradient (:mod:`estheory.simulation.gradient_estimators`) are drawn exactly
+in law at O(1) normals a coordinate and step, whatever the number of outcomes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -23,9 +17,10 @@ from estheory._special import Array, normal_quantile
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape
 from estheory.rules import require_choice, require_count, require_positive, require_seed
-from estheory.simulation.direct import record_run
-from estheory.simulation.members import batches, require_memory
-from estheory.simulation.records import Progress, Records, joined
+from estheory.simulation.coordinates import curved_coordinates
+from estheory.simulation.gradient_estimators import GroupAdvantage, NoisyGradient, advantages
+from estheory.simulation.members import require_memory
+from estheory.simulation.records import Progress, Records, in_batches, record_run
 from estheory.theory.adamw import Schedule, learning_rates
 
 Optimiser = Literal["sgd", "adamw"]
@@ -33,70 +28,6 @@ BATCH_COORDINATES = 1 << 20
 """Coordinates of all replicas of a batch together (8 MB an array)."""
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-30
 """AdamW's; eps only keeps a coordinate without gradient where it is, as theory takes it for negligible."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoisyGradient:
-    """The exact gradient plus independent Gaussian noise.
-
-    Attributes
-    ----------
-    aligned
-        c >= 0, reward units: noise of covariance c Lam, as that of a likelihood near its optimum; none where flat.
-    dense
-        Standard deviation >= 0 of noise in every coordinate, flat ones too, reward / weight.
-    """
-
-    aligned: float = 0.0
-    dense: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Check both."""
-        for name in ("aligned", "dense"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ConfigError(f"{name} gradient noise must be a finite number >= 0, got {value}", "correct it")
-
-
-@dataclass(frozen=True, kw_only=True)
-class GroupAdvantage:
-    """Group-relative policy gradient from sampled outcomes that succeed or fail.
-
-    An outcome k of a prompt has a score vector psi_k = grad log pi ~ N(0, F), F = f I, and a latent quality
-
-        q_k = R(theta) + g' F^-1 psi_k + s e_k,   e_k ~ N(0, 1),
-
-    so that E[q psi] = g, as the policy-gradient theorem demands of any policy. It succeeds, r_k = 1, where q_k
-    exceeds a fixed threshold. Within a group of K outcomes A_k = (r_k - mean r) / std r (0 where all agree), and the
-    estimate is the mean of A_k psi_k over all outcomes of all groups.
-
-    Of GRPO it keeps: sampled outcomes, binary rewards, the group baseline and its normalisation, groups that agree and
-    teach nothing, score noise in directions that the reward does not see. It leaves out: tokens, clipping (each sample
-    is used once, where the ratio is 1), a KL penalty, and that real scores span few directions.
-
-    Attributes
-    ----------
-    groups, samples
-        Prompts a step, and outcomes K >= 2 of each.
-    score_std
-        sqrt(f), 1/weight: a displacement delta along a coordinate changes an outcome's log-probability by about
-        delta sqrt(f). Small: outcomes tell much of the gradient, sqrt(g' F^-1 g) against s.
-    success
-        Rate of success at the start, which sets the threshold.
-    """
-
-    groups: int = 16
-    samples: int = 8
-    score_std: float = 1.0
-    success: float = 0.5
-
-    def __post_init__(self) -> None:
-        """Check all."""
-        require_count("groups", self.groups, 1)
-        require_count("samples", self.samples, 2)
-        require_positive("score-std", self.score_std)
-        if not 0 < self.success < 1:
-            raise ConfigError(f"success must lie between 0 and 1, got {self.success}", "it is a rate at the start")
 
 
 class GradientDescent:
@@ -129,10 +60,7 @@ class GradientDescent:
     ) -> None:
         self.landscape, self.estimator, self.rates, self.optimiser = landscape, estimator, rates, optimiser
         self.replicas, self.rng = replicas, rng
-        curved = landscape.eigenvalue > 0
-        count = landscape.multiplicity[curved].astype(np.int64)
-        self.eigenvalue = np.repeat(landscape.eigenvalue[curved], count)
-        self.start = -np.repeat(landscape.offset[curved], count)
+        self.eigenvalue, self.start = curved_coordinates(landscape)
         self.displacement = np.zeros((replicas, landscape.dim))
         self.moments = np.zeros((2, *self.displacement.shape)) if optimiser == "adamw" else None
         self.taken = 0
@@ -208,20 +136,33 @@ class GradientDescent:
         self.displacement = self.displacement + rate / (1 - BETA1**self.taken) * first / (root + EPS)
 
 
-def advantages(rewards: Array) -> Array:
-    """Return (r - mean) / std over the last axis, std that of the group (divide by K); 0 where all agree.
-
-    ``rewards`` has shape (..., K): the samples of each prompt.
-    """
-    centred = rewards - rewards.mean(axis=-1, keepdims=True)
-    spread = np.sqrt(np.mean(np.square(centred), axis=-1, keepdims=True))
-    return np.asarray(np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-12))
-
-
 def rates_for(
     landscape: Landscape, optimiser: Optimiser, lr: float, steps: int, schedule: Schedule = "constant"
 ) -> Array:
-    """Return the learning rates of a run, shape (steps,), checked: ConfigError where SGD would diverge."""
+    """Return the learning rates of a run.
+
+    Parameters
+    ----------
+    landscape
+        Its largest eigenvalue bounds SGD's rate.
+    optimiser
+        ``sgd`` or ``adamw``.
+    lr
+        Peak learning rate: weight^2 / reward for SGD, weight for AdamW.
+    steps
+        T.
+    schedule
+        ``constant``, or ``linear`` or ``cosine`` decay to 0.
+
+    Returns
+    -------
+    ndarray, shape (steps,)
+
+    Raises
+    ------
+    ConfigError
+        Where SGD would diverge, or a value is out of range.
+    """
     require_choice("optimiser", optimiser, get_args(Optimiser))
     require_positive("lr", lr)
     worst = lr * float(np.max(landscape.eigenvalue))
@@ -276,6 +217,7 @@ def gradient_descent(
 
     Examples
     --------
+    >>> from estheory.simulation.gradient_estimators import NoisyGradient
     >>> land = Landscape(dim=50, eigenvalue=[2.0], multiplicity=[5], offset=[0.3])
     >>> runs = gradient_descent(land, NoisyGradient(aligned=1.0), lr=0.1, steps=20, optimiser="sgd", replicas=10)
     >>> float(abs(runs.flat_gram).max())
@@ -290,9 +232,9 @@ def gradient_descent(
     if recorded[-1] > steps:
         raise ConfigError(f"step {recorded[-1]} is beyond the {steps} of the run", "record at most the last step")
     require_memory("gradient descent", 8.0 * landscape.dim * (len(recorded) + 8))
-    sizes = batches(replicas, max(1, BATCH_COORDINATES // landscape.dim))
-    parts = []
-    for size, child in zip(sizes, np.random.SeedSequence(seed).spawn(len(sizes)), strict=True):
+
+    def run(size: int, child: np.random.SeedSequence) -> Records:
         rng = np.random.Generator(np.random.SFC64(child))
-        parts.append(record_run(GradientDescent(landscape, estimator, rates, optimiser, size, rng), recorded, progress))
-    return joined(parts)
+        return record_run(GradientDescent(landscape, estimator, rates, optimiser, size, rng), recorded, progress)
+
+    return in_batches(replicas, max(1, BATCH_COORDINATES // landscape.dim), seed, run)

@@ -57,6 +57,11 @@ def rounding_of(
     seed
         Of the emulation.
 
+    Returns
+    -------
+    Rounding
+        For `predict`: its ``effects`` and its ``band``.
+
     Raises
     ------
     ConfigError

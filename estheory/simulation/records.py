@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import numpy as np
 
 from estheory._special import Array
+from estheory.simulation.members import batches
 
 Progress = Callable[[int], None]
 """Called with the number of replica-steps done since the last call."""
@@ -62,22 +64,138 @@ class Records:
 
 
 def norms(gram: Array) -> Array:
-    """Return the norms at the recorded steps, shape (replicas, K), of a stack of Gram matrices."""
+    """Return the norms at the recorded steps.
+
+    Parameters
+    ----------
+    gram
+        Gram matrices, shape (replicas, K, K), weight^2.
+
+    Returns
+    -------
+    ndarray, shape (replicas, K)
+        weight.
+    """
     return np.sqrt(np.maximum(np.diagonal(gram, axis1=1, axis2=2), 0.0))
 
 
 def cosine(gram: Array, first: int, second: int) -> Array:
-    """Return the cosine of the records numbered ``first`` and ``second``, shape (replicas,)."""
+    """Return the cosine of the displacements at two records.
+
+    Parameters
+    ----------
+    gram
+        Gram matrices, shape (replicas, K, K).
+    first, second
+        Positions of the records, 0 to K - 1.
+
+    Returns
+    -------
+    ndarray, shape (replicas,)
+        0 where nothing moved.
+    """
     norm = norms(gram)
     return ratio(gram[:, first, second], norm[:, first] * norm[:, second])
 
 
 def ratio(part: Array, whole: Array) -> Array:
-    """Return ``part / whole``, 0 where nothing moved (all members of every step equal)."""
+    """Return a ratio that is 0 where nothing moved (all members of every step equal).
+
+    Parameters
+    ----------
+    part, whole
+        Of one shape; ``whole`` at least 0.
+
+    Returns
+    -------
+    ndarray, of that shape
+    """
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
-def joined(parts: Sequence[Records]) -> Records:
+class Method(Protocol):
+    """A batch of replicas of any method that moves through the coordinates of a landscape."""
+
+    replicas: int
+    eigenvalue: Array
+    start: Array
+    displacement: Array
+
+    @property
+    def dim(self) -> int: ...  # noqa: D102
+    def reward(self) -> Array: ...  # noqa: D102
+    def step(self) -> None: ...  # noqa: D102
+
+
+def record_run(method: Method, steps: tuple[int, ...], progress: Progress) -> Records:
+    """Run a batch to the last of the recorded steps.
+
+    Parameters
+    ----------
+    method
+        The batch, at its start.
+    steps
+        When to record, in order.
+    progress
+        Called with the number of replica-steps done.
+
+    Returns
+    -------
+    Records
+    """
+    size, last = method.replicas, steps[-1]
+    gradient = -method.start * method.eigenvalue
+    length = float(np.linalg.norm(gradient))
+    direction = gradient / length if length else np.full_like(gradient, np.nan)
+    kept = np.empty((size, len(steps), method.dim))
+    reward, curve = np.empty((size, len(steps))), np.empty((size, last + 1))
+    curve[:, 0] = method.reward()
+    for t in range(1, last + 1):
+        method.step()
+        curve[:, t] = method.reward()
+        if t in steps:
+            k = steps.index(t)
+            kept[:, k], reward[:, k] = method.displacement, curve[:, t]
+        progress(size)
+    curved = kept[:, :, : method.eigenvalue.size]
+    return Records(
+        steps=steps,
+        reward=reward,
+        start_reward=float(curve[0, 0]),
+        gram=np.matmul(kept, kept.transpose(0, 2, 1)),
+        curved_gram=np.matmul(curved, curved.transpose(0, 2, 1)),
+        projection=curved @ direction if length else np.full(reward.shape, np.nan),
+        curve_sum=curve.sum(0, keepdims=True),
+        curve_square_sum=np.square(curve).sum(0, keepdims=True),
+    )
+
+
+def in_batches(
+    replicas: int, at_once: int, seed: int, run: Callable[[int, np.random.SeedSequence], Records]
+) -> Records:
+    """Run replicas in batches, each from its own branch of the tree of seeds, and return their records as one.
+
+    Parameters
+    ----------
+    replicas
+        Number of runs.
+    at_once
+        Largest number of runs in a batch, at least 1.
+    seed
+        Root of the tree.
+    run
+        Makes a batch: from its number of runs and its seed to its records.
+
+    Returns
+    -------
+    Records
+    """
+    sizes = batches(replicas, at_once)
+    children = np.random.SeedSequence(seed).spawn(len(sizes))
+    return _joined([run(size, child) for size, child in zip(sizes, children, strict=True)])
+
+
+def _joined(parts: Sequence[Records]) -> Records:
     """Return the records of several batches of replicas as one."""
     together = {
         field.name: np.concatenate([getattr(part, field.name) for part in parts])

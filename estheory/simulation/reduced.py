@@ -23,17 +23,17 @@ from estheory._special import Array
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig
+from estheory.simulation.coordinates import curved_rows, flat_dimensions, with_explicit_rows
 from estheory.simulation.flat import flat_gram
 from estheory.simulation.members import (
     MEMBER_NUMBERS,
-    batches,
     checked_steps,
     draw_count,
     require_memory,
     step_weights,
 )
-from estheory.simulation.records import Progress, Records, joined
-from estheory.simulation.rewards import Reward, curved_rows, evaluation, with_explicit_rows
+from estheory.simulation.records import Progress, Records, in_batches
+from estheory.simulation.rewards import Reward, evaluation
 
 BATCH_NORMALS = 1 << 20
 """Normals of one step that a batch of replicas draws together (8 MB)."""
@@ -42,7 +42,18 @@ EXPLICIT_EXTRA = 3
 
 
 def unsupported(config: ESConfig, landscape: Landscape) -> str | None:
-    """Return what keeps the reduced engine from simulating ``config`` exactly, or None."""
+    """Return what keeps the reduced engine from simulating a run exactly.
+
+    Parameters
+    ----------
+    config, landscape
+        The run.
+
+    Returns
+    -------
+    str or None
+        None if nothing does.
+    """
     if config.anchor_l1:
         return "an L1 anchor is not invariant to rotation"
     if config.momentum and landscape.trace > 0:
@@ -166,12 +177,21 @@ class ReducedES:
 def blocks(
     landscape: Landscape, records: int
 ) -> tuple[Array, Array, Array, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
-    """Return eigenvalue, multiplicity, offset of the curved rows, and which are followed direction by direction.
+    """Return the curved rows, and which of them are followed direction by direction.
 
-    A row of at most a few directions more than there are ``records`` is followed one by one.
+    Parameters
+    ----------
+    landscape
+        Of k curved rows.
+    records
+        Their number: a row of at most EXPLICIT_EXTRA more directions is followed one by one.
+
+    Returns
+    -------
+    tuple of ndarray, each of shape (k,)
+        Eigenvalue, multiplicity, offset, and whether each direction is followed.
     """
-    curved = (landscape.eigenvalue > 0) & (landscape.multiplicity > 0)
-    lam, count, offset = (a[curved] for a in (landscape.eigenvalue, landscape.multiplicity, landscape.offset))
+    lam, count, offset = curved_rows(landscape)
     return lam, count, offset, count <= records + EXPLICIT_EXTRA
 
 
@@ -186,7 +206,7 @@ def _run(es: ReducedES, steps: tuple[int, ...], progress: Progress) -> Records:
         if t in steps:
             kept.append(es.record())
         progress(size)
-    flat = es.landscape.dim - int(es.landscape.multiplicity[es.landscape.eigenvalue > 0].sum())
+    flat = flat_dimensions(es.landscape)
     shape = size, len(steps), len(steps)
     curved = np.empty(shape)
     for a, (single, block) in enumerate(kept):
@@ -221,9 +241,28 @@ def reduced(
 ) -> Records:
     """Sample runs of ES on a quadratic landscape, exact in law, at a cost that does not depend on ``dim``.
 
-    ConfigError for what this engine cannot simulate: the message says what.
+    Parameters
+    ----------
+    config, landscape, replicas, steps, seed, progress, reward
+        As for :func:`estheory.simulation.direct.direct`.
 
-    Parameters, result and errors are those of :func:`estheory.simulation.direct.direct`.
+    Returns
+    -------
+    Records
+
+    Raises
+    ------
+    ConfigError
+        For what this engine cannot simulate (an L1 anchor, momentum on curved ground), and as for ``direct``.
+
+    Examples
+    --------
+    >>> from estheory.simulation.records import norms
+    >>> land = Landscape(dim=10**9, eigenvalue=[2.0], multiplicity=[10**6], offset=[1e-3], reward_std=0.1)
+    >>> run = ESConfig(dim=10**9, sigma=0.001, alpha=0.0005, population=16, steps=5)
+    >>> records = reduced(run, land, replicas=3)
+    >>> [round(float(norm), 1) for norm in norms(records.gram)[:, 1]]  # 0.0005 sqrt(5 1e9 / 16) = 8.84
+    [8.8, 8.8, 8.8]
     """
     recorded = checked_steps(config, landscape, replicas, steps, seed)
     if (why := unsupported(config, landscape)) is not None:
@@ -235,11 +274,9 @@ def reduced(
     a_step = (float(count[whole].sum()) + 4.0 * float((~whole).sum()) + MEMBER_NUMBERS) * draw_count(config)
     a_replica = a_step + float((~whole).sum()) * len(recorded) ** 2 + 2.0 * recorded[-1]
     require_memory("the reduced engine", 8.0 * 3 * a_replica)
-    sizes = batches(replicas, max(1, int(BATCH_NORMALS // max(a_replica, 1.0))))
-    seeds = np.random.SeedSequence(seed).spawn(len(sizes))
-    parts = []
-    for size, child in zip(sizes, seeds, strict=True):
+
+    def run(size: int, child: np.random.SeedSequence) -> Records:
         rng = np.random.Generator(np.random.SFC64(child))
-        es = ReducedES(config, landscape, size, len(recorded), rng, reward, explicit)
-        parts.append(_run(es, recorded, progress))
-    return joined(parts)
+        return _run(ReducedES(config, landscape, size, len(recorded), rng, reward, explicit), recorded, progress)
+
+    return in_batches(replicas, max(1, int(BATCH_NORMALS // max(a_replica, 1.0))), seed, run)

@@ -15,16 +15,22 @@ from estheory.errors import ConfigError
 from estheory.floats import FORMATS, rounded
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig, require_positive
-from estheory.simulation.direct import BATCH_NORMALS, BUFFER_NORMALS, DirectES, record_run
-from estheory.simulation.members import MEMBER_NUMBERS, batches, checked_steps, draw_count, require_memory
-from estheory.simulation.records import Progress, Records, joined
+from estheory.simulation.direct import BATCH_NORMALS, BUFFER_NORMALS, DirectES
+from estheory.simulation.members import MEMBER_NUMBERS, checked_steps, draw_count, require_memory
+from estheory.simulation.records import Progress, Records, in_batches, record_run
 
 
 class RoundedES(DirectES):
-    """A batch of replicas whose weights begin as w ~ N(0, ``weight_std``^2), each on the grid of its format.
+    """A batch of replicas of ES whose weights a 16-bit format stores.
 
-    Members are evaluated without rounding them; their restoring in place is rounded. Other parameters as of
-    :class:`DirectES`.
+    Members are evaluated without rounding them; their restoring in place is rounded.
+
+    Parameters
+    ----------
+    config, landscape, replicas, seed
+        As of :class:`estheory.simulation.direct.DirectES`; the format is the ``dtype`` of ``config``.
+    weight_std
+        Weights begin as w ~ N(0, weight_std^2), each on the grid of its format (weight).
     """
 
     def __init__(
@@ -79,6 +85,10 @@ def rounded_direct(
     replicas, steps, seed, progress
         As there.
 
+    Returns
+    -------
+    Records
+
     Raises
     ------
     ConfigError
@@ -95,11 +105,8 @@ def rounded_direct(
     if draw_count(config) * config.dim > BUFFER_NORMALS:
         raise ConfigError(f"{config.dim} coordinates of {config.population} members are too many", "lower dim")
     require_memory("the direct engine", 8.0 * (config.dim * (len(recorded) + 8) + MEMBER_NUMBERS * draw_count(config)))
-    sizes = batches(replicas, max(1, min(replicas, BATCH_NORMALS // (draw_count(config) * config.dim))))
-    children = np.random.SeedSequence(seed).spawn(len(sizes))
-    return joined(
-        [
-            record_run(RoundedES(config, landscape, count, child, weight_std), recorded, progress)
-            for count, child in zip(sizes, children, strict=True)
-        ]
-    )
+
+    def run(count: int, child: np.random.SeedSequence) -> Records:
+        return record_run(RoundedES(config, landscape, count, child, weight_std), recorded, progress)
+
+    return in_batches(replicas, max(1, BATCH_NORMALS // (draw_count(config) * config.dim)), seed, run)

@@ -15,7 +15,8 @@ from estheory._special import Array
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig
-from estheory.simulation.direct import BATCH_NORMALS, BUFFER_NORMALS, record_run
+from estheory.simulation.coordinates import curved_coordinates
+from estheory.simulation.direct import BATCH_NORMALS, BUFFER_NORMALS
 from estheory.simulation.members import (
     batches,
     checked_steps,
@@ -23,11 +24,26 @@ from estheory.simulation.members import (
     require_memory,
     step_weights,
 )
-from estheory.simulation.records import Progress, Records, joined
+from estheory.simulation.records import Progress, Records, in_batches, record_run
 
 
 def checked_device(name: str) -> torch.device:
-    """Return the device of that name; ConfigError if there is none here."""
+    """Return a torch device that is there.
+
+    Parameters
+    ----------
+    name
+        ``cpu``, ``cuda``, ...
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name here.
+    """
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -57,10 +73,7 @@ class TorchES:
         buffer_normals: int = BUFFER_NORMALS,
     ) -> None:
         self.config, self.landscape, self.replicas = config, landscape, replicas
-        curved = landscape.eigenvalue > 0
-        count = landscape.multiplicity[curved].astype(np.int64)
-        self.eigenvalue = np.repeat(landscape.eigenvalue[curved], count)
-        self.start = -np.repeat(landscape.offset[curved], count)
+        self.eigenvalue, self.start = curved_coordinates(landscape)
         self.curvature = torch.as_tensor(self.eigenvalue, device=device)
         self.origin = torch.as_tensor(self.start, device=device)
         self.moved = torch.zeros((replicas, config.dim), dtype=torch.float64, device=device)
@@ -138,10 +151,23 @@ def direct_on_device(
 ) -> Records:
     """Run ES on a quadratic landscape in every coordinate, on a torch device.
 
-    ConfigError for what this engine cannot simulate, or a device that is not there.
+    Parameters
+    ----------
+    config
+        The run, without an L1 anchor.
+    landscape, replicas, steps, seed, progress
+        As for :func:`estheory.simulation.direct.direct`.
+    device
+        ``cpu`` or ``cuda``.
 
-    Parameters, result and errors are those of :func:`estheory.simulation.direct.direct`, without the L1 anchor; and
-    ``device``, ``cpu`` or ``cuda``.
+    Returns
+    -------
+    Records
+
+    Raises
+    ------
+    ConfigError
+        For what this engine cannot simulate, or a device that is not there.
     """
     where = checked_device(device)
     recorded = checked_steps(config, landscape, replicas, steps, seed)
@@ -149,10 +175,8 @@ def direct_on_device(
         raise ConfigError("the L1 anchor is not simulated on a torch device", "leave --device out")
     require_memory("the direct engine", 8.0 * config.dim * (len(recorded) + 8))
     at_once = BATCH_NORMALS if where.type == "cpu" else BUFFER_NORMALS
-    sizes = batches(replicas, max(1, at_once // (draw_count(config) * config.dim)))
-    seeds = np.random.SeedSequence(seed).spawn(len(sizes))
-    parts = [
-        record_run(TorchES(config, landscape, count, child, where), recorded, progress)
-        for count, child in zip(sizes, seeds, strict=True)
-    ]
-    return joined(parts)
+
+    def run(count: int, child: np.random.SeedSequence) -> Records:
+        return record_run(TorchES(config, landscape, count, child, where), recorded, progress)
+
+    return in_batches(replicas, max(1, at_once // (draw_count(config) * config.dim)), seed, run)

@@ -21,7 +21,8 @@ from estheory.laws import ChiLaw, PointLaw, SquaredLaw
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.simulation.adamw_rounding import adamw_walks
-from estheory.simulation.rounding import Emulation, emulate
+from estheory.simulation.emulation import Emulation
+from estheory.simulation.rounding import emulate
 from estheory.simulation.strata import SampledWeights
 from estheory.theory.precision import NormBand, RoundingEffect
 from estheory.theory.walk import OURS

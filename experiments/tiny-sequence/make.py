@@ -23,7 +23,8 @@ from estheory.training.config import ESRunConfig, GRPORunConfig
 from estheory.training.es import resume, run_es
 from estheory.training.probing import probes_before
 from estheory.training.run_directory import RunDirectory, write_json
-from estheory.training.sequence import SequenceConfig, run_sequence
+from estheory.training.sequence import run_sequence
+from estheory.training.sequence_config import SequenceConfig
 from estheory.validation.judge import judge, without_band
 
 HERE = Path(__file__).parent

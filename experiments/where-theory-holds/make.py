@@ -17,7 +17,7 @@ from estheory.landscape import Landscape
 from estheory.quantities import Quantity
 from estheory.rules import ESConfig
 from estheory.simulation.engine import simulate
-from estheory.simulation.rewards import sigmoid_reward
+from estheory.simulation.named_rewards import sigmoid_reward
 from estheory.theory.predictions import predict
 from estheory.theory.rewards import bernoulli_rewards, zscore_overlap
 

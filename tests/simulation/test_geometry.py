@@ -10,11 +10,13 @@ from estheory.landscape import Landscape
 from estheory.laws import NormalLaw, PointLaw
 from estheory.quantities import Quantity
 from estheory.rules import ESConfig
-from estheory.simulation import geometry as sim
 from estheory.simulation.direct import DirectES
-from estheory.simulation.geometry import default_runs, geometry, off_task_cost
+from estheory.simulation.geometry import geometry
 from estheory.simulation.geometry_observed import geometry_pairs
-from estheory.simulation.gradient import GroupAdvantage
+from estheory.simulation.geometry_records import LINE, METHODS, PROBES
+from estheory.simulation.gradient_estimators import GroupAdvantage
+from estheory.simulation.gradient_runs import default_runs
+from estheory.simulation.off_task import off_task_cost
 from estheory.theory.comparison import displacement_cosine, es_end_point, interpolation_curve, sgd_end_point
 from estheory.validation.judge import judge
 from tests.statistics import agrees
@@ -86,7 +88,7 @@ def test_lines_are_the_closed_forms(measured):
         curvature = 8 * middle
         for replica in range(3):
             expected = interpolation_curve(
-                sim.LINE, start=line[replica, 0], end=line[replica, -1], curvature=float(curvature[replica])
+                LINE, start=line[replica, 0], end=line[replica, -1], curvature=float(curvature[replica])
             )
             np.testing.assert_allclose(line[replica], expected, rtol=1e-9, atol=1e-12)
         assert between.rise.min() >= -1e-12  # no barrier
@@ -96,7 +98,7 @@ def test_lines_are_the_closed_forms(measured):
         if name != "es":
             np.testing.assert_allclose(measured.between[name].line[:, -1], method.reward, rtol=1e-9, atol=1e-15)
     # a random direction: no slope on average, and tr Lam / d of curvature
-    distance = np.sqrt(10 * 0.3**2 + 50 * 0.05**2) * sim.PROBES
+    distance = np.sqrt(10 * 0.3**2 + 50 * 0.05**2) * PROBES
     expected = -WHERE.gap - 0.5 * distance[-1] ** 2 * WHERE.trace / WHERE.dim
     assert agrees(measured.random_probe[:, -1], expected)
     assert not agrees(measured.random_probe[:, -1], -WHERE.gap - 1.5 * (-WHERE.gap - expected))
@@ -105,7 +107,7 @@ def test_lines_are_the_closed_forms(measured):
 def test_measured_by_hand():
     """Displacement split, off-task cost and cosines of one replica, from the engine's own displacements."""
     measured = geometry(replace(ES, steps=3), WHERE, runs=RUNS, replicas=2, seed=5)
-    child = np.random.SeedSequence(5).spawn(1)[0].spawn(2 + len(sim.METHODS))[0]
+    child = np.random.SeedSequence(5).spawn(1)[0].spawn(2 + len(METHODS))[0]
     parts = []
     for seed in child.spawn(1):
         es = DirectES(replace(ES, steps=3), WHERE, 2, seed)
@@ -149,7 +151,7 @@ def test_displacement_cosine_of_end_points():
 def test_seeds_and_batches(monkeypatch):
     one, same = (geometry(replace(ES, steps=2), WHERE, runs=RUNS, replicas=5, seed=7) for _ in range(2))
     assert np.array_equal(one.methods["es"].norm, same.methods["es"].norm)
-    monkeypatch.setattr(sim, "BATCH_COORDINATES", 320)
+    monkeypatch.setattr("estheory.simulation.geometry.BATCH_COORDINATES", 320)
     several = geometry(replace(ES, steps=2), WHERE, runs=RUNS, replicas=5, seed=7)
     assert several.replicas == 5
     assert len(set(several.methods["es"].norm)) == 5

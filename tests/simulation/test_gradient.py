@@ -8,8 +8,8 @@ from scipy.stats import binom, ks_2samp, norm
 
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape
-from estheory.simulation import gradient as sim
-from estheory.simulation.gradient import GradientDescent, GroupAdvantage, NoisyGradient, gradient_descent
+from estheory.simulation.gradient import GradientDescent, gradient_descent, rates_for
+from estheory.simulation.gradient_estimators import GroupAdvantage, NoisyGradient, advantages
 from estheory.simulation.records import norms
 from estheory.theory.adamw import grpo_mean_square
 from estheory.theory.comparison import sgd_end_point
@@ -73,7 +73,7 @@ def test_adamw_on_aligned_noise_leaves_flat_directions_alone():
 
 def test_adamw_is_torchs():
     torch = pytest.importorskip("torch")
-    rates = sim.rates_for(WHERE, "adamw", 0.02, 15, "linear")
+    rates = rates_for(WHERE, "adamw", 0.02, 15, "linear")
     run = GradientDescent(WHERE, NoisyGradient(dense=0.5), rates, "adamw", 2, np.random.default_rng(5))
     twin = GradientDescent(WHERE, NoisyGradient(dense=0.5), rates, "adamw", 2, np.random.default_rng(5))
     weight = torch.nn.Parameter(torch.zeros((2, 60), dtype=torch.float64))
@@ -103,7 +103,7 @@ def literal_policy_gradients(replicas, seed, group, run):
         score = group.score_std * rng.standard_normal((group.groups, group.samples, 60))
         quality = -WHERE.gap + score @ gradient / group.score_std**2
         quality += WHERE.reward_std * rng.standard_normal(quality.shape)
-        advantage = sim.advantages((quality > run.threshold).astype(float))
+        advantage = advantages((quality > run.threshold).astype(float))
         found[replica] = np.mean(advantage[:, :, None] * score, axis=(0, 1))
     return found, gradient
 
@@ -147,7 +147,7 @@ def test_grpo_like_learns_and_then_stops():
     assert np.all(runs.reward[:, 1] > 0.5 * runs.start_reward)
     late = runs.gram[:, 2, 2] + runs.gram[:, 1, 1] - 2 * runs.gram[:, 1, 2]
     assert np.all(late < 1e-6 * runs.gram[:, 0, 0])  # twenty late steps against the first one
-    assert not sim.advantages(np.ones((2, 5))).any()
+    assert not advantages(np.ones((2, 5))).any()
 
 
 def test_seeds_and_batches():

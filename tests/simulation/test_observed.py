@@ -9,8 +9,9 @@ import pytest
 from estheory.laws import ChiLaw, NormalLaw, PointLaw
 from estheory.quantities import Prediction, Quantity
 from estheory.simulation.engine import simulate
-from estheory.simulation.observed import Observed, excess_kurtosis, mean_law, observe, observed_pairs, spread_law
+from estheory.simulation.observed import Observed, observe, observed_pairs
 from estheory.simulation.presets import PRESETS, preset
+from estheory.simulation.sample_laws import excess_kurtosis, mean_law, spread_law
 from estheory.theory.quadratic_law import LinearQuadraticLaw
 from estheory.validation.judge import exit_code, judge
 

@@ -9,19 +9,12 @@ import pytest
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig
+from estheory.simulation.coordinates import with_explicit_rows
 from estheory.simulation.direct import DirectES, direct
+from estheory.simulation.named_rewards import REWARDS, cubic_reward, heavy_tail_reward, named_reward, sigmoid_reward
 from estheory.simulation.observed import observe, observed_pairs
 from estheory.simulation.reduced import reduced
-from estheory.simulation.rewards import (
-    REWARDS,
-    cubic_reward,
-    evaluation,
-    explicit_reward,
-    heavy_tail_reward,
-    named_reward,
-    sigmoid_reward,
-    with_explicit_rows,
-)
+from estheory.simulation.rewards import evaluation, explicit_reward
 from estheory.theory.rewards import bernoulli_rewards, zscore_overlap
 from estheory.validation.judge import exit_code, judge
 from tests.simulation.test_engines import CURVED, SMALL, differences

@@ -148,7 +148,7 @@ def test_a_run_that_was_cut_off_resumes_to_the_same_bits(
     if moment == "complete":
         shutil.copytree(finished, directory)
     elif moment == "in a save":
-        monkeypatch.setattr("estheory.training.grpo._Recorder.on_save", lambda *_, **__: cut({"step": 3}))
+        monkeypatch.setattr("estheory.training.grpo_trainer.Recorder.on_save", lambda *_, **__: cut({"step": 3}))
         with pytest.raises(CutError):
             run_grpo(grpo_config(), directory, before_first_step=probe)
         monkeypatch.undo()

@@ -15,7 +15,8 @@ import numpy as np
 from estheory._special import Array
 from estheory.errors import ConfigError, DataError
 from estheory.rules import Dtype, ESConfig
-from estheory.simulation.rounding import GROUP_SIZE, GROUPS, Emulation, emulate
+from estheory.simulation.emulation import Emulation
+from estheory.simulation.rounding import GROUP_SIZE, GROUPS, emulate
 from estheory.simulation.strata import SampledWeights
 from estheory.theory.precision import weight_family
 from estheory.validation.assumptions import STUDENT
