@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from estheory.laws import ChiLaw, Law, NormalLaw, PointLaw, SquaredLaw
     from estheory.quantities import Measurement, Prediction, Quantity, Verdict
     from estheory.rules import ESConfig, UpdateConvention
-    from estheory.theory.predictions import Forecast, GRPOConfig, predict
+    from estheory.theory.grpo import GRPOConfig
+    from estheory.theory.predictions import Forecast, predict
     from estheory.validation.judge import judge
 
 _HOMES = {
@@ -25,7 +26,8 @@ _HOMES = {
     "estheory.laws": ("ChiLaw", "Law", "NormalLaw", "PointLaw", "SquaredLaw"),
     "estheory.quantities": ("Measurement", "Prediction", "Quantity", "Verdict"),
     "estheory.rules": ("ESConfig", "UpdateConvention"),
-    "estheory.theory.predictions": ("Forecast", "GRPOConfig", "predict"),
+    "estheory.theory.grpo": ("GRPOConfig",),
+    "estheory.theory.predictions": ("Forecast", "predict"),
     "estheory.validation.judge": ("judge",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

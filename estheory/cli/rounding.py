@@ -11,7 +11,8 @@ from estheory.errors import ConfigError
 from estheory.rules import ESConfig
 from estheory.simulation.strata import SampledWeights
 from estheory.tensor_names import block_of
-from estheory.theory.precision import NormBand, RoundingEffect, WeightHistogram, has_closed_form, rounding_effects
+from estheory.theory.precision import NormBand, RoundingEffect, has_closed_form, rounding_effects
+from estheory.theory.weight_histograms import WeightHistogram
 
 BAND_ADDITIONS = 50_000_000
 """Rounded additions spent on each member of the family of weights that stands for an unknown model."""

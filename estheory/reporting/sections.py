@@ -16,7 +16,7 @@ from estheory.reporting.page import Section, Table
 from estheory.reporting.text import short
 from estheory.reporting.verdicts import TENSOR_LEVEL
 from estheory.tensor_names import layer_of, module_of
-from estheory.theory.walk import shared_seed_dimension
+from estheory.theory.effective_dimension import shared_seed_dimension
 from estheory.validation.foreign.laws import SHARED
 from estheory.validation.records import RunRecord
 from estheory.validation.runs import walk_variances

@@ -19,7 +19,8 @@ from estheory.floats import Float32, FloatFormat, rounded
 from estheory.rules import ESConfig
 from estheory.simulation.rounded_steps import STEPS, Arithmetic, Rounder
 from estheory.simulation.strata import Design, SampledWeights
-from estheory.theory.precision import NormBand, RoundingEffect, storage_format, weight_family
+from estheory.theory.precision import NormBand, RoundingEffect, storage_format
+from estheory.theory.weight_histograms import weight_family
 
 GROUPS = 16
 """Random groups that a sample consists of: each has its own rewards and noise; their spread gives standard errors."""
@@ -251,7 +252,7 @@ def emulator_covers(config: ESConfig, arithmetic: Arithmetic = "rounded") -> str
 def emulated_band(
     config: ESConfig, steps: Sequence[int], *, seed: int = 0, max_additions: int = MAX_ADDITIONS
 ) -> dict[int, NormBand]:
-    """Return by step what rounding does to norms over :func:`estheory.theory.precision.weight_family`, emulated.
+    """Return by step what rounding does to norms over the weights of an unknown model, emulated.
 
     ``max_additions`` bounds the rounded additions of each member of the family, as in :func:`emulate`.
     """

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estheory._special import Array
-from estheory.theory.precision import WeightHistogram
+from estheory.theory.weight_histograms import WeightHistogram
 
 _CELLS = 32
 """Strata per binade: the residue of restore pairs depends on the distance from the binade's edge."""

@@ -49,7 +49,20 @@ class OffTask:
 def landscape_signal(config: ESConfig, landscape: Landscape) -> Signal:
     """Return the linear signal of a landscape at its offsets, rho^2 = sigma^2 ||g||^2 / S^2.
 
-    ConfigError where all members have the same reward.
+    Parameters
+    ----------
+    config, landscape
+        The run; sigma alone enters.
+
+    Returns
+    -------
+    Signal
+        Its gradient norm is None where the gradient is 0.
+
+    Raises
+    ------
+    ConfigError
+        Where all members have the same reward.
     """
     if landscape.member_std(config.sigma) == 0:
         raise ConfigError("all members have the same reward", "give --reward-std, or a spectrum with curvature")
@@ -57,14 +70,41 @@ def landscape_signal(config: ESConfig, landscape: Landscape) -> Signal:
 
 
 def follows_spread(config: ESConfig, landscape: Landscape) -> bool:
-    """Return whether the noise of a step changes along the run with the spread of the rewards."""
+    """Return whether the noise of a step changes along the run with the spread of the rewards.
+
+    Parameters
+    ----------
+    config, landscape
+        The run.
+
+    Returns
+    -------
+    bool
+        True on curved ground with pairs, raw or two-point shaping.
+    """
     return bool(landscape.trace) and (config.antithetic or config.shaping in ("raw", "two-point"))
 
 
 def flat_walk(config: ESConfig, landscape: Landscape, w: Walk, step: int) -> Walk:
     """Return the walk of the flat directions after ``step`` steps, the spread of the rewards as along the run.
 
-    ``w`` is that of a spread as at the start, which is exact where the shaping takes the spread out. Mean-field.
+    Parameters
+    ----------
+    config, landscape
+        The run.
+    w
+        The walk under a spread as at the start, which is right where the shaping takes the spread out.
+    step
+        T.
+
+    Returns
+    -------
+    Walk
+        ``w`` itself where the spread does not matter, or the recursion diverges.
+
+    Notes
+    -----
+    Label: mean-field. Source: ours: docs/concepts/dynamics.md.
     """
     if not follows_spread(config, landscape):
         return w
@@ -87,7 +127,19 @@ def _predicted(
 def on_task(config: ESConfig, landscape: Landscape, steps: list[int], warnings: list[str]) -> Iterator[Prediction]:
     """Predict progress, gain, best step size, critical population, reward curve, peak and stationary state.
 
-    What has no result (no curvature along the gradient, a diverging recursion) becomes a warning.
+    Parameters
+    ----------
+    config, landscape
+        The run.
+    steps
+        Steps at which the reward is predicted.
+    warnings
+        Grows by what is out of range and what has no result (no curvature along the gradient, a diverging recursion).
+
+    Yields
+    ------
+    Prediction
+        Each with its label and source.
     """
     warnings.extend(str(left) for left in step_range(config, landscape))
     if config.noise == "shared-seed":
@@ -158,7 +210,23 @@ def _rewards(
 def curved_share(config: ESConfig, landscape: Landscape, walk: Walk, step: int) -> float:
     """Return E||Delta||^2 over that of a walk in every coordinate: curved directions travel and then settle.
 
-    Mean-field. 1 where nearly all directions are flat, and where the recursion diverges.
+    Parameters
+    ----------
+    config, landscape
+        The run.
+    walk
+        Its walk after ``step`` steps.
+    step
+        T.
+
+    Returns
+    -------
+    float
+        1 where nearly all directions are flat, and where the recursion diverges.
+
+    Notes
+    -----
+    Label: mean-field. Source: ours: docs/concepts/dynamics.md.
     """
     end = comparison.es_end_point(config, landscape, step)
     if config.anchor_l1:  # of flat directions the walk has the law itself, the recursion a closure
@@ -172,7 +240,19 @@ def off_task_predictions(
 ) -> Iterator[Prediction]:
     """Predict the KL from the base model and the change of another task's reward, at each step.
 
-    ``gains`` are rounding's factors on the variance of the walk, by step.
+    Parameters
+    ----------
+    off_task
+        What is known of the other behaviour.
+    walks
+        The walk by step.
+    gains
+        Rounding's factor on the variance of the walk, by step.
+
+    Yields
+    ------
+    Prediction
+        ``kl_drift`` (nats per token) and ``off_task_reward_change`` (reward), as far as they are known.
     """
     for step, w in walks.items():
         gain = gains[step]
@@ -201,7 +281,20 @@ def off_task_predictions(
 
 
 def against_optimum(config: ESConfig, landscape: Landscape, step: int) -> Prediction:
-    """Predict the largest rise over the chord between ES and a gradient run that ends at the optimum."""
+    """Predict the largest rise over the chord between ES and a gradient run that ends at the optimum.
+
+    Parameters
+    ----------
+    config, landscape
+        The ES run.
+    step
+        T.
+
+    Returns
+    -------
+    Prediction
+        ``interpolation_gain``, reward units.
+    """
     optimum = comparison.EndPoint(
         mean=np.zeros_like(landscape.offset), variance=np.zeros_like(landscape.offset), flat_variance=0.0
     )

@@ -15,7 +15,8 @@ from estheory.laws import ChiLaw
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.rules import Dtype, ESConfig
 from estheory.theory.adamw import Schedule
-from estheory.theory.predictions import GRPOConfig, predict
+from estheory.theory.grpo import GRPOConfig
+from estheory.theory.predictions import predict
 from estheory.validation.rounding import recorded_band
 
 _COLUMNS = [

@@ -14,7 +14,8 @@ from estheory.errors import DataError
 from estheory.laws import ChiLaw, PointLaw, SquaredLaw
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.theory.adamw import Schedule, grpo_mean_square
-from estheory.theory.walk import OURS, PAPER
+from estheory.theory.step_variance import PAPER
+from estheory.theory.walk import OURS
 from estheory.validation.recorded_walk import RecordedWalk
 from estheory.validation.records import RunRecord, reading
 from estheory.validation.reward_probe import reward_pairs

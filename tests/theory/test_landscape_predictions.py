@@ -7,9 +7,10 @@ from estheory.errors import ConfigError
 from estheory.landscape import Signal
 from estheory.quantities import Quantity
 from estheory.rules import ESConfig
+from estheory.theory.grpo import GRPOConfig
 from estheory.theory.landscape_predictions import OffTask
 from estheory.theory.landscapes import two_scale
-from estheory.theory.predictions import GRPOConfig, predict
+from estheory.theory.predictions import predict
 from tests.statistics import agrees, shape_rewards
 
 CONFIG = ESConfig(dim=1005, sigma=0.01, alpha=0.01, population=30, steps=400)

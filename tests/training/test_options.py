@@ -16,7 +16,7 @@ from estheory.errors import ConfigError
 from estheory.models.load import load_model
 from estheory.models.noise import NoiseStructure, fill_noise
 from estheory.models.parameters import FlatParameters
-from estheory.theory.walk import low_rank_dimension, shared_seed_dimension
+from estheory.theory.effective_dimension import low_rank_dimension, shared_seed_dimension
 from estheory.training.config import ESRunConfig, parse_config
 from estheory.training.es import resume, run_es
 from estheory.training.replay import replay

@@ -14,7 +14,8 @@ from estheory.errors import DataError
 from estheory.laws import Law, NormalLaw, SquaredLaw
 from estheory.quantities import Label, Quantity
 from estheory.rules import Dtype
-from estheory.theory.walk import OURS, Shapes, shared_seed_dimension
+from estheory.theory.effective_dimension import Shapes, shared_seed_dimension
+from estheory.theory.walk import OURS
 from estheory.validation.foreign.laws import EXACT, FLAT, SHARED, Pair, factor_at, norm_law, pair, with_rounding
 from estheory.validation.foreign.logged import logged_pairs
 from estheory.validation.foreign.rounded import OWN_WEIGHTS, Factor, Roundings, walk_square

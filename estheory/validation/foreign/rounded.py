@@ -19,7 +19,7 @@ from estheory.simulation.adamw_rounding import adamw_walks
 from estheory.simulation.rounding import GROUP_SIZE, GROUPS, Emulation, emulate
 from estheory.simulation.strata import SampledWeights
 from estheory.theory.adamw import walk_factor
-from estheory.theory.precision import weight_family
+from estheory.theory.weight_histograms import weight_family
 from estheory.validation.foreign.run import ForeignRun, Implementation
 
 OWN_WEIGHTS = "rounding emulated on the base weights"
