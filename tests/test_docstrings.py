@@ -46,7 +46,7 @@ LABELS = "|".join(get_args(Label))
 SOURCE = re.compile(r"Source: (?:arXiv:\d{4}\.\d{5}|ours: docs/(?P<page>[\w/-]+\.md))")
 CARRIES_ITS_OWN = {"Prediction", "ProbedPrediction", "Forecast"}
 NOT_COMPUTED = {"None", "bool", "str", "Landscape", "Signal", "RewardModel", "WeightHistogram", "FloatFormat"}
-NOT_COMPUTED |= {"Arm", "StepRule", "OutOfRange", "Counter", "int"}
+NOT_COMPUTED |= {"OffTask", "Arm", "StepRule", "OutOfRange", "Counter", "int"}
 CONTAINERS = {"tuple", "list", "dict", "Mapping", "Iterator"}
 """Return types of theory's functions that need no label: they carry one, are an input, or say no number."""
 

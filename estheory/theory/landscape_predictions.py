@@ -33,17 +33,50 @@ class OffTask:
     Attributes
     ----------
     fisher_trace, fisher_square_trace
-        tr F and tr F^2 per token, for KL(base || tuned).
-    trace
-        tr Lam_off of minus the Hessian of another task's reward.
+        tr F and tr F^2 per token, for KL(base || tuned), 1/weight^2 and 1/weight^4.
+    fisher_trace_stderr
+        Standard error of the estimate of tr F, 1/weight^2.
+    trace, square_trace
+        tr Lam_off and tr Lam_off^2 of minus the Hessian of another task's reward, reward / weight^2 and its square.
     gradient_norm
-        ||g_off|| of that reward.
+        ||g_off|| of that reward, reward / weight.
     """
 
     fisher_trace: float | None = None
     fisher_square_trace: float | None = None
+    fisher_trace_stderr: float = 0.0
     trace: float | None = None
+    square_trace: float | None = None
     gradient_norm: float | None = None
+
+
+def landscape_off_task(landscape: Landscape, given: OffTask | None) -> OffTask | None:
+    """Return what is known of another behaviour: what was given, then what the landscape has.
+
+    Parameters
+    ----------
+    landscape
+        Its fields for another behaviour.
+    given
+        What wins over them.
+
+    Returns
+    -------
+    OffTask or None
+        None where nothing is known.
+    """
+    nothing = OffTask()
+    known = OffTask(
+        fisher_trace=landscape.fisher_trace or None,
+        fisher_square_trace=landscape.fisher_square_trace or None,
+        fisher_trace_stderr=landscape.fisher_trace_stderr,
+        trace=landscape.off_task_trace,
+        square_trace=landscape.off_task_square_trace,
+        gradient_norm=landscape.off_task_gradient_norm,
+    )
+    if given is not None:
+        known = replace(known, **{k: value for k, value in vars(given).items() if value != getattr(nothing, k)})
+    return None if known == nothing else known
 
 
 def landscape_signal(config: ESConfig, landscape: Landscape) -> Signal:
@@ -258,13 +291,19 @@ def off_task_predictions(
         gain = gains[step]
         entries: list[tuple[Quantity, Law]] = []
         if off_task.fisher_trace is not None:
-            trace, square = off_task.fisher_trace * gain, off_task.fisher_square_trace
-            square = None if square is None else square * gain**2
-            entries.append((Quantity.KL_DRIFT, drift.kl_law(w, fisher_trace=trace, fisher_square_trace=square)))
+            square = off_task.fisher_square_trace
+            law = drift.kl_law(
+                w,
+                fisher_trace=off_task.fisher_trace * gain,
+                fisher_square_trace=None if square is None else square * gain**2,
+                fisher_trace_stderr=off_task.fisher_trace_stderr * gain,
+            )
+            entries.append((Quantity.KL_DRIFT, law))
         if off_task.trace is not None or off_task.gradient_norm is not None:
             law = drift.off_task_reward_law(
                 w,
                 trace=(off_task.trace or 0.0) * gain,
+                square_trace=None if off_task.square_trace is None else off_task.square_trace * gain**2,
                 gradient_norm=(off_task.gradient_norm or 0.0) * float(np.sqrt(gain)),
             )
             entries.append((Quantity.OFF_TASK_REWARD_CHANGE, law))

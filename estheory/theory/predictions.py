@@ -108,7 +108,7 @@ def predict(
     landscape
         Curvature of the reward around the model; it takes the place of ``reward``.
     off_task
-        What is known of another behaviour, for drift.
+        What is known of another behaviour, for drift; it wins over what the landscape has.
     batch
         The prompts behind 0/1 rewards, whose exact forms then take the place of the Gaussian ones; ``reward`` is
         that of ``batch.signal``. With a landscape only their ties are told of.
@@ -147,6 +147,7 @@ def predict(
         if landscape.dim != config.dim:
             raise ConfigError(f"the landscape has {landscape.dim} dimensions, the run {config.dim}", "make them equal")
         reward = curved.landscape_signal(config, landscape)
+        off_task = curved.landscape_off_task(landscape, off_task)
     reward = reward or Signal()
     steps = sorted(set(checkpoints)) or [config.steps]
     for step in steps:
