@@ -7,7 +7,7 @@ its annotation is a documented class or choice of this package, which says more 
 In theory, the derivations and the vocabulary: NumPy sections, complete. ``Parameters`` has an entry for each
 parameter, ``Returns`` or ``Yields`` one for what comes back, ``Raises`` one for each error. A function whose text says
 that parameters and result are as of another one, and a method that overrides one, have the sections of that. What
-theory computes names its label and its source in ``Notes``.
+theory computes names its label and its source in ``Notes``, or says there that it is a choice.
 """
 
 from __future__ import annotations
@@ -172,6 +172,8 @@ def unlabelled(node: ast.FunctionDef) -> list[str]:
     if isinstance(node.returns, ast.Constant) or not returned - CONTAINERS - NOT_COMPUTED or returned & CARRIES_ITS_OWN:
         return []
     notes = " ".join(sections(ast.get_docstring(node) or "").get("Notes", "").split())
+    if notes.startswith("No label: a declared choice"):
+        return []
     source = SOURCE.search(notes)
     missing = [] if re.search(rf"Label: [^.]*\b({LABELS})\b", notes) else ["label"]
     if source is None or (source["page"] and not (ROOT.parent / "docs" / source["page"]).is_file()):

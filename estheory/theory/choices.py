@@ -82,7 +82,7 @@ def default_sigmas(weight_std: float | None) -> tuple[float, ...]:
 
     Notes
     -----
-    Label: exact. Source: ours: docs/how-to/plan.md. A declared choice, not a result.
+    No label: a declared choice, not a result.
     """
     if weight_std is None:
         return DEFAULT_SIGMAS

@@ -85,7 +85,7 @@ def gradient_landscape(config: ESConfig, moments: Array, curvature: float) -> La
     moments
         The five moments, shape (5,).
     curvature
-        That along the gradient, reward / weight^2.
+        That along the gradient, reward / weight^2, > 0.
 
     Returns
     -------

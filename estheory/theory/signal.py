@@ -18,6 +18,8 @@ from estheory.laws import ChiLaw, Law, NormalLaw
 from estheory.rules import ESConfig
 from estheory.theory.step_variance import odd_part_nodes, step_variance
 
+OURS = "ours: docs/concepts/signal.md"
+
 
 def mean_population_std(population: int) -> float:
     """Return c(N) = sqrt(2/N) Gamma(N/2) / Gamma((N-1)/2): the mean population std of N standard normals.

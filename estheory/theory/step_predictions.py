@@ -11,7 +11,7 @@ from estheory.quantities import Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.theory import signal
 from estheory.theory.step_variance import step_variance
-from estheory.theory.walk import OURS, Walk
+from estheory.theory.walk import Walk
 
 
 def first_step(
@@ -56,7 +56,7 @@ def first_step(
         quantity=Quantity.STEP_NORM,
         law=ChiLaw(law.scale * gain * pulled, law.df, law.mixing_df),
         label="exact",
-        source=OURS,
+        source=signal.OURS,
         assumptions=gaussian if reward.reliability is not None else ("reliability unknown, taken as 0",),
         step=1,
         systematic=systematic,
@@ -71,7 +71,7 @@ def first_step(
             quantity=Quantity.GRADIENT_COSINE,
             law=signal.gradient_cosine(config, reward.reliability, reward.even_share),
             label="large-N" if config.shaping == "centered-rank" else "exact",
-            source=OURS,
+            source=signal.OURS,
             assumptions=gaussian,
             step=1,
         )
@@ -83,7 +83,7 @@ def first_step(
         quantity=Quantity.PROGRESS_PER_STEP,
         law=PointLaw(progress),
         label="exact",
-        source=OURS,
+        source=signal.OURS,
         assumptions=(*gaussian, "an expected value: single steps scatter around it"),
         step=1,
     )
@@ -92,7 +92,7 @@ def first_step(
             quantity=Quantity.REWARD_GAIN_PER_STEP,
             law=PointLaw(reward.gradient_norm * progress),
             label="exact",
-            source=OURS,
+            source=signal.OURS,
             assumptions=(*gaussian, "no curvature", "an expected value: single steps scatter around it"),
             step=1,
         )

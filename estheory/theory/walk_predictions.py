@@ -160,7 +160,7 @@ def bounds(config: ESConfig, walks: dict[int, Walk]) -> Iterator[Prediction]:
                 quantity=quantity,
                 law=PointLaw(value),
                 label="exact",
-                source=OURS,
+                source=signal.OURS,
                 assumptions=("any reward", "independent noise", "a bound, not an estimate"),
                 step=step,
             )
