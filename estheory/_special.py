@@ -27,7 +27,7 @@ def gamma_half_ratio(x: float) -> float:
     Parameters
     ----------
     x
-        > 0.
+        Positive.
 
     Returns
     -------

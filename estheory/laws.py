@@ -229,7 +229,7 @@ class ChiLaw(Law):
     scale
         Standard deviation of one entry, in the quantity's unit.
     df
-        > 0, not necessarily whole.
+        Positive, not necessarily whole.
     mixing_df
         m > 0; infinite where the variance is fixed.
 
@@ -292,7 +292,7 @@ class SquaredLaw(Law):
     root
         The law of the variable.
     factor
-        > 0, unit of the quantity over the root's unit squared.
+        Positive; unit of the quantity over the root's unit squared.
     """
 
     root: ChiLaw

@@ -150,6 +150,11 @@ def unlisted(node: ast.ClassDef) -> list[str]:
     return sorted(public - entries(sections(ast.get_docstring(node) or "").get("Attributes", "")))
 
 
+def quotations(text: str) -> list[str]:
+    """Return the lines that Markdown takes for a quotation."""
+    return re.findall(r"^ *>(?!>>).*", text, re.MULTILINE)
+
+
 def names(node: ast.FunctionDef) -> list[str]:
     """Return the names of a function's parameters."""
     arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
@@ -205,6 +210,18 @@ def test_sections_are_complete(path):
     found = {name: incomplete(node, KNOWN) for name, node in functions(tree) if not overrides(name, BASES, KNOWN)}
     found |= {node.name: unlisted(node) for node in classes(tree)}
     assert {name: row for name, row in found.items() if row} == {}
+
+
+@pytest.mark.parametrize("path", COMPLETE, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_line_of_text_is_a_quotation_to_markdown(path):
+    """The site would swallow the sign of a line such as "> 0"."""
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef
+    texts = (ast.get_docstring(n) or "" for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, documented))
+    assert [line for text in texts for line in quotations(text)] == []
+
+
+def test_a_quotation_is_found():
+    assert quotations("Positive.\n    > 0.\n>>> 1 > 0") == ["    > 0."]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "theory").glob("*.py")), ids=lambda p: p.name)

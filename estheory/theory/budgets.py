@@ -121,7 +121,7 @@ class DriftBudget:
         Parameters
         ----------
         factor
-            > 0.
+            Positive.
 
         Returns
         -------

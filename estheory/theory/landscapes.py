@@ -116,7 +116,7 @@ def power_law(
     largest
         The largest eigenvalue, reward / weight^2.
     exponent
-        > 0.
+        Positive.
     offset
         Distance of each direction from its optimum, weight units.
     reward_std

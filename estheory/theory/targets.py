@@ -135,7 +135,7 @@ class Target(Protocol):
         Parameters
         ----------
         factor
-            > 0.
+            Positive.
 
         Returns
         -------
