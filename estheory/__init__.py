@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from estheory.simulation.observed import observe, observed_pairs
     from estheory.theory.budgets import DriftBudget
     from estheory.theory.choices import Choices
+    from estheory.theory.grpo import GRPOConfig
     from estheory.theory.landscape_predictions import OffTask
     from estheory.theory.landscapes import read_landscape
     from estheory.theory.plan import plan
-    from estheory.theory.predictions import Forecast, GRPOConfig, predict
+    from estheory.theory.predictions import Forecast, predict
     from estheory.theory.prompt_batch import PromptBatch
     from estheory.validation.judge import judge
     from estheory.validation.published import published_pairs
@@ -61,7 +62,8 @@ _HOMES = {
     "estheory.theory.landscape_predictions": ("OffTask",),
     "estheory.theory.landscapes": ("read_landscape",),
     "estheory.theory.plan": ("plan",),
-    "estheory.theory.predictions": ("Forecast", "GRPOConfig", "predict"),
+    "estheory.theory.grpo": ("GRPOConfig",),
+    "estheory.theory.predictions": ("Forecast", "predict"),
     "estheory.theory.prompt_batch": ("PromptBatch",),
     "estheory.validation.judge": ("judge",),
     "estheory.validation.published": ("published_pairs",),

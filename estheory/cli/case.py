@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from estheory.landscape import Landscape, Signal
 from estheory.rules import ESConfig
-from estheory.theory.precision import WeightHistogram
-from estheory.theory.predictions import Forecast, GRPOConfig, predict
-from estheory.theory.walk import Shapes
+from estheory.theory.effective_dimension import Shapes
+from estheory.theory.grpo import GRPOConfig
+from estheory.theory.predictions import Forecast, predict
+from estheory.theory.weight_histograms import WeightHistogram
 
 if TYPE_CHECKING:
     from estheory.simulation.low_precision import Rounding

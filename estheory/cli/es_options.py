@@ -13,9 +13,9 @@ from estheory.errors import ConfigError
 from estheory.landscape import linear_signal
 from estheory.rules import AnchorForm, Dtype, ESConfig, Shaping, UpdatePath
 from estheory.theory.adamw import Schedule
-from estheory.theory.precision import WeightHistogram, normal_weights
-from estheory.theory.predictions import GRPOConfig
-from estheory.theory.walk import Shapes
+from estheory.theory.effective_dimension import Shapes
+from estheory.theory.grpo import GRPOConfig
+from estheory.theory.weight_histograms import WeightHistogram, normal_weights
 
 if TYPE_CHECKING:
     from estheory.simulation.strata import SampledWeights

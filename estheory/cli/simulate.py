@@ -175,7 +175,7 @@ def _rounding(
         return None
     from estheory.simulation.rounding import emulate
     from estheory.simulation.strata import SampledWeights
-    from estheory.theory.precision import normal_weights
+    from estheory.theory.weight_histograms import normal_weights
 
     weights = SampledWeights.of(normal_weights(weight_std))
     emulation = emulate(config, weights, sorted({1, *steps}), seed=seed, arithmetic="fused")

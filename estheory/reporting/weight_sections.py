@@ -14,7 +14,7 @@ from estheory.reporting.page import Section
 from estheory.reporting.text import short
 from estheory.reporting.verdicts import TENSOR_LEVEL
 from estheory.tensor_names import layer_of, module_of
-from estheory.theory.walk import shared_seed_dimension
+from estheory.theory.effective_dimension import shared_seed_dimension
 from estheory.validation.assumptions import SHARED
 from estheory.validation.recorded_walk import RecordedWalk
 from estheory.validation.records import RunRecord

@@ -12,7 +12,8 @@ from estheory.rules import ESConfig
 from estheory.simulation.rounding import emulate, emulated_band, emulator_covers
 from estheory.simulation.strata import SampledWeights
 from estheory.tensor_names import block_of
-from estheory.theory.precision import NormBand, RoundingEffect, WeightHistogram, has_closed_form, rounding_effects
+from estheory.theory.precision import NormBand, RoundingEffect, has_closed_form, rounding_effects
+from estheory.theory.weight_histograms import WeightHistogram
 
 BAND_ADDITIONS = 50_000_000
 """Rounded additions spent on each member of the family of weights that stands for an unknown model."""
@@ -69,7 +70,7 @@ def rounding_of(
 
     Examples
     --------
-    >>> from estheory.theory.precision import normal_weights
+    >>> from estheory.theory.weight_histograms import normal_weights
     >>> from estheory.theory.predictions import predict
     >>> run = ESConfig(dim=10**9, sigma=0.0015, population=30, steps=100, dtype="bfloat16")
     >>> rounding = rounding_of(run, normal_weights(0.02), [100])

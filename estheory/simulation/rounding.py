@@ -19,7 +19,8 @@ from estheory.rules import ESConfig
 from estheory.simulation.emulation import Emulation
 from estheory.simulation.rounded_steps import STEPS, Arithmetic, Rounder
 from estheory.simulation.strata import Design, SampledWeights
-from estheory.theory.precision import NormBand, storage_format, weight_family
+from estheory.theory.precision import NormBand, storage_format
+from estheory.theory.weight_histograms import weight_family
 
 GROUPS = 16
 """Random groups that a sample consists of: each has its own rewards and noise; their spread gives standard errors."""
@@ -76,7 +77,7 @@ def emulate(
 
     Examples
     --------
-    >>> from estheory.theory.precision import normal_weights
+    >>> from estheory.theory.weight_histograms import normal_weights
     >>> weights = SampledWeights.of(normal_weights(0.02))
     >>> run = ESConfig(dim=10**9, sigma=0.0015, population=30, steps=4, dtype="bfloat16", update_path="sequential")
     >>> effect = emulate(run, weights, [4], max_additions=2_000_000).effect(4)
@@ -213,7 +214,7 @@ def emulator_covers(config: ESConfig, arithmetic: Arithmetic = "rounded") -> str
 def emulated_band(
     config: ESConfig, steps: Sequence[int], *, seed: int = 0, max_additions: int = MAX_ADDITIONS
 ) -> dict[int, NormBand]:
-    """Return what rounding does to norms over :func:`estheory.theory.precision.weight_family`, emulated.
+    """Return by step what rounding does to norms over the weights of an unknown model, emulated.
 
     Parameters
     ----------

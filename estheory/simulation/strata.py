@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estheory._special import Array
-from estheory.theory.precision import WeightHistogram
+from estheory.theory.weight_histograms import WeightHistogram
 
 _CELLS = 32
 """Strata per binade: the residue of restore pairs depends on the distance from the binade's edge."""
@@ -55,7 +55,7 @@ class SampledWeights:
 
         Examples
         --------
-        >>> from estheory.theory.precision import normal_weights
+        >>> from estheory.theory.weight_histograms import normal_weights
         >>> weights = SampledWeights.of(normal_weights(0.02))
         >>> rms = (weights.counts[0] @ weights.magnitudes**2) ** 0.5
         >>> weights.names, round(float(rms), 4)

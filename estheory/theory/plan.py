@@ -70,6 +70,11 @@ def plan(
     ConfigError
         For contradictory or insufficient input.
 
+    Notes
+    -----
+    Label: exact for progress of a linear reward; gains are small-step, those of a landscape mean-field.
+    Source: ours: docs/how-to/plan.md.
+
     Examples
     --------
     >>> answer = plan(

@@ -11,7 +11,8 @@ from estheory.laws import ChiLaw
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.theory.adamw import Schedule
-from estheory.theory.predictions import GRPOConfig, predict
+from estheory.theory.grpo import GRPOConfig
+from estheory.theory.predictions import predict
 from estheory.validation.judge import Evidence, Pair
 from estheory.validation.published_table import PublishedRow, read_published
 from estheory.validation.rounding import recorded_band

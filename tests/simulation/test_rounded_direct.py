@@ -15,7 +15,7 @@ from estheory.simulation.rounded_direct import RoundedES
 from estheory.simulation.rounded_steps import Rounder, take_fused_step
 from estheory.simulation.rounding import emulate
 from estheory.simulation.strata import SampledWeights
-from estheory.theory.precision import normal_weights
+from estheory.theory.weight_histograms import normal_weights
 from estheory.validation.judge import judge
 
 STD, LEVEL = 0.02, 1e-6

@@ -17,7 +17,7 @@ from estheory.models.load import load_model
 from estheory.models.noise import MemberNoise
 from estheory.models.noise_streams import NoiseStructure
 from estheory.models.parameters import FlatParameters
-from estheory.theory.walk import low_rank_dimension, shared_seed_dimension
+from estheory.theory.effective_dimension import low_rank_dimension, shared_seed_dimension
 from estheory.training.config import ESRunConfig
 from estheory.training.config_files import parse_config
 from estheory.training.es import resume, run_es

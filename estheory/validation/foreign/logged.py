@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from estheory.laws import SquaredLaw
 from estheory.quantities import Quantity
 from estheory.tensor_names import layer_of
-from estheory.theory.walk import shared_seed_dimension
+from estheory.theory.effective_dimension import shared_seed_dimension
 from estheory.validation.assumptions import FLAT, SHARED
 from estheory.validation.foreign.factor import Factor
 from estheory.validation.foreign.laws import factor_at, norm_law, pair, with_rounding

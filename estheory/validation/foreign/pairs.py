@@ -14,7 +14,8 @@ from estheory.errors import DataError
 from estheory.laws import Law, NormalLaw, SquaredLaw
 from estheory.quantities import Label, Quantity
 from estheory.rules import Dtype
-from estheory.theory.walk import OURS, Shapes, shared_seed_dimension
+from estheory.theory.effective_dimension import Shapes, shared_seed_dimension
+from estheory.theory.walk import OURS
 from estheory.validation.assumptions import DENSE, FEWEST, FLAT, SHARED
 from estheory.validation.foreign.exponent import exponent_law, slope_weights
 from estheory.validation.foreign.factor import Factor

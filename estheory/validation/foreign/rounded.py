@@ -18,7 +18,7 @@ from estheory.rules import Dtype, ESConfig
 from estheory.simulation.emulation import Emulation
 from estheory.simulation.rounding import GROUP_SIZE, GROUPS, emulate
 from estheory.simulation.strata import SampledWeights
-from estheory.theory.precision import weight_family
+from estheory.theory.weight_histograms import weight_family
 from estheory.validation.assumptions import STUDENT
 from estheory.validation.foreign.factor import MOST_EMULATED, Factor, factor_range
 from estheory.validation.foreign.run import ForeignRun, Implementation
