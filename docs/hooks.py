@@ -75,6 +75,25 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
+def linked_roles(html: str) -> str:
+    """Return a page whose roles, such as :func:`walk` in a docstring, are links: on the page, or to another one."""
+    anchors = re.findall(r'id="(estheory\.[\w.]+)"', html)
+
+    def link(match: re.Match[str]) -> str:
+        name, code = match[1], f"<code>{match[1].removeprefix('estheory.')}</code>"
+        here = {anchor for anchor in anchors if anchor == name or anchor.endswith(f".{name}")}
+        if len(here) == 1:
+            return f'<a href="#{here.pop()}">{code}</a>'
+        return f'<autoref identifier="{name}" optional>{code}</autoref>' if "." in name else code
+
+    return re.sub(r":(?:func|class|meth|mod|data|attr):<code>([\w.]+)</code>", link, html)
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
+    """Turn the roles of docstrings into links, before references are resolved."""
+    return linked_roles(html)
+
+
 def _title(readme: Path) -> str:
     match = re.match(r"# ([^:\n]+)", readme.read_text(encoding="utf-8"))
     return match[1] if match else readme.parent.name

@@ -9,51 +9,112 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from estheory.citations import bibtex
     from estheory.cosine_laws import CorrelationLaw, CosineLaw
+    from estheory.derivations.catalogue import derive
     from estheory.errors import ConfigError, DataError, EstheoryError, OutputError
-    from estheory.landscape import Signal, linear_signal
+    from estheory.evidence.checkpoints import displacement_pairs
+    from estheory.evidence.runs import recorded_pairs
+    from estheory.evidence.weights import checkpoint_weights
+    from estheory.landscape import Landscape, Signal, linear_signal
     from estheory.laws import ChiLaw, Law, NormalLaw, PointLaw, SquaredLaw
+    from estheory.measurement.accuracy import task_evaluator
+    from estheory.measurement.displacement import measure_displacements
+    from estheory.measurement.interpolation import interpolate_checkpoints
+    from estheory.measurement.kl import token_kl
     from estheory.quantities import Measurement, Prediction, Quantity, Verdict
     from estheory.rules import ESConfig, UpdateConvention
-    from estheory.theory.predictions import Forecast, GRPOConfig, predict
+    from estheory.simulation.engine import simulate
+    from estheory.simulation.low_precision import rounding_of
+    from estheory.simulation.observed import observe, observed_pairs
+    from estheory.theory.budgets import DriftBudget
+    from estheory.theory.choices import Choices
+    from estheory.theory.grpo import GRPOConfig
+    from estheory.theory.landscape_predictions import OffTask
+    from estheory.theory.landscapes import read_landscape
+    from estheory.theory.plan import plan
+    from estheory.theory.predictions import Forecast, predict
+    from estheory.theory.prompt_batch import PromptBatch
     from estheory.validation.judge import judge
+    from estheory.validation.published import published_pairs
 
 _HOMES = {
-    "estheory.errors": ("ConfigError", "DataError", "EstheoryError", "OutputError"),
-    "estheory.landscape": ("Signal", "linear_signal"),
+    "estheory.citations": ("bibtex",),
     "estheory.cosine_laws": ("CorrelationLaw", "CosineLaw"),
+    "estheory.derivations.catalogue": ("derive",),
+    "estheory.errors": ("ConfigError", "DataError", "EstheoryError", "OutputError"),
+    "estheory.evidence.checkpoints": ("displacement_pairs",),
+    "estheory.evidence.runs": ("recorded_pairs",),
+    "estheory.evidence.weights": ("checkpoint_weights",),
+    "estheory.landscape": ("Landscape", "Signal", "linear_signal"),
     "estheory.laws": ("ChiLaw", "Law", "NormalLaw", "PointLaw", "SquaredLaw"),
+    "estheory.measurement.accuracy": ("task_evaluator",),
+    "estheory.measurement.displacement": ("measure_displacements",),
+    "estheory.measurement.interpolation": ("interpolate_checkpoints",),
+    "estheory.measurement.kl": ("token_kl",),
     "estheory.quantities": ("Measurement", "Prediction", "Quantity", "Verdict"),
     "estheory.rules": ("ESConfig", "UpdateConvention"),
-    "estheory.theory.predictions": ("Forecast", "GRPOConfig", "predict"),
+    "estheory.simulation.engine": ("simulate",),
+    "estheory.simulation.low_precision": ("rounding_of",),
+    "estheory.simulation.observed": ("observe", "observed_pairs"),
+    "estheory.theory.budgets": ("DriftBudget",),
+    "estheory.theory.choices": ("Choices",),
+    "estheory.theory.landscape_predictions": ("OffTask",),
+    "estheory.theory.landscapes": ("read_landscape",),
+    "estheory.theory.plan": ("plan",),
+    "estheory.theory.grpo": ("GRPOConfig",),
+    "estheory.theory.predictions": ("Forecast", "predict"),
+    "estheory.theory.prompt_batch": ("PromptBatch",),
     "estheory.validation.judge": ("judge",),
+    "estheory.validation.published": ("published_pairs",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ChiLaw",
+    "Choices",
     "ConfigError",
     "CorrelationLaw",
     "CosineLaw",
     "DataError",
+    "DriftBudget",
     "ESConfig",
     "EstheoryError",
     "Forecast",
     "GRPOConfig",
+    "Landscape",
     "Law",
     "Measurement",
     "NormalLaw",
+    "OffTask",
     "OutputError",
     "PointLaw",
     "Prediction",
+    "PromptBatch",
     "Quantity",
     "Signal",
     "SquaredLaw",
     "UpdateConvention",
     "Verdict",
+    "bibtex",
+    "checkpoint_weights",
+    "derive",
+    "displacement_pairs",
+    "interpolate_checkpoints",
     "judge",
     "linear_signal",
+    "measure_displacements",
+    "observe",
+    "observed_pairs",
+    "plan",
     "predict",
+    "published_pairs",
+    "read_landscape",
+    "recorded_pairs",
+    "rounding_of",
+    "simulate",
+    "task_evaluator",
+    "token_kl",
 ]
 
 

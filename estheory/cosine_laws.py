@@ -25,9 +25,29 @@ from estheory.laws import Law
 class CosineLaw(Law):
     """The law of A / sqrt(A^2 + chi^2_n), A = ``signal`` * chi_m + ``noise`` * Z: the cosine with a fixed direction.
 
-    ``signal_df`` is m and ``rest_df`` is n, the number of coordinates orthogonal to the direction. With ``signal`` 0
-    and ``noise`` 1 it is the cosine of a random direction; with ``noise`` 0 and ``signal`` 1 its square is
-    Beta(m/2, n/2).
+    With ``signal`` 0 and ``noise`` 1 it is the cosine of a random direction; with ``noise`` 0 and ``signal`` 1 its
+    square is Beta(m/2, n/2).
+
+    Attributes
+    ----------
+    signal
+        Factor of chi_m in A.
+    signal_df
+        m > 0.
+    noise
+        Factor of the standard normal Z in A, >= 0.
+    rest_df
+        n, number of coordinates orthogonal to the direction.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/signal.md.
+
+    Examples
+    --------
+    >>> law = CosineLaw(signal=0.0, signal_df=1.0, noise=1.0, rest_df=9999.0)
+    >>> law.mean, round(law.std, 4)
+    (0.0, 0.01)
     """
 
     signal: float
@@ -112,11 +132,28 @@ class CosineLaw(Law):
 
 @dataclass(frozen=True)
 class CorrelationLaw(Law):
-    """The cosine of two Gaussian vectors of ``df`` independent coordinate pairs with correlation ``rho``, |rho| < 1.
+    """The cosine of two Gaussian vectors of ``df`` independent coordinate pairs with correlation ``rho``.
 
-    Exact (Hotelling's density of a sample correlation about known means), written in delta = atanh(r) - atanh(rho):
+    Hotelling's density of a sample correlation about known means, written in delta = atanh(r) - atanh(rho):
     proportional to sech(delta)^df sqrt((1 - rho r) / (1 - r^2)) 2F1(1/2, 1/2; df + 1/2; (1 + rho r) / 2), which
     loses nothing at df = 1e12.
+
+    Attributes
+    ----------
+    rho
+        |rho| < 1.
+    df
+        Number of pairs, >= 1.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/walk.md.
+
+    Examples
+    --------
+    >>> law = CorrelationLaw(rho=0.5, df=1e6)
+    >>> round(law.mean, 4), round(law.std, 6)
+    (0.5, 0.00075)
     """
 
     rho: float
@@ -184,12 +221,16 @@ class MixedCorrelationLaw(Law):
     cosine is of vectors of ``df`` coordinates with correlation sqrt(B): atanh(cos) is taken as normal about
     atanh(sqrt(B)) with variance 1/df, an error of relative order 1/df.
 
-    Parameters
+    Attributes
     ----------
     first_df, later_df
         Degrees of freedom of the summed step variances before the earlier position, and between the two.
     df
         Independent coordinates.
+
+    Notes
+    -----
+    Label: large-N, in the number of coordinates. Source: ours: docs/concepts/walk.md.
     """
 
     first_df: float

@@ -16,6 +16,7 @@ from time import perf_counter
 
 from estheory.cosine_laws import CosineLaw
 from estheory.errors import OutputError
+from estheory.evidence.runs import run_evidence
 from estheory.laws import PointLaw
 from estheory.measurement.accuracy import task_evaluator
 from estheory.measurement.displacement import Displacements, measure_displacements
@@ -29,8 +30,9 @@ from estheory.training.es import run_es
 from estheory.training.evaluation import EVALUATION_SEED
 from estheory.training.grpo import run_grpo
 from estheory.training.probing import probes_before
+from estheory.validation.judge import Pair
 from estheory.validation.records import RunRecord, read_run
-from estheory.validation.runs import Pair, run_pairs, step_pairs
+from estheory.validation.runs import run_pairs
 
 MODEL, TASK, OFF_TASK = "tiny-lm", "addition", "sorting"
 STEPS, POPULATION, SIGMA = 100, 30, 0.015
@@ -129,7 +131,7 @@ def run_demo(out: Path, seed: int, say: Callable[[str], None], smollm2: bool) ->
     say("interpolated between the ES and the GRPO solution")
     pairs: list[Pair] = []
     for name, run in runs.items():
-        pairs.extend(_pairs(run, displacements if name in ends else None, name))
+        pairs.extend(run_evidence(run).pairs if name in ends else run_pairs(run, {}, {}))
     pairs.extend(_cosines(displacements))
     return DemoResult(
         runs=runs,
@@ -178,21 +180,6 @@ def _train(out: Path, configs: Mapping[str, ESRunConfig | GRPORunConfig], say: C
 def _interpolate(start: Path, end: Path) -> Interpolation:
     parameters, evaluate = task_evaluator(MODEL, TASK, prompts=400, seed=EVALUATION_SEED)
     return interpolate_checkpoints(parameters, start, end, evaluate)
-
-
-def _pairs(run: RunRecord, ends: Displacements | None, name: str) -> list[Pair]:
-    """Pair one run's predictions and measurements; tensor by tensor for the tiny ones."""
-    if ends is None:
-        return run_pairs(run, {}, {})
-    k = ends.labels.index(name)
-    tensors = {
-        tensor: (size, float(norm))
-        for (tensor, size), norm in zip(ends.tensors.items(), ends.tensor_norms[k], strict=True)
-    }
-    path = measure_displacements(get_builtin(MODEL), {str(step): file for step, file in run.checkpoints.items()})
-    order = {int(label): index for index, label in enumerate(path.labels)}
-    cosines = {(a, b): float(path.cosines[order[a], order[b]]) for a, b in step_pairs(run)}
-    return run_pairs(run, tensors, cosines)
 
 
 def _cosines(ends: Displacements) -> list[Pair]:

@@ -13,17 +13,43 @@ from estheory._special import Array
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A number and its standard error; NaN where the data do not give one."""
+    """A number and its standard error.
+
+    Attributes
+    ----------
+    value, stderr
+        In one unit; the second NaN where the data do not give one.
+    """
 
     value: float
     stderr: float
 
 
 def propagated(function: Callable[[Array], float], mean: Array, covariance: Array) -> Estimate:
-    """Return function(mean) and the standard error that an error of `covariance` in its argument leaves.
+    """Return a function of an estimated vector, and the standard error that the error of the vector leaves.
 
     Differences of one standard error along each axis of the error ellipsoid, added in squares: the delta method at
-    the scale of the errors themselves. NaN where the function is not defined that far away.
+    the scale of the errors themselves.
+
+    Parameters
+    ----------
+    function
+        Of a vector of shape (m,).
+    mean
+        The estimate, shape (m,).
+    covariance
+        Of its error, shape (m, m).
+
+    Returns
+    -------
+    Estimate
+        In the function's unit; NaN where it is not defined one standard error away.
+
+    Examples
+    --------
+    >>> found = propagated(lambda v: float(v[0] + v[1]), np.array([1.0, 2.0]), np.diag([0.09, 0.16]))
+    >>> found.value, round(found.stderr, 12)
+    (3.0, 0.5)
     """
     values, vectors = np.linalg.eigh(covariance)
     square = 0.0

@@ -37,7 +37,23 @@ class FloatFormat:
     largest: float
 
     def spacing(self, exponents: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the grid spacing in the binades of ``exponents`` (floor(log2 |w|)), same shape."""
+        """Return the distance of neighbouring numbers in some binades.
+
+        Parameters
+        ----------
+        exponents
+            floor(log2 |w|), any shape.
+
+        Returns
+        -------
+        ndarray
+            Shape of ``exponents``. Weight units.
+
+        Examples
+        --------
+        >>> float(FORMATS["bfloat16"].spacing(np.array(-6.0))) * 2**13
+        1.0
+        """
         return np.asarray(2.0 ** (np.maximum(exponents, self.smallest) - self.bits), dtype=np.float64)
 
 
@@ -93,15 +109,43 @@ def _drop_bits(values: Float32, shift: int, scratch: NDArray[np.uint32]) -> Floa
 
 
 def rounded(values: NDArray[Any], to: FloatFormat) -> Float32:
-    """Return ``values`` (any shape) rounded to the format, as float32; see :func:`round_in_place`."""
+    """Return values rounded to a format; see :func:`round_in_place`.
+
+    Parameters
+    ----------
+    values
+        Any shape; left as they are.
+    to
+        bfloat16 or float16.
+
+    Returns
+    -------
+    ndarray
+        Float32, shape of ``values``. Multiples of the spacing.
+
+    Examples
+    --------
+    >>> [float(v) for v in rounded(np.array([1.003, 1.005]), FORMATS["bfloat16"])]
+    [1.0, 1.0078125]
+    """
     copy = np.array(values, dtype=np.float32, order="C")
     return round_in_place(copy, to, np.empty(copy.shape, dtype=np.uint32))
 
 
 def magnitude_codes(values: NDArray[Any], to: FloatFormat) -> NDArray[np.uint16]:
-    """Return |w| as its 15-bit code in a 16-bit format, same shape: a number's place among the format's magnitudes.
+    """Return |w| as its 15-bit code in a 16-bit format: a number's place among the format's magnitudes.
 
-    ``values`` are rounded to the format first.
+    Parameters
+    ----------
+    values
+        Any shape; rounded to the format first.
+    to
+        bfloat16 or float16.
+
+    Returns
+    -------
+    ndarray
+        Uint16, shape of ``values``. 0 to 32,767.
     """
     stored = np.abs(rounded(values, to))
     if to.name == "float16":
@@ -110,7 +154,20 @@ def magnitude_codes(values: NDArray[Any], to: FloatFormat) -> NDArray[np.uint16]
 
 
 def from_magnitude_codes(codes: NDArray[Any], to: FloatFormat) -> Float32:
-    """Return the magnitudes that :func:`magnitude_codes` gave codes to, float32, same shape."""
+    """Return the magnitudes that :func:`magnitude_codes` gave codes to.
+
+    Parameters
+    ----------
+    codes
+        Any shape.
+    to
+        The format.
+
+    Returns
+    -------
+    ndarray
+        Float32, shape of ``codes``. Weight units.
+    """
     if to.name == "float16":
         return np.asarray(codes, dtype=np.uint16).view(np.float16).astype(np.float32)
     return (np.asarray(codes, dtype=np.uint32) << np.uint32(16)).view(np.float32)

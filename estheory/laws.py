@@ -28,7 +28,20 @@ from estheory._special import (
 
 
 class Law(ABC):
-    """The probability law of one scalar quantity."""
+    """The probability law of one scalar quantity.
+
+    Examples
+    --------
+    >>> law = NormalLaw(2.0, 0.5)
+    >>> law.mean, law.std
+    (2.0, 0.5)
+    >>> [round(end, 3) for end in law.interval(0.95)]
+    [1.02, 2.98]
+    >>> round(law.pvalue(3.0), 4)
+    0.0455
+    >>> law.sample(np.random.default_rng(0), 3).shape
+    (3,)
+    """
 
     @property
     @abstractmethod
@@ -42,14 +55,51 @@ class Law(ABC):
 
     @abstractmethod
     def tails(self, x: float) -> tuple[float, float]:
-        """Return (P(X <= x), P(X > x)), each accurate on its own."""
+        """Return both tail probabilities, each accurate on its own.
+
+        Parameters
+        ----------
+        x
+            A value, in the quantity's unit.
+
+        Returns
+        -------
+        below : float
+            P(X <= x).
+        above : float
+            P(X > x).
+        """
 
     @abstractmethod
     def sample(self, rng: np.random.Generator, n: int) -> Array:
-        """Return ``n`` independent draws, shape (n,)."""
+        """Return independent draws.
+
+        Parameters
+        ----------
+        rng
+            The random generator.
+        n
+            Number of draws.
+
+        Returns
+        -------
+        ndarray
+            Shape (n,). In the quantity's unit.
+        """
 
     def quantile(self, p: float) -> float:
-        """Return the ``p`` quantile, 0 < p < 1."""
+        """Return the ``p`` quantile.
+
+        Parameters
+        ----------
+        p
+            Probability, 0 < p < 1.
+
+        Returns
+        -------
+        float
+            x with P(X <= x) = p, in the quantity's unit.
+        """
         if self.std == 0.0:
             return self.mean
         target = normal_quantile(p)
@@ -65,17 +115,47 @@ class Law(ABC):
         return invert_increasing(lambda y: self.tails(y)[0], p, start, self.std)
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Return the central interval that holds the quantity with probability ``level``."""
+        """Return the central interval that holds the quantity with probability ``level``.
+
+        Parameters
+        ----------
+        level
+            In (0, 1).
+
+        Returns
+        -------
+        low : float
+            Lower end, in the quantity's unit.
+        high : float
+            Upper end.
+        """
         return self.quantile(0.5 - level / 2), self.quantile(0.5 + level / 2)
 
     def pvalue(self, x: float) -> float:
-        """Return the two-sided p-value of the observation ``x``: twice the smaller tail, at most 1."""
+        """Return the two-sided p-value of an observation: twice the smaller tail, at most 1.
+
+        Parameters
+        ----------
+        x
+            The observed value, in the quantity's unit.
+
+        Returns
+        -------
+        float
+            In [0, 1].
+        """
         return min(1.0, 2.0 * min(self.tails(x)))
 
 
 @dataclass(frozen=True)
 class PointLaw(Law):
-    """A value without spread (a bound, or a number that hyper-parameters fix)."""
+    """A value without spread (a bound, or a number that hyper-parameters fix).
+
+    Attributes
+    ----------
+    value
+        In the quantity's unit.
+    """
 
     value: float
 
@@ -102,7 +182,13 @@ class PointLaw(Law):
 
 @dataclass(frozen=True)
 class NormalLaw(Law):
-    """A normal law with the given ``location`` and ``scale`` > 0."""
+    """A normal law.
+
+    Attributes
+    ----------
+    location, scale
+        Mean and standard deviation > 0, in the quantity's unit.
+    """
 
     location: float
     scale: float
@@ -133,10 +219,25 @@ class NormalLaw(Law):
 
 @dataclass(frozen=True)
 class ChiLaw(Law):
-    """``scale`` times a chi variable of ``df`` > 0 degrees of freedom times sqrt(chi^2_m / m), m = ``mixing_df``.
+    """``scale`` times a chi variable of ``df`` degrees of freedom times sqrt(chi^2_m / m), m = ``mixing_df``.
 
     The norm of an isotropic Gaussian vector of ``df`` entries whose common variance itself fluctuates like a
     chi-square over its m degrees of freedom; with ``mixing_df`` infinite the law is plain chi.
+
+    Attributes
+    ----------
+    scale
+        Standard deviation of one entry, in the quantity's unit.
+    df
+        Positive, not necessarily whole.
+    mixing_df
+        m > 0; infinite where the variance is fixed.
+
+    Examples
+    --------
+    >>> law = ChiLaw(scale=1.0, df=1e12)
+    >>> f"{1e6 - law.mean:.2g}", round(law.std, 4)
+    ('2.5e-07', 0.7071)
     """
 
     scale: float
@@ -184,7 +285,15 @@ class ChiLaw(Law):
 
 @dataclass(frozen=True)
 class SquaredLaw(Law):
-    """``factor`` times the square of a chi-type variable: norms squared, KL, effective-dimension ratios."""
+    """``factor`` times the square of a chi-type variable: norms squared, KL, effective-dimension ratios.
+
+    Attributes
+    ----------
+    root
+        The law of the variable.
+    factor
+        Positive; unit of the quantity over the root's unit squared.
+    """
 
     root: ChiLaw
     factor: float = 1.0
@@ -214,7 +323,27 @@ class SquaredLaw(Law):
 
 
 def noisy_pvalue(law: Law, x: float, stderr: float) -> float:
-    """Return the two-sided p-value of ``x``, an observation of ``law`` with independent Gaussian error ``stderr``."""
+    """Return the two-sided p-value of an observation with an independent Gaussian error.
+
+    Parameters
+    ----------
+    law
+        The law of what was observed.
+    x
+        The observed value, in its unit.
+    stderr
+        Standard error of the observation, in its unit; 0 for none.
+
+    Returns
+    -------
+    float
+        In [0, 1].
+
+    Examples
+    --------
+    >>> round(noisy_pvalue(PointLaw(1.0), 1.2, stderr=0.1), 4)
+    0.0455
+    """
     if stderr == 0.0:
         return law.pvalue(x)
     if law.std == 0.0:

@@ -20,7 +20,22 @@ Topic = Literal["on-task", "off-task", "geometry"]
 
 
 class Quantity(StrEnum):
-    """One measurable scalar: its name, unit, topic and definition."""
+    """One measurable scalar: its name, unit, topic and definition.
+
+    Attributes
+    ----------
+    unit
+        ``weight``, ``reward``, ``nat``, ``nat/token`` or ``1``.
+    topic
+        ``geometry``, ``on-task`` or ``off-task``.
+    definition
+        One phrase.
+
+    Examples
+    --------
+    >>> str(Quantity.KL_DRIFT), Quantity.KL_DRIFT.unit, Quantity.KL_DRIFT.definition
+    ('kl_drift', 'nat/token', 'KL(base || tuned) per token')
+    """
 
     unit: str
     topic: Topic
@@ -35,7 +50,23 @@ class Quantity(StrEnum):
 
     @classmethod
     def named(cls, name: str) -> Quantity:
-        """Return the quantity of that name; KeyError if there is none."""
+        """Return the quantity of a name.
+
+        Parameters
+        ----------
+        name
+            As in tables and JSON.
+
+        Returns
+        -------
+        Quantity
+            Equal to its name.
+
+        Raises
+        ------
+        KeyError
+            If there is none.
+        """
         return {str(member): member for member in cls}[name]
 
     DISPLACEMENT_NORM = "displacement_norm", "weight", "geometry", "||theta_T - theta_0||"

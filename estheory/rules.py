@@ -26,9 +26,19 @@ LARGEST_COUNT = 10**15
 
 
 def require_positive(name: str, value: float) -> None:
-    """Raise ConfigError unless ``value`` is > 0, within the range of sizes.
+    """Refuse a value that is not > 0, within the range of sizes.
 
-    ``name`` is what the user calls it.
+    Parameters
+    ----------
+    name
+        What the user calls it.
+    value
+        What was given.
+
+    Raises
+    ------
+    ConfigError
+        For 0, a negative or extreme number, and NaN.
     """
     if not SMALLEST <= value <= LARGEST:
         raise ConfigError(
@@ -37,9 +47,19 @@ def require_positive(name: str, value: float) -> None:
 
 
 def require_nonnegative(name: str, value: float) -> None:
-    """Raise ConfigError unless ``value`` is 0, or > 0 within the range of sizes.
+    """Refuse a value that is neither 0 nor > 0 within the range of sizes.
 
-    ``name`` is what the user calls it.
+    Parameters
+    ----------
+    name
+        What the user calls it.
+    value
+        What was given.
+
+    Raises
+    ------
+    ConfigError
+        For a negative or extreme number, and NaN.
     """
     if value != 0 and not SMALLEST <= value <= LARGEST:
         raise ConfigError(
@@ -48,18 +68,42 @@ def require_nonnegative(name: str, value: float) -> None:
 
 
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise ConfigError unless ``value`` is one of ``choices``.
+    """Refuse a value that is none of some.
 
-    ``name`` is what the user calls it.
+    Parameters
+    ----------
+    name
+        What the user calls it.
+    value
+        What was given.
+    choices
+        What may be given.
+
+    Raises
+    ------
+    ConfigError
+        With the choices.
     """
     if value not in choices:
         raise ConfigError(f"{name} '{value}' is unknown", f"choose one of {', '.join(choices)}")
 
 
 def require_count(name: str, value: float, minimum: int, maximum: int = LARGEST_COUNT) -> None:
-    """Raise ConfigError unless ``value`` is a whole number of at least ``minimum``.
+    """Refuse a value that is no whole number of a range.
 
-    And of at most ``maximum``; ``name`` is what the user calls it.
+    Parameters
+    ----------
+    name
+        What the user calls it.
+    value
+        What was given; 3.0 counts as 3.
+    minimum, maximum
+        The range, ends included.
+
+    Raises
+    ------
+    ConfigError
+        With the bound that it passes.
     """
     if not (math.isfinite(value) and value == int(value) and minimum <= value <= maximum):
         bound = f"of at most {maximum:.0e}" if value > maximum else f">= {minimum}"
@@ -67,7 +111,18 @@ def require_count(name: str, value: float, minimum: int, maximum: int = LARGEST_
 
 
 def require_seed(value: int) -> None:
-    """Raise ConfigError unless ``value`` is a whole number from 0 to 2^64 - 1."""
+    """Refuse a value that is no whole number from 0 to 2^64 - 1.
+
+    Parameters
+    ----------
+    value
+        What was given.
+
+    Raises
+    ------
+    ConfigError
+        With the range.
+    """
     require_count("seed", value, 0, 2**64 - 1)
 
 
@@ -81,11 +136,11 @@ class ESConfig:
         Number of trainable parameters d; tied tensors count once.
     sigma
         Perturbation scale, in weight units: member i is theta + sigma eps_i.
+    population
+        N: members evaluated per step. With ``two-point`` it counts directions, each evaluated at both signs.
     alpha
         Step size, in weight units; sigma / 2 when not given. With ``raw`` and ``two-point`` shaping it multiplies an
         estimate of the gradient and has the unit weight^2 / reward.
-    population
-        N: members evaluated per step. With ``two-point`` it counts directions, each evaluated at both signs.
     steps
         T.
     shaping
@@ -97,7 +152,7 @@ class ESConfig:
         ``gaussian``, ``low-rank:R`` (EGGROLL: A B' / sqrt(R) per matrix) or ``shared-seed`` (one generator re-seeded
         for every tensor, so that tensors of equal size share their noise).
     anchor_l2, anchor_l1
-        kappa of the pull toward theta_0 per step: proportional (L2) or constant (L1).
+        kappa of the pull toward theta_0 per step: proportional (L2) or constant (L1, weight units).
     anchor_form
         ``before``: the pull is not applied to the new step; ``after``: it is (es-awd).
     momentum
@@ -109,6 +164,12 @@ class ESConfig:
     ------
     ConfigError
         For any value outside its range, and for combinations that no result covers.
+
+    Examples
+    --------
+    >>> run = ESConfig(dim=4_022_468_096, sigma=0.0015, population=30, steps=100)
+    >>> run.alpha, run.shaping
+    (0.00075, 'zscore')
     """
 
     dim: int
@@ -184,8 +245,13 @@ class ESConfig:
 class UpdateConvention(Enum):
     """What a code base calls its step size, and the canonical alpha that makes the same update.
 
-    The canonical update is theta += (alpha/N) sum_i z_i eps_i (module docstring of :mod:`estheory.rules`). The
-    conversions hold for plain SGD as the outer optimiser.
+    The canonical update is theta += (alpha/N) sum_i z_i eps_i (:class:`ESConfig`). The conversions hold for plain SGD
+    as the outer optimiser.
+
+    Examples
+    --------
+    >>> UpdateConvention.SALIMANS.canonical_alpha(1.5e-6, sigma=0.0015, population=30)
+    0.001
     """
 
     CANONICAL = "canonical"
@@ -205,23 +271,63 @@ class UpdateConvention(Enum):
         return 1.0
 
     def canonical_alpha(self, step_size: float, *, sigma: float, population: int) -> float:
-        """Return the canonical alpha (weight units) of a run whose code calls its step size ``step_size``."""
+        """Return the canonical alpha of a run.
+
+        Parameters
+        ----------
+        step_size
+            What the code calls its step size.
+        sigma
+            Perturbation scale, weight units.
+        population
+            N.
+
+        Returns
+        -------
+        float
+            Weight units.
+
+        Raises
+        ------
+        ConfigError
+            For a value out of range.
+        """
         require_positive("step size", step_size)
         return step_size * self._factor(sigma, population)
 
     def step_size(self, alpha: float, *, sigma: float, population: int) -> float:
-        """Return what the code calls its step size when the canonical alpha is ``alpha``."""
+        """Return what the code calls its step size.
+
+        Parameters
+        ----------
+        alpha
+            The canonical step size, weight units.
+        sigma
+            Perturbation scale, weight units.
+        population
+            N.
+
+        Returns
+        -------
+        float
+            In the code's unit.
+
+        Raises
+        ------
+        ConfigError
+            For a value out of range.
+        """
         require_positive("alpha", alpha)
         return alpha / self._factor(sigma, population)
 
 
 def module_factors(entries: Sequence[str], names: Sequence[str]) -> tuple[float, ...]:
-    """Return the factor of sigma of each tensor: of ``PATTERN=FACTOR`` entries the first whose pattern is in its name.
+    """Return the factor of sigma of each tensor: of some entries the first whose pattern is in its name.
 
     Parameters
     ----------
     entries
-        A pattern is a regular expression.
+        ``PATTERN=FACTOR`` each; a pattern is a regular expression.
     names
         The tensors; with none, the entries are only checked.
 
@@ -234,6 +340,11 @@ def module_factors(entries: Sequence[str], names: Sequence[str]) -> tuple[float,
     ------
     ConfigError
         An entry is malformed, or matches none of the names (if there are names).
+
+    Examples
+    --------
+    >>> module_factors(["attn=0.5"], ["layer.attn.q", "layer.mlp.up"])
+    (0.5, 1.0)
     """
     table = []
     for entry in entries:

@@ -33,6 +33,19 @@ def test_experiments_with_a_record_become_pages_and_their_links_resolve():
     assert all(f"`{name}`" in index for name in derivations())
 
 
+def test_roles_become_links():
+    pytest.importorskip("mkdocs")
+    linked = runpy.run_path(str(ROOT / "docs/hooks.py"))["linked_roles"]
+    heading = '<h3 id="estheory.theory.walk.walk">walk</h3>'
+    assert (
+        linked(heading + ":func:<code>walk</code>")
+        == heading + '<a href="#estheory.theory.walk.walk"><code>walk</code></a>'
+    )
+    elsewhere = '<autoref identifier="estheory.laws.Law" optional><code>laws.Law</code></autoref>'
+    assert linked(":class:<code>estheory.laws.Law</code>") == elsewhere
+    assert linked(":meth:<code>at</code>") == "<code>at</code>"  # which one is not said
+
+
 def test_links_of_the_readme_resolve():
     text = (ROOT / "README.md").read_text()
     for target in re.findall(r"\]\(([^)#:]+)\)", text):

@@ -16,7 +16,7 @@ import pytest
 import estheory
 
 ROOT = Path(estheory.__file__).parent
-ROOMS = ("theory", "simulation", "measurement", "validation")
+ROOMS = ("theory", "simulation", "measurement", "validation", "evidence")
 FILES = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py") if p.name != "__init__.py")
 FILES += [ROOT / f"{name}.py" for name in ("landscape", "laws", "cosine_laws", "rules", "quantities", "floats")]
 BUILT_IN = r"float|int|str|bool|Array|NDArray|Tensor|Any|object"

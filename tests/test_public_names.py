@@ -15,7 +15,18 @@ import estheory
 
 ROOT = Path(estheory.__file__).parent
 LIST = Path(__file__).with_name("public_names.txt")
-ROOMS = (".", "theory", "derivations", "simulation", "measurement", "models", "tasks", "validation", "integrations")
+ROOMS = (
+    ".",
+    "theory",
+    "derivations",
+    "simulation",
+    "measurement",
+    "models",
+    "tasks",
+    "validation",
+    "evidence",
+    "integrations",
+)
 
 
 def parameters(item: object) -> str:

@@ -81,7 +81,15 @@ def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
-    cite: Annotated[bool, typer.Option("--cite", callback=_cite, is_eager=True, help="Show BibTeX entries.")] = False,
+    cite: Annotated[
+        bool,
+        typer.Option(
+            "--cite",
+            callback=_cite,
+            is_eager=True,
+            help="Show all BibTeX entries.",
+        ),
+    ] = False,
 ) -> None:
     """Explain and predict where Evolution Strategies take a language model."""
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from estheory.cli.emit import emit, json_text, write_whole
+from estheory.cli.emit import cite, emit, json_text, write_whole
 from estheory.cli.options import CommonOptions, options
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -37,4 +37,5 @@ def demo(
     page = out / "report.html"
     write_whole(page, demo_page(result, verdicts))
     emit(common, json_text(demo_json(result, verdicts)) if common.json else demo_text(result, verdicts, page))
+    cite(common, [used for v in verdicts for used in (v.prediction, v.measurement)])
     raise typer.Exit(exit_code(verdicts))

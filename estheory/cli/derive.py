@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from estheory.cli.emit import emit, json_text
+from estheory.cli.emit import cite, emit, json_text
 from estheory.cli.options import CommonOptions, choice, options
 from estheory.errors import ConfigError
 
@@ -23,7 +23,8 @@ def derive(
 ) -> None:
     """Derive a result of the theory symbolically: steps with their justification, as text, LaTeX or Python."""
     from estheory.derivations import printing
-    from estheory.derivations.catalogue import derivations, get_derivation
+    from estheory.derivations.catalogue import derivations
+    from estheory.derivations.catalogue import derive as derived
 
     style = choice("format", format, ("text", "latex", "python"), "text")
     if list:
@@ -33,13 +34,14 @@ def derive(
         if common.json:
             rows = [{"name": d.name, "title": d.title, "label": d.label, "source": d.source} for d in known]
             emit(common, json_text({"schema": "estheory/derivations/1", "derivations": rows}))
-            return
-        width = max(len(d.name) for d in known)
-        emit(common, "".join(f"{d.name:<{width}}  {d.label:<10}  {d.title}\n" for d in known))
+        else:
+            width = max(len(d.name) for d in known)
+            emit(common, "".join(f"{d.name:<{width}}  {d.label:<10}  {d.title}\n" for d in known))
+        cite(common, known)
         return
     if name is None:
-        raise ConfigError("which result?", "give its NAME, or --list for all names")
-    derivation = get_derivation(name)
+        raise ConfigError("which result is not said", "give its NAME, or --list for all names")
+    derivation = derived(name)
     if common.json:
         emit(common, json_text(printing.document(derivation)))
     elif style == "python":
@@ -48,3 +50,4 @@ def derive(
         emit(common, printing.latex(derivation))
     else:
         emit(common, printing.text(derivation))
+    cite(common, [derivation])

@@ -8,12 +8,15 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from estheory.cli.options import CommonOptions
 from estheory.errors import OutputError
+
+if TYPE_CHECKING:
+    from estheory.citations import Cited
 
 UNPRINTABLE = "backslashreplace"
 """Half a surrogate pair, which names in files may hold, is written as its escape, which JSON reads back."""
@@ -57,7 +60,7 @@ def write_whole(path: Path, text: str) -> None:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-        raise OutputError(f"cannot write {path}: {error.strerror}", "choose another --output") from error
+        raise OutputError(f"cannot write {path}: {error.strerror}", "choose another path") from error
 
 
 def emit(common: CommonOptions, text: str) -> None:
@@ -74,6 +77,14 @@ def warn(problems: Sequence[str]) -> None:
     """Say on stderr what was left out, one line each: it changes what the result means, so quiet does not hide it."""
     for problem in problems:
         print("warning: " + " ".join(problem.split()), file=sys.stderr)
+
+
+def cite(common: CommonOptions, used: Iterable[Cited | str] = ()) -> None:
+    """Say on stderr, where ``--cite`` asks for it, what to cite for a result."""
+    if common.cite:
+        from estheory.citations import bibtex
+
+        print(bibtex(used), file=sys.stderr)
 
 
 def narrate(common: CommonOptions, text: str) -> None:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any, cast, get_args
 
+from estheory.cli.case import Case
 from estheory.cli.options import ESOptions, choice, numbers
 from estheory.errors import ConfigError
-from estheory.landscape import Landscape, Signal, linear_signal
+from estheory.landscape import linear_signal
 from estheory.rules import AnchorForm, Dtype, ESConfig, Shaping, UpdatePath
 from estheory.theory.adamw import Schedule
-from estheory.theory.precision import WeightHistogram, normal_weights
-from estheory.theory.predictions import Forecast, GRPOConfig, predict
-from estheory.theory.walk import Shapes
+from estheory.theory.effective_dimension import Shapes
+from estheory.theory.grpo import GRPOConfig
+from estheory.theory.weight_histograms import WeightHistogram, normal_weights
 
 if TYPE_CHECKING:
-    from estheory.cli.rounding import Rounding
     from estheory.simulation.strata import SampledWeights
-    from estheory.theory.landscape_predictions import OffTask
     from estheory.theory.prompt_batch import PromptBatch
 
 _SWEPT = (
@@ -49,22 +48,6 @@ _SWEPT = (
 _COUNTS = ("dim", "population", "prompts", "restore_pairs", "grpo_steps")
 
 
-@dataclass(frozen=True)
-class Case:
-    """One row: the options as JSON shows them, and what they mean."""
-
-    shown: dict[str, Any]
-    config: ESConfig
-    checkpoints: tuple[int, ...]
-    reward: Signal | None
-    landscape: Landscape | None
-    off_task: OffTask | None
-    shapes: Shapes | None
-    weights: SampledWeights | WeightHistogram | None
-    grpo: GRPOConfig | None
-    batch: PromptBatch | None = None
-
-
 def whole(name: str, value: float) -> int:
     """Return ``value`` as an int; ConfigError names the option if it is none."""
     if value != value or value in (float("inf"), float("-inf")) or value != int(value):
@@ -72,30 +55,12 @@ def whole(name: str, value: float) -> int:
     return int(value)
 
 
-def rounding_of(case: Case, seed: int = 0) -> Rounding | None:
-    """Return what rounding does to a low-precision case, None in float32. Seconds where it is emulated."""
-    if case.config.dtype == "float32":
-        return None
-    from estheory.cli.rounding import rounding_of as effect
-
-    return effect(case.config, case.weights, case.checkpoints, seed)
-
-
-def forecast_of(case: Case, rounding: Rounding | None = None) -> Forecast:
-    """Return the predictions for one case; ``rounding`` is :func:`rounding_of` it, made here when None."""
-    rounding = rounding or rounding_of(case)
-    return predict(
-        case.config,
-        checkpoints=case.checkpoints,
-        reward=case.reward,
-        landscape=case.landscape,
-        off_task=case.off_task,
-        shapes=case.shapes,
-        rounding=rounding.effects if rounding else None,
-        band=rounding.band if rounding else None,
-        grpo=case.grpo,
-        batch=case.batch,
-    )
+def require_given(names: Collection[str], required: Sequence[str] = ("dim", "sigma", "population")) -> None:
+    """Raise ConfigError for the first of the ``required`` options that is not among the ``names`` given."""
+    for name in required:
+        if name not in names:
+            also = " or --model" if name == "dim" else ""
+            raise ConfigError(f"--{name}{also} is missing", f"e.g. --{name} {_EXAMPLES[name]}")
 
 
 def cases(es: ESOptions) -> tuple[list[Case], list[str]]:
@@ -116,16 +81,14 @@ def cases(es: ESOptions) -> tuple[list[Case], list[str]]:
             sweep[name] = values
     if dim is not None:
         sweep = {"dim": [float(dim)], **sweep}
-    for name in ("dim", "sigma", "population"):
-        if name not in sweep:
-            also = " or --model" if name == "dim" else ""
-            raise ConfigError(f"--{name}{also} is missing", f"e.g. --{name} {_EXAMPLES[name]}")
+    require_given(set(sweep))
     checkpoints = tuple(whole("steps", value) for value in numbers("steps", es.steps)) or (1,)
     weights = None
     if es.weights is not None and es.dtype not in (None, "float32"):
-        from estheory.cli.rounding import sampled_weights
+        from estheory.evidence.weights import checkpoint_weights
 
-        weights = sampled_weights(es, choice("dtype", es.dtype, get_args(Dtype), "float32"))
+        dtype = cast(Dtype, choice("dtype", es.dtype, get_args(Dtype), ""))
+        weights = checkpoint_weights(es.weights, dtype, es.trainable or "all")
     rows = [
         _case(es, dict(zip(sweep, values, strict=True)), checkpoints, shapes, weights)
         for values in product(*sweep.values())
@@ -257,9 +220,8 @@ def _shapes(es: ESOptions) -> tuple[Shapes | None, int | None]:
     source = es.model if es.model is not None else es.weights
     if source is None:
         return None, None
-    from estheory.models.builtin import builtin_names, get_builtin
+    from estheory.models.builtin import model_folder
     from estheory.models.shapes import tensor_shapes, trainable_shapes
 
-    folder = get_builtin(str(source)) if str(source) in builtin_names() else source
-    shapes = list(trainable_shapes(tensor_shapes(folder), es.trainable or "all").values())
+    shapes = list(trainable_shapes(tensor_shapes(model_folder(source)), es.trainable or "all").values())
     return shapes, sum(math.prod(shape) for shape in shapes) if es.model is not None else None

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from estheory.cli.emit import emit, json_text, warn
+from estheory.cli.emit import cite, emit, json_text, warn
 from estheory.cli.options import CommonOptions, numbers, options
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -49,3 +49,4 @@ def measure(
     else:
         emit(common, measurements_text(measurements))
     warn(measured.problems)
+    cite(common)

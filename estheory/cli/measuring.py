@@ -1,35 +1,35 @@
-"""Displacements, and their predictions, from what the command line names: a run, or a base and its checkpoints."""
+"""From what the command line names, a run or a base and its checkpoints, to displacements and evidence."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import cast, get_args
 
-import numpy as np
-
-from estheory.cli.es_options import cases, forecast_of, whole
-from estheory.cli.foreign import ForeignRecord, foreign_displacements, recorded_foreign
+from estheory.cli.case import forecast_of
+from estheory.cli.es_options import cases, require_given, whole
 from estheory.cli.measure import MeasureOptions
-from estheory.cli.options import ESOptions, choice
-from estheory.errors import ConfigError, DataError
-from estheory.floats import FORMATS
+from estheory.cli.options import ESOptions, choice, number
+from estheory.errors import ConfigError
+from estheory.evidence.checkpoints import displacement_pairs
+from estheory.evidence.foreign import foreign_displacements
+from estheory.evidence.runs import recorded_pairs, run_displacements
 from estheory.measurement.displacement import Displacements, measure_displacements
-from estheory.models.builtin import builtin_names, get_builtin
-from estheory.models.shapes import tensor_shapes
-from estheory.quantities import Measurement, Prediction, Quantity
-from estheory.rules import require_count, require_positive
-from estheory.simulation.strata import SampledWeights
+from estheory.models.builtin import model_folder
+from estheory.rules import UpdatePath, require_count, require_positive
 from estheory.validation.foreign import Given, read_foreign
-from estheory.validation.records import RunRecord, is_run, read_run
-from estheory.validation.reward_probe import unmeasured
-from estheory.validation.rounding import rounded_grpo_pairs, rounded_pairs
-from estheory.validation.runs import run_pairs, step_pairs, walk_variances
+from estheory.validation.judge import Evidence
+from estheory.validation.records import is_run, read_run
+from estheory.validation.runs import walk_variances
+
+DESCRIBING = ("model", "alpha", "population", "sigma", "update_path", "restore_pairs")
+"""The ES options that may say what the run directory of another code does not."""
 
 
-def model_folder(name: str) -> Path:
-    """Return the folder of a built-in model, or the path itself."""
-    return get_builtin(name) if name in builtin_names() else Path(name)
+def head_twice(how: MeasureOptions) -> bool:
+    """Return whether a tied output head counts twice; ConfigError for an unknown word."""
+    return choice("tied-head", how.tied_head, ("once", "twice"), "once") == "twice"
 
 
 def displacements_of(targets: Sequence[Path], how: MeasureOptions, *, steps: Sequence[float] = ()) -> Displacements:
@@ -42,14 +42,15 @@ def displacements_of(targets: Sequence[Path], how: MeasureOptions, *, steps: Seq
     DataError
         If a file is missing or damaged, or a run has no checkpoint.
     """
-    twice = choice("tied-head", how.tied_head, ("once", "twice"), "once") == "twice"
+    twice = head_twice(how)
     if len(targets) == 1:
         if is_run(targets[0]):
-            return run_displacements(read_run(targets[0]), how)
-        return foreign_displacements(read_foreign(targets[0]), None, how)
+            return run_displacements(read_run(targets[0]), keep_going=how.keep_going)
+        run = read_foreign(targets[0])
+        return foreign_displacements(run, keep_going=how.keep_going, repeat_head=twice)
     if len(set(targets[1:])) < len(targets) - 1:
         raise ConfigError("a checkpoint is given twice", "give one or more different checkpoints")
-    base, *others = (model_folder(str(target)) for target in targets)
+    base, *others = (model_folder(target) for target in targets)
     labelled = dict(zip(map(str, targets[1:]), others, strict=True))
     measured = measure_displacements(base, labelled, repeat_head=twice, keep_going=how.keep_going)
     if steps and len(steps) != len(measured.labels):
@@ -57,21 +58,6 @@ def displacements_of(targets: Sequence[Path], how: MeasureOptions, *, steps: Seq
             f"{len(measured.labels)} checkpoints but {len(steps)} steps", "give --steps with one for each"
         )
     return replace(measured, steps=tuple(whole("steps", step) for step in steps)) if steps else measured
-
-
-def run_displacements(run: RunRecord, how: MeasureOptions) -> Displacements:
-    """Measure every checkpoint of a run against its base, over the trained tensors."""
-    if not run.checkpoints:
-        raise DataError(f"{run.path} has no checkpoint", "let the run finish, or set --checkpoint-every")
-    if str(run.config.get("trainable")).startswith("lora"):
-        raise DataError(f"{run.path} trains adapters, whose start is in no file", "estheory validate judges its norms")
-    trained = None
-    if run.config.get("trainable", "all") != "all":
-        trained = set(tensor_shapes(next(iter(run.checkpoints.values()))))
-    files = {f"step {step}": file for step, file in run.checkpoints.items()}
-    base = model_folder(str(run.config["model"]))
-    stored = FORMATS.get(str(run.config.get("dtype", "float32")))
-    return measure_displacements(base, files, names=trained, keep_going=how.keep_going, stored=stored)
 
 
 def variances_of(
@@ -104,79 +90,41 @@ def _recorded_walk(path: Path, given: Given) -> dict[int, float]:
     return walk_variances(run) if run.method == "es" else {}
 
 
-def foreign_record(path: Path, es: ESOptions, how: MeasureOptions) -> ForeignRecord:
-    """Return what a run directory of another code says; ``--model`` names its base, a folder or a built-in model."""
-    return recorded_foreign(path, None if es.model is None else model_folder(es.model), es, how)
+def given_of(path: Path, es: ESOptions) -> Given:
+    """Return what the ES options say of the run directory of another code; ConfigError for others than `DESCRIBING`."""
+    unset = asdict(ESOptions())
+    other = [name for name, value in asdict(es).items() if value != unset[name] and name not in DESCRIBING]
+    if other:
+        allowed = ", --".join(name.replace("_", "-") for name in DESCRIBING)
+        raise ConfigError(f"--{other[0].replace('_', '-')} does not describe the run in {path}", f"use --{allowed}")
+    population, paths = number("population", es.population), get_args(UpdatePath)
+    pairs = number("restore-pairs", es.restore_pairs)
+    path_given = None if es.update_path is None else choice("update-path", es.update_path, paths, "")
+    return Given(
+        alpha=number("alpha", es.alpha),
+        population=None if population is None else whole("population", population),
+        sigma=number("sigma", es.sigma),
+        update_path=cast("UpdatePath | None", path_given),
+        restore_pairs=None if pairs is None else whole("restore-pairs", pairs),
+    )
 
 
-def recorded_pairs(
-    path: Path, es: ESOptions, how: MeasureOptions
-) -> tuple[list[tuple[Prediction, Measurement]], list[str]]:
-    """Return predictions and measurements of a recorded run, and what could not be judged.
+def evidence_of(targets: Sequence[Path], es: ESOptions, how: MeasureOptions) -> Evidence:
+    """Return what a run directory, or a base and the checkpoints of one run, say of the theory.
 
-    The ES options say what the run directory of another code leaves open; a run of this package leaves nothing open.
+    The ES options describe the run behind checkpoints, and what the run directory of another code leaves open; a run
+    of this package leaves nothing open.
     """
-    if not is_run(path):
-        record = foreign_record(path, es, how)
-        kinds = ", ".join(sorted({shown.quantity for shown in record.shown}))
-        seen = [f"not judged: {kinds} in the log of {path}: estheory validate shows them"] if kinds else []
-        return record.pairs, [*record.notes, *seen]
-    if es != ESOptions():
-        raise ConfigError("the ES options describe the run behind BASE CHECKPOINT", "leave them out here")
-    run = read_run(path)
-    cosines: dict[tuple[int, int], float] = {}
-    tensors: dict[str, tuple[int, float]] = {}
-    shapes, problems = None, [why] if (why := _unmeasurable(run)) else []
-    if not problems:
-        measured = run_displacements(run, how)
-        index = {int(label.removeprefix("step ")): k for k, label in enumerate(measured.labels)}
-        cosines = {(a, b): float(measured.cosines[index[a], index[b]]) for a, b in step_pairs(run)}
-        last = measured.tensor_norms[-1] if len(run.steps) in index else ()
-        sized = zip(measured.tensors.items(), last, strict=False)
-        tensors = {name: (size, float(norm)) for (name, size), norm in sized if size}
-        shapes = tensor_shapes(list(run.checkpoints.values())[-1])
-        problems = list(measured.problems)
-    if run.config.get("dtype", "float32") != "float32":
-        weights = _base_weights(run)
-        pairs = rounded_pairs(run, weights, tensors) if run.method == "es" else rounded_grpo_pairs(run, weights)
-        return pairs, problems
-    if cosines and run.config.get("anchor_l1"):
-        problems.append("no law tells the cosines of checkpoints under an L1 anchor: they are not judged")
-    return run_pairs(run, tensors, cosines, shapes), problems + unmeasured(run)
-
-
-def _unmeasurable(run: RunRecord) -> str:
-    """Return why a run's checkpoints cannot be measured, as a stage of a sequence that kept none; empty if they can."""
-    base = str(run.config["model"])
-    if str(run.config.get("trainable")).startswith("lora"):
-        return f"{run.path} trains adapters, whose start is in no file: its tensors and cosines are not judged"
-    if not run.checkpoints:
-        return f"{run.path} has no checkpoint: its tensors and cosines are not judged"
-    if base not in builtin_names() and not Path(base).exists():
-        return f"the model {base} that {run.path} began with is gone: its tensors and cosines are not judged"
-    return ""
-
-
-def _base_weights(run: RunRecord) -> SampledWeights:
-    """Return the magnitudes of the weights that a 16-bit run trains, as it stores them at its start."""
-    from estheory.models.magnitudes import magnitude_counts
-    from estheory.models.shapes import trainable_shapes
-
-    trainable, dtype = str(run.config.get("trainable", "all")), run.config["dtype"]
-    if dtype not in ("bfloat16", "float16"):
-        raise DataError(f"{run.path}: dtype = {str(dtype)[:20]!r} is unknown", "restore config.toml")
-    if trainable.startswith("lora"):
-        raise DataError(f"{run.path}: rounding of adapters is not predicted", "train them in float32")
-    base = model_folder(str(run.config["model"]))
-    chosen = set(trainable_shapes(tensor_shapes(base), trainable))
-    names, magnitudes, counts = magnitude_counts(base, dtype, chosen)
-    return SampledWeights(names=names, magnitudes=magnitudes, counts=counts)
-
-
-def checkpoint_pairs(
-    targets: Sequence[Path], es: ESOptions, how: MeasureOptions
-) -> tuple[list[tuple[Prediction, Measurement]], list[str]]:
-    """Return predictions from ES options for checkpoints of one run, given in the order of ``--steps``."""
+    twice = head_twice(how)
+    if len(targets) == 1:
+        path, given = targets[0], None
+        if not is_run(path):
+            given = given_of(path, es)
+        elif es != ESOptions():
+            raise ConfigError("the ES options describe the run behind BASE CHECKPOINT", "leave them out here")
+        return recorded_pairs(path, es.model, given, keep_going=how.keep_going, repeat_head=twice)
+    required = ("sigma", "population")
+    require_given([name for name in required if getattr(es, name) is not None], required)  # before minutes of measuring
     measured = displacements_of(targets, how)
     if es.dim is None and es.model is None:
         es = replace(es, dim=str(sum(measured.tensors.values())))
@@ -187,33 +135,5 @@ def checkpoint_pairs(
         raise ConfigError(
             f"{len(measured.labels)} checkpoints but {len(case.checkpoints)} steps", "give --steps with one for each"
         )
-    forecast = forecast_of(case)
-    pairs = []
-    for step, label, norm in zip(case.checkpoints, measured.labels, measured.norms, strict=True):
-        quantity = Quantity.DISPLACEMENT_NORM
-        where = f"total:{label}"
-        pairs.append(
-            (
-                forecast.get(quantity, step),
-                Measurement(quantity=quantity, value=float(norm), step=step, where=where, source=str(targets[0])),
-            )
-        )
-    for a, b in np.argwhere(np.triu(np.ones_like(measured.cosines), 1)):
-        first, second = case.checkpoints[a], case.checkpoints[b]
-        prediction = next(
-            (p for p in forecast.predictions if p.where in (f"{first}|{second}", f"{second}|{first}")), None
-        )
-        if prediction is not None:
-            pairs.append(
-                (
-                    prediction,
-                    Measurement(
-                        quantity=prediction.quantity,
-                        value=float(measured.cosines[a, b]),
-                        step=prediction.step,
-                        where=f"{measured.labels[a]}|{measured.labels[b]}",
-                        source=str(targets[0]),
-                    ),
-                )
-            )
-    return pairs, list(measured.problems)
+    pairs = displacement_pairs(measured, forecast_of(case), steps=case.checkpoints, source=str(targets[0]))
+    return Evidence(pairs=pairs, notes=measured.problems)

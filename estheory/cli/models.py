@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from estheory.cli.emit import emit, json_text, narrate
+from estheory.cli.emit import cite, emit, json_text, narrate
 from estheory.cli.options import CommonOptions, options
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
@@ -36,11 +36,13 @@ def list_models(common: CommonOptions) -> None:
                 }
             ),
         )
+        cite(common)
         return
     table = plain_table("name", ">parameters", "licence", "where", "present")
     for row in rows:
         table.add_row(row.name, f"{row.parameters:,}", row.licence, str(row.where), "yes" if row.present else "no")
     emit(common, render(table))
+    cite(common)
 
 
 @app.command("get")
@@ -55,3 +57,4 @@ def get(common: CommonOptions, name: Annotated[str, typer.Argument(help="Name of
         emit(common, json_text({"schema": "estheory/model/1", "name": name, "folder": str(folder)}))
     else:
         emit(common, f"{folder}\n")
+    cite(common)

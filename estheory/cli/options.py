@@ -26,6 +26,7 @@ class CommonOptions:
     config: Annotated[Path | None, typer.Option(help="TOML file of options; flags win.")] = None
     seed: Annotated[int | None, typer.Option(help="Seed of everything random (default 0).")] = None
     quiet: Annotated[bool, typer.Option("--quiet", help="No narration on stderr.")] = False
+    cite: Annotated[bool, typer.Option("--cite", help="BibTeX of what was used on stderr, after the result.")] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +173,13 @@ def number(name: str, text: str | None) -> float | None:
     if len(values) > 1:
         raise ConfigError(f"--{name} takes one number, got '{text}'", "give one")
     return values[0] if values else None
+
+
+def checked_level(level: float) -> float:
+    """Return a probability above 0 and below 1; ConfigError names --level."""
+    if not 0 < level < 1:
+        raise ConfigError(f"--level must lie between 0 and 1, got {level}", "e.g. 0.05")
+    return level
 
 
 def choice(name: str, text: str | None, choices: Sequence[str], default: str) -> str:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from estheory.cli.emit import emit, json_text
-from estheory.cli.options import CommonOptions, ESOptions, choice, number, numbers, options
+from estheory.cli.emit import cite, emit, json_text
+from estheory.cli.options import CommonOptions, ESOptions, number, numbers, options
 from estheory.errors import ConfigError
 
 if TYPE_CHECKING:
     from estheory.rules import ESConfig
     from estheory.theory.choices import Choices
-    from estheory.theory.planning import Planner
-    from estheory.theory.targets import Arm, Target
+    from estheory.theory.planning import Plan
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -25,6 +24,7 @@ _NO_PART = (
     *("noise", "anchor_l2", "anchor_l1", "anchor_form", "momentum", "dtype", "update_path", "restore_pairs"),
     *("weights", "success", "prompts", "grpo_lr", "grpo_steps", "grpo_schedule", "grpo_norm"),
 )
+_SIGNAL = ("reliability", "gradient_norm", "reward_std")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,21 +58,25 @@ def plan(
     """
     from estheory.reporting.plan import plan_json, plan_text, plot_plan
 
-    planner, config = _planner(es, wanted)
-    answer = planner.plan()
-    warnings = planner.warnings(answer.recommendation, es.sigma is None) if answer.recommendation else ()
+    answer, config = _answer(es, wanted)
+    best = answer.recommendation
+    warnings = answer.planner.warnings(best, es.sigma is None) if best else ()
     if plot is not None and answer.front:
-        plot_plan(answer, planner, plot)
+        plot_plan(answer, plot)
     if common.json:
-        emit(common, json_text(plan_json(answer, planner, config, warnings)))
+        emit(common, json_text(plan_json(answer, config, warnings)))
     else:
-        emit(common, plan_text(answer, planner, warnings))
+        emit(common, plan_text(answer, warnings))
+    shown = [best, *(found for _, found in answer.front)]
+    cite(common, [p for found in shown if found for p in found.predictions])
     raise typer.Exit(0 if answer.recommendation else 4)
 
 
-def _planner(es: ESOptions, wanted: PlanOptions) -> tuple[Planner, dict[str, Any]]:
+def _answer(es: ESOptions, wanted: PlanOptions) -> tuple[Plan, dict[str, Any]]:
+    """Return the plan, and the options behind it as JSON shows them."""
     from estheory.theory.budgets import DriftBudget
-    from estheory.theory.planning import Planner
+    from estheory.theory.landscapes import read_landscape
+    from estheory.theory.plan import plan
 
     for name in _NO_PART:
         if getattr(es, name) is not None:
@@ -90,15 +94,31 @@ def _planner(es: ESOptions, wanted: PlanOptions) -> tuple[Planner, dict[str, Any
         confidence=0.95 if confidence is None else confidence,
     )
     choices = _choices(es, wanted)
-    target, arms = _target(es, wanted, base, choices)
+    known = {name: _one(name.replace("_", "-"), getattr(es, name)) for name in _SIGNAL}
+    landscape = None
+    if es.spectrum is not None:
+        landscape = read_landscape(es.spectrum, dim=base.dim, reward_std=known["reward_std"])
+    answer = plan(
+        dim=base.dim,
+        budget=budget,
+        target_progress=_one("target-progress", wanted.target_progress),
+        target_gain=_one("target-gain", wanted.target_gain),
+        reliability=known["reliability"],
+        gradient_norm=known["gradient_norm"],
+        reward_std=known["reward_std"] if landscape is None else None,  # the landscape has it
+        curvature_trace=_one("curvature-trace", wanted.curvature_trace),
+        gradient_curvature=_one("gradient-curvature", wanted.gradient_curvature),
+        landscape=landscape,
+        choices=choices,
+        shaping=base.shaping,
+        antithetic=base.antithetic,
+    )
     given = {"sigma": choices.sigmas, "alpha": choices.alphas, "population": choices.populations}
     given |= {"steps": choices.steps}
     config: dict[str, Any] = {"dim": base.dim, "model": es.model, "shaping": base.shaping}
     config |= {"antithetic": base.antithetic or None, "max_evaluations": choices.max_evaluations}
-    config |= {name: list(values) or None for name, values in given.items()}
-    config |= {name: _one(name, getattr(es, name)) for name in ("reliability", "gradient_norm", "reward_std")}
-    shown = {name: value for name, value in config.items() if value is not None}
-    return Planner(arms=arms, choices=choices, budget=budget, target=target), shown
+    config |= {name: list(values) or None for name, values in given.items()} | known
+    return answer, {name: value for name, value in config.items() if value is not None}
 
 
 def _one(name: str, text: str | None) -> float | None:
@@ -109,12 +129,9 @@ def _one(name: str, text: str | None) -> float | None:
 
 
 def _base(es: ESOptions) -> ESConfig:
-    """Return dim and shaping; the other fields stand for whatever the search puts there."""
+    """Return dim, shaping and pairing; the other fields stand for whatever the search puts there."""
     from estheory.cli.es_options import cases
 
-    shaping = choice("shaping", es.shaping, ("zscore", "centered-rank", "raw", "two-point"), "zscore")
-    if shaping in ("raw", "two-point"):
-        raise ConfigError(f"{shaping} shaping has no part in a plan: its alpha is no length", "use zscore")
     asked = ESOptions(dim=es.dim, model=es.model, trainable=es.trainable, shaping=es.shaping, antithetic=es.antithetic)
     rows, varied = cases(replace(asked, sigma="1", population="4"))
     if varied:
@@ -135,60 +152,3 @@ def _choices(es: ESOptions, wanted: PlanOptions) -> Choices:
         steps=tuple(whole("steps", t) for t in numbers("steps", es.steps)),
         max_evaluations=DEFAULT_MAX_EVALUATIONS if cap is None else whole("max-evaluations", cap),
     )
-
-
-def _target(es: ESOptions, wanted: PlanOptions, base: ESConfig, choices: Choices) -> tuple[Target, tuple[Arm, ...]]:
-    """Return the target, and the arms with the linear signal that it is attained by."""
-    from estheory.landscape import linear_signal
-    from estheory.theory.choices import arms
-    from estheory.theory.targets import LocalTarget
-
-    progress, gain = _one("target-progress", wanted.target_progress), _one("target-gain", wanted.target_gain)
-    if (progress is None) == (gain is None):
-        what = "no target" if gain is None else "--target-progress and --target-gain exclude each other"
-        raise ConfigError(what, "give --target-progress or --target-gain")
-    known = {name: _one(name.replace("_", "-"), getattr(es, name)) for name in ("gradient_norm", "reward_std")}
-    reliability = _one("reliability", es.reliability)
-    trace, along = (
-        _one("curvature-trace", wanted.curvature_trace),
-        _one("gradient-curvature", wanted.gradient_curvature),
-    )
-    if es.spectrum is not None:
-        if gain is None or trace is not None or along is not None or reliability is not None or known["gradient_norm"]:
-            raise ConfigError(
-                "--spectrum goes with --target-gain and --reward-std alone", "the spectrum fixes gradient and curvature"
-            )
-        return _spectrum_target(es.spectrum, gain, known["reward_std"], base, choices)
-    if reliability is not None and len(choices.sigmas) > 1:
-        raise ConfigError("--reliability holds at one sigma", "give one --sigma, or --gradient-norm and --reward-std")
-    if reliability is None and None in known.values():
-        raise ConfigError(
-            "the signal is unknown", "give --gradient-norm and --reward-std, or --reliability with one --sigma"
-        )
-    signals = {s: linear_signal(sigma=s, reliability=reliability, **known) for s in choices.sigmas}
-    slope = signals[choices.sigmas[0]].gradient_norm
-    if gain is not None and slope is None:
-        raise ConfigError("--target-gain needs the gradient norm", "give --gradient-norm")
-    target = LocalTarget(
-        name="target-progress" if gain is None else "target-gain",
-        value=cast(float, progress if gain is None else gain),
-        gradient_norm=1.0 if gain is None else cast(float, slope),
-        trace=trace or 0.0,
-        gradient_curvature=along or 0.0,
-    )
-    return target, arms(base, choices, signals)
-
-
-def _spectrum_target(
-    path: Path, gain: float, reward_std: float | None, base: ESConfig, choices: Choices
-) -> tuple[Target, tuple[Arm, ...]]:
-    from estheory.theory.choices import DEFAULT_POPULATIONS, arms
-    from estheory.theory.landscapes import read_landscape
-    from estheory.theory.spectrum_target import SpectrumTarget
-
-    landscape = read_landscape(path, dim=base.dim, reward_std=reward_std)
-    signals = {sigma: landscape.signal(sigma) for sigma in choices.sigmas}
-    if not landscape.gradient_norm:
-        raise ConfigError(f"{path} starts at its optimum", "give an offset above 0 to a curved row")
-    coarse = replace(choices, populations=choices.populations or DEFAULT_POPULATIONS[::2])  # a trajectory each
-    return SpectrumTarget(value=gain, landscape=landscape), arms(base, coarse, signals)

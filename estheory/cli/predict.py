@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from estheory.cli.emit import emit, json_text
-from estheory.cli.es_options import cases, forecast_of, rounding_of
-from estheory.cli.options import CommonOptions, ESOptions, choice, options
+from estheory.cli.case import forecast_of, rounding_of
+from estheory.cli.emit import cite, emit, json_text
+from estheory.cli.es_options import cases
+from estheory.cli.options import CommonOptions, ESOptions, checked_level, choice, options
 from estheory.errors import ConfigError
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -34,13 +35,14 @@ def predict(
     from estheory.reporting.forecast_plot import plot_forecast
     from estheory.reporting.rounding import rounding_json, rounding_text
 
-    if not 0 < level < 1:
-        raise ConfigError(f"--level must lie between 0 and 1, got {level}", "0.95 is common")
+    checked_level(level)
     if explain is not None:
         choice("explain", explain, tuple(Quantity), "")
         described = es != ESOptions()
         found = forecast_of(cases(es)[0][0]).predictions if described else ()
-        emit(common, explain_quantity(Quantity.named(explain), [p for p in found if p.quantity == explain]))
+        explained = [p for p in found if p.quantity == explain]
+        emit(common, explain_quantity(Quantity.named(explain), explained))
+        cite(common, explained)
         return
     rows, varied = cases(es)
     rounding = [rounding_of(case, common.seed or 0) for case in rows]
@@ -66,3 +68,4 @@ def predict(
     else:
         text = forecast_text(forecasts[0][1], level)
         emit(common, text + rounding_text(*by_name[0]) if tensors and by_name[0] else text)
+    cite(common, [p for _, forecast in forecasts for p in forecast.predictions])

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from estheory.cli.emit import emit, json_text, narrate, warn, write_whole
+from estheory.cli.emit import cite, emit, json_text, narrate, warn, write_whole
 from estheory.cli.measure import MeasureOptions
-from estheory.cli.options import CommonOptions, ESOptions, options
+from estheory.cli.options import CommonOptions, ESOptions, checked_level, options
 from estheory.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,20 +41,21 @@ def report(
 
     Exit code 3 if any prediction is refuted, 4 if none is consistent.
     """
-    from estheory.cli.reported import collected
+    from estheory.cli.measuring import given_of, head_twice
+    from estheory.evidence.collected import Reading, collected
     from estheory.reporting.lines import line_sections
     from estheory.reporting.report import BETWEEN, Report, report_page
-    from estheory.reporting.sections import pair_cosines
     from estheory.reporting.verdicts import summary
+    from estheory.reporting.weight_sections import pair_cosines
     from estheory.validation.judge import exit_code, judge, without_band
     from estheory.validation.lines import line_pairs
 
-    if not 0 < level < 1:
-        raise ConfigError(f"--level must lie between 0 and 1, got {level}", "0.05 is common")
+    checked_level(level)
     if evaluate < 0 or evaluate == 1:
         raise ConfigError(f"--evaluate needs 2 or more prompts, got {evaluate}", "0 evaluates nothing")
-    described = ESOptions(model=model, alpha=alpha, population=population)
-    what = collected(targets, described, how, lambda name: narrate(common, f"measured {name}"))
+    given = given_of(targets[0], ESOptions(alpha=alpha, population=population))
+    reading = Reading(base=model, given=given, keep_going=how.keep_going, repeat_head=head_twice(how))
+    what = collected(targets, reading, lambda name: narrate(common, f"measured {name}"))
     found, notes, runs = dict(what.pairs), what.notes, what.runs
     studies = _studies(runs, evaluate, common.seed or 0)
     if studies:
@@ -89,13 +90,14 @@ def report(
     else:
         emit(common, f"{', '.join(f'{n} {kind}' for kind, n in counts.items())}; page: {out}\n")
     warn([*what.missing, *notes])
+    cite(common, [used for v in verdicts for used in (v.prediction, v.measurement)])
     raise typer.Exit(exit_code(verdicts))
 
 
 def _ends(runs: dict[str, RunRecord], how: MeasureOptions) -> Displacements | None:
     """Measure the last checkpoints of the runs that share the first one's base and train all of it."""
-    from estheory.cli.measuring import model_folder
     from estheory.measurement.displacement import measure_displacements
+    from estheory.models.builtin import model_folder
 
     alike = _alike(runs)
     if len(alike) < 2:
@@ -117,7 +119,7 @@ def _studies(runs: dict[str, RunRecord], prompts: int, seed: int) -> list[LineSt
     first = {run.method: name for name, run in reversed(alike.items())}
     if not prompts or not {"es", "grpo"} <= set(first):
         return []
-    from estheory.cli.lines import studies_of
+    from estheory.evidence.lines import studies_of
 
     names = (first["es"], first["grpo"])
     ends = (alike[names[0]].path, alike[names[1]].path)

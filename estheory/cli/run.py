@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from estheory.cli.emit import emit, json_text, narrate
+from estheory.cli.emit import cite, emit, json_text, narrate
 from estheory.cli.options import CommonOptions, options
+from estheory.cli.run_options import ESRunOptions, GRPOOptions, RunOptions
 from estheory.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,75 +20,9 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """What every run takes."""
-
-    model: Annotated[str | None, typer.Option(help="Built-in name, Hugging Face folder or id (default tiny-lm).")] = (
-        None
-    )
-    task: Annotated[str | None, typer.Option(help="Task to train (default addition).")] = None
-    data: Annotated[str | None, typer.Option(help="Folder of JSONL or Parquet files, or hf:ID, with the task.")] = None
-    form: Annotated[str | None, typer.Option(help="auto | few-shot | chat | likelihood (default auto).")] = None
-    steps: Annotated[str | None, typer.Option(help="Number of updates, T (default 100).")] = None
-    prompts: Annotated[str | None, typer.Option(help="Prompts of a step (default 64; GRPO 16).")] = None
-    trainable: Annotated[str | None, typer.Option(help="all | last:K | lora:R | regex:... (default all).")] = None
-    device: Annotated[str | None, typer.Option(help="Torch device (default cpu).")] = None
-    dtype: Annotated[
-        str | None,
-        typer.Option(help="Of the weights: float32 | bfloat16 | float16 (default float32)."),
-    ] = None
-    threads: Annotated[int | None, typer.Option(help="CPU threads (default 1).")] = None
-    checkpoint_every: Annotated[int | None, typer.Option(help="Steps between checkpoints (default: last only).")] = None
-    evaluate: Annotated[str | None, typer.Option(help="Further tasks to evaluate, comma list.")] = None
-    evaluation_prompts: Annotated[int | None, typer.Option(help="Held-out prompts (default 50; small models 400).")] = (
-        None
-    )
-    stop_reward: Annotated[str | None, typer.Option(help="End when a step's mean reward reaches this.")] = None
-    stop_drift: Annotated[str | None, typer.Option(help="End when ||theta - theta_0|| reaches this.")] = None
-    tracker: Annotated[str | None, typer.Option(help="Also log to tensorboard | wandb | trackio.")] = None
-    out: Annotated[Path | None, typer.Option(help="Run directory to make.")] = None
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the resolved configuration and run nothing.")] = False
-
-
 @app.callback()
 def run() -> None:
     """Fine-tune a language model by ES or GRPO and record everything that the theory needs."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ESRunOptions:
-    """What an ES run takes beside `RunOptions`."""
-
-    sigma: Annotated[str | None, typer.Option(help="Perturbation scale (default 0.0015; small models 0.015).")] = None
-    alpha: Annotated[str | None, typer.Option(help="Step size, weight units (default sigma/2).")] = None
-    population: Annotated[str | None, typer.Option(help="Members evaluated per step (default 30).")] = None
-    shaping: Annotated[str | None, typer.Option(help="zscore | centered-rank | raw | two-point (default zscore).")] = (
-        None
-    )
-    antithetic: Annotated[bool, typer.Option("--antithetic", help="The N members are N/2 pairs.")] = False
-    noise: Annotated[str | None, typer.Option(help="gaussian | low-rank:R | shared-seed (default gaussian).")] = None
-    module_sigma: Annotated[
-        str | None, typer.Option(help="Factors of sigma by tensor name: PATTERN=FACTOR, comma list; first match wins.")
-    ] = None
-    anchor_l2: Annotated[str | None, typer.Option(help="Proportional pull to the start per step.")] = None
-    anchor_l1: Annotated[str | None, typer.Option(help="Constant pull to the start per step, weight units.")] = None
-    anchor_form: Annotated[str | None, typer.Option(help="before | after: is the new step pulled too (after)?")] = None
-    momentum: Annotated[str | None, typer.Option(help="Heavy-ball momentum, (1-B) convention.")] = None
-    update_path: Annotated[str | None, typer.Option(help="accumulated | sequential (default accumulated).")] = None
-    restore_pairs: Annotated[
-        str | None, typer.Option(help="Evaluations a step that perturb and restore the weights in place.")
-    ] = None
-    reward: Annotated[str | None, typer.Option(help="accuracy | partial | logprob (default accuracy).")] = None
-    decode: Annotated[str | None, typer.Option(help="greedy | sample (default greedy).")] = None
-    train_set: Annotated[
-        str | None, typer.Option(help="Draw all prompts from this many examples (default 0: new ones each step).")
-    ] = None
-    permute_rewards: Annotated[
-        bool, typer.Option("--permute-rewards", help="Control: coefficients permuted between members.")
-    ] = False
-    executor: Annotated[str | None, typer.Option(help="local | ray (default local).")] = None
-    workers: Annotated[int | None, typer.Option(help="Processes that evaluate members (default 1).")] = None
 
 
 @app.command("es")
@@ -133,18 +67,6 @@ def es(
     from estheory.training.probing import probes_before
 
     _go(common, run, out, lambda on_step: run_es(config, out, before_first_step=probes_before, on_step=on_step))
-
-
-@dataclass(frozen=True, kw_only=True)
-class GRPOOptions:
-    """What a GRPO run takes beside `RunOptions`."""
-
-    preset: Annotated[str | None, typer.Option(help="paper: the settings of arXiv:2604.01499; other options win.")] = (
-        None
-    )
-    samples: Annotated[str | None, typer.Option(help="Completions of a prompt, K (default 8).")] = None
-    lr: Annotated[str | None, typer.Option(help="AdamW's peak learning rate (default 3e-6).")] = None
-    schedule: Annotated[str | None, typer.Option(help="constant | linear | cosine (default linear).")] = None
 
 
 @app.command("grpo")
@@ -201,6 +123,7 @@ def sequence(
     shown, size = preview_sequence(config)
     if run.dry_run:
         emit(common, json_text(shown))
+        _cite(common, *config.configs)
         return
     out = _out(run)
     narrate(common, f"up to {size / 1e9:.2g} GB of disk (keep {config.retention})")
@@ -220,6 +143,7 @@ def sequence(
         from estheory.reporting.sequence import sequence_text
 
         emit(common, sequence_text(summary))
+    _cite(common, *config.configs)
 
 
 def _out(run: RunOptions) -> Path:
@@ -232,6 +156,23 @@ def _show(common: CommonOptions, config: ESRunConfig | GRPORunConfig) -> None:
     from estheory.cli.run_preview import preview
 
     emit(common, preview(config, as_json=common.json))
+    _cite(common, config)
+
+
+def _cite(common: CommonOptions, *configs: ESRunConfig | GRPORunConfig) -> None:
+    """Cite the methods that runs are made of."""
+    if not common.cite:
+        return
+    from estheory.citations import METHODS
+    from estheory.training.config import ESRunConfig
+
+    parts: list[str] = []
+    for config in configs:
+        parts.append(config.method)
+        if isinstance(config, ESRunConfig):
+            anchored = config.anchor_l1 > 0 or config.anchor_l2 > 0
+            parts += [config.shaping, config.noise.partition(":")[0], "anchor" if anchored else ""]
+    cite(common, [source for part in parts for source in METHODS.get(part, ())])
 
 
 def _go(
@@ -256,9 +197,13 @@ def _go(
     }
     if common.json:
         emit(common, json_text(document))
-        return
-    stalled = f"; {result.stalled_steps} of them did not move (equal rewards)" if result.stalled_steps else ""
-    emit(common, f"{result.directory}: {result.step} steps{stalled}; ||theta - theta_0|| = {result.norm:.6g}\n")
+    else:
+        stalled = f"; {result.stalled_steps} of them did not move (equal rewards)" if result.stalled_steps else ""
+        emit(common, f"{result.directory}: {result.step} steps{stalled}; ||theta - theta_0|| = {result.norm:.6g}\n")
+    if common.cite:
+        from estheory.training.run_directory import RunDirectory
+
+        _cite(common, RunDirectory.open(result.directory).config)
 
 
 def _replay(common: CommonOptions, directory: Path, step: int | None, out: Path | None) -> None:
@@ -271,3 +216,7 @@ def _replay(common: CommonOptions, directory: Path, step: int | None, out: Path 
         common,
         json_text({"schema": "estheory/replay/1", "step": step, "folder": str(out)}) if common.json else f"{out}\n",
     )
+    if common.cite:
+        from estheory.training.run_directory import RunDirectory
+
+        _cite(common, RunDirectory.open(directory).config)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from estheory.cli.emit import json_text
-from estheory.cli.options import ESOptions
-from estheory.cli.rounding import Rounding, rounding_of, sampled_weights
 from estheory.errors import ConfigError
-from estheory.models.builtin import builtin_names, get_builtin
+from estheory.evidence.weights import checkpoint_weights
+from estheory.models.builtin import model_folder
 from estheory.models.shapes import tensor_shapes, trainable_shapes
 from estheory.reporting.forecast import forecast_text, prediction_json
+from estheory.simulation.low_precision import Rounding, rounding_of
 from estheory.simulation.rounding import emulator_covers
 from estheory.tasks import get_task
 from estheory.theory.predictions import Forecast, predict
@@ -24,7 +23,7 @@ from estheory.training.config import ESRunConfig, GRPORunConfig
 from estheory.training.reward_probe_size import PAIRS, probe_batches, why_unprobed
 
 if TYPE_CHECKING:
-    from estheory.training.sequence import SequenceConfig
+    from estheory.training.sequence_config import SequenceConfig
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _LEVEL = 0.95
@@ -80,8 +79,7 @@ def _probe(config: ESRunConfig | GRPORunConfig) -> tuple[int, str]:
 
 
 def _shapes(config: ESRunConfig | GRPORunConfig) -> dict[str, tuple[int, ...]]:
-    folder = get_builtin(config.model) if config.model in builtin_names() else config.model
-    return trainable_shapes(tensor_shapes(folder), config.trainable)
+    return trainable_shapes(tensor_shapes(model_folder(config.model)), config.trainable)
 
 
 def _forecast(
@@ -105,8 +103,8 @@ def _forecast(
         rounding = Rounding()
         if rules.dtype != "float32":
             known = emulator_covers(rules) is None and not config.trainable.startswith("lora:")
-            model = ESOptions(weights=Path(config.model), trainable=config.trainable) if known else ESOptions()
-            rounding = rounding_of(rules, sampled_weights(model, rules.dtype), [rules.steps])
+            weights = checkpoint_weights(config.model, rules.dtype, config.trainable) if known else None
+            rounding = rounding_of(rules, weights, [rules.steps])
         return predict(rules, shapes=list(shapes.values()), rounding=rounding.effects, band=rounding.band), ""
     except ConfigError as error:
         return None, f"no prediction: {error.what}"
@@ -117,8 +115,7 @@ def _adamw_kept(config: GRPORunConfig, dim: int) -> float:
     from estheory.simulation.adamw_rounding import adamw_walks
     from estheory.theory.adamw import learning_rates
 
-    weights = sampled_weights(ESOptions(weights=Path(config.model), trainable=config.trainable), config.dtype)
-    assert weights is not None
+    weights = checkpoint_weights(config.model, config.dtype, config.trainable)
     rates = config.lr * learning_rates(config.steps, config.schedule)
     return math.sqrt(dim * adamw_walks(weights, config.dtype, rates, [config.steps], copy=False)[config.steps].variance)
 

@@ -22,8 +22,8 @@ from estheory.training.config import (
 from estheory.training.run_directory import RunDirectory
 
 if TYPE_CHECKING:
-    from estheory.cli.run import ESRunOptions, GRPOOptions, RunOptions
-    from estheory.training.sequence import SequenceConfig
+    from estheory.cli.run_options import ESRunOptions, GRPOOptions, RunOptions
+    from estheory.training.sequence_config import SequenceConfig
 
 DEFAULT_MODEL, DEFAULT_TASK, DEFAULT_STEPS = "tiny-lm", "addition", 100
 SMALL_DIM = 10_000_000
@@ -78,7 +78,7 @@ def sequence_config(
     keep: str | None,
 ) -> SequenceConfig:
     """Return the configuration of a sequence; ConfigError for unusable options."""
-    from estheory.training.sequence import SequenceConfig
+    from estheory.training.sequence_config import SequenceConfig
 
     if run.task is not None or run.evaluate is not None:
         raise ConfigError("a sequence trains and evaluates --tasks", "leave --task and --evaluate out")

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from estheory.cli.emit import emit, json_text
+from estheory.cli.emit import cite, emit, json_text
 from estheory.cli.es_options import whole
-from estheory.cli.options import CommonOptions, ESOptions, choice, number, options
+from estheory.cli.options import CommonOptions, ESOptions, checked_level, choice, number, options
 from estheory.cli.simulate_geometry import USED, measured_geometry
 from estheory.errors import ConfigError
 
@@ -76,12 +76,11 @@ def simulate(
     from estheory.simulation.engine import Engine, chosen_engine
     from estheory.simulation.engine import simulate as run
     from estheory.simulation.named_rewards import REWARDS, named_reward
-    from estheory.simulation.observed import observe, pairs
+    from estheory.simulation.observed import observe, observed_pairs
     from estheory.validation.judge import exit_code, judge, without_band
 
     replicas, level = 200 if replicas is None else replicas, 1e-3 if level is None else level
-    if not 0 < level < 1:
-        raise ConfigError(f"--level must lie between 0 and 1, got {level}", "0.001 is the default")
+    checked_level(level)
     unused: dict[str, Any] = dict.fromkeys((*USED, "prompts") if geometry else ("prompts",))
     config, where, steps = _problem(replace(es, **unused), landscape, preset)
     wanted = cast(Engine, choice("engine", engine, ("auto", "direct", "reduced"), "auto"))
@@ -124,7 +123,7 @@ def simulate(
     told = where if form is None else form.told
     observed, warnings = observe(config, told, records, steps, rounding)
     compared = None
-    joined = pairs(observed, replicas, level)
+    joined = observed_pairs(observed, level)
     if geometry:
         from estheory.simulation.geometry_observed import geometry_pairs
 
@@ -164,6 +163,7 @@ def simulate(
     else:
         text = simulation_text(report)
         emit(common, text if compared is None else f"{text}\n{geometry_text(compared)}")
+    cite(common, [used for v in verdicts for used in (v.prediction, v.measurement)])
     raise typer.Exit(exit_code(verdicts))
 
 
@@ -175,7 +175,7 @@ def _rounding(
         return None
     from estheory.simulation.rounding import emulate
     from estheory.simulation.strata import SampledWeights
-    from estheory.theory.precision import normal_weights
+    from estheory.theory.weight_histograms import normal_weights
 
     weights = SampledWeights.of(normal_weights(weight_std))
     emulation = emulate(config, weights, sorted({1, *steps}), seed=seed, arithmetic="fused")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from estheory.cli.emit import emit, json_text, warn
+from estheory.cli.emit import cite, emit, json_text, warn
 from estheory.cli.measure import MeasureOptions
-from estheory.cli.options import CommonOptions, ESOptions, options
+from estheory.cli.options import CommonOptions, ESOptions, checked_level, options
 from estheory.errors import ConfigError
-from estheory.quantities import Measurement, NotJudged, Prediction
+
+if TYPE_CHECKING:
+    from estheory.validation.judge import Evidence
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -33,37 +35,27 @@ def validate(
     from estheory.reporting.verdicts import validation_json, verdicts_text
     from estheory.validation.judge import exit_code, judge, without_band
 
-    if not 0 < level < 1:
-        raise ConfigError(f"--level must lie between 0 and 1, got {level}", "0.05 is common")
-    pairs, unpredicted, problems = _pairs(targets, es, how)
-    verdicts = judge(pairs, level)
+    checked_level(level)
+    evidence = _evidence(targets, es, how)
+    verdicts = judge(evidence.pairs, level)
     plain = without_band(verdicts, level)
     if common.json:
-        emit(common, json_text(validation_json(verdicts, plain, level, unpredicted) | {"warnings": list(problems)}))
+        document = validation_json(verdicts, plain, level, evidence.unpredicted)
+        emit(common, json_text(document | {"warnings": list(evidence.notes)}))
     else:
-        emit(common, verdicts_text(verdicts, plain, level, unpredicted))
-    warn(problems)
+        emit(common, verdicts_text(verdicts, plain, level, evidence.unpredicted))
+    warn(evidence.notes)
+    cite(common, [used for v in verdicts for used in (v.prediction, v.measurement)])
     raise typer.Exit(exit_code(verdicts))
 
 
-def _pairs(
-    targets: Sequence[str], es: ESOptions, how: MeasureOptions
-) -> tuple[Sequence[tuple[Prediction, Measurement]], Sequence[NotJudged], Sequence[str]]:
-    """Return predictions with measurements, figures without a prediction, and what was left out."""
+def _evidence(targets: Sequence[str], es: ESOptions, how: MeasureOptions) -> Evidence:
     if list(targets) == ["published"]:
         from estheory.validation.published import published_pairs
 
         if es != ESOptions():
             raise ConfigError("the ES options describe the run behind BASE CHECKPOINT", "leave them out here")
-        return *published_pairs(), ()
-    from estheory.cli.measuring import checkpoint_pairs, foreign_record, recorded_pairs
-    from estheory.validation.records import is_run
+        return published_pairs()
+    from estheory.cli.measuring import evidence_of
 
-    if len(targets) == 1 and not is_run(Path(targets[0])):
-        record = foreign_record(Path(targets[0]), es, how)
-        return record.pairs, record.shown, record.notes
-    if len(targets) == 1:
-        pairs, problems = recorded_pairs(Path(targets[0]), es, how)
-    else:
-        pairs, problems = checkpoint_pairs([Path(target) for target in targets], es, how)
-    return pairs, (), problems
+    return evidence_of([Path(target) for target in targets], es, how)

@@ -46,12 +46,44 @@ _TOPICS = (
 
 @lru_cache(maxsize=1)
 def derivations() -> dict[str, Derivation]:
-    """Return every derivation by its name, topic by topic."""
+    """Return every derivation by its name, topic by topic.
+
+    Returns
+    -------
+    dict
+        Derivations by name.
+
+    Examples
+    --------
+    >>> list(derivations())[:2]
+    ['flat-variance', 'norm-mean-square']
+    """
     return {derivation.name: derivation for topic in _TOPICS for derivation in topic.DERIVATIONS}
 
 
-def get_derivation(name: str) -> Derivation:
-    """Return the derivation of that name; ConfigError with the closest names otherwise."""
+def derive(name: str) -> Derivation:
+    """Return the derivation of a name.
+
+    Parameters
+    ----------
+    name
+        As ``estheory derive --list`` shows it.
+
+    Returns
+    -------
+    Derivation
+        With its steps.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown name, with the closest ones.
+
+    Examples
+    --------
+    >>> str(derive("flat-variance").result)
+    'alpha**2/N'
+    """
     known = derivations()
     if name in known:
         return known[name]

@@ -7,7 +7,8 @@ from typing import Any
 from estheory.derivations.algebra import Expr, sp
 from estheory.derivations.derivation import Derivation, Evaluator, Values, agrees, define, follows
 from estheory.derivations.notation import VARIANCE, given, named
-from estheory.theory import walk as theory
+from estheory.theory import effective_dimension as theory
+from estheory.theory.walk import OURS
 
 _COUNT: dict[str, Any] = {"typical": (1, 6), "extreme": (1, 40)}
 _SIZE: dict[str, Any] = {"typical": (2, 9), "extreme": (1, 10**9)}
@@ -36,7 +37,7 @@ shared_seed_dimension = Derivation(
         "written for two element counts; more add terms of the same form",
     ),
     label="exact",
-    source=theory.OURS,
+    source=OURS,
     symbols=(M1, N1, M2, N2, VARIANCE, TRACE, SQUARE_TRACE, MEAN, SPREAD, EFFECTIVE),
     steps=(
         define(TRACE.symbol, m1 * n1 + m2 * n2, "Every coordinate has variance 1."),
@@ -56,7 +57,7 @@ shared_seed_dimension = Derivation(
         follows(EFFECTIVE.symbol, (m1 * n1 + m2 * n2) ** 2 / (m1**2 * n1 + m2**2 * n2), "v drops out."),
     ),
     evaluator=Evaluator(
-        name="estheory.theory.walk.shared_seed_dimension",
+        name="estheory.theory.effective_dimension.shared_seed_dimension",
         call=lambda v: theory.shared_seed_dimension(
             [(int(v["first_size"]),)] * int(v["first_tensors"]) + [(int(v["second_size"]),)] * int(v["second_tensors"])
         ),
@@ -93,7 +94,7 @@ low_rank_spread = Derivation(
     title="Variance of the squared norm of low-rank noise",
     assumptions=("E = A B'/sqrt(r) with independent standard normal A (m x r) and B (n x r)",),
     label="exact",
-    source=theory.OURS,
+    source=OURS,
     symbols=(ROWS, COLUMNS, RANK, TRACE_MEAN, TRACE_SQUARE, NOISE_SPREAD),
     steps=(
         define(
@@ -118,7 +119,7 @@ low_rank_spread = Derivation(
             "The 2 m n of independent entries is reached as the rank grows.",
         ),
     ),
-    evaluator=Evaluator(name="estheory.theory.walk.low_rank_dimension", call=_dimension),
+    evaluator=Evaluator(name="estheory.theory.effective_dimension.low_rank_dimension", call=_dimension),
 )
 
 DERIVATIONS = (shared_seed_dimension, low_rank_spread)

@@ -8,7 +8,7 @@ from estheory.derivations.notation import DIM, POPULATION, D, N, beta_mean, give
 from estheory.rules import ESConfig, Shaping
 from estheory.theory import signal as theory
 
-OURS = "ours: docs/concepts/signal.md"
+OURS = theory.OURS
 COSINE = named("E cos", r"\mathbb{E}\cos", "mean cosine of one step with the gradient")
 DIRECTIONS = given(
     "N", "N", "population", "directions, each evaluated at both signs", typical=(3, 12), extreme=(2, 10**6)

@@ -72,17 +72,58 @@ class Step:
 
 
 def define(left: Expr, right: Expr, why: str) -> Step:
-    """Return the step that names ``right``."""
+    """Return the step that names an expression.
+
+    Parameters
+    ----------
+    left
+        The new symbol.
+    right
+        What it stands for.
+    why
+        One sentence.
+
+    Returns
+    -------
+    Step
+        A definition.
+    """
     return Step(equation=equation(left, right), justification=why, check="definition")
 
 
 def follows(left: Expr, right: Expr, why: str) -> Step:
-    """Return the step that simplification proves."""
+    """Return the step that simplification proves.
+
+    Parameters
+    ----------
+    left, right
+        The two sides.
+    why
+        One sentence.
+
+    Returns
+    -------
+    Step
+        Checked by ``simplify``.
+    """
     return Step(equation=equation(left, right), justification=why, check="simplify")
 
 
 def agrees(left: Expr, right: Expr, why: str) -> Step:
-    """Return the step that numbers of 50 digits confirm: integrals, and identities of Gamma functions."""
+    """Return the step that numbers of 50 digits confirm: integrals, and identities of Gamma functions.
+
+    Parameters
+    ----------
+    left, right
+        The two sides.
+    why
+        One sentence.
+
+    Returns
+    -------
+    Step
+        Checked by ``substitute``.
+    """
     return Step(equation=equation(left, right), justification=why, check="substitute")
 
 
@@ -160,7 +201,13 @@ class Derivation:
         return tuple(notation for notation in self.symbols if notation.symbol in free)
 
     def resolved(self) -> list[tuple[Expr, Expr]]:
-        """Return both sides of each step with the definitions before it put in."""
+        """Return both sides of each step with the definitions before it put in.
+
+        Returns
+        -------
+        list of tuple
+            (left, right) a step.
+        """
         known: dict[Expr, Expr] = {}
         sides = []
         for step in self.steps:
@@ -172,7 +219,18 @@ class Derivation:
         return sides
 
     def draws(self, count: int = 3) -> Iterator[dict[Expr, float | int]]:
-        """Yield ``count`` random admissible numbers for all symbols that no step defines."""
+        """Yield random admissible numbers for all symbols that no step defines; the same ones every time.
+
+        Parameters
+        ----------
+        count
+            How many sets.
+
+        Yields
+        ------
+        dict
+            Numbers by symbol.
+        """
         rng = random.Random(self.name)
         found = 0
         while found < count:
@@ -182,12 +240,29 @@ class Derivation:
                 yield values
 
     def admits(self, values: Mapping[Expr, float | int]) -> bool:
-        """Say whether ``values`` meet the conditions that are about them."""
+        """Say whether some numbers meet the conditions that are about them.
+
+        Parameters
+        ----------
+        values
+            Numbers by symbol.
+
+        Returns
+        -------
+        bool
+            True where no condition is about them.
+        """
         asked = [condition for condition in self.conditions if condition.free_symbols <= set(values)]
         return all(condition.subs(values) for condition in asked)
 
     def failures(self) -> list[int]:
-        """Return the numbers, from 1, of the steps that do not hold; empty for a correct derivation."""
+        """Return the steps that do not hold.
+
+        Returns
+        -------
+        list of int
+            Their numbers, from 1; empty for a correct derivation.
+        """
         numbers = list(self.draws())
         inputs = {n.symbol for n in self.symbols if n.argument}
         wrong: list[int] = []
@@ -210,6 +285,19 @@ class Derivation:
 
 
 def draw(notation: Notation, rng: random.Random) -> float | int:
-    """Return a random number of the notation's typical range; whole for an integer symbol."""
+    """Return a random number of the notation's typical range.
+
+    Parameters
+    ----------
+    notation
+        The symbol.
+    rng
+        The random generator.
+
+    Returns
+    -------
+    int or float
+        Whole for an integer symbol.
+    """
     low, high = notation.typical
     return rng.randint(int(low), int(high)) if notation.symbol.is_integer else rng.uniform(low, high)

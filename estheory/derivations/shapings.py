@@ -22,8 +22,7 @@ from estheory.derivations.notation import (
 from estheory.derivations.walk import FLAT, STEP_VARIANCE
 from estheory.landscape import Signal
 from estheory.rules import ESConfig
-from estheory.theory import walk as theory
-from estheory.theory.walk import antithetic_share
+from estheory.theory import step_variance as theory
 
 step = STEP_VARIANCE.symbol
 
@@ -58,7 +57,7 @@ rank_variance = Derivation(
         define(step, (alpha / N) ** 2 * RANK_SQUARE.symbol, "Given the ranks, a sum of independent normals."),
         follows(step, alpha**2 * (N + 1) / (12 * N * (N - 1)), "About a twelfth of the z-scored step's."),
     ),
-    evaluator=Evaluator(name="estheory.theory.walk.step_variance", call=_rank),
+    evaluator=Evaluator(name="estheory.theory.step_variance.step_variance", call=_rank),
 )
 
 MU = given("mu", r"\mu", "reward_mean", "mean reward", "reward")
@@ -90,7 +89,7 @@ raw_variance = Derivation(
             "The mean only: the law is a mixture of normals, not a normal.",
         ),
     ),
-    evaluator=Evaluator(name="estheory.theory.walk.step_variance", call=_raw),
+    evaluator=Evaluator(name="estheory.theory.step_variance.step_variance", call=_raw),
 )
 
 KAPPA = given(
@@ -128,8 +127,8 @@ antithetic_variance = Derivation(
         follows(step, alpha**2 / N * (1 + kappa), "Up to twice that of independent members."),
     ),
     evaluator=Evaluator(
-        name="estheory.theory.walk.antithetic_share",
-        call=lambda v: v["alpha"] ** 2 / v["population"] * antithetic_share(10**13, v["kappa"])[0],
+        name="estheory.theory.step_variance.antithetic_share",
+        call=lambda v: v["alpha"] ** 2 / v["population"] * theory.antithetic_share(10**13, v["kappa"])[0],
     ),
 )
 
@@ -155,13 +154,12 @@ antithetic_noise = Derivation(
         agrees(step, alpha**2 / (2 * n - 1), "alpha^2/(N-1): more than independent members by 1/(N-1)."),
     ),
     evaluator=Evaluator(
-        name="estheory.theory.walk.step_variance",
+        name="estheory.theory.step_variance.step_variance",
         call=lambda v: (
             theory.step_variance(
                 ESConfig(dim=1, sigma=1.0, alpha=v["alpha"], population=2 * int(v["pairs"]), antithetic=True), Signal()
             ).value
         ),
-        rtol=1e-7,  # its quadrature over chi variables of few degrees of freedom
     ),
 )
 

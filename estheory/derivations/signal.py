@@ -32,7 +32,7 @@ from estheory.laws import SquaredLaw
 from estheory.rules import ESConfig, Shaping
 from estheory.theory import signal as theory
 
-OURS = "ours: docs/concepts/signal.md"
+OURS = theory.OURS
 GAUSSIAN = "a member's reward is Gaussian: linear signal plus independent Gaussian noise"
 
 

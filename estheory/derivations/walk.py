@@ -25,6 +25,7 @@ from estheory.landscape import Signal
 from estheory.laws import SquaredLaw
 from estheory.rules import ESConfig
 from estheory.theory import walk as theory
+from estheory.theory.step_variance import PAPER, step_variance
 
 FLAT = "the reward does not depend on the flat coordinates, so the z-scores are independent of their noise"
 ISOTROPIC = "all but a vanishing share of the coordinates are flat"
@@ -53,7 +54,7 @@ flat_variance = Derivation(
     title="Variance of a flat coordinate in one z-scored step",
     assumptions=(FLAT, "not all rewards of the step are equal", "z-scores with the population standard deviation"),
     label="exact",
-    source=theory.PAPER,
+    source=PAPER,
     symbols=(ALPHA, POPULATION, SUM, SQUARES, MEAN, SPREAD, Z_SQUARE, STEP_VARIANCE),
     steps=(
         define(m, SUM.symbol / N, "The mean that the z-scores subtract."),
@@ -72,7 +73,8 @@ flat_variance = Derivation(
         follows(STEP_VARIANCE.symbol, alpha**2 / N, "The condition on the z-scores has dropped out."),
     ),
     evaluator=Evaluator(
-        name="estheory.theory.walk.step_variance", call=lambda v: theory.step_variance(_config(v), Signal()).value
+        name="estheory.theory.step_variance.step_variance",
+        call=lambda v: step_variance(_config(v), Signal()).value,
     ),
 )
 
@@ -92,7 +94,7 @@ norm_mean_square = Derivation(
     title="Mean square of the displacement after T steps",
     assumptions=(FLAT, ISOTROPIC),
     label="exact",
-    source=theory.PAPER,
+    source=PAPER,
     symbols=(ALPHA, POPULATION, DIM, STEPS, COORDINATE, SQUARE_MEAN),
     steps=(
         _coordinate,

@@ -43,6 +43,11 @@ class ExampleScorer:
         Examples with options are not decoded. Their accuracy is 1 if the reference has the largest log-likelihood
         a character among the options (1/k if it is one of k largest, 0 if not), the ``acc_norm`` of
         lm-evaluation-harness; their graded score is the reference's share in the softmax of these numbers.
+
+    Raises
+    ------
+    ConfigError
+        If some examples have options and some have none.
     """
 
     def __init__(
@@ -64,7 +69,23 @@ class ExampleScorer:
             self._encoded = encode_prompts(model, tokenizer, [example.prompt for example in self._examples])
 
     def scores(self, generator: torch.Generator | None = None) -> NDArray[np.float64]:
-        """Score each example with the model as it is now, shape (P,); answers are sampled if a generator is given."""
+        """Score each example with the model as it is now.
+
+        Parameters
+        ----------
+        generator
+            Answers are sampled from it; None decodes greedily.
+
+        Returns
+        -------
+        ndarray, shape (P,)
+            Scores, or nat for ``logprob``.
+
+        Raises
+        ------
+        DataError
+            If the model gives logits that are not numbers.
+        """
         if self._scoring == "logprob":
             return self._log_probabilities(
                 [example.prompt for example in self._examples],
@@ -157,7 +178,7 @@ def task_scorers(
     *,
     batch_size: int = 200,
 ) -> Callable[[], NDArray[np.float64]]:
-    """Return a function that scores the model as it then is on the same examples, shape (P,), in batches.
+    """Return a function that scores the model as it then is on the same examples, in batches.
 
     Parameters
     ----------
@@ -165,6 +186,11 @@ def task_scorers(
         As for `ExampleScorer`.
     batch_size
         Prompts decoded together.
+
+    Returns
+    -------
+    callable
+        Without arguments; gives the scores, shape (P,).
     """
     batches = [examples[start : start + batch_size] for start in range(0, len(examples), batch_size)]
     scorers = [ExampleScorer(model, tokenizer, task, batch, scoring) for batch in batches]
@@ -191,6 +217,11 @@ def task_evaluator(
     -------
     tuple
         The parameters, and a function that returns the scores of the model as it is, shape (prompts,).
+
+    Raises
+    ------
+    ConfigError, DataError
+        If there is no such model or task.
     """
     from estheory.models.load import load_model
     from estheory.tasks import get_task
@@ -214,6 +245,12 @@ def accuracy(scores: NDArray[np.float64], *, where: str = "", step: int | None =
     ----------
     scores : ndarray, shape (P,)
         Scores in [0, 1].
+    where, step, source
+        Of the measurement.
+
+    Returns
+    -------
+    Measurement
 
     Raises
     ------

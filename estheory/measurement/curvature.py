@@ -6,45 +6,19 @@ Llama models with eager attention; the fused attention kernels have no second de
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from estheory.errors import ConfigError, DataError
+from estheory.measurement.matrix_probes import Probed, largest_eigenvalues, trace_by_random_signs
 from estheory.models.parameters import FlatParameters
 
 Reward = Callable[[], Tensor]
 """The reward of the model as it is now: a scalar that torch can differentiate."""
-
-
-Product = Callable[[Tensor], Tensor]
-"""A symmetric matrix as its product with a vector, shapes (dim,) to (dim,)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Probed:
-    """A measured number with what it took.
-
-    Attributes
-    ----------
-    value, stderr
-        The number and its standard error; of an eigenvalue, how far at most an exact one lies from it.
-    products
-        Gradients, or products with the matrix (about two gradients each), that were taken.
-    seconds
-        Wall time.
-    """
-
-    value: float
-    stderr: float
-    products: int
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +41,19 @@ class CurvatureProbe:
 
 
 def reward_gradient(model: nn.Module, parameters: FlatParameters, reward: Reward) -> Tensor:
-    """Return the gradient of the reward with respect to the trainable parameters, shape (dim,). Exact.
+    """Return the gradient of the reward with respect to the trainable parameters. Exact.
+
+    Parameters
+    ----------
+    model, parameters
+        The model in evaluation mode and its trainable parameters.
+    reward
+        A differentiable scalar.
+
+    Returns
+    -------
+    Tensor, shape (dim,)
+        reward / weight.
 
     Raises
     ------
@@ -78,7 +64,19 @@ def reward_gradient(model: nn.Module, parameters: FlatParameters, reward: Reward
 
 
 def curvature_product(model: nn.Module, parameters: FlatParameters, reward: Reward, direction: Tensor) -> Tensor:
-    """Return Lam times a direction, shape (dim,), by differentiating (g . direction) once more. Exact.
+    """Return Lam times a direction, by differentiating (g . direction) once more. Exact.
+
+    Parameters
+    ----------
+    model, parameters, reward
+        As for `reward_gradient`.
+    direction
+        Shape (dim,).
+
+    Returns
+    -------
+    Tensor, shape (dim,)
+        reward / weight^2 times the unit of the direction.
 
     Raises
     ------
@@ -106,9 +104,7 @@ def ggn_product(
     score: Callable[[Tensor], Tensor],
     direction: Tensor,
 ) -> Tensor:
-    """Return the Gauss-Newton part of Lam times a direction, shape (dim,): minus J' H J v. Exact.
-
-    ConfigError where the outputs cannot be differentiated twice (fused attention).
+    """Return the Gauss-Newton part of Lam times a direction: minus J' H J v. Exact.
 
     J is the derivative of the outputs z with respect to the parameters and H the Hessian of the score with respect
     to z; the curvature of z itself is left out. For log-probabilities of a softmax it is positive semi-definite.
@@ -121,6 +117,18 @@ def ggn_product(
         The model's outputs z as it is now, of any shape.
     score
         The reward as a differentiable function of z.
+
+    Returns
+    -------
+    Tensor, shape (dim,)
+        reward / weight^2 times the unit of the direction.
+
+    Raises
+    ------
+    ConfigError
+        If the outputs cannot be differentiated twice (fused attention).
+    DataError
+        If the product is not finite.
     """
     weights = _weights(model, parameters)
     with torch.enable_grad():
@@ -139,93 +147,6 @@ def ggn_product(
         [first] = torch.autograd.grad(score(at), at, create_graph=True)
         [second] = torch.autograd.grad((first * pushed).sum(), at)  # H J v
         return -_flat(torch.autograd.grad(z, weights, second, materialize_grads=True))
-
-
-def trace_by_random_signs(product: Product, like: Tensor, *, directions: int = 16, seed: int = 0) -> Probed:
-    """Return the trace of a symmetric matrix by Hutchinson's estimator with random signs, unbiased.
-
-    Parameters
-    ----------
-    product
-        The matrix.
-    like : Tensor, shape (dim,)
-        Gives shape, dtype and device of vectors.
-    directions
-        Number of random vectors, at least 2; the standard error is over them.
-    seed
-        Of the vectors.
-
-    Raises
-    ------
-    ConfigError
-        If there are fewer than 2 directions.
-    """
-    if directions < 2:
-        raise ConfigError(f"{directions} directions are too few", "use at least 2")
-    started = time.perf_counter()
-    generator = torch.Generator().manual_seed(seed)
-    samples = []
-    for _ in range(directions):
-        signs = (torch.randint(0, 2, like.shape, generator=generator) * 2 - 1).to(like)
-        samples.append(float((signs * product(signs)).double().sum()))
-    values = torch.tensor(samples, dtype=torch.float64)
-    return Probed(
-        value=float(values.mean()),
-        stderr=float(values.std()) / math.sqrt(directions),
-        products=directions,
-        seconds=time.perf_counter() - started,
-    )
-
-
-def largest_eigenvalues(product: Product, like: Tensor, *, count: int = 4, seed: int = 0) -> tuple[Probed, ...]:
-    """Return the eigenvalues of largest magnitude of a symmetric matrix, the largest first, by Lanczos (ARPACK).
-
-    Their error is the residual ||A v - value v|| of the unit vector found: some exact eigenvalue lies that close.
-    Those that have not converged after 30 restarts are left out. Products and seconds are those of all of them.
-
-    Parameters
-    ----------
-    product, like
-        As for `trace_by_random_signs`.
-    count
-        Number of eigenvalues, at least 1 and below the dimension.
-    seed
-        Of the start vector.
-
-    Raises
-    ------
-    ConfigError
-        If `count` is out of range.
-    """
-    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
-
-    dim = like.numel()
-    if not 1 <= count < dim:
-        raise ConfigError(
-            f"{count} eigenvalues of {dim} are too few or too many", "use at least 1, below the dimension"
-        )
-    started, products = time.perf_counter(), 0
-
-    def multiply(vector: NDArray[np.float64]) -> NDArray[np.float64]:
-        nonlocal products
-        products += 1
-        image = product(torch.from_numpy(np.ascontiguousarray(vector).reshape(-1)).to(like))
-        return np.asarray(image.double().cpu().numpy())
-
-    start = np.random.default_rng(seed).standard_normal(dim)
-    operator = LinearOperator((dim, dim), matvec=multiply, dtype=np.float64)
-    size = min(dim, max(2 * count + 1, 20))
-    try:
-        values, vectors = eigsh(operator, k=count, which="LM", v0=start, ncv=size, tol=1e-4, maxiter=30)
-    except ArpackNoConvergence as error:
-        values, vectors = np.real(error.eigenvalues), np.real(error.eigenvectors)
-    order = np.argsort(-np.abs(values))
-    residuals = [float(np.linalg.norm(multiply(vectors[:, k]) - values[k] * vectors[:, k])) for k in order]
-    seconds = time.perf_counter() - started
-    return tuple(
-        Probed(value=float(values[k]), stderr=residual, products=products, seconds=seconds)
-        for k, residual in zip(order, residuals, strict=True)
-    )
 
 
 def curvature_probe(
@@ -251,6 +172,10 @@ def curvature_probe(
         How many, at least 1.
     seed
         Seed of both.
+
+    Returns
+    -------
+    CurvatureProbe
 
     Raises
     ------

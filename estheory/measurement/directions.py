@@ -16,7 +16,24 @@ from estheory.models.parameters import FlatParameters
 
 
 def random_direction(like: Tensor, seed: int = 0) -> Tensor:
-    """Return a uniformly random direction of length 1, of the shape and dtype of `like`."""
+    """Return a uniformly random direction of length 1.
+
+    Parameters
+    ----------
+    like
+        Gives shape, dtype and device.
+    seed
+        Of the direction.
+
+    Returns
+    -------
+    Tensor, of that shape
+
+    Examples
+    --------
+    >>> round(float(random_direction(torch.zeros(1000)).norm()), 4)
+    1.0
+    """
     noise = torch.randn(like.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     unit: Tensor = noise / noise.norm()
     return unit.to(like)
@@ -35,11 +52,16 @@ def probe_directions(
     parameters
         The model's trainable parameters; their present value is the start.
     directions
-        Displacements by label, each of shape (dim,); only their directions count.
+        D displacements by label, each of shape (dim,); only their directions count.
     radii
-        Distances (weight), negative ones too.
+        R distances (weight), negative ones too.
     evaluate
         Scores of the model as it is now, one for each of P prompts, P at least 2.
+
+    Returns
+    -------
+    DirectionProbe
+        Scores of shape (D, R, P).
 
     Raises
     ------
@@ -47,6 +69,16 @@ def probe_directions(
         If a direction has another shape or length 0, or there is no distance.
     DataError
         If the scores are not finite, fewer than 2, or their number changes.
+
+    Examples
+    --------
+    >>> model = torch.nn.Linear(3, 1, bias=False)
+    >>> flat = FlatParameters(model)
+    >>> _ = flat.vector.fill_(0.0)
+    >>> north = {"first": torch.tensor([2.0, 0.0, 0.0])}
+    >>> probe = probe_directions(flat, north, [0.0, 0.5], lambda: [float(flat.vector[0]), 0.0])
+    >>> probe.means
+    array([[0.  , 0.25]])
     """
     lengths = {label: float(u.double().norm()) for label, u in directions.items()}
     if not directions or not radii or any(u.shape != parameters.vector.shape for u in directions.values()):

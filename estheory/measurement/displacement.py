@@ -114,7 +114,7 @@ class Displacements:
         return float(slope) if math.isfinite(slope) else math.nan
 
     def effective_dimension_ratios(self, variances: Sequence[float]) -> Array:
-        """||delta||^2 / (v n) tensor by tensor; a pure walk gives 1 +- sqrt(2/n).
+        """Return ||delta||^2 / (v n) tensor by tensor; a pure walk gives 1 +- sqrt(2/n).
 
         Parameters
         ----------
@@ -138,12 +138,17 @@ class Displacements:
             return np.asarray(self.tensor_norms**2 / np.outer(variances, self.sizes))
 
     def grouped(self, group_of: Callable[[str], str | None]) -> Displacements:
-        """Return the same sums over groups of tensors, in the order in which the groups first appear.
+        """Return the same sums over groups of tensors.
 
         Parameters
         ----------
         group_of
             The group of a tensor's name; None leaves the tensor out.
+
+        Returns
+        -------
+        Displacements
+            Groups in the order in which they first appear.
         """
         groups: dict[str, list[int]] = {}
         for row, name in enumerate(self.tensors):
@@ -163,13 +168,22 @@ class Displacements:
         )
 
     def measurements(self, variances: Sequence[float] | None = None) -> list[Measurement]:
-        """Every quantity of each checkpoint, in total, by module type, by layer and by tensor; then of pairs.
+        """Return every quantity of each checkpoint, in total, by module type, by layer and by tensor; then of pairs.
 
         Parameters
         ----------
         variances
             Variance of the walk behind each checkpoint (weight^2), for effective-dimension ratios; None leaves
             them out.
+
+        Returns
+        -------
+        list of Measurement
+
+        Raises
+        ------
+        ConfigError
+            As for `effective_dimension_ratios`.
         """
         levels = {
             "total": self.grouped(lambda name: ""),
@@ -177,11 +191,12 @@ class Displacements:
             "layer": self.grouped(layer_of),
             "tensor": self,
         }
+        columns = {level: (tuple(sums.tensors), list(sums._columns(variances))) for level, sums in levels.items()}
         rows = []
         for k, label in enumerate(self.labels):
-            for level, sums in levels.items():
-                for quantity, values in sums._columns(variances):
-                    for name, value in zip(sums.tensors, values[k].tolist(), strict=True):
+            for level, (names, quantities) in columns.items():
+                for quantity, values in quantities:
+                    for name, value in zip(names, values[k].tolist(), strict=True):
                         where = f"{level}:{label}" + (f":{name}" if name else "")
                         rows.append(_row(quantity, value, self.steps[k], where))
         cosines = self.cosines
@@ -189,9 +204,9 @@ class Displacements:
             step = self.steps[a] if self.steps[a] == self.steps[b] else None
             where = f"{self.labels[a]}|{self.labels[b]}"
             rows.append(_row(Quantity.DISPLACEMENT_COSINE, float(cosines[a, b]), step, where))
-        if self.exponent is not None:
+        if (exponent := self.exponent) is not None:
             where = f"{self.labels[0]}..{self.labels[-1]}"
-            rows.append(_row(Quantity.DISPLACEMENT_EXPONENT, self.exponent, None, where))
+            rows.append(_row(Quantity.DISPLACEMENT_EXPONENT, exponent, None, where))
         return rows
 
     def _columns(self, variances: Sequence[float] | None) -> Iterator[tuple[Quantity, Array]]:
@@ -225,7 +240,7 @@ def measure_displacements(
     base
         A ``.safetensors`` file, a file of torch.save or a Hugging Face folder.
     checkpoints
-        Paths, or paths by label; PEFT adapters of the base too.
+        K paths, or paths by label; PEFT adapters of the base too.
     names
         The tensors to compare; None: all, and then every checkpoint must hold exactly the base's tensors.
     repeat_head
@@ -239,6 +254,10 @@ def measure_displacements(
     threads
         Number of threads; None: one a processor.
 
+    Returns
+    -------
+    Displacements
+
     Raises
     ------
     ConfigError
@@ -246,6 +265,18 @@ def measure_displacements(
     DataError
         If a file is damaged, holds NaN or infinite entries, or does not match the base; with `keep_going`, if
         nothing can be compared.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from safetensors.numpy import save_file
+    >>> folder = Path(mkdtemp())
+    >>> for name, moved in (("base", 0.0), ("tuned", 0.5), ("further", 1.5)):
+    ...     save_file({"weight": np.full(16, 1.0 + moved, dtype=np.float32)}, folder / f"{name}.safetensors")
+    >>> ends = {name: folder / f"{name}.safetensors" for name in ("tuned", "further")}
+    >>> moved = measure_displacements(folder / "base.safetensors", ends)
+    >>> moved.norms, float(moved.cosines[0, 1])
+    (array([2., 6.]), 1.0)
     """
     labelled = dict(checkpoints) if isinstance(checkpoints, Mapping) else {str(p): p for p in checkpoints}
     if not labelled or len(labelled) != len(checkpoints):

@@ -42,12 +42,25 @@ def interpolate(
     points
         Number of points, at least 3.
 
+    Returns
+    -------
+    Interpolation
+        Scores of shape (points, P).
+
     Raises
     ------
     ConfigError
         If there are fewer than 3 points or an end has another shape.
     DataError
         If the scores are not finite, fewer than 2, or their number changes along the line.
+
+    Examples
+    --------
+    >>> flat = FlatParameters(torch.nn.Linear(1, 1, bias=False))
+    >>> ends = torch.tensor([0.0]), torch.tensor([2.0])
+    >>> line = interpolate(flat, *ends, lambda: [float(flat.vector[0]) ** 2, 0.0], points=3)
+    >>> line.means, line.rises  # a convex score lies below its chord
+    (array([0. , 0.5, 2. ]), array([ 0. , -0.5,  0. ]))
     """
     if points < 3 or start.shape != parameters.vector.shape or end.shape != parameters.vector.shape:
         what = f"{points} points between ends of {tuple(start.shape)} and {tuple(end.shape)} are no line"
@@ -72,10 +85,23 @@ def interpolate_checkpoints(
 ) -> Interpolation:
     """Evaluate a model on the line between two checkpoints of it (see :func:`interpolate`).
 
-    From ``start`` to ``end``, at ``points`` equally spaced fractions, both ends among them.
+    Parameters
+    ----------
+    parameters
+        The model's trainable parameters.
+    start, end
+        Paths of the checkpoints.
+    evaluate, points
+        As for `interpolate`.
+
+    Returns
+    -------
+    Interpolation
 
     Raises
     ------
+    ConfigError
+        If there are fewer than 3 points.
     DataError
         If a checkpoint is damaged or does not hold exactly these parameters.
     """
@@ -84,7 +110,14 @@ def interpolate_checkpoints(
 
 
 def checkpoint_vector(parameters: FlatParameters, checkpoint: Checkpoint) -> Tensor:
-    """Read the parameters stored in a checkpoint as one vector in the order of `parameters`.
+    """Read the parameters stored in a checkpoint as one vector.
+
+    Parameters
+    ----------
+    parameters
+        Of the model: which tensors, and their order.
+    checkpoint
+        An open one.
 
     Returns
     -------

@@ -59,7 +59,18 @@ class TokenKL:
         return float(np.sqrt(count / (count - 1) * (residuals**2).sum()) / sum(self.tokens))
 
     def measurement(self, *, where: str = "", step: int | None = None, source: str = "") -> Measurement:
-        """Return the drift as a measurement."""
+        """Return the drift as a measurement.
+
+        Parameters
+        ----------
+        where, step, source
+            Of the measurement.
+
+        Returns
+        -------
+        Measurement
+            nat/token.
+        """
         return Measurement(
             quantity=Quantity.KL_DRIFT,
             value=self.value,
@@ -84,6 +95,11 @@ def prompt_tokens(
     context
         Longest sequence the model takes, in tokens; None: no limit.
 
+    Returns
+    -------
+    list of list of int
+        Token numbers of each prompt.
+
     Raises
     ------
     DataError
@@ -100,7 +116,7 @@ def prompt_tokens(
 
 
 def token_kl(base: PreTrainedModel, tuned: PreTrainedModel, prompts: Prompts, *, batch_size: int = 16) -> TokenKL:
-    """KL(base || tuned) on prompts.
+    """Measure KL(base || tuned) on prompts.
 
     Parameters
     ----------
@@ -110,6 +126,10 @@ def token_kl(base: PreTrainedModel, tuned: PreTrainedModel, prompts: Prompts, *,
         Token numbers of each prompt (see :func:`prompt_tokens`).
     batch_size
         Prompts in one forward pass; the memory is two batches of logits.
+
+    Returns
+    -------
+    TokenKL
 
     Raises
     ------
@@ -125,20 +145,28 @@ def token_kl(base: PreTrainedModel, tuned: PreTrainedModel, prompts: Prompts, *,
 
 
 def collect_kl(per_token: Iterator[Tensor]) -> TokenKL:
-    """Sum the divergences of each prompt; one tensor of shape (tokens,) for each prompt.
+    """Sum the divergences of each prompt.
 
-    ``per_token`` yields the divergence at each token (nat), prompt by prompt.
+    Parameters
+    ----------
+    per_token
+        Yields the divergence at each token (nat), one tensor of shape (tokens,) for each prompt.
+
+    Returns
+    -------
+    TokenKL
     """
     rows = [(float(values.sum()), len(values)) for values in per_token]
     return TokenKL(sums=tuple(total for total, _ in rows), tokens=tuple(count for _, count in rows))
 
 
 def divergences(base_logits: Tensor, tuned_logits: Tensor) -> Tensor:
-    """KL between softmax distributions, place by place, in float64.
+    """Return the KL between softmax distributions, place by place, in float64.
 
     Parameters
     ----------
     base_logits, tuned_logits : Tensor, shape (tokens, vocabulary)
+        Of the two models at the same places.
 
     Returns
     -------
@@ -149,6 +177,12 @@ def divergences(base_logits: Tensor, tuned_logits: Tensor) -> Tensor:
     ------
     DataError
         If the shapes differ or a value is not finite.
+
+    Examples
+    --------
+    >>> fair, biased = torch.zeros(1, 2), torch.tensor([[0.0, 1.0]])
+    >>> round(float(divergences(fair, biased)), 4)  # log((1 + e) / 2) - 1/2
+    0.1201
     """
     if base_logits.shape != tuned_logits.shape:
         what = f"logits of shape {tuple(base_logits.shape)} and {tuple(tuned_logits.shape)} cannot be compared"
@@ -163,9 +197,18 @@ def divergences(base_logits: Tensor, tuned_logits: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def prompt_logits(model: PreTrainedModel, prompts: Prompts, *, batch_size: int = 16) -> Iterator[Tensor]:
-    """Logits at every token of every prompt, prompt by prompt.
+    """Yield the logits at every token of every prompt, prompt by prompt.
 
     Prompts are padded on the right, where attention is causal and padding cannot reach a real token.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode.
+    prompts
+        Token numbers of each prompt.
+    batch_size
+        Prompts in one forward pass.
 
     Yields
     ------

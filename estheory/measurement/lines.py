@@ -66,6 +66,10 @@ def study_lines(
     seed
         Of the random directions.
 
+    Returns
+    -------
+    LineStudy
+
     Raises
     ------
     ConfigError

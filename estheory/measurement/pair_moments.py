@@ -57,14 +57,33 @@ class PairMoments:
         return np.asarray(np.cov(self.batches.T) / len(self.batches))
 
     def resolved(self, column: int, errors: float = 2.0) -> bool:
-        """Whether a moment lies more than so many standard errors above 0.
+        """Return whether a moment lies clearly above 0.
 
-        ``column`` numbers the moment, ``errors`` is how many.
+        Parameters
+        ----------
+        column
+            Which moment: LINEAR, EVEN, VARIANCE, GAP or MIXED.
+        errors
+            By more than so many standard errors.
+
+        Returns
+        -------
+        bool
         """
         return bool(self.mean[column] > errors * math.sqrt(self.covariance[column, column]))
 
     def estimate(self, function: Callable[[Array], float]) -> Estimate:
-        """Return a function of the moments with its standard error (see `estheory.estimates.propagated`)."""
+        """Return a function of the moments with its standard error (see `estheory.estimates.propagated`).
+
+        Parameters
+        ----------
+        function
+            Of the moments, shape (5,).
+
+        Returns
+        -------
+        Estimate
+        """
         with np.errstate(divide="ignore", invalid="ignore"):
             return propagated(function, self.mean, self.covariance)
 
@@ -110,7 +129,7 @@ class PairMoments:
 
 
 def pair_moments(centre: Array, plus: Array, minus: Array) -> Array:
-    """Return the five moments of one batch, shape (5,), each unbiased.
+    """Return the five moments of one batch, each unbiased.
 
     Parameters
     ----------
@@ -119,10 +138,23 @@ def pair_moments(centre: Array, plus: Array, minus: Array) -> Array:
     plus, minus : ndarray, shape (m, P)
         Rewards of theta + sigma eps_i and theta - sigma eps_i on the same prompts, m at least 2.
 
+    Returns
+    -------
+    ndarray, shape (5,)
+        In the order of LINEAR, EVEN, VARIANCE (reward^2), GAP (reward), MIXED (reward^3).
+
     Raises
     ------
     DataError
         If the shapes do not go together or a reward is not finite.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> signal = rng.standard_normal((1000, 1)) + np.zeros(8)  # linear, and the same on every prompt
+    >>> moments = pair_moments(np.zeros(8), signal, -signal)
+    >>> bool(np.isclose(moments[LINEAR], moments[VARIANCE]))  # no noise: all of the variance is signal
+    True
     """
     centre, plus, minus = (np.asarray(a, dtype=np.float64) for a in (centre, plus, minus))
     pairs, prompts = plus.shape if plus.ndim == 2 else (0, 0)

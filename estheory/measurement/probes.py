@@ -15,7 +15,8 @@ import torch
 from estheory.errors import ConfigError
 from estheory.measurement.fisher import FisherProbe
 from estheory.measurement.kl import Prompts, collect_kl, divergences, prompt_logits
-from estheory.models.noise import INDEPENDENT, NoiseStructure, perturb
+from estheory.models.noise import MemberNoise
+from estheory.models.noise_streams import INDEPENDENT, NoiseStructure
 from estheory.models.parameters import FlatParameters
 
 if TYPE_CHECKING:
@@ -29,11 +30,21 @@ PROBE_STEP = 0
 
 
 def default_sigma(parameters: FlatParameters) -> float:
-    """sigma_p = 0.003 times the rms weight.
+    """Return sigma_p = 0.003 times the rms weight.
 
     The quadratic law errs by a share of the order of KL itself (the cubic term is odd in eps and averages out), and
     float32 forward passes leave a floor of 6e-12 nats per token. This scale lies far from both: it moves language
     models of 6e4 and 1.3e8 parameters by 4e-5 to 8e-4 nats, and half or twice the scale changes tr F by under 0.5 %.
+
+    Parameters
+    ----------
+    parameters
+        The model's trainable parameters.
+
+    Returns
+    -------
+    float
+        weight.
 
     Raises
     ------
@@ -56,9 +67,23 @@ def fisher_probe(
     seed: int = 0,
     batch_size: int = 16,
 ) -> FisherProbe:
-    """Probe tr F at one scale (see :func:`fisher_probes`); the default scale is :func:`default_sigma`.
+    """Probe tr F at one scale (see :func:`fisher_probes`).
 
-    ``directions`` random perturbations of standard deviation ``sigma`` (weight).
+    Parameters
+    ----------
+    model, parameters, prompts, directions, seed, batch_size
+        As for `fisher_probes`.
+    sigma
+        Scale sigma_p (weight); None: :func:`default_sigma`.
+
+    Returns
+    -------
+    FisherProbe
+
+    Raises
+    ------
+    ConfigError, DataError
+        As for `fisher_probes`.
     """
     scale = default_sigma(parameters) if sigma is None else sigma
     return fisher_probes(
@@ -102,6 +127,11 @@ def fisher_probes(
     structure
         Of the directions: the run's own, for then the samples average to tr(F C) with C the covariance of its noise.
 
+    Returns
+    -------
+    list of FisherProbe
+        One a scale.
+
     Raises
     ------
     ConfigError
@@ -118,22 +148,14 @@ def fisher_probes(
     base = [logits.clone() for logits in prompt_logits(model, prompts, batch_size=batch_size)]
     tokens = sum(len(prompt) for prompt in prompts)
     centre = parameters.vector.clone()
+    noise = MemberNoise(parameters=parameters, seed=seed, structure=structure)
     probes = []
     try:
         for sigma in sigmas:
             started = time.perf_counter()
             samples = []
             for member in range(directions):
-                perturb(
-                    parameters.vector,
-                    centre,
-                    parameters,
-                    sigma=sigma,
-                    seed=seed,
-                    step=PROBE_STEP,
-                    member=member,
-                    structure=structure,
-                )
+                noise.perturb(parameters.vector, centre, sigma=sigma, step=PROBE_STEP, member=member)
                 moved = prompt_logits(model, prompts, batch_size=batch_size)
                 drift = collect_kl(divergences(a, b) for a, b in zip(base, moved, strict=True))
                 samples.append(2 * drift.value / sigma**2)

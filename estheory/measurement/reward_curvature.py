@@ -19,23 +19,16 @@ import torch
 from torch import Tensor
 
 from estheory.errors import ConfigError, DataError
-from estheory.measurement.curvature import (
-    Probed,
-    curvature_product,
-    ggn_product,
-    largest_eigenvalues,
-    reward_gradient,
-    trace_by_random_signs,
-)
+from estheory.measurement.curvature import curvature_product, ggn_product, reward_gradient
+from estheory.measurement.matrix_probes import Probed, largest_eigenvalues, trace_by_random_signs
+from estheory.measurement.probes import PROBE_STEP
 from estheory.models.load import LoadedModel, load_model
-from estheory.models.noise import perturb
+from estheory.models.noise import MemberNoise
 from estheory.models.parameters import FlatParameters
 from estheory.tasks import get_task
 
 if TYPE_CHECKING:
     from estheory.tasks.task import Example
-
-_STEP = 0  # of the noise: that of probes, which no run uses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +88,10 @@ def reward_curvature(
     seed
         Of prompts, perturbations and random vectors.
 
+    Returns
+    -------
+    RewardCurvature
+
     Raises
     ------
     ConfigError
@@ -151,6 +148,7 @@ def _group_gradients(
     """Return the mean gradient of each group, float64 of shape (groups, dim), gradients taken and seconds."""
     started, base, rows = time.perf_counter(), parameters.vector.clone(), []
     count = members if sigma else 1
+    noise = MemberNoise(parameters=parameters, seed=seed)
     try:
         for group in range(groups):
             z, score = _logits(loaded, examples[group::groups])
@@ -158,7 +156,7 @@ def _group_gradients(
             for member in range(count):
                 if sigma:
                     number = group * count + member
-                    perturb(parameters.vector, base, parameters, sigma=sigma, seed=seed, step=_STEP, member=number)
+                    noise.perturb(parameters.vector, base, sigma=sigma, step=PROBE_STEP, member=number)
                 total += reward_gradient(loaded.model, parameters, lambda z=z, score=score: score(z())).double()  # type: ignore[misc]
             rows.append(total / count)
     finally:

@@ -86,6 +86,10 @@ def get_builtin(name: str, *, narrate: smollm2.Narrate | None = None) -> Path:
     narrate
         Called with a line of text before each long step.
 
+    Returns
+    -------
+    Path
+
     Raises
     ------
     ConfigError
@@ -120,8 +124,24 @@ def get_builtin(name: str, *, narrate: smollm2.Narrate | None = None) -> Path:
     return folder
 
 
+def model_folder(name: str | Path) -> Path:
+    """Return the folder of a built-in model by its name, or the path itself; errors as of `get_builtin`."""
+    return get_builtin(str(name)) if str(name) in builtin_names() else Path(name)
+
+
 def recorded_sha256(folder: Path) -> str | None:
-    """Return the `sha256_of_folder` that a converted model had when it was written; None without a record."""
+    """Return the `sha256_of_folder` that a converted model had when it was written.
+
+    Parameters
+    ----------
+    folder
+        Of the model.
+
+    Returns
+    -------
+    str or None
+        None without a record.
+    """
     try:
         return str(parse_json((folder / RECORD_NAME).read_bytes())["sha256"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -51,7 +51,14 @@ class Checkpoint:
         return int(found.group(1)) if found else None
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[np.float64]:
-        """Read the entries ``start:stop`` of a tensor in row-major order, widened exactly to float64.
+        """Read entries of a tensor in row-major order, widened exactly to float64.
+
+        Parameters
+        ----------
+        name
+            Of the tensor.
+        start, stop
+            The first entry, and the one after the last; all of them by default.
 
         Returns
         -------
@@ -71,7 +78,18 @@ class Checkpoint:
         return values
 
     def require_finite(self, name: str) -> None:
-        """Raise `DataError` with the number of NaN and infinite entries of a tensor, if it has any."""
+        """Check that a tensor has no NaN and infinite entries.
+
+        Parameters
+        ----------
+        name
+            Of the tensor.
+
+        Raises
+        ------
+        DataError
+            With their number, if it has any.
+        """
         entry = self._entry(name)
         count = sum(int(np.count_nonzero(~np.isfinite(piece))) for piece in entry.pieces(0, entry.size, _PIECE))
         if count:
@@ -81,7 +99,23 @@ class Checkpoint:
             )
 
     def tensor(self, name: str) -> NDArray[np.float64]:
-        """Read a whole tensor in its own shape (see :meth:`read`)."""
+        """Read a whole tensor in its own shape.
+
+        Parameters
+        ----------
+        name
+            Of the tensor.
+
+        Returns
+        -------
+        ndarray
+            float64.
+
+        Raises
+        ------
+        DataError
+            As for `read`.
+        """
         return self.read(name).reshape(self._entry(name).shape)
 
     def _entry(self, name: str) -> Source:
@@ -91,21 +125,31 @@ class Checkpoint:
 
 
 def open_checkpoint(path: str | Path, *, label: str | None = None, tied: bool | None = None) -> Checkpoint:
-    """Open a ``.safetensors`` file or a Hugging Face folder.
+    """Open a file of weights or a Hugging Face folder.
 
     Parameters
     ----------
     path
-        File or folder.
+        A ``.safetensors`` file, a file of torch.save, or a folder.
     label
         Name in results; the path as given by default.
     tied
         Whether the output head repeats the embedding; None: as the folder's config.json says.
 
+    Returns
+    -------
+    Checkpoint
+
     Raises
     ------
     DataError
         If it is missing, truncated, lacks a shard or holds no plain weights.
+
+    Examples
+    --------
+    >>> from estheory.models.builtin import get_builtin
+    >>> open_checkpoint(get_builtin("tiny-lm")).dim
+    59184
     """
     return Checkpoint(
         label=str(path) if label is None else label, path=Path(path), tensors=tensor_entries(path, tied=tied)
@@ -140,6 +184,11 @@ def open_comparable(
         Where to note what does not fit; it is then left out. None raises.
     cast
         The caller rounds the base to the checkpoints' format: they may be stored more coarsely than it.
+
+    Returns
+    -------
+    tuple
+        The base, and a list of the others.
 
     Raises
     ------

@@ -1,46 +1,34 @@
-"""Batched decoding with a KV cache, and teacher-forced log-probabilities of answers.
-
-Batches are padded on the left; padded positions are masked and position ids count real tokens only. What all rows of a
-batch begin with (worked examples, filler) passes the model once, not once a row.
-"""
+"""Batched decoding with a KV cache, and teacher-forced log-probabilities of answers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from estheory.errors import ConfigError, DataError
-
-WORTH_SHARING = 256
-"""Tokens that a second forward pass must save; it costs about as much as so many tokens of tiny-lm on a CPU."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncodedPrompts:
-    """Left-padded token ids of a batch of texts.
-
-    Attributes
-    ----------
-    ids
-        Token ids, shape [n, length].
-    mask
-        1 at real tokens, 0 at padding, shape [n, length]; None if no row is padded.
-    """
-
-    ids: Tensor
-    mask: Tensor | None
+from estheory.models.prefill import EncodedPrompts, left_padded, prefill, shared_tokens, token_positions
 
 
 def encode_prompts(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]
 ) -> EncodedPrompts:
     """Tokenize prompts for `generate`, on the model's device. Encode once what is decoded many times.
+
+    Parameters
+    ----------
+    model, tokenizer
+        As for `generate`.
+    prompts
+        n texts.
+
+    Returns
+    -------
+    EncodedPrompts
 
     Raises
     ------
@@ -49,7 +37,7 @@ def encode_prompts(
     """
     if not prompts:
         raise ConfigError("there are no prompts to decode", "give at least one prompt")
-    return _left_padded(_token_ids(tokenizer, prompts), tokenizer, model.device)
+    return left_padded(_token_ids(tokenizer, prompts), tokenizer, model.device)
 
 
 @torch.inference_mode()
@@ -91,6 +79,15 @@ def generate(
         model's context.
     DataError
         If the model gives logits that are not numbers.
+
+    Examples
+    --------
+    >>> from estheory.models.load import load_model
+    >>> from estheory.tasks import get_task
+    >>> loaded, [example] = load_model("tiny-lm"), get_task("reversal").examples("test", 1, seed=0)
+    >>> [answer] = generate(loaded.model, loaded.tokenizer, [example.prompt], max_new_tokens=9)
+    >>> len(answer) <= 9
+    True
     """
     encoded = prompts if isinstance(prompts, EncodedPrompts) else encode_prompts(model, tokenizer, prompts)
     stop_ids = stop_token_ids(tokenizer) if single_line else (tokenizer.eos_token_id,)
@@ -143,10 +140,10 @@ def answer_log_probabilities(
     end = [tokenizer.eos_token_id] if include_end else []
     answer_ids = [ids + end for ids in _token_ids(tokenizer, answers, add_special_tokens=False)]
     rows = [prompt + answer for prompt, answer in zip(_token_ids(tokenizer, prompts), answer_ids, strict=True)]
-    encoded = _left_padded(rows, tokenizer, model.device)
+    encoded = left_padded(rows, tokenizer, model.device)
     check_context(model, encoded.ids.shape[1], 0)
     longest = max(map(len, answer_ids))
-    logits = _prefill(model, encoded, shared_tokens(model, encoded, spare=longest + 1), keep=longest + 1)[0]
+    logits = prefill(model, encoded, shared_tokens(model, encoded, spare=longest + 1), keep=longest + 1)[0]
     logits = logits[:, :-1].to(torch.promote_types(logits.dtype, torch.float32))
     log_probabilities = logits.log_softmax(-1)
     picked = log_probabilities.gather(-1, encoded.ids[:, -longest:, None])[..., 0]
@@ -158,6 +155,13 @@ def answer_log_probabilities(
 
 def check_context(model: PreTrainedModel, prompt_tokens: int, max_new_tokens: int) -> None:
     """Check that a prompt and its completion fit the model's context.
+
+    Parameters
+    ----------
+    model
+        Whose configuration may name a context.
+    prompt_tokens, max_new_tokens
+        Numbers of tokens.
 
     Raises
     ------
@@ -174,7 +178,18 @@ def check_context(model: PreTrainedModel, prompt_tokens: int, max_new_tokens: in
 
 @lru_cache(maxsize=8)
 def stop_token_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """Return the ids of the end token and of every token that holds a newline, in rising order."""
+    """Return the ids of the end token and of every token that holds a newline.
+
+    Parameters
+    ----------
+    tokenizer
+        Of the model.
+
+    Returns
+    -------
+    tuple of int
+        In rising order.
+    """
     marks = ("\n", "\u010a", "<0x0A>")  # as is, in byte-level alphabets, and as a byte token
     suspects = [index for token, index in tokenizer.get_vocab().items() if any(mark in token for mark in marks)]
     newlines = {index for index in suspects if "\n" in tokenizer.decode([index])}
@@ -189,8 +204,8 @@ def _decode(
     generator: torch.Generator | None,
 ) -> Tensor:
     """Return the generated ids, shape [n, at most max_new_tokens]; what follows a stop token is meaningless."""
-    logits, cache, mask = _prefill(model, encoded, shared_tokens(model, encoded), keep=1)
-    positions = _positions(encoded)
+    logits, cache, mask = prefill(model, encoded, shared_tokens(model, encoded), keep=1)
+    positions = token_positions(encoded)
     finished = torch.zeros(len(encoded.ids), dtype=torch.bool, device=encoded.ids.device)
     generated: list[Tensor] = []
     while True:
@@ -218,87 +233,9 @@ def _decode(
         ).logits
 
 
-def shared_tokens(model: PreTrainedModel, encoded: EncodedPrompts, spare: int = 1) -> int:
-    """Return the number of tokens that all rows begin with, where passing them once pays; else 0.
-
-    Parameters
-    ----------
-    model
-        Models with attention other than full causal attention share nothing.
-    encoded
-        The batch.
-    spare
-        Tokens at the end of each row that are never shared, at least 1.
-    """
-    if getattr(model.config, "sliding_window", None) or set(getattr(model.config, "layer_types", None) or ()) - {
-        "full_attention"
-    }:
-        return 0
-    length = encoded.ids.shape[1]
-    starts = torch.zeros_like(encoded.ids[:, :1])
-    if encoded.mask is not None:
-        starts = length - encoded.mask.sum(-1, keepdim=True)
-    columns = torch.arange(max(0, length - int(starts.max()) - spare), device=encoded.ids.device)
-    heads = encoded.ids.gather(1, starts + columns)
-    shared = int((heads == heads[:1]).all(0).long().cumprod(0).sum())
-    return shared if shared * (len(encoded.ids) - 1) >= WORTH_SHARING else 0
-
-
-def _prefill(
-    model: PreTrainedModel, encoded: EncodedPrompts, shared: int, keep: int
-) -> tuple[Tensor, DynamicCache, Tensor | None]:
-    """Pass a batch through the model, the first `shared` tokens of its rows once.
-
-    Returns
-    -------
-    tuple
-        The last `keep` logits of each row; the cache; and the mask of the cache's columns, in which the shared tokens
-        come first and what pads a row stands between them and its own tokens.
-    """
-    cache = DynamicCache(config=model.config)
-    mask, positions = encoded.mask, _positions(encoded)
-    if shared:
-        model(
-            input_ids=encoded.ids[:1, -int(positions[0, -1]) - 1 :][:, :shared],
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        cache.batch_repeat_interleave(len(encoded.ids))
-        positions = positions[:, shared:]
-        if mask is not None:
-            own = torch.arange(shared, mask.shape[1], device=mask.device) >= shared + (mask == 0).sum(-1, keepdim=True)
-            mask = torch.cat([torch.ones_like(mask[:, :shared]), own.long()], dim=1)
-    logits = model(
-        input_ids=encoded.ids[:, shared:],
-        attention_mask=mask,
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=keep,
-    ).logits
-    return logits, cache, mask
-
-
 def _token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], **options: Any) -> list[list[int]]:
     rows: list[list[int]] = tokenizer(list(texts), **options)["input_ids"]
     for text, row in zip(texts, rows, strict=True):
         if not row:
             raise ConfigError(f"the text {text!r} has no token", "give texts that are not empty")
     return rows
-
-
-def _left_padded(rows: list[list[int]], tokenizer: PreTrainedTokenizerBase, device: torch.device) -> EncodedPrompts:
-    length = max(map(len, rows))
-    ids = torch.tensor([[tokenizer.pad_token_id] * (length - len(row)) + row for row in rows], device=device)
-    if all(len(row) == length for row in rows):
-        return EncodedPrompts(ids=ids, mask=None)
-    lengths = torch.tensor([len(row) for row in rows], device=device)
-    mask = (torch.arange(length, device=device) >= length - lengths[:, None]).long()
-    return EncodedPrompts(ids=ids, mask=mask)
-
-
-def _positions(encoded: EncodedPrompts) -> Tensor:
-    if encoded.mask is None:
-        return torch.arange(encoded.ids.shape[1], device=encoded.ids.device)[None, :]
-    return (encoded.mask.cumsum(-1) - 1).clamp(min=0)

@@ -19,7 +19,17 @@ _FUSED = re.compile(r"^(.*\.)(qkv_proj|gate_up_proj)(\..*)$")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rows:
-    """Some consecutive rows of a tensor; ``first`` is the row-major index of their first entry."""
+    """Some consecutive rows of a tensor.
+
+    Attributes
+    ----------
+    whole
+        The tensor.
+    first
+        Row-major index of their first entry.
+    shape
+        Of the rows.
+    """
 
     whole: Source
     first: int
@@ -49,6 +59,16 @@ def split_fused(checkpoints: Sequence[Mapping[str, Source]]) -> list[dict[str, S
     """Split fused projections where another of the checkpoints has them apart, by that one's shapes.
 
     A tensor that does not consist of those parts stays as it is.
+
+    Parameters
+    ----------
+    checkpoints
+        Tensors by name, of each checkpoint.
+
+    Returns
+    -------
+    list of dict
+        The same, split.
     """
     apart = {name: entry.shape for tensors in checkpoints for name, entry in tensors.items()}
     return [_split(tensors, apart) for tensors in checkpoints]

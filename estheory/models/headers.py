@@ -61,20 +61,55 @@ class Source(Protocol):
         """Number of entries."""
 
     def pieces(self, start: int, stop: int, length: int) -> Iterator[NDArray[np.float64]]:
-        """Yield the entries ``start:stop`` in row-major order, widened exactly to float64, ``length`` at a time.
+        """Yield entries in row-major order, widened exactly to float64.
 
         The reader may change a piece, and loses it when it asks for the next one: they share their memory.
+
+        Parameters
+        ----------
+        start, stop
+            The first entry, and the one after the last.
+        length
+            Of a piece.
+
+        Yields
+        ------
+        ndarray, shape (length,)
+            The last one may be shorter.
         """
 
 
 def read_entries(source: Source, start: int, stop: int) -> NDArray[np.float64]:
-    """Read the entries ``start:stop`` of a tensor at once, shape (stop - start,)."""
+    """Read entries of a tensor at once.
+
+    Parameters
+    ----------
+    source
+        The tensor.
+    start, stop
+        The first entry in row-major order, and the one after the last.
+
+    Returns
+    -------
+    ndarray, shape (stop - start,)
+        float64.
+    """
     return next(source.pieces(start, stop, stop - start)) if stop > start else np.empty(0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TensorEntry:
-    """Where a tensor lies: ``offset`` in bytes from the start of ``file``, ``dtype`` a safetensors code."""
+    """Where a tensor lies.
+
+    Attributes
+    ----------
+    name, shape
+        Of the tensor.
+    dtype
+        A safetensors code.
+    file, offset
+        Its file, and its first byte there.
+    """
 
     name: str
     shape: tuple[int, ...]

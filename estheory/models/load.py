@@ -60,6 +60,10 @@ def load_model(spec: str, *, device: str = "cpu", dtype: torch.dtype = torch.flo
     dtype
         Floating-point type of the weights in memory.
 
+    Returns
+    -------
+    LoadedModel
+
     Raises
     ------
     ConfigError
@@ -67,6 +71,12 @@ def load_model(spec: str, *, device: str = "cpu", dtype: torch.dtype = torch.flo
     DataError
         If the folder holds no model, a file is missing, truncated or of another model, or the hub is out of
         reach.
+
+    Examples
+    --------
+    >>> loaded = load_model("tiny-lm")
+    >>> loaded.name, sum(p.numel() for p in loaded.model.parameters())
+    ('tiny-lm', 59184)
     """
     folder = resolve_model(spec)
     if any(file.suffix in TORCH_SUFFIXES for file in weight_files(folder)):
@@ -91,6 +101,15 @@ def load_model(spec: str, *, device: str = "cpu", dtype: torch.dtype = torch.flo
 
 def resolve_model(spec: str) -> Path:
     """Return the folder a model specification stands for, downloading it if it is not there yet.
+
+    Parameters
+    ----------
+    spec
+        As for `load_model`.
+
+    Returns
+    -------
+    Path
 
     Raises
     ------

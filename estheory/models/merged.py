@@ -25,7 +25,19 @@ _FACTOR = re.compile(r"^(.*)\.lora_(embedding_)?([AB])(?:\.\w+)?(?:\.weight)?$")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MergedEntry:
-    """One weight matrix with its adapter: ``base + left @ right``, shapes (m, n), (m, r), (r, n)."""
+    """One weight matrix with its adapter: ``base + left @ right``.
+
+    Attributes
+    ----------
+    base
+        The matrix, shape (m, n).
+    left, right
+        The scaled factors, shapes (m, r) and (r, n).
+    file
+        The adapter's.
+    dtype
+        That of the sum, a safetensors code.
+    """
 
     base: Source
     left: NDArray[np.float64]
@@ -65,6 +77,10 @@ def merged_entries(folder: Path, base: Mapping[str, Source]) -> dict[str, Source
         A folder with adapter_config.json and adapter_model.safetensors (or ``.bin``).
     base
         The tensors of the model that it adapts.
+
+    Returns
+    -------
+    dict of str to Source
 
     Raises
     ------

@@ -1,339 +1,144 @@
 """Gaussian perturbations that are never stored: regenerated from (seed, step, member) whenever they are needed.
 
-On the CPU, noise comes from the counter-based generator Philox4x64 (Salmon et al., 2011) with a 128-bit key that
-`seed` determines and a 256-bit counter that starts at ``[0, tensor << 32 | block, member, step]``. Streams of one seed
-therefore use disjoint ranges of one counter and cannot overlap; a block is `BLOCK` consecutive entries of a tensor.
-On a CUDA device torch's own Philox is used instead, with a 64-bit hash of the same numbers as its seed.
-
-A `NoiseStructure` says how a vector is made of such streams: one each (``gaussian``), one for all tensors of equal
-element count (``shared-seed``, what a generator re-seeded for every tensor gives), or products of thin factors
-(``low-rank:R``, EGGROLL).
-
-Every entry depends on (seed, step, member, tensor, position in the tensor) and the device type alone: not on the
-number of threads, and not on which other members are drawn. Products and sums are separate float32 operations (no
-fused multiply-add), so the results do not depend on vector instructions either.
+Every entry depends on (seed, step, member, tensor, position in the tensor) and the device type alone
+(:mod:`estheory.models.noise_streams`): not on the number of threads, and not on which other members are drawn.
+Products and sums are separate float32 operations (no fused multiply-add), so the results do not depend on vector
+instructions either.
 
 Steps of a run count from 1; step 0 is free for probes.
 """
 
 from __future__ import annotations
 
-import math
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from estheory.models.noise_streams import BLOCK, INDEPENDENT, Chunk, NoiseStructure, chunks_of, draw
 from estheory.models.parameters import FlatParameters
-
-BLOCK = 1 << 18
-"""Entries a stream fills: 1 MiB of float32, so that drawing and adding stay in a core's cache."""
-
-_DOMAIN = 0x65732D6E  # keeps these keys apart from other uses of the same seed
-_COLUMNS = 1 << 31  # index of the stream that draws a matrix's column factor; blocks count from 0
-_OWN = threading.local()
-_EMPTY = np.zeros(4, dtype=np.uint64)  # Philox's buffer of drawn numbers
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoiseStructure:
-    """How the entries of one member's noise depend on each other.
+class MemberNoise:
+    """The noise vectors eps of one seed, shape (dim,) each: eps of a step and a member is fixed by their numbers.
 
     Parameters
     ----------
-    kind
-        ``gaussian``: independent standard normals. ``shared-seed``: the same, but tensors of equal element count
-        share them. ``low-rank:R``: A B' / sqrt(R) for a tensor of shape (m, ...) with standard normal A of shape
-        (m, R) and B of shape (n, R), n the product of the other sizes; tensors of one axis as ``gaussian``.
-    scales
-        Factor of each tensor's noise, in the order of the vector; empty for 1 throughout.
-    """
-
-    kind: str = "gaussian"
-    scales: tuple[float, ...] = ()
-
-    @property
-    def rank(self) -> int | None:
-        """R of low-rank noise, None for the other kinds."""
-        name, _, rank = self.kind.partition(":")
-        return int(rank) if name == "low-rank" else None
-
-
-INDEPENDENT = NoiseStructure()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Block:
-    """Entries start:stop of the flat vector, which one stream fills.
-
-    `stream` and `index` name the stream. With `columns`, the block is whole rows of a matrix of that many columns,
-    and the stream's index `_COLUMNS` draws the column factor that all its blocks share.
-    """
-
-    stream: int
-    index: int
-    start: int
-    stop: int
-    columns: int
-    scale: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Chunk:
-    """Entries start:stop of the flat vector, which is one block, or several of at most `BLOCK` entries in all.
-
-    Blocks that are moved together cost one addition, not one each: most tensors of a small model are small.
-    """
-
-    start: int
-    stop: int
-    blocks: tuple[_Block, ...]
-
-
-def fill_noise(
-    out: Tensor,
-    parameters: FlatParameters,
-    *,
-    seed: int,
-    step: int,
-    member: int,
-    threads: int = 1,
-    structure: NoiseStructure = INDEPENDENT,
-) -> None:
-    """Fill `out` with the noise vector eps of one member.
-
-    Parameters
-    ----------
-    out : Tensor, shape (dim,)
-        Overwritten. May be ``parameters.vector`` itself.
     parameters
-        Gives the division of the vector into tensors.
-    seed, step, member
-        Non-negative integers that identify eps.
-    threads
-        Threads to spread the work over; the result does not depend on it.
+        Give the division of a vector into tensors.
+    seed
+        Non-negative.
     structure
-        How the entries depend on each other; standard normal entries, independent by default.
+        How the entries of a vector depend on each other; independent standard normals by default.
+    threads
+        Threads to spread the work over; the results do not depend on it.
     """
 
-    def fill(chunk: _Chunk, scratch: Tensor) -> None:
-        _draw(scratch, seed, step, member, chunk, structure)
-        out[chunk.start : chunk.stop].copy_(scratch)
+    parameters: FlatParameters
+    seed: int
+    structure: NoiseStructure = INDEPENDENT
+    threads: int = 1
 
-    _for_each_chunk(fill, parameters, threads, structure)
+    def fill(self, out: Tensor, *, step: int, member: int) -> None:
+        """Fill `out` with the noise vector eps of one member.
 
+        Parameters
+        ----------
+        out : Tensor, shape (dim,)
+            Overwritten. May be ``parameters.vector`` itself.
+        step, member
+            Non-negative integers.
+        """
 
-def perturb(
-    out: Tensor,
-    centre: Tensor,
-    parameters: FlatParameters,
-    *,
-    sigma: float,
-    seed: int,
-    step: int,
-    member: int,
-    threads: int = 1,
-    structure: NoiseStructure = INDEPENDENT,
-) -> None:
-    """Set `out` to centre + sigma eps, the parameters of one member, rounded once to the dtype of `out`.
+        def fill(chunk: Chunk, scratch: Tensor) -> None:
+            draw(scratch, self.seed, step, member, chunk, self.structure)
+            out[chunk.start : chunk.stop].copy_(scratch)
 
-    Parameters
-    ----------
-    out, centre : Tensor, shape (dim,)
-        Result and unperturbed parameters: the same vector, or two that do not overlap.
-    sigma
-        Perturbation scale (weight); negative for the mirrored member.
-    parameters, seed, step, member, threads, structure
-        As for `fill_noise`.
-    """
+        self._for_each_chunk(fill)
 
-    def add(chunk: _Chunk, scratch: Tensor) -> None:
-        _draw(scratch, seed, step, member, chunk, structure)
-        scratch.mul_(sigma).add_(centre[chunk.start : chunk.stop])
-        out[chunk.start : chunk.stop].copy_(scratch)
+    def perturb(self, out: Tensor, centre: Tensor, *, sigma: float, step: int, member: int) -> None:
+        """Set `out` to centre + sigma eps, the parameters of one member, rounded once to the dtype of `out`.
 
-    _for_each_chunk(add, parameters, threads, structure)
+        Parameters
+        ----------
+        out, centre : Tensor, shape (dim,)
+            Result and unperturbed parameters: the same vector, or two that do not overlap.
+        sigma
+            Perturbation scale (weight); negative for the mirrored member.
+        step, member
+            As for `fill`.
+        """
 
+        def add(chunk: Chunk, scratch: Tensor) -> None:
+            draw(scratch, self.seed, step, member, chunk, self.structure)
+            scratch.mul_(sigma).add_(centre[chunk.start : chunk.stop])
+            out[chunk.start : chunk.stop].copy_(scratch)
 
-def add_weighted_noise(
-    out: Tensor,
-    parameters: FlatParameters,
-    weights: Sequence[float],
-    *,
-    scale: float,
-    seed: int,
-    step: int,
-    threads: int = 1,
-    structure: NoiseStructure = INDEPENDENT,
-) -> None:
-    """Add scale * sum_i weights_i eps_i to `out`: the update of an ES step.
+        self._for_each_chunk(add)
 
-    The sum is accumulated in float32 in the order of the members and added once, so that a step that is replayed
-    later gives the same bits.
+    def add_weighted(self, out: Tensor, weights: Sequence[float], *, scale: float, step: int) -> None:
+        """Add scale * sum_i weights_i eps_i to `out`: the update of an ES step.
 
-    Parameters
-    ----------
-    out : Tensor, shape (dim,)
-        Changed in place.
-    weights
-        Coefficient of each member's noise; member i is its position here.
-    scale
-        Factor of the whole sum: alpha / N.
-    parameters, seed, step, threads, structure
-        As for `fill_noise`.
-    """
+        The sum is accumulated in float32 in the order of the members and added once, so that a step that is replayed
+        later gives the same bits. A member of weight 0 is not drawn: adding zeros changes no bit of the sum.
 
-    def add(chunk: _Chunk, scratch: Tensor) -> None:
-        total = torch.zeros_like(scratch)
-        for member, weight in enumerate(weights):
-            _draw(scratch, seed, step, member, chunk, structure)
-            total.add_(scratch.mul_(weight))
-        out[chunk.start : chunk.stop].add_(total.mul_(scale))
+        Parameters
+        ----------
+        out : Tensor, shape (dim,)
+            Changed in place.
+        weights
+            Coefficient of each member's noise; member i is its position here.
+        scale
+            Factor of the whole sum: alpha / N.
+        step
+            As for `fill`.
+        """
 
-    _for_each_chunk(add, parameters, threads, structure)
+        def add(chunk: Chunk, scratch: Tensor) -> None:
+            total = torch.zeros_like(scratch)
+            for member, weight in enumerate(weights):
+                if weight:
+                    draw(scratch, self.seed, step, member, chunk, self.structure)
+                    total.add_(scratch.mul_(weight))
+            out[chunk.start : chunk.stop].add_(total.mul_(scale))
 
+        self._for_each_chunk(add)
 
-def add_noise_in_turn(
-    out: Tensor,
-    parameters: FlatParameters,
-    weights: Sequence[float],
-    *,
-    scale: float,
-    seed: int,
-    step: int,
-    threads: int = 1,
-    structure: NoiseStructure = INDEPENDENT,
-) -> None:
-    """Add scale * weights_i eps_i to `out` for one member after the other, rounding to its dtype each time.
+    def add_in_turn(self, out: Tensor, weights: Sequence[float], *, scale: float, step: int) -> None:
+        """Add scale * weights_i eps_i to `out` for one member after the other, rounding to its dtype each time.
 
-    What the reference code does with weights in half precision. Parameters as for `add_weighted_noise`.
-    """
+        What the reference code does with weights in half precision.
 
-    def add(chunk: _Chunk, scratch: Tensor) -> None:
-        for member, weight in enumerate(weights):
-            _draw(scratch, seed, step, member, chunk, structure)
-            out[chunk.start : chunk.stop].add_(scratch.mul_(scale * weight))
+        Parameters
+        ----------
+        out, weights, scale, step
+            As for `add_weighted`.
+        """
 
-    _for_each_chunk(add, parameters, threads, structure)
+        def add(chunk: Chunk, scratch: Tensor) -> None:
+            for member, weight in enumerate(weights):
+                draw(scratch, self.seed, step, member, chunk, self.structure)
+                out[chunk.start : chunk.stop].add_(scratch.mul_(scale * weight))
 
+        self._for_each_chunk(add)
 
-def _for_each_chunk(
-    work: Callable[[_Chunk, Tensor], None], parameters: FlatParameters, threads: int, structure: NoiseStructure
-) -> None:
-    """Call ``work(chunk, scratch)`` for every chunk, with a float32 scratch tensor of the chunk's length."""
-    chunks = _chunks(parameters.offsets, parameters.shapes, structure)
-    device = parameters.vector.device
-    longest = max(chunk.stop - chunk.start for chunk in chunks)
+    def _for_each_chunk(self, work: Callable[[Chunk, Tensor], None]) -> None:
+        """Call ``work(chunk, scratch)`` for every chunk, with a float32 scratch tensor of the chunk's length."""
+        chunks = chunks_of(self.parameters.offsets, self.parameters.shapes, self.structure)
+        device = self.parameters.vector.device
+        longest = max(chunk.stop - chunk.start for chunk in chunks)
 
-    def run(share: Sequence[_Chunk]) -> None:
-        scratch = torch.empty(longest, dtype=torch.float32, device=device)
-        with torch.no_grad():
-            for chunk in share:
-                work(chunk, scratch[: chunk.stop - chunk.start])
+        def run(share: Sequence[Chunk]) -> None:
+            scratch = torch.empty(longest, dtype=torch.float32, device=device)
+            with torch.no_grad():
+                for chunk in share:
+                    work(chunk, scratch[: chunk.stop - chunk.start])
 
-    if threads <= 1 or parameters.dim <= BLOCK or device.type != "cpu":
-        run(chunks)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(run, [chunks[k::threads] for k in range(threads)]))
-
-
-@lru_cache(maxsize=8)
-def _chunks(
-    offsets: tuple[int, ...], shapes: tuple[tuple[int, ...], ...], structure: NoiseStructure
-) -> tuple[_Chunk, ...]:
-    """Return the blocks of every tensor, in the order of the vector, small ones of one neighbourhood together."""
-    groups: list[list[_Block]] = []
-    for block in _blocks(offsets, shapes, structure):
-        if groups and block.stop - groups[-1][0].start <= BLOCK:
-            groups[-1].append(block)
-        else:
-            groups.append([block])
-    return tuple(_Chunk(start=group[0].start, stop=group[-1].stop, blocks=tuple(group)) for group in groups)
-
-
-def _blocks(offsets: tuple[int, ...], shapes: tuple[tuple[int, ...], ...], structure: NoiseStructure) -> list[_Block]:
-    """Return the blocks of every tensor, in the order of the vector."""
-    blocks = []
-    scales = structure.scales or (1.0,) * len(shapes)
-    for tensor, (offset, shape, scale) in enumerate(zip(offsets, shapes, scales, strict=True)):
-        size = math.prod(shape)
-        columns = size // shape[0] if structure.rank is not None and len(shape) > 1 else 0
-        length = max(BLOCK // columns, 1) * columns if columns else BLOCK
-        blocks += [
-            _Block(
-                stream=size if structure.kind == "shared-seed" else tensor,
-                index=index,
-                start=offset + low,
-                stop=offset + min(low + length, size),
-                columns=columns,
-                scale=scale,
-            )
-            for index, low in enumerate(range(0, size, length))
-        ]
-    return blocks
-
-
-def _draw(out: Tensor, seed: int, step: int, member: int, chunk: _Chunk, structure: NoiseStructure) -> None:
-    """Draw one member's noise of one chunk into `out` (float32)."""
-    for block in chunk.blocks:
-        part = out[block.start - chunk.start : block.stop - chunk.start]
-        _draw_block(part, seed, step, member, block, structure)
-
-
-def _draw_block(out: Tensor, seed: int, step: int, member: int, block: _Block, structure: NoiseStructure) -> None:
-    """Draw one member's noise of one block into `out` (float32)."""
-    if block.columns and structure.rank is not None:
-        rank, rows = structure.rank, out.view(-1, block.columns)
-        left, right = out.new_empty(len(rows) * rank), out.new_empty(block.columns * rank)
-        _normals(left, seed, step, member, block.stream, block.index)
-        _normals(right, seed, step, member, block.stream, _COLUMNS)
-        left, right = left.view(-1, rank), right.view(-1, rank)
-        torch.mul(left[:, :1], right[:, 0], out=rows)
-        for k in range(1, rank):
-            rows.add_(left[:, k : k + 1] * right[:, k])
-        out.mul_(1 / math.sqrt(rank))
-    else:
-        _normals(out, seed, step, member, block.stream, block.index)
-    if block.scale != 1.0:
-        out.mul_(block.scale)
-
-
-def _normals(out: Tensor, seed: int, step: int, member: int, stream: int, index: int) -> None:
-    """Fill `out` (float32) with standard normals of one stream."""
-    place = stream << 32 | index
-    if out.device.type == "cpu":
-        _philox(_key(seed), (0, place, member, step)).standard_normal(out=out.numpy(), dtype=np.float32)
-    else:
-        sequence = np.random.SeedSequence(seed, spawn_key=(_DOMAIN, step, member, place))
-        generator = torch.Generator(out.device)
-        generator.manual_seed(int(sequence.generate_state(1, np.uint64)[0]) >> 1)
-        out.normal_(generator=generator)
-
-
-def _philox(key: npt.NDArray[np.uint64], counter: tuple[int, int, int, int]) -> np.random.Generator:
-    """Return ``Generator(Philox(key=key, counter=counter))``: the thread's own, put there, which is 4 times as fast."""
-    generator: np.random.Generator | None = getattr(_OWN, "generator", None)
-    if generator is None:
-        generator = _OWN.generator = np.random.Generator(np.random.Philox(key=0))
-    generator.bit_generator.state = {
-        "bit_generator": "Philox",
-        "state": {"counter": np.array(counter, dtype=np.uint64), "key": key},
-        "buffer": _EMPTY,
-        "buffer_pos": len(_EMPTY),
-        "has_uint32": 0,
-        "uinteger": 0,
-    }
-    return generator
-
-
-@lru_cache(maxsize=8)
-def _key(seed: int) -> npt.NDArray[np.uint64]:
-    """Return the 128-bit Philox key of a seed."""
-    return np.random.SeedSequence(seed, spawn_key=(_DOMAIN,)).generate_state(2, np.uint64).astype(np.uint64)
+        if self.threads <= 1 or self.parameters.dim <= BLOCK or device.type != "cpu":
+            run(chunks)
+            return
+        with ThreadPoolExecutor(self.threads) as pool:
+            list(pool.map(run, [chunks[k :: self.threads] for k in range(self.threads)]))

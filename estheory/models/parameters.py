@@ -78,7 +78,25 @@ class FlatParameters:
                 parameter.data = view
 
     def tensor(self, name: str, vector: Tensor | None = None) -> Tensor:
-        """Return the tensor called `name`, as a view of the buffer or of another `vector` of the same length."""
+        """Return one tensor.
+
+        Parameters
+        ----------
+        name
+            Of the tensor.
+        vector
+            Another vector of the same length; None: the buffer.
+
+        Returns
+        -------
+        Tensor
+            A view, in the tensor's own shape.
+
+        Raises
+        ------
+        ConfigError
+            There is no such tensor.
+        """
         try:
             k = self.names.index(name)
         except ValueError:
@@ -87,7 +105,17 @@ class FlatParameters:
         return whole[self.offsets[k] : self.offsets[k] + self.sizes[k]].view(self.shapes[k])
 
     def items(self, vector: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
-        """Name and view of every tensor, in the order of the buffer."""
+        """Yield name and view of every tensor, in the order of the buffer.
+
+        Parameters
+        ----------
+        vector
+            As for `tensor`.
+
+        Yields
+        ------
+        tuple of str and Tensor
+        """
         for name in self.names:
             yield name, self.tensor(name, vector)
 
@@ -121,7 +149,14 @@ class FlatParameters:
             ) from error
 
     def read_safetensors(self, path: Path, vector: Tensor | None = None) -> None:
-        """Read what `write_safetensors` wrote into `vector` (the buffer by default), tensor by tensor.
+        """Read what `write_safetensors` wrote, tensor by tensor.
+
+        Parameters
+        ----------
+        path
+            The file.
+        vector
+            Overwritten, shape (dim,); the buffer by default.
 
         Raises
         ------

@@ -17,7 +17,23 @@ _PROJECTION = re.compile(
 
 
 def tensor_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of a checkpoint's weights by name, tied head counted once (see :func:`tensor_entries`)."""
+    """Return the shapes of a checkpoint's weights.
+
+    Parameters
+    ----------
+    path
+        A file of weights or a model folder.
+
+    Returns
+    -------
+    dict of str to tuple of int
+        By name, a tied head counted once (see :func:`estheory.models.headers.tensor_entries`).
+
+    Raises
+    ------
+    DataError
+        If it is missing, truncated or holds no weights.
+    """
     return {name: entry.shape for name, entry in tensor_entries(path).items()}
 
 
@@ -33,10 +49,19 @@ def trainable_shapes(shapes: Mapping[str, tuple[int, ...]], trainable: str = "al
         adapters A (R, n) and B (m, R) for every attention or MLP projection of shape (m, n);
         ``regex:PATTERN``, the names in which ``re.search`` finds the pattern.
 
+    Returns
+    -------
+    dict of str to tuple of int
+
     Raises
     ------
     ConfigError
         If the specification is malformed or selects nothing.
+
+    Examples
+    --------
+    >>> trainable_shapes({"layers.0.q_proj.weight": (8, 8), "norm.weight": (8,)}, "lora:2")
+    {'layers.0.q_proj.lora_A.weight': (2, 8), 'layers.0.q_proj.lora_B.weight': (8, 2)}
     """
     kind, _, argument = trainable.partition(":")
     if trainable == "all":

@@ -28,7 +28,15 @@ _CODES = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TorchEntry:
-    """One tensor of a mapped file; ``dtype`` is a safetensors code."""
+    """One tensor of a mapped file.
+
+    Attributes
+    ----------
+    name, file
+        Of the tensor.
+    tensor
+        Mapped, not read.
+    """
 
     name: str
     tensor: Tensor
@@ -71,6 +79,15 @@ def torch_entries(file: Path) -> dict[str, TorchEntry]:
 
     The state dict may lie directly in the file or as the only dictionary of tensors in a dictionary
     (``{"model": state_dict, "step": 100}``).
+
+    Parameters
+    ----------
+    file
+        The file.
+
+    Returns
+    -------
+    dict of str to TorchEntry
 
     Raises
     ------

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from estheory.quantities import Quantity, Verdict
-from estheory.reporting import sections
+from estheory.reporting import behaviour_sections, weight_sections
 from estheory.reporting.page import html_page
 from estheory.reporting.text import plain_table, render, short
 from estheory.reporting.verdicts import (
@@ -34,7 +34,7 @@ def demo_json(result: DemoResult, verdicts: Sequence[Verdict]) -> dict[str, Any]
     return {
         "schema": "estheory/demo/1",
         "seconds": result.seconds,
-        "accuracy": sections.accuracy_rows(_runs(result)),
+        "accuracy": behaviour_sections.accuracy_rows(_runs(result)),
         "displacement_norm": dict(zip(ends.labels, map(float, ends.norms), strict=True)),
         "norm_ratio": _norm_ratio(result),
         "cosines": _cosines(result),
@@ -54,7 +54,7 @@ def demo_text(result: DemoResult, verdicts: Sequence[Verdict], page: Path) -> st
     """Return the demo's tables, and what they mean in plain words."""
     table = plain_table("run", "task", ">before", ">after", ">KL from base", ">norm")
     norms = dict(zip(result.displacements.labels, result.displacements.norms, strict=True))
-    for row in sections.accuracy_rows(_runs(result)):
+    for row in behaviour_sections.accuracy_rows(_runs(result)):
         table.add_row(
             NAMES[row["run"]],
             row["task"],
@@ -86,22 +86,22 @@ def demo_page(result: DemoResult, verdicts: Sequence[Verdict]) -> str:
     shown = [v for v in verdicts if not is_quiet_tensor(v)]
     counts = ", ".join(f"{n} {kind}" for kind, n in summary(verdicts).items())
     page_sections = [
-        sections.accuracy_section(runs, sections.accuracy_sentence(runs)),
-        sections.distance_section(
-            [sections.norm_series(name, run) for name, run in runs.items()],
+        behaviour_sections.accuracy_section(runs, behaviour_sections.accuracy_sentence(runs)),
+        weight_sections.distance_section(
+            [weight_sections.norm_series(name, run) for name, run in runs.items()],
             _distance_sentence(result, verdicts),
         ),
-        sections.tensor_section(
+        weight_sections.tensor_section(
             "Tensor by tensor",
             [v for v in verdicts if v.measurement.where.startswith("tensor:es:")],
             tensor_sentence(verdicts),
         ),
-        *sections.reward_sections(runs),
-        sections.cosine_section(
-            _cosines(result), _dim(result), sections.cosine_sentence(_cosines(result), _dim(result))
+        *behaviour_sections.reward_sections(runs),
+        weight_sections.cosine_section(
+            _cosines(result), _dim(result), weight_sections.cosine_sentence(_cosines(result), _dim(result))
         ),
-        sections.interpolation_section(line),
-        sections.kl_section(verdicts),
+        behaviour_sections.interpolation_section(line),
+        behaviour_sections.kl_section(verdicts),
     ]
     return html_page(
         title="estheory demo: ES and GRPO on tiny-lm",

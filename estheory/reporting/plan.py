@@ -37,9 +37,9 @@ def candidate_json(candidate: Candidate, confidence: float) -> dict[str, Any]:
     }
 
 
-def plan_json(plan: Plan, planner: Planner, config: dict[str, Any], warnings: Sequence[str]) -> dict[str, Any]:
+def plan_json(plan: Plan, config: dict[str, Any], warnings: Sequence[str]) -> dict[str, Any]:
     """Return the whole document of ``estheory plan --json``."""
-    level = planner.budget.confidence
+    planner, level = plan.planner, plan.planner.budget.confidence
     document: dict[str, Any] = {
         "schema": "estheory/plan/1",
         "config": config,
@@ -48,7 +48,7 @@ def plan_json(plan: Plan, planner: Planner, config: dict[str, Any], warnings: Se
         "recommendation": candidate_json(plan.recommendation, level) if plan.recommendation else None,
         "front": [{"budget_scale": scale, **candidate_json(found, level)} for scale, found in plan.front],
         "binding": list(plan.binding),
-        "statement": statement(plan, planner),
+        "statement": statement(plan),
         "warnings": list(warnings),
     }
     if plan.recommendation is None:
@@ -58,14 +58,15 @@ def plan_json(plan: Plan, planner: Planner, config: dict[str, Any], warnings: Se
     return document
 
 
-def plan_text(plan: Plan, planner: Planner, warnings: Sequence[str]) -> str:
+def plan_text(plan: Plan, warnings: Sequence[str]) -> str:
     """Return the recommendation, the front, and what they mean in plain words."""
     parts: list[Table | str] = []
+    planner = plan.planner
     if plan.recommendation:
         parts.append(_recommendation(plan.recommendation, planner))
     if len(plan.front) > 1:
         parts.append(_front(plan, planner))
-    parts.append(statement(plan, planner))
+    parts.append(statement(plan))
     parts.extend(f"warning: {warning}" for warning in warnings)
     return render(*parts)
 
@@ -106,9 +107,9 @@ def _attained(found: Candidate, planner: Planner) -> str:
     return f"move {short(found.attained.progress, 3)} along the gradient"
 
 
-def statement(plan: Plan, planner: Planner) -> str:
+def statement(plan: Plan) -> str:
     """Return the answer in plain words."""
-    best = plan.recommendation
+    best, planner = plan.recommendation, plan.planner
     if best is None:
         return _infeasible(plan, planner)
     config = best.config
@@ -156,7 +157,7 @@ def _infeasible(plan: Plan, planner: Planner) -> str:
     return words + ". More evaluations alone do not help: relax the budget, the target or the choices given."
 
 
-def plot_plan(plan: Plan, planner: Planner, path: Path) -> None:
+def plot_plan(plan: Plan, path: Path) -> None:
     """Draw evaluations against the first budget's drift along the front, the recommendation marked.
 
     Raises
@@ -164,6 +165,7 @@ def plot_plan(plan: Plan, planner: Planner, path: Path) -> None:
     MissingDependencyError, ConfigError, OutputError
         As :func:`estheory.reporting.save_figure.save_figure`.
     """
+    planner = plan.planner
     [name, *_] = planner.budget.limits
 
     def draw(figure: Figure) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from estheory.quantities import Quantity, Verdict
-from estheory.reporting import sections
+from estheory.reporting import behaviour_sections, weight_sections
 from estheory.reporting.page import Section, Table, html_page
 from estheory.reporting.sequence_page import missing_section, sequence_sections
 from estheory.reporting.verdicts import is_quiet_tensor, summary, tensor_sentence
@@ -102,28 +102,28 @@ def _sections(report: Report) -> list[Section | None]:
     for sequence in report.sequences.values():
         with reading(sequence.path):
             found += sequence_sections(sequence, report.judged)
-    series = [
-        sections.norm_series(name, runs[name])
-        if name in runs
-        else sections.judged_norm_series(name, report.judged[name])
-        for name in apart
-    ]
+    series = []
+    for name in apart:
+        one = weight_sections.norm_series(name, runs[name]) if name in runs else None
+        if one is None or (one.predicted is None and runs[name].method == "es"):
+            one = weight_sections.judged_norm_series(name, report.judged[name]) or one
+        series.append(one)
     single = [verdict for name in apart for verdict in report.judged[name]]
     norms = [one for one in series if one is not None]
     if norms:
-        found.append(sections.distance_section(norms, _distance_sentence(single)))
+        found.append(weight_sections.distance_section(norms, _distance_sentence(single)))
     for name in apart:
         if any(v.measurement.where.startswith("tensor:") for v in report.judged[name]):
-            found.append(sections.layer_section(f"Layer by layer: {name}", report.judged[name]))
+            found.append(weight_sections.layer_section(f"Layer by layer: {name}", report.judged[name]))
     if report.cosines:
-        sentence = sections.cosine_sentence(report.cosines, report.dim)
-        found.append(sections.cosine_section(report.cosines, report.dim, sentence))
-    if sections.accuracy_rows(runs):
-        found.append(sections.accuracy_section(runs, sections.accuracy_sentence(runs)))
+        sentence = weight_sections.cosine_sentence(report.cosines, report.dim)
+        found.append(weight_sections.cosine_section(report.cosines, report.dim, sentence))
+    if behaviour_sections.accuracy_rows(runs):
+        found.append(behaviour_sections.accuracy_section(runs, behaviour_sections.accuracy_sentence(runs)))
     if runs:
-        found += [*sections.reward_sections(runs), sections.kl_matrix_section(runs)]
+        found += [*behaviour_sections.reward_sections(runs), behaviour_sections.kl_matrix_section(runs)]
     if any(v.prediction.quantity is Quantity.KL_DRIFT for v in single):
-        found.append(sections.kl_section(single))
+        found.append(behaviour_sections.kl_section(single))
     found += report.evaluated
     if report.notes:
         table = Table(header=("what",), rows=tuple((note,) for note in report.notes))

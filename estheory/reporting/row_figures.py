@@ -50,40 +50,6 @@ def tensor_ratios(names: Sequence[str], ratios: Values, low: Values, high: Value
     return draw(shown, ratios, low, high, outside, level, description + ".")
 
 
-def kl_bars(
-    names: Sequence[str],
-    predicted: Values,
-    low: Values,
-    high: Values,
-    measured: Values,
-    stderr: Values,
-    *,
-    level: float = 0.95,
-) -> str:
-    """Draw predicted KL (mean, interval) above measured KL (standard error), nats per token, a row a name."""
-    rows, predicted, low, high, measured, stderr = columns(
-        np.arange(len(names)), predicted, low, high, measured, stderr
-    )
-    with new_figure(64 + 34 * len(names)) as figure:
-        ax = figure.subplots()
-        blue, orange = style(0)[0], style(1)[0]
-        label = f"predicted: mean, {level:.0%} interval"
-        ax.hlines(rows - 0.17, low, high, color=blue, alpha=0.35, linewidth=8, label=label)
-        ax.plot(predicted, rows - 0.17, "|", color=blue, markersize=9, markeredgewidth=2)
-        label = "measured ± standard error"
-        ax.errorbar(measured, rows + 0.17, xerr=stderr, fmt="s", color=orange, markersize=5, capsize=3, label=label)
-        _name_rows(ax, [clean(name, 24) for name in names])
-        ax.set_xlim(left=0)
-        ax.set_xlabel("KL(base || tuned), nats per token")
-        legend(figure, ax)
-        table = zip(names, *(c.tolist() for c in (predicted, low, high, measured, stderr)), strict=True)
-        words = [
-            f"{name}: predicted {short(p, 3)} ({short(a, 3)} to {short(b, 3)}), measured {short(m, 3)} ± {short(e, 2)}"
-            for name, p, a, b, m, e in table
-        ]
-        return to_svg(figure, "KL drift, predicted and measured", "; ".join(words) + ".")
-
-
 def cosines(names: Sequence[str], values: Values, floor: float, bounds: Values = ()) -> str:
     """Draw measured cosines against those of unrelated directions, on a scale that is linear only inside +-2 floor.
 

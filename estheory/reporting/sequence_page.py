@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from estheory.quantities import Quantity, Verdict
-from estheory.reporting import figures, probe_figures, sections
+from estheory.reporting import figures, probe_figures, weight_sections
 from estheory.reporting.page import Section
 from estheory.reporting.text import short
 from estheory.theory.adamw import learning_rates, walk_factor
@@ -39,7 +39,9 @@ def sequence_sections(sequence: SequenceRecord, judged: Mapping[str, Sequence[Ve
     for method in sequence.methods:
         verdicts = [v for stage in sequence.stages if stage.method == method for v in judged.get(stage.name, ())]
         if any(v.measurement.where.startswith("tensor:") for v in verdicts):
-            found.append(sections.layer_section(f"Layer by layer: all {METHODS.get(method, method)} stages", verdicts))
+            found.append(
+                weight_sections.layer_section(f"Layer by layer: all {METHODS.get(method, method)} stages", verdicts)
+            )
     found.append(_cosine_section(sequence))
     return [section for section in found if section is not None]
 
@@ -153,20 +155,27 @@ def _joined(label: str, runs: Sequence[RunRecord]) -> figures.Series:
     columns: dict[str, list[float]] = {key: [] for key in ("steps", "values", "low", "mean", "high")}
     begun = 0
     for run in runs:
-        series = sections.norm_series("", run)
-        band = series.predicted or _adamw_band(run)
+        series = weight_sections.norm_series("", run)
+        band = series.predicted or _other_band(run)
         for key, values in zip(columns, (series.steps, series.values, band.low, band.mean, band.high), strict=True):
             columns[key] += [v + begun if key == "steps" else v for v in np.asarray(values, dtype=float).tolist()]
         begun += len(run.steps)
         if run is not runs[-1]:
             for key in columns:
                 columns[key].append(begun + 0.5 if key == "steps" else math.nan)
-    band = figures.Band(low=columns["low"], mean=columns["mean"], high=columns["high"])
-    return figures.Series(label=label, values=columns["values"], steps=columns["steps"], predicted=band)
+    known = figures.Band(low=columns["low"], mean=columns["mean"], high=columns["high"])
+    predicted = None if np.isnan(columns["mean"]).all() else known
+    return figures.Series(label=label, values=columns["values"], steps=columns["steps"], predicted=predicted)
 
 
-def _adamw_band(run: RunRecord) -> figures.Band:
-    """Return what AdamW's walk on dense noise predicts of a GRPO run at each of its steps."""
+def _other_band(run: RunRecord) -> figures.Band:
+    """Return what AdamW's walk on dense noise predicts of a GRPO run at each of its steps; NaN where no band is known.
+
+    That is so of runs in 16 bits, and of ES runs whose norms have no band.
+    """
+    if run.method != "grpo" or not weight_sections.in_float32(run):
+        unknown = [math.nan] * len(run.steps)
+        return figures.Band(low=unknown, mean=unknown, high=unknown)
     rates = learning_rates(int(run.config["steps"]), run.config["schedule"])[: len(run.steps)]
     squares = [walk_factor(rates[:t]) * float(rates[:t] @ rates[:t]) for t in range(1, len(rates) + 1)]
     mean = float(run.config["lr"]) * np.sqrt(run.dim * np.array(squares))

@@ -11,13 +11,36 @@ from estheory.landscape import Landscape
 
 
 def curved_rows(landscape: Landscape) -> tuple[Array, Array, Array]:
-    """Return eigenvalue, multiplicity and offset of the rows that have curvature."""
+    """Return eigenvalue, multiplicity and offset of the rows that have curvature.
+
+    Parameters
+    ----------
+    landscape
+        Its rows.
+
+    Returns
+    -------
+    tuple of ndarray, each of shape (rows,)
+        Eigenvalues (reward / weight^2), multiplicities and offsets (weight).
+    """
     curved = (landscape.eigenvalue > 0) & (landscape.multiplicity > 0)
     return landscape.eigenvalue[curved], landscape.multiplicity[curved], landscape.offset[curved]
 
 
 def with_explicit_rows(landscape: Landscape) -> Landscape:
-    """Return the same landscape, rotated so that the offset of each curved row is one direction; those come first."""
+    """Return the same landscape, rotated so that the offset of each curved row is one direction.
+
+    Parameters
+    ----------
+    landscape
+        Of k curved rows.
+
+    Returns
+    -------
+    Landscape
+        Its first k rows are those directions, of multiplicity 1 and the whole offset; what they leave follows, at
+        offset 0.
+    """
     lam, count, offset = curved_rows(landscape)
     if lam.size == 0:
         return landscape

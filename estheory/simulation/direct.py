@@ -52,6 +52,15 @@ class DirectES:
         Largest number of normals held at once.
     reward_form
         A reward other than the quadratic.
+
+    Attributes
+    ----------
+    eigenvalue : ndarray, shape (r,)
+        Of each curved direction (reward / weight^2).
+    start : ndarray, shape (r,)
+        theta - theta* of the curved directions before the first step (weight).
+    displacement : ndarray, shape (replicas, dim)
+        From the start (weight).
     """
 
     def __init__(
@@ -175,7 +184,20 @@ class DirectES:
 
 
 def explicit_directions(landscape: Landscape, reward_form: Reward | None) -> Array:
-    """Return the unit offsets of the curved rows where the reward needs them, shape (r, rows); else (r, 0)."""
+    """Return the unit offsets of the curved rows where the reward needs them.
+
+    Parameters
+    ----------
+    landscape
+        Of r curved directions in some rows.
+    reward_form
+        None for the quadratic itself, which needs none.
+
+    Returns
+    -------
+    ndarray, shape (r, rows)
+        One column a curved row; no columns where the reward needs none.
+    """
     _, multiplicity, _ = curved_rows(landscape)
     count = multiplicity.astype(np.int64)
     row = np.repeat(np.arange(count.size), count)
@@ -223,6 +245,15 @@ def direct(
     ------
     ConfigError
         For what the engine does not do, or coordinates that do not fit the memory.
+
+    Examples
+    --------
+    >>> from estheory.simulation.records import norms
+    >>> land = Landscape(dim=400, eigenvalue=[2.0], multiplicity=[4], offset=[0.5], reward_std=0.1)
+    >>> run = ESConfig(dim=400, sigma=0.02, alpha=0.02, population=16, steps=5)
+    >>> records = direct(run, land, replicas=3)
+    >>> norms(records.gram).shape  # after steps 1 and 5
+    (3, 2)
     """
     recorded = checked_steps(config, landscape, replicas, steps, seed)
     require_memory("the direct engine", 8.0 * (config.dim * (len(recorded) + 8) + MEMBER_NUMBERS * draw_count(config)))

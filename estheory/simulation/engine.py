@@ -18,7 +18,25 @@ Engine = Literal["auto", "direct", "reduced"]
 
 
 def chosen_engine(config: ESConfig, landscape: Landscape, engine: Engine = "auto") -> Literal["direct", "reduced"]:
-    """Return the engine that ``auto`` means: the reduced one wherever it is exact in law."""
+    """Return the engine that ``auto`` means: the reduced one wherever it is exact in law.
+
+    Parameters
+    ----------
+    config, landscape
+        The run.
+    engine
+        What was asked for.
+
+    Returns
+    -------
+    str
+        ``direct`` or ``reduced``; ``engine`` itself unless it is ``auto``.
+
+    Raises
+    ------
+    ConfigError
+        For another name.
+    """
     require_choice("engine", engine, get_args(Engine))
     if engine != "auto":
         return engine
@@ -48,11 +66,38 @@ def simulate(
 ) -> Records:
     """Run ES on a quadratic landscape many times.
 
-    ConfigError where no engine can do it, or the reduced engine is asked for on a device.
+    Parameters
+    ----------
+    config, landscape
+        The run; ``dim`` of both must agree.
+    replicas
+        Number of independent runs.
+    steps
+        When to record; ``config.steps`` when empty. The first step is recorded too.
+    seed
+        Root of the tree of seeds.
+    engine
+        ``direct``: every coordinate. ``reduced``: exact in law at a cost that does not depend on ``dim``. ``auto``: the
+        reduced one wherever it is exact.
+    progress
+        Called with the number of replica-steps done.
+    reward
+        In place of the quadratic with Gaussian noise.
+    device
+        ``cpu`` or ``cuda``: the direct engine on torch. None: on numpy.
+    weight_std
+        Standard deviation (weight) of the weights that a ``dtype`` of 16 bits rounds; None in float32.
 
-    Parameters, result and errors are those of :func:`estheory.simulation.direct.direct`; with a ``device`` (``cpu`` or
-    ``cuda``) the direct engine runs on torch. A ``dtype`` of 16 bits acts on weights of standard deviation
-    ``weight_std`` (weight): :func:`estheory.simulation.rounded_direct.rounded_direct`.
+    Returns
+    -------
+    Records
+
+    Raises
+    ------
+    ConfigError
+        Where no engine can do it, or the one asked for cannot.
+    MissingDependencyError
+        If a device is asked for and torch is not installed.
 
     Examples
     --------

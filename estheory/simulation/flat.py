@@ -12,10 +12,10 @@ from estheory.theory.walk import response
 def flat_gram(
     config: ESConfig, square_weights: Array, steps: tuple[int, ...], dim: int, rng: np.random.Generator
 ) -> Array:
-    """Draw the inner products of the flat displacements at ``steps``, shape (replicas, K, K), weight^2.
+    """Draw the inner products of the flat displacements at ``steps``.
 
     Given the weights a flat coordinate is Gaussian with covariance C_ab = sum_t h(a-t) h(b-t) sum_i w_ti^2, so the
-    Gram matrix is Wishart: L A A' L' with C = L L' and A its Bartlett factor.
+    Gram matrix is Wishart: L A A' L' with C = L L' and A its Bartlett factor. Exact in law.
 
     Parameters
     ----------
@@ -24,11 +24,16 @@ def flat_gram(
     square_weights
         sum_i w_ti^2, shape (replicas, T).
     steps
-        The recorded steps.
+        The K recorded steps.
     dim
         Number of flat directions.
     rng
         Source of everything random.
+
+    Returns
+    -------
+    ndarray, shape (replicas, K, K)
+        weight^2.
     """
     replicas, k = square_weights.shape[0], len(steps)
     h = response(config, steps[-1])

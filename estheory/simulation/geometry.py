@@ -133,7 +133,9 @@ def geometry(
     config, landscape
         The ES run.
     runs, off_task
-        The gradient runs and the other behaviour; :func:`default_runs` and :func:`off_task_cost` of the landscape.
+        The gradient runs and the other behaviour; those that
+        :func:`estheory.simulation.gradient_runs.default_runs` and :func:`estheory.simulation.off_task.off_task_cost`
+        make of the landscape when not given.
     replicas
         Number of independent runs of each method.
     seed
@@ -150,6 +152,16 @@ def geometry(
     ConfigError
         For what the direct engine does not do, a landscape without gradient or flat directions, or what does not fit
         the memory.
+
+    Examples
+    --------
+    >>> land = Landscape(dim=200, eigenvalue=[2.0], multiplicity=[10], offset=[0.3], reward_std=0.1)
+    >>> run = ESConfig(dim=200, sigma=0.02, alpha=0.02, population=16, steps=5)
+    >>> measured = geometry(run, land, replicas=4)
+    >>> sorted(measured.between)
+    ['adamw', 'grpo', 'sgd']
+    >>> bool(measured.methods["es"].norm.mean() < measured.methods["sgd"].norm.mean())
+    True
     """
     checked_steps(config, landscape, replicas, [], seed)
     runs = runs or default_runs(landscape)

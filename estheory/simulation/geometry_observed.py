@@ -16,7 +16,7 @@ from estheory.laws import Law, PointLaw
 from estheory.quantities import Label, Measurement, Prediction, Quantity
 from estheory.simulation.coordinates import flat_dimensions
 from estheory.simulation.geometry_records import Geometry
-from estheory.simulation.observed import FLAT, Observed, pairs
+from estheory.simulation.observed import FLAT, Observed, observed_pairs
 from estheory.theory import comparison, drift
 from estheory.theory.adamw import grpo_mean_square
 from estheory.theory.dynamics import mean_field
@@ -33,7 +33,18 @@ PEAK_RESAMPLES = 400
 
 
 def flat_walk(geometry: Geometry) -> Walk:
-    """Return the walk of ES in the flat directions."""
+    """Return the walk of ES in the flat directions.
+
+    Parameters
+    ----------
+    geometry
+        What was measured.
+
+    Returns
+    -------
+    Walk
+        Assumes rewards as at the start where their spread enters (antithetic pairs, raw and two-point shaping).
+    """
     config, landscape = geometry.config, geometry.landscape
     signal: Signal = landscape.signal(config.sigma)
     if not config.antithetic:
@@ -139,9 +150,23 @@ def _end_state(geometry: Geometry) -> Iterator[Observed]:
 
 
 def peak(geometry: Geometry) -> tuple[Prediction, Measurement] | None:
-    """Return the peak of the mean reward curve, predicted and measured; None where theory has none.
+    """Return the peak of the mean reward curve, predicted and measured.
 
-    The measured step has the standard error of a bootstrap over replicas.
+    Parameters
+    ----------
+    geometry
+        What was measured.
+
+    Returns
+    -------
+    tuple or None
+        Mean-field prediction (step), and measurement with the standard error of a bootstrap over replicas. None where
+        theory has no peak, or with fewer than 10 replicas.
+
+    Raises
+    ------
+    ConfigError
+        If mean field does not cover the run.
     """
     config = geometry.config
     predicted = mean_field(config, geometry.landscape, config.steps).peak
@@ -169,7 +194,7 @@ def peak(geometry: Geometry) -> tuple[Prediction, Measurement] | None:
 def geometry_pairs(
     geometry: Geometry, level: float
 ) -> tuple[tuple[tuple[Prediction, Measurement], ...], tuple[str, ...]]:
-    """Return what is to be judged of a geometry, and warnings for what theory has no result about.
+    """Return what is to be judged of a geometry.
 
     Parameters
     ----------
@@ -177,6 +202,11 @@ def geometry_pairs(
         What was measured.
     level
         Family-wise level, as in :func:`estheory.simulation.observed.pairs`.
+
+    Returns
+    -------
+    tuple
+        Pairs of prediction and measurement; and warnings for what theory has no result about.
     """
     w = flat_walk(geometry)
     observed: list[Observed] = [*_off_task(geometry, w), *_cosines(geometry, w)]
@@ -191,7 +221,5 @@ def geometry_pairs(
     by_count: dict[int, list[Observed]] = {}
     for o in observed:
         by_count.setdefault(o.samples.size, []).append(o)
-    joined = [
-        pair for count, group in by_count.items() for pair in pairs(group, count, level * len(group) / len(observed))
-    ]
+    joined = [pair for group in by_count.values() for pair in observed_pairs(group, level * len(group) / len(observed))]
     return (*joined, *found), tuple(warnings)

@@ -82,9 +82,20 @@ class Between:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Geometry:
-    """All that was measured: ``methods`` has ``es`` and METHODS, ``between`` has METHODS.
+    """All that was measured.
 
-    ``random_probe`` is R - R* at PROBES along random directions, shape (replicas, 11).
+    Attributes
+    ----------
+    config, landscape
+        The ES run.
+    runs, off_task
+        The gradient runs, and the other behaviour.
+    methods
+        Where each method went: ``es`` and METHODS.
+    between
+        ES against each of METHODS.
+    random_probe
+        R - R* at PROBES along random directions, shape (replicas, 11).
     """
 
     config: ESConfig
@@ -102,9 +113,17 @@ class Geometry:
 
 
 def cosines(one: Array, two: Array) -> Array:
-    """Return the cosine of each pair of rows, shape (replicas,); NaN where one of them is zero.
+    """Return the cosine of each pair of rows.
 
-    ``one`` and ``two`` have shape (replicas, dim).
+    Parameters
+    ----------
+    one, two
+        Vectors, shape (replicas, dim).
+
+    Returns
+    -------
+    ndarray, shape (replicas,)
+        NaN where one of them is zero.
     """
     length = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
     product = np.sum(one * two, axis=1)
@@ -112,5 +131,20 @@ def cosines(one: Array, two: Array) -> Array:
 
 
 def rewards_along(eigenvalue: Array, origin: Array, direction: Array, at: Array) -> Array:
-    """Return R - R* at ``origin`` + x ``direction`` (both from the optimum, (replicas, r)), shape (replicas, n)."""
+    """Return the quadratic at points of a line in each replica.
+
+    Parameters
+    ----------
+    eigenvalue
+        Of the curved coordinates, shape (r,), reward / weight^2.
+    origin, direction
+        From the optimum, shape (replicas, r), weight.
+    at
+        n multiples x of the direction.
+
+    Returns
+    -------
+    ndarray, shape (replicas, n)
+        R - R* at origin + x direction, reward units.
+    """
     return np.stack([-0.5 * np.square(origin + x * direction) @ eigenvalue for x in at], axis=1)

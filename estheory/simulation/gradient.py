@@ -139,7 +139,30 @@ class GradientDescent:
 def rates_for(
     landscape: Landscape, optimiser: Optimiser, lr: float, steps: int, schedule: Schedule = "constant"
 ) -> Array:
-    """Return the learning rates of a run, shape (steps,), checked: ConfigError where SGD would diverge."""
+    """Return the learning rates of a run.
+
+    Parameters
+    ----------
+    landscape
+        Its largest eigenvalue bounds SGD's rate.
+    optimiser
+        ``sgd`` or ``adamw``.
+    lr
+        Peak learning rate: weight^2 / reward for SGD, weight for AdamW.
+    steps
+        T.
+    schedule
+        ``constant``, or ``linear`` or ``cosine`` decay to 0.
+
+    Returns
+    -------
+    ndarray, shape (steps,)
+
+    Raises
+    ------
+    ConfigError
+        Where SGD would diverge, or a value is out of range.
+    """
     require_choice("optimiser", optimiser, get_args(Optimiser))
     require_positive("lr", lr)
     worst = lr * float(np.max(landscape.eigenvalue))

@@ -82,9 +82,17 @@ class GroupAdvantage:
 
 
 def advantages(rewards: Array) -> Array:
-    """Return (r - mean) / std over the last axis, std that of the group (divide by K); 0 where all agree.
+    """Return (r - mean) / std within each group.
 
-    ``rewards`` has shape (..., K): the samples of each prompt.
+    Parameters
+    ----------
+    rewards
+        Shape (..., K): the K samples of each prompt.
+
+    Returns
+    -------
+    ndarray, shape (..., K)
+        std is that of the group (divide by K); 0 where all agree.
     """
     centred = rewards - rewards.mean(axis=-1, keepdims=True)
     spread = np.sqrt(np.mean(np.square(centred), axis=-1, keepdims=True))

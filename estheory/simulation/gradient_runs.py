@@ -52,8 +52,26 @@ def default_runs(
 ) -> GradientRuns:
     """Return gradient runs that reach the optimum of the sharp directions.
 
-    SGD at half the inverse of the largest eigenvalue; AdamW at a rate whose steps add up to twice the largest offset
-    if ``lr`` is not given. Both estimators' noise is, over all coordinates, ``noise`` times the gradient at the start.
+    SGD at half the inverse of the largest eigenvalue. Both estimators' noise is, over all coordinates, ``noise`` times
+    the gradient at the start.
+
+    Parameters
+    ----------
+    landscape
+        Of the ES run.
+    lr
+        Peak learning rate of AdamW and the GRPO-like method (weight); None: one whose steps add up to twice the largest
+        offset.
+    steps
+        T.
+    schedule
+        Of that learning rate.
+    noise
+        Norm of the noise of a gradient over that of the gradient at the start.
+
+    Returns
+    -------
+    GradientRuns
 
     Raises
     ------

@@ -19,20 +19,52 @@ MEMBER_NUMBERS = 8
 
 
 def draw_count(config: ESConfig) -> int:
-    """Return the number of independent noise vectors of a step: N, or N/2 for antithetic pairs."""
+    """Return the number of independent noise vectors of a step.
+
+    Parameters
+    ----------
+    config
+        The run.
+
+    Returns
+    -------
+    int
+        N, or N/2 for antithetic pairs.
+    """
     return config.population // 2 if config.antithetic else config.population
 
 
 def is_paired(config: ESConfig) -> bool:
-    """Return whether every noise vector is evaluated at both signs."""
+    """Return whether every noise vector is evaluated at both signs.
+
+    Parameters
+    ----------
+    config
+        The run.
+
+    Returns
+    -------
+    bool
+        For antithetic pairs, and two-point shaping.
+    """
     return config.antithetic or config.shaping == "two-point"
 
 
 def shaped(rewards: Array, config: ESConfig) -> Array:
-    """Return shaped rewards along the last axis, by the definitions of :class:`estheory.rules.ESConfig`.
+    """Return shaped rewards, by the definitions of :class:`estheory.rules.ESConfig`.
 
-    Equal rewards give zeros (as the reference code's 1e-8 in the denominator does); tied ranks are given in the order
-    of the members.
+    Parameters
+    ----------
+    rewards
+        Shape (..., members).
+    config
+        Its shaping; ``raw`` divides by its sigma.
+
+    Returns
+    -------
+    ndarray, shape (..., members)
+        Equal rewards give zeros (as the reference code's 1e-8 in the denominator does); tied ranks are given in the
+        order of the members.
     """
     if config.shaping == "centered-rank":
         ranks = np.argsort(np.argsort(rewards, axis=-1, kind="stable"), axis=-1, kind="stable")
@@ -54,7 +86,7 @@ def step_weights(
     rng: np.random.Generator,
     evaluate: Callable[[Array], Array] | None = None,
 ) -> Array:
-    """Return w, shape (replicas, draws): one step is theta <- theta + sum_i w_i eps_i.
+    """Return the weights of the noise in a step: theta <- theta + sum_i w_i eps_i.
 
     Parameters
     ----------
@@ -70,6 +102,11 @@ def step_weights(
     evaluate
         From linear + even parts, shape (replicas, members), to rewards, in place of that noise
         (:func:`estheory.simulation.rewards.evaluation`).
+
+    Returns
+    -------
+    ndarray, shape (replicas, draws)
+        w, weight units.
     """
     scale = config.step_size / config.population
     if not is_paired(config):
@@ -91,9 +128,23 @@ def step_weights(
 
 
 def anchored(config: ESConfig, displacement: Array, step: Array) -> Array:
-    """Return the displacement from the start after ``step`` and the pull of the anchor, shapes (..., d).
+    """Return the displacement from the start after a step and the pull of the anchor.
 
     The L1 pull of the ``after`` form stops at the start (it is the proximal step).
+
+    Parameters
+    ----------
+    config
+        Its anchors and their form.
+    displacement
+        Before the step, shape (..., d), weight.
+    step
+        What is added, shape (..., d), weight.
+
+    Returns
+    -------
+    ndarray, shape (..., d)
+        weight.
     """
     after = config.anchor_form == "after"
     if config.anchor_l1:
@@ -107,14 +158,37 @@ def anchored(config: ESConfig, displacement: Array, step: Array) -> Array:
 
 
 def batches(replicas: int, size: int) -> list[int]:
-    """Return how many replicas each batch of at most ``size`` holds."""
+    """Divide replicas into batches.
+
+    Parameters
+    ----------
+    replicas
+        Their number.
+    size
+        Largest number in a batch, at least 1.
+
+    Returns
+    -------
+    list of int
+        How many each batch holds.
+    """
     return [min(size, replicas - done) for done in range(0, replicas, size)]
 
 
 def require_memory(what: str, needed: float) -> None:
-    """Raise ConfigError if ``needed`` bytes exceed the limit.
+    """Check that what is to be held fits.
 
-    ``what`` names what would take them.
+    Parameters
+    ----------
+    what
+        Names it in the message.
+    needed
+        Bytes.
+
+    Raises
+    ------
+    ConfigError
+        If ``needed`` exceeds the limit.
     """
     if not needed <= MEMORY_LIMIT:
         raise ConfigError(
@@ -126,7 +200,23 @@ def require_memory(what: str, needed: float) -> None:
 def checked_steps(
     config: ESConfig, landscape: Landscape, replicas: int, steps: Sequence[int], seed: int
 ) -> tuple[int, ...]:
-    """Return the steps to record, the first among them; ConfigError for what no engine can do."""
+    """Check a run for any engine, and return the steps to record.
+
+    Parameters
+    ----------
+    config, landscape, replicas, steps, seed
+        As for :func:`estheory.simulation.engine.simulate`.
+
+    Returns
+    -------
+    tuple of int
+        In order, the first step among them.
+
+    Raises
+    ------
+    ConfigError
+        For what no engine can do, or records that do not fit the memory.
+    """
     if config.noise != "gaussian":
         raise ConfigError(f"{config.noise} noise is not simulated", "use gaussian noise")
     if config.dtype != "float32":

@@ -42,6 +42,10 @@ def local_expansion(
         As above; ``slope`` and ``steepness`` > 0, ``along`` >= 0 (reward / weight^2).
     reward_std
         s of the result.
+
+    Returns
+    -------
+    Landscape
     """
     if along == 0.0:
         eigenvalue, offset = landscape.eigenvalue * slope, landscape.offset * steepness / slope
@@ -79,8 +83,6 @@ def sigmoid_reward(
 ) -> Reward:
     """Return an accuracy that saturates: its log-odds are linear in Q, from the start's to the optimum's.
 
-    ConfigError unless 0 < ``start_accuracy`` < ``best_accuracy`` < 1 and the start is off the optimum.
-
     Parameters
     ----------
     landscape
@@ -89,6 +91,22 @@ def sigmoid_reward(
         At the start and at the optimum, 0 < start < best < 1.
     prompts
         B: a member's reward is the share of B independent 0/1 outcomes of that probability, and nothing else.
+
+    Returns
+    -------
+    Reward
+
+    Raises
+    ------
+    ConfigError
+        For accuracies or prompts out of range, and where the start is the optimum.
+
+    Examples
+    --------
+    >>> land = Landscape(dim=100, eigenvalue=[2.0], multiplicity=[1], offset=[1.0], reward_std=0.1)
+    >>> reward = sigmoid_reward(land, start_accuracy=0.5, best_accuracy=0.9)
+    >>> [round(float(p), 2) for p in reward.mean(np.array([-land.gap, 0.0]), np.zeros((2, 0)))]  # start, optimum
+    [0.5, 0.9]
     """
     gap = _require_gap(landscape, "saturating")
     if not 0 < start_accuracy < best_accuracy < 1:
@@ -122,9 +140,23 @@ def sigmoid_reward(
 
 
 def heavy_tail_reward(landscape: Landscape, *, noise_df: float = 3.0) -> Reward:
-    """Return the quadratic under Student-t noise of ``noise_df`` > 2 degrees of freedom and std ``reward_std``.
+    """Return the quadratic under Student-t noise whose standard deviation is the landscape's ``reward_std``.
 
-    ConfigError for other ``noise_df``, and without noise.
+    Parameters
+    ----------
+    landscape
+        The quadratic, with noise.
+    noise_df
+        Degrees of freedom, above 2.
+
+    Returns
+    -------
+    Reward
+
+    Raises
+    ------
+    ConfigError
+        For other ``noise_df``, and without noise.
     """
     if not 2 < noise_df <= 1e6:
         raise ConfigError(f"noise-df must lie between 2 and 1e6, got {noise_df}", "at 2 or less there is no variance")
@@ -141,10 +173,24 @@ def heavy_tail_reward(landscape: Landscape, *, noise_df: float = 3.0) -> Reward:
 def cubic_reward(landscape: Landscape, *, cubic: float = 0.5) -> Reward:
     """Return the quadratic with a cubic term along g_hat, the direction of its gradient at the start.
 
-    ConfigError unless ``cubic`` lies between -2/3 and 1e6 and the start is off the optimum.
-
     The term is (gamma/6) (g_hat . (theta - theta*))^3, which at the start is -``cubic`` times R* - R: the gradient
-    there is 1 + 1.5 ``cubic`` times the quadratic's. ``cubic`` > -2/3.
+    there is 1 + 1.5 ``cubic`` times the quadratic's.
+
+    Parameters
+    ----------
+    landscape
+        The quadratic and its noise.
+    cubic
+        Size of the term, between -2/3 and 1e6.
+
+    Returns
+    -------
+    Reward
+
+    Raises
+    ------
+    ConfigError
+        For other ``cubic``, and where the start is the optimum.
     """
     gap = _require_gap(landscape, "cubic")
     if not -2 / 3 < cubic <= 1e6:
@@ -170,7 +216,21 @@ def cubic_reward(landscape: Landscape, *, cubic: float = 0.5) -> Reward:
 
 
 def named_reward(kind: str, landscape: Landscape, **parameters: float) -> Reward | None:
-    """Return the reward of a name in REWARDS, None for the quadratic itself, which needs none.
+    """Return the reward of a name.
+
+    Parameters
+    ----------
+    kind
+        A name in REWARDS.
+    landscape
+        What it is built on.
+    parameters
+        Those that REWARDS lists for the kind; ``prompts`` of ``bernoulli`` are 16 when not given.
+
+    Returns
+    -------
+    Reward or None
+        None for the quadratic itself, which needs none.
 
     Raises
     ------

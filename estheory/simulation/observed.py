@@ -16,18 +16,18 @@ import numpy as np
 from estheory._special import Array, normal_quantile
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape
-from estheory.laws import ChiLaw, Law, NormalLaw, PointLaw
+from estheory.laws import ChiLaw, PointLaw
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.simulation.coordinates import flat_dimensions
 from estheory.simulation.records import Records, cosine, norms, ratio
+from estheory.simulation.sample_laws import mean_law, spread_law
 from estheory.theory.anchor_l1 import CLOSURE_ERROR
 from estheory.theory.comparison import es_end_point
 from estheory.theory.fluctuations import reward_spread
 from estheory.theory.landscape_predictions import follows_spread
 from estheory.theory.precision import RoundingEffect
 from estheory.theory.predictions import predict
-from estheory.theory.quadratic_law import LinearQuadraticLaw
 
 FLAT = "flat directions"
 BAND_ERRORS = 3.0
@@ -56,41 +56,22 @@ class Observed:
     spread: bool = True
 
 
-def mean_law(law: Law, n: int) -> Law:
-    """Return the law of the mean of ``n`` independent draws: exact for gamma laws, else normal."""
-    if law.std == 0.0:
-        return law
-    if isinstance(law, LinearQuadraticLaw) and law.linear_std == 0.0:
-        return replace(law, df=law.df * n)
-    return NormalLaw(law.mean, law.std / math.sqrt(n))
-
-
-def excess_kurtosis(law: Law) -> float:
-    """Return the excess kurtosis of a law with spread: exact for gamma laws, else of 200,000 draws of fixed seed."""
-    if isinstance(law, LinearQuadraticLaw) and law.linear_std == 0.0:
-        return 12.0 / law.df
-    standard = (law.sample(np.random.default_rng(0), 200_000) - law.mean) / law.std
-    return float(np.mean(standard**4)) - 3.0
-
-
-def spread_law(law: Law, n: int) -> Law:
-    """Return the law of the sample standard deviation of ``n`` draws: chi, with the draws' kurtosis in its freedom."""
-    freedom = 2.0 / (2.0 / (n - 1) + excess_kurtosis(law) / n)
-    return ChiLaw(law.std / math.sqrt(freedom), freedom)
-
-
-def pairs(observed: Sequence[Observed], replicas: int, level: float) -> tuple[tuple[Prediction, Measurement], ...]:
+def observed_pairs(observed: Sequence[Observed], level: float = 0.05) -> tuple[tuple[Prediction, Measurement], ...]:
     """Return what is to be judged: for each observed quantity its mean and, where predicted, its spread.
 
     Parameters
     ----------
     observed
-        Predictions and samples.
-    replicas
-        Their number n; with one replica expected values and spreads cannot be judged.
+        Predictions and samples, n replicas of each; with one replica expected values and spreads cannot be judged.
     level
-        Family-wise level, which sets how a standard error of few replicas is widened to Student's.
+        Family-wise level at which they will be judged together; it sets how a standard error of few replicas is
+        widened to Student's.
+
+    Returns
+    -------
+    tuple of (Prediction, Measurement)
     """
+    replicas = len(observed[0].samples) if observed else 0
     spread = [o for o in observed if o.spread and o.prediction.law.std > 0 and replicas >= 10]
     rows = len(observed) + len(spread)
     widening = _student(replicas, level / max(rows, 1)) if replicas > 1 else math.inf
@@ -121,7 +102,20 @@ def _student(n: int, level: float) -> float:
 
 
 def flat_observed(config: ESConfig, landscape: Landscape, records: Records, steps: Sequence[int]) -> list[Observed]:
-    """Return the walk of the flat directions: norms, their ratio to expectation and cosines of checkpoints."""
+    """Return the walk of the flat directions: norms, their ratio to expectation and cosines of checkpoints.
+
+    Parameters
+    ----------
+    config, landscape, records
+        The runs and what they did.
+    steps
+        Which of the recorded steps to look at.
+
+    Returns
+    -------
+    list of Observed
+        Empty where no direction is flat.
+    """
     dim = flat_dimensions(landscape)
     if dim < 1:
         return []
@@ -133,17 +127,17 @@ def flat_observed(config: ESConfig, landscape: Landscape, records: Records, step
     where = FLAT if dim < landscape.dim else ""
     found = []
     follows = follows_spread(config, landscape)
-    bands = _bands(config, landscape, steps) if follows else {}
+    spreads = _spreads(config, landscape, steps) if follows else {}
     for p in forecast.predictions:
         if follows:
-            p = _along_the_run(p, config, landscape, bands)
+            p = _along_the_run(p, dim, spreads)
         k = records.steps.index(p.step) if p.step in records.steps else None
         if p.quantity is Quantity.DISPLACEMENT_NORM and k is not None:
             found.append(Observed(prediction=p, samples=length[:, k], where=where, spread=not follows))
         elif p.quantity is Quantity.EFFECTIVE_DIMENSION_RATIO and k is not None:
             coordinate = forecast.get(Quantity.COORDINATE_STD, p.step)
             if follows:
-                coordinate = _along_the_run(coordinate, config, landscape, bands)
+                coordinate = _along_the_run(coordinate, dim, spreads)
             expected = coordinate.law.mean**2 * dim
             found.append(Observed(prediction=p, samples=length[:, k] ** 2 / expected, where=where, spread=False))
         elif p.quantity is Quantity.CHECKPOINT_COSINE and dim > 2:
@@ -153,30 +147,34 @@ def flat_observed(config: ESConfig, landscape: Landscape, records: Records, step
     return found
 
 
-def _bands(config: ESConfig, landscape: Landscape, steps: Sequence[int]) -> dict[int | None, float]:
-    """Return the declared relative half-width of the flat walk's variance by step, where it follows the rewards."""
+def _spreads(config: ESConfig, landscape: Landscape, steps: Sequence[int]) -> dict[int | None, tuple[float, float]]:
+    """Return, by step, the std of a flat coordinate whose walk follows the rewards, and its variance's band.
+
+    The band is the declared relative half-width. Mean-field.
+    """
     if config.anchor_l1:
-        return dict.fromkeys(steps, 2 / config.population + CLOSURE_ERROR)
-    return {s.step: 2 / config.population + s.spread_of_square**2 for s in reward_spread(config, landscape, steps)}
+        bands = dict.fromkeys(steps, 2 / config.population + CLOSURE_ERROR)
+    else:
+        spread = reward_spread(config, landscape, steps)
+        bands = {s.step: 2 / config.population + s.spread_of_square**2 for s in spread}
+    return {
+        step: (math.sqrt(es_end_point(config, landscape, step).flat_variance), band) for step, band in bands.items()
+    }
 
 
-def _along_the_run(p: Prediction, config: ESConfig, landscape: Landscape, bands: dict[int | None, float]) -> Prediction:
-    """Return a prediction of flat directions with the spread of the rewards as it is along the run, not at the start.
+def _along_the_run(p: Prediction, dim: int, spreads: Mapping[int | None, tuple[float, float]]) -> Prediction:
+    """Return a prediction of ``dim`` flat directions with the spread of the rewards as it is along the run.
 
     Mean-field; unchanged where the variance of the walk does not enter.
     """
-    band = bands.get(p.step)
-    if band is None:
+    if p.step not in spreads:
         return p
+    std, band = spreads[p.step]
     if p.quantity is Quantity.EFFECTIVE_DIMENSION_RATIO:
         return replace(p, label="mean-field", systematic=band)
     if p.quantity in (Quantity.DISPLACEMENT_NORM, Quantity.COORDINATE_STD):
-        std = math.sqrt(es_end_point(config, landscape, p.step or 1).flat_variance)
         law = p.law
-        if isinstance(law, ChiLaw):
-            law = replace(law, scale=std * math.sqrt(flat_dimensions(landscape) / law.df))
-        else:
-            law = PointLaw(std)
+        law = replace(law, scale=std * math.sqrt(dim / law.df)) if isinstance(law, ChiLaw) else PointLaw(std)
         return replace(p, law=law, label="mean-field", systematic=0.5 * band)
     return p
 
@@ -184,10 +182,25 @@ def _along_the_run(p: Prediction, config: ESConfig, landscape: Landscape, bands:
 def curved_observed(
     config: ESConfig, landscape: Landscape, records: Records, steps: Sequence[int]
 ) -> tuple[list[Observed], tuple[str, ...]]:
-    """Return what the curvature fixes: reward, progress and whole displacement; and theory's warnings.
+    """Return what the curvature fixes: reward, progress and whole displacement.
 
     The mean-field displacement gets the declared O(1/N) half-width of the reward, on the curved directions' share of
     its square.
+
+    Parameters
+    ----------
+    config, landscape, records, steps
+        As for `flat_observed`.
+
+    Returns
+    -------
+    tuple
+        List of Observed, and theory's warnings.
+
+    Raises
+    ------
+    ConfigError
+        If theory has nothing to say of these curved directions.
     """
     forecast = predict(config, checkpoints=steps, landscape=landscape)
     length = norms(records.gram)
@@ -228,8 +241,18 @@ def rounded_observed(
 ) -> list[Observed]:
     """Return the norms of the flat directions of a 16-bit run.
 
-    ``rounding`` is the emulator's effect at step 1 and at ``steps``; `BAND_ERRORS` of its standard errors are declared
-    as the systematic part.
+    Parameters
+    ----------
+    config, landscape, records, steps
+        As for `flat_observed`.
+    rounding
+        The emulator's effect at step 1 and at ``steps``; `BAND_ERRORS` of its standard errors are declared as the
+        systematic part.
+
+    Returns
+    -------
+    list of Observed
+        Empty where no direction is flat.
     """
     dim = flat_dimensions(landscape)
     if dim < 1:
@@ -253,9 +276,29 @@ def observe(
     steps: Sequence[int],
     rounding: Mapping[int, RoundingEffect] | None = None,
 ) -> tuple[list[Observed], tuple[str, ...]]:
-    """Return all that theory predicts of ``records`` at ``steps``, and theory's warnings.
+    """Return all that theory predicts of ``records``.
 
-    ``rounding`` as for :func:`rounded_observed`, for runs in 16 bits.
+    Parameters
+    ----------
+    config, landscape, records, steps
+        As for `flat_observed`.
+    rounding
+        As for `rounded_observed`, for runs in 16 bits; None for float32.
+
+    Returns
+    -------
+    tuple
+        List of Observed, and theory's warnings.
+
+    Examples
+    --------
+    >>> from estheory.simulation.engine import simulate
+    >>> from estheory.simulation.presets import preset
+    >>> config, landscape, _ = preset("paper")
+    >>> records = simulate(config, landscape, replicas=20, steps=[100, 400])
+    >>> found, warnings = observe(config, landscape, records, [100, 400])
+    >>> sorted({str(o.prediction.quantity) for o in found})
+    ['checkpoint_cosine', 'displacement_norm', 'effective_dimension_ratio']
     """
     if rounding is not None:
         found = rounded_observed(config, landscape, records, steps, rounding)

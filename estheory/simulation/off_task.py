@@ -38,7 +38,18 @@ class OffTaskCost:
         return self.trace**2 / self.directions
 
     def cost(self, flat: Array) -> tuple[Array, Array]:
-        """Return KL and reward change of displacements of the flat coordinates, (replicas, n), shapes (replicas,)."""
+        """Return what displacements do to the other behaviour.
+
+        Parameters
+        ----------
+        flat
+            Displacements of the flat coordinates, shape (replicas, n), weight.
+
+        Returns
+        -------
+        tuple of ndarray, each of shape (replicas,)
+            KL (nat) and change of the other reward.
+        """
         quadratic = 0.5 * self.trace / self.directions * np.sum(np.square(flat[:, : self.directions]), axis=1)
         free = flat[:, self.directions :] if flat.shape[1] > self.directions else flat
         return quadratic, self.gradient_norm * free.sum(axis=1) / math.sqrt(free.shape[1]) - quadratic
@@ -53,8 +64,20 @@ def off_task_cost(
 ) -> OffTaskCost:
     """Return the off-task behaviour of a landscape; what is not known is like the task itself, in flat directions.
 
-    tr F is that of the landscape's Fisher information, else tr Lam; m follows from tr F^2, else is a tenth of the flat
-    directions; ||g_off|| is the landscape's, else ||g||.
+    Parameters
+    ----------
+    landscape
+        Of the ES run.
+    trace
+        tr F; None: the landscape's Fisher trace, else tr Lam.
+    square_trace
+        tr F^2, from which m follows; None: the landscape's, else m is a tenth of the flat directions.
+    gradient_norm
+        ||g_off||; None: the landscape's, else ||g||.
+
+    Returns
+    -------
+    OffTaskCost
 
     Raises
     ------

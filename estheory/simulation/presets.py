@@ -20,6 +20,16 @@ def preset(name: str) -> Preset:
     sharp directions away from their optimum and 400 nearly flat ones at theirs, so that the reward rises, peaks and
     decays. ``power-law``: ten thousand directions of eigenvalues 1/k among a thousand million parameters.
 
+    Parameters
+    ----------
+    name
+        One of PRESETS.
+
+    Returns
+    -------
+    tuple
+        ESConfig, Landscape and the steps to look at.
+
     Raises
     ------
     ConfigError

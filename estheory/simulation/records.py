@@ -64,18 +64,52 @@ class Records:
 
 
 def norms(gram: Array) -> Array:
-    """Return the norms at the recorded steps, shape (replicas, K), of a stack of Gram matrices."""
+    """Return the norms at the recorded steps.
+
+    Parameters
+    ----------
+    gram
+        Gram matrices, shape (replicas, K, K), weight^2.
+
+    Returns
+    -------
+    ndarray, shape (replicas, K)
+        weight.
+    """
     return np.sqrt(np.maximum(np.diagonal(gram, axis1=1, axis2=2), 0.0))
 
 
 def cosine(gram: Array, first: int, second: int) -> Array:
-    """Return the cosine of the records numbered ``first`` and ``second``, shape (replicas,)."""
+    """Return the cosine of the displacements at two records.
+
+    Parameters
+    ----------
+    gram
+        Gram matrices, shape (replicas, K, K).
+    first, second
+        Positions of the records, 0 to K - 1.
+
+    Returns
+    -------
+    ndarray, shape (replicas,)
+        0 where nothing moved.
+    """
     norm = norms(gram)
     return ratio(gram[:, first, second], norm[:, first] * norm[:, second])
 
 
 def ratio(part: Array, whole: Array) -> Array:
-    """Return ``part / whole``, 0 where nothing moved (all members of every step equal)."""
+    """Return a ratio that is 0 where nothing moved (all members of every step equal).
+
+    Parameters
+    ----------
+    part, whole
+        Of one shape; ``whole`` at least 0.
+
+    Returns
+    -------
+    ndarray, of that shape
+    """
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
@@ -94,7 +128,21 @@ class Method(Protocol):
 
 
 def record_run(method: Method, steps: tuple[int, ...], progress: Progress) -> Records:
-    """Run a batch to the last of ``steps`` and return its records."""
+    """Run a batch to the last of the recorded steps.
+
+    Parameters
+    ----------
+    method
+        The batch, at its start.
+    steps
+        When to record, in order.
+    progress
+        Called with the number of replica-steps done.
+
+    Returns
+    -------
+    Records
+    """
     size, last = method.replicas, steps[-1]
     gradient = -method.start * method.eigenvalue
     length = float(np.linalg.norm(gradient))

@@ -42,7 +42,18 @@ EXPLICIT_EXTRA = 3
 
 
 def unsupported(config: ESConfig, landscape: Landscape) -> str | None:
-    """Return what keeps the reduced engine from simulating ``config`` exactly, or None."""
+    """Return what keeps the reduced engine from simulating a run exactly.
+
+    Parameters
+    ----------
+    config, landscape
+        The run.
+
+    Returns
+    -------
+    str or None
+        None if nothing does.
+    """
     if config.anchor_l1:
         return "an L1 anchor is not invariant to rotation"
     if config.momentum and landscape.trace > 0:
@@ -166,9 +177,19 @@ class ReducedES:
 def blocks(
     landscape: Landscape, records: int
 ) -> tuple[Array, Array, Array, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
-    """Return eigenvalue, multiplicity, offset of the curved rows, and which are followed direction by direction.
+    """Return the curved rows, and which of them are followed direction by direction.
 
-    A row of at most a few directions more than there are ``records`` is followed one by one.
+    Parameters
+    ----------
+    landscape
+        Of k curved rows.
+    records
+        Their number: a row of at most EXPLICIT_EXTRA more directions is followed one by one.
+
+    Returns
+    -------
+    tuple of ndarray, each of shape (k,)
+        Eigenvalue, multiplicity, offset, and whether each direction is followed.
     """
     lam, count, offset = curved_rows(landscape)
     return lam, count, offset, count <= records + EXPLICIT_EXTRA
@@ -220,9 +241,28 @@ def reduced(
 ) -> Records:
     """Sample runs of ES on a quadratic landscape, exact in law, at a cost that does not depend on ``dim``.
 
-    ConfigError for what this engine cannot simulate: the message says what.
+    Parameters
+    ----------
+    config, landscape, replicas, steps, seed, progress, reward
+        As for :func:`estheory.simulation.direct.direct`.
 
-    Parameters, result and errors are those of :func:`estheory.simulation.direct.direct`.
+    Returns
+    -------
+    Records
+
+    Raises
+    ------
+    ConfigError
+        For what this engine cannot simulate (an L1 anchor, momentum on curved ground), and as for ``direct``.
+
+    Examples
+    --------
+    >>> from estheory.simulation.records import norms
+    >>> land = Landscape(dim=10**9, eigenvalue=[2.0], multiplicity=[10**6], offset=[1e-3], reward_std=0.1)
+    >>> run = ESConfig(dim=10**9, sigma=0.001, alpha=0.0005, population=16, steps=5)
+    >>> records = reduced(run, land, replicas=3)
+    >>> [round(float(norm), 1) for norm in norms(records.gram)[:, 1]]  # 0.0005 sqrt(5 1e9 / 16) = 8.84
+    [8.8, 8.8, 8.8]
     """
     recorded = checked_steps(config, landscape, replicas, steps, seed)
     if (why := unsupported(config, landscape)) is not None:

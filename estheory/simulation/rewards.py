@@ -58,7 +58,7 @@ class Reward:
 def evaluation(
     reward: Reward, config: ESConfig, quadratic: Array, position: Array, shift: Array, rng: np.random.Generator
 ) -> Callable[[Array], Array]:
-    """Return the function from the members' varying parts of Q, shape (replicas, members), to their rewards.
+    """Return what evaluates the members of a step, whatever their reward.
 
     Parameters
     ----------
@@ -70,6 +70,11 @@ def evaluation(
         Explicit coordinates of eps, shape (replicas, draws, r).
     rng
         Source of the outcomes.
+
+    Returns
+    -------
+    callable
+        From the members' varying parts of Q, shape (replicas, members), to their rewards, of that shape.
     """
     moved = config.sigma * shift
     coordinates = position[:, None] + (np.concatenate([moved, -moved], axis=1) if is_paired(config) else moved)
@@ -77,7 +82,17 @@ def evaluation(
 
 
 def gaussian_outcome(std: float) -> Outcome:
-    """Return Gaussian reward noise of standard deviation ``std``."""
+    """Return Gaussian reward noise.
+
+    Parameters
+    ----------
+    std
+        Its standard deviation (reward).
+
+    Returns
+    -------
+    Outcome
+    """
     return lambda mean, rng: mean + std * rng.standard_normal(mean.shape) if std else mean
 
 
@@ -98,6 +113,10 @@ def explicit_reward(
         Subtracted from the rewards that are reported.
     outcome
         Law of one evaluation; Gaussian noise of the landscape's ``reward_std`` when not given.
+
+    Returns
+    -------
+    Reward
 
     Examples
     --------

@@ -21,10 +21,16 @@ from estheory.simulation.records import Progress, Records, in_batches, record_ru
 
 
 class RoundedES(DirectES):
-    """A batch of replicas whose weights begin as w ~ N(0, ``weight_std``^2), each on the grid of its format.
+    """A batch of replicas of ES whose weights a 16-bit format stores.
 
-    Members are evaluated without rounding them; their restoring in place is rounded. Other parameters as of
-    :class:`DirectES`.
+    Members are evaluated without rounding them; their restoring in place is rounded.
+
+    Parameters
+    ----------
+    config, landscape, replicas, seed
+        As of :class:`estheory.simulation.direct.DirectES`; the format is the ``dtype`` of ``config``.
+    weight_std
+        Weights begin as w ~ N(0, weight_std^2), each on the grid of its format (weight).
     """
 
     def __init__(
@@ -78,6 +84,10 @@ def rounded_direct(
         Standard deviation of the weights at the start (weight): rounding acts on them.
     replicas, steps, seed, progress
         As there.
+
+    Returns
+    -------
+    Records
 
     Raises
     ------

@@ -17,7 +17,15 @@ Arithmetic = Literal["rounded", "fused", "es-awd"]
 
 
 class Rounder:
-    """In-place arithmetic of one storage format on arrays of one length."""
+    """In-place arithmetic of one storage format on arrays of one length.
+
+    Parameters
+    ----------
+    size
+        n, the length.
+    to
+        The format.
+    """
 
     def __init__(self, size: int, to: FloatFormat) -> None:
         self.to = to
@@ -25,17 +33,44 @@ class Rounder:
         self.delta = np.empty(size, dtype=np.float32)
 
     def scale(self, noise: Float32, factor: float) -> Float32:
-        """Return round(factor * noise), factor taken to float32 as torch does; valid until the next call."""
+        """Return round(factor * noise), factor taken to float32 as torch does.
+
+        Parameters
+        ----------
+        noise
+            Shape (n,).
+        factor
+            Any number.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            Valid until the next call.
+        """
         np.multiply(noise, np.float32(factor), out=self.delta)
         return round_in_place(self.delta, self.to, self.scratch)
 
     def add(self, weights: Float32, change: Float32) -> None:
-        """Do weights = round(weights + change)."""
+        """Do weights = round(weights + change).
+
+        Parameters
+        ----------
+        weights
+            Changed in place, shape (n,).
+        change
+            Shape (n,).
+        """
         np.add(weights, change, out=weights)
         round_in_place(weights, self.to, self.scratch)
 
     def subtract(self, weights: Float32, change: Float32) -> None:
-        """Do weights = round(weights - change)."""
+        """Do weights = round(weights - change).
+
+        Parameters
+        ----------
+        weights, change
+            As for `add`.
+        """
         np.subtract(weights, change, out=weights)
         round_in_place(weights, self.to, self.scratch)
 
@@ -103,8 +138,18 @@ def take_fused_step(
 ) -> Float32:
     """Do one step as ``estheory run`` does it, in place: terms stay in float32, each addition rounds once.
 
-    Noise is float32; w = round(w + f_i eps_i) member by member, or w = round(w + sum f_i eps_i) with the pull of an
-    anchor inside. Restore pairs as in :func:`take_step`. Parameters and result as there.
+    w = round(w + f_i eps_i) member by member, or w = round(w + sum f_i eps_i) with the pull of an anchor inside.
+    Restore pairs as in :func:`take_step`.
+
+    Parameters
+    ----------
+    weights, start, noise, factors, config, rounder
+        As for :func:`take_step`; noise in float32.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        The step in exact arithmetic, as there.
     """
     for pair in range(config.restore_pairs):
         change = noise[pair % len(noise)] * np.float32(config.sigma)
@@ -127,10 +172,20 @@ def take_awd_step(
 ) -> Float32:
     """Do one step as es-awd does it, in place: each addition rounds once, and the sum is kept in 16 bits too.
 
-    Noise is in the storage format; a = round(a + z_i eps_i) member by member, then w = round(w + alpha/N a), then the
-    pull of an anchor: with m = round(w - w_0), w = round(w_0 + round((1 - kappa) m)) for L2, and for L1
-    w = round(w_0 + sign(m) max(round(|m| - kappa), 0)). Antithetic: the second half of the noise is the first's with
-    the other sign, and restore pairs are half of either sign. Parameters and result as there.
+    a = round(a + z_i eps_i) member by member, then w = round(w + alpha/N a), then the pull of an anchor: with
+    m = round(w - w_0), w = round(w_0 + round((1 - kappa) m)) for L2, and for L1
+    w = round(w_0 + sign(m) max(round(|m| - kappa), 0)).
+
+    Parameters
+    ----------
+    weights, start, noise, factors, config, rounder
+        As for :func:`take_step`. Antithetic: the second half of the noise is the first's with the other sign, and
+        restore pairs are half of either sign.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        The step in exact arithmetic, as there.
     """
     half = len(noise) // 2 if config.antithetic else 0
     for pair in range(config.restore_pairs):

@@ -8,7 +8,6 @@ scaled (rounded), added (rounded). See docs/concepts/precision.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -17,9 +16,11 @@ from estheory._special import Array
 from estheory.errors import ConfigError
 from estheory.floats import Float32, FloatFormat, rounded
 from estheory.rules import ESConfig
+from estheory.simulation.emulation import Emulation
 from estheory.simulation.rounded_steps import STEPS, Arithmetic, Rounder
 from estheory.simulation.strata import Design, SampledWeights
-from estheory.theory.precision import NormBand, RoundingEffect, storage_format, weight_family
+from estheory.theory.precision import NormBand, storage_format
+from estheory.theory.weight_histograms import weight_family
 
 GROUPS = 16
 """Random groups that a sample consists of: each has its own rewards and noise; their spread gives standard errors."""
@@ -27,91 +28,6 @@ MAX_ADDITIONS = 1_500_000_000
 """Rounded additions that one emulation spends by default: seconds."""
 GROUP_SIZE = 8192
 _POOL = 1 << 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Emulation:
-    """What an emulated run did.
-
-    Attributes
-    ----------
-    steps
-        The steps it was looked at.
-    design
-        Which weights were sampled, and the tensors' shares of each stratum.
-    moments
-        Means over a stratum's weights of moved^2, moved*intended, intended^2, moved^4, and of moved times what had
-        moved at each of the steps looked at before (0 at others); (steps, groups, strata, 4 + steps).
-    additions
-        Rounded additions that were done.
-    """
-
-    steps: tuple[int, ...]
-    design: Design
-    moments: Array
-    additions: int
-
-    def effect(self, step: int, shares: Array | None = None) -> RoundingEffect:
-        """Return the effect on the whole model, or on weights with these ``shares`` of the strata, shape (strata,)."""
-        groups = np.einsum("h,ghk->gk", self.design.shares if shares is None else shares, self._at(step))
-        moved, kept, intended = groups[:, :3].mean(axis=0)
-        errors = [_ratio_error(groups[:, k], groups[:, 2]) for k in (0, 1)]
-        return RoundingEffect(
-            variance=float(moved / intended),
-            signal=float(kept / intended),
-            variance_stderr=errors[0],
-            signal_stderr=errors[1],
-        )
-
-    def tensor_effects(self, step: int) -> dict[str, RoundingEffect]:
-        """Return the effect on each tensor by name: strata weighted by the tensor's own shares."""
-        return self.grouped_effects(step, lambda name: name)
-
-    def grouped_effects(self, step: int, group_of: Callable[[str], str]) -> dict[str, RoundingEffect]:
-        """Return the effect on each group of tensors, such as a layer; groups in the order of their first tensors.
-
-        ``group_of`` gives the group of a tensor name.
-        """
-        groups: dict[str, list[int]] = {}
-        for row, name in enumerate(self.design.names):
-            groups.setdefault(group_of(name), []).append(row)
-        shares, sizes = self.design.tensor_shares, self.design.sizes
-        return {
-            group: self.effect(step, np.average(shares[rows], axis=0, weights=sizes[rows]))
-            for group, rows in groups.items()
-        }
-
-    def cosine(self, first: int, second: int) -> tuple[float, float]:
-        """Return the cosine of the displacements at two steps, first < second, and its standard error."""
-        a, b = (np.einsum("h,ghk->gk", self.design.shares, self._at(step)) for step in (first, second))
-        both = b[:, 4 + self.steps.index(first)]
-        scale = np.sqrt(a[:, 0].mean() * b[:, 0].mean())
-        residuals = both / scale - 0.5 * both.mean() / scale * (a[:, 0] / a[:, 0].mean() + b[:, 0] / b[:, 0].mean())
-        return float(both.mean() / scale), float(residuals.std(ddof=1) / np.sqrt(len(both)))
-
-    def kurtosis(self, step: int, shares: Array | None = None) -> float:
-        """Return E[moved^4]/E[moved^2]^2 over the model, or over weights with these ``shares`` of the strata."""
-        square, _, _, fourth = np.einsum(
-            "h,ghk->k", self.design.shares if shares is None else shares, self._at(step)[..., :4]
-        ) / len(self._at(step))
-        return float(fourth / square**2) if square > 0 else 3.0
-
-    def tensor_spreads(self, step: int) -> dict[str, float]:
-        """Return, by tensor, the relative std of its ||Delta||^2 over noise (independent entries), beyond no error."""
-        spreads = {}
-        for name, size, shares in zip(self.design.names, self.design.sizes, self.design.tensor_shares, strict=True):
-            square = np.einsum("h,gh->", shares, self._at(step)[..., 0])
-            spreads[name] = float(np.sqrt(max(self.kurtosis(step, shares) - 1, 0.0) / size)) if square > 0 else 0.0
-        return spreads
-
-    def _at(self, step: int) -> Array:
-        return np.asarray(self.moments[self.steps.index(step)])
-
-
-def _ratio_error(numerator: Array, denominator: Array) -> float:
-    """Return the standard error of a ratio of means over groups, to first order."""
-    residuals = numerator - numerator.mean() / denominator.mean() * denominator
-    return float(residuals.std(ddof=1) / np.sqrt(len(residuals)) / denominator.mean())
 
 
 def emulate(
@@ -149,11 +65,24 @@ def emulate(
     max_additions
         Bound on the rounded additions; the groups shrink to meet it, to no less than 512.
 
+    Returns
+    -------
+    Emulation
+
     Raises
     ------
     ConfigError
         For float32, and for rules that the emulator does not cover (momentum, L1 anchors of other codes than es-awd,
         raw or two-point shaping, low-rank noise).
+
+    Examples
+    --------
+    >>> from estheory.theory.weight_histograms import normal_weights
+    >>> weights = SampledWeights.of(normal_weights(0.02))
+    >>> run = ESConfig(dim=10**9, sigma=0.0015, population=30, steps=4, dtype="bfloat16", update_path="sequential")
+    >>> effect = emulate(run, weights, [4], max_additions=2_000_000).effect(4)
+    >>> bool(effect.signal < 1)  # small terms are swallowed
+    True
     """
     to = storage_format(config)
     if missing := emulator_covers(config, arithmetic):
@@ -215,10 +144,20 @@ def _group(
 
 @lru_cache(maxsize=2)
 def normal_pool(to: FloatFormat | None) -> Float32:
-    """Return a million standard normals as the format (None: float32) stores them, in random order, by quantiles.
+    """Return a million standard normals in random order, by quantiles.
 
     Slices at random places are the noise of the emulator. The pool has no sampling error of its own, and a slice costs
     nothing to draw.
+
+    Parameters
+    ----------
+    to
+        The format that stores them; None: float32.
+
+    Returns
+    -------
+    ndarray, shape (2^20,)
+        float32 values on the grid of the format.
     """
     from scipy.special import ndtri
 
@@ -228,7 +167,19 @@ def normal_pool(to: FloatFormat | None) -> Float32:
 
 
 def member_coefficients(config: ESConfig, rng: np.random.Generator) -> Array:
-    """Return the coefficients z of one step whose rewards are pure noise, shape (N,)."""
+    """Return the coefficients z of one step whose rewards are pure noise.
+
+    Parameters
+    ----------
+    config
+        Its shaping is ``zscore`` or ``centered-rank``.
+    rng
+        Source of the rewards.
+
+    Returns
+    -------
+    ndarray, shape (N,)
+    """
     n = config.population
     if config.shaping == "centered-rank":
         return np.asarray(rng.permutation(n) / (n - 1) - 0.5)
@@ -237,9 +188,21 @@ def member_coefficients(config: ESConfig, rng: np.random.Generator) -> Array:
 
 
 def emulator_covers(config: ESConfig, arithmetic: Arithmetic = "rounded") -> str | None:
-    """Return None if the emulator covers a run, else what it does not cover.
+    """Return what the emulator does not cover of a run.
 
     Under an L1 anchor, which only es-awd's arithmetic has, effects compare with the walk without its pull.
+
+    Parameters
+    ----------
+    config
+        The run.
+    arithmetic
+        Whose operations.
+
+    Returns
+    -------
+    str or None
+        None if it covers the run.
     """
     if config.momentum or (config.anchor_l1 and arithmetic != "es-awd"):
         return "rounding under momentum or an L1 anchor"
@@ -251,9 +214,24 @@ def emulator_covers(config: ESConfig, arithmetic: Arithmetic = "rounded") -> str
 def emulated_band(
     config: ESConfig, steps: Sequence[int], *, seed: int = 0, max_additions: int = MAX_ADDITIONS
 ) -> dict[int, NormBand]:
-    """Return by step what rounding does to norms over :func:`estheory.theory.precision.weight_family`, emulated.
+    """Return by step what rounding does to norms over the weights of an unknown model, emulated.
 
-    ``max_additions`` bounds the rounded additions of each member of the family, as in :func:`emulate`.
+    Parameters
+    ----------
+    config, steps, seed
+        As for `emulate`.
+    max_additions
+        Bound on the rounded additions of each member of the family, as there.
+
+    Returns
+    -------
+    dict of int to NormBand
+        By step.
+
+    Raises
+    ------
+    ConfigError
+        As for `emulate`.
     """
     runs = [
         emulate(config, SampledWeights.of(weights), steps, seed=seed, max_additions=max_additions)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estheory._special import Array
-from estheory.theory.precision import WeightHistogram
+from estheory.theory.weight_histograms import WeightHistogram
 
 _CELLS = 32
 """Strata per binade: the residue of restore pairs depends on the distance from the binade's edge."""
@@ -42,7 +42,24 @@ class SampledWeights:
     def of(histogram: WeightHistogram, name: str = "weights") -> SampledWeights:
         """Return a model of one tensor with this histogram.
 
-        ``name`` is what the tensor is called.
+        Parameters
+        ----------
+        histogram
+            Of the magnitudes of its weights.
+        name
+            What the tensor is called.
+
+        Returns
+        -------
+        SampledWeights
+
+        Examples
+        --------
+        >>> from estheory.theory.weight_histograms import normal_weights
+        >>> weights = SampledWeights.of(normal_weights(0.02))
+        >>> rms = (weights.counts[0] @ weights.magnitudes**2) ** 0.5
+        >>> weights.names, round(float(rms), 4)
+        (('weights',), 0.02)
         """
         order = np.argsort(histogram.magnitudes)
         return SampledWeights(
@@ -79,10 +96,23 @@ class Design:
 
     @staticmethod
     def of(weights: SampledWeights, size: int, floor: float) -> Design:
-        """Return the design of a group of about ``size`` weights; those below ``floor`` are one stratum.
+        """Return the design of a group of about ``size`` weights.
 
         Half of the group is shared out in proportion to the strata's shares, half evenly, so that tensors of unusual
         magnitudes are not left out. Strata next to empty in every tensor join the one below.
+
+        Parameters
+        ----------
+        weights
+            The model's.
+        size
+            Weights of a group.
+        floor
+            Magnitude (weight) below which all are one stratum.
+
+        Returns
+        -------
+        Design
         """
         pooled = weights.counts.sum(axis=0)
         mantissa, exponent = np.frexp(np.maximum(weights.magnitudes, floor))
@@ -114,7 +144,18 @@ class Design:
         return int(self.taken.sum())
 
     def draw(self, rng: np.random.Generator) -> Array:
-        """Return one group's magnitudes, stratum by stratum: a systematic sample with a random start, shape (size,)."""
+        """Return one group's magnitudes, stratum by stratum: a systematic sample with a random start.
+
+        Parameters
+        ----------
+        rng
+            Source of the starts.
+
+        Returns
+        -------
+        ndarray, shape (size,)
+            weight.
+        """
         low, high = self.cumulative[self.edges[:-1]], self.cumulative[self.edges[1:]]
         places = [
             a + (b - a) * (np.arange(n) + rng.random()) / n for a, b, n in zip(low, high, self.taken, strict=True)
@@ -123,6 +164,16 @@ class Design:
         return np.asarray(self.magnitudes[np.minimum(index, len(self.magnitudes) - 1)])
 
     def means(self, values: Array) -> Array:
-        """Return the mean of ``values`` (size, k) over each stratum, shape (h, k)."""
+        """Return the mean of values over each stratum.
+
+        Parameters
+        ----------
+        values
+            Of a group's weights, in the order of `draw`, shape (size, k).
+
+        Returns
+        -------
+        ndarray, shape (h, k)
+        """
         begins = np.concatenate([[0], np.cumsum(self.taken)[:-1]])
         return np.asarray(np.add.reduceat(values, begins, axis=0) / self.taken[:, None])

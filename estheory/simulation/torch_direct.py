@@ -28,7 +28,22 @@ from estheory.simulation.records import Progress, Records, in_batches, record_ru
 
 
 def checked_device(name: str) -> torch.device:
-    """Return the device of that name; ConfigError if there is none here."""
+    """Return a torch device that is there.
+
+    Parameters
+    ----------
+    name
+        ``cpu``, ``cuda``, ...
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name here.
+    """
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -136,10 +151,23 @@ def direct_on_device(
 ) -> Records:
     """Run ES on a quadratic landscape in every coordinate, on a torch device.
 
-    ConfigError for what this engine cannot simulate, or a device that is not there.
+    Parameters
+    ----------
+    config
+        The run, without an L1 anchor.
+    landscape, replicas, steps, seed, progress
+        As for :func:`estheory.simulation.direct.direct`.
+    device
+        ``cpu`` or ``cuda``.
 
-    Parameters, result and errors are those of :func:`estheory.simulation.direct.direct`, without the L1 anchor; and
-    ``device``, ``cpu`` or ``cuda``.
+    Returns
+    -------
+    Records
+
+    Raises
+    ------
+    ConfigError
+        For what this engine cannot simulate, or a device that is not there.
     """
     where = checked_device(device)
     recorded = checked_steps(config, landscape, replicas, steps, seed)

@@ -41,6 +41,10 @@ def get_task(
     form, render
         As for `estheory.tasks.data.data_task`; the generated tasks have but one form.
 
+    Returns
+    -------
+    Task
+
     Raises
     ------
     ConfigError
@@ -48,6 +52,13 @@ def get_task(
         message lists the names.
     DataError, MissingDependencyError
         If the data, or the package that a task needs, cannot be read.
+
+    Examples
+    --------
+    >>> task = get_task("addition")
+    >>> [example] = task.examples("test", 1, seed=0)
+    >>> task.score(example, example.reference), task.score(example, "no number")
+    (1.0, 0.0)
     """
     if name.startswith(GYM):
         return gym_task(name, form, render)
@@ -74,6 +85,11 @@ def data_of(name: str, data: str, trained: str) -> str:
         Of the run; "" for none.
     trained
         The task that is trained, which must be in the data.
+
+    Returns
+    -------
+    str
+        `data` or "".
 
     Raises
     ------

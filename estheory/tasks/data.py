@@ -80,7 +80,20 @@ class DataTask:
         return max(sizes[family] for family in self._families)
 
     def examples(self, split: Split, n: int, seed: int) -> list[Example]:
-        """Return n distinct examples of a split, the same ones for the same seed.
+        """Return distinct examples of a split.
+
+        Parameters
+        ----------
+        split
+            ``train`` or ``test``.
+        n
+            How many, at least 1.
+        seed
+            Equal seeds give equal lists.
+
+        Returns
+        -------
+        list of Example
 
         Raises
         ------
@@ -99,11 +112,40 @@ class DataTask:
         return [self._example(record) for record in drawn]
 
     def score(self, example: Example, completion: str) -> float:
-        """Return the accuracy of a completion: 1 if it is right, else 0."""
+        """Return the accuracy of a completion.
+
+        Parameters
+        ----------
+        example, completion
+            As for `partial_score`.
+
+        Returns
+        -------
+        float
+            1 if it is right, else 0.
+        """
         return float(self.partial_score(example, completion) == 1.0)
 
     def partial_score(self, example: Example, completion: str) -> float:
-        """Return the accuracy; for countdown 1/2 for an expression that uses all numbers but misses the target."""
+        """Return the accuracy; for countdown 1/2 for an expression that uses all numbers but misses the target.
+
+        Parameters
+        ----------
+        example
+            One of this task's own.
+        completion
+            What the model wrote.
+
+        Returns
+        -------
+        float
+            In [0, 1].
+
+        Raises
+        ------
+        ConfigError
+            If the example is another task's.
+        """
         if not isinstance(example, RecordExample):
             raise ConfigError(f"the example is none of task {self.name}", "score the examples of the task itself")
         record = example.record
@@ -157,7 +199,7 @@ class DataTask:
 def data_task(
     data: str, name: str, form: Form = "auto", render: Callable[[Messages], str] | None = None
 ) -> DataTask | None:
-    """Return the task of that name in a folder or data set of the hub, None if it has no file of it.
+    """Return the task of that name in a folder or data set of the hub.
 
     Parameters
     ----------
@@ -167,6 +209,11 @@ def data_task(
         ``auto`` compares options by log-likelihood where all problems have some, and is few-shot otherwise.
     render
         Makes a prompt of chat messages: the tokenizer's chat template.
+
+    Returns
+    -------
+    DataTask or None
+        None if there is no file of it.
 
     Raises
     ------

@@ -55,12 +55,38 @@ def records_of(data: str, task: str) -> dict[str, list[Record]] | None:
 
 
 def has_task(data: str, task: str) -> bool:
-    """Whether a folder has files of a task; False for a data set of the hub, whose name is any that it is given."""
+    """Return whether a folder has files of a task.
+
+    Parameters
+    ----------
+    data, task
+        As for `records_of`.
+
+    Returns
+    -------
+    bool
+        False for a data set of the hub, whose name is any that it is given.
+
+    Raises
+    ------
+    DataError
+        The folder cannot be read.
+    """
     return not data.startswith(HUB) and bool(_files(_folder(data), task))
 
 
 def data_hashes(data: str, task: str) -> dict[str, str]:
-    """Return the SHA-256 of each of a task's files by its name, or of the rows of each split of a hub data set.
+    """Return what tells whether a task's data are what they were.
+
+    Parameters
+    ----------
+    data, task
+        As for `records_of`.
+
+    Returns
+    -------
+    dict of str to str
+        SHA-256 of each file by its name, or of the rows of each split of a data set of the hub.
 
     Raises
     ------
@@ -80,7 +106,23 @@ def data_hashes(data: str, task: str) -> dict[str, str]:
 
 
 def tasks_in(data: str) -> tuple[str, ...]:
-    """Return the names of the tasks that a folder's own files are of, in alphabetical order; none of the hub."""
+    """Return the names of the tasks that a folder's own files are of.
+
+    Parameters
+    ----------
+    data
+        As for `records_of`.
+
+    Returns
+    -------
+    tuple of str
+        In alphabetical order; none of the hub.
+
+    Raises
+    ------
+    DataError
+        The folder cannot be read.
+    """
     if data.startswith(HUB):
         return ()
     return tuple(sorted({name for path in _readable(Path(data)) if (name := _parts(path)[0])}))
@@ -94,6 +136,15 @@ def _folder(data: str) -> Path:
 
 def read_file(path: Path) -> list[Record]:
     """Read one JSONL or Parquet file.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    list of Record
 
     Raises
     ------

@@ -141,7 +141,20 @@ class GymTask:
 
 
 def gym_task(name: str, form: Form = "auto", render: Callable[[Messages], str] | None = None) -> GymTask:
-    """Return a task of reasoning-gym: few-shot, or of the form ``chat``.
+    """Return a task of reasoning-gym.
+
+    Parameters
+    ----------
+    name
+        ``reasoning-gym:FAMILY``.
+    form
+        ``auto`` and ``few-shot`` show worked examples; ``chat`` asks in messages.
+    render
+        Makes a prompt of chat messages: the tokenizer's chat template.
+
+    Returns
+    -------
+    GymTask
 
     Raises
     ------

@@ -65,15 +65,53 @@ class Task(Protocol):
         ...
 
     def examples(self, split: Split, n: int, seed: int) -> list[Example]:
-        """Return n distinct examples of a split, the same ones for the same seed."""
+        """Return distinct examples of a split.
+
+        Parameters
+        ----------
+        split
+            ``train`` or ``test``.
+        n
+            How many, at least 1.
+        seed
+            Equal seeds give equal lists.
+
+        Returns
+        -------
+        list of Example
+        """
         ...
 
     def score(self, example: Example, completion: str) -> float:
-        """Return the accuracy of a completion: 1 if it is right, else 0."""
+        """Return the accuracy of a completion.
+
+        Parameters
+        ----------
+        example
+            What was asked.
+        completion
+            What the model wrote.
+
+        Returns
+        -------
+        float
+            1 if it is right, else 0.
+        """
         ...
 
     def partial_score(self, example: Example, completion: str) -> float:
-        """Return a graded score in [0, 1], 1 exactly where `score` is 1."""
+        """Return a graded score.
+
+        Parameters
+        ----------
+        example, completion
+            As for `score`.
+
+        Returns
+        -------
+        float
+            In [0, 1], 1 exactly where `score` is 1.
+        """
         ...
 
 
@@ -110,19 +148,33 @@ class GeneratedTask(ABC):
 
     @abstractmethod
     def draw(self, rng: random.Random) -> Problem:
-        """Draw one problem."""
+        """Draw one problem.
+
+        Parameters
+        ----------
+        rng
+            Source of its numbers or letters.
+
+        Returns
+        -------
+        Problem
+        """
 
     def examples(self, split: Split, n: int, seed: int) -> list[Example]:
-        """Draw n distinct examples of one split.
+        """Draw distinct examples of one split.
 
         Parameters
         ----------
         split
-            ``"train"`` or ``"test"``.
+            ``train`` or ``test``.
         n
             How many, at least 1.
         seed
             Equal seeds give equal lists.
+
+        Returns
+        -------
+        list of Example
 
         Raises
         ------
@@ -159,7 +211,18 @@ class GeneratedTask(ABC):
 
 
 def split_of(key: str) -> Split:
-    """Return the split a problem belongs to: a share :data:`TEST_SHARE` of all hashes is test."""
+    """Return the split a problem belongs to.
+
+    Parameters
+    ----------
+    key
+        What tells it from others.
+
+    Returns
+    -------
+    str
+        ``test`` for a share :data:`TEST_SHARE` of all keys, by their hash; else ``train``.
+    """
     number = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
     return "test" if number < TEST_SHARE * 2**64 else "train"
 

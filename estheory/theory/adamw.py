@@ -14,7 +14,34 @@ Schedule = Literal["constant", "linear", "cosine"]
 
 
 def learning_rates(steps: int, schedule: Schedule = "linear") -> Array:
-    """Return the learning rate of each step over the peak, shape (steps,); linear and cosine decay to 0, no warm-up."""
+    """Return the learning rate of each step over the peak; linear and cosine decay to 0, no warm-up.
+
+    Parameters
+    ----------
+    steps
+        Number of optimiser steps, at least 1.
+    schedule
+        ``constant``, ``linear`` or ``cosine``.
+
+    Returns
+    -------
+    ndarray
+        Shape (steps,). Rates in (0, 1], the first one 1.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown schedule, or fewer than 1 step.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/es-and-grpo.md.
+
+    Examples
+    --------
+    >>> [float(rate) for rate in learning_rates(4)]
+    [1.0, 0.75, 0.5, 0.25]
+    """
     require_count("grpo-steps", steps, 1)
     require_choice("grpo-schedule", schedule, ("constant", "linear", "cosine"))
     t = np.arange(steps) / steps
@@ -24,24 +51,29 @@ def learning_rates(steps: int, schedule: Schedule = "linear") -> Array:
 
 
 def walk_factor(rates: Array, *, beta1: float = 0.9, beta2: float = 0.999) -> float:
-    """Return k: E||Delta||^2 = d k sum_t lr_t^2 for AdamW on dense, independent Gaussian gradients.
+    """Return k of E||Delta||^2 = d k sum_t lr_t^2, for AdamW on gradient noise.
 
     With signs independent of magnitudes only equal-step gradients correlate, and
     E[g_s^2 / sqrt(v_t v_t')] = phi(t) / phi(t'), t <= t', phi(t) = Gamma(t/2 + 1/2) / (Gamma(t/2) sqrt(t/2)),
     which is exact for beta2 -> 1 (t then counts steps); for beta2 < 1, t is replaced by the effective number of steps
-    that v averages. Weight decay is taken as 0 and eps as negligible. Ours; label mean-field.
+    that v averages.
 
     Parameters
     ----------
     rates
         Learning rates over their peak, shape (T,).
     beta1, beta2
-        AdamW's decay rates.
+        AdamW's decay rates, in [0, 1).
 
     Returns
     -------
     float
         k, about 1 for T >> 1/(1 - beta1), larger for short runs.
+
+    Notes
+    -----
+    Label: mean-field. Source: ours: docs/concepts/es-and-grpo.md. Assumes dense, independent Gaussian gradients, no
+    weight decay and a negligible eps.
 
     Examples
     --------
@@ -61,9 +93,39 @@ def walk_factor(rates: Array, *, beta1: float = 0.9, beta2: float = 0.999) -> fl
 
 
 def grpo_mean_square(dim: int, lr: float, steps: int, schedule: Schedule = "linear") -> float:
-    """Return E||Delta||^2 of an AdamW run on dense gradient noise, weight^2: d k(T) sum_t lr_t^2. Label mean-field.
+    """Return E||Delta||^2 = d k(T) sum_t lr_t^2 of an AdamW run on dense gradient noise.
 
     Sparse gradients move less and a persistent signal adds a ballistic part; neither is included.
+
+    Parameters
+    ----------
+    dim
+        Number of trainable parameters d.
+    lr
+        Peak learning rate, weight units.
+    steps
+        Number of optimiser steps.
+    schedule
+        ``constant``, ``linear`` or ``cosine``.
+
+    Returns
+    -------
+    float
+        Mean square of the displacement, weight^2.
+
+    Raises
+    ------
+    ConfigError
+        If ``lr`` is not > 0, or the schedule is unknown.
+
+    Notes
+    -----
+    Label: mean-field. Source: ours: docs/concepts/es-and-grpo.md. Assumptions of :func:`walk_factor`.
+
+    Examples
+    --------
+    >>> round(grpo_mean_square(4_022_468_096, lr=3e-6, steps=80) ** 0.5, 4)
+    1.1797
     """
     require_positive("grpo-lr", lr)
     rates = learning_rates(steps, schedule)

@@ -42,14 +42,23 @@ class FlatLaw:
 
 
 def brownian_moments(scaled_time: float) -> tuple[float, float, float, float]:
-    """Return E|x|^p / t^(p/2), p = 1..4, of a walk of unit variance a unit time with constant pull s/sqrt(t) toward 0.
+    """Return E|x|^p / t^(p/2), p = 1..4, of Brownian motion with a constant pull toward 0.
 
-    |x| is then Brownian motion reflected at 0 with drift: P(|x| > u sqrt(t)) = Phi(-u-s) + exp(-2su) Phi(s-u).
+    |x| is Brownian motion reflected at 0 with drift: P(|x| > u sqrt(t)) = Phi(-u-s) + exp(-2su) Phi(s-u).
 
     Parameters
     ----------
     scaled_time
-        s = kappa sqrt(N T) / alpha.
+        s = kappa sqrt(N T) / alpha: the pull over the noise of the whole time.
+
+    Returns
+    -------
+    tuple of float
+        The four moments, in units of the noise's standard deviation.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/walk.md.
     """
     s = scaled_time
     nodes, weights = legendre_nodes()
@@ -63,13 +72,12 @@ def brownian_moments(scaled_time: float) -> tuple[float, float, float, float]:
 
 
 def flat_law(pull: float, steps: int, form: str) -> FlatLaw:
-    """Return the law of a flat coordinate after ``steps`` steps of unit noise and a constant pull toward 0.
+    """Return the law of a flat coordinate after T steps of unit noise and a constant pull toward 0.
 
     Brownian motion whose last pull came half a pull too late (``before``: there is a step without pull after it) or
     too early (``after``), which adds or takes k/2 of |x|, and 2 k sqrt(2/pi) (-zeta(-1/2)) more of x^2 for the sum
-    of E|x_t| over whole steps. Exact at one step; the declared error is 0.2 k / sqrt(T) + k^3/100 of the noise's
-    variance, in the ``after`` form, which stops at 0, k^2/3 more; that of the kurtosis is 0.15 (k/T + k^2) to pulls
-    of 0.3. Checked to pulls of 0.8 against the density of every step (docs/concepts/walk.md). Label small-step.
+    of E|x_t| over whole steps. The declared error is 0.2 k / sqrt(T) + k^3/100 of the noise's variance, in the
+    ``after`` form, which stops at 0, k^2/3 more; that of the kurtosis is 0.15 (k/T + k^2) to pulls of 0.3.
 
     Parameters
     ----------
@@ -79,6 +87,16 @@ def flat_law(pull: float, steps: int, form: str) -> FlatLaw:
         T.
     form
         ``before`` or ``after``: is the new step pulled too (after)?
+
+    Returns
+    -------
+    FlatLaw
+        In units of one step's noise.
+
+    Notes
+    -----
+    Label: small-step; exact at one step. Source: ours: docs/concepts/walk.md. Checked to pulls of 0.8 against the
+    density of every step.
     """
     if steps == 1:
         return _first_step(pull, form)
@@ -131,15 +149,27 @@ def pulled_before(
     Parameters
     ----------
     mean, variance
-        Of the distance from the optimum before the step, shapes (m,).
+        Of the distance from the optimum before the step, shapes (m,), weight and weight^2.
     start
-        That distance at the start of the run, where the anchor is, shape (m,).
+        That distance at the start of the run, where the anchor is, shape (m,), weight units.
     pull
         kappa, weight units.
     contraction
         1 - a lam, shape (m,).
     noise
-        Variance that the step adds, shape (m,).
+        Variance that the step adds, shape (m,), weight^2.
+
+    Returns
+    -------
+    mean : ndarray
+        Shape (m,). After the step, weight units.
+    variance : ndarray
+        Shape (m,). After the step, weight^2.
+
+    Notes
+    -----
+    Label: mean-field. Source: ours: docs/concepts/dynamics.md. A closure: the distance as Gaussian but for the mean of
+    its size; off by at most ``CLOSURE_ERROR`` of a mean square.
     """
     sign, density = _parts(mean - start, np.sqrt(variance))
     density = density * _flattening(variance, noise, pull)
@@ -153,7 +183,11 @@ def pulled_after(
 ) -> tuple[Array, Array]:
     """Return mean and variance where the step comes first and the pull, which stops at the start, after it.
 
-    Parameters as of :func:`pulled_before`.
+    Parameters and result as of :func:`pulled_before`.
+
+    Notes
+    -----
+    Label: mean-field. Source: ours: docs/concepts/dynamics.md. The same closure.
     """
     shift, before = contraction * mean - start, contraction**2 * variance + noise
     first, second = soft_threshold(shift, before, pull)
@@ -162,9 +196,25 @@ def pulled_after(
 
 
 def soft_threshold(mean: Array, variance: Array, pull: float) -> tuple[Array, Array]:
-    """Return E Y and E Y^2, shapes (m,), of Y = sign(X) max(|X| - pull, 0) for a normal X. Exact.
+    """Return E Y and E Y^2 of Y = sign(X) max(|X| - pull, 0) for a normal X.
 
-    ``mean`` and ``variance`` are those of X, shapes (m,).
+    Parameters
+    ----------
+    mean, variance
+        Of X, shapes (m,).
+    pull
+        What is taken off its size, in the unit of X.
+
+    Returns
+    -------
+    first : ndarray
+        Shape (m,). E Y.
+    second : ndarray
+        Shape (m,). E Y^2.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/dynamics.md.
     """
     std = np.sqrt(variance)
     first, second = np.zeros_like(mean), np.zeros_like(mean)

@@ -22,20 +22,29 @@ _ROUNDING = 1 + 1e-9
 
 
 def norm_law(walk: Walk, progress: float, spread: float) -> ChiLaw:
-    """Return the law of the displacement norm of a walk that also moved along the gradient, weight units.
+    """Return the law of the displacement norm of a walk that also moved along the gradient.
 
     The square has mean v (d - 1 + w) + P^2 and variance 2 v^2 (d - 1) + 4 P^2 v w + 2 v^2 w^2 (plus what fluctuations
-    of v add); the law is the chi law with these two moments. Exact moments for Gaussian rewards of constant gradient
-    when the projection on the gradient is normal, which a sum over steps is.
+    of v add); the law is the chi law with these two moments.
 
     Parameters
     ----------
     walk
         The walk; v is its variance a coordinate.
     progress
-        P, expected displacement along the gradient.
+        P, expected displacement along the gradient, weight units.
     spread
         w, variance of the projection on the gradient over v.
+
+    Returns
+    -------
+    ChiLaw
+        Weight units.
+
+    Notes
+    -----
+    Label: exact, where that of the walk is. Source: ours: docs/how-to/plan.md. Exact moments for Gaussian rewards of
+    constant gradient when the projection on the gradient is normal, which a sum over steps is.
     """
     v, rest, fluctuation = walk.variance, walk.dim - 1.0, 2 / walk.mixing_df
     square = v * (rest + spread) + progress**2
@@ -107,7 +116,18 @@ class DriftBudget:
         return {name: value for name, value in named.items() if value is not None}
 
     def scaled(self, factor: float) -> DriftBudget:
-        """Return the budgets of a run ``factor`` times as far: norms by it, KL and losses by its square."""
+        """Return the budgets of a run ``factor`` times as far: norms by it, KL and losses by its square.
+
+        Parameters
+        ----------
+        factor
+            Positive.
+
+        Returns
+        -------
+        DriftBudget
+            The same but for its limits.
+        """
         square = factor * factor
         return replace(
             self,
@@ -117,12 +137,30 @@ class DriftBudget:
         )
 
     def exceeded(self, walk: Walk, progress: float, spread: float) -> tuple[str, ...]:
-        """Return the budgets that the run does not meet with the stated confidence, by option name."""
+        """Return the budgets that the run does not meet with the stated confidence.
+
+        Parameters and result as of :meth:`DriftBudget.used`, the names alone.
+        """
         used = self.used(walk, progress, spread)
         return tuple(name for name, limit in self.limits.items() if used[name] > limit * _ROUNDING)
 
     def used(self, walk: Walk, progress: float, spread: float) -> dict[str, float]:
-        """Return, by option name, the drift that is not passed with probability ``confidence``."""
+        """Return the drift that is not passed with probability ``confidence``.
+
+        Parameters
+        ----------
+        walk
+            The walk after the steps in question.
+        progress
+            Expected displacement along the gradient, weight units.
+        spread
+            Variance of the projection on the gradient over that of a flat coordinate.
+
+        Returns
+        -------
+        dict
+            By option name (``max-norm``, ``max-kl``, ``max-off-task-loss``), in the unit of the limit.
+        """
         found = {}
         if self.max_norm is not None:
             found["max-norm"] = norm_law(walk, progress, spread).quantile(self.confidence)
@@ -141,7 +179,20 @@ class DriftBudget:
         return off_task_reward_law(walk, trace=trace, gradient_norm=gradient)
 
     def predictions(self, walk: Walk, progress: float, spread: float, steps: int) -> Iterator[Prediction]:
-        """Yield the laws of norm, KL and off-task change after ``steps`` steps, as far as they are known."""
+        """Yield the laws of norm, KL and off-task change after ``steps`` steps, as far as they are known.
+
+        Parameters
+        ----------
+        walk, progress, spread
+            As of :meth:`used`.
+        steps
+            T.
+
+        Yields
+        ------
+        Prediction
+            Each with its label and source.
+        """
         yield Prediction(
             quantity=Quantity.DISPLACEMENT_NORM,
             law=norm_law(walk, progress, spread),

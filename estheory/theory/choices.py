@@ -65,7 +65,24 @@ class Choices:
 def default_sigmas(weight_std: float | None) -> tuple[float, ...]:
     """Return WEIGHT_FRACTIONS of the weights' standard deviation, or DEFAULT_SIGMAS where it is unknown.
 
-    ``weight_std`` in weight units, or None.
+    Parameters
+    ----------
+    weight_std
+        Standard deviation of the weights, weight units; None where it is unknown.
+
+    Returns
+    -------
+    tuple of float
+        Perturbation scales, weight units.
+
+    Raises
+    ------
+    ConfigError
+        If ``weight_std`` is not > 0.
+
+    Notes
+    -----
+    No label: a declared choice, not a result.
     """
     if weight_std is None:
         return DEFAULT_SIGMAS
@@ -74,15 +91,49 @@ def default_sigmas(weight_std: float | None) -> tuple[float, ...]:
 
 
 def linear_arms(base: ESConfig, choices: Choices, gradient_norm: float, reward_std: float) -> tuple[Arm, ...]:
-    """Return the arms of a linear reward, largest sigma first: rho = sigma g / sqrt(sigma^2 g^2 + s^2)."""
+    """Return the arms of a linear reward, largest sigma first: rho = sigma g / sqrt(sigma^2 g^2 + s^2).
+
+    Parameters
+    ----------
+    base
+        Everything but sigma and population.
+    choices
+        What may be chosen.
+    gradient_norm
+        g, reward / weight.
+    reward_std
+        s, reward units.
+
+    Returns
+    -------
+    tuple of Arm
+        One a sigma and population.
+
+    Raises
+    ------
+    ConfigError
+        For a value out of range.
+    """
     signals = {s: linear_signal(sigma=s, gradient_norm=gradient_norm, reward_std=reward_std) for s in choices.sigmas}
     return arms(base, choices, signals)
 
 
 def arms(base: ESConfig, choices: Choices, signals: dict[float, Signal]) -> tuple[Arm, ...]:
-    """Return an arm for every sigma and population; ``base`` gives the rest.
+    """Return an arm for every sigma and population, largest sigma first.
 
-    ``signals`` gives the linear signal of each sigma.
+    Parameters
+    ----------
+    base
+        Everything but sigma and population.
+    choices
+        What may be chosen.
+    signals
+        The linear signal at each sigma.
+
+    Returns
+    -------
+    tuple of Arm
+        One a sigma and population.
     """
     return tuple(
         arm(replace(base, sigma=sigma, population=n), signals[sigma])

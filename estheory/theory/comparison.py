@@ -35,17 +35,39 @@ class EndPoint:
     flat_variance: float = 0.0
 
     def reward(self, landscape: Landscape) -> float:
-        """Return E R - R*, reward units."""
+        """Return E R - R*.
+
+        Parameters
+        ----------
+        landscape
+            The quadratic whose rows the end point is of.
+
+        Returns
+        -------
+        float
+            <= 0, reward units.
+        """
         return -0.5 * float(landscape.multiplicity @ (landscape.eigenvalue * (self.mean**2 + self.variance)))
 
     def displacement_square(self, landscape: Landscape) -> float:
-        """Return E||theta_T - theta_0||^2, weight^2."""
+        """Return E||theta_T - theta_0||^2, flat directions included.
+
+        Parameters
+        ----------
+        landscape
+            The quadratic; its offsets are the start.
+
+        Returns
+        -------
+        float
+            weight^2.
+        """
         curved = float(landscape.multiplicity @ ((self.mean - landscape.offset) ** 2 + self.variance))
         return curved + (landscape.dim - float(np.sum(landscape.multiplicity))) * self.flat_variance
 
 
 def interpolation_curve(u: Array, *, start: float, end: float, curvature: float) -> Array:
-    """Return R((1-u) theta_a + u theta_b): the chord plus 1/2 u (1-u) D' Lam D. Exact on a quadratic.
+    """Return R((1-u) theta_a + u theta_b): the chord plus 1/2 u (1-u) D' Lam D.
 
     Parameters
     ----------
@@ -55,6 +77,20 @@ def interpolation_curve(u: Array, *, start: float, end: float, curvature: float)
         R(theta_a) and R(theta_b), reward units.
     curvature
         D' Lam D, D = theta_a - theta_b, reward units; flat directions do not enter.
+
+    Returns
+    -------
+    ndarray
+        Shape (n,). Reward at each position, reward units.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/es-and-grpo.md. Quadratic reward.
+
+    Examples
+    --------
+    >>> [float(r) for r in interpolation_curve([0.0, 0.5, 1.0], start=0.0, end=1.0, curvature=0.8)]
+    [0.0, 0.6, 1.0]
     """
     u = np.asarray(u, dtype=np.float64)
     return np.asarray((1 - u) * start + u * end + 0.5 * u * (1 - u) * curvature)
@@ -63,8 +99,24 @@ def interpolation_curve(u: Array, *, start: float, end: float, curvature: float)
 def interpolation_gain(landscape: Landscape, first: EndPoint, second: EndPoint) -> Law:
     """Return the law of the largest rise over the chord, D' Lam D / 8 at the middle, for independent end points.
 
-    Exact on a quadratic given the end points; the law is the gamma variable of its exact mean and variance. It is
-    never negative: no barrier, whatever the curvatures.
+    It is never negative: no barrier, whatever the curvatures. The law is the gamma variable of its exact mean and
+    variance.
+
+    Parameters
+    ----------
+    landscape
+        The quadratic.
+    first, second
+        The two end points.
+
+    Returns
+    -------
+    Law
+        Reward units.
+
+    Notes
+    -----
+    Label: exact, given the end points. Source: ours: docs/concepts/es-and-grpo.md. Quadratic reward.
     """
     count, lam = landscape.multiplicity, landscape.eigenvalue
     mean, variance = first.mean - second.mean, first.variance + second.variance
@@ -79,8 +131,23 @@ def interpolation_gain(landscape: Landscape, first: EndPoint, second: EndPoint) 
 def displacement_cosine(landscape: Landscape, first: EndPoint, second: EndPoint) -> float:
     """Return the cosine of two independent displacements from one start, E(D1.D2) / sqrt(E||D1||^2 E||D2||^2).
 
-    Mean-field: norms concentrate where many directions move. Only the mean displacements of curved directions
-    overlap; what each method walks at random only dilutes them. 0 where a method does not move.
+    Only the mean displacements of curved directions overlap; what each method walks at random only dilutes them.
+
+    Parameters
+    ----------
+    landscape
+        The quadratic; its offsets are the start.
+    first, second
+        Where the two runs end.
+
+    Returns
+    -------
+    float
+        0 where a method does not move.
+
+    Notes
+    -----
+    Label: mean-field. Source: ours: docs/concepts/es-and-grpo.md. Norms concentrate where many directions move.
     """
     overlap = (first.mean - landscape.offset) * (second.mean - landscape.offset)
     squares = first.displacement_square(landscape) * second.displacement_square(landscape)
@@ -88,10 +155,31 @@ def displacement_cosine(landscape: Landscape, first: EndPoint, second: EndPoint)
 
 
 def es_end_point(config: ESConfig, landscape: Landscape, steps: int) -> EndPoint:
-    """Return where ES is after ``steps`` steps. Label mean-field.
+    """Return where ES is after ``steps`` steps.
 
     Flat directions, of the rows or outside, walk as the recursion says of a row without curvature: where the noise of a
     step follows S along the run (raw, two-point, antithetic) they follow it too.
+
+    Parameters
+    ----------
+    config, landscape
+        The run.
+    steps
+        T.
+
+    Returns
+    -------
+    EndPoint
+        Moments of each row's directions and of a flat one.
+
+    Raises
+    ------
+    ConfigError
+        If all members have the same reward.
+
+    Notes
+    -----
+    Label: mean-field. Source: ours: docs/concepts/dynamics.md.
     """
     state = state_after(config, with_flat_row(landscape), steps)
     return EndPoint(mean=state.mean[:-1], variance=state.variance[:-1], flat_variance=float(state.variance[-1]))
@@ -100,8 +188,8 @@ def es_end_point(config: ESConfig, landscape: Landscape, steps: int) -> EndPoint
 def sgd_end_point(landscape: Landscape, *, lr: float, steps: int, noise: float = 0.0) -> EndPoint:
     """Return where SGD is after ``steps`` steps: curved directions contract by 1 - lr lam_k, flat ones never move.
 
-    Exact for gradient noise of covariance ``noise`` Lam, as that of a likelihood near its optimum; its stationary
-    variance lr noise / (2 - lr lam_k) is nearly the same in every curved direction.
+    Gradient noise has the covariance ``noise`` Lam, as that of a likelihood near its optimum; its stationary variance
+    lr noise / (2 - lr lam_k) is nearly the same in every curved direction.
 
     Parameters
     ----------
@@ -114,10 +202,19 @@ def sgd_end_point(landscape: Landscape, *, lr: float, steps: int, noise: float =
     noise
         Gradient noise covariance over Lam, reward units: its trace over tr Lam.
 
+    Returns
+    -------
+    EndPoint
+        Its flat variance is 0.
+
     Raises
     ------
     ConfigError
         If lr lam >= 2 in some direction, where SGD diverges.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/es-and-grpo.md.
     """
     require_positive("lr", lr)
     require_count("steps", steps, 0)
@@ -160,9 +257,19 @@ class MatchedProgress:
         return self.es_displacement_square / self.sgd_displacement_square
 
     def off_task_cost(self, curvature_per_direction: float) -> tuple[float, float]:
-        """Return 1/2 f E||Delta||^2 of (ES, SGD) for an off-task curvature ``f`` = tr F / d in every direction.
+        """Return 1/2 f E||Delta||^2 for an off-task curvature f in every direction.
 
-        ``curvature_per_direction`` is f, cost / weight^2.
+        Parameters
+        ----------
+        curvature_per_direction
+            f = tr F / d, cost / weight^2.
+
+        Returns
+        -------
+        es : float
+            Cost of ES, in the unit of f times weight^2.
+        sgd : float
+            Cost of SGD.
         """
         half = 0.5 * curvature_per_direction
         return half * self.es_displacement_square, half * self.sgd_displacement_square
@@ -171,7 +278,7 @@ class MatchedProgress:
 def matched_progress(
     config: ESConfig, landscape: Landscape, *, reward: float, lr: float, noise: float = 0.0, max_steps: int = 100_000
 ) -> MatchedProgress:
-    """Return ES and SGD stopped at the same on-task reward. Label mean-field.
+    """Return ES and SGD stopped at the same on-task reward.
 
     Parameters
     ----------
@@ -184,10 +291,19 @@ def matched_progress(
     max_steps
         Where to give up.
 
+    Returns
+    -------
+    MatchedProgress
+        Steps and mean square displacements of both.
+
     Raises
     ------
     ConfigError
         If one of them does not reach the target, saying how far it comes.
+
+    Notes
+    -----
+    Label: mean-field. Source: ours: docs/concepts/es-and-grpo.md.
     """
     if reward <= -landscape.gap:
         raise ConfigError(f"the target {reward:g} is no better than the start {-landscape.gap:g}", "raise the target")

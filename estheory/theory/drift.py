@@ -24,11 +24,11 @@ def kl_law(
     fisher_square_trace: float | None = None,
     fisher_trace_stderr: float = 0.0,
 ) -> Law:
-    """Return the law of KL(base || tuned), nats per token: 1/2 v sum_k f_k chi^2_1.
+    """Return the law of KL(base || tuned): 1/2 v sum_k f_k chi^2_1.
 
     By the scaled chi-square of its mean 1/2 v tr F and relative variance 2 tr F^2 / (tr F)^2, to which fluctuations
-    of v (raw shaping) and an error of tr F add as independent factors. Small-step. Without ``fisher_square_trace`` the
-    spread over seeds is unknown and only those two are in the law.
+    of v (raw shaping) and an error of tr F add as independent factors. Without ``fisher_square_trace`` the spread over
+    seeds is unknown and only those two are in the law.
 
     Parameters
     ----------
@@ -38,12 +38,29 @@ def kl_law(
     fisher_trace, fisher_square_trace
         tr F and tr F^2 per token, 1/weight^2 and 1/weight^4.
     fisher_trace_stderr
-        Standard error of the estimate of tr F.
+        Standard error of the estimate of tr F, 1/weight^2.
+
+    Returns
+    -------
+    Law
+        Nats per token.
 
     Raises
     ------
     ConfigError
         If a trace is out of range, or tr F^2 exceeds (tr F)^2.
+
+    Notes
+    -----
+    Label: small-step. Source: ours: docs/concepts/drift.md. Isotropic displacement; KL quadratic in it.
+
+    Examples
+    --------
+    >>> from estheory import ESConfig, Signal
+    >>> from estheory.theory.walk import walk
+    >>> run = ESConfig(dim=4_000_000_000, sigma=0.0015, population=30, steps=100)
+    >>> round(kl_law(walk(run, Signal(), 100), fisher_trace=500.0).mean, 6)
+    0.000469
     """
     require_positive("fisher-trace", fisher_trace)
     require_nonnegative("fisher-trace-stderr", fisher_trace_stderr)
@@ -75,7 +92,34 @@ def _effective_dimension(name: str, trace: float, square_trace: float) -> float:
 def kl_correlation(config: ESConfig, first: int, second: int) -> float:
     """Return the correlation, over runs, of a run's KL after ``first`` and after ``second`` steps.
 
-    The square of the checkpoints' correlation: T1/T2 for the plain walk. Exact for a quadratic KL.
+    The square of the checkpoints' correlation: T1/T2 for the plain walk.
+
+    Parameters
+    ----------
+    config
+        The run.
+    first, second
+        The two steps, in either order.
+
+    Returns
+    -------
+    float
+        In [0, 1].
+
+    Raises
+    ------
+    ConfigError
+        With an L1 anchor.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/drift.md. KL quadratic in the displacement.
+
+    Examples
+    --------
+    >>> from estheory import ESConfig
+    >>> round(kl_correlation(ESConfig(dim=1000, sigma=0.01, population=30), 100, 400), 3)
+    0.25
     """
     return checkpoint_correlation(config, first, second) ** 2
 
@@ -87,25 +131,44 @@ def off_task_reward_law(
     square_trace: float | None = None,
     gradient_norm: float = 0.0,
 ) -> Law:
-    """Return the law of the change of another task's reward, reward units: g.Delta - 1/2 Delta' Lam Delta.
+    """Return the law of the change of another task's reward: g.Delta - 1/2 Delta' Lam Delta.
 
     Mean -1/2 v tr Lam; standard deviation sqrt(v ||g||^2 + 1/2 v^2 tr Lam^2), of which the first-order part is as
-    likely to be a gain as a loss. Small-step; the quadratic part by a gamma variable of its mean and variance, by a
-    normal one where tr Lam is so small that none has them (curvatures of both signs).
+    likely to be a gain as a loss. The quadratic part by a gamma variable of its mean and variance, by a normal one
+    where tr Lam is so small that none has them (curvatures of both signs).
 
     Parameters
     ----------
     walk
         The walk after the steps in question.
     trace, square_trace
-        tr Lam and tr Lam^2 of minus the other task's Hessian; without the second its part of the spread is left out.
+        tr Lam and tr Lam^2 of minus the other task's Hessian, reward / weight^2 and its square; without the second its
+        part of the spread is left out.
     gradient_norm
         ||g|| of the other task, reward / weight.
+
+    Returns
+    -------
+    Law
+        Reward units.
 
     Raises
     ------
     ConfigError
         For a value out of range.
+
+    Notes
+    -----
+    Label: small-step. Source: ours: docs/concepts/drift.md. Isotropic displacement, independent of the other task.
+
+    Examples
+    --------
+    >>> from estheory import ESConfig, Signal
+    >>> from estheory.theory.walk import walk
+    >>> run = ESConfig(dim=4_000_000_000, sigma=0.0015, population=30, steps=100)
+    >>> law = off_task_reward_law(walk(run, Signal(), 100), trace=1000.0, gradient_norm=3.0)
+    >>> round(law.mean, 7), round(law.std, 6)
+    (-0.0009375, 0.004108)
     """
     require_nonnegative("|off-task-trace|", abs(trace))
     require_nonnegative("off-task-gradient-norm", gradient_norm)
@@ -121,9 +184,27 @@ def off_task_reward_law(
 
 
 def first_order_share(walk: Walk, *, square_trace: float, gradient_norm: float) -> float:
-    """Return the share of the variance of an off-task reward change that is first order, in [0, 1].
+    """Return the share of the variance of an off-task reward change that is first order.
 
     It falls along a run as 1/(1 + v tr Lam^2 / (2 ||g||^2)): early changes have a random sign, late ones are losses.
+
+    Parameters
+    ----------
+    walk
+        The walk after the steps in question.
+    square_trace
+        tr Lam^2 of minus the other task's Hessian, reward^2 / weight^4.
+    gradient_norm
+        ||g|| of the other task, reward / weight.
+
+    Returns
+    -------
+    float
+        In [0, 1]; 0 where both vanish.
+
+    Notes
+    -----
+    Label: small-step. Source: ours: docs/concepts/drift.md.
     """
     linear = walk.variance * gradient_norm**2
     total = linear + 0.5 * walk.variance**2 * square_trace
@@ -131,11 +212,40 @@ def first_order_share(walk: Walk, *, square_trace: float, gradient_norm: float) 
 
 
 def steps_to_kl(config: ESConfig, one_step: Walk, *, fisher_trace: float, budget: float) -> float:
-    """Return the number of steps after which the plain walk's mean KL reaches ``budget`` nats per token.
+    """Return the number of steps after which the plain walk's mean KL reaches a budget: 2 budget / (v_1 tr F).
 
-    ConfigError with an anchor or momentum: for the plain walk alone.
+    Parameters
+    ----------
+    config
+        The run.
+    one_step
+        Its walk after one step, of variance v_1.
+    fisher_trace
+        tr F per token, 1/weight^2.
+    budget
+        Nats per token.
 
-    2 budget / (v_1 tr F), v_1 the variance of one step. Small-step.
+    Returns
+    -------
+    float
+        Steps, not rounded.
+
+    Raises
+    ------
+    ConfigError
+        With an anchor or momentum, or for a value that is not > 0.
+
+    Notes
+    -----
+    Label: small-step. Source: ours: docs/concepts/drift.md.
+
+    Examples
+    --------
+    >>> from estheory import ESConfig, Signal
+    >>> from estheory.theory.walk import walk
+    >>> run = ESConfig(dim=4_000_000_000, sigma=0.0015, population=30)
+    >>> round(steps_to_kl(run, walk(run, Signal(), 1), fisher_trace=500.0, budget=0.01))
+    2133
     """
     if config.anchor_l1 or config.anchor_l2 or config.momentum:
         raise ConfigError("steps_to_kl is for the plain walk", "leave anchor and momentum out")

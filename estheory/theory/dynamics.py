@@ -47,7 +47,23 @@ class Trajectory:
     label: Label
 
     def at(self, step: int) -> float:
-        """Return E R - R* after ``step`` steps; ConfigError beyond the curve."""
+        """Return E R - R* after ``step`` steps.
+
+        Parameters
+        ----------
+        step
+            0 to T.
+
+        Returns
+        -------
+        float
+            <= 0, reward units.
+
+        Raises
+        ------
+        ConfigError
+            Beyond the curve, or from the step on at which it diverged.
+        """
         require_count("step", step, 0)
         if self.diverged_at is not None and step >= self.diverged_at:
             raise ConfigError(f"the reward diverges at step {self.diverged_at}", "lower alpha, or raise the population")
@@ -65,18 +81,28 @@ class Trajectory:
         return best, float(self.reward[best])
 
     def time_to(self, reward: float) -> int | None:
-        """Return the first step at which E R - R* is at least ``reward`` (<= 0); None if it never is."""
+        """Return the first step at which E R - R* is at least ``reward``.
+
+        Parameters
+        ----------
+        reward
+            <= 0, reward units.
+
+        Returns
+        -------
+        int or None
+            None if it never is.
+        """
         reached = np.flatnonzero(self.reward >= reward)
         return int(reached[0]) if reached.size else None
 
 
 def mean_field(config: ESConfig, landscape: Landscape, steps: int | None = None) -> Trajectory:
-    """Return the mean curve of the reward over ``steps`` steps (``config.steps`` when not given).
+    """Return the mean curve of the reward over ``steps`` steps.
 
     q_k <- q_k - 2 a lam_k q_k + (alpha^2/N)(1 + 2 x_k (N-1)(N-2)/(N(N+1)) + (N-2) sigma^2 lam_k^2 q_k / S^2) for
-    z-scores, with S^2 = sigma^2 sum_k lam_k^2 q_k + 1/2 sigma^4 tr Lam^2 + s^2. Error O(1/N), and O(1/r) in the number
-    r of directions that S is averaged over (:func:`estheory.theory.fluctuations.reward_spread` gives its size). An L1
-    anchor by a Gaussian closure (:mod:`estheory.theory.anchor_l1`).
+    z-scores, with S^2 = sigma^2 sum_k lam_k^2 q_k + 1/2 sigma^4 tr Lam^2 + s^2. An L1 anchor by a Gaussian closure
+    (:mod:`estheory.theory.anchor_l1`).
 
     Parameters
     ----------
@@ -86,16 +112,31 @@ def mean_field(config: ESConfig, landscape: Landscape, steps: int | None = None)
     landscape
         Offsets are those of the start.
     steps
-        T.
+        T; ``config.steps`` when not given.
 
     Returns
     -------
     Trajectory
+        With its label.
 
     Raises
     ------
     ConfigError
         If all members have the same reward.
+
+    Notes
+    -----
+    Label: mean-field; exact for raw rewards and two-point shaping. Source: ours: docs/concepts/dynamics.md. Error
+    O(1/N), and O(1/r) in the number r of directions that S is averaged over
+    (:func:`estheory.theory.fluctuations.reward_spread` gives its size).
+
+    Examples
+    --------
+    >>> from estheory import ESConfig
+    >>> from estheory.theory.landscapes import two_scale
+    >>> curve = mean_field(ESConfig(dim=1005, sigma=0.01, alpha=0.01, population=30, steps=400), two_scale())
+    >>> curve.peak[0], round(curve.at(20), 3), round(curve.at(400), 4)
+    (125, -1.186, -0.013)
     """
     total = config.steps if steps is None else steps
     require_count("steps", total, 0)
@@ -124,17 +165,37 @@ def mean_field(config: ESConfig, landscape: Landscape, steps: int | None = None)
 
 
 def coordinate_variance(config: ESConfig, eigenvalue: float, member_std: float, step: int) -> float:
-    """Return the variance of a direction of constant ``member_std`` S after ``step`` steps, weight^2.
+    """Return the variance of a direction of constant S after ``step`` steps.
 
     f^2 (alpha^2/N)(1 - (1-m)^(2t)) / (1 - (1-m)^2) for z-scores, m = kappa + f a lam, a = alpha c sigma / S; kappa is
     that of an L2 anchor, f = 1 - kappa in its ``after`` form, else 1. An AR(1) process, in the limit of small m an
-    Ornstein-Uhlenbeck one. m -> 0 is the walk, alpha^2 t / N. Good where S is constant (noise dominates the rewards)
-    and x_k is small; label large-N.
+    Ornstein-Uhlenbeck one. m -> 0 is the walk, alpha^2 t / N.
+
+    Parameters
+    ----------
+    config
+        The run; its landscape does not enter.
+    eigenvalue
+        lam, reward / weight^2.
+    member_std
+        S, reward units.
+    step
+        t.
+
+    Returns
+    -------
+    float
+        weight^2.
 
     Raises
     ------
     ConfigError
         If m >= 2, where the direction diverges, or the configuration has momentum or an L1 anchor.
+
+    Notes
+    -----
+    Label: large-N. Source: ours: docs/concepts/dynamics.md. Good where S is constant (noise dominates the rewards) and
+    x_k is small.
     """
     if config.momentum or config.anchor_l1:
         raise ConfigError("no closed form at constant S with momentum or an L1 anchor", "follow the recursion")
@@ -154,10 +215,27 @@ def coordinate_variance(config: ESConfig, eigenvalue: float, member_std: float, 
 
 
 def relaxation_time(config: ESConfig, eigenvalue: float, member_std: float) -> float:
-    """Return the number of steps in which a direction forgets its start at constant S; inf when flat.
+    """Return the number of steps in which a direction forgets its start at constant S: 1/(kappa + f a lam).
 
-    1/(kappa + f a lam), kappa and f of an L2 anchor as in :func:`coordinate_variance`; momentum does not change it
-    where it is long.
+    kappa and f of an L2 anchor as in :func:`coordinate_variance`; momentum does not change it where it is long.
+
+    Parameters
+    ----------
+    config
+        The run; its landscape does not enter.
+    eigenvalue
+        lam, reward / weight^2.
+    member_std
+        S, reward units.
+
+    Returns
+    -------
+    float
+        Steps; infinite when flat.
+
+    Notes
+    -----
+    Label: large-N. Source: ours: docs/concepts/dynamics.md.
     """
     rule = step_rule(config)
     shrink = config.anchor_l2 + rule.fresh * rule.rate(member_std**2) * eigenvalue

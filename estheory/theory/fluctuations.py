@@ -65,13 +65,29 @@ class RewardSpread:
 def reward_spread(config: ESConfig, landscape: Landscape, steps: Sequence[int]) -> tuple[RewardSpread, ...]:
     """Return mean and standard deviation of a single run's reward after each of ``steps`` steps.
 
-    Label mean-field: exact in the fluctuations where S is constant, to first order in those of S otherwise; like the
-    mean, O(1/N) corrections to the noise of curved directions are left out but for x_k.
+    Parameters
+    ----------
+    config, landscape
+        The run.
+    steps
+        Numbers of steps, in any order.
+
+    Returns
+    -------
+    tuple of RewardSpread
+        One a number of steps, in their order; reward units.
 
     Raises
     ------
     ConfigError
-        If the recursion diverges before the last step, or with an L1 anchor, whose spread has no result here.
+        If the recursion diverges before the last step, with an L1 anchor, whose spread has no result here, or where the
+        history does not fit into memory.
+
+    Notes
+    -----
+    Label: mean-field. Source: ours: docs/concepts/dynamics.md. Exact in the fluctuations where S is constant, to first
+    order in those of S otherwise; like the mean, O(1/N) corrections to the noise of curved directions are left out but
+    for x_k.
     """
     if config.anchor_l1:
         raise ConfigError("the spread of single runs with an L1 anchor has no result here", "simulate it")
@@ -118,10 +134,17 @@ def reward_spread(config: ESConfig, landscape: Landscape, steps: Sequence[int]) 
 
 
 class Covector(NamedTuple):
-    """What the result is worth in the moments of a step: shape (m,) each, per direction of each row.
+    """What the result is worth in the moments of a step, per direction of each row.
 
-    Of delta^2, 2 delta u, u^2, 2 delta_0 delta and 2 delta_0 u, where delta is the distance from the optimum, u the
-    velocity and delta_0 the distance at the start. Without momentum and anchor only the first is ever not 0.
+    delta is the distance from the optimum, u the velocity and delta_0 the distance at the start. Without momentum and
+    anchor only the first is ever not 0.
+
+    Attributes
+    ----------
+    square, cross, velocity
+        Derivatives with respect to delta^2, 2 delta u and u^2, shape (m,) each.
+    start, start_velocity
+        Derivatives with respect to 2 delta_0 delta and 2 delta_0 u, shape (m,) each.
     """
 
     square: Array
@@ -220,6 +243,15 @@ def pull_back(rule: StepRule, landscape: Landscape, covector: Covector, state: S
         After the step.
     state
         Before it.
+
+    Returns
+    -------
+    Covector
+        Before the step.
+
+    Notes
+    -----
+    Label: mean-field. Source: ours: docs/concepts/dynamics.md.
     """
     v, lam, count = state.member_square, landscape.eigenvalue, landscape.multiplicity
     lam2, p = lam * lam, covector

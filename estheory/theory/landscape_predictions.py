@@ -33,23 +33,69 @@ class OffTask:
     Attributes
     ----------
     fisher_trace, fisher_square_trace
-        tr F and tr F^2 per token, for KL(base || tuned).
-    trace
-        tr Lam_off of minus the Hessian of another task's reward.
+        tr F and tr F^2 per token, for KL(base || tuned), 1/weight^2 and 1/weight^4.
+    fisher_trace_stderr
+        Standard error of the estimate of tr F, 1/weight^2.
+    trace, square_trace
+        tr Lam_off and tr Lam_off^2 of minus the Hessian of another task's reward, reward / weight^2 and its square.
     gradient_norm
-        ||g_off|| of that reward.
+        ||g_off|| of that reward, reward / weight.
     """
 
     fisher_trace: float | None = None
     fisher_square_trace: float | None = None
+    fisher_trace_stderr: float = 0.0
     trace: float | None = None
+    square_trace: float | None = None
     gradient_norm: float | None = None
+
+
+def landscape_off_task(landscape: Landscape, given: OffTask | None) -> OffTask | None:
+    """Return what is known of another behaviour: what was given, then what the landscape has.
+
+    Parameters
+    ----------
+    landscape
+        Its fields for another behaviour.
+    given
+        What wins over them.
+
+    Returns
+    -------
+    OffTask or None
+        None where nothing is known.
+    """
+    nothing = OffTask()
+    known = OffTask(
+        fisher_trace=landscape.fisher_trace or None,
+        fisher_square_trace=landscape.fisher_square_trace or None,
+        fisher_trace_stderr=landscape.fisher_trace_stderr,
+        trace=landscape.off_task_trace,
+        square_trace=landscape.off_task_square_trace,
+        gradient_norm=landscape.off_task_gradient_norm,
+    )
+    if given is not None:
+        known = replace(known, **{k: value for k, value in vars(given).items() if value != getattr(nothing, k)})
+    return None if known == nothing else known
 
 
 def landscape_signal(config: ESConfig, landscape: Landscape) -> Signal:
     """Return the linear signal of a landscape at its offsets, rho^2 = sigma^2 ||g||^2 / S^2.
 
-    ConfigError where all members have the same reward.
+    Parameters
+    ----------
+    config, landscape
+        The run; sigma alone enters.
+
+    Returns
+    -------
+    Signal
+        Its gradient norm is None where the gradient is 0.
+
+    Raises
+    ------
+    ConfigError
+        Where all members have the same reward.
     """
     if landscape.member_std(config.sigma) == 0:
         raise ConfigError("all members have the same reward", "give --reward-std, or a spectrum with curvature")
@@ -57,14 +103,41 @@ def landscape_signal(config: ESConfig, landscape: Landscape) -> Signal:
 
 
 def follows_spread(config: ESConfig, landscape: Landscape) -> bool:
-    """Return whether the noise of a step changes along the run with the spread of the rewards."""
+    """Return whether the noise of a step changes along the run with the spread of the rewards.
+
+    Parameters
+    ----------
+    config, landscape
+        The run.
+
+    Returns
+    -------
+    bool
+        True on curved ground with pairs, raw or two-point shaping.
+    """
     return bool(landscape.trace) and (config.antithetic or config.shaping in ("raw", "two-point"))
 
 
 def flat_walk(config: ESConfig, landscape: Landscape, w: Walk, step: int) -> Walk:
     """Return the walk of the flat directions after ``step`` steps, the spread of the rewards as along the run.
 
-    ``w`` is that of a spread as at the start, which is exact where the shaping takes the spread out. Mean-field.
+    Parameters
+    ----------
+    config, landscape
+        The run.
+    w
+        The walk under a spread as at the start, which is right where the shaping takes the spread out.
+    step
+        T.
+
+    Returns
+    -------
+    Walk
+        ``w`` itself where the spread does not matter, or the recursion diverges.
+
+    Notes
+    -----
+    Label: mean-field. Source: ours: docs/concepts/dynamics.md.
     """
     if not follows_spread(config, landscape):
         return w
@@ -87,7 +160,19 @@ def _predicted(
 def on_task(config: ESConfig, landscape: Landscape, steps: list[int], warnings: list[str]) -> Iterator[Prediction]:
     """Predict progress, gain, best step size, critical population, reward curve, peak and stationary state.
 
-    What has no result (no curvature along the gradient, a diverging recursion) becomes a warning.
+    Parameters
+    ----------
+    config, landscape
+        The run.
+    steps
+        Steps at which the reward is predicted.
+    warnings
+        Grows by what is out of range and what has no result (no curvature along the gradient, a diverging recursion).
+
+    Yields
+    ------
+    Prediction
+        Each with its label and source.
     """
     warnings.extend(str(left) for left in step_range(config, landscape))
     if config.noise == "shared-seed":
@@ -158,7 +243,23 @@ def _rewards(
 def curved_share(config: ESConfig, landscape: Landscape, walk: Walk, step: int) -> float:
     """Return E||Delta||^2 over that of a walk in every coordinate: curved directions travel and then settle.
 
-    Mean-field. 1 where nearly all directions are flat, and where the recursion diverges.
+    Parameters
+    ----------
+    config, landscape
+        The run.
+    walk
+        Its walk after ``step`` steps.
+    step
+        T.
+
+    Returns
+    -------
+    float
+        1 where nearly all directions are flat, and where the recursion diverges.
+
+    Notes
+    -----
+    Label: mean-field. Source: ours: docs/concepts/dynamics.md.
     """
     end = comparison.es_end_point(config, landscape, step)
     if config.anchor_l1:  # of flat directions the walk has the law itself, the recursion a closure
@@ -172,19 +273,37 @@ def off_task_predictions(
 ) -> Iterator[Prediction]:
     """Predict the KL from the base model and the change of another task's reward, at each step.
 
-    ``gains`` are rounding's factors on the variance of the walk, by step.
+    Parameters
+    ----------
+    off_task
+        What is known of the other behaviour.
+    walks
+        The walk by step.
+    gains
+        Rounding's factor on the variance of the walk, by step.
+
+    Yields
+    ------
+    Prediction
+        ``kl_drift`` (nats per token) and ``off_task_reward_change`` (reward), as far as they are known.
     """
     for step, w in walks.items():
         gain = gains[step]
         entries: list[tuple[Quantity, Law]] = []
         if off_task.fisher_trace is not None:
-            trace, square = off_task.fisher_trace * gain, off_task.fisher_square_trace
-            square = None if square is None else square * gain**2
-            entries.append((Quantity.KL_DRIFT, drift.kl_law(w, fisher_trace=trace, fisher_square_trace=square)))
+            square = off_task.fisher_square_trace
+            law = drift.kl_law(
+                w,
+                fisher_trace=off_task.fisher_trace * gain,
+                fisher_square_trace=None if square is None else square * gain**2,
+                fisher_trace_stderr=off_task.fisher_trace_stderr * gain,
+            )
+            entries.append((Quantity.KL_DRIFT, law))
         if off_task.trace is not None or off_task.gradient_norm is not None:
             law = drift.off_task_reward_law(
                 w,
                 trace=(off_task.trace or 0.0) * gain,
+                square_trace=None if off_task.square_trace is None else off_task.square_trace * gain**2,
                 gradient_norm=(off_task.gradient_norm or 0.0) * float(np.sqrt(gain)),
             )
             entries.append((Quantity.OFF_TASK_REWARD_CHANGE, law))
@@ -201,7 +320,20 @@ def off_task_predictions(
 
 
 def against_optimum(config: ESConfig, landscape: Landscape, step: int) -> Prediction:
-    """Predict the largest rise over the chord between ES and a gradient run that ends at the optimum."""
+    """Predict the largest rise over the chord between ES and a gradient run that ends at the optimum.
+
+    Parameters
+    ----------
+    config, landscape
+        The ES run.
+    step
+        T.
+
+    Returns
+    -------
+    Prediction
+        ``interpolation_gain``, reward units.
+    """
     optimum = comparison.EndPoint(
         mean=np.zeros_like(landscape.offset), variance=np.zeros_like(landscape.offset), flat_variance=0.0
     )

@@ -28,7 +28,31 @@ _POWER_LAW_ROWS_PER_FOLD = 16  # rows per factor e of the rank: eigenvalues of a
 def flat_plus_isotropic(
     *, dim: int, directions: int, eigenvalue: float, offset: float, reward_std: float = 0.0
 ) -> Landscape:
-    """Return ``directions`` directions of one ``eigenvalue`` and ``offset``, the rest of ``dim`` flat."""
+    """Return ``directions`` directions of one ``eigenvalue`` and ``offset``, the rest of ``dim`` flat.
+
+    Parameters
+    ----------
+    dim
+        Number of parameters d.
+    directions
+        Number of curved directions, at most ``dim``.
+    eigenvalue
+        Their curvature, reward / weight^2.
+    offset
+        Distance of each from its optimum, weight units.
+    reward_std
+        s, reward units.
+
+    Returns
+    -------
+    Landscape
+        Of one row.
+
+    Raises
+    ------
+    ConfigError
+        For a value out of range.
+    """
     return Landscape(
         dim=dim,
         eigenvalue=np.array([eigenvalue]),
@@ -54,7 +78,22 @@ def two_scale(
     sharp, nearly_flat
         (eigenvalue, multiplicity, offset) of the two groups.
     dim, reward_std
-        As in :class:`Landscape`.
+        As in :class:`estheory.landscape.Landscape`.
+
+    Returns
+    -------
+    Landscape
+        Of two rows.
+
+    Raises
+    ------
+    ConfigError
+        For a value out of range.
+
+    Examples
+    --------
+    >>> two_scale().trace, two_scale().gap
+    (70.0, 2.25)
     """
     rows = np.array([sharp, nearly_flat], dtype=np.float64)
     return Landscape(dim=dim, eigenvalue=rows[:, 0], multiplicity=rows[:, 1], offset=rows[:, 2], reward_std=reward_std)
@@ -67,6 +106,31 @@ def power_law(
 
     The first 32 have a row each; later ones share rows of width 1/16 in log k that carry their mean eigenvalue, so
     that tr Lam is kept to 1e-6 and tr Lam^2 to 4e-4 exponent^2. Cost grows with log(directions) alone.
+
+    Parameters
+    ----------
+    dim
+        Number of parameters d.
+    directions
+        Number of curved directions, at most ``dim``.
+    largest
+        The largest eigenvalue, reward / weight^2.
+    exponent
+        Positive.
+    offset
+        Distance of each direction from its optimum, weight units.
+    reward_std
+        s, reward units.
+
+    Returns
+    -------
+    Landscape
+        Of some 32 + 16 log(directions / 32) rows.
+
+    Raises
+    ------
+    ConfigError
+        For a value out of range.
     """
     require_count("directions", directions, 1)
     require_positive("largest", largest)
@@ -101,8 +165,6 @@ def from_probes(
 ) -> Landscape:
     """Return the isotropic block with the measured tr Lam and ||g||.
 
-    ConfigError without ``square_trace`` or ``directions``.
-
     Its one-step results need nothing else but g' Lam g, which the block takes as ||g||^2 tr Lam / r; its peak and
     stationary state are those of equal eigenvalues, which a real spectrum need not follow. On tiny-lm it is refuted
     (experiments/probes): the gradient is less curved than the mean, so that a run rises three to four times as far.
@@ -110,13 +172,23 @@ def from_probes(
     Parameters
     ----------
     dim
-        Number of parameters.
+        Number of parameters d.
     trace, gradient_norm, reward_std
-        tr Lam > 0, ||g|| >= 0 and s, as probed.
+        tr Lam > 0 (reward / weight^2), ||g|| >= 0 (reward / weight) and s (reward), as probed.
     square_trace
-        tr Lam^2, which makes the number of directions r = (tr Lam)^2 / tr Lam^2.
+        tr Lam^2, reward^2 / weight^4, which makes the number of directions r = (tr Lam)^2 / tr Lam^2.
     directions
         r, in place of ``square_trace``.
+
+    Returns
+    -------
+    Landscape
+        Of one row.
+
+    Raises
+    ------
+    ConfigError
+        Without ``square_trace`` or ``directions``, with both, or for a value out of range.
     """
     require_positive("trace", trace)
     if (square_trace is None) == (directions is None):
@@ -137,9 +209,21 @@ def from_probes(
 
 
 def landscape_from_rows(rows: Iterable[Mapping[str, Any]], options: Mapping[str, Any], where: str) -> Landscape:
-    """Return the landscape of ``rows`` (mappings with exactly the keys of COLUMNS) and Landscape's other fields.
+    """Return the landscape of ``rows`` and of Landscape's other fields.
 
-    ``options`` are those fields by name; ``where`` begins the messages of a DataError.
+    Parameters
+    ----------
+    rows
+        Mappings with exactly the keys of COLUMNS.
+    options
+        The other fields of :class:`estheory.landscape.Landscape` by name; ``dim`` among them.
+    where
+        Begins the messages.
+
+    Returns
+    -------
+    Landscape
+        Of one row a mapping.
 
     Raises
     ------
@@ -182,12 +266,13 @@ def read_landscape(path: str | Path, **options: Any) -> Landscape:
     path
         CSV or TOML (by its suffix).
     **options
-        Other fields of :class:`Landscape` (``dim``, ``reward_std``, ...); they win over those in a TOML file, except
-        those that are None.
+        Other fields of :class:`estheory.landscape.Landscape` (``dim``, ``reward_std``, ...); they win over those in a
+        TOML file, except those that are None.
 
     Returns
     -------
     Landscape
+        Of one row a line or table.
 
     Raises
     ------

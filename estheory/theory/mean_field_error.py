@@ -22,7 +22,18 @@ _RANK_SKEW = 0.3675526
 
 
 def is_derived(config: ESConfig) -> bool:
-    """Return whether the terms here are those of ``config``: independent members, no anchor, no momentum."""
+    """Return whether the terms here are those of ``config``: independent members, no anchor, no momentum.
+
+    Parameters
+    ----------
+    config
+        The run.
+
+    Returns
+    -------
+    bool
+        True for z-scores and centred ranks of independent members.
+    """
     return config.shaping in ("zscore", "centered-rank") and not (
         config.antithetic or config.anchor_l2 or config.anchor_l1 or config.momentum
     )
@@ -32,15 +43,27 @@ def one_step_error(config: ESConfig, landscape: Landscape, square: Array, member
     """Return the relative errors of a step's progress and of its noise that the recursion leaves out.
 
     z-scores: (3 x + 3 X / 8) / N for both, the terms of O(1/N) of a step (:mod:`estheory.theory.quadratic`), by size.
-    Centred ranks: max(|X/16 - x/2|, x/4) of the progress, 0.3676 sqrt(x) |skewness| of the noise, for every N. 0 for
-    raw rewards.
+    Centred ranks: max(|X/16 - x/2|, x/4) of the progress, 0.3676 sqrt(x) |skewness| of the noise, for every N.
 
     Parameters
     ----------
     config, landscape
         The run.
-    square, member_square
-        q_k, shape (m,), and S^2.
+    square
+        q_k, shape (m,), weight^2.
+    member_square
+        S^2, reward^2.
+
+    Returns
+    -------
+    progress : float
+        Relative error of the progress; 0 for raw rewards.
+    noise : float
+        That of the noise.
+
+    Notes
+    -----
+    Label: large-N, and to first order in x_k. Source: ours: docs/concepts/dynamics.md.
     """
     if config.shaping == "raw":
         return 0.0, 0.0
@@ -67,7 +90,7 @@ def declared_error(
     earlier_member_square: Array,
     relative_std: float,
 ) -> float:
-    """Return the declared relative half-width of the mean-field reward gap at one step; 0 for raw rewards.
+    """Return the declared relative half-width of the mean-field reward gap at one step.
 
     A wrong progress per step has multiplied what is left of the start by its error times the log of the decay; it and
     the noise's error act on what has settled, twice where S follows the gap. Scatter of S adds e + 2 e^2,
@@ -83,6 +106,15 @@ def declared_error(
         S^2 now, and before each of the steps so far, shape (t,); reward^2.
     relative_std
         Standard deviation of a run's gap over its mean, to first order.
+
+    Returns
+    -------
+    float
+        Relative to the gap; 0 for raw rewards.
+
+    Notes
+    -----
+    Label: mean-field. Source: ours: docs/concepts/dynamics.md. Measured in experiments/mean-field-error.
     """
     if config.shaping == "raw":
         return 0.0
@@ -111,9 +143,23 @@ def declared_error(
 def stationary_declared_error(config: ESConfig, landscape: Landscape, state: StationaryState) -> float:
     """Return the declared relative half-width of the stationary reward gap: nothing of the start is left.
 
-    0 for raw rewards and two-point shaping; 2/N where :func:`is_derived` says no.
-
     The gap's relative variance is taken as 2 sum (c_k^2) / (sum c_k)^2 over the curved directions' costs c_k.
+
+    Parameters
+    ----------
+    config, landscape
+        The run.
+    state
+        Its stationary state.
+
+    Returns
+    -------
+    float
+        Relative to the gap; 0 for raw rewards and two-point shaping, 2/N where :func:`is_derived` says no.
+
+    Notes
+    -----
+    Label: mean-field. Source: ours: docs/concepts/dynamics.md.
     """
     if config.shaping in ("raw", "two-point"):
         return 0.0

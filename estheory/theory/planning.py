@@ -27,7 +27,23 @@ SAFE_STEPS = 5
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Candidate:
-    """One configuration that meets target and budget."""
+    """One configuration, and what it does.
+
+    Attributes
+    ----------
+    arm
+        Sigma, population and shaping.
+    alpha
+        Step size, weight units.
+    steps
+        T.
+    attained
+        Progress and target.
+    used
+        Drift that is not passed with the budget's confidence, by option name.
+    predictions
+        Laws of norm, KL and off-task change, as far as they are known.
+    """
 
     arm: Arm
     alpha: float
@@ -58,6 +74,8 @@ class Plan:
 
     Attributes
     ----------
+    planner
+        What was asked: arms, choices, budget and target.
     recommendation
         The cheapest configuration that meets budget and target, or None.
     binding
@@ -73,6 +91,7 @@ class Plan:
         Pareto front of evaluations against drift: (budget scale, candidate) by rising drift, falling evaluations.
     """
 
+    planner: Planner
     recommendation: Candidate | None
     binding: tuple[str, ...]
     best: Candidate | None = None
@@ -83,7 +102,38 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Planner:
-    """Searches ``arms`` and ``choices`` for the fewest evaluations that meet ``budget`` and ``target``."""
+    """Search for the fewest evaluations that meet a budget and a target.
+
+    Attributes
+    ----------
+    arms
+        The pairs of sigma and population to try.
+    choices
+        What may be chosen besides.
+    budget
+        Limits on drift.
+    target
+        What the run should attain.
+
+    Notes
+    -----
+    Label: exact for progress on a linear reward, small-step or mean-field for gains (that of the target). Source: ours:
+    docs/how-to/plan.md.
+
+    Examples
+    --------
+    >>> from estheory import ESConfig
+    >>> from estheory.theory.budgets import DriftBudget
+    >>> from estheory.theory.choices import Choices, linear_arms
+    >>> from estheory.theory.targets import LocalTarget
+    >>> choices = Choices(sigmas=(0.0015,), populations=(30, 128))
+    >>> base = ESConfig(dim=4_000_000_000, sigma=0.0015, population=30)
+    >>> arms = linear_arms(base, choices, gradient_norm=100.0, reward_std=0.2)
+    >>> budget, target = DriftBudget(max_norm=90.0), LocalTarget(name="target-progress", value=0.05)
+    >>> best = Planner(arms=arms, choices=choices, budget=budget, target=target).plan().recommendation
+    >>> best.arm.population, best.steps, best.evaluations, round(best.used["max-norm"], 2)
+    (30, 121, 3630, 89.74)
+    """
 
     arms: tuple[Arm, ...]
     choices: Choices
@@ -91,7 +141,22 @@ class Planner:
     target: Target
 
     def candidate(self, one: Arm, alpha: float, steps: int) -> Candidate | None:
-        """Return the configuration with what it attains and uses, whether or not it serves; None if it diverges."""
+        """Return the configuration with what it attains and uses, whether or not it serves.
+
+        Parameters
+        ----------
+        one
+            The arm.
+        alpha
+            Step size, weight units.
+        steps
+            T.
+
+        Returns
+        -------
+        Candidate or None
+            None if the run diverges.
+        """
         found = self.target.attained(one, alpha, steps)
         if found is None:
             return None
@@ -106,9 +171,21 @@ class Planner:
         )
 
     def obstacles(self, one: Arm, alpha: float | None, steps: int) -> tuple[str, ...]:
-        """Return what keeps a configuration from serving, by option name; empty if it serves.
+        """Return what keeps a configuration from serving.
 
-        With ``alpha`` None: of the smallest alpha that attains the target in that many steps.
+        Parameters
+        ----------
+        one
+            The arm.
+        alpha
+            Step size, weight units; None for the smallest that attains the target in that many steps.
+        steps
+            T.
+
+        Returns
+        -------
+        tuple of str
+            Option names; empty if it serves.
         """
         if alpha is None:
             alpha = self.target.smallest_alpha(one, steps, one.config.sigma)
@@ -120,7 +197,20 @@ class Planner:
         return self.budget.exceeded(one.walk(alpha, steps), found.progress, one.spread)
 
     def cheapest_of(self, one: Arm, limit: int) -> tuple[float, int] | None:
-        """Return alpha and the fewest steps <= limit with which an arm serves, or None."""
+        """Return step size and the fewest steps with which an arm serves.
+
+        Parameters
+        ----------
+        one
+            The arm.
+        limit
+            Most steps.
+
+        Returns
+        -------
+        tuple or None
+            alpha (weight units) and T; None if it does not serve.
+        """
         alphas = self.choices.alphas or self.target.alphas(one.config.sigma) or (None,)
         best = None
         for alpha in alphas:
@@ -150,7 +240,18 @@ class Planner:
         return high
 
     def search(self, max_evaluations: int) -> Candidate | None:
-        """Return the cheapest configuration within ``max_evaluations``, or None."""
+        """Return the cheapest configuration within a number of evaluations.
+
+        Parameters
+        ----------
+        max_evaluations
+            Largest N T.
+
+        Returns
+        -------
+        Candidate or None
+            None if none serves.
+        """
         best = self._search(self.arms, max_evaluations, None)
         if best is None or self.choices.populations:
             return best
@@ -170,7 +271,18 @@ class Planner:
         return best
 
     def plan(self, *, scales: Sequence[float] = FRONT_SCALES) -> Plan:
-        """Return the plan; ``scales`` are the budgets of the front over the given one, in norm."""
+        """Return the plan: the cheapest configuration and the front, or what stands in the way.
+
+        Parameters
+        ----------
+        scales
+            Budgets of the front over the given one, in norm.
+
+        Returns
+        -------
+        Plan
+            With a recommendation where one serves.
+        """
         cap = self.choices.max_evaluations
         best = self.search(cap)
         if best is None:
@@ -180,7 +292,7 @@ class Planner:
             found = best if scale == 1 else replace(self, budget=self.budget.scaled(scale)).search(cap)
             if found is not None and (not front or found.evaluations < front[-1][1].evaluations):
                 front.append((scale, found))
-        return Plan(recommendation=best, binding=self._binding(best), front=tuple(front))
+        return Plan(planner=self, recommendation=best, binding=self._binding(best), front=tuple(front))
 
     def _binding(self, best: Candidate) -> tuple[str, ...]:
         if best.steps == 1 or self.choices.steps:
@@ -205,10 +317,11 @@ class Planner:
                 low, best = middle, found
         needed = self.search(LARGEST) if self.target.alphas(1.0) is None else None
         if best is None:
-            return Plan(recommendation=None, binding=(self.target.name,), share=0.0, needed=needed)
+            return Plan(planner=self, recommendation=None, binding=(self.target.name,), share=0.0, needed=needed)
         more = replace(self, target=self.target.scaled(low * 1.01))
         limits = ("max-evaluations",) if needed is not None else ()
         return Plan(
+            planner=self,
             recommendation=None,
             binding=tuple(dict.fromkeys((*more._stopped_by(best, cap), *limits))),
             best=best,
@@ -227,7 +340,20 @@ class Planner:
         return self.obstacles(best.arm, best.alpha, steps) or ("max-evaluations",)
 
     def warnings(self, best: Candidate, free_sigma: bool) -> tuple[str, ...]:
-        """Return what to know about a configuration; ``free_sigma`` when sigma came from a default list."""
+        """Return what to know about a configuration.
+
+        Parameters
+        ----------
+        best
+            The configuration.
+        free_sigma
+            Whether sigma came from a default list.
+
+        Returns
+        -------
+        tuple of str
+            One sentence each; empty where nothing is to be said.
+        """
         found = []
         config = best.config
         if free_sigma and config.sigma == max(one.config.sigma for one in self.arms):

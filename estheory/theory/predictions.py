@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape, Signal
-from estheory.laws import ChiLaw, NormalLaw, PointLaw
+from estheory.laws import ChiLaw
 from estheory.quantities import Prediction, Quantity
-from estheory.rules import ESConfig, require_count, require_positive
-from estheory.theory import adamw, precision, signal, walk, walk_predictions
+from estheory.rules import ESConfig, require_count
+from estheory.theory import walk_predictions
+from estheory.theory.effective_dimension import Shapes
+from estheory.theory.grpo import GRPOConfig, against_grpo
 from estheory.theory.precision import NormBand, RoundingEffect
-from estheory.theory.walk import OURS, Shapes, Walk
+from estheory.theory.precision_predictions import norm_factors, rounding_predictions
+from estheory.theory.step_predictions import first_step
+from estheory.theory.walk import Walk, walk
 
 if TYPE_CHECKING:
     from estheory.theory.landscape_predictions import OffTask
@@ -24,46 +28,44 @@ CURVED_SHARE = 1e-6
 """Relative effect of curvature on ||Delta||^2 from which the displacement norm takes it in."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class GRPOConfig:
-    """The gradient-based run that ES is compared with: AdamW's hyper-parameters, or its measured displacement norm.
+@dataclass(frozen=True)
+class Forecast:
+    """Predictions for one configuration, and what could not be predicted or should be known about them.
 
     Attributes
     ----------
-    lr, steps, schedule
-        Peak learning rate (weight units), number of optimiser steps, and decay (``constant``, ``linear``, ``cosine``).
-    norm
-        A measured ||Delta_GRPO||, weight units, in place of the hyper-parameters.
+    config
+        The run.
+    predictions
+        In the order of :class:`estheory.quantities.Quantity`, by rising step.
+    warnings
+        One sentence each.
     """
-
-    lr: float | None = None
-    steps: int | None = None
-    schedule: adamw.Schedule = "linear"
-    norm: float | None = None
-
-    def __post_init__(self) -> None:
-        """Check every field."""
-        if self.norm is not None:
-            require_positive("grpo-norm", self.norm)
-        if (self.lr is None) != (self.steps is None):
-            raise ConfigError("grpo-lr and grpo-steps belong together", "give both, or a measured --grpo-norm")
-        if self.lr is not None and self.steps is not None:
-            require_positive("grpo-lr", self.lr)
-            require_count("grpo-steps", self.steps, 1)
-        elif self.norm is None:
-            raise ConfigError("nothing is known of the GRPO run", "give --grpo-lr and --grpo-steps, or --grpo-norm")
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """Predictions for one configuration, and what could not be predicted or should be known about them."""
 
     config: ESConfig
     predictions: tuple[Prediction, ...]
     warnings: tuple[str, ...] = field(default=())
 
     def get(self, quantity: Quantity, step: int | None = None) -> Prediction:
-        """Return the prediction of ``quantity`` (at ``step``, when given); KeyError if there is none."""
+        """Return the prediction of a quantity.
+
+        Parameters
+        ----------
+        quantity
+            What is predicted.
+        step
+            The training step; None for the first there is.
+
+        Returns
+        -------
+        Prediction
+            With law, label, source and assumptions.
+
+        Raises
+        ------
+        KeyError
+            If there is none.
+        """
         for prediction in self.predictions:
             if prediction.quantity == quantity and (step is None or prediction.step == step):
                 return prediction
@@ -106,7 +108,7 @@ def predict(
     landscape
         Curvature of the reward around the model; it takes the place of ``reward``.
     off_task
-        What is known of another behaviour, for drift.
+        What is known of another behaviour, for drift; it wins over what the landscape has.
     batch
         The prompts behind 0/1 rewards, whose exact forms then take the place of the Gaussian ones; ``reward`` is
         that of ``batch.signal``. With a landscape only their ties are told of.
@@ -124,8 +126,18 @@ def predict(
     Examples
     --------
     >>> run = ESConfig(dim=4_022_468_096, sigma=0.0015, alpha=0.00075, population=30, steps=100)
-    >>> round(predict(run).get(Quantity.DISPLACEMENT_NORM).law.mean, 3)
-    86.845
+    >>> norm = predict(run).get(Quantity.DISPLACEMENT_NORM)
+    >>> round(norm.law.mean, 3), norm.label, norm.source
+    (86.845, 'exact', 'arXiv:2604.01499')
+    >>> [round(end, 3) for end in norm.law.interval(0.95)]
+    [86.844, 86.847]
+
+    With what is known of the reward:
+
+    >>> from estheory import linear_signal
+    >>> forecast = predict(run, reward=linear_signal(sigma=0.0015, reliability=0.3))
+    >>> f"{forecast.get(Quantity.PROGRESS_PER_STEP).law.mean:.4g}"
+    '0.0004004'
     """
     if landscape is not None or off_task is not None:
         from estheory.theory import landscape_predictions as curved  # imported when needed: a cold start stays short
@@ -135,20 +147,21 @@ def predict(
         if landscape.dim != config.dim:
             raise ConfigError(f"the landscape has {landscape.dim} dimensions, the run {config.dim}", "make them equal")
         reward = curved.landscape_signal(config, landscape)
+        off_task = curved.landscape_off_task(landscape, off_task)
     reward = reward or Signal()
     steps = sorted(set(checkpoints)) or [config.steps]
     for step in steps:
         require_count("steps", step, 1)
     warnings: list[str] = []
     last = steps[-1]
-    gains, bands = _precision(config, {1, *steps}, rounding, band, warnings)
+    gains, bands = norm_factors(config, {1, *steps}, rounding, band, warnings)
     if config.antithetic and reward.reliability is None:
         warnings.append("antithetic without --reliability: the pair correlation is taken as 0 (pure noise)")
     if config.noise_rank is not None and shapes is None:
         warnings.append("low-rank without --model: the spread of norms is that of independent entries, too narrow")
     kept = rounding[1].signal if rounding is not None and config.dtype != "float32" else 1.0
-    walks = {step: walk.walk(config, reward, step, shapes) for step in steps}
-    first = walks.get(1) or walk.walk(config, reward, 1, shapes)
+    walks = {step: walk(config, reward, step, shapes) for step in steps}
+    first = walks.get(1) or walk(config, reward, 1, shapes)
     if landscape is not None:  # flat directions follow the spread of the rewards along the run
         walks = {step: curved.flat_walk(config, landscape, w, step) for step, w in walks.items()}
     if batch is not None:
@@ -167,7 +180,7 @@ def predict(
     predictions: list[Prediction] = [
         *walk_predictions.norms(config, walks, gains, bands),
         *walk_predictions.cosines(config, walks, warnings),
-        *_one_step(config, reward, first, gains[1], bands[1], kept, warnings),
+        *first_step(config, reward, first, gains[1], bands[1], kept, warnings),
         *walk_predictions.bounds(config, walks),
     ]
     if landscape is not None:
@@ -183,9 +196,9 @@ def predict(
     if off_task is not None:
         predictions.extend(curved.off_task_predictions(off_task, walks, {s: gain**2 for s, gain in gains.items()}))
     if rounding is not None:
-        predictions.extend(_rounding(rounding, steps))
+        predictions.extend(rounding_predictions(rounding, steps))
     if grpo is not None:
-        predictions.extend(_against_grpo(config, walks[last], grpo, last, gains[last], bands[last]))
+        predictions.extend(against_grpo(config, walks[last], grpo, last, gains[last], bands[last]))
     if batch is not None:
         predictions = [binary.thinned(p, walks) for p in predictions]
     order = list(Quantity)
@@ -207,161 +220,3 @@ def _curved(p: Prediction, config: ESConfig, landscape: Landscape, walks: dict[i
                 p, law=law, label="mean-field", assumptions=("curved directions by mean field; their spread as flat",)
             )
     return p
-
-
-def _precision(
-    config: ESConfig,
-    steps: set[int],
-    rounding: Mapping[int, RoundingEffect] | None,
-    band: Mapping[int, NormBand] | None,
-    warnings: list[str],
-) -> tuple[dict[int, float], dict[int, float]]:
-    """Return by step rounding's factor on norms (1 where unknown), and the systematic half-width of norms."""
-    plain, none = dict.fromkeys(steps, 1.0), dict.fromkeys(steps, 0.0)
-    if config.dtype == "float32":
-        return plain, none
-    last = max(steps)
-    if rounding is not None:
-        if warning := precision.swallowed_warning(rounding[last], config.dtype):
-            warnings.append(warning)
-        # an emulated gain has a standard error: granted at 95 %, on the norm, as a systematic part
-        errors = {s: 1.96 * rounding[s].variance_stderr / (2 * rounding[s].variance or 1.0) for s in steps}
-        return {s: math.sqrt(rounding[s].variance) for s in steps}, errors
-    if band is None:
-        closest = config
-        if not precision.has_closed_form(config):
-            closest = replace(config, restore_pairs=0, anchor_l1=0.0, anchor_l2=0.0, momentum=0.0)
-            if not precision.has_closed_form(closest):
-                closest = replace(closest, update_path="accumulated", shaping="zscore", antithetic=False)
-            warnings.append("the band is of rounded additions alone, without restore pairs, anchors and momentum")
-        band = precision.unknown_weights_band(closest, steps)
-    warnings.append(
-        f"{config.dtype} without --weights or --weight-std: over weights of rms {precision.FAMILY_RMS[0]:g} to "
-        f"{precision.FAMILY_RMS[-1]:g} rounding multiplies the norm after {last} steps by {band[last].low:.3f} to "
-        f"{band[last].high:.3f}; norms keep the plain law and carry that as a declared systematic band"
-    )
-    return plain, {s: band[s].half_width for s in steps}
-
-
-def _rounding(rounding: Mapping[int, RoundingEffect], steps: Sequence[int]) -> Iterator[Prediction]:
-    """Predict the factor on the variance and the retained projection at each step."""
-    for step in steps:
-        effect = rounding[step]
-        emulated = effect.variance_stderr > 0
-        for quantity, value, error in (
-            (Quantity.PRECISION_GAIN, effect.variance, effect.variance_stderr),
-            (Quantity.PRECISION_SIGNAL, effect.signal, effect.signal_stderr),
-        ):
-            yield Prediction(
-                quantity=quantity,
-                law=NormalLaw(value, error) if emulated else PointLaw(value),
-                label="exact" if emulated or step == 1 else "mean-field",
-                source="ours: docs/concepts/precision.md",
-                assumptions=(
-                    "emulated; the spread is its standard error" if emulated else "Gaussian diffusion over binades",
-                    "flat directions: rewards are noise",
-                ),
-                step=step,
-            )
-
-
-def _one_step(
-    config: ESConfig,
-    reward: Signal,
-    first: Walk,
-    gain: float,
-    systematic: float,
-    kept: float,
-    warnings: list[str],
-) -> Iterator[Prediction]:
-    """Predict one step, ``first`` that of flat directions; rounding multiplies its length by ``gain``.
-
-    It multiplies its progress by ``kept``.
-    """
-    gaussian: tuple[str, ...] = ("Gaussian rewards, linear signal",)
-    law = signal.step_norm(config, reward, first.effective_dim)
-    # the after form of an L1 anchor pulls the first step already
-    pulled = math.sqrt(first.variance / walk.step_variance(config, reward).value) if config.anchor_l1 else 1.0
-    yield Prediction(
-        quantity=Quantity.STEP_NORM,
-        law=ChiLaw(law.scale * gain * pulled, law.df, law.mixing_df),
-        label="exact",
-        source=OURS,
-        assumptions=gaussian if reward.reliability is not None else ("reliability unknown, taken as 0",),
-        step=1,
-        systematic=systematic,
-    )
-    if config.noise == "shared-seed" and reward.reliability is not None:
-        warnings.append("cosine and progress are for independent noise; shared seeds multiply both by unknown factors")
-    if reward.reliability is not None and kept != 1.0:
-        gaussian = (*gaussian, "the gradient lies on large and small weights alike")
-        warnings.append(f"gradient_cosine is that of exact arithmetic: rounding multiplies it by {kept / gain:.3f}")
-    if reward.reliability is not None and config.dim >= 2:
-        yield Prediction(
-            quantity=Quantity.GRADIENT_COSINE,
-            law=signal.gradient_cosine(config, reward.reliability, reward.even_share),
-            label="large-N" if config.shaping == "centered-rank" else "exact",
-            source=OURS,
-            assumptions=gaussian,
-            step=1,
-        )
-    knows_progress = reward.gradient_norm if config.shaping in ("raw", "two-point") else reward.reliability
-    if knows_progress is None:
-        return
-    progress = kept * signal.progress_per_step(config, reward)
-    yield Prediction(
-        quantity=Quantity.PROGRESS_PER_STEP,
-        law=PointLaw(progress),
-        label="exact",
-        source=OURS,
-        assumptions=(*gaussian, "an expected value: single steps scatter around it"),
-        step=1,
-    )
-    if reward.gradient_norm is not None:
-        yield Prediction(
-            quantity=Quantity.REWARD_GAIN_PER_STEP,
-            law=PointLaw(reward.gradient_norm * progress),
-            label="exact",
-            source=OURS,
-            assumptions=(*gaussian, "no curvature", "an expected value: single steps scatter around it"),
-            step=1,
-        )
-
-
-def _against_grpo(
-    config: ESConfig, last: Walk, grpo: GRPOConfig, step: int, gain: float, systematic: float
-) -> Iterator[Prediction]:
-    square, half_width = last.variance * last.dim * gain**2, systematic + 0.5 * last.declared_error
-    known: tuple[str, ...]
-    dense = ("dense, independent gradient noise", "no weight decay, fp32 master weights")
-    if grpo.norm is not None:
-        grpo_norm, known = grpo.norm, ("measured GRPO norm",)
-    else:
-        assert grpo.lr is not None  # GRPOConfig checks both
-        assert grpo.steps is not None
-        grpo_norm = math.sqrt(adamw.grpo_mean_square(config.dim, grpo.lr, grpo.steps, grpo.schedule))
-        known = dense
-        yield Prediction(
-            quantity=Quantity.GRPO_DISPLACEMENT_NORM,
-            law=ChiLaw(grpo_norm / math.sqrt(config.dim), config.dim),
-            label="mean-field",
-            source="ours: docs/concepts/es-and-grpo.md",
-            assumptions=dense,
-            step=grpo.steps,
-        )
-    norm = last.norm_law
-    for quantity, law in (
-        (Quantity.NORM_RATIO, ChiLaw(norm.scale * gain / grpo_norm, norm.df, norm.mixing_df)),
-        (Quantity.MATCHING_POPULATION, PointLaw(config.population * square / grpo_norm**2)),
-    ):
-        if quantity is Quantity.MATCHING_POPULATION and config.shaping != "zscore":
-            continue
-        yield Prediction(
-            quantity=quantity,
-            law=law,
-            label="mean-field" if grpo.norm is None else last.label,
-            source="ours: docs/concepts/es-and-grpo.md",
-            assumptions=(*last.assumptions, *known),
-            step=step,
-            systematic=half_width * (2 if quantity is Quantity.MATCHING_POPULATION else 1),
-        )

@@ -18,19 +18,15 @@ import numpy as np
 from estheory._special import Array
 from estheory.errors import ConfigError
 from estheory.estimates import propagated
-from estheory.landscape import Landscape, Signal
 from estheory.quantities import Label, Quantity
 from estheory.rules import ESConfig
-from estheory.theory.dynamics import mean_field
-from estheory.theory.shaping import shaping_moments
+from estheory.theory.probed_reward import ProbedReward, critical_population_and_alpha, mean_change, probed_signal
 from estheory.theory.signal import gradient_cosine, progress_per_step
-from estheory.theory.walk import step_variance
+from estheory.theory.step_variance import step_variance
 
 OURS = "ours: docs/concepts/signal.md"
 EARLY_STEPS = 8
 """Steps from which a run's first gain and its reliability are measured."""
-FLATTEST = 1e-6
-"""Curvature along the gradient, in units of ||g|| / (progress of the whole run), below which it is taken as none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,82 +61,30 @@ class ProbedPrediction:
         return math.hypot(self.probe_stderr, self.spread)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ProbedReward:
-    """What a probe says of the reward around a model.
-
-    Attributes
-    ----------
-    mean, covariance : ndarray, shapes (5,) and (5, 5)
-        The moments above and the covariance of their errors.
-    ceiling
-        How far the reward can rise from where it is (reward); infinite where it has no largest value.
-    steered
-        Whether rewards steer the run; False for the control whose coefficients are permuted between members.
-    """
-
-    mean: Array
-    covariance: Array
-    ceiling: float = math.inf
-    steered: bool = True
-
-
 def early_slope_weights(steps: int) -> Array:
-    """Return the weights of the least-squares slope over `steps` + 1 equally spaced points, shape (steps + 1,)."""
+    """Return the weights of the least-squares slope over equally spaced points.
+
+    Parameters
+    ----------
+    steps
+        Number of points, less one.
+
+    Returns
+    -------
+    ndarray
+        Shape (steps + 1,). They sum to 0.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/signal.md.
+
+    Examples
+    --------
+    >>> [round(float(w), 3) for w in early_slope_weights(2)]
+    [-0.5, 0.0, 0.5]
+    """
     centred = np.arange(steps + 1) - steps / 2
     return np.asarray(centred / (centred @ centred))
-
-
-def probed_signal(config: ESConfig, moments: Array) -> Signal:
-    """Return the linear signal; ConfigError where the moments have none."""
-    linear, even, variance = moments[:3]
-    if not (linear > 0 and variance > 0):
-        raise ConfigError("the probe resolved no gradient", "probe more members or prompts")
-    return Signal(
-        reliability=min(linear / variance, 1.0),
-        gradient_norm=math.sqrt(linear) / config.sigma,
-        member_std=math.sqrt(variance),
-        even_share=min(max(even / variance, 0.0), 1.0),
-    )
-
-
-def gradient_landscape(config: ESConfig, moments: Array, curvature: float) -> Landscape:
-    """Return the landscape of the gradient's own direction; all else of S is noise, as at the start.
-
-    ``curvature`` is that along the gradient, reward / weight^2.
-    """
-    signal = probed_signal(config, moments)
-    assert signal.gradient_norm is not None
-    noise = moments[2] - moments[0] - 0.5 * (config.sigma**2 * curvature) ** 2
-    return Landscape(
-        dim=config.dim,
-        eigenvalue=np.array([curvature]),
-        multiplicity=np.array([1.0]),
-        offset=np.array([signal.gradient_norm / curvature]),
-        reward_std=math.sqrt(max(noise, 0.0)),
-    )
-
-
-def _mean_curve(config: ESConfig, probe: ProbedReward, moments: Array, steps: int, *, straight: bool) -> Array:
-    """Return E R_t - R_0 for t = 0..steps, shape (steps + 1,).
-
-    ``straight``: no curvature anywhere, the largest rise of a concave reward.
-    """
-    signal = probed_signal(config, moments)
-    assert signal.gradient_norm is not None
-    walked = step_variance(config, signal).value * np.arange(steps + 1)
-    if not probe.steered:
-        return np.asarray(-walked * moments[3] / config.sigma**2)  # 1/2 v tr Lam
-    flat = FLATTEST * signal.gradient_norm / (config.steps * progress_per_step(config, signal))
-    measured = moments[4] / (config.sigma**2 * moments[0])
-    curvature = flat if straight else max(measured, flat)
-    curve = mean_field(config, gradient_landscape(config, moments, curvature), steps)
-    rise = curve.reward[: steps + 1] - curve.reward[0]
-    if rise.size <= steps:
-        raise ConfigError(f"the reward diverges at step {curve.diverged_at}", "lower alpha")
-    if not straight:
-        rise = rise - walked * (moments[3] / config.sigma**2 - 0.5 * curvature)
-    return np.asarray(rise)
 
 
 def predict_from_probe(
@@ -159,8 +103,10 @@ def predict_from_probe(
 
     Returns
     -------
-    tuple
-        Predictions, and what cannot be predicted with the reason.
+    predictions : list of ProbedPrediction
+        Each with its label and source.
+    missing : list of str
+        What cannot be predicted, with the reason.
     """
     found: list[ProbedPrediction] = []
     missing: list[str] = []
@@ -208,8 +154,8 @@ def predict_from_probe(
             "Gaussian rewards, linear signal",
         )
         add(Quantity.GRADIENT_COSINE, lambda: _cosine(config, probe))
-        simple(Quantity.CRITICAL_POPULATION, lambda m: _critical(config, m)[0], "large-N", *local)
-        simple(Quantity.OPTIMAL_ALPHA, lambda m: _critical(config, m)[1], "large-N", *local)
+        simple(Quantity.CRITICAL_POPULATION, lambda m: critical_population_and_alpha(config, m)[0], "large-N", *local)
+        simple(Quantity.OPTIMAL_ALPHA, lambda m: critical_population_and_alpha(config, m)[1], "large-N", *local)
     early = min(EARLY_STEPS, config.steps - 1)
     if early >= 3:
         slope, assumptions = early_slope_weights(early), (*local, *along, f"mean slope of the first {early} steps")
@@ -243,22 +189,6 @@ def _cosine(config: ESConfig, probe: ProbedReward) -> ProbedPrediction:
     )
 
 
-def _critical(config: ESConfig, moments: Array) -> tuple[float, float]:
-    """Return N_crit = A S^2 / (sigma^2 g'Lam g) and alpha* = N c sigma (||g||^2/S) / (A + (N-2) sigma^2 g'Lam g / S^2).
-
-    A is taken as tr Lam: the x terms need the spectrum. For z-scores.
-    """
-    if config.shaping != "zscore" or config.antithetic:
-        raise ConfigError("only for z-scored independent members", "use --shaping zscore")
-    n, sigma = config.population, config.sigma
-    linear, _, variance, gap, mixed = moments
-    trace, along = 2 * gap / sigma**2, mixed / sigma**2  # sigma^2 g'Lam g
-    if not (trace > 0 and along > 0 and linear > 0 and variance > 0):
-        raise ConfigError("the probe resolves no positive trace, or none along the gradient", "probe more")
-    rise = shaping_moments(config).progress * linear / (sigma * math.sqrt(variance))
-    return trace * variance / along, n * rise / (trace + (n - 2) * along / variance)
-
-
 def _rise(
     config: ESConfig, probe: ProbedReward, quantity: Quantity, weights: Array, assumptions: tuple[str, ...]
 ) -> ProbedPrediction:
@@ -266,9 +196,9 @@ def _rise(
     steps = weights.size - 1
 
     def curve(moments: Array) -> float:
-        return float(weights @ _mean_curve(config, probe, moments, steps, straight=False))
+        return float(weights @ mean_change(config, probe, moments, steps, straight=False))
 
-    highest = float(_mean_curve(config, probe, probe.mean, steps, straight=False).max())
+    highest = float(mean_change(config, probe, probe.mean, steps, straight=False).max())
     if highest > probe.ceiling:
         what = f"the quadratic rises by {highest:.3g} within {steps} steps, the reward can by {probe.ceiling:.3g}"
         raise ConfigError(what, "predict fewer steps")
@@ -286,7 +216,7 @@ def _rise(
     systematic, steered = 0.0, probe.steered
     if steered:
         straight = float(
-            weights @ np.minimum(_mean_curve(config, probe, probe.mean, steps, straight=True), probe.ceiling)
+            weights @ np.minimum(mean_change(config, probe, probe.mean, steps, straight=True), probe.ceiling)
         )
         systematic = abs(straight - mean) / abs(mean)
     return ProbedPrediction(
@@ -305,7 +235,7 @@ def _peak(config: ESConfig, probe: ProbedReward, local: tuple[str, ...]) -> Prob
     """Predict the step before which the mean reward does not peak."""
 
     def peak(moments: Array) -> float:
-        return float(np.argmax(_mean_curve(config, probe, moments, config.steps, straight=False)))
+        return float(np.argmax(mean_change(config, probe, moments, config.steps, straight=False)))
 
     estimate = propagated(peak, probe.mean, probe.covariance)
     if estimate.value >= config.steps:

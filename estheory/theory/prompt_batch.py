@@ -22,8 +22,9 @@ from estheory.theory.rewards import (
     zscore_overlap,
 )
 from estheory.theory.signal import first_step_share
+from estheory.theory.step_variance import NO_TIES
 from estheory.theory.ties import TiedLaw
-from estheory.theory.walk import NO_TIES, Walk
+from estheory.theory.walk import Walk
 
 OURS = "ours: docs/concepts/signal.md"
 MAX_PROMPTS = 2000
@@ -82,18 +83,43 @@ class PromptBatch:
         return math.sqrt(self.success * (1 - self.success) / self.prompts)
 
     def model(self, signal_std: float) -> RewardModel:
-        """Return the joint law of a member's reward and its coordinate along the gradient, from sigma ||g||.
+        """Return the joint law of a member's reward and its coordinate along the gradient.
 
-        ``signal_std`` is sigma ||g||, reward units.
+        Parameters
+        ----------
+        signal_std
+            sigma ||g||, reward units.
+
+        Returns
+        -------
+        RewardModel
+            Of B prompts of equal success.
         """
         return bernoulli_rewards(self.success, prompts=self.prompts, signal_std=signal_std)
 
     def signal(self, *, sigma: float, reliability: float | None = None, gradient_norm: float | None = None) -> Signal:
         """Return the linear signal: S^2 = p (1-p) / B + (1 - 1/B) (sigma ||g||)^2 where nothing is cut off at 0 or 1.
 
-        From one of ``reliability`` and ``gradient_norm``; ConfigError for both, or a reliability outside [0, 1).
-
         With ``reliability`` rho^2 the gradient follows, sigma^2 ||g||^2 = rho^2 s^2 / (1 - rho^2 (1 - 1/B)).
+
+        Parameters
+        ----------
+        sigma
+            Perturbation scale, weight units.
+        reliability
+            rho^2, in [0, 1).
+        gradient_norm
+            ||g||, reward / weight, in place of ``reliability``.
+
+        Returns
+        -------
+        Signal
+            Without gradient where neither is given.
+
+        Raises
+        ------
+        ConfigError
+            For both, or a reliability outside [0, 1).
         """
         if gradient_norm is not None and reliability is not None:
             raise ConfigError("success, prompts, gradient-norm and reliability are one too many", "leave one out")
@@ -109,20 +135,60 @@ class PromptBatch:
 
 
 def member_rewards(batch: PromptBatch, signal: Signal, config: ESConfig) -> RewardModel:
-    """Return the reward model of a run; an unknown gradient counts as 0."""
+    """Return the reward model of a run.
+
+    Parameters
+    ----------
+    batch
+        The prompts.
+    signal
+        An unknown gradient counts as 0.
+    config
+        The run; sigma alone enters.
+
+    Returns
+    -------
+    RewardModel
+        Of one member.
+    """
     return batch.model(config.sigma * (signal.gradient_norm or 0.0))
 
 
 def require_supported(config: ESConfig) -> None:
-    """Raise ConfigError for paired members: the two rewards of a pair share their prompts in a way not modelled."""
+    """Refuse paired members: the two rewards of a pair share their prompts in a way not modelled.
+
+    Parameters
+    ----------
+    config
+        The run.
+
+    Raises
+    ------
+    ConfigError
+        For antithetic pairs and two-point shaping.
+    """
     if config.antithetic or config.shaping == "two-point":
         raise ConfigError("0/1 rewards of paired members have no result here", "give --reward-std instead of --success")
 
 
 def variance_mixing(config: ESConfig, model: RewardModel) -> float | None:
-    """Return the degrees of freedom of a raw step's variance from the rewards' kurtosis; None for other shapings.
+    """Return the degrees of freedom of a raw step's variance from the rewards' kurtosis: 2 / (2/(N-1) + kappa/N).
 
-    2 / (2/(N-1) + kappa/N): the relative variance of a sample variance. Exact.
+    Parameters
+    ----------
+    config
+        The run.
+    model
+        A member's rewards.
+
+    Returns
+    -------
+    float or None
+        None for shapings that take the spread out.
+
+    Notes
+    -----
+    Label: exact, the relative variance of a sample variance. Source: ours: docs/concepts/signal.md.
     """
     if config.shaping != "raw":
         return None
@@ -132,7 +198,26 @@ def variance_mixing(config: ESConfig, model: RewardModel) -> float | None:
 
 
 def walked(w: Walk, config: ESConfig, model: RewardModel) -> Walk:
-    """Return a walk with the ties and the kurtosis of its rewards in its variance."""
+    """Return a walk with the ties and the kurtosis of its rewards in its variance.
+
+    Parameters
+    ----------
+    w
+        The walk of Gaussian rewards.
+    config
+        The run.
+    model
+        A member's rewards.
+
+    Returns
+    -------
+    Walk
+        With its tie probability.
+
+    Notes
+    -----
+    Label: exact, where that of the walk is. Source: ours: docs/concepts/signal.md.
+    """
     stays, freedom = ties(config, model), variance_mixing(config, model)
     return replace(
         w,
@@ -143,15 +228,54 @@ def walked(w: Walk, config: ESConfig, model: RewardModel) -> Walk:
 
 
 def ties(config: ESConfig, model: RewardModel) -> float:
-    """Return the share of steps that do not move: P(all N rewards equal) for z-scores, 0 for others.
+    """Return the share of steps that do not move: P(all N rewards equal) for z-scores.
 
     Centred ranks break ties at random and move all the same; a raw step's own variance already counts ties.
+
+    Parameters
+    ----------
+    config
+        The run.
+    model
+        A member's rewards.
+
+    Returns
+    -------
+    float
+        In [0, 1]; 0 for other shapings.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/signal.md.
     """
     return tie_probability(model, config.population) if config.shaping == "zscore" else 0.0
 
 
 def overlap(config: ESConfig, model: RewardModel) -> float:
-    """Return E[Delta . g_hat] / alpha of one step, by the exact forms of 0/1 rewards."""
+    """Return E[Delta . g_hat] / alpha of one step, by the exact forms of 0/1 rewards.
+
+    Parameters
+    ----------
+    config
+        The run.
+    model
+        A member's rewards.
+
+    Returns
+    -------
+    float
+        Pure number; reward / weight for raw rewards.
+
+    Raises
+    ------
+    ConfigError
+        If all rewards are equal.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/signal.md. For the reward model; prompts independent given the
+    perturbation.
+    """
     if config.shaping == "zscore":
         found = zscore_overlap(model, config.population)
     elif config.shaping == "centered-rank":
@@ -162,10 +286,31 @@ def overlap(config: ESConfig, model: RewardModel) -> float:
 
 
 def gradient_cosine(config: ESConfig, model: RewardModel) -> NormalLaw | None:
-    """Return the law of the cosine of a step with the gradient, given that it moves; None for raw rewards.
+    """Return the law of the cosine of a step with the gradient, given that it moves.
 
     The projection A = sum z_i x_i / sqrt(N) has the exact mean; its variance is to first order in rho^2, with the
-    skewness gamma of the rewards: 1 + rho^2 ((N-1)/P(move) - 1 - gamma^2) - (E A)^2 for z-scores. Label large-N.
+    skewness gamma of the rewards: 1 + rho^2 ((N-1)/P(move) - 1 - gamma^2) - (E A)^2 for z-scores.
+
+    Parameters
+    ----------
+    config
+        The run.
+    model
+        A member's rewards.
+
+    Returns
+    -------
+    NormalLaw or None
+        None for raw rewards.
+
+    Raises
+    ------
+    ConfigError
+        If all rewards are equal.
+
+    Notes
+    -----
+    Label: large-N. Source: ours: docs/concepts/signal.md.
     """
     n, rho2 = config.population, model.correlation**2
     if config.shaping == "zscore":
@@ -183,7 +328,22 @@ def gradient_cosine(config: ESConfig, model: RewardModel) -> NormalLaw | None:
 
 
 def on_task(config: ESConfig, model: RewardModel, signal: Signal) -> Iterator[Prediction]:
-    """Predict ties and, where the gradient is known, cosine, progress and gain of one step."""
+    """Predict ties and, where the gradient is known, cosine, progress and gain of one step.
+
+    Parameters
+    ----------
+    config
+        The run.
+    model
+        A member's rewards.
+    signal
+        The linear signal, of :meth:`PromptBatch.signal`.
+
+    Yields
+    ------
+    Prediction
+        ``tie_probability``, ``gradient_cosine``, ``progress_per_step`` (weight), ``reward_gain_per_step`` (reward).
+    """
     batch = ("0/1 rewards, prompts independent given the perturbation",)
 
     def predicted(quantity: Quantity, law: Law, *assumptions: str, large: bool = False) -> Prediction:
@@ -207,7 +367,18 @@ def on_task(config: ESConfig, model: RewardModel, signal: Signal) -> Iterator[Pr
 def thinned(p: Prediction, walks: dict[int, Walk]) -> Prediction:
     """Return a prediction with the binomial number of steps that moved in its law.
 
-    Exact for the plain walk; with an anchor or momentum the number of steps is the effective one.
+    Parameters
+    ----------
+    p
+        The prediction, of a walk whose variance counts ties.
+    walks
+        The walks by step.
+
+    Returns
+    -------
+    Prediction
+        ``p`` itself where its quantity is none of ``SCALED``, or no step ties. Exact for the plain walk; with an anchor
+        or momentum the number of steps is the effective one.
     """
     power = SCALED.get(p.quantity)
     w = walks.get(p.step or 0, next(iter(walks.values())))

@@ -70,14 +70,26 @@ def step_moments(config: ESConfig, landscape: Landscape) -> StepMoments:
 
     Step 1 of a run: momentum takes the share 1 - beta of it, and the ``after`` form of an anchor pulls it back.
 
-    Assumes Gaussian reward noise and Gaussian perturbations. Low-rank noise has the same moments where eigenvectors are
-    spread over many rows and columns (their fourth moments are then Gaussian); shared-seed noise see
-    :mod:`estheory.theory.shared_seed`.
+    Parameters
+    ----------
+    config, landscape
+        The run.
+
+    Returns
+    -------
+    StepMoments
+        With its label.
 
     Raises
     ------
     ConfigError
         If the reward is constant.
+
+    Notes
+    -----
+    Label: large-N; exact for raw rewards and two-point shaping. Source: ours: docs/concepts/quadratic.md. Gaussian
+    reward noise and perturbations. Low-rank noise has the same moments where eigenvectors are spread over many rows and
+    columns (their fourth moments are then Gaussian); shared-seed noise see :mod:`estheory.theory.shared_seed`.
     """
     n, alpha, sigma = config.population, config.step_size, config.sigma
     rule, big_s = step_rule(config, landscape), landscape.member_std(sigma)
@@ -141,28 +153,93 @@ def _rank_overlaps(sigma: float, landscape: Landscape) -> Array:
 
 
 def expected_gain(config: ESConfig, landscape: Landscape) -> float:
-    """Return E[R(theta + Delta) - R(theta)] of one step, reward units: sum_k g_k E Delta_k - 1/2 lam_k E Delta_k^2."""
+    """Return E[R(theta + Delta) - R(theta)] of one step: sum_k g_k E Delta_k - 1/2 lam_k E Delta_k^2.
+
+    Parameters
+    ----------
+    config, landscape
+        The run.
+
+    Returns
+    -------
+    float
+        Reward units.
+
+    Raises
+    ------
+    ConfigError
+        If the reward is constant.
+
+    Notes
+    -----
+    Label: that of :func:`step_moments`, large-N or exact. Source: ours: docs/concepts/quadratic.md.
+    """
     moments = step_moments(config, landscape)
     gain = landscape.gradient * moments.displacement - 0.5 * landscape.eigenvalue * moments.second_moment
     return float(landscape.multiplicity @ gain)
 
 
 def smoothing_gap(sigma: float, landscape: Landscape) -> float:
-    """Return R(theta) - E R(theta + sigma eps), reward units: 1/2 sigma^2 tr Lam. Exact on a quadratic."""
+    """Return R(theta) - E R(theta + sigma eps) = 1/2 sigma^2 tr Lam.
+
+    Parameters
+    ----------
+    sigma
+        Perturbation scale, weight units.
+    landscape
+        The quadratic.
+
+    Returns
+    -------
+    float
+        Reward units.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/quadratic.md. Quadratic reward.
+
+    Examples
+    --------
+    >>> from estheory.theory.landscapes import two_scale
+    >>> smoothing_gap(0.01, two_scale())
+    0.0035
+    """
     return 0.5 * sigma**2 * landscape.trace
 
 
 def optimal_alpha(config: ESConfig, landscape: Landscape) -> float:
-    """Return the step size of the largest expected gain, which is a parabola in alpha. Label as the moments.
+    """Return the step size of the largest expected gain, which is a parabola in alpha.
 
     For z-scores, to leading order, N c sigma (||g||^2/S) / (A + (N-2) sigma^2 g'Lam g / S^2) with A as in
-    :func:`critical_population`. Weight units (weight^2 / reward for raw rewards).
+    :func:`critical_population`.
+
+    Parameters
+    ----------
+    config, landscape
+        The run; its alpha does not matter.
+
+    Returns
+    -------
+    float
+        Weight units (weight^2 / reward for raw rewards).
 
     Raises
     ------
     ConfigError
         If the gradient or the curvature is zero, where there is no best step; with momentum, of which a single step's
         gain says little; with an L1 anchor, where the gain is no parabola.
+
+    Notes
+    -----
+    Label: that of :func:`step_moments`, large-N or exact. Source: ours: docs/concepts/quadratic.md.
+
+    Examples
+    --------
+    >>> from estheory import ESConfig
+    >>> from estheory.theory.landscapes import two_scale
+    >>> run = ESConfig(dim=1005, sigma=0.01, population=30)
+    >>> round(optimal_alpha(run, two_scale()), 3), round(critical_population(run, two_scale()), 1)
+    (0.575, 7.6)
     """
     if config.momentum or config.anchor_l1:
         what = "momentum" if config.momentum else "an L1 anchor"
@@ -185,9 +262,23 @@ def _gain_terms(config: ESConfig, landscape: Landscape) -> tuple[float, float]:
 
 
 def noise_curvature(config: ESConfig, landscape: Landscape) -> float:
-    """Return A = tr Lam + 2 (N-1)(N-2)/(N(N+1)) sum_k lam_k x_k, reward / weight^2, for z-scores.
+    """Return A = tr Lam + 2 (N-1)(N-2)/(N(N+1)) sum_k lam_k x_k, for z-scores.
 
-    The noise of a step costs alpha^2 A / (2 N) of reward. Exact to first order in x_k.
+    The noise of a step costs alpha^2 A / (2 N) of reward.
+
+    Parameters
+    ----------
+    config, landscape
+        The run.
+
+    Returns
+    -------
+    float
+        Reward / weight^2.
+
+    Notes
+    -----
+    Label: large-N, exact to first order in x_k. Source: ours: docs/concepts/quadratic.md.
     """
     c = shaping_moments(config)
     x = (config.sigma**2 * landscape.eigenvalue / landscape.member_std(config.sigma)) ** 2
@@ -197,12 +288,26 @@ def noise_curvature(config: ESConfig, landscape: Landscape) -> float:
 def critical_population(config: ESConfig, landscape: Landscape) -> float:
     """Return N_crit = A S^2 / (sigma^2 g'Lam g): the gain at the best step is c^2 N / (N - 2 + N_crit) of its limit.
 
-    z-scores; label large-N. With rho = 1 and x small it is tr Lam ||g||^2 / g'Lam g, an effective dimension.
+    With rho = 1 and x small it is tr Lam ||g||^2 / g'Lam g, an effective dimension.
+
+    Parameters
+    ----------
+    config, landscape
+        The run.
+
+    Returns
+    -------
+    float
+        A population, not rounded.
 
     Raises
     ------
     ConfigError
         If the gradient has no curvature along it, or the configuration is not z-scores of independent members.
+
+    Notes
+    -----
+    Label: large-N. Source: ours: docs/concepts/quadratic.md. Example at :func:`optimal_alpha`.
     """
     if config.shaping != "zscore" or config.antithetic or config.momentum or config.anchor_l1:
         what = "antithetic pairs" if config.antithetic else "momentum" if config.momentum else "an L1 anchor"
@@ -215,11 +320,9 @@ def critical_population(config: ESConfig, landscape: Landscape) -> float:
 
 
 def shared_seed_progress(config: ESConfig, *, gradient_norm: float, covariance_ratio: float, other_std: float) -> float:
-    """Return the progress along g_hat under noise of covariance C: alpha c sigma g'Cg / (S ||g||), weight units.
+    """Return the progress along g_hat under noise of covariance C: alpha c sigma g'Cg / (S ||g||).
 
-    ConfigError for other than z-scores of independent members.
-
-    Exact for z-scores of a linear reward with Gaussian noise; S^2 = sigma^2 g'Cg + other_std^2.
+    S^2 = sigma^2 g'Cg + other_std^2.
 
     Parameters
     ----------
@@ -231,6 +334,20 @@ def shared_seed_progress(config: ESConfig, *, gradient_norm: float, covariance_r
         g'Cg / ||g||^2: 1 for independent noise, up to the largest number of tensors that share their noise.
     other_std
         Standard deviation of a member's reward from everything else, reward units.
+
+    Returns
+    -------
+    float
+        Weight units.
+
+    Raises
+    ------
+    ConfigError
+        For other than z-scores of independent members, or a value that is not > 0.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/quadratic.md. Linear reward, Gaussian noise.
     """
     if config.shaping != "zscore" or config.antithetic:
         raise ConfigError("shared-seed progress is for z-scores of independent members", "use zscore shaping")

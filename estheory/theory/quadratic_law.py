@@ -18,7 +18,26 @@ class LinearQuadraticLaw(Law):
     """The law of ``quadratic_mean`` chi^2_df / df + ``linear_std`` Z.
 
     A weighted sum of squares by a gamma variable of its mean and variance, plus an independent normal first-order
-    part. ``quadratic_mean`` may be negative (a cost), not zero.
+    part.
+
+    Attributes
+    ----------
+    quadratic_mean
+        In the quantity's unit; may be negative (a cost), not zero.
+    df
+        Degrees of freedom > 0: 2 mean^2 / variance of the quadratic part.
+    linear_std
+        Standard deviation >= 0 of the normal part, in the quantity's unit.
+
+    Notes
+    -----
+    Label: small-step, as the quadratic itself. Source: ours: docs/concepts/drift.md.
+
+    Examples
+    --------
+    >>> law = LinearQuadraticLaw(quadratic_mean=-2.0, df=8.0, linear_std=0.0)
+    >>> law.mean, law.std
+    (-2.0, 1.0)
     """
 
     quadratic_mean: float

@@ -39,7 +39,7 @@ class OutOfRange:
 
 
 def step_range(config: ESConfig, landscape: Landscape, member_std: float | None = None) -> tuple[OutOfRange, ...]:
-    """Return what is out of range in one step; empty where first and second moments are good to about 5 %.
+    """Return what is out of range in one step.
 
     The limits are measured (tests/theory/test_quadratic.py): max_k x_k <= 0.5 (0.3 for centred ranks) and, for
     z-scores, X/N <= 0.1, and N > 10 unless every x_k <= 0.1. Raw rewards and two-point shaping have none: their moments
@@ -48,9 +48,15 @@ def step_range(config: ESConfig, landscape: Landscape, member_std: float | None 
     Parameters
     ----------
     config, landscape
-        The run and the landscape.
+        The run.
     member_std
-        S, where it is not that of the landscape's offsets (in the stationary state it is smaller and x_k larger).
+        S, reward units, where it is not that of the landscape's offsets (in the stationary state it is smaller and x_k
+        larger).
+
+    Returns
+    -------
+    tuple of OutOfRange
+        Empty where first and second moments are good to about 5 %.
     """
     if config.shaping in ("raw", "two-point"):
         return ()

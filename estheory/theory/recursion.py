@@ -26,6 +26,15 @@ class StepCoefficients:
 
     Its mean is -rate lam delta and its second moment noise + curvature lam^2 + slope lam^2 delta^2. Also used for the
     derivatives of these four with respect to V.
+
+    Attributes
+    ----------
+    rate
+        a, weight^2 / reward.
+    noise
+        Second moment in a flat direction, weight^2.
+    curvature, slope
+        Factors of lam^2 (weight^6 / reward^2) and of lam^2 delta^2 (weight^4 / reward^2).
     """
 
     rate: float
@@ -62,15 +71,48 @@ class StepRule:
     even: float | None = None
 
     def odd_share(self, square: float) -> float:
-        """Return w, the share of V in the odd part of a pair."""
+        """Return w, the share of V in the odd part of a pair.
+
+        Parameters
+        ----------
+        square
+            V, reward^2.
+
+        Returns
+        -------
+        float
+            In [0, 1]; 1/2 for pure noise.
+        """
         return PURE_NOISE if self.even is None else 1.0 - self.even / square
 
     def moments(self, square: float) -> ShapingMoments:
-        """Return the coefficients of the shaping; V enters them for antithetic pairs alone."""
+        """Return the coefficients of the shaping; V enters them for antithetic pairs alone.
+
+        Parameters
+        ----------
+        square
+            V, reward^2.
+
+        Returns
+        -------
+        ShapingMoments
+            Pure numbers.
+        """
         return shaping_moments(self.config, self.odd_share(square)) if self.config.antithetic else self.fixed
 
     def at(self, square: float) -> StepCoefficients:
-        """Return the coefficients of a step at V = ``square``."""
+        """Return the coefficients of a step.
+
+        Parameters
+        ----------
+        square
+            V, reward^2.
+
+        Returns
+        -------
+        StepCoefficients
+            Of mean and second moment of the update.
+        """
         c, alpha, sigma = self.moments(square), self.config.step_size, self.config.sigma
         each = alpha**2 / self.config.population
         scale = square / sigma**2 if c.scale_power else 1.0
@@ -82,7 +124,18 @@ class StepRule:
         )
 
     def derivative(self, square: float) -> StepCoefficients:
-        """Return the derivatives of :meth:`at` with respect to V."""
+        """Return the derivatives of :meth:`at` with respect to V.
+
+        Parameters
+        ----------
+        square
+            V, reward^2.
+
+        Returns
+        -------
+        StepCoefficients
+            Each per reward^2.
+        """
         now, c = self.at(square), self.moments(square)
         if c.scale_power:
             return StepCoefficients(rate=0.0, noise=now.noise / square, curvature=0.0, slope=0.0)
@@ -97,7 +150,18 @@ class StepRule:
         return StepCoefficients(rate=rate, noise=noise, curvature=-now.curvature / square, slope=slope)
 
     def rate(self, square: float) -> float:
-        """Return a, weight^2 / reward: alpha p sigma / S, or alpha p for raw and two-point rewards."""
+        """Return a: alpha p sigma / S, or alpha p for raw and two-point rewards.
+
+        Parameters
+        ----------
+        square
+            V, reward^2.
+
+        Returns
+        -------
+        float
+            weight^2 / reward.
+        """
         return self.at(square).rate
 
     @property
@@ -112,7 +176,20 @@ class StepRule:
 
 
 def step_rule(config: ESConfig, landscape: Landscape | None = None) -> StepRule:
-    """Return the rule of ``config``; without a landscape that of rewards which are nearly pure noise."""
+    """Return the rule of a step.
+
+    Parameters
+    ----------
+    config
+        The run.
+    landscape
+        Its quadratic; without one, rewards are nearly pure noise.
+
+    Returns
+    -------
+    StepRule
+        As functions of V.
+    """
     even = None
     if config.antithetic and landscape is not None:
         even = constant_variance(config, landscape) - 0.5 * landscape.reward_std**2
@@ -120,7 +197,22 @@ def step_rule(config: ESConfig, landscape: Landscape | None = None) -> StepRule:
 
 
 def constant_variance(config: ESConfig, landscape: Landscape) -> float:
-    """Return the part of V that is the same everywhere, reward^2: 1/2 sigma^4 tr Lam^2 + s^2; s^2/2 for two-point."""
+    """Return the part of V that is the same everywhere: 1/2 sigma^4 tr Lam^2 + s^2; s^2/2 for two-point.
+
+    Parameters
+    ----------
+    config, landscape
+        The run.
+
+    Returns
+    -------
+    float
+        reward^2.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/dynamics.md. Quadratic reward.
+    """
     if config.shaping == "two-point":
         return 0.5 * landscape.reward_std**2
     return landscape.constant_variance(config.sigma)
@@ -161,10 +253,25 @@ class State:
 def states(config: ESConfig, landscape: Landscape) -> Iterator[State]:
     """Yield the state before any step, after one step, and so on without end; O(rows) a step.
 
+    Parameters
+    ----------
+    config, landscape
+        The run.
+
+    Yields
+    ------
+    State
+        After 0, 1, 2, ... steps.
+
     Raises
     ------
     ConfigError
         If all members have the same reward.
+
+    Notes
+    -----
+    Label: mean-field; exact for raw rewards and two-point shaping without an L1 anchor. Source: ours:
+    docs/concepts/dynamics.md.
     """
     rule, lam, start = step_rule(config, landscape), landscape.eigenvalue, np.array(landscape.offset)
     lam2 = lam**2
@@ -215,13 +322,46 @@ def states(config: ESConfig, landscape: Landscape) -> Iterator[State]:
 
 
 def state_after(config: ESConfig, landscape: Landscape, steps: int) -> State:
-    """Return the state after ``steps`` steps."""
+    """Return the state after ``steps`` steps.
+
+    Parameters
+    ----------
+    config, landscape
+        The run.
+    steps
+        T, at least 0.
+
+    Returns
+    -------
+    State
+        Moments of each row's directions.
+
+    Raises
+    ------
+    ConfigError
+        If all members have the same reward.
+
+    Notes
+    -----
+    Label: that of :func:`states`, mean-field or exact. Source: ours: docs/concepts/dynamics.md.
+    """
     require_count("steps", steps, 0)
     return next(state for state in states(config, landscape) if state.step == steps)
 
 
 def with_flat_row(landscape: Landscape) -> Landscape:
-    """Return the landscape with one more row: what its rows leave out, or one direction of multiplicity 0, flat."""
+    """Return the landscape with one more row: what its rows leave out, or one direction of multiplicity 0, flat.
+
+    Parameters
+    ----------
+    landscape
+        The quadratic.
+
+    Returns
+    -------
+    Landscape
+        Its last row is flat.
+    """
     rest = landscape.dim - float(np.sum(landscape.multiplicity))
     return replace(
         landscape,

@@ -66,8 +66,6 @@ class RewardModel:
 def additive_noise(values: Array, probabilities: Array, *, signal_std: float, gaussian_std: float = 0.0) -> RewardModel:
     """Return R = sigma g.eps + noise, the noise independent of eps: v_k with probability p_k, plus a Gaussian.
 
-    ConfigError where the probabilities are none, or a spread is negative.
-
     Parameters
     ----------
     values, probabilities
@@ -76,6 +74,16 @@ def additive_noise(values: Array, probabilities: Array, *, signal_std: float, ga
         sigma ||g||, reward units.
     gaussian_std
         Standard deviation of the Gaussian part of the noise, reward units.
+
+    Returns
+    -------
+    RewardModel
+        Of one member.
+
+    Raises
+    ------
+    ConfigError
+        Where the probabilities are none, or a spread is negative.
     """
     v, p = np.asarray(values, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
     if v.shape != p.shape or v.ndim != 1 or not (np.all(p >= 0) and math.isclose(float(np.sum(p)), 1, rel_tol=1e-9)):
@@ -94,8 +102,6 @@ def additive_noise(values: Array, probabilities: Array, *, signal_std: float, ga
 def bernoulli_rewards(success: float | Array, *, prompts: int | None = None, signal_std: float) -> RewardModel:
     """Return the mean of 0/1 rewards over a batch of prompts whose success probabilities move with x.
 
-    ConfigError for probabilities outside [0, 1], and a negative spread.
-
     Prompt j succeeds with probability p_j + tau_j x, cut off at 0 and 1, tau_j proportional to p_j (1 - p_j) with
     mean ``signal_std``; given x the prompts are independent. All members see the same batch.
 
@@ -107,6 +113,16 @@ def bernoulli_rewards(success: float | Array, *, prompts: int | None = None, sig
         B, with one p.
     signal_std
         sigma ||g||: what one standard deviation of x adds to the success rate.
+
+    Returns
+    -------
+    RewardModel
+        Of one member.
+
+    Raises
+    ------
+    ConfigError
+        For probabilities outside [0, 1], and a negative spread.
     """
     p = np.atleast_1d(np.asarray(success, dtype=np.float64))
     if prompts is not None:
@@ -133,7 +149,34 @@ def bernoulli_rewards(success: float | Array, *, prompts: int | None = None, sig
 
 
 def tie_probability(model: RewardModel, population: int) -> float:
-    """Return P(all N rewards equal): no motion. Every variance of the walk is multiplied by 1 - P. Exact."""
+    """Return P(all N rewards equal): no motion. Every variance of the walk is multiplied by 1 - P.
+
+    Parameters
+    ----------
+    model
+        A member's rewards.
+    population
+        N, at least 2.
+
+    Returns
+    -------
+    float
+        0 for continuous rewards.
+
+    Raises
+    ------
+    ConfigError
+        For a population below 2.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/signal.md.
+
+    Examples
+    --------
+    >>> round(tie_probability(bernoulli_rewards(0.9, prompts=1, signal_std=0.0), 30), 4)
+    0.0424
+    """
     require_count("population", population, 2)
     return 0.0 if model.gaussian_std else float(np.sum(model.probabilities**population))
 
@@ -170,10 +213,31 @@ def _require_spread(model: RewardModel) -> None:
 
 
 def zscore_overlap(model: RewardModel, population: int) -> float:
-    """Return E[z_1 x_1]: progress along the gradient is alpha times it. Exact for every N.
+    """Return E[z_1 x_1]: progress along the gradient is alpha times it.
 
     z is 0 where all rewards are equal. With additive noise it is sigma ||g|| ((N-2)/N) E[1/std R]; where E[x | R] is
     linear, as for weak signals in binomial rewards, it is rho E[std R] / S.
+
+    Parameters
+    ----------
+    model
+        A member's rewards.
+    population
+        N, at least 2.
+
+    Returns
+    -------
+    float
+        In [0, 1); c(N) rho for Gaussian rewards.
+
+    Raises
+    ------
+    ConfigError
+        If all rewards are equal, or for a population below 2.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/signal.md. For the reward model.
 
     Examples
     --------
@@ -195,7 +259,29 @@ def zscore_overlap(model: RewardModel, population: int) -> float:
 
 
 def mean_inverse_std(model: RewardModel, population: int) -> float:
-    """Return E[1/std R; not all equal] of the population std of N rewards, 1/reward; N > 2 for continuous rewards."""
+    """Return E[1/std R; not all equal] of the population std of N rewards.
+
+    Parameters
+    ----------
+    model
+        A member's rewards.
+    population
+        N; at least 3 for continuous rewards, 2 for others.
+
+    Returns
+    -------
+    float
+        1 / reward.
+
+    Raises
+    ------
+    ConfigError
+        If all rewards are equal, or for a smaller population.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/signal.md.
+    """
     require_count("population", population, 3 if model.gaussian_std else 2)
     _require_spread(model)
     equal = model.probabilities[:, None] ** population if not model.gaussian_std else np.zeros((1, 1))
@@ -211,7 +297,22 @@ def mean_inverse_std(model: RewardModel, population: int) -> float:
 
 
 def rank_overlap(model: RewardModel) -> float:
-    """Return E[u_1 x_1] for centred ranks, ties broken at random: sigma ||g|| int f_R^2 with additive noise. Exact."""
+    """Return E[u_1 x_1] for centred ranks, ties broken at random: sigma ||g|| int f_R^2 with additive noise.
+
+    Parameters
+    ----------
+    model
+        A member's rewards.
+
+    Returns
+    -------
+    float
+        The same for every N; rho / (2 sqrt(pi)) for Gaussian rewards.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/signal.md.
+    """
     weight = model.probabilities
     apart = model.values[:, None] - model.values[None, :]
     if model.gaussian_std == 0:

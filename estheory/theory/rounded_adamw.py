@@ -10,7 +10,9 @@ from estheory._special import Array
 from estheory.errors import ConfigError
 from estheory.floats import FORMATS
 from estheory.theory.adamw import Schedule, learning_rates
-from estheory.theory.precision import RoundingEffect, WeightHistogram, signal_gains, variance_gains
+from estheory.theory.precision import RoundingEffect
+from estheory.theory.rounding_gains import signal_gains, variance_gains
+from estheory.theory.weight_histograms import WeightHistogram
 
 _ORDERS = 99
 
@@ -18,14 +20,25 @@ _ORDERS = 99
 def correlated_gains(x: Array, beta1: float = 0.9) -> Array:
     """Return the long-run variance factor of rounding on a sum of Gaussian steps with autocorrelation beta1^lag.
 
-    Each step has ``x`` grid spacings. The rounding staircase is expanded in Hermite polynomials: E[round(x Z_s)
+    The rounding staircase is expanded in Hermite polynomials: E[round(x Z_s)
     round(x Z_t)] = sum_n h_n(x)^2 beta1^(n |s-t|) over odd n, h_n = (2/sqrt(n!)) sum_k phi(b_k) He_{n-1}(b_k),
-    b_k = (k - 1/2)/x; the sum over lags multiplies order n by (1 + beta1^n)/(1 - beta1^n). Exact for many steps.
+    b_k = (k - 1/2)/x; the sum over lags multiplies order n by (1 + beta1^n)/(1 - beta1^n).
+
+    Parameters
+    ----------
+    x
+        Standard deviation of a step in grid spacings, > 0, any shape.
+    beta1
+        AdamW's momentum, in [0, 1).
 
     Returns
     -------
-    ndarray, shape of ``x``
-        1 for steps far above the spacing, and toward 0 far below it.
+    ndarray
+        Shape of ``x``. 1 for steps far above the spacing, and toward 0 far below it.
+
+    Notes
+    -----
+    Label: exact, for many steps. Source: ours: docs/concepts/precision.md.
     """
     x = np.minimum(np.asarray(x, dtype=np.float64), 3.0)
     b = np.minimum((np.arange(1, 31) - 0.5) / x[..., None], 40.0)  # beyond 40 the density is 0
@@ -54,14 +67,44 @@ def adamw_rounding(
 ) -> RoundingEffect:
     """Return what adding AdamW's updates to narrow parameters does to its walk; moments are kept in float32.
 
-    Dense Gaussian gradient noise, so that an update has rms lr sqrt((1 - beta1)/(1 + beta1)) and autocorrelation
-    beta1^lag; many steps (the larger updates of the first 1/(1 - beta1) are neglected); weights keep their binade.
-    Label mean-field. ``variance`` is relative to d sum lr_t^2.
+    An update has rms lr sqrt((1 - beta1)/(1 + beta1)) and autocorrelation beta1^lag.
+
+    Parameters
+    ----------
+    lr
+        Peak learning rate, weight units.
+    steps
+        Number of optimiser steps.
+    weights
+        Magnitudes of the weights, weight units.
+    schedule
+        Decay of the learning rate.
+    dtype
+        Name of the format, a key of :data:`estheory.floats.FORMATS`.
+    beta1
+        AdamW's momentum.
+
+    Returns
+    -------
+    RoundingEffect
+        Its ``variance`` is relative to d sum lr_t^2.
 
     Raises
     ------
     ConfigError
         For a format that is unknown.
+
+    Notes
+    -----
+    Label: mean-field. Source: ours: docs/concepts/precision.md. Dense Gaussian gradient noise; many steps (the larger
+    updates of the first 1/(1 - beta1) are neglected); weights keep their binade.
+
+    Examples
+    --------
+    >>> from estheory.theory.weight_histograms import normal_weights
+    >>> effect = adamw_rounding(3e-6, 80, normal_weights(0.02))
+    >>> round(effect.variance, 2), round(effect.swallowed, 2)
+    (0.01, 0.98)
     """
     if dtype not in FORMATS:
         raise ConfigError(f"dtype '{dtype}' has no rounding", f"choose one of {', '.join(FORMATS)}")

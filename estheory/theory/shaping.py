@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 
-from estheory._special import Array, chi_mean, legendre_nodes
+from estheory._special import chi_mean
 from estheory.rules import ESConfig
-from estheory.theory.signal import mean_largest_rank_overlap, mean_population_std
+from estheory.theory.signal import (
+    mean_difference_variance,
+    mean_largest_rank_overlap,
+    mean_pair_overlap,
+    mean_population_std,
+)
+from estheory.theory.step_variance import odd_part_nodes
 
 PURE_NOISE = 0.5
 """Odd share of a pair whose two rewards are independent."""
@@ -62,6 +67,15 @@ def shaping_moments(config: ESConfig, odd_share: float = PURE_NOISE) -> ShapingM
         Shaping, population and whether members are antithetic pairs; anchor, momentum and noise do not enter.
     odd_share
         w, for antithetic pairs: variance of the odd part (R+ - R-)/2 over that of a member's reward; kappa = 2 w - 1.
+
+    Returns
+    -------
+    ShapingMoments
+        Pure numbers.
+
+    Notes
+    -----
+    Label: exact or large-N, by coefficient as above. Source: ours: docs/concepts/quadratic.md.
     """
     n = config.population
     if config.antithetic:
@@ -90,42 +104,24 @@ def shaping_moments(config: ESConfig, odd_share: float = PURE_NOISE) -> ShapingM
             progress=1.0, flat=1.0, quadratic=0.0, signal=n + 1, scale_power=1, spread=2 / n, tilt=2 / n
         )
     overlap = mean_largest_rank_overlap()
-    # Nair's variance of Gini's mean difference of a normal sample; sum u_i R_i = N / 4 times it
-    gini = 4 / (n * (n - 1)) * ((n + 1) / 3 + (2 * math.sqrt(3) * (n - 2) - 2 * (2 * n - 3)) / math.pi)
     flat = (n + 1) / (12 * (n - 1))
     return ShapingMoments(
         progress=overlap,
         flat=flat,
         quadratic=(n - 2) / (n - 1) / (2 * math.pi * math.sqrt(3)),
-        signal=n * overlap**2 + n / 16 * gini - flat,
+        signal=n * overlap**2 + n / 16 * mean_difference_variance(n) - flat,
         scale_power=0,
     )
 
 
-@lru_cache(maxsize=64)
-def _odd_nodes(pairs: int) -> tuple[Array, Array]:
-    """Return nodes and weights of B = X / (X + Y), X ~ chi^2_n and Y ~ chi^2_(n-1): the odd parts of n pairs.
-
-    Gauss-Legendre in the angle of (sqrt X, sqrt Y), over twelve standard deviations about the mode.
-    """
-    mode = math.atan2(math.sqrt(pairs - 1), math.sqrt(pairs - 2))
-    reach = 6.0 / math.sqrt(pairs)
-    low, high = max(0.0, mode - reach), min(math.pi / 2, mode + reach)
-    nodes, weights = legendre_nodes()
-    angle = low + 0.5 * (high - low) * (nodes + 1)
-    log_density = (pairs - 1) * np.log(np.sin(angle)) + (pairs - 2) * np.log(np.cos(angle))
-    weights = weights * np.exp(log_density - log_density.max())
-    return np.sin(angle) ** 2, weights / weights.sum()
-
-
 def _antithetic(population: int, odd_share: float) -> ShapingMoments:
     """Return the coefficients of z-scored pairs; see :func:`antithetic_slopes` for the integrals."""
-    share, weight = _odd_nodes(population // 2)
     w = max(odd_share, 1e-12)  # rewards without odd part do not move at all
+    share, weight = odd_part_nodes(population // 2)
     over = share / (w * share + (1 - w) * (1 - share))
     mean = float(weight @ over)
     return ShapingMoments(
-        progress=math.sqrt(2 / population) * chi_mean(population - 1) * float(weight @ np.sqrt(share * over)),
+        progress=mean_pair_overlap(population, w),
         flat=2 * w * mean,
         quadratic=0.0,
         signal=2 * ((population - 1) * float(weight @ (share * over)) - mean),
@@ -138,12 +134,26 @@ def _antithetic(population: int, odd_share: float) -> ShapingMoments:
 def antithetic_slopes(population: int, odd_share: float) -> tuple[float, float, float]:
     """Return the derivatives of ``progress``, ``flat`` and ``signal`` of antithetic pairs with respect to w.
 
-    ``odd_share`` is w, the share of the variance that is odd in the perturbation.
-
     With D = w B + (1-w)(1-B): progress = sqrt(2) c(N) E[B / sqrt D], flat = 2 w E[B/D],
-    signal = 2 ((N-1) E[B^2/D] - E[B/D]). Exact for Gaussian even parts.
+    signal = 2 ((N-1) E[B^2/D] - E[B/D]).
+
+    Parameters
+    ----------
+    population
+        N, even, at least 4.
+    odd_share
+        w, the share of the variance that is odd in the perturbation.
+
+    Returns
+    -------
+    tuple of float
+        The three derivatives.
+
+    Notes
+    -----
+    Label: exact, for Gaussian even parts. Source: ours: docs/concepts/quadratic.md.
     """
-    share, weight = _odd_nodes(population // 2)
+    share, weight = odd_part_nodes(population // 2)
     w = max(odd_share, 1e-12)
     inside = w * share + (1 - w) * (1 - share)
     over, slope = share / inside, share * (1 - 2 * share) / inside**2

@@ -7,7 +7,6 @@ the same landscape with lam_k c_k for lam_k and offsets shorter by sqrt(c_k), wh
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -15,11 +14,11 @@ import numpy as np
 from estheory._special import Array
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape
-from estheory.theory.walk import Shapes
+from estheory.theory.effective_dimension import Shapes, tensors_by_size
 
 
 def whitened(landscape: Landscape, ratio: Array) -> Landscape:
-    """Return the landscape that noise of covariance C sees as if it were independent. Exact where C is diagonal.
+    """Return the landscape that noise of covariance C sees as if it were independent.
 
     Rewards are the same, and so are their laws; distances along a row come out shorter by sqrt(ratio).
 
@@ -31,10 +30,19 @@ def whitened(landscape: Landscape, ratio: Array) -> Landscape:
         v'Cv > 0 of each row's directions, shape (m,): 1 for an eigenvector that lies in one tensor of each group, or as
         if at random; m for one that repeats in the m tensors that share their noise.
 
+    Returns
+    -------
+    Landscape
+        With lam_k c_k and offset / sqrt(c_k).
+
     Raises
     ------
     ConfigError
         If a ratio is not a positive number, or there is not one a row.
+
+    Notes
+    -----
+    Label: exact, where C is diagonal in the eigenvectors. Source: ours: docs/concepts/quadratic.md.
     """
     c = np.asarray(ratio, dtype=np.float64)
     if c.shape != landscape.eigenvalue.shape or not np.all(np.isfinite(c) & (c > 0)):
@@ -43,9 +51,20 @@ def whitened(landscape: Landscape, ratio: Array) -> Landscape:
 
 
 def largest_ratio(shapes: Shapes) -> int:
-    """Return the largest eigenvalue of C: the most tensors that share their noise; no v'Cv is beyond it."""
-    counts: dict[int, int] = {}
-    for shape in shapes:
-        n = math.prod(shape)
-        counts[n] = counts.get(n, 0) + 1
-    return max(counts.values())
+    """Return the largest eigenvalue of C: the most tensors that share their noise; no v'Cv is beyond it.
+
+    Parameters
+    ----------
+    shapes
+        Tensor shapes.
+
+    Returns
+    -------
+    int
+        1 where no two tensors have the same element count.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/quadratic.md.
+    """
+    return max(tensors_by_size(shapes).values())

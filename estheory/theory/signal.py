@@ -8,17 +8,35 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from estheory._special import chi_mean, chi_nodes
 from estheory.cosine_laws import CosineLaw
 from estheory.errors import ConfigError
 from estheory.landscape import Signal
 from estheory.laws import ChiLaw, Law, NormalLaw
 from estheory.rules import ESConfig
-from estheory.theory.walk import step_variance
+from estheory.theory.step_variance import odd_part_nodes, step_variance
+
+OURS = "ours: docs/concepts/signal.md"
 
 
 def mean_population_std(population: int) -> float:
-    """Return c(N) = sqrt(2/N) Gamma(N/2) / Gamma((N-1)/2): the mean population std of N standard normals. Exact.
+    """Return c(N) = sqrt(2/N) Gamma(N/2) / Gamma((N-1)/2): the mean population std of N standard normals.
+
+    Parameters
+    ----------
+    population
+        N, at least 2.
+
+    Returns
+    -------
+    float
+        In (0, 1), about 1 - 3/(4N).
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/signal.md.
 
     Examples
     --------
@@ -29,16 +47,95 @@ def mean_population_std(population: int) -> float:
 
 
 def mean_largest_rank_overlap() -> float:
-    """Return 1/(2 sqrt(pi)) = E of (1/N) sum u_(i) e_(i) for centred ranks u of normals e, for every N. Exact."""
+    """Return 1/(2 sqrt(pi)) = E of (1/N) sum u_(i) e_(i) for centred ranks u of normals e, for every N.
+
+    Returns
+    -------
+    float
+        0.282.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/signal.md.
+    """
     return 0.5 / math.sqrt(math.pi)
+
+
+def mean_pair_overlap(population: int, odd_share: float) -> float:
+    """Return E of (1/N) sum z_i x_i over rho for antithetic pairs: sqrt(2) c(N) E[B / sqrt(w B + (1-w)(1-B))].
+
+    B is the odd part of the members' rewards over all of it at equal variances
+    (:func:`estheory.theory.step_variance.odd_part_nodes`).
+
+    Parameters
+    ----------
+    population
+        N, even, at least 4.
+    odd_share
+        w in (0, 1]: variance of the odd part of a pair over that of a member's reward.
+
+    Returns
+    -------
+    float
+        Progress along the gradient over alpha rho.
+
+    Notes
+    -----
+    Label: exact, for Gaussian even parts. Source: ours: docs/concepts/signal.md.
+    """
+    part, weight = odd_part_nodes(population // 2)
+    inside = odd_share * part + (1 - odd_share) * (1 - part)
+    return math.sqrt(2) * mean_population_std(population) * float(weight @ (part / np.sqrt(inside)))
+
+
+def mean_difference_variance(population: int) -> float:
+    """Return the variance of Gini's mean difference of N standard normals (Nair 1936).
+
+    Parameters
+    ----------
+    population
+        N, at least 2.
+
+    Returns
+    -------
+    float
+        Pure number, O(1/N).
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/signal.md.
+    """
+    n = population
+    return 4 / (n * (n - 1)) * ((n + 1) / 3 + (2 * math.sqrt(3) * (n - 2) - 2 * (2 * n - 3)) / math.pi)
 
 
 def pair_correlation(config: ESConfig, reliability: float, even_share: float = 0.0) -> float:
     """Return the correlation of a pair's reward difference with its signal, sqrt(2 rho^2 / (1 + kappa)).
 
-    ConfigError for estimators without pairs.
+    kappa = rho^2 - ``even_share``: the rest is independent noise of the two members.
 
-    kappa = rho^2 - ``even_share``: the rest is independent noise of the two members. Exact for Gaussian rewards.
+    Parameters
+    ----------
+    config
+        Antithetic pairs or two-point shaping.
+    reliability
+        rho^2 of one member, in [0, 1].
+    even_share
+        As of :class:`estheory.landscape.Signal`.
+
+    Returns
+    -------
+    float
+        In [0, 1].
+
+    Raises
+    ------
+    ConfigError
+        For estimators without pairs.
+
+    Notes
+    -----
+    Label: exact, for Gaussian rewards. Source: ours: docs/concepts/signal.md.
     """
     if not (config.antithetic or config.shaping == "two-point"):
         raise ConfigError("pair_correlation is for antithetic and two-point estimators", "use a paired configuration")
@@ -46,18 +143,56 @@ def pair_correlation(config: ESConfig, reliability: float, even_share: float = 0
 
 
 def first_step_share(config: ESConfig) -> float:
-    """Return the share of a step that is in the displacement at once: momentum and an anchor withhold the rest."""
+    """Return the share of a step that is in the displacement at once: momentum and an anchor withhold the rest.
+
+    Parameters
+    ----------
+    config
+        The run.
+
+    Returns
+    -------
+    float
+        In (0, 1]; 1 for the plain run.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/signal.md.
+    """
     keep = 1.0 - config.anchor_l2 if config.anchor_form == "after" else 1.0
     return (1.0 - config.momentum) * keep
 
 
 def progress_per_step(config: ESConfig, signal: Signal) -> float:
-    """Return E[Delta . g_hat] of one step, weight units: alpha rho c(N) for z-scores. Exact for Gaussian rewards.
+    """Return E[Delta . g_hat] of one step: alpha rho c(N) for z-scores, whatever the dimension.
+
+    Parameters
+    ----------
+    config
+        The run.
+    signal
+        Its reliability (raw and two-point shaping: its gradient norm) must be known.
+
+    Returns
+    -------
+    float
+        Weight units.
 
     Raises
     ------
     ConfigError
         If the reliability (or, for raw and two-point shaping, the gradient norm) is unknown.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/signal.md. Gaussian rewards, linear signal, independent noise.
+
+    Examples
+    --------
+    >>> from estheory import ESConfig, linear_signal
+    >>> run = ESConfig(dim=4_000_000_000, sigma=0.0015, population=30)
+    >>> f"{progress_per_step(run, linear_signal(sigma=0.0015, reliability=0.3)):.4g}"
+    '0.0004004'
     """
     n, alpha = config.population, config.step_size
     first = first_step_share(config)
@@ -72,12 +207,7 @@ def progress_per_step(config: ESConfig, signal: Signal) -> float:
         return first * alpha * rho * mean_largest_rank_overlap()
     if not config.antithetic:
         return first * alpha * rho * mean_population_std(n)
-    x, wx = chi_nodes(n / 2)
-    y, wy = chi_nodes(n / 2 - 1)
-    kappa = signal.kappa
-    odd, even = (1 + kappa) * x[:, None] ** 2, (1 - kappa) * y[None, :] ** 2
-    mean = float(wx @ (odd / (odd + even) ** 0.5) @ wy)
-    return first * 2 * alpha * rho / ((1 + kappa) * math.sqrt(n)) * mean
+    return first * alpha * rho * mean_pair_overlap(n, (1 + signal.kappa) / 2)
 
 
 def _projection(config: ESConfig, reliability: float, even_share: float = 0.0) -> tuple[float, float, float]:
@@ -95,24 +225,48 @@ def _projection(config: ESConfig, reliability: float, even_share: float = 0.0) -
 def _rank_projection(population: int, reliability: float) -> tuple[float, float]:
     """Return mean and variance of A for centred ranks: rho L + sqrt(1-rho^2) Z, L = sum u_i R_i / sqrt(sum u_i^2).
 
-    The variance of L is Nair's variance of Gini's mean difference of a normal sample. Exact.
+    Exact.
     """
     n = population
     overlap = n * mean_largest_rank_overlap()
     squares = n * (n + 1) / (12 * (n - 1))
-    gini_variance = 4 / (n * (n - 1)) * ((n + 1) / 3 + (2 * math.sqrt(3) * (n - 2) - 2 * (2 * n - 3)) / math.pi)
     # sum u_i R_i = N G / 4 with G the mean difference
-    variance = (n / 4) ** 2 * gini_variance / squares
+    variance = (n / 4) ** 2 * mean_difference_variance(n) / squares
     return math.sqrt(reliability) * overlap / math.sqrt(squares), 1 - reliability + reliability * variance
 
 
 def gradient_cosine(config: ESConfig, reliability: float, even_share: float = 0.0) -> Law:
-    """Return the law of the cosine of one step with the gradient; ``even_share`` as of a Signal, for pairs.
+    """Return the law of the cosine of one step with the gradient.
 
-    ConfigError in one dimension.
+    Parameters
+    ----------
+    config
+        The run, of at least 2 dimensions.
+    reliability
+        rho^2, in [0, 1].
+    even_share
+        As of :class:`estheory.landscape.Signal`; enters for pairs alone.
 
-    Exact for Gaussian rewards and independent noise; for centred ranks a normal law with exact moments of the
-    projection, whose cosine is large-N.
+    Returns
+    -------
+    Law
+        A pure number in [-1, 1].
+
+    Raises
+    ------
+    ConfigError
+        In one dimension.
+
+    Notes
+    -----
+    Label: exact; large-N for centred ranks, where a normal law has the exact moments of the projection. Source: ours:
+    docs/concepts/signal.md. Gaussian rewards, linear signal, independent noise.
+
+    Examples
+    --------
+    >>> from estheory import ESConfig
+    >>> round(gradient_cosine(ESConfig(dim=50, sigma=1.0, population=30), reliability=0.49).mean, 4)
+    0.4687
     """
     rest = config.dim - 1.0
     if config.shaping == "centered-rank":
@@ -159,8 +313,7 @@ def _projection_moments(config: ESConfig, reliability: float, even_share: float)
 def step_norm(config: ESConfig, signal: Signal, effective_dim: float) -> ChiLaw:
     """Return the law of the norm of the first step: for z-scores E||Delta||^2 = (alpha^2/N)(d + (N-2) rho^2).
 
-    Exact mean and variance of the square for Gaussian rewards; the law is the chi law (with the walk's mixing) that has
-    them, exactly so at rho = 0.
+    The law is the chi law (with the walk's mixing) of the exact mean and variance of the square, exactly so at rho = 0.
 
     Parameters
     ----------
@@ -170,6 +323,21 @@ def step_norm(config: ESConfig, signal: Signal, effective_dim: float) -> ChiLaw:
         An unknown reliability counts as 0.
     effective_dim
         Effective number of independent coordinates of the walk.
+
+    Returns
+    -------
+    ChiLaw
+        Weight units.
+
+    Raises
+    ------
+    ConfigError
+        With raw or two-point shaping when the spread of the rewards is unknown.
+
+    Notes
+    -----
+    Label: exact, mean and variance of the square. Source: ours: docs/concepts/signal.md. Gaussian rewards, linear
+    signal.
     """
     one = step_variance(config, signal)
     scale = first_step_share(config)
@@ -182,13 +350,33 @@ def step_norm(config: ESConfig, signal: Signal, effective_dim: float) -> ChiLaw:
 
 
 def coherent_displacement_bound(config: ESConfig, coherent_steps: float) -> float | None:
-    """Return the bound on the mean displacement along a direction, weight units: alpha c(N) T for z-scores.
+    """Return the bound on the mean displacement along a direction: alpha c(N) T for z-scores.
 
-    ``coherent_steps`` is the number of steps that may add up, T for a plain run.
+    The shaped rewards have a fixed length, so their overlap with the members' coordinates along one direction is
+    largest when they are its own.
 
-    Holds for any reward with independent noise: the shaped rewards have a fixed length, so their overlap with the
-    members' coordinates along one direction is largest when they are its own. None for raw and two-point shaping,
-    whose steps are unbounded. Exact.
+    Parameters
+    ----------
+    config
+        The run.
+    coherent_steps
+        Number of steps that may add up, T for a plain run.
+
+    Returns
+    -------
+    float or None
+        Weight units; None for raw and two-point shaping, whose steps are unbounded.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/signal.md. Any reward; independent noise.
+
+    Examples
+    --------
+    >>> from estheory import ESConfig
+    >>> run = ESConfig(dim=4_022_468_096, sigma=0.0015, alpha=0.00075, population=30, steps=100)
+    >>> round(coherent_displacement_bound(run, 100), 4)
+    0.0731
     """
     n = config.population
     if config.shaping in ("raw", "two-point"):

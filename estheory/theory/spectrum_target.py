@@ -15,7 +15,26 @@ MAX_SPECTRUM_STEPS = 20_000
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SpectrumTarget:
-    """A gain on a landscape of known spectrum, by the mean-field recursion. Label mean-field."""
+    """A gain on a landscape of known spectrum, by the mean-field recursion; a :class:`estheory.theory.targets.Target`.
+
+    Attributes
+    ----------
+    value
+        The gain, reward units.
+    landscape
+        The quadratic; its offsets are the start.
+    name
+        ``target-gain``.
+
+    Raises
+    ------
+    ConfigError
+        If the value is not > 0.
+
+    Notes
+    -----
+    Label: mean-field. Source: ours: docs/concepts/dynamics.md.
+    """
 
     value: float
     landscape: Landscape
@@ -28,11 +47,17 @@ class SpectrumTarget:
         require_positive(self.name, self.value)
 
     def scaled(self, factor: float) -> SpectrumTarget:
-        """Return the target of ``factor`` times the value."""
+        """Return the target of ``factor`` times the value.
+
+        Parameters and result as of :meth:`estheory.theory.targets.Target.scaled`.
+        """
         return replace(self, value=self.value * factor)
 
     def alphas(self, sigma: float) -> tuple[float, ...]:
-        """Return sigma, sigma/2, ... sigma/32."""
+        """Return sigma, sigma/2, ... sigma/32.
+
+        Parameters and result as of :meth:`estheory.theory.targets.Target.alphas`.
+        """
         return tuple(sigma * 0.5**k for k in range(6))
 
     def _follow(self, arm: Arm, alpha: float, limit: int, stop_at: float) -> tuple[int, Attained] | None:
@@ -61,12 +86,18 @@ class SpectrumTarget:
         return None
 
     def attained(self, arm: Arm, alpha: float, steps: int) -> Attained | None:
-        """Return what a run attains; None when it diverges."""
+        """Return what a run attains; None when it diverges.
+
+        Parameters and result as of :meth:`estheory.theory.targets.Target.attained`.
+        """
         found = self._follow(arm, alpha, steps, math.inf)
         return None if found is None else found[1]
 
     def smallest_alpha(self, arm: Arm, steps: int, limit: float) -> float | None:
-        """Return the smallest of the step sizes tried that attains the target in ``steps`` steps, or None."""
+        """Return the smallest of the step sizes tried that attains the target in ``steps`` steps, or None.
+
+        Parameters and result as of :meth:`estheory.theory.targets.Target.smallest_alpha`.
+        """
         for alpha in reversed(self.alphas(limit)):
             found = self.attained(arm, alpha, steps)
             if found is not None and found.value >= self.value:
@@ -74,7 +105,10 @@ class SpectrumTarget:
         return None
 
     def smallest_steps(self, arm: Arm, alpha: float, limit: int) -> int | None:
-        """Return the first step <= limit (and <= MAX_SPECTRUM_STEPS) whose mean gain attains the target, or None."""
+        """Return the first step <= limit (and <= MAX_SPECTRUM_STEPS) whose mean gain attains the target, or None.
+
+        Parameters and result as of :meth:`estheory.theory.targets.Target.smallest_steps`.
+        """
         key = (arm.config.sigma, arm.population, alpha, self.value)
         steps, within = self._known.get(key, (None, 0))
         if steps is None and within < min(limit, MAX_SPECTRUM_STEPS):

@@ -44,7 +44,7 @@ class StationaryState:
 
 
 def stationary_state(config: ESConfig, landscape: Landscape) -> StationaryState:
-    """Return the stationary state, its spread S solved jointly with every q_k. Label mean-field.
+    """Return the stationary state, its spread S solved jointly with every q_k.
 
     q_k = (alpha^2/N)(1 + 2 x_k (N-1)(N-2)/(N(N+1))) / (2 a lam_k - a^2 lam_k^2 h), h = (N-2)/(N c^2), for z-scores. It
     does not depend on the offsets, and flat directions have none: they keep walking. With an L2 anchor kappa (f =
@@ -52,10 +52,32 @@ def stationary_state(config: ESConfig, landscape: Landscape) -> StationaryState:
     kappa / (kappa + f a lam_k) of the offset, and flat ones settle too. With momentum the variance is that of the two
     coupled equations of distance and velocity.
 
+    Parameters
+    ----------
+    config, landscape
+        The run.
+
+    Returns
+    -------
+    StationaryState
+        One entry a row of the landscape.
+
     Raises
     ------
     ConfigError
         If there is no curved direction, steps are too large to settle, or with an L1 anchor.
+
+    Notes
+    -----
+    Label: mean-field. Source: ours: docs/concepts/dynamics.md.
+
+    Examples
+    --------
+    >>> from estheory import ESConfig
+    >>> from estheory.theory.landscapes import two_scale
+    >>> state = stationary_state(ESConfig(dim=1005, sigma=0.01, alpha=0.01, population=30), two_scale())
+    >>> round(state.gap, 4), round(state.member_std, 4)
+    (0.0697, 0.0201)
     """
     curved = (landscape.eigenvalue > 0) & (landscape.multiplicity > 0)
     if not curved.any():
@@ -104,9 +126,29 @@ def stationary_state(config: ESConfig, landscape: Landscape) -> StationaryState:
 
 
 def rest(config: ESConfig, rate: float, eigenvalue: Array | float, offset: Array | float) -> Array:
-    """Return the mean distance from the optimum at which an L2 anchor and the gradient balance, weight units.
+    """Return the mean distance from the optimum at which an L2 anchor and the gradient balance.
 
-    kappa / (kappa + f a lam) of the offset, ``rate`` being a; 0 without anchor. Momentum does not move it.
+    kappa / (kappa + f a lam) of the offset. Momentum does not move it.
+
+    Parameters
+    ----------
+    config
+        The run.
+    rate
+        a, weight^2 / reward.
+    eigenvalue
+        lam, reward / weight^2, a number or shape (m,).
+    offset
+        Distance of the start, weight units, of that shape.
+
+    Returns
+    -------
+    ndarray
+        Shape of ``eigenvalue``. Weight units; 0 without anchor.
+
+    Notes
+    -----
+    Label: mean-field. Source: ours: docs/concepts/dynamics.md.
     """
     rule, lam = step_rule(config), np.asarray(eigenvalue, dtype=np.float64)
     pull = config.anchor_l2 + rule.fresh * rate * lam
@@ -114,11 +156,26 @@ def rest(config: ESConfig, rate: float, eigenvalue: Array | float, offset: Array
 
 
 def momentum_gain(config: ESConfig, contraction: Array | float) -> Array:
-    """Return the stationary variance of a direction over the noise of a plain step; infinite where it diverges.
+    """Return the stationary variance of a direction over the noise of a plain step.
 
-    With h = a lam ``contraction``, the distance is the AR(2) process of weights phi_1 = 1 - kappa + beta - f (1-beta) h
-    and phi_2 = -beta (1-kappa); 1 / (h (2 - h)) without anchor and momentum. Exact for noise that is the same
-    everywhere.
+    With h = a lam, the distance is the AR(2) process of weights phi_1 = 1 - kappa + beta - f (1-beta) h and
+    phi_2 = -beta (1-kappa); 1 / (h (2 - h)) without anchor and momentum.
+
+    Parameters
+    ----------
+    config
+        The run.
+    contraction
+        h = a lam, a number or shape (m,).
+
+    Returns
+    -------
+    ndarray
+        Shape of ``contraction``. Pure numbers; infinite where the direction diverges.
+
+    Notes
+    -----
+    Label: exact, for noise that is the same everywhere. Source: ours: docs/concepts/dynamics.md.
     """
     rule, beta, take = step_rule(config), config.momentum, 1 - config.momentum
     shrink = rule.fresh * take * np.asarray(contraction, dtype=np.float64)
@@ -144,13 +201,27 @@ def equipartition_cost(config: ESConfig, landscape: Landscape) -> float:
     """Return the reward that each curved direction costs in the stationary state, alpha S / (4 N c sigma).
 
     The limit of small a lam_k and x_k (:func:`equipartition_range`), where it is the same for all. S solves
-    S^2 - b S - (s^2 + 1/2 sigma^4 tr Lam^2) = 0, b = alpha sigma tr Lam / (2 N c). Small-step.
+    S^2 - b S - (s^2 + 1/2 sigma^4 tr Lam^2) = 0, b = alpha sigma tr Lam / (2 N c).
+
+    Parameters
+    ----------
+    config, landscape
+        The run.
+
+    Returns
+    -------
+    float
+        Reward units, a direction.
 
     Raises
     ------
     ConfigError
         With raw or two-point shaping, whose steps scale with S, with antithetic pairs, whose coefficients change with
         S, and with an anchor.
+
+    Notes
+    -----
+    Label: small-step. Source: ours: docs/concepts/dynamics.md.
     """
     c, sigma, n = shaping_moments(config), config.sigma, config.population
     if c.scale_power or config.antithetic or config.anchor_l1 or config.anchor_l2:
@@ -164,7 +235,18 @@ def equipartition_cost(config: ESConfig, landscape: Landscape) -> float:
 
 
 def equipartition_range(state: StationaryState) -> tuple[OutOfRange, ...]:
-    """Return what makes equal costs wrong by more than about 10 %: max a lam_k or max x_k above 0.1."""
+    """Return what makes equal costs wrong by more than about 10 %: max a lam_k or max x_k above 0.1.
+
+    Parameters
+    ----------
+    state
+        The stationary state.
+
+    Returns
+    -------
+    tuple of OutOfRange
+        Empty where costs are equal.
+    """
     return tuple(
         OutOfRange(
             name=name,

@@ -49,15 +49,45 @@ class Arm:
         return self.config.population
 
     def walk(self, alpha: float, steps: int) -> Walk:
-        """Return the walk after ``steps`` steps of step size ``alpha``."""
+        """Return the walk after ``steps`` steps of step size ``alpha``.
+
+        Parameters
+        ----------
+        alpha
+            Step size, weight units.
+        steps
+            T.
+
+        Returns
+        -------
+        Walk
+            As of :func:`estheory.theory.walk.walk`.
+        """
         one = walk(self.config, self.signal, 1)
         return replace(one, variance=one.variance * alpha**2 * steps, mixing_df=one.mixing_df * steps)
 
 
 def arm(config: ESConfig, signal: Signal) -> Arm:
-    """Return the arm of ``config``, whose alpha is ignored.
+    """Return the arm of a configuration.
 
     For z-scores of Gaussian rewards w = 1 - rho^2 + rho^2 (N - 1 - N c^2), exact; elsewhere 1, which it never passes.
+
+    Parameters
+    ----------
+    config
+        The run; its alpha is ignored.
+    signal
+        The linear signal at its sigma.
+
+    Returns
+    -------
+    Arm
+        Progress and variance a unit of alpha.
+
+    Raises
+    ------
+    ConfigError
+        If the reliability is unknown.
     """
     unit = replace(config, alpha=1.0)
     n, rho_square = config.population, signal.reliability or 0.0
@@ -74,7 +104,15 @@ def arm(config: ESConfig, signal: Signal) -> Arm:
 
 @dataclass(frozen=True, kw_only=True)
 class Attained:
-    """What a run attains on its task: displacement along the gradient, and the target's own value (mean over seeds)."""
+    """What a run attains on its task.
+
+    Attributes
+    ----------
+    progress
+        Displacement along the gradient, weight units.
+    value
+        The target's own value, mean over seeds, in its unit.
+    """
 
     progress: float
     value: float
@@ -92,37 +130,113 @@ class Target(Protocol):
         """What is wanted, in weight units (progress) or reward units (gain)."""
 
     def scaled(self, factor: float) -> Target:
-        """Return the target of ``factor`` times the value."""
+        """Return the target of ``factor`` times the value.
+
+        Parameters
+        ----------
+        factor
+            Positive.
+
+        Returns
+        -------
+        Target
+            The same but for its value.
+        """
 
     def attained(self, arm: Arm, alpha: float, steps: int) -> Attained | None:
-        """Return what a run attains; None when it diverges."""
+        """Return what a run attains.
+
+        Parameters
+        ----------
+        arm
+            Sigma, population and shaping.
+        alpha
+            Step size, weight units.
+        steps
+            T.
+
+        Returns
+        -------
+        Attained or None
+            None when the run diverges.
+        """
 
     def smallest_alpha(self, arm: Arm, steps: int, limit: float) -> float | None:
-        """Return the smallest alpha <= limit that attains the target, or None."""
+        """Return the smallest step size that attains the target.
+
+        Parameters
+        ----------
+        arm
+            Sigma, population and shaping.
+        steps
+            T.
+        limit
+            Largest step size, weight units.
+
+        Returns
+        -------
+        float or None
+            Weight units; None if none does.
+        """
 
     def smallest_steps(self, arm: Arm, alpha: float, limit: int) -> int | None:
-        """Return the smallest number of steps <= limit that attains the target, or None."""
+        """Return the smallest number of steps that attains the target.
+
+        Parameters
+        ----------
+        arm
+            Sigma, population and shaping.
+        alpha
+            Step size, weight units.
+        limit
+            Most steps.
+
+        Returns
+        -------
+        int or None
+            None if none does.
+        """
 
     def alphas(self, sigma: float) -> tuple[float, ...] | None:
-        """Return the step sizes to try, or None where the smallest that serves is known in closed form."""
+        """Return the step sizes to try.
+
+        Parameters
+        ----------
+        sigma
+            Perturbation scale, weight units.
+
+        Returns
+        -------
+        tuple of float, or None
+            Weight units; None where the smallest that serves is known in closed form.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalTarget:
-    """A target on a reward of known gradient and, for gains, known traces of its curvature.
+    """A target on a reward of known gradient and, for gains, known traces of its curvature; a :class:`Target`.
 
     With u = g'Lam g/||g||^2 the curvature along the gradient and a = alpha c rho/||g||, S taken constant: progress
     (||g||/u)(1 - (1-a u)^T) and gain (||g||^2/2u)(1 - (1-a u)^(2T)) - 1/2 v (tr Lam - u (1 - w)). At T = 1 it is the
-    sheet's gain of one step; with u = 0 the progress is alpha c rho T. Small-step.
+    sheet's gain of one step; with u = 0 the progress is alpha c rho T.
 
     Attributes
     ----------
     name, value
         ``target-progress`` (weight) or ``target-gain`` (reward).
     gradient_norm
-        ||g||; 1 where only progress matters.
+        ||g||, reward / weight; 1 where only progress matters.
     trace, gradient_curvature
         tr Lam and u, reward / weight^2, both 0 for a linear reward.
+
+    Raises
+    ------
+    ConfigError
+        For a value out of range, or a curvature that contradicts the trace or the target.
+
+    Notes
+    -----
+    Label: small-step; exact for progress on a linear reward. Source: ours: docs/how-to/plan.md.
     """
 
     name: TargetName
@@ -146,11 +260,17 @@ class LocalTarget:
             )
 
     def scaled(self, factor: float) -> LocalTarget:
-        """Return the target of ``factor`` times the value."""
+        """Return the target of ``factor`` times the value.
+
+        Parameters and result as of :meth:`Target.scaled`.
+        """
         return replace(self, value=self.value * factor)
 
     def attained(self, arm: Arm, alpha: float, steps: int) -> Attained | None:
-        """Return what a run attains; None when it diverges along the gradient."""
+        """Return what a run attains; None when it diverges along the gradient.
+
+        Parameters and result as of :meth:`Target.attained`.
+        """
         g, u = self.gradient_norm, self.gradient_curvature
         shrink = alpha * arm.progress * u / g
         if shrink >= 2:
@@ -169,7 +289,10 @@ class LocalTarget:
         return -math.inf if found is None else found.value
 
     def smallest_alpha(self, arm: Arm, steps: int, limit: float) -> float | None:
-        """Return the smallest alpha <= limit that attains the target, or None; the value is concave up to a u = 1."""
+        """Return the smallest alpha <= limit that attains the target, or None; the value is concave up to a u = 1.
+
+        Parameters and result as of :meth:`Target.smallest_alpha`.
+        """
         if arm.progress == 0:
             return None
         if self.trace == 0:
@@ -194,7 +317,10 @@ class LocalTarget:
         return high
 
     def smallest_steps(self, arm: Arm, alpha: float, limit: int) -> int | None:
-        """Return the smallest number of steps <= limit that attains the target, or None; the value is concave."""
+        """Return the smallest number of steps <= limit that attains the target, or None; the value is concave.
+
+        Parameters and result as of :meth:`Target.smallest_steps`.
+        """
         low, high = 1, limit
         while low < high:  # the last step that still adds
             middle = (low + high) // 2
@@ -212,4 +338,7 @@ class LocalTarget:
         return high
 
     def alphas(self, sigma: float) -> None:
-        """Return None: the smallest alpha is found by bisection."""
+        """Return None: the smallest alpha is found by bisection.
+
+        Parameters as of :meth:`Target.alphas`.
+        """

@@ -15,9 +15,25 @@ _NEGLIGIBLE = 1e-18
 
 
 def binomial_probabilities(trials: int, chance: float) -> tuple[Array, Array]:
-    """Return the numbers of successes whose probability is not negligible, and their probabilities, each (m,).
+    """Return the numbers of successes whose probability is not negligible, and their probabilities.
 
-    Of ``trials`` trials that succeed with probability ``chance``.
+    Parameters
+    ----------
+    trials
+        Number of trials.
+    chance
+        Probability that one succeeds, in (0, 1].
+
+    Returns
+    -------
+    count : ndarray
+        Shape (m,). Numbers of successes.
+    probability : ndarray
+        Shape (m,). Theirs; they sum to 1. What is left out is below 1e-17.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/signal.md.
     """
     if chance >= 1.0:
         return np.array([float(trials)]), np.ones(1)

@@ -11,7 +11,8 @@ from estheory.laws import ChiLaw, Law, PointLaw, SquaredLaw
 from estheory.quantities import Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.theory import signal, walk
-from estheory.theory.walk import OURS, PAPER, Walk
+from estheory.theory.step_variance import PAPER
+from estheory.theory.walk import OURS, Walk
 
 NEGLIGIBLE_TIES = 1e-9
 """Expected number of steps without motion up to which the cosine of two checkpoints is given."""
@@ -20,7 +21,25 @@ NEGLIGIBLE_TIES = 1e-9
 def norms(
     config: ESConfig, walks: dict[int, Walk], gains: Mapping[int, float], bands: Mapping[int, float]
 ) -> Iterator[Prediction]:
-    """Predict norms and spreads at each step; ``gains`` are rounding's factors on norms, ``bands`` what is unknown."""
+    """Predict norms and spreads at each step.
+
+    Parameters
+    ----------
+    config
+        The run.
+    walks
+        Its walks by step.
+    gains
+        Rounding's factors on norms, by step.
+    bands
+        Declared relative half-widths of norms, by step.
+
+    Yields
+    ------
+    Prediction
+        ``displacement_norm`` and ``coordinate_std`` (weight), ``effective_dimension_ratio``,
+        ``member_perturbation_norm`` (weight).
+    """
     for step, w in walks.items():
         gain, systematic = gains[step], bands[step] + 0.5 * w.declared_error
         law = w.norm_law
@@ -58,7 +77,22 @@ def _member_dim(config: ESConfig, walks: dict[int, Walk]) -> float:
 
 
 def cosines(config: ESConfig, walks: dict[int, Walk], warnings: list[str]) -> Iterator[Prediction]:
-    """Predict the cosines of pairs of checkpoints of one run, and of two independent runs."""
+    """Predict the cosines of pairs of checkpoints of one run, and of two independent runs.
+
+    Parameters
+    ----------
+    config
+        The run.
+    walks
+        Its walks by step, in rising order.
+    warnings
+        Grows by why a cosine is missing.
+
+    Yields
+    ------
+    Prediction
+        ``checkpoint_cosine`` a pair of steps, ``independent_cosine`` at the last.
+    """
     last_step, last = list(walks.items())[-1]
     pairs = list(combinations(walks.items(), 2))
     if pairs and config.anchor_l1:
@@ -98,7 +132,20 @@ def cosines(config: ESConfig, walks: dict[int, Walk], warnings: list[str]) -> It
 
 
 def bounds(config: ESConfig, walks: dict[int, Walk]) -> Iterator[Prediction]:
-    """Bound the signal in the displacement, where the shaped rewards have a fixed length and noise is independent."""
+    """Bound the signal in the displacement, where the shaped rewards have a fixed length and noise is independent.
+
+    Parameters
+    ----------
+    config
+        The run.
+    walks
+        Its walks by step.
+
+    Yields
+    ------
+    Prediction
+        ``coherent_displacement_bound`` (weight), ``signal_share_bound`` and ``es_grpo_cosine_bound`` a step.
+    """
     for step, w in walks.items():
         bound = signal.coherent_displacement_bound(config, w.coherent_steps)
         if bound is None or config.noise == "shared-seed":
@@ -113,7 +160,7 @@ def bounds(config: ESConfig, walks: dict[int, Walk]) -> Iterator[Prediction]:
                 quantity=quantity,
                 law=PointLaw(value),
                 label="exact",
-                source=OURS,
+                source=signal.OURS,
                 assumptions=("any reward", "independent noise", "a bound, not an estimate"),
                 step=step,
             )

@@ -1,4 +1,4 @@
-"""Configurations of training runs, and their TOML form. Imports no torch."""
+"""Configurations of training runs. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, get_args
 
 from estheory.errors import ConfigError, DataError
-from estheory.parsing import parse_toml
 from estheory.rules import (
     AnchorForm,
     Dtype,
@@ -101,7 +99,22 @@ class RunConfig:
             )
 
     def is_last(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row of steps.jsonl ends the run: the last step, or a budget is spent."""
+        """Return whether a row of steps.jsonl ends the run: the last step, or a budget is spent.
+
+        Parameters
+        ----------
+        row
+            Has ``step``, ``reward_mean`` and ``norm``.
+
+        Returns
+        -------
+        bool
+
+        Raises
+        ------
+        DataError
+            The row is damaged.
+        """
         try:
             spent = row["reward_mean"] >= self.stop_reward or row["norm"] >= self.stop_drift
         except (KeyError, TypeError) as error:
@@ -109,12 +122,22 @@ class RunConfig:
         return bool(row["step"] >= self.steps or spent)
 
     def keeps_checkpoint(self, step: int) -> bool:
-        """Whether the run writes a checkpoint, and evaluates, after `step`."""
+        """Return whether the run writes a checkpoint, and evaluates, after a step.
+
+        Parameters
+        ----------
+        step
+            1 to `steps`.
+
+        Returns
+        -------
+        bool
+        """
         every = self.checkpoint_every
         return step == self.steps or (every > 0 and step > 0 and step % every == 0)
 
     def to_toml(self) -> str:
-        """Return the configuration as TOML, one key a line; `parse_config` reads it back."""
+        """Return the configuration as TOML, one key a line; `estheory.training.config_files` reads it back."""
         values = {"method": self.method, **dataclasses.asdict(self)}
         return "".join(f"{name} = {_toml(value)}\n" for name, value in values.items())
 
@@ -210,12 +233,38 @@ class ESRunConfig(RunConfig):
         return self.antithetic or self.shaping == "two-point"
 
     def rules(self, dim: int) -> ESConfig:
-        """Return what the theory needs of this run on a model of `dim` trainable parameters."""
+        """Return what the theory needs of this run.
+
+        Parameters
+        ----------
+        dim
+            Trainable parameters of its model.
+
+        Returns
+        -------
+        ESConfig
+
+        Examples
+        --------
+        >>> run = ESRunConfig(model="tiny-lm", task="addition", steps=10, sigma=0.01, alpha=0.005)
+        >>> run.rules(59_184).population
+        30
+        """
         shared = {field.name for field in dataclasses.fields(ESConfig)} - {"dim"}
         return ESConfig(dim=dim, **{name: getattr(self, name) for name in shared})
 
     def sigma_factors(self, names: Sequence[str]) -> tuple[float, ...]:
-        """Return the factor of sigma of each tensor; empty where none is given.
+        """Return the factor of sigma of each tensor.
+
+        Parameters
+        ----------
+        names
+            Of the tensors; none to check the form of `module_sigma` alone.
+
+        Returns
+        -------
+        tuple of float
+            Empty where none is given.
 
         Raises
         ------
@@ -257,72 +306,6 @@ class GRPORunConfig(RunConfig):
         require_count("samples", self.samples, 2)
         require_choice("schedule", self.schedule, get_args(Schedule))
         require_choice("dtype", self.dtype, ("float32", "bfloat16"))
-
-
-def parse_config(text: str, source: str) -> ESRunConfig | GRPORunConfig:
-    """Read the TOML form of a configuration.
-
-    Parameters
-    ----------
-    text
-        What `RunConfig.to_toml` wrote.
-    source
-        Where it comes from, for messages.
-
-    Raises
-    ------
-    DataError
-        It is no TOML, or a key is missing, unknown or of the wrong type.
-    ConfigError
-        A value is out of range.
-    """
-    try:
-        values = parse_toml(text)
-    except ValueError as error:
-        raise DataError(f"{source} is not TOML ({error})", "restore it or start a new run") from error
-    kinds: dict[str, type[ESRunConfig] | type[GRPORunConfig]] = {"es": ESRunConfig, "grpo": GRPORunConfig}
-    method = values.pop("method", None)
-    if not isinstance(method, str) or method not in kinds:
-        raise DataError(f"{source}: method = {method!r}", f"use one of {', '.join(kinds)}")
-    return _build(kinds[method], values, source)
-
-
-def load_config(path: Path) -> ESRunConfig | GRPORunConfig:
-    """Read a configuration file; raises as `parse_config`, and `DataError` where the file cannot be read."""
-    try:
-        return parse_config(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}", "give the folder of a run") from error
-
-
-def _build(
-    kind: type[ESRunConfig] | type[GRPORunConfig], values: Mapping[str, object], source: str
-) -> ESRunConfig | GRPORunConfig:
-    """Return a configuration from its values, each checked against the type of its field."""
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    if unknown := sorted(set(values) - set(fields)):
-        raise DataError(f"{source}: unknown key {unknown[0]!r}", "remove it")
-    required = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
-    if missing := sorted(required - set(values)):
-        raise DataError(f"{source}: {missing[0]!r} is missing", "add it")
-    hints = get_type_hints(kind)
-    checked: dict[str, Any] = {name: _typed(value, hints[name], f"{source}: {name}") for name, value in values.items()}
-    return kind(**checked)
-
-
-def _typed(value: object, hint: Any, where: str) -> object:
-    """`value` as the type that `hint` names."""
-    if get_origin(hint) is Literal:
-        if value in get_args(hint):
-            return value
-        raise DataError(f"{where} = {value!r}", f"use one of {', '.join(get_args(hint))}")
-    if get_origin(hint) is tuple and isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return tuple(value)
-    if hint is float and type(value) is int:
-        return float(value)
-    if type(value) is hint:
-        return value
-    raise DataError(f"{where} = {value!r} has the wrong type", f"give {getattr(hint, '__name__', 'a list of strings')}")
 
 
 def _toml(value: object) -> str:

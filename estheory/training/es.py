@@ -16,8 +16,10 @@ import numpy as np
 
 from estheory.errors import DataError
 from estheory.training.config import ESRunConfig, ExecutorName
+from estheory.training.environment import record_environment
 from estheory.training.executors import Executor, open_executor
 from estheory.training.members import Members
+from estheory.training.process import torch_threads
 from estheory.training.replay import es_config, rebuild
 from estheory.training.run_directory import Row, RunDirectory
 from estheory.training.session import (
@@ -25,9 +27,7 @@ from estheory.training.session import (
     OnStep,
     RunResult,
     Session,
-    record_environment,
     start_session,
-    torch_threads,
     with_absolute_model,
 )
 from estheory.training.shaping import coefficients
@@ -50,14 +50,27 @@ def run_es(
     directory
         Folder to make; must be free.
     before_first_step
-        Makes probes.json before step 1.
+        Makes probes.json before step 1 (:func:`estheory.training.probing.probes_before`).
     on_step
         Called after each step with its row.
+
+    Returns
+    -------
+    RunResult
 
     Raises
     ------
     ConfigError, DataError, OutputError
         The model, the task or the folder cannot be used; a reward is not a number; the disk is full.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> size = {"steps": 2, "population": 4, "prompts": 4, "evaluation_prompts": 4}
+    >>> run = ESRunConfig(model="tiny-lm", task="addition", sigma=0.015, alpha=0.0075, **size)
+    >>> result = run_es(run, Path(mkdtemp()) / "run")
+    >>> result.step, (result.directory / "steps.jsonl").is_file()
+    (2, True)
     """
     RunDirectory.require_free(directory)
     with torch_threads(config.threads):
@@ -76,8 +89,22 @@ def resume(
 ) -> RunResult:
     """Continue an ES run that was cut off; its result has the bits of an uninterrupted run.
 
-    A run that is complete is left as it is. Parameters as for `run_es`; `before_first_step` is called only if the run
-    was cut off before step 1. `executor` and `workers` may differ from the run's own.
+    A run that is complete is left as it is.
+
+    Parameters
+    ----------
+    directory
+        Of the run.
+    before_first_step
+        As for `run_es`; called only if the run was cut off before step 1.
+    on_step
+        As for `run_es`.
+    executor, workers
+        In place of the run's own.
+
+    Returns
+    -------
+    RunResult
 
     Raises
     ------

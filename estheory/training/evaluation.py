@@ -30,7 +30,15 @@ EVALUATION_SEED = 0
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """A task and the prompts it is evaluated on."""
+    """A task and the prompts it is evaluated on.
+
+    Attributes
+    ----------
+    task
+        In the form that the model reads.
+    examples
+        Its prompts with their answers.
+    """
 
     task: Task
     examples: tuple[Example, ...]
@@ -45,6 +53,10 @@ def task_for(loaded: LoadedModel, name: str, data: str = "", form: Form = "auto"
         The model.
     name, data, form
         As for `estheory.tasks.get_task`.
+
+    Returns
+    -------
+    Task
 
     Raises
     ------
@@ -67,7 +79,18 @@ def task_for(loaded: LoadedModel, name: str, data: str = "", form: Form = "auto"
 
 
 def chat_renderer(tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[tuple[str, str]]], str]:
-    """Return a function that makes a prompt of (role, content) messages by the tokenizer's chat template."""
+    """Return a function that makes a prompt of (role, content) messages by the tokenizer's chat template.
+
+    Parameters
+    ----------
+    tokenizer
+        With a chat template.
+
+    Returns
+    -------
+    callable
+        From messages to the text that the model continues.
+    """
     begins: list[int] = tokenizer("a")["input_ids"]
     adds_start = bool(begins) and tokenizer.bos_token_id is not None and begins[0] == tokenizer.bos_token_id
 
@@ -84,22 +107,47 @@ def chat_renderer(tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[tupl
     return render
 
 
-def held_out(loaded: LoadedModel, task_name: str, n: int, data: str = "", form: Form = "auto") -> HeldOut:
+def held_out(loaded: LoadedModel, task: Task, n: int) -> HeldOut:
     """Draw the evaluation prompts of a task.
+
+    Parameters
+    ----------
+    loaded
+        The model that will be evaluated.
+    task
+        In the form that it reads (`task_for`).
+    n
+        Number of prompts.
+
+    Returns
+    -------
+    HeldOut
 
     Raises
     ------
     ConfigError
-        The task is unknown or has too few prompts, or a prompt does not fit the model's context.
+        The task has too few prompts, or one does not fit the model's context.
     """
-    task = task_for(loaded, task_name, data, form)
     examples = task.examples("test", n, EVALUATION_SEED)
     require_fit(loaded, task, examples)
     return HeldOut(task=task, examples=tuple(examples))
 
 
 def require_fit(loaded: LoadedModel, task: Task, examples: Sequence[Example]) -> None:
-    """Raise `ConfigError` unless the longest prompt and its completion fit the model's context."""
+    """Check that the longest prompt and its completion fit the model's context.
+
+    Parameters
+    ----------
+    loaded
+        The model.
+    task, examples
+        What it will be asked.
+
+    Raises
+    ------
+    ConfigError
+        They do not.
+    """
     texts = [example.prompt + max(example.options, key=len, default="") for example in examples]
     chooses = any(example.options for example in examples)
     encoded = encode_prompts(loaded.model, loaded.tokenizer, texts)
@@ -121,6 +169,11 @@ def evaluate(
         Task and prompts.
     batch_size
         Prompts decoded at once.
+
+    Yields
+    ------
+    dict
+        ``quantity``, ``value`` (accuracy, or nat per token), ``stderr`` and ``n``, the number of prompts.
     """
     scores = task_scores(loaded.model, loaded.tokenizer, held.task, held.examples, batch_size=batch_size)
     right = accuracy(scores)
@@ -135,13 +188,40 @@ def evaluate(
 
 
 def kl_prompts(loaded: LoadedModel, dim: int, held: HeldOut) -> list[list[int]]:
-    """Return the tokens of the prompts on which a task's KL is probed and measured, the same ones for both."""
+    """Return the tokens of the prompts on which a task's KL is probed and measured, the same ones for both.
+
+    Parameters
+    ----------
+    loaded
+        The model.
+    dim
+        Its trainable parameters: a large model gets fewer prompts.
+    held
+        The task's prompts.
+
+    Returns
+    -------
+    list of list of int
+    """
     count = LARGE_KL_PROMPTS if dim >= LARGE_DIM else KL_PROMPTS
     return prompt_tokens(loaded.tokenizer, [example.prompt for example in held.examples[:count]])
 
 
 def kl_from_base(loaded: LoadedModel, parameters: FlatParameters, base: Tensor, held: HeldOut) -> TokenKL:
-    """Return KL(base || model as it is now) in nats per token; the parameters are as before afterwards."""
+    """Measure KL(base || model as it is now); the parameters are as before afterwards.
+
+    Parameters
+    ----------
+    loaded, parameters, base
+        As for `evaluate`.
+    held
+        Gives the prompts: the first of its examples.
+
+    Returns
+    -------
+    TokenKL
+        Of value in nat per token.
+    """
     prompts = kl_prompts(loaded, parameters.dim, held)
     tuned = parameters.vector.clone()
     try:

@@ -17,8 +17,8 @@ from typing import Protocol
 from estheory.errors import DataError, EstheoryError
 from estheory.training.config import ESRunConfig
 from estheory.training.members import Members, Rewards
+from estheory.training.process import torch_threads
 from estheory.training.run_directory import Row
-from estheory.training.session import torch_threads
 
 PATIENCE = 3
 """Workers that may die in one step before the run gives up."""
@@ -28,7 +28,18 @@ class Executor(Protocol):
     """Evaluates the members of the step after the given rows."""
 
     def rewards(self, rows: Sequence[Row]) -> Rewards:
-        """Return the rewards of all evaluations of step ``len(rows) + 1``; `rows` are all steps of the run so far."""
+        """Return the rewards of all evaluations of the next step.
+
+        Parameters
+        ----------
+        rows
+            All steps of the run so far.
+
+        Returns
+        -------
+        Rewards
+            Of step ``len(rows) + 1``.
+        """
         ...
 
     def close(self) -> None:
@@ -46,6 +57,10 @@ def open_executor(config: ESRunConfig, own: Members) -> Executor:
     own
         This process's model and walk, which the run keeps at the last step.
 
+    Returns
+    -------
+    Executor
+
     Raises
     ------
     MissingDependencyError
@@ -59,12 +74,40 @@ def open_executor(config: ESRunConfig, own: Members) -> Executor:
 
 
 def shares(config: ESRunConfig, workers: int) -> list[list[int]]:
-    """Divide the evaluations of a step among workers; the division does not affect the results."""
+    """Divide the evaluations of a step among workers; the division does not affect the results.
+
+    Parameters
+    ----------
+    config
+        The run.
+    workers
+        Their number.
+
+    Returns
+    -------
+    list of list of int
+        Numbers of the evaluations of each worker.
+    """
     return [list(range(config.evaluations))[k::workers] for k in range(workers)]
 
 
 def gather(config: ESRunConfig, parts: Sequence[Rewards], divided: Sequence[Sequence[int]]) -> Rewards:
-    """Put the workers' rewards in the order of the evaluations; seconds are those of the slowest worker."""
+    """Put the workers' rewards in the order of the evaluations.
+
+    Parameters
+    ----------
+    config
+        The run.
+    parts
+        What each worker returned.
+    divided
+        Which evaluations each worker had.
+
+    Returns
+    -------
+    Rewards
+        Its seconds are those of the slowest worker.
+    """
     values, halves = [float("nan")] * config.evaluations, [float("nan")] * config.evaluations
     for part, share in zip(parts, divided, strict=True):
         for evaluation, value, half in zip(share, part.values, part.halves, strict=True):

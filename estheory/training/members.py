@@ -16,9 +16,16 @@ from estheory.training.walk import Walk
 
 @dataclass(frozen=True, kw_only=True)
 class Rewards:
-    """Rewards of some evaluations of a step, in their order, and the seconds that making the members took.
+    """Rewards of some evaluations of a step, in their order.
 
-    `halves` are their means over every other prompt, from the first on: split halves tell the rewards' reliability.
+    Attributes
+    ----------
+    values
+        Mean over the step's prompts, of each evaluation.
+    halves
+        Mean over every other prompt, from the first on: split halves tell the rewards' reliability.
+    perturbing
+        Seconds that making the members took.
     """
 
     values: list[float]
@@ -30,6 +37,15 @@ class Members:
     """A model and the walk of a run: evaluates any member of the step to come.
 
     Rewards depend on the configuration, the rows before the step and the number of the evaluation alone.
+
+    Parameters
+    ----------
+    session
+        The loaded model; its buffer is overwritten.
+    config
+        The run.
+    walk
+        The parameters after the last step; moved by the rows of later ones.
     """
 
     def __init__(self, session: Session, config: ESRunConfig, walk: Walk) -> None:
@@ -39,15 +55,41 @@ class Members:
 
     @classmethod
     def load(cls, config: ESRunConfig) -> Members:
-        """Load the model in a process of its own."""
+        """Load the model in a process of its own.
+
+        Parameters
+        ----------
+        config
+            The run.
+
+        Returns
+        -------
+        Members
+            At the base.
+
+        Raises
+        ------
+        ConfigError, DataError
+            As for :func:`estheory.training.session.start_session`.
+        """
         session = start_session(config, evaluates=False)
         anchored = bool(config.anchor_l1 or config.anchor_l2)
         return cls(session, config, Walk(session.parameters, session.base, config, takes_base=not anchored))
 
     def rewards(self, rows: Sequence[Row], evaluations: Sequence[int]) -> Rewards:
-        """Apply `rows`, the steps that the walk has not made yet, then return the rewards of some evaluations.
+        """Return the rewards of some evaluations of the step to come.
 
-        A reward is NaN where the member gives logits that are not numbers. The buffer is overwritten.
+        Parameters
+        ----------
+        rows
+            The steps that the walk has not made yet; they are applied first.
+        evaluations
+            Numbers of the evaluations.
+
+        Returns
+        -------
+        Rewards
+            NaN where the member gives logits that are not numbers.
         """
         for row in rows:
             self.walk.advance(row)

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from estheory.errors import ConfigError
 from estheory.landscape import Signal
 from estheory.measurement.probes import default_sigma, fisher_probes
-from estheory.models.noise import NoiseStructure
 from estheory.theory.walk import walk
 from estheory.training.config import ESRunConfig
 from estheory.training.evaluation import LARGE_DIM, kl_prompts
 from estheory.training.reward_probe import reward_probe
 from estheory.training.session import Session
+from estheory.training.walk import run_noise
 
 DIRECTIONS, LARGE_DIRECTIONS = 64, 4
 
@@ -28,6 +28,16 @@ def probes_before(session: Session) -> Mapping[str, object]:
     coordinate will have at the end of the run (no quadratic law needed); the second only where the configuration
     alone tells that standard deviation, which it does not for raw and two-point shaping. The directions have the
     run's own noise structure. Half precision is too coarse for probes: there are none.
+
+    Parameters
+    ----------
+    session
+        Of the untrained model; its buffer is overwritten.
+
+    Returns
+    -------
+    Mapping
+        Of schema ``estheory/probes/1``.
 
     Raises
     ------
@@ -46,7 +56,7 @@ def probes_before(session: Session) -> Mapping[str, object]:
     scales = {"small": default_sigma(session.parameters)}
     if variance is not None:
         scales["walk"] = math.sqrt(variance)
-    structure = NoiseStructure(kind=config.noise, scales=config.sigma_factors(session.parameters.names))
+    structure = run_noise(config, session.parameters).structure
     directions = LARGE_DIRECTIONS if session.parameters.dim >= LARGE_DIM else DIRECTIONS
     rows = []
     for held in session.held:
@@ -76,7 +86,18 @@ def probes_before(session: Session) -> Mapping[str, object]:
 
 
 def predicted_variance(session: Session, config: ESRunConfig) -> float | None:
-    """Return the variance of a flat coordinate (of noise factor 1) after the run; None where rewards decide it."""
+    """Return the variance of a flat coordinate (of noise factor 1) after the run.
+
+    Parameters
+    ----------
+    session, config
+        Of the run.
+
+    Returns
+    -------
+    float or None
+        weight^2; None where rewards decide it (raw and two-point shaping).
+    """
     if config.shaping in ("raw", "two-point"):
         return None
     rules = config.rules(session.parameters.dim)

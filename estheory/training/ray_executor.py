@@ -11,8 +11,8 @@ from estheory.errors import DataError, EstheoryError, MissingDependencyError
 from estheory.training.config import ESRunConfig
 from estheory.training.executors import PATIENCE, gather, shares
 from estheory.training.members import Members, Rewards
+from estheory.training.process import torch_threads
 from estheory.training.run_directory import Row
-from estheory.training.session import torch_threads
 
 try:
     import ray

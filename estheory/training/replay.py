@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError
 from torch import Tensor
 
-from estheory.errors import ConfigError, DataError, OutputError
+from estheory.errors import ConfigError, DataError
 from estheory.training.config import ESRunConfig
+from estheory.training.environment import record_environment
+from estheory.training.process import torch_threads
 from estheory.training.run_directory import Row, RunDirectory
-from estheory.training.session import Session, quiet, record_environment, start_session, torch_threads
+from estheory.training.session import Session, start_session
 from estheory.training.walk import Walk
 
 _NORM_TOLERANCE = 1e-13  # rounding of a pairwise float64 sum of 2^40 squares: about 40 * 2^-53
@@ -45,23 +45,45 @@ def replay(directory: Path, step: int) -> Tensor:
 
 
 def write_replay(directory: Path, step: int, out: Path) -> None:
-    """Write the model after `step` as a Hugging Face folder `out`, which must be free; raises as `replay`."""
+    """Write the model after a step as a Hugging Face folder.
+
+    Parameters
+    ----------
+    directory, step
+        As for `replay`.
+    out
+        Folder to make; must be free.
+
+    Raises
+    ------
+    ConfigError, DataError
+        As for `replay`.
+    OutputError
+        The folder is occupied or cannot be written.
+    """
     RunDirectory.require_free(out)
     session, theta = _replayed(directory, step)
     session.parameters.vector.copy_(theta)
-    temporary = out.with_name(out.name + ".tmp")
-    try:
-        with quiet():
-            session.loaded.model.save_pretrained(temporary)
-            session.loaded.tokenizer.save_pretrained(temporary)
-        temporary.replace(out)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise OutputError(f"cannot write {out}: {error}", "free space or choose another folder") from error
+    session.write_model(out)
 
 
 def es_config(directory: RunDirectory) -> ESRunConfig:
-    """Return the configuration of an ES run; raises `ConfigError` for another method's."""
+    """Return the configuration of an ES run.
+
+    Parameters
+    ----------
+    directory
+        Of a run.
+
+    Returns
+    -------
+    ESRunConfig
+
+    Raises
+    ------
+    ConfigError
+        It is a run of another method.
+    """
     if not isinstance(directory.config, ESRunConfig):
         raise ConfigError(
             f"{directory.path} is a {directory.config.method} run, not es",
@@ -73,9 +95,24 @@ def es_config(directory: RunDirectory) -> ESRunConfig:
 def rebuild(
     session: Session, config: ESRunConfig, directory: RunDirectory, rows: Sequence[Row], *, checkpoints: bool = True
 ) -> Walk:
-    """Return the walk after `rows`: from the latest checkpoint among them (if allowed), then step by step.
+    """Return the walk after `rows`: from the latest checkpoint among them, then step by step.
 
     Momentum remembers every step, so its walk is made again from the base.
+
+    Parameters
+    ----------
+    session
+        Of the run's model, at the base.
+    config, directory
+        The run.
+    rows
+        Its first rows.
+    checkpoints
+        Whether a checkpoint may be the start.
+
+    Returns
+    -------
+    Walk
 
     Raises
     ------

@@ -18,20 +18,29 @@ from estheory.estimates import Estimate
 from estheory.measurement.accuracy import ExampleScorer
 from estheory.measurement.pair_moments import GAP, VARIANCE, PairMoments, pair_moments
 from estheory.measurement.probes import PROBE_STEP
-from estheory.models.noise import NoiseStructure, perturb
-from estheory.theory.probe_forecast import ProbedReward, predict_from_probe
+from estheory.theory.probe_forecast import predict_from_probe
+from estheory.theory.probed_reward import ProbedReward
 from estheory.training.config import ESRunConfig
 from estheory.training.reward_probe_size import PAIRS, probe_batches, why_unprobed
 from estheory.training.session import Session
+from estheory.training.walk import run_noise
 
 CEILINGS = {"accuracy": 1.0, "partial": 1.0, "logprob": 0.0}
 """The largest value of each reward."""
 
 
 def reward_probe(session: Session) -> Mapping[str, object]:
-    """Return what probes.json holds of the trained task's reward: estimates, their cost, and predictions.
+    """Probe the trained task's reward: estimates, their cost, and predictions.
 
-    The buffer is overwritten. Where there is no probe, the reason takes the place of the content.
+    Parameters
+    ----------
+    session
+        Of the untrained model; its buffer is overwritten.
+
+    Returns
+    -------
+    Mapping
+        What probes.json holds of it. Where there is no probe, the reason takes the place of the content.
 
     Raises
     ------
@@ -100,7 +109,7 @@ def _finite(estimate: Estimate) -> dict[str, float | None]:
 
 def _batches(session: Session, config: ESRunConfig, count: int) -> Iterator[tuple[float, np.ndarray]]:
     """Yield the centre's mean reward and the moments of each batch."""
-    structure = NoiseStructure(kind=config.noise, scales=config.sigma_factors(session.parameters.names))
+    noise = run_noise(config, session.parameters)
     buffer, evaluation = session.parameters.vector, 0
     for batch in range(count):
         scorer = ExampleScorer(
@@ -113,16 +122,9 @@ def _batches(session: Session, config: ESRunConfig, count: int) -> Iterator[tupl
         rewards = []
         for number in range(2 * PAIRS + 1):  # the centre, then + and - of each pair
             if number:
-                perturb(
-                    buffer,
-                    session.base,
-                    session.parameters,
-                    sigma=config.sigma if number % 2 else -config.sigma,
-                    seed=config.seed,
-                    step=PROBE_STEP,
-                    member=batch * PAIRS + (number - 1) // 2,
-                    structure=structure,
-                )
+                sigma = config.sigma if number % 2 else -config.sigma
+                member = batch * PAIRS + (number - 1) // 2
+                noise.perturb(buffer, session.base, sigma=sigma, step=PROBE_STEP, member=member)
             else:
                 buffer.copy_(session.base)
             generator = session.sampling(PROBE_STEP, evaluation) if config.decode == "sample" else None

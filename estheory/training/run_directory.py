@@ -22,7 +22,8 @@ from typing import Any
 
 from estheory.errors import DataError, OutputError
 from estheory.parsing import parse_json
-from estheory.training.config import ESRunConfig, GRPORunConfig, load_config
+from estheory.training.config import ESRunConfig, GRPORunConfig
+from estheory.training.config_files import load_config
 
 Row = dict[str, Any]
 
@@ -47,6 +48,17 @@ class RunDirectory:
     def create(cls, path: Path, config: ESRunConfig | GRPORunConfig) -> RunDirectory:
         """Make the folder and write its config.toml.
 
+        Parameters
+        ----------
+        path
+            The folder.
+        config
+            The run.
+
+        Returns
+        -------
+        RunDirectory
+
         Raises
         ------
         OutputError
@@ -63,7 +75,18 @@ class RunDirectory:
 
     @staticmethod
     def require_free(path: Path) -> None:
-        """Raise `OutputError` unless `path` does not exist or is an empty folder."""
+        """Check that a folder can be made.
+
+        Parameters
+        ----------
+        path
+            The folder.
+
+        Raises
+        ------
+        OutputError
+            Unless it does not exist or is empty.
+        """
         try:
             occupied = path.exists() and any(entry.name != "config.toml.tmp" for entry in path.iterdir())
         except OSError as error:
@@ -74,6 +97,15 @@ class RunDirectory:
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
         """Open an existing run.
+
+        Parameters
+        ----------
+        path
+            Its folder.
+
+        Returns
+        -------
+        RunDirectory
 
         Raises
         ------
@@ -103,6 +135,13 @@ class RunDirectory:
     def append(self, name: str, row: Mapping[str, object]) -> None:
         """Append one line to ``<name>.jsonl`` and bring it to the disk.
 
+        Parameters
+        ----------
+        name
+            ``steps``, ``timings`` or ``evaluations``.
+        row
+            Its values, by key.
+
         Raises
         ------
         OutputError
@@ -111,7 +150,18 @@ class RunDirectory:
         self.append_all(name, [row])
 
     def append_all(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
-        """Append lines to ``<name>.jsonl`` in one write; raises as `append`."""
+        """Append lines to ``<name>.jsonl`` in one write.
+
+        Parameters
+        ----------
+        name, rows
+            As for `append`, any number of rows.
+
+        Raises
+        ------
+        OutputError
+            As `append`.
+        """
         text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
         try:
             with _uninterrupted(), (self.path / f"{name}.jsonl").open("ab") as file:
@@ -124,7 +174,17 @@ class RunDirectory:
             ) from error
 
     def rows(self, name: str) -> list[Row]:
-        """Return the complete lines of ``<name>.jsonl``; none if the file does not exist.
+        """Return the complete lines of ``<name>.jsonl``.
+
+        Parameters
+        ----------
+        name
+            ``steps``, ``timings`` or ``evaluations``.
+
+        Returns
+        -------
+        list of dict
+            Empty if the file does not exist.
 
         Raises
         ------
@@ -168,17 +228,55 @@ class RunDirectory:
         return rows
 
     def keep_until(self, step: int) -> None:
-        """Drop the rows of later steps from steps.jsonl, timings.jsonl and evaluations.jsonl, each file as a whole."""
+        """Drop the rows of later steps from steps.jsonl, timings.jsonl and evaluations.jsonl, each file as a whole.
+
+        Parameters
+        ----------
+        step
+            The last one that is kept.
+
+        Raises
+        ------
+        DataError, OutputError
+            A file cannot be read or written.
+        """
         for name in ("evaluations", "timings", "steps"):
             kept = [row for row in self.rows(name) if row["step"] <= step]
             self._replace(f"{name}.jsonl", "".join(json.dumps(row, allow_nan=False) + "\n" for row in kept))
 
     def write_json(self, name: str, content: Mapping[str, object]) -> None:
-        """Write a JSON file as a whole; raises `OutputError` where that fails."""
+        """Write a JSON file of the run as a whole.
+
+        Parameters
+        ----------
+        name, content
+            Of the file.
+
+        Raises
+        ------
+        OutputError
+            It cannot be written.
+        """
         write_json(self.path / name, content)
 
     def read_json(self, name: str) -> Row | None:
-        """Read a JSON file, None if there is none; raises `DataError` where it is damaged."""
+        """Read a JSON file of the run.
+
+        Parameters
+        ----------
+        name
+            Of the file.
+
+        Returns
+        -------
+        dict or None
+            None if there is none.
+
+        Raises
+        ------
+        DataError
+            It is damaged.
+        """
         file = self.path / name
         try:
             content = parse_json(file.read_bytes(), finite=True)
@@ -191,7 +289,17 @@ class RunDirectory:
         return content
 
     def checkpoint(self, step: int) -> Path:
-        """Path of the checkpoint after `step`."""
+        """Return the path of a checkpoint, whether it exists or not.
+
+        Parameters
+        ----------
+        step
+            After which it is written.
+
+        Returns
+        -------
+        Path
+        """
         return self.path / "checkpoints" / f"step_{step:06d}.safetensors"
 
     def checkpoints(self) -> dict[int, Path]:
@@ -208,7 +316,18 @@ class RunDirectory:
 
 
 def write_json(file: Path, content: Mapping[str, object]) -> None:
-    """Write a JSON file as a whole; raises `OutputError` where that fails."""
+    """Write a JSON file as a whole.
+
+    Parameters
+    ----------
+    file, content
+        The file and its values.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written.
+    """
     _replace(file, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 

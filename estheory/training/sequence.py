@@ -7,88 +7,27 @@ KL from the base of the whole sequence. What is finished is never run again, so 
 
 from __future__ import annotations
 
-import json
-import math
 import shutil
-import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from safetensors import SafetensorError
-
-from estheory.errors import ConfigError, DataError, OutputError
+from estheory.errors import DataError, OutputError
 from estheory.measurement.displacement import measure_displacements
 from estheory.models.load import resolve_model
-from estheory.parsing import parse_json
 from estheory.quantities import Quantity
-from estheory.rules import require_choice, require_seed
-from estheory.tasks import data_of, get_task
-from estheory.tasks.files import data_hashes
-from estheory.training.config import ESRunConfig, GRPORunConfig
+from estheory.tasks import get_task
+from estheory.training.config import ESRunConfig
 from estheory.training.evaluation import kl_from_base
+from estheory.training.process import torch_threads
 from estheory.training.run_directory import Row, RunDirectory, write_json
-from estheory.training.session import OnStep, quiet, start_session, torch_threads, with_absolute_model
+from estheory.training.sequence_config import AnyConfig, SequenceConfig, require_same
+from estheory.training.session import OnStep, start_session, with_absolute_model
 
-Retention = Literal["all", "last", "none"]
 DONE = "done.json"
-AnyConfig = ESRunConfig | GRPORunConfig
 Watch = Callable[[Path], AbstractContextManager[OnStep | None]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SequenceConfig:
-    """A sequence.
-
-    Parameters
-    ----------
-    tasks
-        Trained in this order; all of them are evaluated at every stage.
-    configs
-        One configuration a method, whose task, model and seed each stage replaces. Its steps, `stop_reward` and
-        `stop_drift` are each stage's budget.
-    seeds
-        One sequence each.
-    retention
-        Stage models that are kept: ``all``; the ``last`` of each sequence; ``none``. The next stage's start is kept
-        until that stage is done.
-    """
-
-    tasks: tuple[str, ...]
-    configs: tuple[ESRunConfig | GRPORunConfig, ...]
-    seeds: tuple[int, ...] = (0,)
-    retention: Retention = "last"
-
-    def __post_init__(self) -> None:
-        if not self.tasks or not self.configs or not self.seeds:
-            raise ConfigError("a sequence needs tasks, methods and seeds", "give at least one of each")
-        for name, values in (("task", self.tasks), ("seed", self.seeds), ("method", [c.method for c in self.configs])):
-            if len(set(values)) < len(values):
-                raise ConfigError(f"a {name} is named twice in the sequence", f"name each {name} once")
-        for seed in self.seeds:
-            require_seed(seed)
-        require_choice("keep", self.retention, ("all", "last", "none"))
-        if any(c.trainable.startswith("lora:") for c in self.configs):
-            raise ConfigError(
-                "a sequence cannot train LoRA adapters: each stage starts from a whole model", "train all"
-            )
-        if len({c.model for c in self.configs}) > 1:
-            raise ConfigError("the methods of a sequence start from different models", "give them one")
-
-    def bytes_on_disk(self, model_bytes: int) -> int:
-        """Return the most that the folder will take, in bytes.
-
-        Parameters
-        ----------
-        model_bytes
-            Of the base model's weights as they are trained.
-        """
-        kept = {"all": len(self.tasks), "last": 1, "none": 0}[self.retention] * len(self.seeds) * len(self.configs)
-        moments = 4 if any(config.method == "grpo" for config in self.configs) else 0  # two trainer states, two each
-        in_the_making = 2 + max(1, *(1 + c.steps // c.checkpoint_every for c in self.configs if c.checkpoint_every), 1)
-        return model_bytes * (kept + in_the_making + moments)
 
 
 def run_sequence(
@@ -133,7 +72,7 @@ def run_sequence(
         folder, model, stages = out / method.method / f"seed-{seed}", method.model, []
         for number, task in enumerate(config.tasks, start=1):
             run = folder / f"{number}-{task}"
-            stage = replace(_stage(config, method, task), seed=seed, model=model)
+            stage = replace(config.stage(method, task), seed=seed, model=model)
             if not (run / DONE).exists():
                 say(f"{method.method}, seed {seed}, stage {number} of {len(config.tasks)}: {task}")
                 with watch(run) as on_step:
@@ -156,11 +95,6 @@ def run_sequence(
         summary["cosines"] = _cosines(config, out)
     write_json(out / "summary.json", summary)
     return summary
-
-
-def _stage(config: SequenceConfig, method: AnyConfig, task: str) -> AnyConfig:
-    """Return a method's configuration for the stage of a task, which evaluates all others, too."""
-    return replace(method, task=task, evaluation_tasks=tuple(name for name in config.tasks if name != task))
 
 
 def _model_of(run: Path) -> Path:
@@ -206,17 +140,7 @@ def _finish(config: AnyConfig, base: str, run: Path) -> None:
         for held in session.held:
             kl = kl_from_base(session.loaded, parameters, session.base, held)
             states["after"][held.task.name]["kl"] = kl.value
-        model = _model_of(run)
-        temporary = model.with_name(model.name + ".tmp")
-        try:
-            shutil.rmtree(temporary, ignore_errors=True)
-            with quiet():
-                session.loaded.model.save_pretrained(temporary)
-                session.loaded.tokenizer.save_pretrained(temporary)
-            shutil.rmtree(model, ignore_errors=True)  # left by a kill just before the stage was marked done
-            temporary.replace(model)
-        except (OSError, SafetensorError) as error:
-            raise OutputError(f"cannot write {model}: {error}", "free space, then continue the sequence") from error
+        session.write_model(_model_of(run))  # a kill just before the stage is marked done may have left one
         norm_from_base = session.displacement_norm(parameters.vector)
     stage = {"steps": last, "norm": rows[-1]["norm"], "norm_from_base": norm_from_base, **states}
     write_json(run / DONE, stage)
@@ -251,62 +175,17 @@ def _forget(run: Path) -> None:
 
 
 def _claim(config: SequenceConfig, out: Path) -> None:
-    """Take the folder for this sequence, or check that it is this sequence's.
-
-    Raises
-    ------
-    ConfigError
-        It holds another one; the message shows the difference.
-    OutputError
-        It is occupied or cannot be written.
-    """
-    content = {
-        "schema": "estheory/sequence-config/1",
-        "tasks": list(config.tasks),
-        "seeds": list(config.seeds),
-        "keep": config.retention,
-        "configs": {c.method: tomllib.loads(c.to_toml()) for c in config.configs},
-    }
-    if data := config.configs[0].data:
-        content["data"] = {task: data_hashes(data, task) for task in config.tasks if data_of(task, data, task)}
-    text = json.dumps(_finite(content))
-    manifest = out / "sequence.json"
+    """Take the folder for this sequence, or check that it is this sequence's."""
+    manifest, content = out / "sequence.json", config.manifest()
     if manifest.is_file():
-        try:
-            known, wanted = flattened(parse_json(manifest.read_bytes())), flattened(json.loads(text))
-        except (OSError, ValueError, AttributeError, RecursionError) as error:
-            raise DataError(f"{manifest} is damaged ({error})", "restore it, or choose another folder") from error
-        for name in sorted(known.keys() | wanted.keys()):
-            if known.get(name) != wanted.get(name):
-                raise ConfigError(
-                    f"{out} holds another sequence: {name} is {known.get(name)!r} there, {wanted.get(name)!r} here",
-                    "choose another folder, or give the options it was begun with",
-                )
+        require_same(manifest, content)
         return
     RunDirectory.require_free(out)
     for first in config.configs:  # what cannot begin takes no folder
         with torch_threads(first.threads):
-            start_session(_stage(config, first, config.tasks[0]))
+            start_session(config.stage(first, config.tasks[0]))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make the folder {out}: {error}", "choose another folder") from error
-    write_json(manifest, json.loads(text))
-
-
-def flattened(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of nested mappings by their dotted names."""
-    leaves: dict[str, Any] = {}
-    for name, value in content.items():
-        if isinstance(value, Mapping):
-            leaves |= flattened(value, f"{prefix}{name}.")
-        else:
-            leaves[prefix + name] = value
-    return leaves
-
-
-def _finite(value: Any) -> Any:
-    """Return a value with infinities as None, for JSON."""
-    if isinstance(value, Mapping):
-        return {name: _finite(item) for name, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    write_json(manifest, content)

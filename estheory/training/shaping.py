@@ -11,14 +11,27 @@ from estheory.training.config import ESRunConfig
 
 
 def direction_of(config: ESRunConfig, evaluation: int) -> tuple[int, float]:
-    """Return the number of the noise vector that an evaluation uses, and its sign."""
+    """Return the noise vector that an evaluation uses.
+
+    Parameters
+    ----------
+    config
+        The run.
+    evaluation
+        From 0.
+
+    Returns
+    -------
+    tuple
+        Number of the vector, and its sign.
+    """
     if not config.paired:
         return evaluation, 1.0
     return evaluation // 2, -1.0 if evaluation % 2 else 1.0
 
 
 def coefficients(rewards: Sequence[float], shaping: Shaping = "zscore", sigma: float = 1.0) -> list[float]:
-    """Shape the rewards of a step; all 0 where all rewards are equal.
+    """Shape the rewards of a step.
 
     Parameters
     ----------
@@ -33,7 +46,14 @@ def coefficients(rewards: Sequence[float], shaping: Shaping = "zscore", sigma: f
     Returns
     -------
     list of float
-        One a member; for ``two-point`` one a direction.
+        One a member; for ``two-point`` one a direction. All 0 where all rewards are equal.
+
+    Examples
+    --------
+    >>> coefficients([0.0, 1.0, 1.0, 2.0])
+    [-1.414213562373095, 0.0, 0.0, 1.414213562373095]
+    >>> coefficients([0.0, 1.0, 1.0, 2.0], "centered-rank")
+    [-0.5, 0.0, 0.0, 0.5]
     """
     values = np.asarray(rewards, dtype=np.float64)
     if shaping == "two-point":
@@ -50,7 +70,20 @@ def coefficients(rewards: Sequence[float], shaping: Shaping = "zscore", sigma: f
 
 
 def noise_weights(config: ESRunConfig, shaped: Sequence[float]) -> list[float]:
-    """Return w of the update (alpha / N) sum_k w_k eps_k: the coefficients, or z+ - z- of antithetic pairs."""
+    """Return w of the update (alpha / N) sum_k w_k eps_k.
+
+    Parameters
+    ----------
+    config
+        The run.
+    shaped
+        The coefficients of a step (`coefficients`).
+
+    Returns
+    -------
+    list of float
+        The coefficients, or z+ - z- of antithetic pairs.
+    """
     if not config.antithetic:
         return list(shaped)
     return [plus - minus for plus, minus in zip(shaped[0::2], shaped[1::2], strict=True)]

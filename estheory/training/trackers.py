@@ -32,7 +32,7 @@ PROJECT = "estheory"
 
 @contextmanager
 def tracked(name: str, directory: Path, warn: Callable[[str], None]) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Yield a function to call with each row of steps.jsonl, which copies it to a tracker.
+    """Copy a run's rows to a tracker as they come.
 
     Copied are the numbers of the row (reward_mean, norm, ...), and as ``accuracy/TASK`` and ``kl_drift/TASK`` the
     evaluations made after that step, or before the first. A resumed run goes on where it was copied before.
@@ -47,6 +47,11 @@ def tracked(name: str, directory: Path, warn: Callable[[str], None]) -> Iterator
         Of the run; read at the first step.
     warn
         Called with a line, once, where the tracker fails.
+
+    Yields
+    ------
+    callable
+        To call with each row of steps.jsonl.
 
     Raises
     ------
@@ -92,7 +97,18 @@ def tracked(name: str, directory: Path, warn: Callable[[str], None]) -> Iterator
 
 
 def require_tracker(name: str) -> None:
-    """Check that a tracker exists and is installed; raises as `tracked`."""
+    """Check that a tracker exists and is installed.
+
+    Parameters
+    ----------
+    name
+        As for `tracked`.
+
+    Raises
+    ------
+    ConfigError, MissingDependencyError
+        As for `tracked`.
+    """
     require_choice("tracker", name, get_args(TrackerName))
     if find_spec(name) is None:
         raise MissingDependencyError(f"the tracker {name} is not installed", f"pip install 'estheory[{name}]'")

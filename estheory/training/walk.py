@@ -5,13 +5,37 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from estheory.models.noise import NoiseStructure, add_noise_in_turn, add_weighted_noise, perturb
+from estheory.models.noise import MemberNoise
+from estheory.models.noise_streams import NoiseStructure
 from estheory.models.parameters import FlatParameters
 from estheory.training.config import ESRunConfig
 from estheory.training.run_directory import Row
 from estheory.training.shaping import direction_of, noise_weights
 
 _BLOCK = 1 << 18
+
+
+def run_noise(config: ESRunConfig, parameters: FlatParameters) -> MemberNoise:
+    """Return the noise of a run's members.
+
+    Parameters
+    ----------
+    config
+        The run: its seed, noise structure and factors of sigma.
+    parameters
+        Of its model.
+
+    Returns
+    -------
+    MemberNoise
+
+    Raises
+    ------
+    ConfigError
+        A pattern of `module_sigma` matches no tensor.
+    """
+    structure = NoiseStructure(kind=config.noise, scales=config.sigma_factors(parameters.names))
+    return MemberNoise(parameters=parameters, seed=config.seed, structure=structure, threads=config.threads)
 
 
 class Walk:
@@ -48,18 +72,25 @@ class Walk:
     def __init__(
         self, parameters: FlatParameters, base: Tensor, config: ESRunConfig, *, takes_base: bool = False
     ) -> None:
-        self.parameters = parameters
         self.base = base
         self.config = config
         self.theta = base if takes_base else base.clone()
         self.step = 0
-        self._structure = NoiseStructure(kind=config.noise, scales=config.sigma_factors(parameters.names))
+        self._noise = run_noise(config, parameters)
         self._velocity = torch.zeros_like(base, dtype=torch.float32) if config.momentum else None
         self._worn: Tensor | None = None  # theta after some of the coming step's perturb-restore pairs
         self._pairs = 0
 
     def place(self, out: Tensor, evaluation: int) -> None:
-        """Set `out` to the parameters of one evaluation of the step to come."""
+        """Set a vector to the parameters of one evaluation of the step to come.
+
+        Parameters
+        ----------
+        out
+            Overwritten, shape (dim,).
+        evaluation
+            From 0.
+        """
         config = self.config
         centre = self.theta
         if evaluation < config.restore_pairs:
@@ -68,7 +99,12 @@ class Walk:
         self._perturb(out, centre, direction, sign)
 
     def advance(self, row: Row) -> None:
-        """Move theta by the step that `row` records.
+        """Move theta by the step that a row records.
+
+        Parameters
+        ----------
+        row
+            Of steps.jsonl: the next step's seeds and coefficients.
 
         Raises
         ------
@@ -113,17 +149,8 @@ class Walk:
     def _add(self, out: Tensor, weights: list[float]) -> None:
         """Add (alpha / N) sum_k w_k eps_k of the current step to `out`."""
         config = self.config
-        add = add_noise_in_turn if config.update_path == "sequential" else add_weighted_noise
-        add(
-            out,
-            self.parameters,
-            weights,
-            scale=config.alpha / config.population,
-            seed=config.seed,
-            step=self.step,
-            threads=config.threads,
-            structure=self._structure,
-        )
+        add = self._noise.add_in_turn if config.update_path == "sequential" else self._noise.add_weighted
+        add(out, weights, scale=config.alpha / config.population, step=self.step)
 
     def _after_pairs(self, count: int) -> Tensor:
         """Return theta after the first `count` perturb-restore pairs of the step to come."""
@@ -137,15 +164,4 @@ class Walk:
         return self._worn
 
     def _perturb(self, out: Tensor, centre: Tensor, direction: int, sign: float) -> None:
-        config = self.config
-        perturb(
-            out,
-            centre,
-            self.parameters,
-            sigma=sign * config.sigma,
-            seed=config.seed,
-            step=self.step + 1,
-            member=direction,
-            threads=config.threads,
-            structure=self._structure,
-        )
+        self._noise.perturb(out, centre, sigma=sign * self.config.sigma, step=self.step + 1, member=direction)

@@ -4,15 +4,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from estheory._special import normal_cdf, normal_quantile
 from estheory.laws import noisy_pvalue
-from estheory.quantities import Measurement, Prediction, Verdict
+from estheory.quantities import Measurement, NotJudged, Prediction, Verdict
 
 RELEVANT_ERROR = 0.05
 """The relative error of a predicted mean that a measurement must be able to refute (absolute where the mean is 0)."""
 REQUIRED_POWER = 0.95
+"""The power from which a verdict may be `consistent`."""
+
+Pair = tuple[Prediction, Measurement]
+"""A prediction and a measurement of the same quantity."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What there is to judge, and what cannot be judged.
+
+    Attributes
+    ----------
+    pairs
+        Predictions with their measurements, for :func:`judge`.
+    unpredicted
+        Measured figures without a prediction, each with the reason.
+    notes
+        What was left out and why, one line each.
+    """
+
+    pairs: Sequence[Pair]
+    unpredicted: Sequence[NotJudged] = ()
+    notes: Sequence[str] = ()
 
 
 def verdict_pvalue(prediction: Prediction, measurement: Measurement) -> float:
@@ -21,6 +44,13 @@ def verdict_pvalue(prediction: Prediction, measurement: Measurement) -> float:
     The p-value is the largest that any shift of the predicted mean within the band gives. A bound (a quantity whose
     name ends in ``_bound``) is refuted only from above, by the normal law of the errors of both; a lower bound
     (``_lower_bound``) only from below.
+
+    Parameters
+    ----------
+    prediction
+        With its law and its declared systematic band.
+    measurement
+        Of the same quantity, with its standard error.
     """
     mean, value = prediction.law.mean, measurement.value
     band = prediction.systematic * abs(mean)
@@ -39,6 +69,13 @@ def refuting_power(prediction: Prediction, measurement: Measurement, level: floa
     """Return the chance that a 5 % error of the predicted mean would have been refuted at ``level``.
 
     Normal approximation to the spread of law and measurement together; the systematic band must be crossed first.
+
+    Parameters
+    ----------
+    prediction, measurement
+        A pair of one quantity.
+    level
+        Two-sided level of the one test, in (0, 1).
     """
     mean = prediction.law.mean
     error = RELEVANT_ERROR * abs(mean) if mean else RELEVANT_ERROR
@@ -49,7 +86,7 @@ def refuting_power(prediction: Prediction, measurement: Measurement, level: floa
     return normal_cdf(margin / spread - normal_quantile(1 - level / 2))
 
 
-def judge(pairs: Iterable[tuple[Prediction, Measurement]], level: float = 0.05) -> tuple[Verdict, ...]:
+def judge(pairs: Iterable[Pair], level: float = 0.05) -> tuple[Verdict, ...]:
     """Judge pairs of prediction and measurement together.
 
     Parameters
@@ -63,6 +100,20 @@ def judge(pairs: Iterable[tuple[Prediction, Measurement]], level: float = 0.05) 
     -------
     tuple of Verdict
         In the order of the pairs.
+
+    Examples
+    --------
+    One published norm, against the law of its hyper-parameters without and with a band for bfloat16 rounding:
+
+    >>> from estheory import ESConfig, Quantity, predict
+    >>> run = ESConfig(dim=4_022_468_096, sigma=0.0015, alpha=0.00075, population=30, steps=100)
+    >>> measured = Measurement(quantity=Quantity.DISPLACEMENT_NORM, value=87.28, stderr=0.003, step=100)
+    >>> [verdict] = judge([(predict(run).get(Quantity.DISPLACEMENT_NORM), measured)])
+    >>> verdict.kind, round(verdict.ratio, 3)
+    ('refuted', 1.005)
+    >>> in_bfloat16 = replace(run, dtype="bfloat16", update_path="sequential")
+    >>> judge([(predict(in_bfloat16).get(Quantity.DISPLACEMENT_NORM), measured)])[0].kind
+    'underpowered'
     """
     pairs = list(pairs)
     pvalues = [verdict_pvalue(p, m) for p, m in pairs]
@@ -89,7 +140,15 @@ def judge(pairs: Iterable[tuple[Prediction, Measurement]], level: float = 0.05) 
 
 
 def without_band(verdicts: Sequence[Verdict], level: float = 0.05) -> tuple[Verdict, ...]:
-    """Judge the same pairs again with every systematic band set to 0."""
+    """Judge the same pairs again with every systematic band set to 0.
+
+    Parameters
+    ----------
+    verdicts
+        What was judged before.
+    level
+        Family-wise level.
+    """
     return judge(((replace(v.prediction, systematic=0.0), v.measurement) for v in verdicts), level)
 
 

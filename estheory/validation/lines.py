@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from estheory.laws import ChiLaw, Law, NormalLaw, PointLaw, SquaredLaw
 from estheory.line_scores import LineStudy
 from estheory.quantities import Label, Measurement, Prediction, Quantity
-from estheory.validation.runs import Pair
+from estheory.validation.judge import Pair
 
 Array = NDArray[np.float64]
 SOURCE = "ours: docs/concepts/es-and-grpo.md"

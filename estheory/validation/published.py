@@ -1,81 +1,34 @@
-"""Published measurements of real GPU runs, and what the theory says of each; nothing is fitted to them."""
+"""What the theory says of published measurements of real GPU runs; nothing is fitted to them."""
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from dataclasses import dataclass
-from importlib.resources import files
-from typing import cast, get_args
 
-from estheory.errors import DataError
 from estheory.landscape import Signal
 from estheory.laws import ChiLaw
 from estheory.quantities import Measurement, Prediction, Quantity
-from estheory.rules import Dtype, ESConfig
+from estheory.rules import ESConfig
 from estheory.theory.adamw import Schedule
-from estheory.theory.predictions import GRPOConfig, predict
+from estheory.theory.grpo import GRPOConfig
+from estheory.theory.predictions import predict
+from estheory.validation.judge import Evidence, Pair
+from estheory.validation.published_table import PublishedRow, read_published
 from estheory.validation.rounding import recorded_band
-
-_COLUMNS = [
-    *("source", "where", "model", "d_counted", "population", "sigma", "alpha", "steps", "dtype", "update_path"),
-    *("quantity", "value", "uncertainty", "status"),
-]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PublishedRow:
-    """One published figure with the hyper-parameters that its source states; None where it states none.
-
-    ``uncertainty`` is the half-width of the figure's rounding, in its own unit.
-    """
-
-    source: str
-    where: str
-    model: str
-    dim: int | None
-    population: int | None
-    sigma: float | None
-    alpha: float | None
-    steps: int | None
-    dtype: Dtype
-    path: str
-    quantity: str
-    value: float
-    uncertainty: float
-    status: str
-
-    @property
-    def publication(self) -> str:
-        """The source and the model it measured."""
-        return f"{self.source}, {self.model}"
-
-    @property
-    def place(self) -> str:
-        """Where the figure stands, in one phrase."""
-        return f"{self.publication}, {self.where}"
-
-    @property
-    def stderr(self) -> float:
-        """The standard error that the rounding half-width amounts to: u / sqrt(3)."""
-        return self.uncertainty / math.sqrt(3)
-
-    def measurement(self, quantity: Quantity) -> Measurement:
-        """Return the figure as a measurement of ``quantity``."""
-        return Measurement(
-            quantity=quantity,
-            value=self.value,
-            stderr=self.stderr,
-            step=self.steps,
-            where=self.place,
-            source=self.publication,
-        )
 
 
 @dataclass(frozen=True)
 class Unpredicted:
-    """A published figure that the theory cannot predict, and why."""
+    """A published figure that the theory cannot predict, and why.
+
+    Attributes
+    ----------
+    row
+        The figure.
+    reason
+        Why nothing predicts it.
+    """
 
     row: PublishedRow
     reason: str
@@ -101,65 +54,24 @@ class Unpredicted:
         return self.row.value
 
 
-def read_published(text: str | None = None) -> tuple[PublishedRow, ...]:
-    """Return the published rows.
-
-    Parameters
-    ----------
-    text
-        CSV with the columns of the shipped table; the shipped table when None.
-
-    Raises
-    ------
-    DataError
-        If a column is missing or a value cannot be read; the message names the line.
-    """
-    if text is None:
-        text = files("estheory").joinpath("data/published_runs.csv").read_text(encoding="utf-8")
-    reader = csv.DictReader(text.splitlines())
-    if reader.fieldnames != _COLUMNS:
-        raise DataError("the table of published runs has other columns", f"expected {','.join(_COLUMNS)}")
-    rows = []
-    for line, cells in enumerate(reader, start=2):
-        try:
-            rows.append(_row(cells))
-        except (ValueError, TypeError) as error:
-            raise DataError(f"published runs, line {line}: {error}", "correct the line") from error
-    return tuple(rows)
-
-
-def _row(cells: dict[str, str]) -> PublishedRow:
-    def number(name: str) -> float | None:
-        return float(cells[name]) if cells[name] else None
-
-    def count(name: str) -> int | None:
-        return int(cells[name]) if cells[name] else None
-
-    dtype = cells["dtype"].removesuffix(" master")
-    if dtype not in get_args(Dtype):
-        raise ValueError(f"dtype '{cells['dtype']}' is unknown")
-    return PublishedRow(
-        source=cells["source"],
-        where=cells["where"],
-        model=cells["model"],
-        dim=count("d_counted"),
-        population=count("population"),
-        sigma=number("sigma"),
-        alpha=number("alpha"),
-        steps=count("steps"),
-        dtype=cast(Dtype, dtype),
-        path=cells["update_path"],
-        quantity=cells["quantity"],
-        value=float(cells["value"]),
-        uncertainty=float(cells["uncertainty"]),
-        status=cells["status"],
-    )
-
-
 def predict_row(row: PublishedRow, rows: tuple[PublishedRow, ...]) -> Prediction | Unpredicted:
     """Return the prediction for one row from its own hyper-parameters, or why there is none.
 
     A row without a dimension takes that of the same model elsewhere in the table.
+
+    Parameters
+    ----------
+    row
+        The figure.
+    rows
+        The whole table.
+
+    Examples
+    --------
+    >>> rows = read_published()
+    >>> prediction = predict_row(rows[0], rows)
+    >>> round(prediction.law.mean, 2), rows[0].value
+    (86.85, 87.28)
     """
     dim = row.dim or next((r.dim for r in rows if r.model == row.model and r.dim), None)
     if dim is None:
@@ -218,14 +130,25 @@ def stated_grpo(row: PublishedRow) -> GRPOConfig | None:
     return GRPOConfig(lr=float(lr[1]), steps=row.steps, schedule=kinds[schedule[1]])
 
 
-def published_pairs() -> tuple[list[tuple[Prediction, Measurement]], list[Unpredicted]]:
+def published_pairs() -> Evidence:
     """Return every published figure that the theory predicts with its prediction, and the others with the reason.
 
     Where one model has an ES norm and a GRPO norm that are both predicted, the ratio of the first of each joins the
     pairs: the ratio that hyper-parameters alone set.
+
+    Examples
+    --------
+    >>> from collections import Counter
+    >>> from estheory.validation.published_table import PublishedRow, read_published
+    from estheory.validation.judge import judge
+    >>> evidence = published_pairs()
+    >>> sorted(Counter(verdict.kind for verdict in judge(evidence.pairs)).items())
+    [('consistent', 3), ('refuted', 2), ('underpowered', 7)]
+    >>> evidence.unpredicted[0].reason
+    'learning rate, schedule or steps are not stated in the table'
     """
     rows = read_published()
-    pairs: list[tuple[Prediction, Measurement]] = []
+    pairs: list[Pair] = []
     unpredicted: list[Unpredicted] = []
     norms: dict[str, list[tuple[PublishedRow, Prediction]]] = {}
     for row in rows:
@@ -240,12 +163,10 @@ def published_pairs() -> tuple[list[tuple[Prediction, Measurement]], list[Unpred
         by_method = {prediction.quantity: (row, prediction) for row, prediction in reversed(same_model)}
         if len(by_method) == 2:
             pairs.append(_ratio(by_method[Quantity.DISPLACEMENT_NORM], by_method[Quantity.GRPO_DISPLACEMENT_NORM]))
-    return pairs, unpredicted
+    return Evidence(pairs=pairs, unpredicted=unpredicted)
 
 
-def _ratio(
-    es: tuple[PublishedRow, Prediction], grpo: tuple[PublishedRow, Prediction]
-) -> tuple[Prediction, Measurement]:
+def _ratio(es: tuple[PublishedRow, Prediction], grpo: tuple[PublishedRow, Prediction]) -> Pair:
     """Return prediction and measurement of the norm ratio of two rows; systematic bands and errors add."""
     (es_row, es_prediction), (grpo_row, grpo_prediction) = es, grpo
     value = es_row.value / grpo_row.value

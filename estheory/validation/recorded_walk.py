@@ -18,7 +18,17 @@ from estheory.validation.records import RunRecord
 
 @dataclass(frozen=True, kw_only=True)
 class SquareLaw:
-    """The law of a squared displacement: mean (weight^2), degrees of freedom, declared relative error of the mean."""
+    """The law of a squared displacement: mean (weight^2), degrees of freedom, declared relative error of the mean.
+
+    Attributes
+    ----------
+    mean
+        Of ||Delta||^2 (weight^2).
+    freedom
+        Degrees of freedom of the chi-square that it is a multiple of.
+    error
+        Declared relative error of the mean.
+    """
 
     mean: float
     freedom: float
@@ -108,7 +118,13 @@ class RecordedWalk:
         return self.plain and self.response is None
 
     def covariance(self, first: int, second: int) -> float:
-        """Return the covariance of a coordinate after two steps, first <= second, without L1 pull, weight^2. Exact."""
+        """Return the covariance of a coordinate after two steps, first <= second, without L1 pull, weight^2. Exact.
+
+        Parameters
+        ----------
+        first, second
+            The steps.
+        """
         if self.response is None:
             return float(self.squares[:first].sum())
         lags, h = np.arange(first), self.response
@@ -119,7 +135,17 @@ class RecordedWalk:
         return self.covariance(step, step)
 
     def tensor(self, step: int, shape: tuple[int, ...], factor: float = 1.0) -> SquareLaw:
-        """Return the law of ||Delta||^2 of a tensor whose noise has a factor; mean and variance exact but for L1."""
+        """Return the law of ||Delta||^2 of a tensor whose noise has a factor; mean and variance exact but for L1.
+
+        Parameters
+        ----------
+        step
+            Number of steps.
+        shape
+            Of the tensor.
+        factor
+            Of its noise, over sigma.
+        """
         size, variance = float(math.prod(shape)), self.variance(step) * factor**2
         if self.pull and variance:
             one = float(self.squares[0]) * factor**2
@@ -132,7 +158,15 @@ class RecordedWalk:
         return SquareLaw(mean=size * variance, freedom=freedom, error=0.0)
 
     def total(self, step: int, shapes: Mapping[str, tuple[int, ...]]) -> SquareLaw:
-        """Return the law of ||Delta||^2 of all tensors; its freedom is the effective number of coordinates."""
+        """Return the law of ||Delta||^2 of all tensors; its freedom is the effective number of coordinates.
+
+        Parameters
+        ----------
+        step
+            Number of steps.
+        shapes
+            Of all trained tensors, by name.
+        """
         factors = self.factors(shapes)
         laws = {name: self.tensor(step, shape, factors[name]) for name, shape in shapes.items()}
         mean = sum(law.mean for law in laws.values())
@@ -157,6 +191,14 @@ class RecordedWalk:
 
 
 def noise_weights(coefficients: list[float], antithetic: bool) -> Array:
-    """Return the weights of one step's noise vectors: the coefficients, or their differences within pairs."""
+    """Return the weights of one step's noise vectors: the coefficients, or their differences within pairs.
+
+    Parameters
+    ----------
+    coefficients
+        z of each member of one step, length N.
+    antithetic
+        Whether members are pairs; then half as many noise vectors.
+    """
     values = np.asarray(coefficients, dtype=np.float64)
     return values[0::2] - values[1::2] if antithetic else values

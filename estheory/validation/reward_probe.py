@@ -10,9 +10,9 @@ import numpy as np
 from estheory.laws import NormalLaw, PointLaw
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.theory.probe_forecast import EARLY_STEPS, early_slope_weights
+from estheory.validation.judge import Pair
 from estheory.validation.records import RunRecord, reading
 
-Pair = tuple[Prediction, Measurement]
 Measured = tuple[float, float]
 """A value and its standard error."""
 
@@ -115,6 +115,18 @@ def split_half_reliability(run: RunRecord, steps: int) -> Measured | None:
 
     Mean covariance of the halves between members over mean variance of the whole: the Spearman-Brown corrected
     correlation of pooled halves. None where no member ever differs from another.
+
+    Parameters
+    ----------
+    run
+        A run that logged the rewards of half the prompts.
+    steps
+        How many of its first steps are pooled.
+
+    Returns
+    -------
+    tuple of float, or None
+        rho^2 and its standard error.
     """
     return _pooled(run, steps, lambda variance, covariance: covariance / variance)
 

@@ -21,21 +21,17 @@ from estheory.laws import ChiLaw, PointLaw, SquaredLaw
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.simulation.adamw_rounding import adamw_walks
-from estheory.simulation.rounding import Emulation, emulate
+from estheory.simulation.emulation import Emulation
+from estheory.simulation.rounding import emulate
 from estheory.simulation.strata import SampledWeights
 from estheory.theory.precision import NormBand, RoundingEffect
 from estheory.theory.walk import OURS
+from estheory.validation.assumptions import DENSE, FEWEST, FLAT, STUDENT
+from estheory.validation.judge import Pair
 from estheory.validation.recorded_walk import RecordedWalk
 from estheory.validation.records import RunRecord, reading
 
-Pair = tuple[Prediction, Measurement]
-
 EMULATED = "rounding emulated on the base weights, given the logged coefficients"
-FLAT = "all but a vanishing share of the coordinates are flat"
-FEWEST = 50
-"""Effective degrees of freedom from which the chi law of a norm whose moments were matched is used."""
-_STUDENT = 1.24
-"""Student's over the normal two-sided 0.001 quantile at 15 degrees of freedom: the emulator's error has 16 groups."""
 
 
 @lru_cache(maxsize=1)
@@ -132,9 +128,9 @@ def rounded_grpo_pairs(run: RunRecord, weights: SampledWeights, seed: int = 0) -
         rates = np.array([float(row["lr"]) for row in run.steps])
         measured = float(run.steps[-1]["norm"])
     walk = adamw_walks(weights, run.config["dtype"], rates, [steps], copy=False, seed=seed)[steps]
-    df, error = 2 * run.dim / (walk.kurtosis - 1), _STUDENT * walk.stderr / walk.variance
+    df, error = 2 * run.dim / (walk.kurtosis - 1), STUDENT * walk.stderr / walk.variance
     law = ChiLaw(math.sqrt(walk.variance * run.dim / df), df, 2 / error**2)
-    assumptions = ("dense, independent gradient noise", "AdamW in place, emulated on the base weights")
+    assumptions = (DENSE, "AdamW in place, emulated on the base weights")
     quantity = Quantity.GRPO_DISPLACEMENT_NORM
     prediction = Prediction(
         quantity=quantity, law=law, label="mean-field", source=OURS, assumptions=assumptions, step=steps
@@ -182,7 +178,7 @@ def _norm_law(emulation: Emulation, step: int, plain: float, tensor: str | None)
         return PointLaw(0.0)
     if not effect.variance > 0 or not spread > 0 or 2 / spread**2 < FEWEST:
         return None
-    df, error = 2 / spread**2, _STUDENT * effect.variance_stderr / effect.variance
+    df, error = 2 / spread**2, STUDENT * effect.variance_stderr / effect.variance
     mixing = 2 / error**2 if error else math.inf
     return ChiLaw(math.sqrt(plain * effect.variance * count / df), df, mixing)
 

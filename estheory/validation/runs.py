@@ -14,16 +14,16 @@ from estheory.errors import DataError
 from estheory.laws import ChiLaw, PointLaw, SquaredLaw
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.theory.adamw import Schedule, grpo_mean_square
-from estheory.theory.walk import OURS, PAPER
+from estheory.theory.step_variance import PAPER
+from estheory.theory.walk import OURS
+from estheory.validation.assumptions import CONDITIONED, DENSE, FLAT, SHARED
+from estheory.validation.judge import Pair
+from estheory.validation.kl import kl_pairs
 from estheory.validation.recorded_walk import RecordedWalk
 from estheory.validation.records import RunRecord, reading
 from estheory.validation.reward_probe import reward_pairs
 
-Pair = tuple[Prediction, Measurement]
 Shapes = Mapping[str, tuple[int, ...]]
-
-CONDITIONED = "conditioned on the logged coefficients: v = (alpha^2/N^2) sum z^2"
-FLAT = "all but a vanishing share of the coordinates are flat"
 
 
 def walk_variances(run: RunRecord) -> dict[int, float]:
@@ -90,7 +90,7 @@ def _es(
     yield from _norms(run, walk, shapes)
     yield from _cosines(run, walk, shapes, cosines)
     yield from _tensors(run, walk, shapes, tensors)
-    yield from _kl(run, walk, shapes)
+    yield from kl_pairs(run, walk, shapes)
     yield from reward_pairs(run)
 
 
@@ -115,7 +115,7 @@ def _how(walk: RecordedWalk) -> Any:
     if walk.rank is not None:
         assumptions += (f"low-rank noise of rank {walk.rank}; no factor shared with a concentrated gradient",)
     if walk.shared:
-        assumptions += ("tensors of equal element count share their noise",)
+        assumptions += (SHARED,)
     if walk.module_sigma:
         assumptions += ("noise of each tensor times its module's factor",)
     if walk.pull:
@@ -203,47 +203,6 @@ def _tensors(
         )
 
 
-def _kl(run: RunRecord, walk: RecordedWalk, shapes: Shapes) -> Iterator[Pair]:
-    """Pair the KL of the run with the probes made before it, on the same prompts.
-
-    Two predictions of the same number: the quadratic law 1/2 v tr F from the smallest probe, and the probe at the
-    scale of the walk itself, which needs no quadratic law. Both are rescaled by the walk's logged variance.
-    """
-    measured = run.evaluated(Quantity.KL_DRIFT)
-    for row in run.probes.get("fisher", ()):
-        kl = measured.get((len(run.steps), row["task"]))
-        if kl is None:
-            continue
-        variance = walk.variance(len(run.steps))
-        if walk.pull:  # L1 shortens the walk of all coordinates alike
-            variance = walk.total(len(run.steps), shapes).mean / run.dim
-        mean = 0.5 * variance * float(row["trace"])
-        # chi-square of the probe's relative spread over directions, mixed with the error of its mean
-        df = 2 / float(row["relative_std"]) ** 2
-        error = float(row["trace_stderr"]) / float(row["trace"])
-        matched = row["scale"] == "walk"
-        yield (
-            Prediction(
-                quantity=Quantity.KL_DRIFT,
-                law=SquaredLaw(ChiLaw(1.0, df, 2 / error**2), mean / df),
-                label="small-step",
-                source="ours: docs/concepts/drift.md",
-                assumptions=(
-                    "isotropic drift; spread over seeds as over the probe's directions, a scaled chi-square",
-                    "probe at the walk's own scale" if matched else "KL quadratic up to the walk's length",
-                ),
-                step=len(run.steps),
-            ),
-            Measurement(
-                quantity=Quantity.KL_DRIFT,
-                value=kl[0],
-                step=len(run.steps),
-                where=f"{row['task']}, {'probe at the scale of the walk' if matched else 'quadratic law'}",
-                source=run.path.name,
-            ),
-        )
-
-
 def _grpo(run: RunRecord) -> Iterator[Pair]:
     """Pair the AdamW walk of dense gradient noise with the run's norm, at its end."""
     steps = len(run.steps)
@@ -257,7 +216,7 @@ def _grpo(run: RunRecord) -> Iterator[Pair]:
             law=ChiLaw(norm / math.sqrt(run.dim), run.dim),
             label="mean-field",
             source="ours: docs/concepts/es-and-grpo.md",
-            assumptions=("dense, independent gradient noise", "no weight decay"),
+            assumptions=(DENSE, "no weight decay"),
             step=steps,
         ),
         Measurement(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from estheory.laws import ChiLaw
 from estheory.parsing import parse_json
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.theory.walk import OURS
+from estheory.validation.assumptions import CONDITIONED, FLAT
+from estheory.validation.judge import Pair
 from estheory.validation.recorded_walk import RecordedWalk, noise_weights
 from estheory.validation.records import DAMAGED, RunRecord, is_run, read_run, reading
-from estheory.validation.runs import CONDITIONED, FLAT, Pair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +73,26 @@ class SequenceRecord:
     cosines: tuple[tuple[str, ...], np.ndarray[Any, np.dtype[np.float64]]] | None
 
     def of(self, method: str, seed: int) -> list[Stage]:
-        """Return the stages of one method and seed, in order."""
+        """Return the stages of one method and seed, in order.
+
+        Parameters
+        ----------
+        method
+            ``es`` or ``grpo``.
+        seed
+            One of its seeds.
+        """
         return [stage for stage in self.stages if (stage.method, stage.seed) == (method, seed)]
 
     def matrix(self, method: str, seed: int, quantity: str) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Return ``accuracy`` or ``kl`` before the first stage and after each, shape (stages + 1, tasks), else NaN.
 
-        ``quantity`` is one of these, of the sequence of one ``method`` and ``seed``.
+        Parameters
+        ----------
+        method, seed
+            Which of its runs.
+        quantity
+            ``accuracy`` or ``kl`` (nat/token).
         """
         states = np.full((len(self.tasks) + 1, len(self.tasks)), np.nan)
         for stage in self.of(method, seed):
@@ -168,8 +182,18 @@ def _done(raw: bytes) -> dict[str, Any]:
     return {**states, "norm": float(content["norm"]), "norm_from_base": float(content["norm_from_base"])}
 
 
-def renamed(pairs: list[Pair], run: RunRecord, name: str) -> list[Pair]:
-    """Return pairs whose measurements name the stage ``name`` in place of the run's folder."""
+def renamed(pairs: Iterable[Pair], run: RunRecord, name: str) -> list[Pair]:
+    """Return pairs whose measurements name the stage ``name`` in place of the run's folder.
+
+    Parameters
+    ----------
+    pairs
+        Of the stage's run.
+    run
+        Its record.
+    name
+        Of the stage in its sequence.
+    """
     short = run.path.name
     return [
         (prediction, replace(m, where=m.where.replace(f":{short}", f":{name}"), source=name if m.source else ""))

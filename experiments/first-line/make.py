@@ -16,10 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from estheory.cli.measure import MeasureOptions
-from estheory.cli.measuring import recorded_pairs
-from estheory.cli.options import ESOptions
 from estheory.demo import demo_configs
+from estheory.evidence.runs import recorded_pairs
 from estheory.measurement.displacement import measure_displacements
 from estheory.models.builtin import get_builtin
 from estheory.reporting.verdicts import summary
@@ -70,7 +68,7 @@ def smollm2(work: Path) -> dict[str, object]:
         threads=2,
     )
     run_es(config, work / "smollm2", before_first_step=probes_before)
-    verdicts = judge(recorded_pairs(work / "smollm2", ESOptions(), MeasureOptions())[0])
+    verdicts = judge(recorded_pairs(work / "smollm2").pairs)
     tensors = [v for v in verdicts if v.measurement.where.startswith("tensor:")]
     return {
         "summary": summary(verdicts),

@@ -14,7 +14,6 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +24,15 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))  # the fixtures that write such folders are the tests'
 
-from estheory.cli.foreign import recorded_foreign  # noqa: E402
-from estheory.cli.measure import MeasureOptions  # noqa: E402
-from estheory.cli.options import ESOptions  # noqa: E402
+from estheory.evidence.foreign import foreign_evidence  # noqa: E402
 from estheory.quantities import Quantity  # noqa: E402
+from estheory.validation.foreign import Given  # noqa: E402
 from estheory.validation.judge import judge  # noqa: E402
 from tests.validation import foreign_runs as make  # noqa: E402
 
 RUNS, LEVEL, WRONG = 200, 0.05, 1.05
 PAGE = ROOT / "docs/validation/foreign.md"
 BEGIN, END = "<!-- table -->\n", "<!-- end of table -->\n"
-ROBIN = {"population": str(make.POPULATION), "sigma": str(make.SIGMA)}
 
 
 def stalled(seed: int, steps: int) -> tuple[int, ...]:
@@ -75,8 +72,8 @@ KINDS: dict[str, tuple[Callable[..., None], dict[str, Any]]] = {
 }
 
 
-def claim(run: Path, factor: float) -> dict[str, str]:
-    """Let a folder claim another step size; return the options that tell what it does not."""
+def claim(run: Path, factor: float) -> Given:
+    """Let a folder claim another step size; return what tells what it does not."""
     for name in ("config.json", "args.json"):
         if (run / name).is_file():
             content = json.loads((run / name).read_text())
@@ -85,16 +82,15 @@ def claim(run: Path, factor: float) -> dict[str, str]:
                     settings["weight_decay_lambda"] /= factor
                 settings["alpha"] *= factor
             (run / name).write_text(json.dumps(content))
-            return {}
-    return {"alpha": str(factor * make.ALPHA), **ROBIN}
+            return Given()
+    return Given(alpha=factor * make.ALPHA, population=make.POPULATION, sigma=make.SIGMA)
 
 
 def judged(folder: Path, factor: float) -> tuple[bool, bool]:
     """Return whether a folder's run is refuted, and whether its norms are, judged alone."""
     run = next(path for path in folder.iterdir() if path.name != "base")
     base = folder / "base" if (folder / "base").exists() else None
-    options = replace(ESOptions(), **claim(run, factor))  # type: ignore[arg-type]  # each of its options is text
-    record = recorded_foreign(run, base, options, MeasureOptions(keep_going=True))
+    record = foreign_evidence(run, base, claim(run, factor), keep_going=True)
     norms = [pair for pair in record.pairs if pair[0].quantity is Quantity.DISPLACEMENT_NORM]
     whole, alone = (any(v.kind == "refuted" for v in judge(pairs, LEVEL)) for pairs in (record.pairs, norms))
     return whole, alone

@@ -13,8 +13,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from estheory.cli.lines import studies_of
 from estheory.demo import demo_configs
+from estheory.evidence.lines import studies_of
 from estheory.reporting.lines import lines_json
 from estheory.training.config import ESRunConfig
 from estheory.training.es import run_es

@@ -32,7 +32,7 @@ Row = tuple[str, float, float, float, str]
 
 def published_rows() -> list[Row]:
     """Return the published norms with their verdicts."""
-    pairs, _ = published_pairs()
+    pairs = published_pairs().pairs
     return [_row(verdict) for verdict in judge(pairs) if verdict.prediction.quantity in NORMS]
 
 

@@ -17,9 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from estheory.cli.measure import MeasureOptions
-from estheory.cli.measuring import recorded_pairs
-from estheory.cli.options import ESOptions
+from estheory.evidence.runs import recorded_pairs
 from estheory.models.builtin import get_builtin
 from estheory.models.magnitudes import magnitude_counts
 from estheory.quantities import Quantity
@@ -109,7 +107,7 @@ def study(scheme: str, name: str, config: ESRunConfig | GRPORunConfig, work: Pat
     folder = work / name
     done(config, folder)
     directory = RunDirectory.open(folder)
-    verdicts = judge(recorded_pairs(folder, ESOptions(), MeasureOptions())[0])
+    verdicts = judge(recorded_pairs(folder).pairs)
     norms = (Quantity.DISPLACEMENT_NORM, Quantity.GRPO_DISPLACEMENT_NORM)
     norm = next(v for v in verdicts if v.prediction.quantity in norms and v.prediction.step == config.steps)
     tensors = [v for v in verdicts if v.prediction.quantity is Quantity.EFFECTIVE_DIMENSION_RATIO]

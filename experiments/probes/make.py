@@ -17,9 +17,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from estheory.cli.measure import MeasureOptions
-from estheory.cli.measuring import recorded_pairs
-from estheory.cli.options import ESOptions
+from estheory.evidence.runs import recorded_pairs
 from estheory.measurement.reward_curvature import reward_curvature
 from estheory.quantities import Measurement, Prediction, Verdict
 from estheory.training.config import ESRunConfig
@@ -63,7 +61,7 @@ def done(config: ESRunConfig, folder: Path) -> None:
 
 def probe_pairs(folder: Path) -> list[tuple[Prediction, Measurement]]:
     """Return the predictions of the reward's probe with what the run measured."""
-    pairs = recorded_pairs(folder, ESOptions(), MeasureOptions())[0]
+    pairs = recorded_pairs(folder).pairs
     return [pair for pair in pairs if pair[0].assumptions[:1] == (PROBED,)]
 
 

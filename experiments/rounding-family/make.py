@@ -14,7 +14,7 @@ import estheory
 from estheory.rules import ESConfig
 from estheory.simulation.rounding import emulate
 from estheory.simulation.strata import SampledWeights
-from estheory.theory.precision import weight_family
+from estheory.theory.weight_histograms import weight_family
 
 OUT = Path(estheory.__file__).parent / "data" / "rounding_family.csv"
 ADDITIONS = 100_000_000

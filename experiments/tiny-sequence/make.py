@@ -17,15 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from estheory.cli.measure import MeasureOptions
-from estheory.cli.measuring import recorded_pairs
-from estheory.cli.options import ESOptions
+from estheory.evidence.runs import recorded_pairs
 from estheory.reporting.verdicts import summary
 from estheory.training.config import ESRunConfig, GRPORunConfig
 from estheory.training.es import resume, run_es
 from estheory.training.probing import probes_before
 from estheory.training.run_directory import RunDirectory, write_json
-from estheory.training.sequence import SequenceConfig, run_sequence
+from estheory.training.sequence import run_sequence
+from estheory.training.sequence_config import SequenceConfig
 from estheory.validation.judge import judge, without_band
 
 HERE = Path(__file__).parent
@@ -65,7 +64,7 @@ def controls(work: Path) -> list[dict[str, Any]]:
 
 def validate_all(folders: Sequence[Path]) -> dict[str, Any]:
     """Judge every row of every run as one family (Holm, 5 %)."""
-    named = [(folder, pair) for folder in folders for pair in recorded_pairs(folder, ESOptions(), MeasureOptions())[0]]
+    named = [(folder, pair) for folder in folders for pair in recorded_pairs(folder).pairs]
     verdicts = judge([pair for _, pair in named])
     tensors = [v for v in verdicts if v.measurement.where.startswith("tensor:")]
     return {

@@ -80,6 +80,9 @@ def test_spectrum_file(estheory, tmp_path):
     arguments = ("--dim", 1005, "--spectrum", path, "--reward-std", 0.02, "--sigma", 0.01, "--max-norm", 2)
     document = estheory("plan", *arguments, "--target-gain", 2, "--population", "16,30", "--json").json()
     assert document["recommendation"]["target"] >= 2
+    both = estheory("plan", *arguments, "--gradient-norm", 2, "--target-gain", 1)
+    assert (both.code, both.out) == (2, "")
+    assert "fixes" in both.err
 
 
 def test_reliability_serves_at_one_sigma(estheory):
@@ -153,7 +156,6 @@ BAD = {
     "raw": ([*ASK, "--shaping", "raw"], "no part in a plan"),
     "plot suffix": ([*ASK, "--plot", "front.nothing"], "--plot"),
     "missing spectrum": ([*MODEL, "--spectrum", "no.csv", "--max-norm", 1, "--target-gain", 1], "no.csv"),
-    "spectrum and gradient": ([*MODEL, *SIGNAL, "--spectrum", "no.csv", "--max-norm", 1, "--target-gain", 1], "fixes"),
 }
 
 

@@ -11,9 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from estheory.derivations.algebra import equation, numeric, unknowns
-from estheory.derivations.catalogue import derivations, get_derivation
+from estheory.derivations.catalogue import derivations, derive
 from estheory.derivations.printing import document, latex, python_text, text
 from estheory.errors import ConfigError
+from estheory.landscape import linear_signal
+from estheory.quantities import Quantity
+from estheory.rules import ESConfig
+from estheory.theory.predictions import predict
 
 ALL = derivations()
 STEPS = [(name, i) for name, derivation in ALL.items() for i in range(len(derivation.steps))]
@@ -217,6 +221,26 @@ def test_evaluators_exist():
 
 def test_unknown_names_get_a_hint():
     with pytest.raises(ConfigError, match="did you mean progress"):
-        get_derivation("progres")
+        derive("progres")
     with pytest.raises(ConfigError, match="--list"):
-        get_derivation("zzzz")
+        derive("zzzz")
+
+
+@pytest.mark.parametrize(
+    ("quantity", "name"),
+    [
+        (Quantity.DISPLACEMENT_NORM, "norm-mean-square"),
+        (Quantity.CHECKPOINT_COSINE, "checkpoint-cosine"),
+        (Quantity.INDEPENDENT_COSINE, "independent-cosine"),
+        (Quantity.PROGRESS_PER_STEP, "progress"),
+        (Quantity.GRADIENT_COSINE, "mean-cosine"),
+        (Quantity.COHERENT_DISPLACEMENT_BOUND, "coherent-bound"),
+        (Quantity.SIGNAL_SHARE_BOUND, "signal-share"),
+        (Quantity.ES_GRPO_COSINE_BOUND, "es-grpo-cosine"),
+    ],
+)
+def test_a_prediction_names_the_source_of_its_derivation(quantity, name):
+    run = ESConfig(dim=1000, sigma=0.01, population=30, steps=100)
+    forecast = predict(run, checkpoints=[50, 100], reward=linear_signal(sigma=0.01, reliability=0.3))
+    prediction = forecast.get(quantity)
+    assert (prediction.source, prediction.label) == (ALL[name].source, ALL[name].label)

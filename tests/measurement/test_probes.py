@@ -13,7 +13,7 @@ from estheory.errors import ConfigError, DataError
 from estheory.measurement.fisher import FisherProbe, probe_ratio
 from estheory.measurement.kl import token_kl
 from estheory.measurement.probes import PROBE_STEP, default_sigma, fisher_probe, fisher_probes
-from estheory.models.noise import fill_noise, perturb
+from estheory.models.noise import MemberNoise
 from estheory.models.parameters import FlatParameters
 
 Z = 5.0  # two-sided false-failure rate 6e-7
@@ -32,7 +32,7 @@ def test_every_sample_is_the_quadratic_form_of_its_own_direction(case):
     coarse, fine = fisher_probes(model, flat, prompts, sigmas=[scale, scale / 2], directions=6, seed=3)
     for member in range(6):
         eps = torch.empty(flat.dim)
-        fill_noise(eps, flat, seed=3, step=PROBE_STEP, member=member)
+        MemberNoise(parameters=flat, seed=3).fill(eps, step=PROBE_STEP, member=member)
         exact = float((factor @ eps.double()).square().sum())
         # the leading error is linear in sigma, so halving sigma leaves as much as the two scales differ by
         difference = abs(coarse.samples[member] - fine.samples[member])
@@ -63,7 +63,7 @@ def test_a_probe_at_a_large_scale_gives_the_mean_kl_of_walks_of_that_length(case
     small, matched = fisher_probes(model, flat, prompts, sigmas=[scale / 100, scale], directions=300, seed=0)
     centre, base, walks = flat.vector.clone(), copy.deepcopy(model), []
     for member in range(300):
-        perturb(flat.vector, centre, flat, sigma=scale, seed=11, step=1, member=member)
+        MemberNoise(parameters=flat, seed=11).perturb(flat.vector, centre, sigma=scale, step=1, member=member)
         walks.append(token_kl(base, model, prompts).value)
     error = math.hypot(np.std(walks, ddof=1) / math.sqrt(300), matched.mean_kl_stderr)
     assert abs(np.mean(walks) - matched.mean_kl) < Z * error

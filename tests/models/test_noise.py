@@ -10,7 +10,8 @@ import scipy.stats
 import torch
 from torch import Tensor, nn
 
-from estheory.models.noise import BLOCK, add_weighted_noise, fill_noise, perturb
+from estheory.models.noise import MemberNoise
+from estheory.models.noise_streams import BLOCK
 from estheory.models.parameters import FlatParameters
 
 FALSE_FAILURE_RATE = 1e-6
@@ -34,7 +35,7 @@ def parameters() -> FlatParameters:
 
 def noise(parameters: FlatParameters, *, seed: int = 5, step: int = 1, member: int = 0, threads: int = 1) -> Tensor:
     out = torch.full((parameters.dim,), torch.nan)
-    fill_noise(out, parameters, seed=seed, step=step, member=member, threads=threads)
+    MemberNoise(parameters=parameters, seed=seed, threads=threads).fill(out, step=step, member=member)
     return out
 
 
@@ -111,7 +112,7 @@ def test_noise_is_standard_normal(parameters: FlatParameters) -> None:
 
 def test_perturb_adds_sigma_times_the_noise(parameters: FlatParameters) -> None:
     centre, out = torch.linspace(-1, 1, parameters.dim), torch.empty(parameters.dim)
-    perturb(out, centre, parameters, sigma=0.25, seed=5, step=1, member=0, threads=2)
+    MemberNoise(parameters=parameters, seed=5, threads=2).perturb(out, centre, sigma=0.25, step=1, member=0)
     assert torch.equal(out, centre + noise(parameters) * 0.25)
 
 
@@ -122,16 +123,16 @@ def test_weighted_sum_agrees_with_float64_and_with_itself(parameters: FlatParame
         exact += weight * noise(parameters, member=member).double()
         magnitude += abs(weight) * noise(parameters, member=member).double().abs()
     out = torch.zeros(parameters.dim)
-    add_weighted_noise(out, parameters, weights, scale=0.5, seed=5, step=1)
+    MemberNoise(parameters=parameters, seed=5).add_weighted(out, weights, scale=0.5, step=1)
     # each of: rounding a weight, its product, N sums, the scale, the final sum errs by at most 2^-24 relative
     bound = (len(weights) + 4) * 2.0**-24 * 0.5 * magnitude * 1.01
     assert (out.double() - 0.5 * exact).abs().le(bound).all()
     again = torch.zeros(parameters.dim)
-    add_weighted_noise(again, parameters, weights, scale=0.5, seed=5, step=1, threads=2)
+    MemberNoise(parameters=parameters, seed=5, threads=2).add_weighted(again, weights, scale=0.5, step=1)
     assert torch.equal(out, again)
 
 
 def test_another_dtype_gets_the_rounded_noise(parameters: FlatParameters) -> None:
     out = torch.empty(parameters.dim, dtype=torch.bfloat16)
-    fill_noise(out, parameters, seed=5, step=1, member=0)
+    MemberNoise(parameters=parameters, seed=5).fill(out, step=1, member=0)
     assert torch.equal(out, noise(parameters).bfloat16())

@@ -6,7 +6,7 @@ from estheory.laws import ChiLaw, NormalLaw, PointLaw, SquaredLaw
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.reporting.figures import Band, Series, accuracy_bars, interpolation, norm_path, reward_path
 from estheory.reporting.page import Section, Table, html_page
-from estheory.reporting.row_figures import cosines, kl_bars, tensor_ratios
+from estheory.reporting.row_figures import cosines, tensor_ratios
 from estheory.validation.judge import judge, without_band
 
 DIM, ALPHA, POPULATION, STEPS = 59_000, 0.0075, 30, 100
@@ -143,7 +143,6 @@ def figures():
         Series(label="ES", values=[0.64, 0.995, 0.73, 0.97, 0.545], stderrs=[0.02] * 5),
         Series(label="GRPO", values=[0.64, 1.0, 0.75, 1.0, 0.78], stderrs=[0.02] * 5),
     ]
-    kl = np.array([0.42, 0.31, 0.55])
     pairs = ["ES | GRPO", "ES seed 0 | ES seed 1", "ES | permuted", "GRPO seed 0 | GRPO seed 1"]
     return {
         "norm": norm_path(norm_runs()),
@@ -153,7 +152,6 @@ def figures():
         "interpolation": interpolation(FRACTIONS, LINE, np.full(11, 0.012), CHORD),
         "accuracy": accuracy_bars(["addition"], bars),
         "sequence": accuracy_bars(tasks, sequence),
-        "kl": kl_bars(["ES, addition", "ES, reversal", "permuted"], kl, 0.6 * kl, 1.5 * kl, 0.9 * kl, 0.07 * kl),
         "cosines": cosines(pairs, [0.031, -0.005, 0.003, 0.90], DIM**-0.5, [0.22, np.nan, np.nan, np.nan]),
     }
 
@@ -172,7 +170,6 @@ SECTIONS = {
     "tensors": ("Tensors", "Each tensor moves as far as its number of entries says, except where an interval is left."),
     "many tensors": ("Tensors of a larger model", "The same, of 60 tensors."),
     "cosines": ("Directions", "Displacements of ES are as good as unrelated to each other; those of GRPO are not."),
-    "kl": ("Drift", "KL from the base model was predicted before the run from forward passes alone."),
     "interpolation": ("Between ES and GRPO", "The straight line between the two solutions has no barrier."),
 }
 

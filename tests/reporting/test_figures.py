@@ -10,7 +10,7 @@ import pytest
 
 from estheory.errors import ConfigError, MissingDependencyError
 from estheory.reporting.figures import Band, Series, accuracy_bars, interpolation, norm_path, reward_path
-from estheory.reporting.row_figures import cosines, kl_bars, tensor_ratios
+from estheory.reporting.row_figures import cosines, tensor_ratios
 from estheory.reporting.svg import NAMESPACE, WIDTH
 from estheory.reporting.theme import DARK, LIGHT, SERIES
 from tests.reporting import sample
@@ -97,7 +97,7 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
 
 
 def test_hostile_names_become_text():
-    steps, one = [1, 2], np.ones(1)
+    steps = [1, 2]
     run = Series(label=HOSTILE, values=[0.1, 0.2], steps=steps)
     for svg in (
         norm_path([run]),
@@ -105,7 +105,6 @@ def test_hostile_names_become_text():
         interpolation([0, 1], [0.1, 0.2], [0, 0], [0.1, 0.2], start=HOSTILE),
         accuracy_bars([HOSTILE], [Series(label=HOSTILE, values=[0.5])]),
         tensor_ratios([HOSTILE, "b"], [1.0, 2.0], [0.9, 0.9], [1.1, 1.1]),
-        kl_bars([HOSTILE], one, one, one, one, one),
         cosines([HOSTILE], [0.5], 0.01),
     ):
         root = ElementTree.fromstring(svg.encode())
@@ -197,7 +196,6 @@ def test_cosines_show_band_bound_and_values():
         lambda: accuracy_bars(["a", "b"], [Series(label="x", values=[1])]),
         lambda: tensor_ratios(["a"], [1, 1], [0, 0], [2, 2]),
         lambda: cosines(["a", "b"], [0.1], 0.01),
-        lambda: kl_bars(["a"], [1, 2], [1, 2], [1, 2], [1, 2], [1, 2]),
         lambda: norm_path([]),
     ],
 )

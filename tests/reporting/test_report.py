@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ import pytest
 from estheory.errors import ConfigError
 from estheory.laws import ChiLaw, SquaredLaw
 from estheory.quantities import Measurement, Prediction, Quantity, Verdict
-from estheory.reporting import sections
+from estheory.reporting import weight_sections
 from estheory.reporting.figures import Series
 from estheory.reporting.probe_figures import direction_lines, kl_matrix
+from estheory.reporting.weight_sections import norm_series
+from estheory.validation.records import RunRecord
 from tests.reporting import chromium
 
 SIZES = {"model.embed_tokens.weight": 300, "model.layers.0.a.weight": 100, "model.layers.0.b.weight": 200}
@@ -30,7 +33,7 @@ def ratio(name, size, value, assumptions=()):
 
 def test_layers_pool_their_tensors():
     verdicts = [ratio(name, size, 1 + 0.1 * i) for i, (name, size) in enumerate(SIZES.items())]
-    section = sections.layer_section("Layers", verdicts)
+    section = weight_sections.layer_section("Layers", verdicts)
     assert "0 of 2 lie outside" in section.sentence
     assert "embed_tokens" in section.figure_svg
     assert "layer 0" in section.figure_svg
@@ -38,7 +41,7 @@ def test_layers_pool_their_tensors():
     low, high = SquaredLaw(ChiLaw(1 / math.sqrt(300), 300)).interval(0.99)
     assert low < pooled < high
     strays = [ratio(name, size, 1.5) for name, size in SIZES.items()]
-    assert "2 of 2 lie outside" in sections.layer_section("Layers", strays).sentence
+    assert "2 of 2 lie outside" in weight_sections.layer_section("Layers", strays).sentence
 
 
 def test_kl_matrix_names_every_value():
@@ -141,11 +144,30 @@ def test_norms_of_a_foreign_run_carry_their_band():
     prediction = Prediction(quantity=quantity, law=law, label="exact", source="x", step=5, systematic=0.02)
     measurement = Measurement(quantity=quantity, value=3.2, step=5, where="total:step 5")
     verdict = Verdict(prediction=prediction, measurement=measurement, pvalue=0.5, power=1, kind="consistent")
-    series = sections.judged_norm_series("x", [verdict])
+    series = weight_sections.judged_norm_series("x", [verdict])
     assert series is not None
     assert series.predicted is not None
     low, high = law.interval(0.95)
     np.testing.assert_allclose(
         [series.predicted.low[0], series.predicted.high[0]], [low - 0.02 * law.mean, high + 0.02 * law.mean]
     )
-    assert sections.judged_norm_series("x", []) is None
+    assert weight_sections.judged_norm_series("x", []) is None
+
+
+ES_RUN = {"alpha": 0.01, "population": 4, "model": "m", "task": "t", "steps": 3}
+
+
+@pytest.mark.parametrize(
+    ("options", "has_band"),
+    [({}, True), ({"momentum": 0.5}, True), ({"dtype": "bfloat16"}, False), ({"anchor_l1": 1e-4}, False)],
+)
+def test_a_band_is_drawn_only_where_it_is_the_law(options, has_band):
+    """Rounding and the pull of an L1 anchor are in the verdicts; the plain walk's band would contradict them."""
+    rows = tuple({"step": k, "norm": 0.1 * k, "coefficients": [1.0, -1.0, 1.0, -1.0]} for k in (1, 2, 3))
+    run = RunRecord(
+        path=Path("es"), method="es", config=ES_RUN | options, dim=100, steps=rows, probes={}, evaluations=()
+    )
+    band = norm_series("es", run).predicted
+    assert (band is not None) == has_band
+    if not options:
+        assert np.allclose(band.mean, 0.01 * np.sqrt(100 * np.arange(1, 4) / 4))

@@ -9,15 +9,16 @@ import pytest
 from estheory.laws import ChiLaw, NormalLaw, PointLaw
 from estheory.quantities import Prediction, Quantity
 from estheory.simulation.engine import simulate
-from estheory.simulation.observed import Observed, excess_kurtosis, mean_law, observe, pairs, spread_law
+from estheory.simulation.observed import Observed, observe, observed_pairs
 from estheory.simulation.presets import PRESETS, preset
+from estheory.simulation.sample_laws import excess_kurtosis, mean_law, spread_law
 from estheory.theory.quadratic_law import LinearQuadraticLaw
 from estheory.validation.judge import exit_code, judge
 
 
 def verdicts(config, landscape, records, steps, level=1e-3):
     observed, _ = observe(config, landscape, records, steps)
-    return judge(pairs(observed, records.replicas, level), level)
+    return judge(observed_pairs(observed, level), level)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -42,7 +43,7 @@ def test_wrong_theory_is_refuted(wrong):
 
 def one(law, samples):
     p = Prediction(quantity=Quantity.DISPLACEMENT_NORM, law=law, label="exact", source="test", step=1)
-    return judge(pairs([Observed(prediction=p, samples=np.asarray(samples))], len(samples), 1e-3), 1e-3)
+    return judge(observed_pairs([Observed(prediction=p, samples=np.asarray(samples))], 1e-3), 1e-3)
 
 
 def test_mean_and_spread_are_judged_apart():

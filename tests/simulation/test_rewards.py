@@ -12,7 +12,7 @@ from estheory.rules import ESConfig
 from estheory.simulation.coordinates import with_explicit_rows
 from estheory.simulation.direct import DirectES, direct
 from estheory.simulation.named_rewards import REWARDS, cubic_reward, heavy_tail_reward, named_reward, sigmoid_reward
-from estheory.simulation.observed import observe, pairs
+from estheory.simulation.observed import observe, observed_pairs
 from estheory.simulation.reduced import reduced
 from estheory.simulation.rewards import evaluation, explicit_reward
 from estheory.theory.rewards import bernoulli_rewards, zscore_overlap
@@ -189,7 +189,7 @@ def test_bernoulli_progress_is_that_of_the_exact_form():
 def judged(config, land, reward, replicas=1500, seed=5, level=1e-3):
     records = reduced(config, land, replicas=replicas, steps=[config.steps], seed=seed, reward=reward)
     observed, _ = observe(config, reward.told if reward else land, records, [config.steps])
-    return judge(pairs(observed, replicas, level), level)
+    return judge(observed_pairs(observed, level), level)
 
 
 BROAD = Landscape(dim=400, eigenvalue=[1.0], multiplicity=[40], offset=[0.3], reward_std=0.02)

@@ -10,12 +10,12 @@ from estheory.floats import FORMATS
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig
 from estheory.simulation.engine import simulate
-from estheory.simulation.observed import observe, pairs
+from estheory.simulation.observed import observe, observed_pairs
 from estheory.simulation.rounded_direct import RoundedES
 from estheory.simulation.rounded_steps import Rounder, take_fused_step
 from estheory.simulation.rounding import emulate
 from estheory.simulation.strata import SampledWeights
-from estheory.theory.precision import normal_weights
+from estheory.theory.weight_histograms import normal_weights
 from estheory.validation.judge import judge
 
 STD, LEVEL = 0.02, 1e-6
@@ -48,7 +48,7 @@ def judged(config, told):
     emulation = emulate(told, SampledWeights.of(normal_weights(STD)), [1, 5, 20], arithmetic="fused")
     observed, warnings = observe(config, FLAT, records, [5, 20], {s: emulation.effect(s) for s in emulation.steps})
     assert "bfloat16" in warnings[0]
-    return {verdict.kind for verdict in judge(pairs(observed, 60, LEVEL), LEVEL)}
+    return {verdict.kind for verdict in judge(observed_pairs(observed, LEVEL), LEVEL)}
 
 
 def test_norms_are_those_of_the_emulator_and_of_no_other_path():

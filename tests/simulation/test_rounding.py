@@ -11,7 +11,8 @@ from estheory.rules import ESConfig
 from estheory.simulation.rounded_steps import Rounder, take_step
 from estheory.simulation.rounding import emulate, emulator_covers, member_coefficients, normal_pool
 from estheory.simulation.strata import Design, SampledWeights
-from estheory.theory.precision import mixed_weights, normal_weights, rounding_effects
+from estheory.theory.precision import rounding_effects
+from estheory.theory.weight_histograms import mixed_weights, normal_weights
 from tests.statistics import Z, agrees
 
 torch = pytest.importorskip("torch")

@@ -14,6 +14,7 @@ from estheory.theory.anchor_l1 import CLOSURE_ERROR
 from estheory.theory.ranges import step_range
 from estheory.theory.shaping import antithetic_slopes, shaping_moments
 from estheory.theory.signal import progress_per_step
+from estheory.theory.step_variance import antithetic_share
 from tests.statistics import agrees, shape_rewards
 from tests.theory.quadratic_es import config, landscape, moved, run, std_within, steps_from_start, within
 
@@ -102,14 +103,14 @@ def test_even_parts_correct_the_antithetic_step():
 def test_antithetic_coefficients_are_those_of_the_walk_and_the_linear_signal(population, share):
     c = shaping_moments(config(sigma=1.0, population=population, antithetic=True), share)
     kappa = 2 * share - 1
-    mean, spread = walk.antithetic_share(population, kappa)
-    assert c.flat == pytest.approx(mean, rel=1e-6)
+    mean, spread = antithetic_share(population, kappa)
+    assert c.flat == pytest.approx(mean, rel=1e-12)
     if population > 200:
         assert c.spread == pytest.approx(spread, rel=20 / population, abs=1e-9)
     if kappa > 0:  # a linear reward: kappa = rho^2
         linear = Signal(reliability=kappa, gradient_norm=1.0, member_std=1.0)
         run_of = config(sigma=1.0, alpha=1.0, population=population, antithetic=True)
-        assert math.sqrt(kappa) * c.progress == pytest.approx(progress_per_step(run_of, linear), rel=1e-6)
+        assert math.sqrt(kappa) * c.progress == pytest.approx(progress_per_step(run_of, linear), rel=1e-12)
     up, down = (
         shaping_moments(config(sigma=1.0, population=population, antithetic=True), share + e) for e in (1e-5, -1e-5)
     )
@@ -173,7 +174,7 @@ def test_flat_rows_walk_as_the_walk_says(kappa, beta, form, population, antithet
     law = walk.walk(c, Signal(member_std=0.7), steps)
     state = recursion.state_after(c, where, steps)
     # the walk's own quadrature over pairs is good to 1e-7 at four members
-    assert state.variance[0] == pytest.approx(law.variance, rel=1e-6 if antithetic else 1e-12)
+    assert state.variance[0] == pytest.approx(law.variance, rel=1e-12)
     assert comparison.es_end_point(c, where, steps).flat_variance == pytest.approx(state.variance[0], rel=1e-14)
 
 

@@ -1,5 +1,7 @@
 """predict() with a spectrum and off-task traces: the sheet's example, and brute force for the displacement norm."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,9 +9,10 @@ from estheory.errors import ConfigError
 from estheory.landscape import Signal
 from estheory.quantities import Quantity
 from estheory.rules import ESConfig
+from estheory.theory.grpo import GRPOConfig
 from estheory.theory.landscape_predictions import OffTask
 from estheory.theory.landscapes import two_scale
-from estheory.theory.predictions import GRPOConfig, predict
+from estheory.theory.predictions import predict
 from tests.statistics import agrees, shape_rewards
 
 CONFIG = ESConfig(dim=1005, sigma=0.01, alpha=0.01, population=30, steps=400)
@@ -41,6 +44,24 @@ def test_every_quantity_of_a_landscape():
     kl = found.get(Quantity.KL_DRIFT, 100)
     assert kl.law.mean == pytest.approx(0.5 * 1e-4 * 100 / 30 * 100)
     assert kl.law.std / kl.law.mean == pytest.approx(np.sqrt(2 * 50) / 100)
+
+
+def test_what_a_landscape_knows_of_another_task_is_predicted():
+    known = {"fisher_trace": 100.0, "fisher_square_trace": 50.0, "fisher_trace_stderr": 10.0}
+    known |= {"off_task_trace": 4.0, "off_task_square_trace": 0.5, "off_task_gradient_norm": 0.1}
+    found = predict(CONFIG, checkpoints=[100], landscape=replace(two_scale(), **known))
+    v = 1e-4 * 100 / 30
+    kl, change = (found.get(q).law for q in (Quantity.KL_DRIFT, Quantity.OFF_TASK_REWARD_CHANGE))
+    assert kl.mean == pytest.approx(0.5 * v * 100)
+    assert (kl.std / kl.mean) ** 2 == pytest.approx((1 + 2 * 50 / 100**2) * (1 + 0.1**2) - 1)
+    assert change.mean == pytest.approx(-0.5 * v * 4)
+    assert change.std**2 == pytest.approx(v * 0.1**2 + 0.5 * v**2 * 0.5)
+    given = predict(
+        CONFIG, checkpoints=[100], landscape=replace(two_scale(), **known), off_task=OffTask(fisher_trace=200.0)
+    )
+    assert given.get(Quantity.KL_DRIFT).law.mean == pytest.approx(0.5 * v * 200)  # what is given wins
+    assert given.get(Quantity.OFF_TASK_REWARD_CHANGE).law == change
+    assert not {Quantity.KL_DRIFT, Quantity.OFF_TASK_REWARD_CHANGE} & {p.quantity for p in forecast().predictions}
 
 
 def test_displacement_norm_takes_the_curvature_in():

@@ -10,20 +10,10 @@ from hypothesis import strategies as h
 from estheory.errors import ConfigError
 from estheory.floats import FORMATS, rounded
 from estheory.rules import ESConfig
-from estheory.theory import precision
-from estheory.theory.precision import (
-    WeightHistogram,
-    mixed_weights,
-    normal_weights,
-    rounding_effects,
-    rounding_gain,
-    signal_gain,
-    student_weights,
-    swallowed_warning,
-    unchanged_shares,
-    unknown_weights_band,
-    variance_gains,
-)
+from estheory.theory import weight_histograms
+from estheory.theory.precision import rounding_effects, swallowed_warning, unknown_weights_band
+from estheory.theory.rounding_gains import rounding_gain, signal_gain, unchanged_shares, variance_gains
+from estheory.theory.weight_histograms import WeightHistogram, mixed_weights, normal_weights, student_weights
 from tests.statistics import agrees
 
 ALPHA, N = 7.5e-4, 30
@@ -183,7 +173,7 @@ def test_a_law_s_cells_give_every_stored_value_its_share(name, monkeypatch):
     shares = stored_shares(name)  # restore pairs round ties to even: they tell odd values from even ones
     assert np.sum(shares[::2]) == pytest.approx(np.sum(shares[1::2]), rel=0.05)
     assert np.all(np.diff(shares) < 0)
-    monkeypatch.setattr(precision, "SUBCELLS", 64)
+    monkeypatch.setattr(weight_histograms, "SUBCELLS", 64)
     assert stored_shares(name) is None
 
 

@@ -10,7 +10,8 @@ import pytest
 from estheory.quantities import Quantity
 from estheory.rules import ESConfig
 from estheory.theory.landscapes import flat_plus_isotropic
-from estheory.theory.probe_forecast import EARLY_STEPS, ProbedReward, early_slope_weights, predict_from_probe
+from estheory.theory.probe_forecast import EARLY_STEPS, early_slope_weights, predict_from_probe
+from estheory.theory.probed_reward import ProbedReward
 from estheory.theory.quadratic import critical_population, optimal_alpha
 from tests.statistics import agrees, variance_agrees
 

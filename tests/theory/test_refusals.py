@@ -11,10 +11,11 @@ from estheory.quantities import Quantity
 from estheory.rules import ESConfig
 from estheory.theory import quadratic
 from estheory.theory.choices import Choices
+from estheory.theory.grpo import GRPOConfig
 from estheory.theory.landscape_predictions import landscape_signal
 from estheory.theory.landscapes import two_scale
 from estheory.theory.mean_field_error import stationary_declared_error
-from estheory.theory.predictions import GRPOConfig, predict
+from estheory.theory.predictions import predict
 from estheory.theory.prompt_batch import PromptBatch
 from estheory.theory.ranges import step_range
 from estheory.theory.stationary import stationary_state

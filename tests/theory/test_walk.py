@@ -15,7 +15,10 @@ from estheory.laws import SquaredLaw
 from estheory.quantities import Quantity
 from estheory.rules import ESConfig
 from estheory.theory import walk as theory
+from estheory.theory.effective_dimension import shared_seed_dimension
 from estheory.theory.predictions import predict
+from estheory.theory.signal import mean_pair_overlap
+from estheory.theory.step_variance import antithetic_share
 from tests.statistics import agrees, brute_force_steps, ks_agrees, variance_agrees
 
 ALPHA, SIGMA, N, FLAT = 0.3, 0.5, 8, 49
@@ -143,7 +146,7 @@ def test_cosine_of_checkpoints_where_the_variance_of_a_step_fluctuates(name):
 def test_antithetic_share_expansion(kappa, pairs):
     """The sheet's expansion (1+kappa)(1 + (1-kappa)(1-2 kappa)/N) holds to O(1/N^2)."""
     n = 2 * pairs
-    mean, _ = theory.antithetic_share(n, kappa)
+    mean, _ = antithetic_share(n, kappa)
     expansion = (1 + kappa) * (1 + (1 - kappa) * (1 - 2 * kappa) / n)
     assert abs(mean - expansion) < 12 / n**2
 
@@ -151,7 +154,7 @@ def test_antithetic_share_expansion(kappa, pairs):
 @pytest.mark.parametrize("n", [4, 6, 40, 42])
 @pytest.mark.parametrize("kappa", [-0.9, 0.0, 0.3, 0.95])
 def test_antithetic_share_is_its_integral(n, kappa):
-    """Against the beta integral at 30 digits."""
+    """Against the beta integrals at 30 digits."""
     with mpmath.workdps(30):
         a, b = mpmath.mpf(n) / 4, mpmath.mpf(n) / 4 - mpmath.mpf(1) / 2
 
@@ -164,13 +167,23 @@ def test_antithetic_share_is_its_integral(n, kappa):
 
         mean = moment(1)
         expected = float(mean), float(moment(2) / mean**2 - 1)
-    assert theory.antithetic_share(n, kappa) == pytest.approx(expected, rel=1e-7 if n > 40 else 1e-10)
+        # the overlap of z-scores with the coordinates: E[sqrt(X + Y)] E[B / sqrt(w B + (1-w)(1-B))] 2 / sqrt(2 N)
+        w = (1 + mpmath.mpf(kappa)) / 2
+
+        def projected(u):
+            part = 1 - u * u
+            return part / mpmath.sqrt(w * part + (1 - w) * u * u) * 2 * part ** (a - 1) * u ** (2 * b - 1)
+
+        length = mpmath.sqrt(2) * mpmath.gammaprod([mpmath.mpf(n) / 2], [mpmath.mpf(n - 1) / 2])
+        overlap = mpmath.quad(projected, mpmath.linspace(0, 1, 9)) / mpmath.beta(a, b) * length * mpmath.sqrt(2)
+    assert antithetic_share(n, kappa) == pytest.approx(expected, rel=1e-11)
+    assert mean_pair_overlap(n, (1 + kappa) / 2) == pytest.approx(float(overlap) / math.sqrt(n), rel=1e-11)
 
 
 def test_antithetic_pure_noise_is_exactly_one_over_n_minus_one():
-    mean, _ = theory.antithetic_share(N, 0.0)
-    assert mean / N == pytest.approx(1 / (N - 1), rel=1e-9)
-    assert theory.antithetic_share(N, 1.0)[0] == pytest.approx(2.0, rel=1e-12)
+    mean, _ = antithetic_share(N, 0.0)
+    assert mean / N == pytest.approx(1 / (N - 1), rel=1e-12)
+    assert antithetic_share(N, 1.0)[0] == pytest.approx(2.0, rel=1e-12)
 
 
 ANCHORED = {
@@ -279,7 +292,7 @@ def test_shared_seed_noise():
     x = flat_square(updates)
     shapes = [(4, 5), (20,), (5, 4), (30,)]
     law = squared_law(config(dim=90, noise="shared-seed"), shapes=shapes)
-    assert theory.shared_seed_dimension(shapes) == pytest.approx(90**2 / (9 * 20 + 30))
+    assert shared_seed_dimension(shapes) == pytest.approx(90**2 / (9 * 20 + 30))
     assert agrees(x, law.mean)
     assert variance_agrees(x, law.std**2)
     assert not variance_agrees(x, squared_law(config(dim=90)).std ** 2)

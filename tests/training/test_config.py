@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from estheory.errors import ConfigError, DataError
-from estheory.training.config import ESRunConfig, GRPORunConfig, load_config, parse_config
+from estheory.training.config import ESRunConfig, GRPORunConfig
+from estheory.training.config_files import load_config, parse_config
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 positive = st.floats(min_value=1e-30, max_value=1e30)

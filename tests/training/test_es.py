@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from estheory.errors import ConfigError, OutputError
 from estheory.landscape import Signal
 from estheory.models.load import load_model
-from estheory.models.noise import fill_noise
+from estheory.models.noise import MemberNoise
 from estheory.models.parameters import FlatParameters
 from estheory.theory.walk import walk
 from estheory.training.config import ESRunConfig
@@ -63,7 +63,7 @@ def test_one_step_is_the_formula(tmp_path: Path) -> None:
     parameters = FlatParameters(load_model("tiny-lm").model)
     expected, eps = parameters.vector.double(), torch.empty(parameters.dim)
     for member, z in enumerate(zscores(row["rewards"])):
-        fill_noise(eps, parameters, seed=config.seed, step=1, member=member)
+        MemberNoise(parameters=parameters, seed=config.seed).fill(eps, step=1, member=member)
         expected += config.alpha / config.population * z * eps.double()
     after = torch.empty(parameters.dim)
     parameters.read_safetensors(run.checkpoint(1), after)

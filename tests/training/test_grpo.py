@@ -148,7 +148,7 @@ def test_a_run_that_was_cut_off_resumes_to_the_same_bits(
     if moment == "complete":
         shutil.copytree(finished, directory)
     elif moment == "in a save":
-        monkeypatch.setattr("estheory.training.grpo._Recorder.on_save", lambda *_, **__: cut({"step": 3}))
+        monkeypatch.setattr("estheory.training.grpo_trainer.Recorder.on_save", lambda *_, **__: cut({"step": 3}))
         with pytest.raises(CutError):
             run_grpo(grpo_config(), directory, before_first_step=probe)
         monkeypatch.undo()
@@ -172,16 +172,15 @@ def test_a_changed_checkpoint_is_found_out(finished: Path, tmp_path: Path) -> No
 
 
 def test_adapters_are_trained_alone(tmp_path: Path) -> None:
-    from estheory.cli.measure import MeasureOptions
-    from estheory.cli.measuring import recorded_pairs, run_displacements
-    from estheory.cli.options import ESOptions
+    from estheory.evidence.runs import recorded_pairs, run_displacements
     from estheory.validation.records import read_run
 
     run_grpo(grpo_config(trainable="lora:2", steps=1), tmp_path / "run")
     norm = RunDirectory.open(tmp_path / "run").steps()[0]["norm"]
     assert norm > 0
-    [(_, measured)], problems = recorded_pairs(tmp_path / "run", ESOptions(), MeasureOptions())
+    evidence = recorded_pairs(tmp_path / "run")
+    [(_, measured)] = evidence.pairs
     assert measured.value == norm
-    assert "adapters" in problems[0]
+    assert "adapters" in evidence.notes[0]
     with pytest.raises(DataError, match="adapters"):
-        run_displacements(read_run(tmp_path / "run"), MeasureOptions())
+        run_displacements(read_run(tmp_path / "run"))

@@ -14,10 +14,12 @@ import torch
 
 from estheory.errors import ConfigError
 from estheory.models.load import load_model
-from estheory.models.noise import NoiseStructure, fill_noise
+from estheory.models.noise import MemberNoise
+from estheory.models.noise_streams import NoiseStructure
 from estheory.models.parameters import FlatParameters
-from estheory.theory.walk import low_rank_dimension, shared_seed_dimension
-from estheory.training.config import ESRunConfig, parse_config
+from estheory.theory.effective_dimension import low_rank_dimension, shared_seed_dimension
+from estheory.training.config import ESRunConfig
+from estheory.training.config_files import parse_config
 from estheory.training.es import resume, run_es
 from estheory.training.replay import replay
 from estheory.training.run_directory import RunDirectory
@@ -75,7 +77,8 @@ def noise(config: ESRunConfig, parameters: FlatParameters, step: int, direction:
     """One direction's noise, its per-module factors applied here."""
     eps = torch.empty(parameters.dim)
     structure = NoiseStructure(kind=config.noise)
-    fill_noise(eps, parameters, seed=config.seed, step=step, member=direction, structure=structure)
+    noise = MemberNoise(parameters=parameters, seed=config.seed, structure=structure)
+    noise.fill(eps, step=step, member=direction)
     for name, view in parameters.items(eps):
         for entry in config.module_sigma:
             pattern, _, factor = entry.rpartition("=")
@@ -195,7 +198,8 @@ def test_noise_structures_have_their_covariance(noise_kind: str) -> None:
     parameters = FlatParameters(load_model("tiny-lm").model)
     draw, squares = torch.empty(parameters.dim), []
     for member in range(200):
-        fill_noise(draw, parameters, seed=1, step=1, member=member, structure=NoiseStructure(kind=noise_kind))
+        noise = MemberNoise(parameters=parameters, seed=1, structure=NoiseStructure(kind=noise_kind))
+        noise.fill(draw, step=1, member=member)
         squares.append(float(draw.double().square().mean()))
     dim = float(parameters.dim)
     if noise_kind == "shared-seed":

@@ -16,7 +16,8 @@ from estheory.models.load import load_model
 from estheory.models.parameters import FlatParameters
 from estheory.training.config import GRPORunConfig
 from estheory.training.run_directory import RunDirectory
-from estheory.training.sequence import SequenceConfig, run_sequence
+from estheory.training.sequence import run_sequence
+from estheory.training.sequence_config import SequenceConfig
 from tests.training.runs import es_config
 
 TASKS = ("reversal", "addition")

@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from estheory.training.session import quiet
+from estheory.training.process import quiet
 
 
 def save_text_model(folder: Path, *, context: int = 512) -> Path:

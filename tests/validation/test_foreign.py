@@ -9,13 +9,13 @@ import shutil
 import numpy as np
 import pytest
 
-from estheory.cli.foreign import foreign_displacements, recorded_foreign
-from estheory.cli.measure import MeasureOptions
+from estheory.cli.measuring import given_of
 from estheory.cli.options import ESOptions
 from estheory.errors import ConfigError, DataError
+from estheory.evidence.foreign import foreign_displacements, foreign_evidence
 from estheory.quantities import Quantity
 from estheory.validation.foreign import Given, foreign_format, read_foreign
-from estheory.validation.foreign.pairs import exponent_law
+from estheory.validation.foreign.exponent import exponent_law
 from estheory.validation.judge import judge
 from tests.validation import foreign_runs as make
 
@@ -25,7 +25,7 @@ PLAIN = make.ALPHA**2 / make.POPULATION
 
 
 def verdicts(path, base=None, keep_going=False, **options):
-    record = recorded_foreign(path, base, ESOptions(**options), MeasureOptions(keep_going=keep_going))
+    record = foreign_evidence(path, base, Given(**options), keep_going=keep_going)
     return judge(record.pairs, LEVEL), record.notes
 
 
@@ -69,7 +69,7 @@ def test_without_the_reward_spreads_a_stalled_run_is_refuted(tmp_path):
 
 def test_a_wrong_step_size_is_refuted(tmp_path):
     make.esvsgrpo_es(tmp_path / "run")
-    wrong, _ = verdicts(tmp_path / "run", alpha=str(2 * make.ALPHA))
+    wrong, _ = verdicts(tmp_path / "run", alpha=2 * make.ALPHA)
     norms = of(wrong, Quantity.DISPLACEMENT_NORM)
     assert [v.kind for v in norms] == ["refuted", "refuted"]  # 2 alpha in both tasks: only the second had it
     assert [v.ratio for v in norms] == pytest.approx([0.5, math.sqrt((6 + 36) / (24 + 36))], rel=0.05)
@@ -153,13 +153,13 @@ def test_an_l1_anchor_is_not_judged(tmp_path):
 def test_es_at_scale(tmp_path):
     pytest.importorskip("tensorboard")
     make.es_at_scale(tmp_path / "run", stalled=(5,))
-    given = {"alpha": str(make.ALPHA), "population": str(make.POPULATION)}
+    given = {"alpha": make.ALPHA, "population": make.POPULATION}
     run = read_foreign(tmp_path / "run", Given(alpha=make.ALPHA, population=make.POPULATION))
     assert run.variances[15] == pytest.approx(14 * PLAIN, rel=1e-5)
     judged, _ = verdicts(tmp_path / "run", **given)
     assert "refuted" not in kinds(judged)
     assert of(judged, Quantity.DISPLACEMENT_NORM)[0].kind == "consistent"
-    wrong, _ = verdicts(tmp_path / "run", alpha=str(1.1 * make.ALPHA), population=given["population"])
+    wrong, _ = verdicts(tmp_path / "run", alpha=1.1 * make.ALPHA, population=given["population"])
     assert of(wrong, Quantity.DISPLACEMENT_NORM)[0].kind == "refuted"
     with pytest.raises(DataError, match="give --alpha and --population"):
         verdicts(tmp_path / "run")
@@ -245,7 +245,7 @@ def test_unknown_and_empty_folders(tmp_path):
 def test_options_that_describe_no_foreign_run_are_refused(tmp_path):
     make.esvsgrpo_es(tmp_path / "run")
     with pytest.raises(ConfigError, match="--momentum does not describe"):
-        verdicts(tmp_path / "run", momentum="0.9")
+        given_of(tmp_path / "run", ESOptions(momentum="0.9"))
 
 
 def test_rewards_that_are_no_numbers(tmp_path):
@@ -336,7 +336,7 @@ def test_verl_measures_and_says_why_nothing_is_judged(tmp_path):
     assert (run.format, list(run.checkpoints), run.base) == ("verl", [25, 50], tmp_path / "base")
     with pytest.raises(DataError, match="verl keeps no learning rates"):
         verdicts(tmp_path / "run")
-    assert foreign_displacements(run, None, MeasureOptions()).norms[1] > 0
+    assert foreign_displacements(run).norms[1] > 0
 
 
 def test_gradient_methods_without_a_law_are_said(tmp_path):
@@ -352,7 +352,7 @@ def test_gradient_methods_without_a_law_are_said(tmp_path):
 def test_what_a_log_shows_is_told_with_the_reason(tmp_path):
     make.esvsgrpo_es(tmp_path / "es")
     make.es_awd(tmp_path / "awd")
-    es, awd = (recorded_foreign(tmp_path / name, None, ESOptions(), MeasureOptions()).shown for name in ("es", "awd"))
+    es, awd = (foreign_evidence(tmp_path / name).unpredicted for name in ("es", "awd"))
     assert [(s.quantity, s.step, s.value) for s in awd] == [("accuracy", 12, 0.36), ("kl_drift", 12, 0.04)]
     assert {(s.quantity, s.measurement.where, s.step) for s in es} == {
         ("kl_drift", "countdown", 6),

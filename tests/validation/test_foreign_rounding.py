@@ -7,18 +7,18 @@ import shutil
 import numpy as np
 import pytest
 
-from estheory.cli.foreign import recorded_foreign
-from estheory.cli.measure import MeasureOptions
-from estheory.cli.options import ESOptions
 from estheory.errors import DataError
+from estheory.evidence.foreign import foreign_evidence
 from estheory.floats import FORMATS, rounded
 from estheory.quantities import Quantity
 from estheory.rules import ESConfig
 from estheory.simulation.adamw_rounding import adamw_walks
 from estheory.simulation.rounded_steps import Rounder, take_awd_step, take_step
 from estheory.simulation.strata import SampledWeights
-from estheory.theory.precision import normal_weights
-from estheory.validation.foreign.rounded import FAMILY, OWN_WEIGHTS, walk_square
+from estheory.theory.weight_histograms import normal_weights
+from estheory.validation.foreign import Given
+from estheory.validation.foreign.rounded import FAMILY, OWN_WEIGHTS
+from estheory.validation.foreign.rounded_adamw import walk_square
 from estheory.validation.judge import exit_code, judge
 from tests.statistics import Z
 
@@ -34,7 +34,7 @@ DTYPES = [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)]
 
 
 def verdicts(path, base=None, **options):
-    record = recorded_foreign(path, base, ESOptions(**options), MeasureOptions())
+    record = foreign_evidence(path, base, Given(**options))
     return judge(record.pairs, LEVEL)
 
 
@@ -60,7 +60,7 @@ def test_esvsgrpo(tmp_path, dtype):
     assert all(OWN_WEIGHTS in v.prediction.assumptions for v in judged)
     # the engine that takes the update serves three to five of the eight members: a band, apart from the spread
     assert all(0 < v.prediction.systematic < 0.02 for v in norms(judged))
-    assert exit_code(verdicts(tmp_path / "run", alpha="0.000315", restore_pairs="4")) == 3
+    assert exit_code(verdicts(tmp_path / "run", alpha=0.000315, restore_pairs=4)) == 3
 
 
 def test_the_update_path_is_told_apart(tmp_path):
@@ -68,7 +68,7 @@ def test_the_update_path_is_told_apart(tmp_path):
     for code, other in (("sequential", "accumulated"), ("accumulated", "sequential")):
         run = tmp_path / code
         make.esvsgrpo_es(run, dtype=torch.bfloat16, alpha=1e-4, code=code, engines=8)
-        told = {"restore_pairs": "1"}
+        told = {"restore_pairs": 1}
         assert exit_code(verdicts(run, update_path=code, **told)) in (0, 4)
         wrong = verdicts(run, update_path=other, **told)
         assert {v.kind for v in norms(wrong)} == {"refuted"}
@@ -86,9 +86,9 @@ def test_es_awd(tmp_path, base, dtype, mirrored):
     layers = {v.measurement.where for v in judged if v.measurement.where.startswith("logged:")}
     assert layers == {"logged:embedding", "logged:layer_0", "logged:layer_1", "logged:lm_head"}
     if dtype is torch.bfloat16:  # restoring in place leaves a residue there; float16 is eight times finer
-        assert "refuted" in {v.kind for v in norms(verdicts(tmp_path / "run", origin, restore_pairs="0"))}
+        assert "refuted" in {v.kind for v in norms(verdicts(tmp_path / "run", origin, restore_pairs=0))}
     wrong = 1.05 if dtype is torch.float16 else 1.2
-    assert "refuted" in {v.kind for v in norms(verdicts(tmp_path / "run", origin, alpha=str(wrong * alpha)))}
+    assert "refuted" in {v.kind for v in norms(verdicts(tmp_path / "run", origin, alpha=wrong * alpha))}
 
 
 def test_an_l1_anchor_of_es_awd(tmp_path, base):
@@ -110,7 +110,7 @@ def test_without_weights_the_declared_family_stands_in(tmp_path):
     assert {v.measurement.where.split(":")[0] for v in judged} == {"logged"}
     assert all(FAMILY in v.prediction.assumptions and v.prediction.systematic > 0.02 for v in judged)
     assert exit_code(judged) == 4  # a band that wide lets nothing be refuted
-    assert exit_code(verdicts(tmp_path / "run", alpha=str(1.3 * ALPHA))) == 3
+    assert exit_code(verdicts(tmp_path / "run", alpha=1.3 * ALPHA)) == 3
 
 
 def test_a_base_in_another_format_is_rounded_first(tmp_path, base):
@@ -125,8 +125,8 @@ def test_es_at_scale(tmp_path, base, version):
     name = f"es-countdown-sigma{make.SIGMA}-alpha{ALPHA}-pop{make.POPULATION}-bs200-tkn512-modelx-seed42-2026"
     run = tmp_path / (name if version == "package" else "countdown_nccl")
     make.es_at_scale(run, version=version, dtype=torch.bfloat16, alpha=ALPHA)
-    given = {"alpha": str(ALPHA), "population": str(make.POPULATION)} if version == "robin" else {}
-    record = recorded_foreign(run, base(torch.bfloat16), ESOptions(**given, sigma=str(make.SIGMA)), MeasureOptions())
+    given = {"alpha": ALPHA, "population": make.POPULATION} if version == "robin" else {}
+    record = foreign_evidence(run, base(torch.bfloat16), Given(**given, sigma=make.SIGMA))
     [norm] = norms(judge(record.pairs, LEVEL))
     assert norm.kind != "refuted"
     assert (norm.prediction.systematic > 0) == (version != "static")  # only args.json tells the number of engines

@@ -6,7 +6,8 @@ import pytest
 
 from estheory.errors import DataError
 from estheory.quantities import Quantity
-from estheory.validation.published import Unpredicted, predict_row, read_published, stated_grpo
+from estheory.validation.published import Unpredicted, predict_row, stated_grpo
+from estheory.validation.published_table import read_published
 
 TEXT = files("estheory").joinpath("data/published_runs.csv").read_text(encoding="utf-8")
 

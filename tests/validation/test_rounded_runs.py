@@ -5,10 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from estheory.cli.measure import MeasureOptions
-from estheory.cli.measuring import recorded_pairs
-from estheory.cli.options import ESOptions
 from estheory.errors import DataError
+from estheory.evidence.runs import recorded_pairs
 from estheory.floats import FORMATS, rounded
 from estheory.quantities import Quantity
 from estheory.rules import ESConfig
@@ -32,7 +30,7 @@ def make(folder, **changes):
 
 def verdicts(folder):
     """Judge a run at the false-failure rate of this suite: at 5 % one right run in twenty would be refuted."""
-    return judge(recorded_pairs(folder, ESOptions(), MeasureOptions())[0], LEVEL)
+    return judge(recorded_pairs(folder).pairs, LEVEL)
 
 
 def say_otherwise(folder, copy, old, new):

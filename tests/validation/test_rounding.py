@@ -5,7 +5,7 @@ import pytest
 from estheory.rules import ESConfig
 from estheory.simulation.rounding import emulate
 from estheory.simulation.strata import SampledWeights
-from estheory.theory.precision import FAMILY_RMS, weight_family
+from estheory.theory.weight_histograms import FAMILY_RMS, weight_family
 from estheory.validation.rounding import recorded_band
 
 

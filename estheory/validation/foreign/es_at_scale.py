@@ -37,6 +37,8 @@ def read_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
     """Read a run: its hyper-parameters where it tells them, the spread of rewards from its event files.
 
     DataError where its event files lack steps and nothing collects problems.
+
+    Parameters as of :func:`estheory.validation.foreign.read_foreign`.
     """
     ends = final_weights(path)
     base = first_weights(path / "model_saves/base_model")

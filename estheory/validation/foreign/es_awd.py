@@ -18,7 +18,10 @@ WEIGHT_CHANGE = "weight_change.jsonl"
 
 
 def read_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
-    """Read a run: args.json, the coefficients of each step, and what its evaluation scripts wrote beside them."""
+    """Read a run: args.json, the coefficients of each step, and what its evaluation scripts wrote beside them.
+
+    Parameters as of :func:`estheory.validation.foreign.read_foreign`.
+    """
     args, updates = json_object(path / "args.json"), path / "iteration_updates"
     alpha, population = float(given.alpha or args["alpha"]), int(given.population or args["population_size"])
     mirrored, engines = bool(args.get("mirror_sampling")), count(args.get("num_engines", 1))
@@ -101,7 +104,10 @@ def _weight_changes(path: Path, problems: Problems | None) -> dict[int, dict[str
 
 
 def evaluations(path: Path, problems: Problems | None) -> Iterator[Shown]:
-    """Return the last KL and accuracy of every data set that the evaluation scripts scored: measured, not predicted."""
+    """Return the last KL and accuracy of every data set that the evaluation scripts scored: measured, not predicted.
+
+    Parameters as of :func:`estheory.validation.foreign.read_foreign`.
+    """
     for file in sorted(path.glob("*.jsonl")):
         rows = [row for row in json_lines(file, problems) if "step" in row]
         if file.name == WEIGHT_CHANGE or not rows:

@@ -30,6 +30,8 @@ def read_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
     """Read an ES run: config.json, the reward spread of each step, checkpoints after each task.
 
     The update is N sequential additions on the first engine, which also served about its share of the members.
+
+    Parameters as of :func:`estheory.validation.foreign.read_foreign`.
     """
     config, log = json_object(path / "config.json"), path / ES_LOG
     shared = config["es_hyperparameters"]
@@ -83,6 +85,8 @@ def read_grpo(path: Path, given: Given, problems: Problems | None) -> ForeignRun
     """Read a GRPO run: the learning rates of one AdamW that goes on from task to task.
 
     The log names a step's learning rate after the schedule went on: a row holds the next step's.
+
+    Parameters as of :func:`estheory.validation.foreign.read_foreign`.
     """
     config, log = json_object(path / "config.json"), path / GRPO_LOG
     optimizer = config.get("optimizer", {})

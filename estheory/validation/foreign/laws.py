@@ -7,14 +7,12 @@ from collections.abc import Collection
 
 from estheory.laws import ChiLaw, Law
 from estheory.quantities import Label, Measurement, Prediction, Quantity
-from estheory.theory.walk import PAPER
-from estheory.validation.foreign.rounded import Factor, Roundings
+from estheory.theory.step_variance import PAPER
+from estheory.validation.foreign.factor import Factor
+from estheory.validation.foreign.rounded import Roundings
 from estheory.validation.foreign.run import ForeignRun
+from estheory.validation.judge import Pair
 
-Pair = tuple[Prediction, Measurement]
-
-FLAT = "all but a vanishing share of the coordinates are flat"
-SHARED = "tensors of equal element count share their noise"
 EXACT = Factor()
 
 
@@ -24,6 +22,17 @@ def norm_law(variance: float, count: float, dimension: float, factor: Factor) ->
     A chi variable with the right mean square. Its effective ``dimension`` shrinks by the kurtosis that rounding gives
     the entries (the excess counts as wholly shared between tensors that share their noise: an upper bound), and the
     factor's relative error mixes it.
+
+    Parameters
+    ----------
+    variance
+        Of one coordinate in exact arithmetic (weight^2).
+    count
+        Number of entries.
+    dimension
+        Effective number of independent ones in exact arithmetic.
+    factor
+        What rounding does to the variance.
     """
     df = dimension * 2 / (factor.kurtosis - 1)
     mixing = 2 / factor.error**2 if factor.error else math.inf
@@ -31,12 +40,30 @@ def norm_law(variance: float, count: float, dimension: float, factor: Factor) ->
 
 
 def factor_at(roundings: Roundings | None, step: int, tensors: Collection[str] | None = None) -> Factor:
-    """Return what rounding does to the variance of all weights, or of some tensors, up to a step."""
+    """Return what rounding does to the variance of all weights, or of some tensors, up to a step.
+
+    Parameters
+    ----------
+    roundings
+        Emulations of the run; None in float32, where nothing is changed.
+    step
+        Number of steps.
+    tensors
+        Names of the tensors; None for all weights.
+    """
     return EXACT if roundings is None else roundings.variance(step, tensors)
 
 
 def with_rounding(assumptions: tuple[str, ...], roundings: Roundings | None) -> tuple[str, ...]:
-    """Return assumptions with that of the emulation, where there is one."""
+    """Return assumptions with that of the emulation, where there is one.
+
+    Parameters
+    ----------
+    assumptions
+        Those of the law in exact arithmetic.
+    roundings
+        Emulations of the run; None in float32.
+    """
     return assumptions if roundings is None else (*assumptions, roundings.assumption)
 
 
@@ -54,7 +81,22 @@ def pair(
 ) -> Pair:
     """Return one prediction with its measurement.
 
-    ``value`` was measured; ``systematic`` and ``assumptions`` are those of the prediction.
+    Parameters
+    ----------
+    run
+        The run that was measured.
+    quantity
+        Of both.
+    law
+        Of the prediction.
+    value
+        What was measured, in the quantity's unit.
+    step
+        Number of steps behind it; None where it is of several.
+    where
+        Part of the run: ``total:...``, ``tensor:...``, ``logged``.
+    assumptions, systematic, label, source
+        Of the prediction.
     """
     name = run.path.resolve().name
     return (

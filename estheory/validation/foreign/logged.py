@@ -8,16 +8,34 @@ from collections.abc import Iterator, Mapping
 from estheory.laws import SquaredLaw
 from estheory.quantities import Quantity
 from estheory.tensor_names import layer_of
-from estheory.theory.walk import shared_seed_dimension
-from estheory.validation.foreign.laws import FLAT, SHARED, Pair, factor_at, norm_law, pair, with_rounding
-from estheory.validation.foreign.rounded import Factor, Roundings
+from estheory.theory.effective_dimension import shared_seed_dimension
+from estheory.validation.assumptions import FLAT, SHARED
+from estheory.validation.foreign.factor import Factor
+from estheory.validation.foreign.laws import factor_at, norm_law, pair, with_rounding
+from estheory.validation.foreign.rounded import Roundings
 from estheory.validation.foreign.run import ForeignRun
+from estheory.validation.judge import Pair
 
 APART = "independent noise: the log has no tensor shapes"
 
 
 def logged_pairs(run: ForeignRun, roundings: Roundings | None, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Pair]:
-    """Pair logged norms, of the whole model and of its layers; a tied embedding may be in both ends."""
+    """Pair logged norms, of the whole model and of its layers; a tied embedding may be in both ends.
+
+    Parameters
+    ----------
+    run
+        An ES run of es-awd.
+    roundings
+        What rounding does to it; None in float32.
+    shapes
+        Shapes of its tensors by name; without them the noise is taken as independent and layers are left out.
+
+    Yields
+    ------
+    tuple of Prediction and Measurement
+        The norm at each logged step, and each layer's squared norm over its expected value at the last.
+    """
     layers = layers_of(shapes)
     held = sum(map(math.prod, shapes.values()))
     head = layers.get("embedding", {}) if "lm_head" not in layers else {}

@@ -14,16 +14,19 @@ from estheory.errors import DataError
 from estheory.laws import Law, NormalLaw, SquaredLaw
 from estheory.quantities import Label, Quantity
 from estheory.rules import Dtype
-from estheory.theory.walk import OURS, Shapes, shared_seed_dimension
-from estheory.validation.foreign.laws import EXACT, FLAT, SHARED, Pair, factor_at, norm_law, pair, with_rounding
+from estheory.theory.effective_dimension import Shapes, shared_seed_dimension
+from estheory.theory.walk import OURS
+from estheory.validation.assumptions import DENSE, FEWEST, FLAT, SHARED
+from estheory.validation.foreign.exponent import exponent_law, slope_weights
+from estheory.validation.foreign.factor import Factor
+from estheory.validation.foreign.laws import EXACT, factor_at, norm_law, pair, with_rounding
 from estheory.validation.foreign.logged import logged_pairs
-from estheory.validation.foreign.rounded import OWN_WEIGHTS, Factor, Roundings, walk_square
+from estheory.validation.foreign.rounded import OWN_WEIGHTS, Roundings
+from estheory.validation.foreign.rounded_adamw import walk_square
 from estheory.validation.foreign.run import ForeignRun
+from estheory.validation.judge import Pair
 
 Array = NDArray[np.float64]
-
-FEWEST = 50
-"""Effective degrees of freedom from which the chi law of a rounded norm, whose moments were matched, is used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,31 +95,6 @@ def foreign_pairs(
         why = "; ".join(run.unjudged) or "it has neither checkpoints beside its base weights nor logged norms"
         raise DataError(f"{run.path}: nothing can be judged: {why}", "give --model BASE if checkpoints are there")
     return pairs
-
-
-def exponent_law(steps: Sequence[int], variances: Array, effective_dim: float) -> NormalLaw:
-    """Return the law of the least-squares slope of log ||Delta_T||^2 in log T over checkpoints of one walk.
-
-    Cov(log ||Delta_a||^2, log ||Delta_b||^2) = (2/d) v_a / v_b for a before b. Exact for large d; ours.
-
-    Parameters
-    ----------
-    steps
-        Two or more different steps, in order.
-    variances : ndarray, shape (K,)
-        Variance of a coordinate at each (weight^2), without an anchor.
-    effective_dim
-        Effective number of independent coordinates.
-    """
-    weights = _slope_weights(steps)
-    shares = np.minimum.outer(variances, variances) / np.maximum.outer(variances, variances)
-    spread = math.sqrt(2 / effective_dim * float(weights @ shares @ weights))
-    return NormalLaw(float(weights @ np.log(variances)), spread)
-
-
-def _slope_weights(steps: Sequence[int]) -> Array:
-    x = np.log(np.asarray(steps, dtype=np.float64))
-    return np.asarray((x - x.mean()) / np.sum((x - x.mean()) ** 2))
 
 
 def _es_pairs(run: ForeignRun, measured: MeasuredPath, roundings: Roundings | None) -> Iterator[Pair]:
@@ -191,7 +169,7 @@ def _exponent(
     """Pair the slope of log ||Delta||^2 in log T; the emulator's errors at all checkpoints are taken to add up."""
     kurtosis = max(factor.kurtosis for factor in factors)
     plain = exponent_law(measured.steps, variances * np.array([f.value for f in factors]), df * 2 / (kurtosis - 1))
-    pull = np.abs(_slope_weights(measured.steps))
+    pull = np.abs(slope_weights(measured.steps))
     error = float(pull @ np.array([f.error for f in factors]))
     band = float(pull @ np.array([f.half_width for f in factors])) / abs(plain.mean)
     where = f"step {measured.steps[0]}..step {measured.steps[-1]}"
@@ -234,7 +212,7 @@ def _tensors(
 def _gradient_pairs(run: ForeignRun, measured: MeasuredPath, rounded: Mapping[int, Factor]) -> Iterator[Pair]:
     """Pair the AdamW walk of dense gradient noise with the norm at each checkpoint."""
     dim = sum(size for size, _ in measured.tensors.values())
-    assumptions = ("dense, independent gradient noise", "no weight decay", "AdamW, betas 0.9 and 0.999")
+    assumptions = (DENSE, "no weight decay", "AdamW, betas 0.9 and 0.999")
     for step, norm in zip(measured.steps, measured.norms, strict=True):
         variance, factor = walk_square(run.rates[:step]), rounded.get(step, EXACT)
         if variance * factor.value > 0:

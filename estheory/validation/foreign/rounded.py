@@ -7,7 +7,7 @@ where they are not at hand.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,75 +15,66 @@ import numpy as np
 from estheory._special import Array
 from estheory.errors import ConfigError, DataError
 from estheory.rules import Dtype, ESConfig
-from estheory.simulation.adamw_rounding import adamw_walks
-from estheory.simulation.rounding import GROUP_SIZE, GROUPS, Emulation, emulate
+from estheory.simulation.emulation import Emulation
+from estheory.simulation.rounding import GROUP_SIZE, GROUPS, emulate
 from estheory.simulation.strata import SampledWeights
-from estheory.theory.adamw import walk_factor
-from estheory.theory.precision import weight_family
+from estheory.theory.weight_histograms import weight_family
+from estheory.validation.assumptions import STUDENT
+from estheory.validation.foreign.factor import MOST_EMULATED, Factor, factor_range
 from estheory.validation.foreign.run import ForeignRun, Implementation
 
 OWN_WEIGHTS = "rounding emulated on the base weights"
 FAMILY = "rounding emulated on a declared family of weights (rms 0.01 to 0.05)"
-MOST_EMULATED = 20_000
-"""Steps of the longest run that is emulated: minutes."""
 _SMALL, _LARGE = 50_000_000, 600_000_000
 """Rounded additions for each member of the family of weights, and for each way of rounding the base's own."""
-_STUDENT = 1.24
-"""Student's over the normal two-sided 0.001 quantile at 15 degrees of freedom: the emulator's error has 16 groups."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Factor:
-    """What rounding does to one quantity.
-
-    Attributes
-    ----------
-    value
-        The factor, in the middle of what the ways of rounding that the folder leaves open give.
-    error
-        Relative standard deviation: the emulator's error, and the run's own where its coefficients are not logged.
-    half_width
-        Relative half-width of that range: the declared band.
-    kurtosis
-        E[moved^4]/E[moved^2]^2 of a weight's displacement, 3 without rounding.
-    """
-
-    value: float = 1.0
-    error: float = 0.0
-    half_width: float = 0.0
-    kurtosis: float = 3.0
-
-    @property
-    def norm_half_width(self) -> float:
-        """The band of a norm whose square has this factor: the root's wider side."""
-        return 1.0 - math.sqrt(max(1.0 - self.half_width, 0.0))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Roundings:
-    """Emulations of one run, one for each way of rounding (and member of the family of weights)."""
+    """Emulations of one run, one for each way of rounding (and member of the family of weights).
+
+    Attributes
+    ----------
+    emulations
+        One for each way of rounding, and for each member of the family where the weights are unknown.
+    known
+        Whether the run's own coefficients were emulated.
+    assumption
+        Whose weights were emulated, in words.
+    """
 
     emulations: tuple[Emulation, ...]
     known: bool
     assumption: str
 
     def variance(self, step: int, tensors: Collection[str] | None = None) -> Factor:
-        """Return the factor on the variance of the walk, of all weights or of some tensors."""
+        """Return the factor on the variance of the walk, of all weights or of some tensors.
+
+        Parameters
+        ----------
+        step
+            Number of steps.
+        tensors
+            Names of the tensors; None for all weights.
+        """
         found, kurtosis = [], 3.0
         for emulation in self.emulations:
             shares = None if tensors is None else _shares(emulation, tensors)
             effect = emulation.effect(step, shares)
             found.append((effect.variance, self._error * effect.variance_stderr))
             kurtosis = max(kurtosis, emulation.kurtosis(step, shares))
-        return _range(found, kurtosis)
+        return factor_range(found, kurtosis)
 
     def cosine(self, first: int, second: int) -> Factor:
         """Return the cosine of the displacements at two steps (a value, not a factor).
 
-        ``first`` and ``second`` are the steps.
+        Parameters
+        ----------
+        first, second
+            The steps.
         """
         found = [emulation.cosine(first, second) for emulation in self.emulations]
-        return _range([(value, self._error * error) for value, error in found], 3.0)
+        return factor_range([(value, self._error * error) for value, error in found], 3.0)
 
     @property
     def _error(self) -> float:
@@ -91,21 +82,11 @@ class Roundings:
 
         Where its coefficients are not known it scatters as a group does, about a mean that is not known either.
         """
-        return _STUDENT * (1.0 if self.known else math.sqrt(GROUPS + 1))
+        return STUDENT * (1.0 if self.known else math.sqrt(GROUPS + 1))
 
     def names(self) -> Collection[str]:
         """Return the tensors of the model; none where its weights are unknown."""
         return self.emulations[0].design.names if self.assumption == OWN_WEIGHTS else ()
-
-
-def _range(found: Sequence[tuple[float, float]], kurtosis: float) -> Factor:
-    """Return the middle and the half-width of values, and the largest of their standard errors, both relative."""
-    values = [value for value, _ in found]
-    middle = 0.5 * (min(values) + max(values))
-    if middle <= 0:
-        return Factor(value=0.0)
-    error = max(error for _, error in found) / middle
-    return Factor(value=middle, error=error, half_width=max(values) / middle - 1, kurtosis=kurtosis)
 
 
 def _shares(emulation: Emulation, tensors: Collection[str]) -> Array:
@@ -123,6 +104,24 @@ def roundings(
 
     Coefficients are the logged ones, or z-scores of Gaussian rewards, each group of the sample its own, whose squares
     sum to what each step is known to have added.
+
+    Parameters
+    ----------
+    run
+        An ES run.
+    dtype
+        How its weights are stored.
+    steps
+        Steps at which it will be asked for.
+    weights
+        The base weights; None where unknown: a declared family then stands for them.
+    seed
+        Of the emulation.
+
+    Returns
+    -------
+    Roundings or None
+        An emulation for each way of rounding that the folder leaves open.
 
     Raises
     ------
@@ -192,32 +191,3 @@ def _coefficients(run: ForeignRun, last: int, seed: int) -> tuple[Array, float]:
         z *= (np.sqrt(run.increments[:last]) / np.linalg.norm(z, axis=-1))[..., None]
     scale = math.sqrt(float(np.mean(z**2))) or 1.0
     return z / scale, scale
-
-
-def walk_square(rates: Array) -> float:
-    """Return the mean square of a weight after AdamW on dense gradient noise in exact arithmetic, weight^2.
-
-    ``rates`` are the learning rates of all its steps (weight).
-    """
-    peak = float(rates.max(initial=0.0))
-    return walk_factor(rates / peak) * float(rates @ rates) if peak > 0 else 0.0
-
-
-def adamw_factors(run: ForeignRun, dtype: Dtype, steps: Collection[int], weights: SampledWeights) -> dict[int, Factor]:
-    """Return by step what rounding does to AdamW's walk on noise, over every way of keeping weights that is left open.
-
-    DataError for runs too long to be emulated.
-
-    float16 is never trained in place: AdamW's second moments underflow there.
-    """
-    copies = (True,) if dtype == "float16" else run.copies
-    looked = [step for step in steps if walk_square(run.rates[:step]) > 0]
-    if not looked or max(looked) > MOST_EMULATED:
-        raise DataError(f"rounding of {max(looked, default=0)} steps of AdamW is not emulated", "judge an earlier one")
-    walks = [adamw_walks(weights, dtype, run.rates, looked, copy=copy) for copy in copies]
-    factors = {}
-    for step in looked:
-        plain = walk_square(run.rates[:step])
-        found = [(walk[step].variance / plain, _STUDENT * walk[step].stderr / plain) for walk in walks]
-        factors[step] = _range(found, max(3.0, *(walk[step].kurtosis for walk in walks)))
-    return factors

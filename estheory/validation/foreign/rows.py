@@ -32,7 +32,15 @@ def json_object(file: Path) -> dict[str, Any]:
 
 
 def json_lines(file: Path, problems: Problems | None) -> list[dict[str, Any]]:
-    """Return the objects of a JSONL file; a torn last line is an interrupted write and is left out."""
+    """Return the objects of a JSONL file; a torn last line is an interrupted write and is left out.
+
+    Parameters
+    ----------
+    file
+        The file.
+    problems
+        Where to note damaged lines; None raises.
+    """
     rows = []
     lines = file.read_bytes().split(b"\n")
     for number, line in enumerate(lines, start=1):
@@ -52,7 +60,18 @@ def by_step(
 ) -> dict[int, dict[str, Any]]:
     """Return rows by step; the last of a doubled step counts, and steps must be 1, 2, 3, ... if ``consecutive``.
 
-    ``key`` is what a row calls its step.
+    Parameters
+    ----------
+    rows
+        Rows of a log.
+    key
+        What a row calls its step.
+    file
+        Where they are from, for messages.
+    problems
+        Where to note steps that are missing or doubled; None raises.
+    consecutive
+        Whether no step may be missing.
     """
     found: dict[int, dict[str, Any]] = {}
     for row in rows:
@@ -71,7 +90,12 @@ def by_step(
 def problem(what: str, remedy: str, problems: Problems | None) -> None:
     """Note what is wrong, or raise it as `DataError` where nothing collects problems.
 
-    ``remedy`` is the second half of the message.
+    Parameters
+    ----------
+    what, remedy
+        The two halves of the message.
+    problems
+        Where to note the first half; None raises.
     """
     if problems is None:
         raise DataError(what, remedy)
@@ -82,6 +106,13 @@ def count(value: Any, most: int = MOST_STEPS) -> int:
     """Return a number of steps, or of something else.
 
     ``value`` as it was logged; ValueError unless it is a whole number from 0 to ``most``.
+
+    Parameters
+    ----------
+    value
+        As it was logged.
+    most
+        Largest that can be true.
     """
     number = int(value)
     if not 0 <= number <= most:
@@ -93,6 +124,15 @@ def moves(spread: Any, where: str, problems: Problems | None) -> float:
     """Return sum z^2 / N of a step whose rewards have this standard deviation: 0 where all are equal, else next to 1.
 
     A spread that is no number is a problem; with ``problems`` the step counts as one that moved.
+
+    Parameters
+    ----------
+    spread
+        Standard deviation of a step's rewards, as it was logged (reward).
+    where
+        The step, for messages.
+    problems
+        Where to note what is no number; None raises.
     """
     value = float(spread)
     if math.isfinite(value) and value >= 0:

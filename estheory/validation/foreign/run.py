@@ -14,18 +14,31 @@ from numpy.typing import NDArray
 from estheory.quantities import Measurement
 from estheory.rules import Dtype, UpdatePath
 from estheory.simulation.rounded_steps import Arithmetic
+from estheory.validation.assumptions import CONDITIONED
 
 Array = NDArray[np.float64]
 Format = Literal["ESvsGRPO ES", "ESvsGRPO GRPO", "es-awd", "es-at-scale", "TRL", "verl"]
 
-BY_COEFFICIENTS = "conditioned on the logged coefficients: v = (alpha^2/N^2) sum z^2"
+BY_COEFFICIENTS = CONDITIONED
 BY_REWARDS = "conditioned on the logged reward spreads: a step of equal rewards moves nothing"
 BY_HYPERPARAMETERS = "no step with equal rewards (nothing is logged of them)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """What the caller says of a run whose directory does not; None: nothing. It wins over the directory."""
+    """What the caller says of a run whose directory does not; None: nothing. It wins over the directory.
+
+    Attributes
+    ----------
+    alpha, sigma
+        Step size and perturbation scale (weight).
+    population
+        Members a step, N.
+    update_path
+        How updates are added to 16-bit weights.
+    restore_pairs
+        Members a step that were perturbed and restored on the copy that is updated.
+    """
 
     alpha: float | None = None
     population: int | None = None
@@ -137,7 +150,15 @@ class ForeignRun:
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """A measurement that a log holds and the theory does not predict, and why not."""
+    """A measurement that a log holds and the theory does not predict, and why not.
+
+    Attributes
+    ----------
+    measurement
+        The figure.
+    reason
+        Why nothing predicts it.
+    """
 
     measurement: Measurement
     reason: str
@@ -164,6 +185,14 @@ class Shown:
 
 
 def served(members: int, engines: int) -> range:
-    """Return how many members the first of some engines may have served, when whichever is free takes the next."""
+    """Return how many members the first of some engines may have served, when whichever is free takes the next.
+
+    Parameters
+    ----------
+    members
+        Members that are evaluated in a step.
+    engines
+        Processes that evaluate them.
+    """
     share = members / max(engines, 1)
     return range(max(0, math.floor(share) - 1), math.ceil(share) + 2)

@@ -19,6 +19,8 @@ def read_trl(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
     """Read the output folder of a TRL or transformers trainer: trainer_state.json and checkpoint-N.
 
     DataError where no learning rate was logged.
+
+    Parameters as of :func:`estheory.validation.foreign.read_foreign`.
     """
     folders = {int(folder.name.rpartition("-")[2]): folder for folder in path.glob("checkpoint-*") if folder.is_dir()}
     states = [path / "trainer_state.json", *(folders[step] / "trainer_state.json" for step in sorted(folders)[::-1])]
@@ -64,6 +66,8 @@ def read_verl(path: Path, given: Given, problems: Problems | None) -> ForeignRun
     """Read a verl run as es-awd evaluates it: ``model.txt`` names the base, ``*_global_step_N`` are its checkpoints.
 
     No file holds learning rates or the optimiser's steps within a global one, so no norm is predicted.
+
+    Parameters as of :func:`estheory.validation.foreign.read_foreign`.
     """
     named = path / "model.txt"
     base = Path(named.read_text(encoding="utf-8").strip()) if named.is_file() else None

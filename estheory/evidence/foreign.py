@@ -3,43 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import cast, get_args
 
-from estheory.cli.measure import MeasureOptions
-from estheory.cli.options import ESOptions, choice, number
-from estheory.errors import ConfigError, DataError
+from estheory.errors import DataError
+from estheory.evidence.weights import checkpoint_weights
 from estheory.floats import FORMATS
 from estheory.measurement.displacement import Displacements, measure_displacements
 from estheory.models.headers import tensor_entries
-from estheory.models.magnitudes import magnitude_counts
 from estheory.models.shapes import tensor_shapes
 from estheory.models.weight_files import is_adapter
-from estheory.quantities import Measurement, Prediction
-from estheory.rules import Dtype, UpdatePath
-from estheory.simulation.strata import SampledWeights
-from estheory.validation.foreign import ForeignRun, Given, Shown, read_foreign
+from estheory.rules import Dtype
+from estheory.validation.foreign import ForeignRun, Given, read_foreign
 from estheory.validation.foreign.pairs import MeasuredPath, foreign_pairs
-from estheory.validation.foreign.rounded import Roundings, adamw_factors, roundings
-
-DESCRIBING = ("model", "alpha", "population", "sigma", "update_path", "restore_pairs")
-"""The ES options that may say what a foreign run directory does not."""
+from estheory.validation.foreign.rounded import Roundings, roundings
+from estheory.validation.foreign.rounded_adamw import adamw_factors
+from estheory.validation.judge import Evidence
 
 _STORED: dict[str, Dtype] = {"BF16": "bfloat16", "F16": "float16"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class ForeignRecord:
-    """Predictions with measurements of a foreign run, what it shows without a prediction, and what was left out."""
+def foreign_displacements(
+    run: ForeignRun, base: Path | None = None, *, keep_going: bool = False, repeat_head: bool = False
+) -> Displacements:
+    """Measure the checkpoints of a foreign run against ``base``, or against the base weights in its folder.
 
-    pairs: list[tuple[Prediction, Measurement]]
-    shown: tuple[Shown, ...]
-    notes: list[str]
-
-
-def foreign_displacements(run: ForeignRun, base: Path | None, how: MeasureOptions) -> Displacements:
-    """Measure the checkpoints of a foreign run against `base`, or against the base weights in its folder.
+    Parameters
+    ----------
+    run
+        Its records.
+    base
+        File or folder of the weights it began with.
+    keep_going, repeat_head
+        As of :func:`estheory.measurement.displacement.measure_displacements`.
 
     Raises
     ------
@@ -52,24 +48,41 @@ def foreign_displacements(run: ForeignRun, base: Path | None, how: MeasureOption
     if origin is None:
         raise DataError(f"{run.path} does not hold its base weights", "give BASE CHECKPOINT ..., or --model BASE")
     files = {f"step {step}": path for step, path in run.checkpoints.items()}
-    twice = choice("tied-head", how.tied_head, ("once", "twice"), "once") == "twice"
     stored = FORMATS.get(_stored(list(run.checkpoints.values())[-1])) if len(run.increments) else None
-    measured = measure_displacements(origin, files, repeat_head=twice, keep_going=how.keep_going, stored=stored)
+    measured = measure_displacements(origin, files, repeat_head=repeat_head, keep_going=keep_going, stored=stored)
     return replace(measured, steps=tuple(int(label.removeprefix("step ")) for label in measured.labels))
 
 
-def recorded_foreign(path: Path, base: Path | None, es: ESOptions, how: MeasureOptions) -> ForeignRecord:
-    """Return what a foreign run says of the theory.
+def foreign_evidence(
+    path: Path,
+    base: Path | None = None,
+    given: Given | None = None,
+    *,
+    keep_going: bool = False,
+    repeat_head: bool = False,
+) -> Evidence:
+    """Return what a run directory of another code says of the theory.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    base
+        File or folder of the weights it began with, where the folder does not hold them.
+    given
+        What the caller says of the run; wins over the folder's own hyper-parameters.
+    keep_going
+        Note what is damaged, and judge the rest.
+    repeat_head
+        Count a tied output head again, as a state dict does.
 
     Raises
     ------
-    ConfigError
-        If options are given that do not describe such a run.
     DataError
         If the folder is no known run directory, is damaged, or holds nothing that can be judged.
     """
-    problems: list[str] | None = [] if how.keep_going else None
-    run = read_foreign(path, _given(path, es), problems)
+    problems: list[str] | None = [] if keep_going else None
+    run = read_foreign(path, given, problems)
     notes = [*(problems or ()), *(f"not judged: {reason}" for reason in run.unjudged)]
     origin, measured = base or run.base, None
     adapters = [file for file in run.checkpoints.values() if is_adapter(file)]
@@ -77,9 +90,9 @@ def recorded_foreign(path: Path, base: Path | None, es: ESOptions, how: MeasureO
         notes.append(f"not judged: {adapters[0]} is an adapter, whose factors walk, not the weights")
     elif run.checkpoints and origin:
         try:
-            displacements = foreign_displacements(run, origin, how)
+            displacements = foreign_displacements(run, origin, keep_going=keep_going, repeat_head=repeat_head)
         except DataError as error:
-            if not how.keep_going:
+            if not keep_going:
                 raise
             notes.append(f"not judged: the checkpoints of {path}: {error.what}")
         else:
@@ -94,31 +107,13 @@ def recorded_foreign(path: Path, base: Path | None, es: ESOptions, how: MeasureO
         if len(run.increments):
             rounded = _rounding(run, measured, origin)
         elif measured is not None and origin is not None and measured.dtype != "float32" and len(run.rates):
-            adamw = adamw_factors(run, measured.dtype, measured.steps, _sampled(origin, measured.dtype))
+            adamw = adamw_factors(run, measured.dtype, measured.steps, checkpoint_weights(origin, measured.dtype))
     except DataError as error:
         why = f"{error.what}; {error.remedy}"
         notes.append(f"not judged: norms in 16 bits: {why}")
         run, measured = replace(run, logged_norms={}, logged_layers={}, unjudged=(*run.unjudged, why)), None
-    return ForeignRecord(pairs=foreign_pairs(run, measured, rounded, shapes, adamw), shown=run.shown, notes=notes)
-
-
-def _given(path: Path, es: ESOptions) -> Given:
-    unset = asdict(ESOptions())
-    other = [name for name, value in asdict(es).items() if value != unset[name] and name not in DESCRIBING]
-    if other:
-        allowed = ", --".join(name.replace("_", "-") for name in DESCRIBING)
-        raise ConfigError(f"--{other[0].replace('_', '-')} does not describe the run in {path}", f"use --{allowed}")
-    population, paths = number("population", es.population), get_args(UpdatePath)
-    pairs = number("restore-pairs", es.restore_pairs)
-    return Given(
-        alpha=number("alpha", es.alpha),
-        population=None if population is None else int(population),
-        sigma=number("sigma", es.sigma),
-        update_path=None
-        if es.update_path is None
-        else cast(UpdatePath, choice("update-path", es.update_path, paths, "")),
-        restore_pairs=None if pairs is None else int(pairs),
-    )
+    pairs = foreign_pairs(run, measured, rounded, shapes, adamw)
+    return Evidence(pairs=pairs, unpredicted=run.shown, notes=notes)
 
 
 def _rounding(run: ForeignRun, measured: MeasuredPath | None, origin: Path | None) -> Roundings | None:
@@ -128,12 +123,7 @@ def _rounding(run: ForeignRun, measured: MeasuredPath | None, origin: Path | Non
     dtype = measured.dtype if measured else run.dtype
     if not steps or dtype == "float32":
         return None
-    return roundings(run, dtype, steps, None if origin is None else _sampled(origin, dtype))
-
-
-def _sampled(origin: Path, dtype: Dtype) -> SampledWeights:
-    names, magnitudes, counts = magnitude_counts(origin, dtype)
-    return SampledWeights(names=names, magnitudes=magnitudes, counts=counts)
+    return roundings(run, dtype, steps, None if origin is None else checkpoint_weights(origin, dtype))
 
 
 def _stored(path: Path) -> Dtype:

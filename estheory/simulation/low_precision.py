@@ -1,17 +1,19 @@
-"""What rounding does to the run that ES options describe: closed form, or the emulator on a model's own weights."""
+"""What rounding does to a run in 16 bits.
+
+The closed form, the emulator on the run's own weights, or a band over a family of weights where they are unknown.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from estheory.cli.options import ESOptions
-from estheory.errors import ConfigError
 from estheory.rules import ESConfig
+from estheory.simulation.rounding import emulate, emulated_band, emulator_covers
 from estheory.simulation.strata import SampledWeights
 from estheory.tensor_names import block_of
-from estheory.theory.precision import NormBand, RoundingEffect, WeightHistogram, has_closed_form, rounding_effects
+from estheory.theory.precision import NormBand, RoundingEffect, has_closed_form, rounding_effects
+from estheory.theory.weight_histograms import WeightHistogram
 
 BAND_ADDITIONS = 50_000_000
 """Rounded additions spent on each member of the family of weights that stands for an unknown model."""
@@ -19,28 +21,22 @@ BAND_ADDITIONS = 50_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Rounding:
-    """Effects by step, of all weights, of each tensor and block; or the band that stands for unknown weights."""
+    """What rounding does to one run; all None in float32, or where the closed form of a band is left to `predict`.
+
+    Attributes
+    ----------
+    effects
+        By step, on all weights.
+    tensors, layers
+        By name and step, on each tensor and each block; None where the weights have no names.
+    band
+        By step, the range of rounding's factor on norms over a family of weights; None where the weights are known.
+    """
 
     effects: dict[int, RoundingEffect] | None = None
     tensors: dict[str, dict[int, RoundingEffect]] | None = None
     layers: dict[str, dict[int, RoundingEffect]] | None = None
     band: dict[int, NormBand] | None = None
-
-
-def sampled_weights(es: ESOptions, dtype: str) -> SampledWeights | None:
-    """Return the trained weights of ``--weights`` as ``dtype`` stores them; None without that option or in float32."""
-    if es.weights is None or dtype == "float32":
-        return None
-    from estheory.models.builtin import builtin_names, get_builtin
-    from estheory.models.magnitudes import magnitude_counts
-    from estheory.models.shapes import tensor_shapes, trainable_shapes
-
-    if (es.trainable or "").startswith("lora"):
-        raise ConfigError("--weights holds no adapters yet: their weights are unknown", "use --weight-std")
-    folder = get_builtin(str(es.weights)) if str(es.weights) in builtin_names() else Path(es.weights)
-    chosen = trainable_shapes(tensor_shapes(folder), es.trainable or "all")
-    names, magnitudes, counts = magnitude_counts(folder, dtype, set(chosen))
-    return SampledWeights(names=names, magnitudes=magnitudes, counts=counts)
 
 
 def rounding_of(
@@ -50,16 +46,45 @@ def rounding_of(
 
     A checkpoint's weights are emulated; normal weights take the closed form where there is one; unknown weights
     give a band over a declared family, emulated where there is no closed form.
+
+    Parameters
+    ----------
+    config
+        The run; float32 has no rounding.
+    weights
+        Those of a checkpoint (:func:`estheory.evidence.weights.checkpoint_weights`), a distribution, or None.
+    checkpoints
+        Steps to look at.
+    seed
+        Of the emulation.
+
+    Returns
+    -------
+    Rounding
+        For `predict`: its ``effects`` and its ``band``.
+
+    Raises
+    ------
+    ConfigError
+        If the emulator does not cover the run.
+
+    Examples
+    --------
+    >>> from estheory.theory.weight_histograms import normal_weights
+    >>> from estheory.theory.predictions import predict
+    >>> run = ESConfig(dim=10**9, sigma=0.0015, population=30, steps=100, dtype="bfloat16")
+    >>> rounding = rounding_of(run, normal_weights(0.02), [100])
+    >>> norm = predict(run, rounding=rounding.effects, band=rounding.band).get("displacement_norm")
+    >>> round(norm.law.mean, 2)
+    44.5
     """
     if config.dtype == "float32":
         return Rounding()
     steps = sorted({1, *checkpoints})
     if isinstance(weights, WeightHistogram) and has_closed_form(config):
         return Rounding(effects=dict(rounding_effects(config, weights, steps)))
-    if weights is None and (has_closed_form(config) or not _is_emulated(config)):
+    if weights is None and (has_closed_form(config) or emulator_covers(config) is not None):
         return Rounding()
-    from estheory.simulation.rounding import emulate, emulated_band
-
     if weights is None:
         return Rounding(band=emulated_band(config, steps, seed=seed, max_additions=BAND_ADDITIONS))
     model = SampledWeights.of(weights) if isinstance(weights, WeightHistogram) else weights
@@ -75,9 +100,3 @@ def rounding_of(
 def _by_name(by_step: Mapping[int, Mapping[str, RoundingEffect]]) -> dict[str, dict[int, RoundingEffect]]:
     names = next(iter(by_step.values()))
     return {name: {step: found[name] for step, found in by_step.items()} for name in names}
-
-
-def _is_emulated(config: ESConfig) -> bool:
-    from estheory.simulation.rounding import emulator_covers
-
-    return emulator_covers(config) is None

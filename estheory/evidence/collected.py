@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from estheory.cli.measure import MeasureOptions
-from estheory.cli.measuring import recorded_pairs
-from estheory.cli.options import ESOptions
 from estheory.errors import ConfigError, DataError, EstheoryError
+from estheory.evidence.foreign import foreign_evidence
+from estheory.evidence.runs import run_evidence
+from estheory.models.builtin import model_folder
+from estheory.validation.foreign import Given
+from estheory.validation.judge import Evidence, Pair
 from estheory.validation.records import RunRecord, is_run, read_run, reading
-from estheory.validation.runs import Pair
 from estheory.validation.sequences import SequenceRecord, is_sequence, joint_pairs, read_sequence, renamed
 
 
@@ -42,9 +43,37 @@ class Collected:
     notes: list[str] = field(default_factory=list)
 
 
-def collected(
-    targets: Sequence[Path], described: ESOptions, how: MeasureOptions, said: Callable[[str], None]
-) -> Collected:
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How run directories are read.
+
+    Attributes
+    ----------
+    base, given
+        Base weights and hyper-parameters of runs of another code whose folder does not tell them.
+    keep_going
+        Note what is damaged, and judge the rest.
+    repeat_head
+        Count a tied output head again, as a state dict does.
+    """
+
+    base: str | Path | None = None
+    given: Given | None = None
+    keep_going: bool = False
+    repeat_head: bool = False
+
+    def foreign(self, path: Path) -> Evidence:
+        """Read and measure a run directory of another code; a note says what its log shows and nothing predicts."""
+        base = None if self.base is None else model_folder(self.base)
+        found = foreign_evidence(path, base, self.given, keep_going=self.keep_going, repeat_head=self.repeat_head)
+        if not found.unpredicted:
+            return found
+        kinds = ", ".join(sorted({figure.quantity for figure in found.unpredicted}))
+        seen = f"not judged: {kinds} in the log of {path}: estheory validate shows them"
+        return Evidence(pairs=found.pairs, notes=[*found.notes, seen])
+
+
+def collected(targets: Sequence[Path], how: Reading, said: Callable[[str], None]) -> Collected:
     """Read and measure what a report is about.
 
     A run named itself must be fit to be judged, unless ``--keep-going``; of a sequence, or of a folder of runs, what is
@@ -54,10 +83,8 @@ def collected(
     ----------
     targets
         Folders.
-    described
-        ES options of foreign runs that do not log them.
     how
-        How checkpoints are compared.
+        How they are read.
     said
         Called with the name of each run that was measured.
 
@@ -74,10 +101,10 @@ def collected(
             _add_sequence(found, name, path, len(targets) > 1, how, said)
         elif inside := _runs_inside(path):
             for run in inside:
-                _add(found, run.name if len(targets) == 1 else f"{name}/{run.name}", run, described, how, True)
+                _add(found, run.name if len(targets) == 1 else f"{name}/{run.name}", run, how, True)
                 said(run.name)
         else:
-            _add(found, name, path, described, how, how.keep_going)
+            _add(found, name, path, how, how.keep_going)
             said(name)
     if not found.pairs:
         lacks = [*found.missing, *found.notes]
@@ -102,20 +129,21 @@ def _runs_inside(path: Path) -> list[Path]:
     return sorted(folder for folder in path.iterdir() if folder.is_dir() and is_run(folder))
 
 
-def _add(found: Collected, name: str, path: Path, described: ESOptions, how: MeasureOptions, keep_going: bool) -> None:
+def _add(found: Collected, name: str, path: Path, how: Reading, keep_going: bool) -> None:
     try:
-        pairs, problems = recorded_pairs(path, ESOptions() if is_run(path) else described, how)
-        if is_run(path):
-            found.runs[name] = read_run(path)
+        run = read_run(path) if is_run(path) else None
+        evidence = how.foreign(path) if run is None else run_evidence(run, keep_going=how.keep_going)
     except DataError as error:
         if not keep_going:
             raise
         found.missing.append(f"{name}: {error.what}")
         return
-    found.pairs[name] = pairs
-    found.notes += [f"{name}: {line}" for line in problems]
-    if name in found.runs and (lack := _unfinished(found.runs[name])):
-        found.missing.append(f"{name}: {lack}")
+    found.pairs[name] = list(evidence.pairs)
+    found.notes += [f"{name}: {line}" for line in evidence.notes]
+    if run is not None:
+        found.runs[name] = run
+        if lack := _unfinished(run):
+            found.missing.append(f"{name}: {lack}")
 
 
 def _unfinished(run: RunRecord) -> str:
@@ -126,7 +154,7 @@ def _unfinished(run: RunRecord) -> str:
 
 
 def _add_sequence(
-    found: Collected, name: str, path: Path, several: bool, how: MeasureOptions, said: Callable[[str], None]
+    found: Collected, name: str, path: Path, several: bool, how: Reading, said: Callable[[str], None]
 ) -> None:
     sequence = read_sequence(path, f"{name}/" if several else "")
     found.sequences[name] = sequence
@@ -138,12 +166,12 @@ def _add_sequence(
             continue
         found.runs[stage.name] = stage.run
         try:
-            pairs, problems = recorded_pairs(stage.run.path, ESOptions(), how)
+            evidence = run_evidence(stage.run, keep_going=how.keep_going)
         except EstheoryError as error:
             found.notes.append(f"{stage.name}: {error.what}")
             continue
-        found.pairs[stage.name] = renamed(pairs, stage.run, stage.name)
-        found.notes += [f"{stage.name}: {line}" for line in problems]
+        found.pairs[stage.name] = renamed(evidence.pairs, stage.run, stage.name)
+        found.notes += [f"{stage.name}: {line}" for line in evidence.notes]
         said(stage.name)
     with reading(path):
         for pair in joint_pairs(sequence):

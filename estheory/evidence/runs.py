@@ -1,0 +1,167 @@
+"""Run directories: their checkpoints measured, and joined with what theory says of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from estheory.errors import ConfigError, DataError
+from estheory.evidence.foreign import foreign_evidence
+from estheory.evidence.weights import checkpoint_weights
+from estheory.floats import FORMATS
+from estheory.measurement.displacement import Displacements, measure_displacements
+from estheory.models.builtin import builtin_names, model_folder
+from estheory.models.shapes import tensor_shapes
+from estheory.rules import Dtype
+from estheory.simulation.strata import SampledWeights
+from estheory.validation.foreign import Given
+from estheory.validation.judge import Evidence, Pair
+from estheory.validation.records import RunRecord, is_run, read_run
+from estheory.validation.reward_probe import unmeasured
+from estheory.validation.rounding import rounded_grpo_pairs, rounded_pairs
+from estheory.validation.runs import run_pairs, step_pairs
+
+
+def recorded_pairs(
+    path: str | Path,
+    base: str | Path | None = None,
+    given: Given | None = None,
+    *,
+    keep_going: bool = False,
+    repeat_head: bool = False,
+) -> Evidence:
+    r"""Measure a run directory and join it with what theory says of the run; :func:`judge` takes the pairs.
+
+    Parameters
+    ----------
+    path
+        A run directory of this package, or of another code (:mod:`estheory.validation.foreign`).
+    base
+        The weights that a run of another code began with, where its folder does not hold them.
+    given
+        What the caller says of a run of another code; a run of this package leaves nothing open.
+    keep_going
+        Note what is damaged, and judge the rest.
+    repeat_head
+        Count a tied output head again, as a state dict does.
+
+    Raises
+    ------
+    ConfigError
+        If ``base`` or ``given`` describe a run of this package.
+    DataError
+        If the folder is no run directory, is damaged, or holds nothing that can be judged.
+
+    Examples
+    --------
+    The records of one step of ES, written by hand; ``estheory run es`` writes them, and checkpoints too:
+
+    >>> from tempfile import mkdtemp
+    >>> from estheory.validation.judge import judge
+    >>> folder = Path(mkdtemp())
+    >>> config = ('method = "es"', 'model = "tiny-lm"', 'task = "addition"', "alpha = 0.0075", "population = 4")
+    >>> _ = (folder / "config.toml").write_text("\n".join(config))
+    >>> _ = (folder / "environment.json").write_text('{"model": {"dim": 59184}}')
+    >>> step = '{"step": 1, "norm": 0.911, "coefficients": [1.0, -1.0, 1.0, -1.0]}'
+    >>> _ = (folder / "steps.jsonl").write_text(step + "\n")
+    >>> evidence = recorded_pairs(folder)
+    >>> [(verdict.prediction.quantity.value, verdict.kind) for verdict in judge(evidence.pairs)]
+    [('step_norm', 'consistent')]
+    >>> evidence.notes[0].endswith("has no checkpoint: its tensors and cosines are not judged")
+    True
+    """
+    path = Path(path)
+    if not is_run(path):
+        origin = None if base is None else model_folder(base)
+        return foreign_evidence(path, origin, given, keep_going=keep_going, repeat_head=repeat_head)
+    if base is not None or (given is not None and given != Given()):
+        raise ConfigError("the ES options describe the run behind BASE CHECKPOINT", "leave them out here")
+    return run_evidence(read_run(path), keep_going=keep_going)
+
+
+def run_evidence(run: RunRecord, *, keep_going: bool = False) -> Evidence:
+    """Measure the checkpoints of a run of this package and join its records with what theory says of it.
+
+    Parameters
+    ----------
+    run
+        The record.
+    keep_going
+        Note what cannot be compared, and judge the rest.
+
+    Raises
+    ------
+    DataError
+        If a file is missing or damaged, or no law covers the run's options together.
+    """
+    cosines: dict[tuple[int, int], float] = {}
+    tensors: dict[str, tuple[int, float]] = {}
+    shapes, notes = None, [why] if (why := _unmeasurable(run)) else []
+    if not notes:
+        measured = run_displacements(run, keep_going=keep_going)
+        index = {int(label.removeprefix("step ")): k for k, label in enumerate(measured.labels)}
+        cosines = {(a, b): float(measured.cosines[index[a], index[b]]) for a, b in step_pairs(run)}
+        last = measured.tensor_norms[-1] if len(run.steps) in index else ()
+        sized = zip(measured.tensors.items(), last, strict=False)
+        tensors = {name: (size, float(norm)) for (name, size), norm in sized if size}
+        shapes = tensor_shapes(list(run.checkpoints.values())[-1])
+        notes = list(measured.problems)
+    if run.config.get("dtype", "float32") != "float32":
+        weights = _base_weights(run)
+        pairs: list[Pair] = (
+            rounded_pairs(run, weights, tensors) if run.method == "es" else rounded_grpo_pairs(run, weights)
+        )
+        return Evidence(pairs=pairs, notes=notes)
+    if cosines and run.config.get("anchor_l1"):
+        notes.append("no law tells the cosines of checkpoints under an L1 anchor: they are not judged")
+    return Evidence(pairs=run_pairs(run, tensors, cosines, shapes), notes=notes + unmeasured(run))
+
+
+def run_displacements(run: RunRecord, *, keep_going: bool = False) -> Displacements:
+    """Measure every checkpoint of a run of this package against its base, over the trained tensors.
+
+    Parameters
+    ----------
+    run
+        The record.
+    keep_going
+        Note what cannot be compared, and measure the rest.
+
+    Raises
+    ------
+    DataError
+        If it has no checkpoint, trains adapters (their start is in no file), or a file is missing or damaged.
+    """
+    if not run.checkpoints:
+        raise DataError(f"{run.path} has no checkpoint", "let the run finish, or set --checkpoint-every")
+    if str(run.config.get("trainable")).startswith("lora"):
+        raise DataError(f"{run.path} trains adapters, whose start is in no file", "estheory validate judges its norms")
+    trained = None
+    if run.config.get("trainable", "all") != "all":
+        trained = set(tensor_shapes(next(iter(run.checkpoints.values()))))
+    files = {f"step {step}": file for step, file in run.checkpoints.items()}
+    base = model_folder(str(run.config["model"]))
+    stored = FORMATS.get(str(run.config.get("dtype", "float32")))
+    return measure_displacements(base, files, names=trained, keep_going=keep_going, stored=stored)
+
+
+def _unmeasurable(run: RunRecord) -> str:
+    """Return why a run's checkpoints cannot be measured, as a stage of a sequence that kept none; empty if they can."""
+    base = str(run.config["model"])
+    if str(run.config.get("trainable")).startswith("lora"):
+        return f"{run.path} trains adapters, whose start is in no file: its tensors and cosines are not judged"
+    if not run.checkpoints:
+        return f"{run.path} has no checkpoint: its tensors and cosines are not judged"
+    if base not in builtin_names() and not Path(base).exists():
+        return f"the model {base} that {run.path} began with is gone: its tensors and cosines are not judged"
+    return ""
+
+
+def _base_weights(run: RunRecord) -> SampledWeights:
+    """Return the magnitudes of the weights that a 16-bit run trains, as it stores them at its start."""
+    trainable, dtype = str(run.config.get("trainable", "all")), run.config["dtype"]
+    if dtype not in ("bfloat16", "float16"):
+        raise DataError(f"{run.path}: dtype = {str(dtype)[:20]!r} is unknown", "restore config.toml")
+    if trainable.startswith("lora"):
+        raise DataError(f"{run.path}: rounding of adapters is not predicted", "train them in float32")
+    return checkpoint_weights(str(run.config["model"]), cast(Dtype, dtype), trainable)
