@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from estheory.errors import ConfigError, DataError
+from estheory.errors import ConfigError
 from estheory.line_scores import DirectionProbe as DirectionProbe
-from estheory.measurement.interpolation import Evaluate
+from estheory.measurement.interpolation import Evaluate, stacked_scores
 from estheory.models.parameters import FlatParameters
 
 
@@ -86,27 +86,21 @@ def probe_directions(
         raise ConfigError(what, "give directions of the model's parameters, and distances")
     if not all(0 < length < float("inf") for length in lengths.values()):
         raise ConfigError("a displacement of length 0 has no direction", "give a run that moved")
-    start = parameters.vector.clone()
     at_start: NDArray[np.float64] | None = None
     rows: list[NDArray[np.float64]] = []
-    try:
-        with torch.no_grad():
-            for label, direction in directions.items():
-                for radius in radii:
-                    if radius == 0.0 and at_start is not None:
-                        rows.append(at_start)
-                        continue
-                    parameters.vector.copy_(start).add_(direction, alpha=radius / lengths[label])
-                    rows.append(np.asarray(evaluate(), dtype=np.float64).reshape(-1))
-                    if radius == 0.0:
-                        at_start = rows[-1]
-    finally:
-        parameters.vector.copy_(start)
-    if len({row.size for row in rows}) != 1 or rows[0].size < 2 or not all(np.isfinite(row).all() for row in rows):
-        raise DataError("scores along a direction are not finite, or not on the same 2 or more prompts", "fix the task")
+    with parameters.restored() as start, torch.no_grad():
+        for label, direction in directions.items():
+            for radius in radii:
+                if radius == 0.0 and at_start is not None:
+                    rows.append(at_start)
+                    continue
+                parameters.vector.copy_(start).add_(direction, alpha=radius / lengths[label])
+                rows.append(np.asarray(evaluate(), dtype=np.float64).reshape(-1))
+                if radius == 0.0:
+                    at_start = rows[-1]
     shape = (len(directions), len(radii), -1)
     return DirectionProbe(
         labels=tuple(directions),
         radii=np.array(radii, dtype=np.float64),
-        scores=np.stack(rows).reshape(shape),
+        scores=stacked_scores(rows).reshape(shape),
     )

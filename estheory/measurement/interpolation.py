@@ -66,18 +66,34 @@ def interpolate(
         what = f"{points} points between ends of {tuple(start.shape)} and {tuple(end.shape)} are no line"
         raise ConfigError(what, f"use 3 or more points and two ends of {parameters.dim} parameters")
     fractions = np.linspace(0.0, 1.0, points)
-    kept = parameters.vector.clone()
     rows: list[NDArray[np.float64]] = []
-    try:
-        with torch.no_grad():
-            for u in fractions.tolist():
-                parameters.vector.copy_(start).mul_(1 - u).add_(end, alpha=u)
-                rows.append(np.asarray(evaluate(), dtype=np.float64).reshape(-1))
-    finally:
-        parameters.vector.copy_(kept)
+    with parameters.restored(), torch.no_grad():
+        for u in fractions.tolist():
+            parameters.vector.copy_(start).mul_(1 - u).add_(end, alpha=u)
+            rows.append(np.asarray(evaluate(), dtype=np.float64).reshape(-1))
+    return Interpolation(fractions=fractions, scores=stacked_scores(rows))
+
+
+def stacked_scores(rows: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return the scores at several points of a line as one array.
+
+    Parameters
+    ----------
+    rows
+        Scores at each of n points, one for each of P prompts.
+
+    Returns
+    -------
+    ndarray, shape (n, P)
+
+    Raises
+    ------
+    DataError
+        If the scores are not finite, fewer than 2, or their number changes.
+    """
     if len({row.size for row in rows}) != 1 or rows[0].size < 2 or not all(np.isfinite(row).all() for row in rows):
         raise DataError("scores along the line are not finite, or not on the same 2 or more prompts", "fix the task")
-    return Interpolation(fractions=fractions, scores=np.stack(rows))
+    return np.stack(rows)
 
 
 def interpolate_checkpoints(

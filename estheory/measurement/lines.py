@@ -116,13 +116,9 @@ def study_lines(
 
 def _at(parameters: FlatParameters, point: Tensor, direction: Tensor, distance: float, evaluate: Evaluate) -> Array:
     """Return the scores at ``point + distance direction``; the model is put back."""
-    kept = parameters.vector.clone()
-    try:
-        with torch.no_grad():
-            parameters.vector.copy_(point).add_(direction, alpha=distance)
-            scores = np.asarray(evaluate(), dtype=np.float64).reshape(-1)
-    finally:
-        parameters.vector.copy_(kept)
+    with parameters.restored(), torch.no_grad():
+        parameters.vector.copy_(point).add_(direction, alpha=distance)
+        scores = np.asarray(evaluate(), dtype=np.float64).reshape(-1)
     if not np.isfinite(scores).all():
         raise DataError("scores near a solution are not finite", "the model has diverged; use an earlier checkpoint")
     return scores

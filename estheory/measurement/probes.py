@@ -147,10 +147,9 @@ def fisher_probes(
         raise ConfigError(what, "use 2 or more directions and positive scales")
     base = [logits.clone() for logits in prompt_logits(model, prompts, batch_size=batch_size)]
     tokens = sum(len(prompt) for prompt in prompts)
-    centre = parameters.vector.clone()
     noise = MemberNoise(parameters=parameters, seed=seed, structure=structure)
     probes = []
-    try:
+    with parameters.restored() as centre:
         for sigma in sigmas:
             started = time.perf_counter()
             samples = []
@@ -169,6 +168,4 @@ def fisher_probes(
                     seconds=time.perf_counter() - started,
                 )
             )
-    finally:
-        parameters.vector.copy_(centre)
     return probes

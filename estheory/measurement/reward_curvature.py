@@ -146,10 +146,10 @@ def _group_gradients(
     seed: int,
 ) -> tuple[Tensor, tuple[int, float]]:
     """Return the mean gradient of each group, float64 of shape (groups, dim), gradients taken and seconds."""
-    started, base, rows = time.perf_counter(), parameters.vector.clone(), []
+    started, rows = time.perf_counter(), []
     count = members if sigma else 1
     noise = MemberNoise(parameters=parameters, seed=seed)
-    try:
+    with parameters.restored() as base:
         for group in range(groups):
             z, score = _logits(loaded, examples[group::groups])
             total = torch.zeros(parameters.dim, dtype=torch.float64)
@@ -159,8 +159,6 @@ def _group_gradients(
                     noise.perturb(parameters.vector, base, sigma=sigma, step=PROBE_STEP, member=number)
                 total += reward_gradient(loaded.model, parameters, lambda z=z, score=score: score(z())).double()  # type: ignore[misc]
             rows.append(total / count)
-    finally:
-        parameters.vector.copy_(base)
     return torch.stack(rows), (groups * count, time.perf_counter() - started)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -118,6 +119,21 @@ class FlatParameters:
         """
         for name in self.names:
             yield name, self.tensor(name, vector)
+
+    @contextmanager
+    def restored(self) -> Iterator[Tensor]:
+        """Put the buffer back bit for bit after a while, also after an error.
+
+        Yields
+        ------
+        Tensor, shape (dim,)
+            A copy of the buffer as it is now.
+        """
+        kept = self.vector.clone()
+        try:
+            yield kept
+        finally:
+            self.vector.copy_(kept)
 
     def write_safetensors(self, path: Path, vector: Tensor | None = None) -> None:
         """Write the tensors under the model's own names: to a temporary name first, then renamed.

@@ -223,11 +223,8 @@ def kl_from_base(loaded: LoadedModel, parameters: FlatParameters, base: Tensor, 
         Of value in nat per token.
     """
     prompts = kl_prompts(loaded, parameters.dim, held)
-    tuned = parameters.vector.clone()
-    try:
+    with parameters.restored():
         parameters.vector.copy_(base)
         base_logits = [logits.clone() for logits in prompt_logits(loaded.model, prompts)]
-    finally:
-        parameters.vector.copy_(tuned)
     tuned_logits = prompt_logits(loaded.model, prompts)
     return collect_kl(divergences(a, b) for a, b in zip(base_logits, tuned_logits, strict=True))

@@ -51,6 +51,6 @@ def test_bad_input_leaves_the_model_alone(parameters):
         with pytest.raises(ConfigError):
             probe_directions(parameters, directions, radii, lambda: np.ones(3))
     for scores in (np.array([np.nan, 1.0]), np.array([1.0])):
-        with pytest.raises(DataError, match="along a direction"):
+        with pytest.raises(DataError, match="along the line are not finite"):
             probe_directions(parameters, {"a": good}, [1.0], lambda scores=scores: scores)
     assert torch.equal(parameters.vector, start)
