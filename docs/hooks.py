@@ -72,6 +72,9 @@ def on_files(files: Files, config: Any) -> Files:
     if (previous := files.get_file_from_path("main-result.svg")) is not None:
         files.remove(previous)
     files.append(File.generated(config, "main-result.svg", content=svg))
+    concepts = runpy.run_path(str(ROOT / "docs" / "figures.py"))
+    for name, picture in concepts["FIGURES"].items():
+        files.append(File.generated(config, f"concepts/{name}.svg", content=concepts["svg"](picture())))
     return files
 
 
