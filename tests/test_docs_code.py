@@ -138,6 +138,12 @@ def test_shown_output_is_found_and_a_wrong_line_of_it_noticed(name, least):
     assert missing(lines, "\n".join(lines).replace("86.", "87.").replace("127,", "128,").replace("exact", "exactly"))
 
 
+def test_the_home_page_quotes_its_first_command(capsys):
+    quoted = re.findall(r"^> (.*)$", PAGES["index.md"].read_text(encoding="utf-8"), flags=re.M)
+    assert main(commands(PAGES["index.md"])[0]) == 0
+    assert " ".join(" ".join(quoted).split()) in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize("line", ["predict --dim 4e9 --simga 1", "validate --levle 0.1", "run es --stepz 3"])
 def test_a_line_that_the_program_does_not_understand_is_noticed(line):
     if line.startswith("run"):
