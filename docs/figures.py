@@ -167,9 +167,9 @@ def signal_picture() -> Picture:
     signal = linear_signal(sigma=sigma, gradient_norm=1.0, reward_std=other)
     config = ESConfig(dim=10, sigma=sigma, alpha=0.05, population=population, steps=1)
     cosines, along = [], []
-    for dim in dims:  # a straight line: curvature 1e-6, optimum a million away
+    for seed, dim in enumerate(dims, SEED):  # a straight line: curvature 1e-6, optimum a million away
         line = flat_plus_isotropic(dim=dim, directions=1, eigenvalue=1e-6, offset=1e6, reward_std=other)
-        records = simulate(replace(config, dim=dim), line, replicas=3000, seed=SEED, engine="direct")
+        records = simulate(replace(config, dim=dim), line, replicas=3000, seed=seed, engine="direct")
         cosines.append(ratio(records.projection[:, 0], norms(records.gram)[:, 0]))
         along.append(records.projection[:, 0] / config.step_size)
     grid = np.geomspace(10, 3000, 40)
