@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,25 @@ def experiment_page(readme: Path) -> str:
     return re.sub(r"\]\(\.\./([\w-]+)/README\.md\)", r"](\1.md)", text)
 
 
+LONGEST_EQUATION = 72
+"""Characters; what is longer is left to `estheory derive` and the concept page."""
+SIGNS = {"**2": "²", "**3": "³", "**4": "⁴", "**": "^", "*": " ", "sqrt(": "√(", "gamma(": "Γ("}
+GREEK = "alpha beta gamma delta eta kappa lambda rho sigma tau theta pi"
+
+
+def equation_line(equation: Any) -> str:
+    """Return sympy's one line of an equation as the pages write formulas; empty where it is too long."""
+    from estheory.derivations.printing import line_of
+
+    text: str = line_of(equation)
+    for sign, written in SIGNS.items():
+        text = text.replace(sign, written)
+    for name in GREEK.split():
+        letter = unicodedata.lookup(f"GREEK SMALL LETTER {'LAMDA' if name == 'lambda' else name.upper()}")
+        text = re.sub(rf"(?<![a-zA-Z]){name}(?![a-zA-Z])", letter, text)
+    return text if len(text) <= LONGEST_EQUATION else ""
+
+
 def equation_index() -> str:
     """Return the page paper -> equation -> function, from the derivations themselves."""
     from estheory.derivations.catalogue import derivations
@@ -38,18 +58,34 @@ def equation_index() -> str:
         "# Paper, equation, function",
         "",
         "Made at build time from the derivations: each is checked step by step in sympy and compared with the",
-        "function that evaluates it, so a row here is what the code does. `estheory derive NAME` prints the steps.",
+        "function that evaluates it, so a row here is what the code does. `estheory derive NAME` prints the steps;",
+        "equations too long for a row are only there. c is c(N) of [signal](../concepts/signal.md), symbols are on",
+        "[one page](../concepts/symbols.md).",
         "",
     ]
     sources: dict[str, list[str]] = {}
     for item in derivations().values():
-        title = item.title.replace("|", "\\|")
-        function = item.evaluator.name.removeprefix("estheory.")
-        sources.setdefault(item.source, []).append(f"| {title} | {item.label} | `{item.name}` | `{function}` |")
+        equation = re.sub(r"([_*\[\]])", r"\\\1", equation_line(item.steps[-1].equation))
+        result = f"{item.title}<br>**{equation}**" if equation else item.title
+        function = item.evaluator.name
+        link = f"<autoref optional identifier='{function}'>`{function.removeprefix('estheory.')}`</autoref>"
+        row = (result.replace("|", "\\|"), item.label, f"`{item.name}`<br>{link}")
+        sources.setdefault(item.source, []).append(f"| {' | '.join(row)} |")
     for source, lines in sources.items():
-        heading = f"[{source}](https://arxiv.org/abs/{source[6:]})" if source.startswith("arXiv:") else source
-        rows += [f"## {heading}", "", "| result | label | derivation | function |", "|---|---|---|---|", *lines, ""]
+        rows += [f"## {_source_heading(source)}", ""]
+        rows += ["| result, equation | label | derivation, function |", "|---|---|---|", *lines, ""]
     return "\n".join(rows)
+
+
+def _source_heading(source: str) -> str:
+    """Return a derivation's source as a link: to arXiv, or to the page of this project that derives it."""
+    if source.startswith("arXiv:"):
+        return f"[{source}](https://arxiv.org/abs/{source.removeprefix('arXiv:')})"
+    page = re.fullmatch(r"ours: docs/(concepts/[\w-]+\.md)", source)
+    if page is None:
+        return source
+    title = (ROOT / "docs" / page[1]).read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+    return f"Ours: [{title}](../{page[1]})"
 
 
 def on_config(config: Any) -> Any:
@@ -72,6 +108,9 @@ def on_files(files: Files, config: Any) -> Files:
     if (previous := files.get_file_from_path("main-result.svg")) is not None:
         files.remove(previous)
     files.append(File.generated(config, "main-result.svg", content=svg))
+    concepts = runpy.run_path(str(ROOT / "docs" / "figures.py"))
+    for name, picture in concepts["FIGURES"].items():
+        files.append(File.generated(config, f"concepts/{name}.svg", content=concepts["svg"](picture())))
     return files
 
 

@@ -31,6 +31,9 @@ def test_experiments_with_a_record_become_pages_and_their_links_resolve():
             assert (ROOT / "docs" / target).exists(), (readme, target)
     index = hooks["equation_index"]()
     assert all(f"`{name}`" in index for name in derivations())
+    assert "**Var Δ₁ = α²/N**" in index
+    assert "## Ours: [Signal](../concepts/signal.md)" in index
+    assert not re.search(r"\b(alpha|sigma|sqrt|gamma)\b", "".join(re.findall(r"<br>\*\*(.*?)\*\* \|", index)))
 
 
 def test_roles_become_links():
