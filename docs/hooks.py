@@ -16,19 +16,24 @@ DATA = ROOT / "estheory" / "data"
 
 
 def recorded_experiments() -> list[Path]:
-    """Return the READMEs of the experiments whose record is committed."""
+    """Return the READMEs of the experiments whose record is committed, and that of the paper's settings."""
 
     def recorded(folder: Path) -> bool:
         shipped = DATA / f"{folder.name.replace('-', '_')}.csv"
-        return shipped.exists() or any(p.suffix in {".json", ".csv"} for p in folder.iterdir())
+        return shipped.exists() or any(p.suffix in {".json", ".csv", ".toml"} for p in folder.iterdir())
 
     return [readme for readme in sorted(EXPERIMENTS.glob("*/README.md")) if recorded(readme.parent)]
 
 
 def experiment_page(readme: Path) -> str:
-    """Return a README as a page of validation/experiments/: its links to docs/ and to other experiments stay links."""
+    """Return a README as a page of validation/experiments/: its links to docs/ and to other experiments stay links.
+
+    What has no page, as the folder that draws a picture, is named without a link.
+    """
     text = readme.read_text(encoding="utf-8").replace("](../../docs/", "](../../")
-    return re.sub(r"\]\(\.\./([\w-]+)/README\.md\)", r"](\1.md)", text)
+    pages = {other.parent.name for other in recorded_experiments()}
+    link = re.compile(r"\[([^]]+)\]\((?:\.\./)?([\w-]+)/README\.md\)")
+    return link.sub(lambda m: f"[{m[1]}]({m[2]}.md)" if m[2] in pages else m[1], text)
 
 
 LONGEST_EQUATION = 72
@@ -90,7 +95,8 @@ def _source_heading(source: str) -> str:
 
 def on_config(config: Any) -> Any:
     """Put the experiments' pages into the navigation's section Validation."""
-    pages = [{_title(readme): f"validation/experiments/{readme.parent.name}.md"} for readme in recorded_experiments()]
+    pages = [{"Overview": "validation/experiments/index.md"}]
+    pages += [{_title(readme): f"validation/experiments/{readme.parent.name}.md"} for readme in recorded_experiments()]
     for section in config.nav:
         if "Validation" in section and isinstance(section["Validation"], list):
             section["Validation"].append({"Experiments": pages})
@@ -102,6 +108,8 @@ def on_files(files: Files, config: Any) -> Files:
     for readme in recorded_experiments():
         uri = f"validation/experiments/{readme.parent.name}.md"
         files.append(File.generated(config, uri, content=experiment_page(readme)))
+    overview = experiment_page(EXPERIMENTS / "README.md")
+    files.append(File.generated(config, "validation/experiments/index.md", content=overview))
     files.append(File.generated(config, "reference/equations.md", content=equation_index()))
     drawing = runpy.run_path(str(EXPERIMENTS / "main-result" / "make.py"))
     svg = drawing["figure"](drawing["published_rows"]() + drawing["own_rows"]())
