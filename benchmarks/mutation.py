@@ -1,7 +1,8 @@
 """Mutation testing of the formulas: change one operator or number of a module, and see whether its own tests notice.
 
 ``python benchmarks/mutation.py walk --most 40`` prints one line a mutant that survived, then a count. Each mutant runs
-in a forked process, its source compiled in place of the module's; nothing is written.
+in a forked process, its source compiled in place of the module's; nothing is written. The unchanged module's tests are
+timed first; a mutant's run from the fastest to the slowest, and stop at the first that fails.
 """
 
 from __future__ import annotations
@@ -11,27 +12,56 @@ import ast
 import contextlib
 import copy
 import importlib.machinery
+import json
 import os
 import random
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
+FORMULAS = "theory/test_formulas.py"
 TESTS = {
-    "walk": ["theory/test_walk.py", "theory/test_configurations.py", "theory/test_signal.py"],
-    "quadratic": ["theory/test_quadratic.py", "theory/test_configurations.py"],
-    "signal": ["theory/test_signal.py", "theory/test_configurations.py"],
-    "drift": ["theory/test_drift.py"],
+    "_special": ["test_laws.py"],
     "adamw": ["theory/test_adamw.py", "theory/test_comparison.py", "theory/test_rounded_adamw.py"],
-    "rewards": ["theory/test_rewards.py"],
+    "anchor_l1": ["theory/test_anchor_l1.py", "theory/test_configurations.py"],
+    "budgets": ["theory/test_planning.py"],
+    "choices": ["theory/test_planning.py", "theory/test_refusals.py"],
     "comparison": ["theory/test_comparison.py"],
+    "cosine_laws": ["test_laws.py"],
+    "drift": ["theory/test_drift.py"],
     "dynamics": ["theory/test_dynamics.py", "theory/test_configurations.py"],
+    "fluctuations": ["theory/test_dynamics.py", "theory/test_configurations.py", "theory/test_mean_field_error.py"],
+    "landscape_predictions": ["theory/test_landscape_predictions.py"],
+    "landscapes": ["test_landscape.py"],
+    "laws": ["test_laws.py"],
+    "mean_field_error": ["theory/test_mean_field_error.py"],
+    "planning": ["theory/test_planning.py"],
+    "precision": ["theory/test_precision.py"],
+    "predictions": ["theory/test_landscape_predictions.py", "cli/test_predict.py", "theory/test_walk.py"],
+    "probe_forecast": ["theory/test_probe_forecast.py"],
+    "prompt_batch": ["theory/test_prompt_batch.py"],
+    "quadratic": ["theory/test_quadratic.py", "theory/test_configurations.py"],
+    "quadratic_law": ["theory/test_drift.py"],
+    "ranges": ["theory/test_quadratic.py", "theory/test_configurations.py", "theory/test_refusals.py"],
     "recursion": ["theory/test_dynamics.py", "theory/test_configurations.py"],
+    "rewards": ["theory/test_rewards.py"],
+    "rounded_adamw": ["theory/test_rounded_adamw.py"],
+    "shaping": ["theory/test_quadratic.py", "theory/test_dynamics.py", "theory/test_configurations.py"],
+    "shared_seed": ["theory/test_configurations.py"],
+    "signal": ["theory/test_signal.py", "theory/test_configurations.py"],
+    "spectrum_target": ["theory/test_planning.py"],
+    "stationary": ["theory/test_dynamics.py", "theory/test_configurations.py", "theory/test_mean_field_error.py"],
+    "targets": ["theory/test_planning.py"],
+    "ties": ["theory/test_prompt_batch.py"],
+    "walk": ["theory/test_walk.py", "theory/test_configurations.py", "theory/test_signal.py"],
+    "walk_predictions": ["theory/test_walk.py", "cli/test_predict.py"],
 }
-"""Tests of each module, under tests/."""
+"""Tests of each module, under tests/; those of FORMULAS and of the derivations, which pin most, are run for all."""
 
 SWAPS: dict[type[ast.AST], type[ast.AST]] = {
     **{ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult},
@@ -95,12 +125,38 @@ def _without(tree: ast.Module, unary: ast.UnaryOp) -> str:
     return ast.unparse(Drop().visit(tree))
 
 
-def outcome(module: str, source: str, tests: list[str], seconds: int, options: list[str]) -> bool:
-    """Return whether the tests pass with this source in place of the module's, in a forked process."""
+def path_of(module: str) -> Path:
+    """Return the module's file: of the theory, or of the laws that it is built on."""
+    inside = ROOT / "estheory/theory" / f"{module}.py"
+    return inside if inside.exists() else ROOT / "estheory" / f"{module}.py"
+
+
+class Order:
+    """A pytest plugin: run tests from the fastest to the slowest, leaving out the slow, and time them."""
+
+    def __init__(self, times: dict[str, float], slowest: float) -> None:
+        self.times, self.slowest = times, slowest
+        self.found: dict[str, float] = {}
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        """Sort, and leave out what is slow."""
+        items[:] = [item for item in items if self.times.get(item.nodeid, 0.0) <= self.slowest]
+        items.sort(key=lambda item: self.times.get(item.nodeid, 0.0))
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Note the time of a test."""
+        self.found[report.nodeid] = self.found.get(report.nodeid, 0.0) + report.duration
+
+
+def outcome(module: str, source: str, tests: list[str], limit: float, order: Order, save: Path | None = None) -> bool:
+    """Return whether the tests pass with this source in place of the module's, in a forked process.
+
+    ``limit`` is in seconds of processor time, after which the mutant counts as noticed: an endless loop is.
+    """
     child = os.fork()
     if child == 0:
-        signal.alarm(seconds)  # an endless loop counts as noticed
-        path = str(ROOT / "estheory/theory" / f"{module}.py")
+        signal.setitimer(signal.ITIMER_PROF, limit)
+        path = str(path_of(module))
         original = importlib.machinery.SourceFileLoader.get_code
 
         def get_code(self: importlib.machinery.SourceFileLoader, name: str) -> object:
@@ -112,7 +168,10 @@ def outcome(module: str, source: str, tests: list[str], seconds: int, options: l
             os.dup2(nowhere.fileno(), 2)
             import pytest
 
-            code = pytest.main(["-x", "-q", "-n", "0", "-p", "no:cacheprovider", *options, *tests])
+            options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider"]
+            code = pytest.main([*options, *tests], plugins=[order])
+        if save is not None:
+            save.write_text(json.dumps(order.found), encoding="utf-8")
         os._exit(int(code))
     return os.waitpid(child, 0)[1] == 0
 
@@ -122,11 +181,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("module", choices=TESTS)
     parser.add_argument("--most", type=int, default=40, help="mutants, drawn at random with seed 0")
-    parser.add_argument(
-        "--seconds", type=int, default=60, help="of one mutant's tests, after which it counts as noticed"
-    )
+    parser.add_argument("--only", type=int, nargs="*", help="these mutants, by the number printed before them")
+    parser.add_argument("--slowest", type=float, default=60.0, help="leave out tests that take more seconds")
     parser.add_argument("--minutes", type=float, default=60.0, help="begin no mutant after that")
-    parser.add_argument("--deselect", default="", help="-k expression: leave slow tests out")
     given = parser.parse_args()
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
@@ -137,14 +194,23 @@ def main() -> None:
     import sympy
 
     del hypothesis, mpmath, pytest, scipy, sympy  # imported once, before the forks
-    text = (ROOT / "estheory/theory" / f"{given.module}.py").read_text(encoding="utf-8")
+    text = path_of(given.module).read_text(encoding="utf-8")
     tree = ast.parse(text)
-    options = ["-k", given.deselect] if given.deselect else []
-    tests = [f"tests/{name}" for name in TESTS[given.module]]
-    if not outcome(given.module, text, tests, 10 * given.seconds, options):
-        sys.exit(f"the tests of {given.module} fail without any change")
+    derivations = [
+        f"derivations/test_derivations.py::test_{name}"
+        for name in ("the_evaluator_at_the_ends_of_its_range", "reference_values", "limits")
+    ]
+    tests = [f"tests/{name}" for name in dict.fromkeys([FORMULAS, *derivations, *TESTS[given.module]])]
+    with tempfile.TemporaryDirectory() as folder:
+        save = Path(folder) / "times.json"
+        if not outcome(given.module, text, tests, 3600, Order({}, given.slowest), save):
+            sys.exit(f"the tests of {given.module} fail without any change")
+        times: dict[str, float] = json.loads(save.read_text(encoding="utf-8"))
+    kept = [seconds for seconds in times.values() if seconds <= given.slowest]
+    limit = 30 + 5 * sum(kept)
+    print(f"{given.module}: {len(kept)} tests of {sum(kept):.0f} s, {len(times) - len(kept)} left out", flush=True)
     count = len(list(places(tree)))
-    chosen = random.Random(0).sample(range(count), min(given.most, count))
+    chosen = given.only or random.Random(0).sample(range(count), count)[: given.most]
     survived = done = 0
     start = time.monotonic()
     for index in chosen:
@@ -152,9 +218,9 @@ def main() -> None:
             break
         done += 1
         source, what = mutated(tree, index)
-        if outcome(given.module, source, tests, given.seconds, options):
+        if outcome(given.module, source, tests, limit, Order(times, given.slowest)):
             survived += 1
-            print(f"{given.module}.py:{what}", flush=True)
+            print(f"{index}: {given.module}.py:{what}", flush=True)
     print(f"{given.module}: {done} of {count} mutants, {survived} survived", flush=True)
 
 
