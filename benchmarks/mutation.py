@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-FORMULAS = "theory/test_formulas.py"
+FORMULAS = ["theory/test_formulas.py", "theory/test_formulas_of_runs.py"]
 TESTS = {
     "_special": ["test_laws.py"],
     "adamw": ["theory/test_adamw.py", "theory/test_comparison.py", "theory/test_rounded_adamw.py"],
@@ -132,20 +132,35 @@ def path_of(module: str) -> Path:
 
 
 class Order:
-    """A pytest plugin: run tests from the fastest to the slowest, leaving out the slow, and time them."""
+    """A pytest plugin: run tests from the fastest to the slowest, skip the slow, and note their processor times."""
 
     def __init__(self, times: dict[str, float], slowest: float) -> None:
         self.times, self.slowest = times, slowest
         self.found: dict[str, float] = {}
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        """Sort, and leave out what is slow."""
-        items[:] = [item for item in items if self.times.get(item.nodeid, 0.0) <= self.slowest]
+        """Sort, and leave out what is known to be slow."""
+        items[:] = [item for item in items if self.times.get(item.nodeid, 0.0) < self.slowest]
         items.sort(key=lambda item: self.times.get(item.nodeid, 0.0))
 
-    def pytest_runtest_logreport(self, report: Any) -> None:
-        """Note the time of a test."""
-        self.found[report.nodeid] = self.found.get(report.nodeid, 0.0) + report.duration
+    def pytest_pyfunc_call(self, pyfuncitem: Any) -> object:
+        """Run a test under a limit."""
+
+        def skip(*_: object) -> None:
+            import pytest
+
+            pytest.skip("slow")
+
+        signal.signal(signal.SIGVTALRM, skip)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 1.2 * self.slowest)
+        start = time.process_time()
+        try:
+            names = pyfuncitem._fixtureinfo.argnames
+            pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names})
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+            self.found[pyfuncitem.nodeid] = time.process_time() - start
+        return True
 
 
 def outcome(module: str, source: str, tests: list[str], limit: float, order: Order, save: Path | None = None) -> bool:
@@ -200,13 +215,13 @@ def main() -> None:
         f"derivations/test_derivations.py::test_{name}"
         for name in ("the_evaluator_at_the_ends_of_its_range", "reference_values", "limits")
     ]
-    tests = [f"tests/{name}" for name in dict.fromkeys([FORMULAS, *derivations, *TESTS[given.module]])]
+    tests = [f"tests/{name}" for name in dict.fromkeys([*FORMULAS, *derivations, *TESTS[given.module]])]
     with tempfile.TemporaryDirectory() as folder:
         save = Path(folder) / "times.json"
         if not outcome(given.module, text, tests, 3600, Order({}, given.slowest), save):
             sys.exit(f"the tests of {given.module} fail without any change")
         times: dict[str, float] = json.loads(save.read_text(encoding="utf-8"))
-    kept = [seconds for seconds in times.values() if seconds <= given.slowest]
+    kept = [seconds for seconds in times.values() if seconds < given.slowest]
     limit = 30 + 5 * sum(kept)
     print(f"{given.module}: {len(kept)} tests of {sum(kept):.0f} s, {len(times) - len(kept)} left out", flush=True)
     count = len(list(places(tree)))
