@@ -36,14 +36,19 @@ TESTS = {
     "drift": ["theory/test_drift.py"],
     "dynamics": ["theory/test_dynamics.py", "theory/test_configurations.py"],
     "fluctuations": ["theory/test_dynamics.py", "theory/test_configurations.py", "theory/test_mean_field_error.py"],
-    "landscape_predictions": ["theory/test_landscape_predictions.py"],
+    "landscape_predictions": ["theory/test_formulas_of_predictions.py", "theory/test_landscape_predictions.py"],
     "landscapes": ["test_landscape.py"],
     "laws": ["test_laws.py"],
     "mean_field_error": ["theory/test_mean_field_error.py"],
     "planning": ["theory/test_formulas_of_plans.py", "theory/test_planning.py"],
     "precision": ["theory/test_precision.py"],
-    "predictions": ["theory/test_landscape_predictions.py", "cli/test_predict.py", "theory/test_walk.py"],
-    "probe_forecast": ["theory/test_probe_forecast.py"],
+    "predictions": [
+        "theory/test_formulas_of_predictions.py",
+        "theory/test_landscape_predictions.py",
+        "cli/test_predict.py",
+        "theory/test_walk.py",
+    ],
+    "probe_forecast": ["theory/test_formulas_of_predictions.py", "theory/test_probe_forecast.py"],
     "prompt_batch": ["theory/test_prompt_batch.py"],
     "quadratic": ["theory/test_quadratic.py", "theory/test_configurations.py"],
     "quadratic_law": ["theory/test_drift.py"],
@@ -59,7 +64,7 @@ TESTS = {
     "targets": ["theory/test_formulas_of_plans.py", "theory/test_planning.py"],
     "ties": ["theory/test_prompt_batch.py"],
     "walk": ["theory/test_walk.py", "theory/test_configurations.py", "theory/test_signal.py"],
-    "walk_predictions": ["theory/test_walk.py", "cli/test_predict.py"],
+    "walk_predictions": ["theory/test_formulas_of_predictions.py", "theory/test_walk.py", "cli/test_predict.py"],
 }
 """Tests of each module, under tests/; those of FORMULAS and of the derivations, which pin most, are run for all."""
 
