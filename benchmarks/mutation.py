@@ -1,17 +1,16 @@
 """Mutation testing of the formulas: change one operator or number of a module, and see whether its own tests notice.
 
-``python benchmarks/mutation.py walk --most 40`` prints one line a mutant that survived, then a count. Each mutant runs
-in a forked process, its source compiled in place of the module's; nothing is written. The unchanged module's tests are
-timed first; a mutant's run from the fastest to the slowest, and stop at the first that fails.
+``python benchmarks/mutation.py walk --most 40`` prints one line a mutant that survived, then a count. Tests are
+collected once and timed on the module as it is. Each mutant then runs in a forked process, its code in place of that
+of the module's functions; its tests go from the fastest to the slowest and stop at the first that fails.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-import contextlib
 import copy
-import importlib.machinery
+import importlib
 import json
 import os
 import random
@@ -19,6 +18,7 @@ import signal
 import sys
 import tempfile
 import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -136,20 +136,65 @@ def path_of(module: str) -> Path:
     return inside if inside.exists() else ROOT / "estheory" / f"{module}.py"
 
 
-class Order:
-    """A pytest plugin: run tests from the fastest to the slowest, skip the slow, and note their processor times."""
+def codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """Yield the code of every function in a module's code."""
+    for inside in code.co_consts:
+        if isinstance(inside, types.CodeType):
+            yield inside
+            yield from codes(inside)
 
-    def __init__(self, times: dict[str, float], slowest: float) -> None:
-        self.times, self.slowest = times, slowest
-        self.found: dict[str, float] = {}
 
-    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        """Sort, and leave out what is known to be slow."""
-        items[:] = [item for item in items if self.times.get(item.nodeid, 0.0) < self.slowest]
-        items.sort(key=lambda item: self.times.get(item.nodeid, 0.0))
+def functions(space: dict[str, Any], path: str) -> Iterator[types.FunctionType]:
+    """Yield the functions and methods that a file defines, from the namespace of its module or of a class."""
+    for value in list(space.values()):
+        if isinstance(value, type) and value.__module__ == space.get("__name__"):
+            yield from functions({**vars(value), "__name__": value.__module__}, path)
+        for name in ("fget", "func", "__func__", "__wrapped__"):
+            value = getattr(value, name, value)
+        if isinstance(value, types.FunctionType) and value.__code__.co_filename == path:
+            yield value
+
+
+def put(source: str, module: types.ModuleType) -> None:
+    """Give the functions of an imported module the code of another source; whoever holds one has the new code."""
+    path = str(module.__file__)
+    new = {code.co_qualname: code for code in codes(compile(source, path, "exec"))}
+    for function in functions(vars(module), path):
+        function.__code__ = new[function.__code__.co_qualname]
+    for name, other in list(sys.modules.items()):
+        if name.startswith("estheory"):
+            for value in list(vars(other).values()):
+                if hasattr(value, "cache_clear"):
+                    value.cache_clear()
+
+
+class Mutation:
+    """A pytest plugin: collects once, then runs the tests on each mutant in a forked process, the fastest first.
+
+    Forks come after the imports and before any test, so that a mutant finds nothing computed by the code it replaces.
+    """
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.given = given
+        self.times: dict[str, float] = {}
+
+    def run(self, items: list[Any], limit: float, stop: bool) -> bool:
+        """Run tests in this process; return whether all pass."""
+        from _pytest.runner import runtestprotocol
+
+        signal.setitimer(signal.ITIMER_PROF, limit)  # an endless loop counts as noticed
+        passed = True
+        for item in items:
+            start = time.process_time()
+            reports = runtestprotocol(item, nextitem=None, log=False)
+            self.times[item.nodeid] = time.process_time() - start
+            passed = passed and not any(report.failed for report in reports)
+            if stop and not passed:
+                break
+        return passed
 
     def pytest_pyfunc_call(self, pyfuncitem: Any) -> object:
-        """Run a test under a limit."""
+        """Run a test under a limit of its time."""
 
         def skip(*_: object) -> None:
             import pytest
@@ -157,43 +202,69 @@ class Order:
             pytest.skip("slow")
 
         signal.signal(signal.SIGVTALRM, skip)
-        signal.setitimer(signal.ITIMER_VIRTUAL, 1.2 * self.slowest)
-        start = time.process_time()
+        signal.setitimer(signal.ITIMER_VIRTUAL, 2 * self.given.slowest)
         try:
             names = pyfuncitem._fixtureinfo.argnames
             pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names})
         finally:
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-            self.found[pyfuncitem.nodeid] = time.process_time() - start
+        return True
+
+    def forked(self, items: list[Any], limit: float, source: str | None, save: Path | None = None) -> bool:
+        """Return whether the tests pass in a forked process, with that source in place of the module's."""
+        child = os.fork()
+        if child == 0:
+            passed = False
+            try:
+                if source is not None:
+                    put(source, self.module)
+                passed = self.run(items, limit, source is not None)
+                if save is not None:
+                    save.write_text(json.dumps(self.times), encoding="utf-8")
+            except BaseException as error:
+                print(f"stopped by {error!r}", flush=True)
+            os._exit(0 if passed else 1)
+        return os.waitpid(child, 0)[1] == 0
+
+    def pytest_runtestloop(self, session: Any) -> bool:
+        """Time the tests on the module as it is, then run them on each mutant."""
+        given, items = self.given, list(session.items)
+        say = session.config.get_terminal_writer().line
+        name = f"estheory.theory.{given.module}"
+        self.module = importlib.import_module(name if inside(given.module).exists() else f"estheory.{given.module}")
+        text = Path(str(self.module.__file__)).read_text(encoding="utf-8")
+        known: dict[str, float] = json.loads(given.times.read_text("utf-8")) if given.times.exists() else {}
+        if not self.forked([item for item in items if item.nodeid not in known], 3600.0, None, given.times):
+            say(f"the tests of {given.module} fail without any change")
+            return True
+        self.times = known | json.loads(given.times.read_text(encoding="utf-8"))
+        given.times.write_text(json.dumps(self.times), encoding="utf-8")
+        kept = sorted((i for i in items if self.times[i.nodeid] < given.slowest), key=lambda i: self.times[i.nodeid])
+        total = sum(self.times[item.nodeid] for item in kept)
+        say(f"{given.module}: {len(kept)} tests of {total:.0f} s, {len(items) - len(kept)} left out")
+        if not self.forked(kept, 30 + 5 * total, text):  # the code put in place of itself
+            say(f"the tests of {given.module} fail on a copy of it")
+            return True
+        tree = ast.parse(text)
+        count = len(list(places(tree)))
+        chosen = given.only or random.Random(0).sample(range(count), count)[: given.most]
+        survived = done = 0
+        start = time.monotonic()
+        for index in chosen:
+            if time.monotonic() - start > 60 * given.minutes:
+                break
+            done += 1
+            source, what = mutated(tree, index)
+            if self.forked(kept, 30 + 5 * total, source):
+                survived += 1
+                say(f"{index}: {given.module}.py:{what}")
+        say(f"{given.module}: {done} of {count} mutants, {survived} survived")
         return True
 
 
-def outcome(module: str, source: str, tests: list[str], limit: float, order: Order, save: Path | None = None) -> bool:
-    """Return whether the tests pass with this source in place of the module's, in a forked process.
-
-    ``limit`` is in seconds of processor time, after which the mutant counts as noticed: an endless loop is.
-    """
-    child = os.fork()
-    if child == 0:
-        signal.setitimer(signal.ITIMER_PROF, limit)
-        path = str(path_of(module))
-        original = importlib.machinery.SourceFileLoader.get_code
-
-        def get_code(self: importlib.machinery.SourceFileLoader, name: str) -> object:
-            return compile(source, path, "exec") if self.path == path else original(self, name)
-
-        importlib.machinery.SourceFileLoader.get_code = get_code  # type: ignore[method-assign,assignment]
-        with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
-            os.dup2(nowhere.fileno(), 1)
-            os.dup2(nowhere.fileno(), 2)
-            import pytest
-
-            options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider"]
-            code = pytest.main([*options, *tests], plugins=[order])
-        if save is not None:
-            save.write_text(json.dumps(order.found), encoding="utf-8")
-        os._exit(int(code))
-    return os.waitpid(child, 0)[1] == 0
+def inside(module: str) -> Path:
+    """Return where a module of the theory is."""
+    return ROOT / "estheory/theory" / f"{module}.py"
 
 
 def main() -> None:
@@ -204,44 +275,21 @@ def main() -> None:
     parser.add_argument("--only", type=int, nargs="*", help="these mutants, by the number printed before them")
     parser.add_argument("--slowest", type=float, default=60.0, help="leave out tests that take more seconds")
     parser.add_argument("--minutes", type=float, default=60.0, help="begin no mutant after that")
+    parser.add_argument("--times", type=Path, help="a JSON file of the tests' times, to keep them for other modules")
     given = parser.parse_args()
+    folder = tempfile.TemporaryDirectory()
+    given.times = (given.times or Path(folder.name) / "times.json").resolve()
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
-    import hypothesis
-    import mpmath
     import pytest
-    import scipy.stats
-    import sympy
 
-    del hypothesis, mpmath, pytest, scipy, sympy  # imported once, before the forks
-    text = path_of(given.module).read_text(encoding="utf-8")
-    tree = ast.parse(text)
     derivations = [
         f"derivations/test_derivations.py::test_{name}"
         for name in ("the_evaluator_at_the_ends_of_its_range", "reference_values", "limits")
     ]
     tests = [f"tests/{name}" for name in dict.fromkeys([*FORMULAS, *derivations, *TESTS[given.module]])]
-    with tempfile.TemporaryDirectory() as folder:
-        save = Path(folder) / "times.json"
-        if not outcome(given.module, text, tests, 3600, Order({}, given.slowest), save):
-            sys.exit(f"the tests of {given.module} fail without any change")
-        times: dict[str, float] = json.loads(save.read_text(encoding="utf-8"))
-    kept = [seconds for seconds in times.values() if seconds < given.slowest]
-    limit = 30 + 5 * sum(kept)
-    print(f"{given.module}: {len(kept)} tests of {sum(kept):.0f} s, {len(times) - len(kept)} left out", flush=True)
-    count = len(list(places(tree)))
-    chosen = given.only or random.Random(0).sample(range(count), count)[: given.most]
-    survived = done = 0
-    start = time.monotonic()
-    for index in chosen:
-        if time.monotonic() - start > 60 * given.minutes:
-            break
-        done += 1
-        source, what = mutated(tree, index)
-        if outcome(given.module, source, tests, limit, Order(times, given.slowest)):
-            survived += 1
-            print(f"{index}: {given.module}.py:{what}", flush=True)
-    print(f"{given.module}: {done} of {count} mutants, {survived} survived", flush=True)
+    options = ["-q", "-n", "0", "-s", "-p", "no:cacheprovider", "-p", "no:faulthandler"]
+    pytest.main([*options, *tests], plugins=[Mutation(given)])
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from estheory.laws import ChiLaw, NormalLaw, PointLaw
 from estheory.quantities import Prediction, Quantity
 from estheory.theory import mean_field_error, precision, prompt_batch, rounded_adamw, stationary, walk
 from estheory.theory.adamw import learning_rates
+from estheory.theory.comparison import EndPoint, interpolation_gain
 from estheory.theory.drift import kl_law, off_task_reward_law
 from estheory.theory.landscapes import read_landscape
 from estheory.theory.precision import NormBand, RoundingEffect, WeightHistogram
@@ -376,6 +377,15 @@ def test_drift_laws_by_hand():
     assert loss.std == pytest.approx(math.sqrt(v * 0.16 + 0.5 * v * v * 5), rel=1e-12)
 
 
+@pytest.mark.parametrize("df", [50.0, 1e5])
+def test_tails_of_an_array_are_those_of_its_numbers(df):
+    x = df + math.sqrt(2 * df) * np.array([[-3.0, -1.0, 0.0], [0.5, 2.0, 4.0]])
+    found = _special.chi_square_tails_array(x, df)
+    assert found.shape == (2, 2, 3)
+    for place, value in np.ndenumerate(x):
+        assert found[(slice(None), *place)] == pytest.approx(_special.chi_square_tails(float(value), df), rel=1e-13)
+
+
 def test_the_ends_of_special_functions():
     assert _special.normal_quantile(0.0) == -math.inf
     assert _special.normal_quantile(1.0) == math.inf
@@ -410,6 +420,11 @@ def test_what_is_refused_or_nothing(tmp_path):
     assert nothing == 0
     with pytest.raises(ConfigError, match="L1 anchor"):
         stationary.stationary_state(config(anchor_l1=0.1), where)
+    with pytest.raises(ConfigError, match="without reward noise"):
+        stationary.stationary_state(config("two-point"), rows((2.0, 3, 0.1), reward_std=0.0))
+    there = EndPoint(mean=np.array([0.2]), variance=np.zeros(1))
+    chord = interpolation_gain(where, there, replace(there, mean=np.zeros(1)))
+    assert chord == PointLaw(pytest.approx(3 * 2 * 0.2**2 / 8))
     file = tmp_path / "spectrum.csv"
     file.write_text("eigenvalue,multiplicity,offset\n" + "1" * 200_000 + ",1,0\n", encoding="utf-8")
     with pytest.raises(DataError, match="is no CSV"):

@@ -353,6 +353,25 @@ def test_what_is_out_of_reach_says_what_it_would_take():
     assert nothing.needed is None
 
 
+def test_a_step_size_whose_gain_ends_below_the_target():
+    made = planner(DriftBudget(max_norm=50.0), goal(value=2.0), populations=(8,), alphas=(0.3,))
+    highest = max(goal()._value(ONE, 0.3, t) for t in range(1, 500))
+    assert 0 < highest < 2
+    plan = made.plan()
+    assert plan.share == pytest.approx(highest / 2, rel=1e-6)
+    assert plan.binding[0] == "target-gain"
+    assert plan.best.alpha == 0.3
+
+
+def test_a_step_size_that_needs_more_evaluations():
+    made = planner(DriftBudget(max_norm=50.0), STRAIGHT, populations=(8,), alphas=(0.01,), max_evaluations=80)
+    plan = made.plan()
+    assert plan.binding == ("max-evaluations",)
+    assert plan.best.steps == 10
+    assert plan.share == pytest.approx(0.01 * ONE.progress * 10 / 0.6, rel=1e-9)
+    assert plan.needed.steps == STRAIGHT.smallest_steps(ONE, 0.01, 10**6)
+
+
 def test_a_spectrum_that_ends_below_its_target_is_said():
     made = planner(DriftBudget(max_norm=50.0), spectrum(0.6), arms=(PULLED,), populations=(8,))
     plan = made.plan()

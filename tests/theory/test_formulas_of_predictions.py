@@ -345,3 +345,11 @@ def test_a_probe_without_a_peak_or_with_one():
     lost = probe_forecast.ProbedReward(mean=np.array([0.04, 0.01, 0.09, -0.05, 0.002]), covariance=np.zeros((5, 5)))
     _, missing = probe_forecast.predict_from_probe(c, lost, [5])
     assert any("no positive trace" in word for word in missing)
+
+
+def test_a_number_that_the_probe_does_not_resolve_is_missing():
+    endless = probe_forecast.ProbedReward(mean=np.array([0.04, 0.01, np.inf, 0.05, 0.002]), covariance=np.zeros((5, 5)))
+    with np.errstate(invalid="ignore"):
+        found, missing = probe_forecast.predict_from_probe(config(alpha=0.05, steps=3), endless, [])
+    assert f"no {Q.MEMBER_REWARD_STD}: the probe does not resolve it" in missing
+    assert Q.MEMBER_REWARD_STD not in {p.quantity for p in found}
