@@ -1,37 +1,72 @@
 """Mutation testing of the formulas: change one operator or number of a module, and see whether its own tests notice.
 
-``python benchmarks/mutation.py walk --most 40`` prints one line a mutant that survived, then a count. Each mutant runs
-in a forked process, its source compiled in place of the module's; nothing is written.
+``python benchmarks/mutation.py walk --most 40`` prints one line a mutant that survived, then a count. Tests are
+collected once and timed on the module as it is. Each mutant then runs in a forked process, its code in place of that
+of the module's functions; its tests go from the fastest to the slowest and stop at the first that fails.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-import contextlib
 import copy
-import importlib.machinery
+import importlib
+import json
 import os
 import random
 import signal
 import sys
+import tempfile
 import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
+FORMULAS = ["theory/test_formulas.py", "theory/test_formulas_of_runs.py"]
 TESTS = {
-    "walk": ["theory/test_walk.py", "theory/test_configurations.py", "theory/test_signal.py"],
-    "quadratic": ["theory/test_quadratic.py", "theory/test_configurations.py"],
-    "signal": ["theory/test_signal.py", "theory/test_configurations.py"],
-    "drift": ["theory/test_drift.py"],
+    "_special": ["theory/test_formulas_of_laws.py", "test_laws.py"],
     "adamw": ["theory/test_adamw.py", "theory/test_comparison.py", "theory/test_rounded_adamw.py"],
-    "rewards": ["theory/test_rewards.py"],
+    "anchor_l1": ["theory/test_anchor_l1.py", "theory/test_configurations.py"],
+    "budgets": ["theory/test_formulas_of_plans.py", "theory/test_planning.py"],
+    "choices": ["theory/test_planning.py", "theory/test_refusals.py"],
     "comparison": ["theory/test_comparison.py"],
+    "cosine_laws": ["theory/test_formulas_of_laws.py", "test_laws.py"],
+    "drift": ["theory/test_formulas_of_laws.py", "theory/test_drift.py"],
     "dynamics": ["theory/test_dynamics.py", "theory/test_configurations.py"],
+    "fluctuations": ["theory/test_dynamics.py", "theory/test_configurations.py", "theory/test_mean_field_error.py"],
+    "landscape_predictions": ["theory/test_formulas_of_predictions.py", "theory/test_landscape_predictions.py"],
+    "landscapes": ["test_landscape.py"],
+    "laws": ["theory/test_formulas_of_laws.py", "test_laws.py"],
+    "mean_field_error": ["theory/test_mean_field_error.py"],
+    "planning": ["theory/test_formulas_of_plans.py", "theory/test_planning.py"],
+    "precision": ["theory/test_formulas_of_laws.py", "theory/test_precision.py"],
+    "predictions": [
+        "theory/test_formulas_of_predictions.py",
+        "theory/test_landscape_predictions.py",
+        "cli/test_predict.py",
+        "theory/test_walk.py",
+    ],
+    "probe_forecast": ["theory/test_formulas_of_predictions.py", "theory/test_probe_forecast.py"],
+    "prompt_batch": ["theory/test_formulas_of_laws.py", "theory/test_prompt_batch.py"],
+    "quadratic": ["theory/test_quadratic.py", "theory/test_configurations.py"],
+    "quadratic_law": ["theory/test_formulas_of_laws.py", "theory/test_drift.py"],
+    "ranges": ["theory/test_quadratic.py", "theory/test_configurations.py", "theory/test_refusals.py"],
     "recursion": ["theory/test_dynamics.py", "theory/test_configurations.py"],
+    "rewards": ["theory/test_rewards.py"],
+    "rounded_adamw": ["theory/test_formulas_of_laws.py", "theory/test_rounded_adamw.py"],
+    "shaping": ["theory/test_quadratic.py", "theory/test_dynamics.py", "theory/test_configurations.py"],
+    "shared_seed": ["theory/test_configurations.py"],
+    "signal": ["theory/test_signal.py", "theory/test_configurations.py"],
+    "spectrum_target": ["theory/test_formulas_of_plans.py", "theory/test_planning.py"],
+    "stationary": ["theory/test_dynamics.py", "theory/test_configurations.py", "theory/test_mean_field_error.py"],
+    "targets": ["theory/test_formulas_of_plans.py", "theory/test_planning.py"],
+    "ties": ["theory/test_formulas_of_laws.py", "theory/test_prompt_batch.py"],
+    "walk": ["theory/test_walk.py", "theory/test_configurations.py", "theory/test_signal.py"],
+    "walk_predictions": ["theory/test_formulas_of_predictions.py", "theory/test_walk.py", "cli/test_predict.py"],
 }
-"""Tests of each module, under tests/."""
+"""Tests of each module, under tests/; those of FORMULAS and of the derivations, which pin most, are run for all."""
 
 SWAPS: dict[type[ast.AST], type[ast.AST]] = {
     **{ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult},
@@ -95,26 +130,141 @@ def _without(tree: ast.Module, unary: ast.UnaryOp) -> str:
     return ast.unparse(Drop().visit(tree))
 
 
-def outcome(module: str, source: str, tests: list[str], seconds: int, options: list[str]) -> bool:
-    """Return whether the tests pass with this source in place of the module's, in a forked process."""
-    child = os.fork()
-    if child == 0:
-        signal.alarm(seconds)  # an endless loop counts as noticed
-        path = str(ROOT / "estheory/theory" / f"{module}.py")
-        original = importlib.machinery.SourceFileLoader.get_code
+def path_of(module: str) -> Path:
+    """Return the module's file: of the theory, or of the laws that it is built on."""
+    inside = ROOT / "estheory/theory" / f"{module}.py"
+    return inside if inside.exists() else ROOT / "estheory" / f"{module}.py"
 
-        def get_code(self: importlib.machinery.SourceFileLoader, name: str) -> object:
-            return compile(source, path, "exec") if self.path == path else original(self, name)
 
-        importlib.machinery.SourceFileLoader.get_code = get_code  # type: ignore[method-assign,assignment]
-        with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
-            os.dup2(nowhere.fileno(), 1)
-            os.dup2(nowhere.fileno(), 2)
+def codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """Yield the code of every function in a module's code."""
+    for inside in code.co_consts:
+        if isinstance(inside, types.CodeType):
+            yield inside
+            yield from codes(inside)
+
+
+def functions(space: dict[str, Any], path: str) -> Iterator[types.FunctionType]:
+    """Yield the functions and methods that a file defines, from the namespace of its module or of a class."""
+    for value in list(space.values()):
+        if isinstance(value, type) and value.__module__ == space.get("__name__"):
+            yield from functions({**vars(value), "__name__": value.__module__}, path)
+        for name in ("fget", "func", "__func__", "__wrapped__"):
+            value = getattr(value, name, value)
+        if isinstance(value, types.FunctionType) and value.__code__.co_filename == path:
+            yield value
+
+
+def put(source: str, module: types.ModuleType) -> None:
+    """Give the functions of an imported module the code of another source; whoever holds one has the new code."""
+    path = str(module.__file__)
+    new = {code.co_qualname: code for code in codes(compile(source, path, "exec"))}
+    for function in functions(vars(module), path):
+        function.__code__ = new[function.__code__.co_qualname]
+    for name, other in list(sys.modules.items()):
+        if name.startswith("estheory"):
+            for value in list(vars(other).values()):
+                if hasattr(value, "cache_clear"):
+                    value.cache_clear()
+
+
+class Mutation:
+    """A pytest plugin: collects once, then runs the tests on each mutant in a forked process, the fastest first.
+
+    Forks come after the imports and before any test, so that a mutant finds nothing computed by the code it replaces.
+    """
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.given = given
+        self.times: dict[str, float] = {}
+
+    def run(self, items: list[Any], limit: float, stop: bool) -> bool:
+        """Run tests in this process; return whether all pass."""
+        from _pytest.runner import runtestprotocol
+
+        signal.setitimer(signal.ITIMER_PROF, limit)  # an endless loop counts as noticed
+        passed = True
+        for item in items:
+            start = time.process_time()
+            reports = runtestprotocol(item, nextitem=None, log=False)
+            self.times[item.nodeid] = time.process_time() - start
+            passed = passed and not any(report.failed for report in reports)
+            if stop and not passed:
+                break
+        return passed
+
+    def pytest_pyfunc_call(self, pyfuncitem: Any) -> object:
+        """Run a test under a limit of its time."""
+
+        def skip(*_: object) -> None:
             import pytest
 
-            code = pytest.main(["-x", "-q", "-n", "0", "-p", "no:cacheprovider", *options, *tests])
-        os._exit(int(code))
-    return os.waitpid(child, 0)[1] == 0
+            pytest.skip("slow")
+
+        signal.signal(signal.SIGVTALRM, skip)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 2 * self.given.slowest)
+        try:
+            names = pyfuncitem._fixtureinfo.argnames
+            pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names})
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        return True
+
+    def forked(self, items: list[Any], limit: float, source: str | None, save: Path | None = None) -> bool:
+        """Return whether the tests pass in a forked process, with that source in place of the module's."""
+        child = os.fork()
+        if child == 0:
+            passed = False
+            try:
+                if source is not None:
+                    put(source, self.module)
+                passed = self.run(items, limit, source is not None)
+                if save is not None:
+                    save.write_text(json.dumps(self.times), encoding="utf-8")
+            except BaseException as error:
+                print(f"stopped by {error!r}", flush=True)
+            os._exit(0 if passed else 1)
+        return os.waitpid(child, 0)[1] == 0
+
+    def pytest_runtestloop(self, session: Any) -> bool:
+        """Time the tests on the module as it is, then run them on each mutant."""
+        given, items = self.given, list(session.items)
+        say = session.config.get_terminal_writer().line
+        name = f"estheory.theory.{given.module}"
+        self.module = importlib.import_module(name if inside(given.module).exists() else f"estheory.{given.module}")
+        text = Path(str(self.module.__file__)).read_text(encoding="utf-8")
+        known: dict[str, float] = json.loads(given.times.read_text("utf-8")) if given.times.exists() else {}
+        if not self.forked([item for item in items if item.nodeid not in known], 3600.0, None, given.times):
+            say(f"the tests of {given.module} fail without any change")
+            return True
+        self.times = known | json.loads(given.times.read_text(encoding="utf-8"))
+        given.times.write_text(json.dumps(self.times), encoding="utf-8")
+        kept = sorted((i for i in items if self.times[i.nodeid] < given.slowest), key=lambda i: self.times[i.nodeid])
+        total = sum(self.times[item.nodeid] for item in kept)
+        say(f"{given.module}: {len(kept)} tests of {total:.0f} s, {len(items) - len(kept)} left out")
+        if not self.forked(kept, 30 + 5 * total, text):  # the code put in place of itself
+            say(f"the tests of {given.module} fail on a copy of it")
+            return True
+        tree = ast.parse(text)
+        count = len(list(places(tree)))
+        chosen = given.only or random.Random(0).sample(range(count), count)[: given.most]
+        survived = done = 0
+        start = time.monotonic()
+        for index in chosen:
+            if time.monotonic() - start > 60 * given.minutes:
+                break
+            done += 1
+            source, what = mutated(tree, index)
+            if self.forked(kept, 30 + 5 * total, source):
+                survived += 1
+                say(f"{index}: {given.module}.py:{what}")
+        say(f"{given.module}: {done} of {count} mutants, {survived} survived")
+        return True
+
+
+def inside(module: str) -> Path:
+    """Return where a module of the theory is."""
+    return ROOT / "estheory/theory" / f"{module}.py"
 
 
 def main() -> None:
@@ -122,40 +272,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("module", choices=TESTS)
     parser.add_argument("--most", type=int, default=40, help="mutants, drawn at random with seed 0")
-    parser.add_argument(
-        "--seconds", type=int, default=60, help="of one mutant's tests, after which it counts as noticed"
-    )
+    parser.add_argument("--only", type=int, nargs="*", help="these mutants, by the number printed before them")
+    parser.add_argument("--slowest", type=float, default=60.0, help="leave out tests that take more seconds")
     parser.add_argument("--minutes", type=float, default=60.0, help="begin no mutant after that")
-    parser.add_argument("--deselect", default="", help="-k expression: leave slow tests out")
+    parser.add_argument("--times", type=Path, help="a JSON file of the tests' times, to keep them for other modules")
     given = parser.parse_args()
+    folder = tempfile.TemporaryDirectory()
+    given.times = (given.times or Path(folder.name) / "times.json").resolve()
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
-    import hypothesis
-    import mpmath
     import pytest
-    import scipy.stats
-    import sympy
 
-    del hypothesis, mpmath, pytest, scipy, sympy  # imported once, before the forks
-    text = (ROOT / "estheory/theory" / f"{given.module}.py").read_text(encoding="utf-8")
-    tree = ast.parse(text)
-    options = ["-k", given.deselect] if given.deselect else []
-    tests = [f"tests/{name}" for name in TESTS[given.module]]
-    if not outcome(given.module, text, tests, 10 * given.seconds, options):
-        sys.exit(f"the tests of {given.module} fail without any change")
-    count = len(list(places(tree)))
-    chosen = random.Random(0).sample(range(count), min(given.most, count))
-    survived = done = 0
-    start = time.monotonic()
-    for index in chosen:
-        if time.monotonic() - start > 60 * given.minutes:
-            break
-        done += 1
-        source, what = mutated(tree, index)
-        if outcome(given.module, source, tests, given.seconds, options):
-            survived += 1
-            print(f"{given.module}.py:{what}", flush=True)
-    print(f"{given.module}: {done} of {count} mutants, {survived} survived", flush=True)
+    derivations = [
+        f"derivations/test_derivations.py::test_{name}"
+        for name in ("the_evaluator_at_the_ends_of_its_range", "reference_values", "limits")
+    ]
+    tests = [f"tests/{name}" for name in dict.fromkeys([*FORMULAS, *derivations, *TESTS[given.module]])]
+    options = ["-q", "-n", "0", "-s", "-p", "no:cacheprovider", "-p", "no:faulthandler"]
+    pytest.main([*options, *tests], plugins=[Mutation(given)])
 
 
 if __name__ == "__main__":

@@ -261,10 +261,11 @@ def curved_share(config: ESConfig, landscape: Landscape, walk: Walk, step: int) 
     -----
     Label: mean-field. Source: ours: docs/concepts/dynamics.md.
     """
-    end = comparison.es_end_point(config, landscape, step)
-    if config.anchor_l1:  # of flat directions the walk has the law itself, the recursion a closure
-        end = replace(end, flat_variance=walk.variance)
-    share = end.displacement_square(landscape) / (walk.variance * walk.dim)
+    with np.errstate(over="ignore", invalid="ignore"):
+        end = comparison.es_end_point(config, landscape, step)
+        if config.anchor_l1:  # of flat directions the walk has the law itself, the recursion a closure
+            end = replace(end, flat_variance=walk.variance)
+        share = end.displacement_square(landscape) / (walk.variance * walk.dim)
     return share if np.isfinite(share) else 1.0
 
 

@@ -108,7 +108,9 @@ def step_moments(config: ESConfig, landscape: Landscape) -> StepMoments:
         even, mixed = (float(landscape.multiplicity @ v) for v in (x**2, rho**2 * x))
         progress = progress + alpha * rho * (3 * pair / 8 - 2 * x) / n
         second = second + each * rho**2 * (pair - 8 * x)
-        second = second + each / n * ((1 + kappa) * (6 * even - 4 * x) + 8 * kappa * mixed)
+        # a member's O^2 and eps_k^2 meet in the cross term of its own E^2, where O has curvature along it
+        crossed = np.sqrt(x) * float(landscape.multiplicity @ (rho**2 * np.sqrt(x)))
+        second = second + each / n * ((1 + kappa) * (6 * even - 4 * x) + 8 * kappa * mixed - 8 * crossed)
     elif config.shaping == "zscore":
         progress = progress + alpha * rho * (3 * excess / 8 - 3 * x) / n
         second = second + each * rho**2 * (excess - 12 * x)
