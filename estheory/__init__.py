@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from estheory.theory.plan import plan
     from estheory.theory.predictions import Forecast, predict
     from estheory.theory.prompt_batch import PromptBatch
+    from estheory.training.config import ESRunConfig, GRPORunConfig
+    from estheory.training.es import run_es
+    from estheory.training.grpo import run_grpo
     from estheory.validation.judge import judge
     from estheory.validation.published import published_pairs
 
@@ -65,6 +68,9 @@ _HOMES = {
     "estheory.theory.grpo": ("GRPOConfig",),
     "estheory.theory.predictions": ("Forecast", "predict"),
     "estheory.theory.prompt_batch": ("PromptBatch",),
+    "estheory.training.config": ("ESRunConfig", "GRPORunConfig"),
+    "estheory.training.es": ("run_es",),
+    "estheory.training.grpo": ("run_grpo",),
     "estheory.validation.judge": ("judge",),
     "estheory.validation.published": ("published_pairs",),
 }
@@ -79,9 +85,11 @@ __all__ = [
     "DataError",
     "DriftBudget",
     "ESConfig",
+    "ESRunConfig",
     "EstheoryError",
     "Forecast",
     "GRPOConfig",
+    "GRPORunConfig",
     "Landscape",
     "Law",
     "Measurement",
@@ -112,6 +120,8 @@ __all__ = [
     "read_landscape",
     "recorded_pairs",
     "rounding_of",
+    "run_es",
+    "run_grpo",
     "simulate",
     "task_evaluator",
     "token_kl",

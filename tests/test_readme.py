@@ -3,16 +3,18 @@
 import re
 import shlex
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from estheory.cli.app import main
+import estheory
+from estheory.cli.app import COMMANDS, main
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 RECIPES = README.split("## Recipes\n")[1].split("\n## ")[0]
-COMMANDS = README.split("## Commands\n")[1].split("\n## ")[0]
+LINE = README.split("## The whole line\n")[1].split("\n## ")[0]
 
 
 def blocks(text, language):
@@ -61,15 +63,29 @@ def test_there_are_five_recipes():
     assert len(blocks(RECIPES, "python")) == 5
 
 
-LONG = ("simulate", "models", "measure", "validate", "report")  # minutes, or files of earlier lines; tested elsewhere
+def test_every_command_is_in_the_table_with_its_python():
+    rows = [line.split("|") for line in LINE.splitlines() if line.startswith("| `")]
+    named = {word.split()[0] for row in rows for word in re.findall(r"`([^`]+)`", row[1])}
+    assert named == set(COMMANDS)
+    for row in rows:
+        for name in re.findall(r"`([A-Za-z_.]+)", row[3]):
+            if name.startswith("estheory."):
+                assert find_spec(name), name
+            else:
+                assert name in estheory.__all__, name
 
 
-@pytest.mark.parametrize("command", [c for c in commands(COMMANDS) if c[0] not in LONG], ids=" ".join)
-def test_commands(command, tmp_path, monkeypatch, capsys):
-    if command[0] == "run":
-        pytest.importorskip("safetensors")
-    if "smollm2-135m" in command:
-        pytest.skip("needs a model that is not shipped")
+@pytest.mark.slow
+def test_the_whole_line(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("torch")
+    pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
-    Path("spectrum.csv").write_text("eigenvalue,multiplicity,offset\n5,2,0.002\n0.5,40,0.0004\n")
-    assert main([*command, *(["--dry-run"] if command[0] == "run" else [])]) == 0, capsys.readouterr().err
+    for command in commands(LINE):
+        assert main(command) in (0, 3, 4), capsys.readouterr().err
+    assert (tmp_path / "report.html").stat().st_size > 10_000
+    shell = (tmp_path / "runs/es/steps.jsonl").read_text()
+    shutil.rmtree("runs")
+    [block] = blocks(LINE, "python")
+    exec(compile(block, "README.md", "exec"), {})
+    assert "displacement_norm" in capsys.readouterr().out
+    assert (tmp_path / "runs/es/steps.jsonl").read_text() == shell  # its Python twin: the same run to the bit
