@@ -27,16 +27,16 @@ from estheory.rules import ESConfig
 from estheory.simulation.direct import DirectES
 from estheory.simulation.engine import simulate
 from estheory.simulation.gradient import NoisyGradient, gradient_descent
+from estheory.simulation.named_rewards import sigmoid_reward
 from estheory.simulation.presets import preset
 from estheory.simulation.records import norms, ratio
-from estheory.simulation.rewards import sigmoid_reward
 from estheory.theory.adamw import Schedule, learning_rates, walk_factor
 from estheory.theory.drift import kl_law
 from estheory.theory.dynamics import mean_field
 from estheory.theory.fluctuations import reward_spread
 from estheory.theory.landscapes import flat_plus_isotropic, two_scale
-from estheory.theory.precision import rounding_gain, signal_gain
 from estheory.theory.quadratic import expected_gain, optimal_alpha
+from estheory.theory.rounding_gains import rounding_gain, signal_gain
 from estheory.theory.signal import gradient_cosine, progress_per_step
 from estheory.theory.walk import walk
 from estheory.validation.judge import REQUIRED_POWER, judge, refuting_power

@@ -15,8 +15,9 @@ from estheory.errors import ConfigError
 from estheory.landscape import Landscape, Signal
 from estheory.laws import NormalLaw, SquaredLaw
 from estheory.rules import ESConfig
-from estheory.theory import dynamics, quadratic, recursion, shaping, signal, walk
+from estheory.theory import dynamics, quadratic, recursion, shaping, signal, step_variance, walk
 from estheory.theory.anchor_l1 import flat_law
+from estheory.theory.effective_dimension import low_rank_dimension
 
 SHAPINGS = ("zscore", "centered-rank", "raw", "two-point", "antithetic")
 
@@ -101,7 +102,7 @@ def test_a_walk_adds_up_what_is_left_of_its_steps(changes):
 
 def test_the_variance_of_one_step():
     def one(kind, known=None, **changes):
-        return walk.step_variance(config(kind, **changes), known or Signal())
+        return step_variance.step_variance(config(kind, **changes), known or Signal())
 
     plain = one("zscore")
     assert (plain.value, plain.mixing_df) == (pytest.approx(0.09 / 8, rel=1e-14), math.inf)
@@ -134,31 +135,31 @@ def test_the_variance_of_one_step_of_pairs(kappa, population):
     mean = wx @ share @ wy
     variance = wx @ (share - mean) ** 2 @ wy
     known = Signal(reliability=max(kappa, 0), even_share=max(-kappa, 0))
-    found = walk.step_variance(config("antithetic", population=population), known)
+    found = step_variance.step_variance(config("antithetic", population=population), known)
     assert found.value == pytest.approx(0.09 / population * mean, rel=1e-7)
     assert found.mixing_df == pytest.approx(2 * mean**2 / variance, rel=1e-6)
     assert found.fourth_moment == pytest.approx(3 * (population - 1) / (population + 1), rel=1e-14)
 
 
 def test_odd_rewards_of_pairs_alone_fix_the_variance():
-    found = walk.step_variance(config("antithetic"), Signal(reliability=1.0))
+    found = step_variance.step_variance(config("antithetic"), Signal(reliability=1.0))
     assert (found.value, found.mixing_df) == (pytest.approx(0.09 / 8 * 2, rel=1e-12), math.inf)
 
 
 def test_low_rank_noise_by_the_variance_of_its_squared_norm():
     """Var ||E||^2 = (2mn/rank)(m + n + rank + 1) of one m x n member, 2n of a vector; only the excess is shared out."""
     matrix = 2 * 6 * (2 + 3 + 1 + 1)
-    assert walk.low_rank_dimension([(2, 3), (4,)], 1, 1.0, 1.0) == pytest.approx(2 * 100 / (matrix + 8), rel=1e-14)
+    assert low_rank_dimension([(2, 3), (4,)], 1, 1.0, 1.0) == pytest.approx(2 * 100 / (matrix + 8), rel=1e-14)
     second = 2 * 6 / 2 * (2 + 3 + 2 + 1)
-    assert walk.low_rank_dimension([(2, 3), (4,)], 2, 1.0, 1.0) == pytest.approx(2 * 100 / (second + 8), rel=1e-14)
+    assert low_rank_dimension([(2, 3), (4,)], 2, 1.0, 1.0) == pytest.approx(2 * 100 / (second + 8), rel=1e-14)
     excess = (matrix - 12) * 3 / 6
-    assert walk.low_rank_dimension([(2, 3), (4,)], 1, 3.0, 6.0) == pytest.approx(200 / (12 + excess + 8), rel=1e-14)
+    assert low_rank_dimension([(2, 3), (4,)], 1, 3.0, 6.0) == pytest.approx(200 / (12 + excess + 8), rel=1e-14)
     tensor = 2 * 30 * (2 + 15 + 1 + 1)
-    assert walk.low_rank_dimension([(2, 3, 5)], 1, 1.0, 1.0) == pytest.approx(2 * 900 / tensor, rel=1e-14)
+    assert low_rank_dimension([(2, 3, 5)], 1, 1.0, 1.0) == pytest.approx(2 * 900 / tensor, rel=1e-14)
     c = config(noise="low-rank:1", momentum=0.5)
     found = walk.walk(c, Signal(), 5, [(5, 8)])
     terms = 8 * found.independent_steps
-    assert found.effective_dim == pytest.approx(walk.low_rank_dimension([(5, 8)], 1, 3 * 7 / 9, terms), rel=1e-14)
+    assert found.effective_dim == pytest.approx(low_rank_dimension([(5, 8)], 1, 3 * 7 / 9, terms), rel=1e-14)
     assert found.norm_law.scale == pytest.approx(math.sqrt(found.variance * 40 / found.effective_dim), rel=1e-14)
     assert walk.walk(c, Signal(), 5).effective_dim == 40
 
@@ -246,7 +247,7 @@ def test_the_norm_of_one_step_has_the_moments_of_its_parts(kind):
     known = Signal(reliability=reliability, even_share=even_share, member_std=0.9, gradient_norm=0.9 * 0.3**0.5 / 0.5)
     c, effective = config(kind), 25.0
     law = SquaredLaw(signal.step_norm(c, known, effective))
-    v = walk.step_variance(c, known)
+    v = step_variance.step_variance(c, known)
     cosine = signal.gradient_cosine(c, reliability, even_share)
     a, m, b = cosine.signal, cosine.signal_df, cosine.noise
     (x, wx), (z, wz) = chi_square_rule(m, 40), normal_rule(40)

@@ -14,16 +14,27 @@ from estheory.floats import FORMATS
 from estheory.landscape import Signal
 from estheory.laws import ChiLaw, NormalLaw, PointLaw
 from estheory.quantities import Prediction, Quantity
-from estheory.theory import mean_field_error, precision, prompt_batch, rounded_adamw, stationary, walk
+from estheory.theory import (
+    mean_field_error,
+    precision,
+    prompt_batch,
+    rounded_adamw,
+    rounding_gains,
+    stationary,
+    step_variance,
+    walk,
+    weight_histograms,
+)
 from estheory.theory.adamw import learning_rates
 from estheory.theory.comparison import EndPoint, interpolation_gain
 from estheory.theory.drift import kl_law, off_task_reward_law
 from estheory.theory.landscapes import read_landscape
-from estheory.theory.precision import NormBand, RoundingEffect, WeightHistogram
+from estheory.theory.precision import NormBand, RoundingEffect
 from estheory.theory.prompt_batch import PromptBatch
 from estheory.theory.quadratic_law import LinearQuadraticLaw
 from estheory.theory.rewards import rank_overlap, tie_probability, zscore_overlap
 from estheory.theory.ties import TiedLaw, binomial_probabilities
+from estheory.theory.weight_histograms import WeightHistogram
 from tests.theory.test_formulas import config, rows
 
 # --- rounding ---
@@ -40,10 +51,10 @@ def staircase(x, reach=60):
 @pytest.mark.parametrize("x", [0.15, 0.4, 1.0, 2.9, 3.0, 4.0])
 def test_gains_are_those_of_a_staircase(x):
     square, along = staircase(x)
-    assert precision.rounding_gain(x) == pytest.approx(square / x**2, rel=1e-9)
-    assert precision.signal_gain(x) == pytest.approx(along / x**2, rel=1e-9)
-    assert precision.unchanged_shares(x) == pytest.approx(1 - 2 * stats.norm.sf(0.5 / x), rel=1e-12)
-    assert precision.rounding_gain(0.0) == precision.signal_gain(0.0) == 0
+    assert rounding_gains.rounding_gain(x) == pytest.approx(square / x**2, rel=1e-9)
+    assert rounding_gains.signal_gain(x) == pytest.approx(along / x**2, rel=1e-9)
+    assert rounding_gains.unchanged_shares(x) == pytest.approx(1 - 2 * stats.norm.sf(0.5 / x), rel=1e-12)
+    assert rounding_gains.rounding_gain(0.0) == rounding_gains.signal_gain(0.0) == 0
 
 
 def one_weight(w):
@@ -102,8 +113,8 @@ def test_a_weight_diffuses_through_binades_by_its_closure():
                 below = stats.norm.cdf(edges)
                 share = below[1] - below[0] + below[3] - below[2]
             x = tau / (low * 2.0**-7)
-            total += share * precision.rounding_gain(x)
-            along += share * precision.signal_gain(x)
+            total += share * rounding_gains.rounding_gain(x)
+            along += share * rounding_gains.signal_gain(x)
         v, kept = v + tau**2 * total, kept + tau**2 * along
         expected[step] = v / (step * tau**2), kept / (step * tau**2)
     found = precision.rounding_effects(c, one_weight(weight), [1, 2, 5, 12])
@@ -113,16 +124,16 @@ def test_a_weight_diffuses_through_binades_by_its_closure():
 
 
 def test_histograms_have_the_moments_of_their_laws():
-    normal = precision.normal_weights(0.02)
+    normal = weight_histograms.normal_weights(0.02)
     assert normal.shares.sum() == pytest.approx(1, rel=1e-12)
     assert normal.shares @ normal.magnitudes**2 == pytest.approx(4e-4, rel=1e-6)
     assert normal.shares @ normal.magnitudes == pytest.approx(0.02 * math.sqrt(2 / math.pi), rel=1e-6)
-    heavy = precision.student_weights(0.02, 5.0)
+    heavy = weight_histograms.student_weights(0.02, 5.0)
     assert heavy.shares @ heavy.magnitudes**2 == pytest.approx(4e-4, rel=1e-3)
     scale = 0.02 * math.sqrt(3 / 5)
     expected = scale * integrate.quad(lambda x: 2 * x * stats.t.pdf(x, 5), 0, np.inf)[0]
     assert heavy.shares @ heavy.magnitudes == pytest.approx(expected, rel=1e-6)
-    both = precision.mixed_weights([(1, one_weight(0.5)), (3, one_weight(0.25))])
+    both = weight_histograms.mixed_weights([(1, one_weight(0.5)), (3, one_weight(0.25))])
     assert both.shares.tolist() == [0.25, 0.75]
     assert both.exponents.tolist() == [-1, -2]
     coarse = precision._coarse(WeightHistogram(np.array([0.5, 0.51, 0.6, 1e-9]), np.full(4, 0.25)), 2.0**-10)
@@ -317,7 +328,7 @@ def test_what_is_thinned_by_ties():
 
     def made(quantity, law, step=9):
         return Prediction(
-            quantity=quantity, law=law, label="exact", source="", assumptions=(walk.NO_TIES, "kept"), step=step
+            quantity=quantity, law=law, label="exact", source="", assumptions=(step_variance.NO_TIES, "kept"), step=step
         )
 
     norm = made(Quantity.DISPLACEMENT_NORM, w.norm_law)

@@ -10,12 +10,24 @@ from estheory.cosine_laws import CorrelationLaw, MixedCorrelationLaw
 from estheory.landscape import Signal, linear_signal
 from estheory.laws import SquaredLaw
 from estheory.quantities import Quantity
-from estheory.theory import comparison, dynamics, fluctuations, precision, probe_forecast, quadratic, signal, walk
+from estheory.theory import (
+    comparison,
+    dynamics,
+    fluctuations,
+    precision,
+    probe_forecast,
+    probed_reward,
+    quadratic,
+    signal,
+    walk,
+    weight_histograms,
+)
 from estheory.theory.adamw import grpo_mean_square
 from estheory.theory.drift import kl_law, off_task_reward_law
+from estheory.theory.grpo import GRPOConfig
 from estheory.theory.landscape_predictions import OffTask, flat_walk, landscape_signal
 from estheory.theory.precision import NormBand, RoundingEffect
-from estheory.theory.predictions import GRPOConfig, predict
+from estheory.theory.predictions import predict
 from estheory.theory.stationary import stationary_state
 from tests.theory.test_formulas import config, rows
 
@@ -88,7 +100,7 @@ def exact_effect():
 
 
 def test_unknown_weights_widen_what_is_declared(monkeypatch):
-    monkeypatch.setattr(precision, "weight_family", lambda: {"one": precision.normal_weights(0.02)})
+    monkeypatch.setattr(weight_histograms, "weight_family", lambda: {"one": weight_histograms.normal_weights(0.02)})
     c = config(dtype="bfloat16", steps=4)
     band = {1: NormBand(low=0.95, high=1.02), 4: NormBand(low=0.99, high=1.2)}
     found = predict(c, reward=KNOWN, band=band, grpo=GRPOConfig(norm=0.7))
@@ -253,15 +265,15 @@ MOMENTS = np.array([0.04, 0.01, 0.09, 0.05, 0.002])
 
 def test_the_signal_of_a_probe():
     c = config()
-    found = probe_forecast.probed_signal(c, MOMENTS)
+    found = probed_reward.probed_signal(c, MOMENTS)
     assert found.reliability == pytest.approx(4 / 9)
     assert found.gradient_norm == pytest.approx(0.2 / 0.5)
     assert found.member_std == pytest.approx(0.3)
     assert found.even_share == pytest.approx(1 / 9)
-    beyond = probe_forecast.probed_signal(c, np.array([0.2, 0.2, 0.1, 0.0, 0.0]))
+    beyond = probed_reward.probed_signal(c, np.array([0.2, 0.2, 0.1, 0.0, 0.0]))
     assert (beyond.reliability, beyond.even_share) == (1, 1)
-    assert probe_forecast.probed_signal(c, np.array([0.2, -0.2, 0.3, 0.0, 0.0])).even_share == 0
-    where = probe_forecast.gradient_landscape(c, MOMENTS, 0.3)
+    assert probed_reward.probed_signal(c, np.array([0.2, -0.2, 0.3, 0.0, 0.0])).even_share == 0
+    where = probed_reward.gradient_landscape(c, MOMENTS, 0.3)
     assert where.gradient_norm == pytest.approx(0.4)
     assert where.gradient_curvature / 0.16 == pytest.approx(0.3)
     assert where.member_std(0.5) == pytest.approx(0.3)
@@ -271,11 +283,11 @@ def test_the_signal_of_a_probe():
 
 def test_the_forecast_of_a_probe_by_its_parts():
     c = config(alpha=0.05, steps=20)
-    probe = probe_forecast.ProbedReward(mean=MOMENTS, covariance=np.zeros((5, 5)))
+    probe = probed_reward.ProbedReward(mean=MOMENTS, covariance=np.zeros((5, 5)))
     found, missing = probe_forecast.predict_from_probe(c, probe, [12])
     assert not missing or all("peak" in word for word in missing)
     got = {p.quantity: p for p in found}
-    known = probe_forecast.probed_signal(c, MOMENTS)
+    known = probed_reward.probed_signal(c, MOMENTS)
     assert got[Q.RELIABILITY].mean == pytest.approx(5 / 9)
     assert got[Q.MEMBER_REWARD_STD].mean == pytest.approx(0.3)
     assert got[Q.PROGRESS_PER_STEP].mean == pytest.approx(signal.progress_per_step(c, known))
@@ -287,14 +299,14 @@ def test_the_forecast_of_a_probe_by_its_parts():
     progress = quadratic.mean_population_std(8) * 0.04 / (0.5 * 0.3)
     assert got[Q.OPTIMAL_ALPHA].mean == pytest.approx(8 * progress / (trace + 6 * along / 0.09))
     curvature = 0.002 / (0.25 * 0.04)
-    where = probe_forecast.gradient_landscape(c, MOMENTS, curvature)
+    where = probed_reward.gradient_landscape(c, MOMENTS, curvature)
     curve = dynamics.mean_field(c, where, 20).reward
     walked = 0.05**2 / 8 * np.arange(21)
     rise = curve - curve[0] - walked * (0.05 / 0.25 - 0.5 * curvature)
     change = got[Q.REWARD_CHANGE]
     assert (change.mean, change.step) == (pytest.approx(rise[12], rel=1e-12), 12)
     flat = 1e-6 * 0.4 / (20 * signal.progress_per_step(c, known))
-    line = dynamics.mean_field(c, probe_forecast.gradient_landscape(c, MOMENTS, flat), 20).reward
+    line = dynamics.mean_field(c, probed_reward.gradient_landscape(c, MOMENTS, flat), 20).reward
     straight = line - line[0]
     assert change.systematic == pytest.approx(abs(straight[12] - rise[12]) / abs(rise[12]), rel=1e-9)
     one = 0.05**2 / 8
@@ -315,7 +327,7 @@ def test_the_forecast_of_a_probe_by_its_parts():
 @pytest.mark.parametrize("steps", [3, 4, 9, 10])
 def test_few_steps_have_no_early_slope(steps):
     c = config(alpha=0.05, steps=steps)
-    probe = probe_forecast.ProbedReward(mean=MOMENTS, covariance=np.zeros((5, 5)))
+    probe = probed_reward.ProbedReward(mean=MOMENTS, covariance=np.zeros((5, 5)))
     found, _ = probe_forecast.predict_from_probe(c, probe, [2])
     early = [p for p in found if p.quantity is Q.REWARD_GAIN_PER_STEP]
     assert len(early) == (steps > 3)
@@ -326,29 +338,29 @@ def test_few_steps_have_no_early_slope(steps):
 def test_a_probe_without_a_peak_or_with_one():
     c = config(alpha=0.3, steps=60)
     steep = np.array([0.04, 0.01, 0.09, 0.3, 0.02])
-    probe = probe_forecast.ProbedReward(mean=steep, covariance=np.zeros((5, 5)))
+    probe = probed_reward.ProbedReward(mean=steep, covariance=np.zeros((5, 5)))
     found, missing = probe_forecast.predict_from_probe(c, probe, [5])
     peaks = [p for p in found if p.quantity is Q.REWARD_PEAK_STEP_LOWER_BOUND]
-    curve = probe_forecast._mean_curve(c, probe, steep, 60, straight=False)
+    curve = probed_reward.mean_change(c, probe, steep, 60, straight=False)
     assert 0 <= int(np.argmax(curve)) < 60
     assert peaks[0].mean == int(np.argmax(curve))
     low = replace(probe, ceiling=float(curve.max()) * 0.9)
     _, missing = probe_forecast.predict_from_probe(c, low, [int(np.argmax(curve)) + 1, 59])
     assert len([word for word in missing if "reward_change" in word]) == 1
-    long = probe_forecast.ProbedReward(mean=MOMENTS, covariance=np.zeros((5, 5)))
+    long = probed_reward.ProbedReward(mean=MOMENTS, covariance=np.zeros((5, 5)))
     _, missing = probe_forecast.predict_from_probe(config(alpha=1e-4, steps=10), long, [5])
     assert any("rise through all 10 steps" in word for word in missing)
     _, missing = probe_forecast.predict_from_probe(config("antithetic", alpha=0.05, steps=10), long, [5])
     assert sum("only for z-scored independent members" in word for word in missing) == 2
     _, missing = probe_forecast.predict_from_probe(config("raw", alpha=900.0, steps=300), long, [299])
     assert any("diverges" in word for word in missing)
-    lost = probe_forecast.ProbedReward(mean=np.array([0.04, 0.01, 0.09, -0.05, 0.002]), covariance=np.zeros((5, 5)))
+    lost = probed_reward.ProbedReward(mean=np.array([0.04, 0.01, 0.09, -0.05, 0.002]), covariance=np.zeros((5, 5)))
     _, missing = probe_forecast.predict_from_probe(c, lost, [5])
     assert any("no positive trace" in word for word in missing)
 
 
 def test_a_number_that_the_probe_does_not_resolve_is_missing():
-    endless = probe_forecast.ProbedReward(mean=np.array([0.04, 0.01, np.inf, 0.05, 0.002]), covariance=np.zeros((5, 5)))
+    endless = probed_reward.ProbedReward(mean=np.array([0.04, 0.01, np.inf, 0.05, 0.002]), covariance=np.zeros((5, 5)))
     with np.errstate(invalid="ignore"):
         found, missing = probe_forecast.predict_from_probe(config(alpha=0.05, steps=3), endless, [])
     assert f"no {Q.MEMBER_REWARD_STD}: the probe does not resolve it" in missing
