@@ -175,6 +175,7 @@ def _step(
         row["coefficients"] = [row["coefficients"][member] for member in row["permutation"]]
     row["reward_mean"] = float(np.mean(evaluated.values))
     row["reward_std"] = float(np.std(evaluated.values)) if any(row["coefficients"]) else 0.0
+    executor.advance(row)
     walk.advance(row)
     row["norm"] = session.displacement_norm(walk.theta)
     if not math.isfinite(row["norm"]):

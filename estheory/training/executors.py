@@ -42,6 +42,16 @@ class Executor(Protocol):
         """
         ...
 
+    def advance(self, row: Row) -> None:
+        """Let the workers make a step while the caller makes it, too.
+
+        Parameters
+        ----------
+        row
+            Of the step: its coefficients and seeds are enough. `rewards` has it among its rows again.
+        """
+        ...
+
     def close(self) -> None:
         """Let the workers go."""
         ...
@@ -128,10 +138,15 @@ class LocalExecutor:
         """Return the rewards of all evaluations of the next step."""
         for worker, share in zip(self._others, self._shares[1:], strict=True):
             worker.ask(rows, share)
-        parts = [self._own.rewards(rows[self._own.walk.step :], self._shares[0])]
+        parts = [self._own.rewards(rows, self._shares[0])]
         for worker, share in zip(self._others, self._shares[1:], strict=True):
             parts.append(worker.answer(rows, share))
         return gather(self._config, parts, self._shares)
+
+    def advance(self, row: Row) -> None:
+        """Let the other processes make a step (see `Executor`)."""
+        for worker in self._others:
+            worker.advance(row)
 
     def close(self) -> None:
         """End the other processes."""
@@ -153,6 +168,11 @@ class _Worker:
         self.process.start()
         there.close()
         self._connection, self._step = here, 0
+
+    def advance(self, row: Row) -> None:
+        """Send a step, which has no answer."""
+        with suppress(OSError):
+            self._connection.send(([row], None))
 
     def ask(self, rows: Sequence[Row], share: Sequence[int]) -> None:
         """Send a share of the next step; a dead worker is noticed by `answer`."""
@@ -196,4 +216,7 @@ def _serve(connection: Connection, config: ESRunConfig) -> None:
             return
         while True:
             rows, share = connection.recv()
-            connection.send(members.rewards(rows, share))
+            if share is None:
+                members.advance(rows)
+            else:
+                connection.send(members.rewards(rows, share))

@@ -76,13 +76,25 @@ class Members:
         anchored = bool(config.anchor_l1 or config.anchor_l2)
         return cls(session, config, Walk(session.parameters, session.base, config, takes_base=not anchored))
 
+    def advance(self, rows: Sequence[Row]) -> None:
+        """Move the walk by the rows of the steps that it has not made yet.
+
+        Parameters
+        ----------
+        rows
+            In the order of their steps; of those, one not made yet follows the last one made.
+        """
+        for row in rows:
+            if row["step"] > self.walk.step:
+                self.walk.advance(row)
+
     def rewards(self, rows: Sequence[Row], evaluations: Sequence[int]) -> Rewards:
         """Return the rewards of some evaluations of the step to come.
 
         Parameters
         ----------
         rows
-            The steps that the walk has not made yet; they are applied first.
+            Steps of the run; those that the walk has not made yet are applied first.
         evaluations
             Numbers of the evaluations.
 
@@ -91,8 +103,7 @@ class Members:
         Rewards
             NaN where the member gives logits that are not numbers.
         """
-        for row in rows:
-            self.walk.advance(row)
+        self.advance(rows)
         reward, perturbing = self._reward_function(), 0.0
         values: list[float] = []
         halves: list[float] = []

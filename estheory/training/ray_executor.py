@@ -28,6 +28,12 @@ class RayMembers:
         self._config = config
         self._members: Members | None = None
 
+    def advance(self, row: Row) -> None:
+        """Make a step."""
+        if self._members is not None:
+            with torch_threads(self._config.threads):
+                self._members.advance([row])
+
     def rewards(self, rows: Sequence[Row], evaluations: Sequence[int]) -> Rewards | EstheoryError:
         """Return rewards as `Members.rewards`, or the error that keeps the model from being loaded."""
         with torch_threads(self._config.threads):
@@ -79,6 +85,11 @@ class RayExecutor:
         """Return the rewards of all evaluations of the next step."""
         asked = [self._ask(worker, rows) for worker in range(len(self._actors))]
         return gather(self._config, [self._answer(k, rows, answer) for k, answer in enumerate(asked)], self._shares)
+
+    def advance(self, row: Row) -> None:
+        """Let the actors make a step (see `Executor`); one that fails to makes it when it is asked for rewards."""
+        for actor in self._actors:
+            actor.advance.remote(row)
 
     def close(self) -> None:
         """End the actors, and the cluster that was started for them."""

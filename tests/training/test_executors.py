@@ -61,6 +61,18 @@ def test_a_worker_keeps_the_base_for_an_anchor_only_and_makes_the_same_members(
     assert torch.equal(worker.session.base, base) == (vectors == 3)
 
 
+def test_a_step_that_a_worker_was_told_early_is_made_once() -> None:
+    config, told, asked = es_config(), Members.load(es_config()), Members.load(es_config())
+    row = {"step": 1, "seeds": {"seed": config.seed, "step": 1}, "coefficients": [1.0, -2.0, 0.5, 0.0, 0.25, 0.25]}
+    told.advance([row])
+    early = told.walk.theta.clone()
+    assert not torch.equal(early, asked.walk.theta)
+    one, other = told.rewards([row], [0, 3]), asked.rewards([row], [0, 3])
+    assert torch.equal(told.walk.theta, early)
+    assert torch.equal(asked.walk.theta, early)
+    assert (one.values, one.halves) == (other.values, other.halves)
+
+
 def killing(monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
     """Let the first worker die `times` times after it has been asked for a share of step 3."""
     killed: list[int] = []
