@@ -29,6 +29,9 @@ def test_experiments_with_a_record_become_pages_and_their_links_resolve():
     for readme in hooks["recorded_experiments"]():
         for target in re.findall(r"\]\(\.\./\.\./([^)#]+)", hooks["experiment_page"](readme)):
             assert (ROOT / "docs" / target).exists(), (readme, target)
+    overview = hooks["experiment_page"](ROOT / "experiments/README.md")
+    assert "[single-task](single-task.md)" in overview
+    assert "README.md" not in overview  # the folder that draws a picture has no page
     index = hooks["equation_index"]()
     assert all(f"`{name}`" in index for name in derivations())
     assert "**Var Δ₁ = α²/N**" in index

@@ -60,6 +60,12 @@ def test_the_index_names_every_folder_with_its_command():
         assert command in readme(folder)
 
 
+def test_links_resolve():
+    for page in sorted(EXPERIMENTS.rglob("README.md")):
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), (page, target)
+
+
 def fake_data(name, config=None, split=None):
     """Rows of the form of the four data sets, more than are taken."""
     if name == "Jiayi-Pan/Countdown-Tasks-3to4":
@@ -140,7 +146,7 @@ def test_the_configurations_are_the_paper_s(checkout, monkeypatch, capsys):
 
 
 def test_what_reproduces_the_paper_says_how():
-    named = {"tiny-sequence", "lines", "refutable", "walk-scaling", "rise-then-decay", "smollm2-es"}
+    named = {"single-task", "tiny-sequence", "lines", "refutable", "walk-scaling", "rise-then-decay", "smollm2-es"}
     assert {folder.name for folder in SCALED} == named | {"precision-runs", "precision-finetuning"}
     assert all("\n## Beside the paper\n" in readme(folder) for folder in SCALED)
 
