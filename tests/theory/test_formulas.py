@@ -519,7 +519,7 @@ def first_order(found):
 
 def test_pairs_on_a_quadratic_are_right_to_the_first_order_in_one_over_n():
     """The expansion leaves nothing of order 1/N, beside which each of its terms of that order is large."""
-    where = rows((1.6, 1, 0.5), (1.3, 1, 0.0), reward_std=0.25, dim=10**6)
+    where = rows((1.6, 1, 0.5), (0.8, 1, 0.0), reward_std=0.25, dim=10**6)
     left, terms = {}, {}
     for n in (64, 128, 256):
         c = config("antithetic", sigma=0.4, population=n, dim=10**6)
