@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-FORMULAS = ["theory/test_formulas.py", "theory/test_formulas_of_runs.py"]
+FORMULAS = ["theory/test_exact_cases.py", "theory/test_formulas.py", "theory/test_formulas_of_runs.py"]
 TESTS = {
     "_special": ["theory/test_formulas_of_laws.py", "test_laws.py"],
     "adamw": ["theory/test_adamw.py", "theory/test_comparison.py", "theory/test_rounded_adamw.py"],

@@ -520,7 +520,7 @@ def first_order(found):
 
 def test_pairs_on_a_quadratic_are_right_to_the_first_order_in_one_over_n():
     """The expansion leaves nothing of order 1/N, beside which each of its terms of that order is large."""
-    where = rows((1.6, 1, 0.5), (1.3, 1, 0.0), reward_std=0.25, dim=10**6)
+    where = rows((1.6, 1, 0.5), (0.8, 1, 0.0), reward_std=0.25, dim=10**6)
     left, terms = {}, {}
     for n in (64, 128, 256):
         c = config("antithetic", sigma=0.4, population=n, dim=10**6)
@@ -543,3 +543,20 @@ def test_pairs_on_a_quadratic_are_right_to_the_first_order_in_one_over_n():
         )
     # the extrapolation's own error is of order 1/N^3 of the terms left out, a few per cent of what it must show
     assert np.all(np.abs(first_order(left)) < 0.1 * np.min(first_order(terms)))
+
+
+@pytest.mark.parametrize(
+    ("population", "mean", "variance"),
+    [
+        (2, math.sqrt(2 / math.pi), 1 - 2 / math.pi),  # the larger of two: half the distance of two normals
+        (3, 3 / math.sqrt(2 * math.pi), (2 + 3 * math.sqrt(3) / math.pi - 9 / math.pi) / 2),  # the range of three
+    ],
+)
+def test_ranks_of_two_and_three_members_on_a_pure_signal(population, mean, variance):
+    """At rho = 1 the second moment of a step is that of the ranks' overlap with their own normals."""
+    c = shaping.shaping_moments(config("centered-rank", population=population))
+    ranks = np.arange(population) / (population - 1) - 0.5
+    flat = float(ranks @ ranks) / population
+    assert c.flat == pytest.approx(flat, rel=1e-13)
+    assert c.flat + c.signal == pytest.approx(flat * (mean**2 + variance), rel=1e-12)
+    assert c.progress == pytest.approx(mean * math.sqrt(flat / population), rel=1e-12)
