@@ -10,6 +10,7 @@ import mpmath
 import numpy as np
 import pytest
 
+from estheory import _special
 from estheory.cosine_laws import CosineLaw
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape, Signal
@@ -559,3 +560,30 @@ def test_ranks_of_two_and_three_members_on_a_pure_signal(population, mean, varia
     assert c.flat == pytest.approx(flat, rel=1e-13)
     assert c.flat + c.signal == pytest.approx(flat * (mean**2 + variance), rel=1e-12)
     assert c.progress == pytest.approx(mean * math.sqrt(flat / population), rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["raw", "two-point"])
+def test_a_step_that_scales_with_its_rewards_fluctuates_with_their_variance(kind):
+    """Given the rewards both the noise and the progress of a step are in proportion to their sample variance."""
+    c = shaping.shaping_moments(config(kind))
+    df = walk.step_variance(config(kind), Signal(member_std=0.9, gradient_norm=0.7)).mixing_df
+    assert df == (7 if kind == "raw" else 8)
+    assert c.spread == pytest.approx(2 / df, rel=1e-14)
+    assert c.tilt == c.spread
+    for other in ("zscore", "centered-rank"):
+        plain = shaping.shaping_moments(config(other))
+        assert (plain.spread, plain.tilt) == (0, 0)
+
+
+def test_pairs_fluctuate_to_leading_order_with_the_share_of_their_odd_part():
+    """V = 2 w X / (w X + (1-w) Y): its relative variance and its covariance with X / sqrt(w X + (1-w) Y), times N."""
+    for w in (0.3, 0.7):
+        n = 4000
+        (x, wx), (y, wy) = _special.chi_nodes(n / 2), _special.chi_nodes(n / 2 - 1)
+        x, y = x**2, y**2
+        total = w * x[:, None] + (1 - w) * y[None, :]
+        noise, progress = x[:, None] / total, x[:, None] / np.sqrt(total)
+        noise, progress = (v / (wx @ v @ wy) - 1 for v in (noise, progress))
+        c = shaping.shaping_moments(config("antithetic", population=n), w)
+        assert c.spread == pytest.approx(wx @ noise**2 @ wy, rel=10 / n)
+        assert c.tilt == pytest.approx(wx @ (noise * progress) @ wy, rel=10 / n)
