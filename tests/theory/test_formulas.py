@@ -587,3 +587,22 @@ def test_pairs_fluctuate_to_leading_order_with_the_share_of_their_odd_part():
         c = shaping.shaping_moments(config("antithetic", population=n), w)
         assert c.spread == pytest.approx(wx @ noise**2 @ wy, rel=10 / n)
         assert c.tilt == pytest.approx(wx @ (noise * progress) @ wy, rel=10 / n)
+
+
+@pytest.mark.parametrize("population", [2, 3, 8])
+def test_the_curvature_s_part_of_a_step_of_ranks(population):
+    """To first order in x, E[h(v)(v^2 - 1)] with h(v) = E[u^2] of a member whose reward is v: ranks are binomial."""
+    v, mass = normal_rule(80)
+    below = np.array([_special.normal_cdf(float(node)) for node in v])
+    h = below * (1 - below) / (population - 1) + (below - 0.5) ** 2
+    c = shaping.shaping_moments(config("centered-rank", population=population))
+    assert c.quadratic == pytest.approx(float(mass @ (h * (v**2 - 1))), rel=1e-6, abs=1e-12)
+    assert c.flat == pytest.approx(float(mass @ h), rel=1e-6)
+
+
+def test_the_curvature_s_part_of_a_step_of_two_z_scores_is_nothing():
+    """Their z-scores are +-1 whatever the rewards are."""
+    assert shaping.shaping_moments(config(population=2)).quadratic == 0
+    assert shaping.shaping_moments(config(population=2)).signal == 0
+    two = shaping.shaping_moments(config("raw", population=2))
+    assert two.quadratic == 2 * 0.25
