@@ -130,6 +130,14 @@ def test_histograms_have_the_moments_of_their_laws():
     assert coarse.shares.tolist() == pytest.approx([0.25, 0.5, 0.25])
 
 
+def test_the_family_of_unknown_weights_has_the_rms_that_it_names(monkeypatch):
+    monkeypatch.setattr(precision, "FAMILY_RMS", (0.02,))
+    for name, weights in precision.weight_family().items():
+        fourth_tail = 2e-2 if "Student" in name else 1e-6  # of four degrees of freedom, cut at 1e-12
+        assert name.endswith("rms 0.02")
+        assert weights.shares @ weights.magnitudes**2 == pytest.approx(4e-4, rel=fourth_tail)
+
+
 def test_which_runs_have_a_closed_form():
     def closed(kind="zscore", **changes):
         return precision.has_closed_form(config(kind, **(LARGE | changes)))
