@@ -10,6 +10,7 @@ import mpmath
 import numpy as np
 import pytest
 
+from estheory import _special
 from estheory.cosine_laws import CosineLaw
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape, Signal
@@ -560,3 +561,49 @@ def test_ranks_of_two_and_three_members_on_a_pure_signal(population, mean, varia
     assert c.flat == pytest.approx(flat, rel=1e-13)
     assert c.flat + c.signal == pytest.approx(flat * (mean**2 + variance), rel=1e-12)
     assert c.progress == pytest.approx(mean * math.sqrt(flat / population), rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["raw", "two-point"])
+def test_a_step_that_scales_with_its_rewards_fluctuates_with_their_variance(kind):
+    """Given the rewards both the noise and the progress of a step are in proportion to their sample variance."""
+    c = shaping.shaping_moments(config(kind))
+    df = walk.step_variance(config(kind), Signal(member_std=0.9, gradient_norm=0.7)).mixing_df
+    assert df == (7 if kind == "raw" else 8)
+    assert c.spread == pytest.approx(2 / df, rel=1e-14)
+    assert c.tilt == c.spread
+    for other in ("zscore", "centered-rank"):
+        plain = shaping.shaping_moments(config(other))
+        assert (plain.spread, plain.tilt) == (0, 0)
+
+
+def test_pairs_fluctuate_to_leading_order_with_the_share_of_their_odd_part():
+    """V = 2 w X / (w X + (1-w) Y): its relative variance and its covariance with X / sqrt(w X + (1-w) Y), times N."""
+    for w in (0.3, 0.7):
+        n = 4000
+        (x, wx), (y, wy) = _special.chi_nodes(n / 2), _special.chi_nodes(n / 2 - 1)
+        x, y = x**2, y**2
+        total = w * x[:, None] + (1 - w) * y[None, :]
+        noise, progress = x[:, None] / total, x[:, None] / np.sqrt(total)
+        noise, progress = (v / (wx @ v @ wy) - 1 for v in (noise, progress))
+        c = shaping.shaping_moments(config("antithetic", population=n), w)
+        assert c.spread == pytest.approx(wx @ noise**2 @ wy, rel=10 / n)
+        assert c.tilt == pytest.approx(wx @ (noise * progress) @ wy, rel=10 / n)
+
+
+@pytest.mark.parametrize("population", [2, 3, 8])
+def test_the_curvature_s_part_of_a_step_of_ranks(population):
+    """To first order in x, E[h(v)(v^2 - 1)] with h(v) = E[u^2] of a member whose reward is v: ranks are binomial."""
+    v, mass = normal_rule(80)
+    below = np.array([_special.normal_cdf(float(node)) for node in v])
+    h = below * (1 - below) / (population - 1) + (below - 0.5) ** 2
+    c = shaping.shaping_moments(config("centered-rank", population=population))
+    assert c.quadratic == pytest.approx(float(mass @ (h * (v**2 - 1))), rel=1e-6, abs=1e-12)
+    assert c.flat == pytest.approx(float(mass @ h), rel=1e-6)
+
+
+def test_the_curvature_s_part_of_a_step_of_two_z_scores_is_nothing():
+    """Their z-scores are +-1 whatever the rewards are."""
+    assert shaping.shaping_moments(config(population=2)).quadratic == 0
+    assert shaping.shaping_moments(config(population=2)).signal == 0
+    two = shaping.shaping_moments(config("raw", population=2))
+    assert two.quadratic == 2 * 0.25

@@ -139,6 +139,16 @@ def test_histograms_have_the_moments_of_their_laws():
     coarse = precision._coarse(WeightHistogram(np.array([0.5, 0.51, 0.6, 1e-9]), np.full(4, 0.25)), 2.0**-10)
     assert coarse.magnitudes.tolist() == pytest.approx([2.0**-10, 0.505, 0.6])
     assert coarse.shares.tolist() == pytest.approx([0.25, 0.5, 0.25])
+    apart = precision._coarse(WeightHistogram(np.array([0.5, 17 / 16 * 2.0**-17]), np.full(2, 0.5)), 2.0**-30)
+    assert apart.magnitudes.size == 2  # sixteen binades and a cell apart
+
+
+def test_the_family_of_unknown_weights_has_the_rms_that_it_names(monkeypatch):
+    monkeypatch.setattr(precision, "FAMILY_RMS", (0.02,))
+    for name, weights in precision.weight_family().items():
+        fourth_tail = 1e-4 if "Student" in name else 1e-6  # a tail of x^-4, cut at 1,000 of its scales
+        assert name.endswith("rms 0.02")
+        assert weights.shares @ weights.magnitudes**2 == pytest.approx(4e-4, rel=fourth_tail)
 
 
 def test_which_runs_have_a_closed_form():
