@@ -28,7 +28,7 @@ FORMULAS = ["theory/test_exact_cases.py", "theory/test_formulas.py", "theory/tes
 TESTS = {
     "_special": ["theory/test_formulas_of_laws.py", "test_laws.py"],
     "adamw": ["theory/test_adamw.py", "theory/test_comparison.py", "theory/test_rounded_adamw.py"],
-    "anchor_l1": ["theory/test_anchor_l1.py", "theory/test_configurations.py"],
+    "anchor_l1": ["theory/test_formulas_of_laws.py", "theory/test_anchor_l1.py", "theory/test_configurations.py"],
     "budgets": ["theory/test_formulas_of_plans.py", "theory/test_planning.py"],
     "choices": ["theory/test_planning.py", "theory/test_refusals.py"],
     "comparison": ["theory/test_comparison.py"],
@@ -39,7 +39,7 @@ TESTS = {
     "landscape_predictions": ["theory/test_formulas_of_predictions.py", "theory/test_landscape_predictions.py"],
     "landscapes": ["test_landscape.py"],
     "laws": ["theory/test_formulas_of_laws.py", "test_laws.py"],
-    "mean_field_error": ["theory/test_mean_field_error.py"],
+    "mean_field_error": ["theory/test_formulas_of_laws.py", "theory/test_mean_field_error.py"],
     "planning": ["theory/test_formulas_of_plans.py", "theory/test_planning.py"],
     "precision": ["theory/test_formulas_of_laws.py", "theory/test_precision.py"],
     "predictions": [

@@ -87,6 +87,6 @@ def derive(name: str) -> Derivation:
     known = derivations()
     if name in known:
         return known[name]
-    close = difflib.get_close_matches(name, known, 3, cutoff=0.4)
+    close = difflib.get_close_matches(name, known, 3)
     hint = f"did you mean {' or '.join(close)}?" if close else "see estheory derive --list"
     raise ConfigError(f"no derivation is called '{name}'", hint)

@@ -90,13 +90,16 @@ def verdicts_text(
     differs = any(v.kind != w.kind for v, w in zip(verdicts, plain, strict=True))
     columns = ["where", "quantity", ">step", ">predicted", ">measured", ">ratio", ">p", "verdict"]
     table = plain_table(*columns, *(("without band",) if differs else ()))
+    table.collapse_padding = True  # nine columns, and names of places that should not be cut
     for v, w in zip(verdicts, plain, strict=True):
         p, m = v.prediction, v.measurement
         if is_quiet_tensor(v):
             continue
         spread = f" +-{100 * p.systematic:.2g}%" if p.systematic else ""
         table.add_row(
-            f"{m.where.removeprefix(m.source + ', ')} [{sources.index(m.source) + 1}]" if m.source else m.where,
+            f"{m.where.removeprefix(m.source + ', ')}\N{NO-BREAK SPACE}[{sources.index(m.source) + 1}]"
+            if m.source
+            else m.where,
             str(p.quantity),
             str(m.step or ""),
             short(p.law.mean, 5) + spread,

@@ -15,6 +15,7 @@ from estheory.landscape import Signal
 from estheory.laws import ChiLaw, NormalLaw, PointLaw
 from estheory.quantities import Prediction, Quantity
 from estheory.theory import (
+    anchor_l1,
     mean_field_error,
     precision,
     prompt_batch,
@@ -450,3 +451,29 @@ def test_what_is_refused_or_nothing(tmp_path):
     file.write_text("eigenvalue,multiplicity,offset\n" + "1" * 200_000 + ",1,0\n", encoding="utf-8")
     with pytest.raises(DataError, match="is no CSV"):
         read_landscape(file, dim=40)
+
+
+@pytest.mark.parametrize("form", ["before", "after"])
+def test_the_declared_error_of_a_flat_coordinate_under_a_constant_pull(form):
+    k, steps = 0.3, 9
+    law = anchor_l1.flat_law(k, steps, form)
+    noise = 0.2 * k / 3 + k**3 / 100 + (k**2 / 3 if form == "after" else 0.0)
+    assert law.error == pytest.approx(noise / law.second, rel=1e-13)
+    assert anchor_l1.flat_law(k, 1, form).error == 0
+    # without a pull it is the plain walk, and both forms agree
+    free = anchor_l1.flat_law(1e-9, steps, form)
+    assert (free.second, free.kurtosis, free.error) == pytest.approx((9, 3, 0), rel=1e-6, abs=1e-9)
+
+
+def test_a_flattened_density_leaves_more_spread_after_the_pull():
+    """E|D| below that of a normal: 4 pull times what the density at the start loses is left in the second moment."""
+    mean, variance, start, noise = np.array([0.02]), np.array([0.01]), np.array([0.01]), np.array([0.004])
+    found, left = anchor_l1.pulled_after(mean, variance, start, pull=0.03, contraction=np.array([0.9]), noise=noise)
+    before, shift = 0.81 * 0.01 + 0.004, 0.9 * 0.02 - 0.01
+    first, second = anchor_l1.soft_threshold(np.array([shift]), np.array([before]), 0.03)
+    h = min(math.sqrt(2) * 0.03 * math.sqrt(before) / 0.004, 1.0)
+    flat = 1 - (1 - math.sqrt(math.pi) / 2) * h * (0.55 + 0.45 * h)
+    density = math.sqrt(before) * stats.norm.pdf(shift / math.sqrt(before))
+    assert flat < 0.95
+    assert found == pytest.approx(0.01 + first, rel=1e-13)
+    assert left == pytest.approx(second + 4 * 0.03 * density * (1 - flat) - first**2, rel=1e-12)
