@@ -59,8 +59,8 @@ def step_moments(config: ESConfig, landscape: Landscape) -> StepMoments:
     """Return mean and second moment of one step from the landscape's offsets.
 
     z-score: E[Delta_k] = alpha rho_k (c - 3 x_k/N + 3 X/(8N)) and N E[Delta_k^2]/alpha^2 =
-    1 + 2 x_k (N-1)(N-2)/(N(N+1)) + rho_k^2 (N - 2 + X - 12 x_k), good while x_k and X are small
-    (:func:`estheory.theory.ranges.step_range`).
+    1 + 2 x_k (N-1)(N-2)/(N(N+1)) + rho_k^2 (N - 2 + X - 12 x_k) - 6 (N-1)(N-2)/(N(N+1)(N+3)) sqrt(x_k) sum_j rho_j^2
+    sqrt(x_j), good while x_k and X are small (:func:`estheory.theory.ranges.step_range`).
     Centred rank: the displacement is exact, (alpha/pi) int_0^inf |phi_R(t)|^2 sigma g_k / (1 + t^2 sigma^4 lam_k^2) dt
     with phi_R the characteristic function of a reward. Raw: both exact, E[Delta] = alpha (N-1)/N g. Two-point: both
     exact, E[Delta] = alpha g and N E[Delta_k^2]/alpha^2 = ||g||^2 + s^2/(2 sigma^2) + (N+1) g_k^2; the even part of the
@@ -100,6 +100,7 @@ def step_moments(config: ESConfig, landscape: Landscape) -> StepMoments:
     rho = sigma * landscape.gradient / big_s
     x = (sigma**2 * landscape.eigenvalue / big_s) ** 2
     excess = float(landscape.multiplicity @ (3 * x**2 + 12 * rho**2 * x))
+    crossed = np.sqrt(x) * float(landscape.multiplicity @ (rho**2 * np.sqrt(x)))
     progress = now.rate * landscape.gradient
     second = now.noise + now.curvature * landscape.eigenvalue**2 + now.slope * landscape.gradient**2
     if config.antithetic:
@@ -109,11 +110,12 @@ def step_moments(config: ESConfig, landscape: Landscape) -> StepMoments:
         progress = progress + alpha * rho * (3 * pair / 8 - 2 * x) / n
         second = second + each * rho**2 * (pair - 8 * x)
         # a member's O^2 and eps_k^2 meet in the cross term of its own E^2, where O has curvature along it
-        crossed = np.sqrt(x) * float(landscape.multiplicity @ (rho**2 * np.sqrt(x)))
         second = second + each / n * ((1 + kappa) * (6 * even - 4 * x) + 8 * kappa * mixed - 8 * crossed)
     elif config.shaping == "zscore":
         progress = progress + alpha * rho * (3 * excess / 8 - 3 * x) / n
-        second = second + each * rho**2 * (excess - 12 * x)
+        # eps_k^2 skews rewards that the curvature along the gradient has skewed already
+        skewed = -6 * (n - 1) * (n - 2) / (n * (n + 1) * (n + 3))
+        second = second + each * (rho**2 * (excess - 12 * x) + skewed * crossed)
     elif config.shaping == "centered-rank":
         gaussian, progress = progress, alpha * _rank_overlaps(sigma, landscape)
         second = second + progress**2 - gaussian**2
@@ -280,7 +282,7 @@ def noise_curvature(config: ESConfig, landscape: Landscape) -> float:
 
     Notes
     -----
-    Label: large-N, exact to first order in x_k. Source: ours: docs/concepts/quadratic.md.
+    Label: large-N; to first order in x_k exact where no curved direction has gradient. Source: ours: docs/concepts/quadratic.md.
     """
     c = shaping_moments(config)
     x = (config.sigma**2 * landscape.eigenvalue / landscape.member_std(config.sigma)) ** 2

@@ -56,7 +56,8 @@ class ShapingMoments:
 def shaping_moments(config: ESConfig, odd_share: float = PURE_NOISE) -> ShapingMoments:
     """Return the coefficients of one step's moments on a quadratic.
 
-    z-score: ``progress`` and ``signal`` exact for Gaussian rewards, ``quadratic`` exact to first order in x_k, any N.
+    z-score: ``progress`` and ``signal`` exact for Gaussian rewards, ``quadratic`` exact to first order in x_k, any N,
+    where no curved direction has gradient.
     Antithetic pairs: all exact for Gaussian even parts, any N; ``spread`` and ``tilt`` large-N. Centred rank: ``flat``
     exact, ``signal`` exact for Gaussian rewards, ``quadratic`` to first order in x_k. Raw and two-point: all exact on a
     quadratic with Gaussian noise, any N.

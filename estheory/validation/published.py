@@ -139,8 +139,7 @@ def published_pairs() -> Evidence:
     Examples
     --------
     >>> from collections import Counter
-    >>> from estheory.validation.published_table import PublishedRow, read_published
-    from estheory.validation.judge import judge
+    >>> from estheory.validation.judge import judge
     >>> evidence = published_pairs()
     >>> sorted(Counter(verdict.kind for verdict in judge(evidence.pairs)).items())
     [('consistent', 3), ('refuted', 2), ('underpowered', 7)]

@@ -145,8 +145,8 @@ def test_histograms_have_the_moments_of_their_laws():
 
 
 def test_the_family_of_unknown_weights_has_the_rms_that_it_names(monkeypatch):
-    monkeypatch.setattr(precision, "FAMILY_RMS", (0.02,))
-    for name, weights in precision.weight_family().items():
+    monkeypatch.setattr(weight_histograms, "FAMILY_RMS", (0.02,))
+    for name, weights in weight_histograms.weight_family().items():
         fourth_tail = 1e-4 if "Student" in name else 1e-6  # a tail of x^-4, cut at 1,000 of its scales
         assert name.endswith("rms 0.02")
         assert weights.shares @ weights.magnitudes**2 == pytest.approx(4e-4, rel=fourth_tail)

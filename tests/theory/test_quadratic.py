@@ -106,6 +106,36 @@ def test_quadratic_share_coefficient_is_exact_to_first_order(population):
     assert not within(slope, 2 * (population - 2) / (population + 1), 24 * 4 * a * a / population)
 
 
+@pytest.mark.parametrize("population", [6, 12])
+def test_curvature_along_the_gradient_lowers_the_noise_across(population):
+    """The term -6 (N-1)(N-2)/(N(N+1)(N+3)) sqrt(x_k) sum rho_j^2 sqrt(x_j): cross difference, common random numbers."""
+    rng, n, step = np.random.default_rng(8), population, 0.02
+
+    def second_moment(a, b, r, eps):
+        rewards = r + a * (eps**2 - 1) + b * (r**2 - 1)
+        z = (rewards - rewards.mean(1, keepdims=True)) / rewards.std(1, keepdims=True)
+        return np.mean(z * eps, axis=1) ** 2 * n
+
+    def cross(h, r, eps):
+        corners = ((sa * sb, second_moment(sa * h, sb * h, r, eps)) for sa in (1, -1) for sb in (1, -1))
+        return sum(sign * value for sign, value in corners) / (4 * h * h)
+
+    found = []
+    for _ in range(8):
+        draws = rng.standard_normal((2, 1_200_000 // n, n))
+        found.append((4 * cross(step, *draws) - cross(2 * step, *draws)) / 3)  # what is left is of fourth order
+    slope = np.concatenate(found)  # per ab; a = -sqrt(x_k)/2, b = -rho^2 sqrt(x_j)/2
+    flat, curved = (landscape((1e-4, 1, 0.0), (lam, 1, 1 / lam), reward_std=1.0) for lam in (1e-9, 1e-4))
+    run = config(sigma=1.0, alpha=1.0, population=n)
+    moments = theory.step_moments(run, curved)
+    term = n * (moments.second_moment[0] - theory.step_moments(run, flat).second_moment[0])
+    x, rho = moments.quadratic_share, moments.correlation
+    coefficient = 4 * term / (math.sqrt(x[0] * x[1]) * rho[1] ** 2)
+    assert within(slope, coefficient, 0)
+    assert not within(slope, 0.0, 0)
+    assert not within(slope, -24 / n, 0)  # the large-N form
+
+
 def test_quadratic_share_coefficient_of_ranks():
     """To first order in x: (N-2)/(N-1) x / (2 pi sqrt(3)) above the flat variance; the same draws with and without."""
     rng, n, a = np.random.default_rng(6), 10, 0.1
