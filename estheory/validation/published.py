@@ -66,6 +66,11 @@ def predict_row(row: PublishedRow, rows: tuple[PublishedRow, ...]) -> Prediction
     rows
         The whole table.
 
+    Returns
+    -------
+    Prediction or Unpredicted
+        Unpredicted where the row states too little, with what is missing.
+
     Examples
     --------
     >>> rows = read_published()
@@ -121,7 +126,18 @@ def _gradient_row(row: PublishedRow, dim: int) -> Prediction | Unpredicted:
 
 
 def stated_grpo(row: PublishedRow) -> GRPOConfig | None:
-    """Return AdamW's hyper-parameters as the row states them ("AdamW lr 3e-6 linear decay"), or None."""
+    """Return AdamW's hyper-parameters as a row states them ("AdamW lr 3e-6 linear decay").
+
+    Parameters
+    ----------
+    row
+        The figure; its path and its steps are read.
+
+    Returns
+    -------
+    GRPOConfig or None
+        None unless learning rate, schedule and steps are all stated.
+    """
     lr = re.search(r"\blr ([0-9.]+(?:e-?[0-9]+)?)", row.path)
     schedule = re.search(r"\b(constant|linear|cosine)\b", row.path)
     if lr is None or schedule is None or row.steps is None:
@@ -136,11 +152,15 @@ def published_pairs() -> Evidence:
     Where one model has an ES norm and a GRPO norm that are both predicted, the ratio of the first of each joins the
     pairs: the ratio that hyper-parameters alone set.
 
+    Returns
+    -------
+    Evidence
+        In the order of the table, ratios last.
+
     Examples
     --------
     >>> from collections import Counter
-    >>> from estheory.validation.published_table import PublishedRow, read_published
-    from estheory.validation.judge import judge
+    >>> from estheory.validation.judge import judge
     >>> evidence = published_pairs()
     >>> sorted(Counter(verdict.kind for verdict in judge(evidence.pairs)).items())
     [('consistent', 3), ('refuted', 2), ('underpowered', 7)]
