@@ -1,31 +1,33 @@
-"""The NumPy sections of docstrings in theory, the derivations and the vocabulary.
+"""The NumPy sections of docstrings in the rooms that compute, measure and judge, and in the vocabulary.
 
 ``Parameters`` has an entry for each parameter, ``Returns`` or ``Yields`` one for what comes back, ``Raises`` one for
-each error, ``Attributes`` one for each field of a class. A function whose text says that parameters and result are as
-of another one, and a method that overrides one, have the sections of that. What theory computes names its label and its
+each error that a function raises itself, ``Attributes`` one for each field of a class. A class with an ``__init__`` of
+its own lists the parameters of that. A function whose text says that parameters, or parameters and result, are as of
+another one, and a method that overrides one, have the sections of that. What theory computes names its label and its
 source in ``Notes``, or says there that it is a choice.
 """
 
 from __future__ import annotations
 
 import ast
-import copy
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
+import estheory
 from estheory.quantities import Label
-from tests.test_docstrings import ROOT, functions, unsaid_errors
 
+ROOT = Path(estheory.__file__).parent
+ROOMS = ("theory", "derivations", "simulation", "measurement", "validation", "evidence")
 VOCABULARY = ("landscape", "laws", "cosine_laws", "rules", "quantities", "floats", "estimates", "_special")
-COMPLETE = sorted(
-    p for room in ("theory", "derivations") for p in (ROOT / room).glob("*.py") if p.name != "__init__.py"
-)
+COMPLETE = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py"))
 COMPLETE += [ROOT / f"{name}.py" for name in VOCABULARY]
 SECTION = re.compile(r"^(\w[\w ]*)\n-{3,}$", re.MULTILINE)
-AS_ANOTHER = re.compile(r"Parameters (?:and result )?as of :(?:func|meth):`([\w.]+)`")
+AS_ANOTHER = re.compile(r"Parameters (?P<result>and result )?as of :(?:func|meth):`(?P<name>[\w.]+)`")
+ERRORS = {"ConfigError", "DataError", "OutputError", "MissingDependencyError"}
 LABELS = "|".join(get_args(Label))
 SOURCE = re.compile(r"Source: (?:arXiv:\d{4}\.\d{5}|ours: docs/(?P<page>[\w/-]+\.md))")
 CARRIES_ITS_OWN = {"Prediction", "ProbedPrediction", "Forecast"}
@@ -35,11 +37,26 @@ CONTAINERS = {"tuple", "list", "dict", "Mapping", "Iterator"}
 """Return types of theory's functions that need no label: they carry one, are an input, or say no number."""
 
 
-def raised_errors(node: ast.FunctionDef) -> list[str]:
-    """Return the errors of this package that a function raises itself: all are unsaid where there is no docstring."""
-    bare = copy.copy(node)
-    bare.body = node.body[1:] if ast.get_docstring(node) else node.body
-    return unsaid_errors(bare)
+def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.FunctionDef]]:
+    """Yield the public functions and methods of a module."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from functions(node, f"{node.name}.")
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and not _is_setter(node):
+            yield prefix + node.name, node
+
+
+def _is_setter(node: ast.FunctionDef) -> bool:
+    return any(isinstance(d, ast.Attribute) and d.attr == "setter" for d in node.decorator_list)
+
+
+def raised_errors(node: ast.FunctionDef) -> set[str]:
+    """Return the errors of this package that a function raises itself, outside inner functions and ``try`` blocks."""
+    inner = [f for f in ast.walk(node) if isinstance(f, ast.FunctionDef) and f is not node]
+    tried = [part for block in ast.walk(node) if isinstance(block, ast.Try) for part in block.body]
+    others = {id(n) for part in (*inner, *tried) for n in ast.walk(part)}
+    raised = (n.exc for n in ast.walk(node) if isinstance(n, ast.Raise) and id(n) not in others)
+    return {e.func.id for e in raised if isinstance(e, ast.Call) and isinstance(e.func, ast.Name)} & ERRORS
 
 
 def sections(text: str) -> dict[str, str]:
@@ -65,19 +82,21 @@ def incomplete(node: ast.FunctionDef, known: dict[str, ast.FunctionDef]) -> list
         Every function that a docstring may refer to, by its dotted name within the package.
     """
     text = ast.get_docstring(node) or ""
-    if (other := AS_ANOTHER.search(text)) is not None:
-        referred = [f for name, f in known.items() if f".{name}".endswith("." + other[1].removeprefix("estheory."))]
-        lacking = {a for f in referred for a in names(f)} ^ set(names(node))
-        return [f"as of {other[1]}"] if len(referred) != 1 or lacking else []
     found = sections(text)
-    missing = sorted(set(names(node)) - entries(found.get("Parameters", "")))
-    missing += sorted(entries(found.get("Parameters", "")) - set(names(node)))
-    missing += sorted(set(raised_errors(node)) - entries(found.get("Raises", "")))
+    listed, said = entries(found.get("Parameters", "")), entries(found.get("Raises", ""))
     is_property = any(isinstance(d, ast.Name) and d.id.endswith("property") for d in node.decorator_list)
-    returned = "" if node.returns is None else ast.unparse(node.returns)
-    if returned != "None" and not is_property and not found.keys() & {"Returns", "Yields"}:
-        missing.append("Returns")
-    return missing
+    silent = (node.returns is None or ast.unparse(node.returns) != "None") and not is_property
+    if (other := AS_ANOTHER.search(text)) is not None:
+        name = "." + other["name"].removeprefix("estheory.")
+        referred = [f for known_name, f in known.items() if f".{known_name}".endswith(name)]
+        if len(referred) != 1 or set(names(referred[0])) != set(names(node)):
+            return [f"as of {other['name']}"]
+        listed = set(names(node))
+        said |= entries(sections(ast.get_docstring(referred[0]) or "").get("Raises", ""))
+        silent = silent and not other["result"]
+    missing = sorted(set(names(node)) - listed) + sorted(listed - set(names(node)))
+    missing += sorted(raised_errors(node) - said)
+    return missing + ["Returns"] * (silent and not any(found.get(title, "").strip() for title in ("Returns", "Yields")))
 
 
 def classes(tree: ast.Module) -> Iterator[ast.ClassDef]:
@@ -86,10 +105,14 @@ def classes(tree: ast.Module) -> Iterator[ast.ClassDef]:
 
 
 def unlisted(node: ast.ClassDef) -> list[str]:
-    """Return the fields of a class that its ``Attributes`` do not have."""
+    """Return the fields that ``Attributes`` lacks, and what ``__init__`` takes and ``Parameters`` lacks."""
+    found = sections(ast.get_docstring(node) or "")
     fields = [f.target.id for f in node.body if isinstance(f, ast.AnnAssign) and isinstance(f.target, ast.Name)]
     public = {name for name in fields if not name.startswith("_")}
-    return sorted(public - entries(sections(ast.get_docstring(node) or "").get("Attributes", "")))
+    init = [f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == "__init__"]
+    wanted = {name for f in init for name in names(f)}
+    missing = public - entries(found.get("Attributes", "")) | wanted - entries(found.get("Parameters", ""))
+    return sorted(missing)
 
 
 def quotations(text: str) -> list[str]:
@@ -132,7 +155,7 @@ KNOWN: dict[str, ast.FunctionDef] = {}
 BASES: dict[str, list[str]] = {}
 for _path in COMPLETE:
     _tree = ast.parse(_path.read_text(encoding="utf-8"))
-    _module = ".".join(_path.relative_to(ROOT).with_suffix("").parts)
+    _module = ".".join(_path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     KNOWN |= {f"{_module}.{name}": node for name, node in functions(_tree)}
     BASES |= {
         c.name: [b.id for b in c.bases if isinstance(b, ast.Name)] for c in _tree.body if isinstance(c, ast.ClassDef)
@@ -205,6 +228,7 @@ COMPLETE_TEXT = """Return it.
         ("width, config", "width", ["config"]),
         ("width, config", "width, config, depth", ["depth"]),
         ("Returns\n    -------", "Returned\n    --------", ["Returns"]),
+        ("float\n        Weight units.\n", "", ["Returns"]),
         ("DataError\n", "ConfigError\n", ["DataError"]),
         ("Parameters\n    ----------", "Parameters", ["config", "width"]),
         ("Label: exact", "Exact", ["label"]),
@@ -226,9 +250,46 @@ def test_a_field_that_is_not_listed_is_found():
     assert unlisted(node) == ["depth"]
 
 
+def test_a_parameter_of_init_that_is_not_listed_is_found():
+    text = "A size.\n\n    Parameters\n    ----------\n    width\n        Weight units.\n    "
+    [node] = classes(ast.parse(f'class Size:\n    """{text}"""\n    def __init__(self, width, *depths): ...'))
+    assert unlisted(node) == ["depths"]
+
+
+def test_only_what_a_base_class_has_is_excused():
+    known = dict.fromkeys(("module.Base.f", "module.Size.f", "module.Size.g", "module.Other.f"))
+    bases = {"Size": ["Middle"], "Middle": ["Base"], "Other": []}
+    assert [name for name in ("Size.f", "Size.g", "Other.f") if overrides(name, bases, known)] == ["Size.f"]
+
+
 def test_a_reference_must_have_the_same_parameters():
     code = "def f(width): ...\ndef g(width): ...\ndef h(depth): ..."
-    code = code.replace(": ...", ':\n    """Return it.\n\n    Parameters and result as of :func:`f`."""')
-    known = {f"module.{name}": node for name, node in functions(ast.parse(code))}
-    assert [incomplete(known[f"module.{name}"], known) for name in "gh"] == [[], ["as of f"]]
-    assert incomplete(known["module.g"], {}) == ["as of f"]  # refers to nothing
+    code = code.replace(": ...", ':\n    """Return it.\n\n    Parameters and result as of :func:`estheory.room.f`."""')
+    known = {f"room.{name}": node for name, node in functions(ast.parse(code))}
+    assert [incomplete(known[f"room.{name}"], known) for name in "gh"] == [[], ["as of estheory.room.f"]]
+    assert incomplete(known["room.g"], {}) == ["as of estheory.room.f"]  # refers to nothing
+
+
+def test_a_reference_stands_for_no_more_than_it_says():
+    code = '''
+def f(width):
+    """Return it.
+
+    Raises
+    ------
+    DataError
+        Sometimes.
+    """
+
+
+def g(width):
+    """Return it. Parameters and result as of :func:`f`."""
+    raise DataError("a", "b")
+'''
+    for old, new, missing in (
+        ("", "", []),
+        ("and result ", "", ["Returns"]),
+        ('raise DataError("a', 'raise ConfigError("a', ["ConfigError"]),
+    ):
+        known = {f"room.{name}": node for name, node in functions(ast.parse(code.replace(old, new)))}
+        assert incomplete(known["room.g"], known) == missing

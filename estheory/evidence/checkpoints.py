@@ -29,6 +29,11 @@ def displacement_pairs(
     source
         What was measured, for the reader of the verdicts.
 
+    Returns
+    -------
+    list of (Prediction, Measurement)
+        The norms (weight) in the order of the checkpoints, then the cosines that are predicted.
+
     Raises
     ------
     ConfigError

@@ -63,7 +63,18 @@ class Reading:
     repeat_head: bool = False
 
     def foreign(self, path: Path) -> Evidence:
-        """Read and measure a run directory of another code; a note says what its log shows and nothing predicts."""
+        """Read and measure a run directory of another code; a note says what its log shows and nothing predicts.
+
+        Parameters
+        ----------
+        path
+            The folder.
+
+        Returns
+        -------
+        Evidence
+            Without figures that nothing predicts.
+        """
         base = None if self.base is None else model_folder(self.base)
         found = foreign_evidence(path, base, self.given, keep_going=self.keep_going, repeat_head=self.repeat_head)
         if not found.unpredicted:
@@ -87,6 +98,11 @@ def collected(targets: Sequence[Path], how: Reading, said: Callable[[str], None]
         How they are read.
     said
         Called with the name of each run that was measured.
+
+    Returns
+    -------
+    Collected
+        With one run or stage at least that could be read.
 
     Raises
     ------

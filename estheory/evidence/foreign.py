@@ -37,6 +37,11 @@ def foreign_displacements(
     keep_going, repeat_head
         As of :func:`estheory.measurement.displacement.measure_displacements`.
 
+    Returns
+    -------
+    Displacements
+        Labels are ``step N``, in order; of ES from the base as its checkpoints store weights.
+
     Raises
     ------
     DataError
@@ -75,6 +80,12 @@ def foreign_evidence(
         Note what is damaged, and judge the rest.
     repeat_head
         Count a tied output head again, as a state dict does.
+
+    Returns
+    -------
+    Evidence
+        Norms, cosines and exponents, given the coefficients, reward spreads or hyper-parameters that the folder tells;
+        unpredicted is what its own evaluations measured.
 
     Raises
     ------

@@ -45,6 +45,11 @@ def recorded_pairs(
     repeat_head
         Count a tied output head again, as a state dict does.
 
+    Returns
+    -------
+    Evidence
+        Pairs to judge, figures that nothing predicts, and a note for each thing left out.
+
     Raises
     ------
     ConfigError
@@ -89,6 +94,11 @@ def run_evidence(run: RunRecord, *, keep_going: bool = False) -> Evidence:
     keep_going
         Note what cannot be compared, and judge the rest.
 
+    Returns
+    -------
+    Evidence
+        Norms, cosines and rewards, as far as the run recorded them; a note for each thing left out.
+
     Raises
     ------
     DataError
@@ -126,6 +136,11 @@ def run_displacements(run: RunRecord, *, keep_going: bool = False) -> Displaceme
         The record.
     keep_going
         Note what cannot be compared, and measure the rest.
+
+    Returns
+    -------
+    Displacements
+        Labels are ``step N``; from the base as the run stores its weights.
 
     Raises
     ------

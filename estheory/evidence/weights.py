@@ -24,6 +24,11 @@ def checkpoint_weights(checkpoint: str | Path, dtype: Dtype, trainable: str = "a
     trainable
         ``all``, ``last:K`` or ``regex:PATTERN`` (:func:`estheory.models.shapes.trainable_shapes`).
 
+    Returns
+    -------
+    SampledWeights
+        Every different magnitude (weight) with its count, tensor by tensor.
+
     Raises
     ------
     ConfigError

@@ -97,7 +97,13 @@ class DirectES:
         return self.start + self.displacement[:, : self.eigenvalue.size]
 
     def reward(self) -> Array:
-        """Return R - R* at the centre, shape (replicas,)."""
+        """Return R - R* at the centre.
+
+        Returns
+        -------
+        ndarray, shape (replicas,)
+            reward.
+        """
         quadratic = self._quadratic()
         if self.form is None:
             return quadratic
@@ -155,7 +161,14 @@ class DirectES:
         self.displacement = anchored(self.config, self.displacement, update)
 
     def shaped_members(self) -> tuple[Array, Noise]:
-        """Return the weights of a step's noise vectors, (replicas, n), and the vectors, (replicas, n, dim)."""
+        """Return the weights of a step's noise vectors, and the vectors.
+
+        Returns
+        -------
+        tuple of ndarray, shapes (replicas, n) and (replicas, n, dim)
+            Weights (weight), and standard normal vectors in a buffer that the next draw overwrites; n as of
+            :func:`estheory.simulation.members.draw_count`.
+        """
         n, slope = draw_count(self.config), self.distance * self.eigenvalue
         eps = self._draw(self.replicas * n).reshape(self.replicas, n, self.config.dim)
         evaluate = self._evaluation(self._shift(eps), slice(None))

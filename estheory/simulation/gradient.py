@@ -81,11 +81,23 @@ class GradientDescent:
         return self.start + self.displacement[:, : self.eigenvalue.size]
 
     def reward(self) -> Array:
-        """Return R - R* at the centre, shape (replicas,)."""
+        """Return R - R* at the centre.
+
+        Returns
+        -------
+        ndarray, shape (replicas,)
+            reward.
+        """
         return np.asarray(-0.5 * np.square(self.distance) @ self.eigenvalue)
 
     def gradient(self) -> Array:
-        """Return an estimate of the gradient of every replica, shape (replicas, dim), reward / weight."""
+        """Return an estimate of the gradient of every replica.
+
+        Returns
+        -------
+        ndarray, shape (replicas, dim)
+            reward / weight.
+        """
         exact = -self.eigenvalue * self.distance
         if isinstance(self.estimator, GroupAdvantage):
             return self._policy_gradient(self.estimator, exact)

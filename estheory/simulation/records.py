@@ -114,7 +114,19 @@ def ratio(part: Array, whole: Array) -> Array:
 
 
 class Method(Protocol):
-    """A batch of replicas of any method that moves through the coordinates of a landscape."""
+    """A batch of replicas of any method that moves through the coordinates of a landscape.
+
+    Attributes
+    ----------
+    replicas
+        Number of runs in the batch.
+    eigenvalue : ndarray, shape (r,)
+        Of each curved direction (reward / weight^2).
+    start : ndarray, shape (r,)
+        theta - theta* of the curved directions before the first step (weight).
+    displacement : ndarray, shape (replicas, dim)
+        From the start, the curved directions first (weight).
+    """
 
     replicas: int
     eigenvalue: Array
@@ -122,9 +134,20 @@ class Method(Protocol):
     displacement: Array
 
     @property
-    def dim(self) -> int: ...  # noqa: D102
-    def reward(self) -> Array: ...  # noqa: D102
-    def step(self) -> None: ...  # noqa: D102
+    def dim(self) -> int:
+        """Number of directions."""
+
+    def reward(self) -> Array:
+        """Return R - R* at the centre.
+
+        Returns
+        -------
+        ndarray, shape (replicas,)
+            reward.
+        """
+
+    def step(self) -> None:
+        """Take one step in every replica."""
 
 
 def record_run(method: Method, steps: tuple[int, ...], progress: Progress) -> Records:

@@ -103,7 +103,13 @@ class ReducedES:
         self.rest = np.zeros((replicas, self.block_dim.size))
 
     def reward(self) -> Array:
-        """Return R - R* at the centre, shape (replicas,)."""
+        """Return R - R* at the centre.
+
+        Returns
+        -------
+        ndarray, shape (replicas,)
+            reward.
+        """
         quadratic = self._quadratic()
         if self.form is None:
             return quadratic
@@ -114,7 +120,13 @@ class ReducedES:
         return np.asarray(-0.5 * (np.square(self.distance) @ self.eigenvalue + block_square @ self.block_eigenvalue))
 
     def step(self) -> Array:
-        """Take one step in every replica; return the sum of the squared weights, shape (replicas,)."""
+        """Take one step in every replica; return the sum of the squared weights.
+
+        Returns
+        -------
+        ndarray, shape (replicas,)
+            weight^2: what the step adds to the variance of a flat coordinate.
+        """
         config, rng, sigma = self.config, self.rng, self.config.sigma
         shape = self.distance.shape[0], draw_count(config)
         eps = rng.standard_normal((*shape, self.eigenvalue.size))
@@ -166,7 +178,13 @@ class ReducedES:
         self.rest = np.hypot(state[:, :, -1], new * sideways * np.sqrt(outside))
 
     def record(self) -> tuple[Array, Array]:
-        """Make the rest of each block an axis; return the displacements, (replicas, r) and (replicas, blocks, axes)."""
+        """Make the rest of each block an axis; return the displacements of what is curved.
+
+        Returns
+        -------
+        tuple of ndarray, shapes (replicas, r) and (replicas, blocks, axes)
+            Of single directions, and of blocks along their axes (weight).
+        """
         self.axes = np.concatenate([self.axes, self.rest[:, :, None]], axis=2)
         self.rest = np.zeros_like(self.rest)
         moved = self.axes.copy()

@@ -104,7 +104,13 @@ class TorchES:
         return self.origin + self.moved[:, : self.eigenvalue.size]
 
     def reward(self) -> Array:
-        """Return R - R* at the centre, shape (replicas,)."""
+        """Return R - R* at the centre.
+
+        Returns
+        -------
+        ndarray, shape (replicas,)
+            reward.
+        """
         return np.asarray((-0.5 * self._distance().square() @ self.curvature).cpu().numpy())
 
     def _draw(self, members: int) -> torch.Tensor:

@@ -51,6 +51,11 @@ def verdict_pvalue(prediction: Prediction, measurement: Measurement) -> float:
         With its law and its declared systematic band.
     measurement
         Of the same quantity, with its standard error.
+
+    Returns
+    -------
+    float
+        0 to 1.
     """
     mean, value = prediction.law.mean, measurement.value
     band = prediction.systematic * abs(mean)
@@ -76,6 +81,11 @@ def refuting_power(prediction: Prediction, measurement: Measurement, level: floa
         A pair of one quantity.
     level
         Two-sided level of the one test, in (0, 1).
+
+    Returns
+    -------
+    float
+        0 to 1; where nothing scatters 1, or 0 if the band covers the error.
     """
     mean = prediction.law.mean
     error = RELEVANT_ERROR * abs(mean) if mean else RELEVANT_ERROR
@@ -148,11 +158,27 @@ def without_band(verdicts: Sequence[Verdict], level: float = 0.05) -> tuple[Verd
         What was judged before.
     level
         Family-wise level.
+
+    Returns
+    -------
+    tuple of Verdict
+        In the order of ``verdicts``.
     """
     return judge(((replace(v.prediction, systematic=0.0), v.measurement) for v in verdicts), level)
 
 
 def exit_code(verdicts: Sequence[Verdict]) -> int:
-    """Return 3 if any verdict is refuted, else 4 if none is consistent, else 0."""
+    """Return the exit code of the command line.
+
+    Parameters
+    ----------
+    verdicts
+        All that was judged; none gives 4.
+
+    Returns
+    -------
+    int
+        3 if any verdict is refuted, else 0 if one is consistent, else 4.
+    """
     kinds = {v.kind for v in verdicts}
     return 3 if "refuted" in kinds else 0 if "consistent" in kinds else 4

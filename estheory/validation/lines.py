@@ -18,10 +18,20 @@ PAIRED = "same prompts for probe and measurement; the error is that of their dif
 
 
 def slope_rises(study: LineStudy) -> Array:
-    """Return the rise over the chord that the slopes at the ends predict for each prompt, shape (P,).
+    """Return the rise over the chord that the slopes at the ends predict for each prompt.
 
     (R'(0) - R'(1)) / 8, exact for a quadratic and a cubic along the line; the slopes are differences over a small
     share of the line to both sides, whose error on a cubic is the same at both ends and cancels.
+
+    Parameters
+    ----------
+    study
+        Its scores next to both ends are used.
+
+    Returns
+    -------
+    ndarray, shape (P,)
+        In units of the score.
     """
     before, after, short_of, beyond = study.end_scores
     return np.asarray(((after - before) - (beyond - short_of)) / (16 * study.slope_share))
@@ -33,6 +43,16 @@ def line_pairs(study: LineStudy) -> list[Pair]:
     The rise over the chord half-way: from the slopes at the ends; and from lines of the same length in random
     directions, which is what holds where the difference of the solutions is as good as random. If the base was probed,
     the change of the score along each displacement at its own norm and along a random direction at the longer norm.
+
+    Parameters
+    ----------
+    study
+        One score between the two solutions and along their directions.
+
+    Returns
+    -------
+    list of (Prediction, Measurement)
+        Two of the line, and up to three of directions from the base.
     """
     start, end = study.labels
     where = f"{start}|{end}, {study.score}"
@@ -97,10 +117,20 @@ def line_pairs(study: LineStudy) -> list[Pair]:
 
 
 def over_directions(values: Array) -> Law:
-    """Return the law of one further direction, given the values of K >= 4 random ones.
+    """Return the law of one further direction, given the values of random ones.
 
     A scaled chi-square where they are positive on average, as a quadratic form of a random direction is, else a normal
     law. Its variance is theirs times (1 + 1/K), for the error of their mean, and (K-1)/(K-3), as Student's law has it.
+
+    Parameters
+    ----------
+    values : ndarray, shape (K,)
+        One for each direction, K >= 4.
+
+    Returns
+    -------
+    Law
+        Of the mean and the unit of the values; a point where all are equal.
     """
     count, mean = values.size, float(values.mean())
     spread = float(values.std(ddof=1)) * math.sqrt((1 + 1 / count) * (count - 1) / (count - 3))

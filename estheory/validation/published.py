@@ -66,6 +66,11 @@ def predict_row(row: PublishedRow, rows: tuple[PublishedRow, ...]) -> Prediction
     rows
         The whole table.
 
+    Returns
+    -------
+    Prediction or Unpredicted
+        Unpredicted where the row states too little, with what is missing.
+
     Examples
     --------
     >>> rows = read_published()
@@ -121,7 +126,18 @@ def _gradient_row(row: PublishedRow, dim: int) -> Prediction | Unpredicted:
 
 
 def stated_grpo(row: PublishedRow) -> GRPOConfig | None:
-    """Return AdamW's hyper-parameters as the row states them ("AdamW lr 3e-6 linear decay"), or None."""
+    """Return AdamW's hyper-parameters as a row states them ("AdamW lr 3e-6 linear decay").
+
+    Parameters
+    ----------
+    row
+        The figure; its path and its steps are read.
+
+    Returns
+    -------
+    GRPOConfig or None
+        None unless learning rate, schedule and steps are all stated.
+    """
     lr = re.search(r"\blr ([0-9.]+(?:e-?[0-9]+)?)", row.path)
     schedule = re.search(r"\b(constant|linear|cosine)\b", row.path)
     if lr is None or schedule is None or row.steps is None:
@@ -135,6 +151,11 @@ def published_pairs() -> Evidence:
 
     Where one model has an ES norm and a GRPO norm that are both predicted, the ratio of the first of each joins the
     pairs: the ratio that hyper-parameters alone set.
+
+    Returns
+    -------
+    Evidence
+        In the order of the table, ratios last.
 
     Examples
     --------

@@ -71,7 +71,18 @@ class PublishedRow:
         return self.uncertainty / math.sqrt(3)
 
     def measurement(self, quantity: Quantity) -> Measurement:
-        """Return the figure as a measurement of ``quantity``."""
+        """Return the figure as a measurement.
+
+        Parameters
+        ----------
+        quantity
+            What it measures: the table does not tell ES from GRPO.
+
+        Returns
+        -------
+        Measurement
+            In the quantity's unit.
+        """
         return Measurement(
             quantity=quantity,
             value=self.value,
@@ -89,6 +100,11 @@ def read_published(text: str | None = None) -> tuple[PublishedRow, ...]:
     ----------
     text
         CSV with the columns of the shipped table; the shipped table when None.
+
+    Returns
+    -------
+    tuple of PublishedRow
+        In the order of the lines.
 
     Raises
     ------

@@ -66,6 +66,16 @@ class RecordedWalk:
     def of(run: RunRecord) -> RecordedWalk:
         """Read the walk off a record.
 
+        Parameters
+        ----------
+        run
+            Record of an ES run.
+
+        Returns
+        -------
+        RecordedWalk
+            Of all its steps, without rounding.
+
         Raises
         ------
         DataError, ConfigError
@@ -118,12 +128,17 @@ class RecordedWalk:
         return self.plain and self.response is None
 
     def covariance(self, first: int, second: int) -> float:
-        """Return the covariance of a coordinate after two steps, first <= second, without L1 pull, weight^2. Exact.
+        """Return the covariance of a coordinate after two steps, without L1 pull. Exact.
 
         Parameters
         ----------
         first, second
-            The steps.
+            Numbers of steps, first <= second.
+
+        Returns
+        -------
+        float
+            weight^2.
         """
         if self.response is None:
             return float(self.squares[:first].sum())
@@ -131,7 +146,18 @@ class RecordedWalk:
         return float(np.sum(self.squares[:first][::-1] * h[lags] * h[lags + second - first]))
 
     def variance(self, step: int) -> float:
-        """Return the variance of a coordinate after a step, of noise factor 1 and without L1 pull, weight^2. Exact."""
+        """Return the variance of a coordinate after a step, of noise factor 1 and without L1 pull. Exact.
+
+        Parameters
+        ----------
+        step
+            Number of steps.
+
+        Returns
+        -------
+        float
+            weight^2.
+        """
         return self.covariance(step, step)
 
     def tensor(self, step: int, shape: tuple[int, ...], factor: float = 1.0) -> SquareLaw:
@@ -145,6 +171,11 @@ class RecordedWalk:
             Of the tensor.
         factor
             Of its noise, over sigma.
+
+        Returns
+        -------
+        SquareLaw
+            Its freedom is the number of entries in a plain walk.
         """
         size, variance = float(math.prod(shape)), self.variance(step) * factor**2
         if self.pull and variance:
@@ -158,7 +189,7 @@ class RecordedWalk:
         return SquareLaw(mean=size * variance, freedom=freedom, error=0.0)
 
     def total(self, step: int, shapes: Mapping[str, tuple[int, ...]]) -> SquareLaw:
-        """Return the law of ||Delta||^2 of all tensors; its freedom is the effective number of coordinates.
+        """Return the law of ||Delta||^2 of all tensors.
 
         Parameters
         ----------
@@ -166,6 +197,11 @@ class RecordedWalk:
             Number of steps.
         shapes
             Of all trained tensors, by name.
+
+        Returns
+        -------
+        SquareLaw
+            Its freedom is the effective number of independent coordinates.
         """
         factors = self.factors(shapes)
         laws = {name: self.tensor(step, shape, factors[name]) for name, shape in shapes.items()}
@@ -180,7 +216,18 @@ class RecordedWalk:
         return SquareLaw(mean=mean, freedom=mean**2 / sum(value**2 for value in groups.values()), error=error)
 
     def factors(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, float]:
-        """Return the factor of each tensor's noise."""
+        """Return the factor of each tensor's noise.
+
+        Parameters
+        ----------
+        shapes
+            Of all trained tensors, by name.
+
+        Returns
+        -------
+        dict of str to float
+            Over sigma; 1 where no module has a factor.
+        """
         found = module_factors(self.module_sigma, list(shapes))
         return dict(zip(shapes, found or [1.0] * len(shapes), strict=True))
 
@@ -199,6 +246,11 @@ def noise_weights(coefficients: list[float], antithetic: bool) -> Array:
         z of each member of one step, length N.
     antithetic
         Whether members are pairs; then half as many noise vectors.
+
+    Returns
+    -------
+    ndarray, shape (N,) or (N/2,)
+        z, or z+ - z- of each pair.
     """
     values = np.asarray(coefficients, dtype=np.float64)
     return values[0::2] - values[1::2] if antithetic else values

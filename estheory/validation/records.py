@@ -18,7 +18,22 @@ DAMAGED = (KeyError, TypeError, ValueError, AttributeError, IndexError, Overflow
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Say of what a record does not hold that it is damaged, as `DataError`."""
+    """Say of what a record does not hold that it is damaged, as `DataError`.
+
+    Parameters
+    ----------
+    path
+        What is read, for the message.
+
+    Yields
+    ------
+    None
+
+    Raises
+    ------
+    DataError
+        In place of the errors in `DAMAGED`.
+    """
     try:
         yield
     except DAMAGED as error:
@@ -63,7 +78,18 @@ class RunRecord:
         return dict(sorted(found.items()))
 
     def evaluated(self, quantity: str) -> dict[tuple[int, str], tuple[float, float]]:
-        """Return (value, standard error) by (step, task) of one evaluated quantity."""
+        """Return the values of one evaluated quantity.
+
+        Parameters
+        ----------
+        quantity
+            As evaluations.jsonl names it.
+
+        Returns
+        -------
+        dict
+            Value and standard error, in the quantity's unit, by step and task.
+        """
         return {
             (int(row["step"]), str(row["task"])): (float(row["value"]), float(row["stderr"]))
             for row in self.evaluations
@@ -72,12 +98,33 @@ class RunRecord:
 
 
 def is_run(path: Path) -> bool:
-    """Return whether a folder looks like a run directory of this package."""
+    """Return whether a folder looks like a run directory of this package.
+
+    Parameters
+    ----------
+    path
+        The folder, which need not exist.
+
+    Returns
+    -------
+    bool
+        Whether it has a config.toml.
+    """
     return (path / "config.toml").is_file()
 
 
 def read_run(path: Path) -> RunRecord:
     """Read a run directory.
+
+    Parameters
+    ----------
+    path
+        The folder.
+
+    Returns
+    -------
+    RunRecord
+        With at least one step; without its weights, which are not read.
 
     Raises
     ------

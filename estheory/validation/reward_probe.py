@@ -24,7 +24,17 @@ _DRAWS = 400
 
 
 def reward_pairs(run: RunRecord) -> list[Pair]:
-    """Return the probe's predictions that a run's records can measure; none where nothing was probed or split.
+    """Return the probe's predictions that a run's records can measure.
+
+    Parameters
+    ----------
+    run
+        Record of a run.
+
+    Returns
+    -------
+    list of (Prediction, Measurement)
+        Empty where nothing was probed or split.
 
     Raises
     ------
@@ -36,7 +46,18 @@ def reward_pairs(run: RunRecord) -> list[Pair]:
 
 
 def unmeasured(run: RunRecord) -> list[str]:
-    """Return the predictions that the probe of a run's reward could not make, with reasons."""
+    """Return the predictions that the probe of a run's reward could not make, with reasons.
+
+    Parameters
+    ----------
+    run
+        Record of a run.
+
+    Returns
+    -------
+    list of str
+        One line each; empty where the reward was not probed.
+    """
     with reading(run.path):
         return [str(why) for why in run.probes.get("unpredicted", ())] if run.probes.get("reward") else []
 
@@ -161,7 +182,18 @@ def _pooled(run: RunRecord, steps: int, function: Callable[[float, float], float
 
 
 def mean_reward_error(run: RunRecord) -> float:
-    """Return the standard error of a step's mean reward: its prompts', by the halves' difference, and its members'."""
+    """Return the standard error of a step's mean reward: its prompts', by the halves' difference, and its members'.
+
+    Parameters
+    ----------
+    run
+        Record of an ES run that logged the rewards of half the prompts.
+
+    Returns
+    -------
+    float
+        reward; from the first `NOISE_ROWS` steps.
+    """
     prompts = int(run.config["prompts"])
     more = (prompts + 1) // 2
     rows = run.steps[:NOISE_ROWS]

@@ -41,7 +41,7 @@ def _rows() -> tuple[dict[str, str], ...]:
 
 
 def recorded_band(config: ESConfig, path_known: bool = True) -> NormBand | None:
-    """Return the range of rounding's factor on norms over weights and restore pairs, None where none is recorded.
+    """Return the range of rounding's factor on norms over weights and restore pairs.
 
     Parameters
     ----------
@@ -49,6 +49,11 @@ def recorded_band(config: ESConfig, path_known: bool = True) -> NormBand | None:
         The run; dtype, population, sigma, alpha and steps must match, and the update path where it is known.
     path_known
         Whether the update path is stated; else both count.
+
+    Returns
+    -------
+    NormBand or None
+        Factors on the norm; None where no emulation of that run is recorded.
     """
     wanted = (config.dtype, config.population, config.sigma, config.step_size, config.steps)
     variances = [
@@ -80,6 +85,11 @@ def rounded_pairs(
         Number of entries and displacement norm of each tensor at the last checkpoint, from the rounded base.
     seed
         Of the emulation.
+
+    Returns
+    -------
+    list of (Prediction, Measurement)
+        Of the whole model by step, then of its tensors.
 
     Raises
     ------
@@ -117,6 +127,11 @@ def rounded_grpo_pairs(run: RunRecord, weights: SampledWeights, seed: int = 0) -
         Magnitudes of the base weights as the run stores them, tensor by tensor.
     seed
         Of the emulation.
+
+    Returns
+    -------
+    list of (Prediction, Measurement)
+        One, at the last step.
 
     Raises
     ------

@@ -33,6 +33,16 @@ def walk_variances(run: RunRecord) -> dict[int, float]:
     differences within antithetic pairs), h the response of momentum and L2 anchor, 1 without them. For the plain
     walk v_T = alpha^2 T / N unless steps stalled. Without rounding, factors of modules and the pull of an L1 anchor.
 
+    Parameters
+    ----------
+    run
+        Record of an ES run.
+
+    Returns
+    -------
+    dict of int to float
+        weight^2, by the number of steps from 1 on.
+
     Raises
     ------
     DataError
@@ -60,6 +70,11 @@ def run_pairs(
         Cosine of the displacements at two steps, by the pair of steps.
     shapes
         Shapes of all trained tensors by name; only the plain walk does without.
+
+    Returns
+    -------
+    list of (Prediction, Measurement)
+        Every number in them is finite.
 
     Raises
     ------
@@ -230,5 +245,16 @@ def _grpo(run: RunRecord) -> Iterator[Pair]:
 
 
 def step_pairs(run: RunRecord) -> list[tuple[int, int]]:
-    """Return the pairs of checkpointed steps."""
+    """Return the pairs of checkpointed steps.
+
+    Parameters
+    ----------
+    run
+        Record of a run.
+
+    Returns
+    -------
+    list of (int, int)
+        The earlier first; without checkpoints beyond the last recorded step.
+    """
     return list(combinations([step for step in run.checkpoints if step <= len(run.steps)], 2))

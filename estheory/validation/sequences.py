@@ -73,7 +73,7 @@ class SequenceRecord:
     cosines: tuple[tuple[str, ...], np.ndarray[Any, np.dtype[np.float64]]] | None
 
     def of(self, method: str, seed: int) -> list[Stage]:
-        """Return the stages of one method and seed, in order.
+        """Return the stages of one method and seed.
 
         Parameters
         ----------
@@ -81,11 +81,16 @@ class SequenceRecord:
             ``es`` or ``grpo``.
         seed
             One of its seeds.
+
+        Returns
+        -------
+        list of Stage
+            In order.
         """
         return [stage for stage in self.stages if (stage.method, stage.seed) == (method, seed)]
 
     def matrix(self, method: str, seed: int, quantity: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Return ``accuracy`` or ``kl`` before the first stage and after each, shape (stages + 1, tasks), else NaN.
+        """Return what was evaluated before the first stage and after each.
 
         Parameters
         ----------
@@ -93,6 +98,11 @@ class SequenceRecord:
             Which of its runs.
         quantity
             ``accuracy`` or ``kl`` (nat/token).
+
+        Returns
+        -------
+        ndarray, shape (stages + 1, tasks)
+            NaN where nothing was evaluated; KL before the first stage is 0.
         """
         states = np.full((len(self.tasks) + 1, len(self.tasks)), np.nan)
         for stage in self.of(method, seed):
@@ -106,7 +116,18 @@ class SequenceRecord:
 
 
 def is_sequence(path: Path) -> bool:
-    """Return whether a folder looks like that of a sequence."""
+    """Return whether a folder looks like that of a sequence.
+
+    Parameters
+    ----------
+    path
+        The folder, which need not exist.
+
+    Returns
+    -------
+    bool
+        Whether it has a sequence.json.
+    """
     return (path / "sequence.json").is_file()
 
 
@@ -119,6 +140,11 @@ def read_sequence(path: Path, prefix: str = "") -> SequenceRecord:
         The folder.
     prefix
         What precedes the names of its stages, to tell them from another sequence's.
+
+    Returns
+    -------
+    SequenceRecord
+        With every planned stage; what one lacks is said in it.
 
     Raises
     ------
@@ -193,6 +219,11 @@ def renamed(pairs: Iterable[Pair], run: RunRecord, name: str) -> list[Pair]:
         Its record.
     name
         Of the stage in its sequence.
+
+    Returns
+    -------
+    list of (Prediction, Measurement)
+        In their order; only names change.
     """
     short = run.path.name
     return [
@@ -206,6 +237,16 @@ def joint_pairs(sequence: SequenceRecord) -> Iterator[Pair]:
 
     Members' noise is named by seed and step, so the stages of one seed draw the same vectors and their weights add
     before they are squared: v = (alpha/N)^2 sum_ti (sum_k z_kti)^2. Exact for flat directions of plain walks.
+
+    Parameters
+    ----------
+    sequence
+        With the records of its ES stages; a seed ends at the first that is unfinished or not additive.
+
+    Yields
+    ------
+    (Prediction, Measurement)
+        Distance from the base (weight).
     """
     for method, seed in ((m, s) for m in sequence.methods if m == "es" for s in sequence.seeds):
         weights: dict[tuple[int, int], np.ndarray[Any, np.dtype[np.float64]]] = {}

@@ -54,6 +54,16 @@ _READERS: dict[Format, Callable[[Path, Given, Problems | None], ForeignRun]] = {
 def foreign_format(path: Path) -> Format | None:
     """Return whose code wrote a run directory; None if it is none that is known.
 
+    Parameters
+    ----------
+    path
+        The folder.
+
+    Returns
+    -------
+    str or None
+        As the names of its files tell; nothing is read.
+
     Raises
     ------
     DataError
@@ -88,6 +98,11 @@ def read_foreign(path: Path, given: Given | None = None, problems: Problems | No
         What the caller says of it; wins over the folder's own hyper-parameters.
     problems
         Where to note damaged lines and steps that are missing or doubled; None raises.
+
+    Returns
+    -------
+    ForeignRun
+        Its increments, rates and norms are finite.
 
     Raises
     ------

@@ -25,7 +25,20 @@ _FINAL = re.compile(r"^(final_model|checkpoint-es_fine_tuned)_iteration_(\d+)$")
 
 
 def final_weights(path: Path) -> dict[int, Path]:
-    """Return folders of final weights by step. The package's trainer makes one step more than it names."""
+    """Return the folders of final weights.
+
+    The package's trainer makes one step more than it names.
+
+    Parameters
+    ----------
+    path
+        Folder of a run.
+
+    Returns
+    -------
+    dict
+        By the number of steps behind them, in order.
+    """
     found = {}
     for folder in (*path.glob("*_iteration_*"), *path.glob("model_saves/*_iteration_*")):
         if (match := _FINAL.match(folder.name)) and folder.is_dir():
@@ -38,7 +51,7 @@ def read_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
 
     DataError where its event files lack steps and nothing collects problems.
 
-    Parameters as of :func:`estheory.validation.foreign.read_foreign`.
+    Parameters and result as of :func:`estheory.validation.foreign.read_foreign`.
     """
     ends = final_weights(path)
     base = first_weights(path / "model_saves/base_model")

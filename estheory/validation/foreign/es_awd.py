@@ -20,7 +20,7 @@ WEIGHT_CHANGE = "weight_change.jsonl"
 def read_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
     """Read a run: args.json, the coefficients of each step, and what its evaluation scripts wrote beside them.
 
-    Parameters as of :func:`estheory.validation.foreign.read_foreign`.
+    Parameters and result as of :func:`estheory.validation.foreign.read_foreign`.
     """
     args, updates = json_object(path / "args.json"), path / "iteration_updates"
     alpha, population = float(given.alpha or args["alpha"]), int(given.population or args["population_size"])
@@ -104,9 +104,19 @@ def _weight_changes(path: Path, problems: Problems | None) -> dict[int, dict[str
 
 
 def evaluations(path: Path, problems: Problems | None) -> Iterator[Shown]:
-    """Return the last KL and accuracy of every data set that the evaluation scripts scored: measured, not predicted.
+    """Yield the last KL and accuracy of every data set that the evaluation scripts scored.
 
-    Parameters as of :func:`estheory.validation.foreign.read_foreign`.
+    Parameters
+    ----------
+    path
+        Folder of a run.
+    problems
+        Where to note damaged lines; None raises.
+
+    Yields
+    ------
+    Shown
+        KL (nat/token) or accuracy (a share) of one data set: measured, and predicted by nothing.
     """
     for file in sorted(path.glob("*.jsonl")):
         rows = [row for row in json_lines(file, problems) if "step" in row]

@@ -31,7 +31,7 @@ def read_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
 
     The update is N sequential additions on the first engine, which also served about its share of the members.
 
-    Parameters as of :func:`estheory.validation.foreign.read_foreign`.
+    Parameters and result as of :func:`estheory.validation.foreign.read_foreign`.
     """
     config, log = json_object(path / "config.json"), path / ES_LOG
     shared = config["es_hyperparameters"]
@@ -86,7 +86,7 @@ def read_grpo(path: Path, given: Given, problems: Problems | None) -> ForeignRun
 
     The log names a step's learning rate after the schedule went on: a row holds the next step's.
 
-    Parameters as of :func:`estheory.validation.foreign.read_foreign`.
+    Parameters and result as of :func:`estheory.validation.foreign.read_foreign`.
     """
     config, log = json_object(path / "config.json"), path / GRPO_LOG
     optimizer = config.get("optimizer", {})

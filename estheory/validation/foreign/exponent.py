@@ -24,6 +24,11 @@ def exponent_law(steps: Sequence[int], variances: Array, effective_dim: float) -
         Variance of a coordinate at each (weight^2), without an anchor.
     effective_dim
         Effective number of independent coordinates.
+
+    Returns
+    -------
+    NormalLaw
+        Of the slope: mean 1 where the variance is proportional to T.
     """
     weights = slope_weights(steps)
     shares = np.minimum.outer(variances, variances) / np.maximum.outer(variances, variances)
@@ -32,6 +37,17 @@ def exponent_law(steps: Sequence[int], variances: Array, effective_dim: float) -
 
 
 def slope_weights(steps: Sequence[int]) -> Array:
-    """Return what a least-squares slope in log T gives the value at each of ``steps``, shape (K,)."""
+    """Return what a least-squares slope in log T gives the value at each step.
+
+    Parameters
+    ----------
+    steps
+        Two or more different steps.
+
+    Returns
+    -------
+    ndarray, shape (K,)
+        They sum to 0.
+    """
     x = np.log(np.asarray(steps, dtype=np.float64))
     return np.asarray((x - x.mean()) / np.sum((x - x.mean()) ** 2))

@@ -46,6 +46,11 @@ def factor_range(found: Sequence[tuple[float, float]], kurtosis: float) -> Facto
         A value and its standard error for each way of rounding.
     kurtosis
         Of the factor that is returned.
+
+    Returns
+    -------
+    Factor
+        Where the middle is not positive: 0 without error or band.
     """
     values = [value for value, _ in found]
     middle = 0.5 * (min(values) + max(values))

@@ -33,6 +33,11 @@ def norm_law(variance: float, count: float, dimension: float, factor: Factor) ->
         Effective number of independent ones in exact arithmetic.
     factor
         What rounding does to the variance.
+
+    Returns
+    -------
+    ChiLaw
+        weight.
     """
     df = dimension * 2 / (factor.kurtosis - 1)
     mixing = 2 / factor.error**2 if factor.error else math.inf
@@ -50,6 +55,11 @@ def factor_at(roundings: Roundings | None, step: int, tensors: Collection[str] |
         Number of steps.
     tensors
         Names of the tensors; None for all weights.
+
+    Returns
+    -------
+    Factor
+        1, without error, in float32.
     """
     return EXACT if roundings is None else roundings.variance(step, tensors)
 
@@ -63,6 +73,11 @@ def with_rounding(assumptions: tuple[str, ...], roundings: Roundings | None) -> 
         Those of the law in exact arithmetic.
     roundings
         Emulations of the run; None in float32.
+
+    Returns
+    -------
+    tuple of str
+        The emulation's last.
     """
     return assumptions if roundings is None else (*assumptions, roundings.assumption)
 
@@ -97,6 +112,11 @@ def pair(
         Part of the run: ``total:...``, ``tensor:...``, ``logged``.
     assumptions, systematic, label, source
         Of the prediction.
+
+    Returns
+    -------
+    tuple of Prediction and Measurement
+        The measurement names the run's folder and its code.
     """
     name = run.path.resolve().name
     return (

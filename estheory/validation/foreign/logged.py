@@ -84,7 +84,18 @@ def logged_pairs(run: ForeignRun, roundings: Roundings | None, shapes: Mapping[s
 
 
 def layers_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Return tensors by the layer that es-awd's log counts them in; those outside (a last norm) are in none."""
+    """Return tensors by the layer that es-awd's log counts them in.
+
+    Parameters
+    ----------
+    shapes
+        Shapes of the tensors by name.
+
+    Returns
+    -------
+    dict
+        Shapes by layer (``embedding``, ``layer_3``, ``lm_head``) and name; a tensor outside (a last norm) is in none.
+    """
     found: dict[str, dict[str, tuple[int, ...]]] = {}
     for name, shape in shapes.items():
         number = layer_of(name)

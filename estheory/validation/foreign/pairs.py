@@ -80,6 +80,11 @@ def foreign_pairs(
     adamw
         What rounding does to a gradient method's walk in 16 bits, by step; None in float32.
 
+    Returns
+    -------
+    list of (Prediction, Measurement)
+        What the log holds first, then the checkpoints.
+
     Raises
     ------
     DataError

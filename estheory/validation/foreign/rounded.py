@@ -56,6 +56,11 @@ class Roundings:
             Number of steps.
         tensors
             Names of the tensors; None for all weights.
+
+        Returns
+        -------
+        Factor
+            Middle and half-width over the emulations; the kurtosis is the largest of any.
         """
         found, kurtosis = [], 3.0
         for emulation in self.emulations:
@@ -72,6 +77,11 @@ class Roundings:
         ----------
         first, second
             The steps.
+
+        Returns
+        -------
+        Factor
+            Middle and half-width over the emulations.
         """
         found = [emulation.cosine(first, second) for emulation in self.emulations]
         return factor_range([(value, self._error * error) for value, error in found], 3.0)
@@ -85,7 +95,13 @@ class Roundings:
         return STUDENT * (1.0 if self.known else math.sqrt(GROUPS + 1))
 
     def names(self) -> Collection[str]:
-        """Return the tensors of the model; none where its weights are unknown."""
+        """Return the tensors of the model.
+
+        Returns
+        -------
+        collection of str
+            Empty where its weights are unknown.
+        """
         return self.emulations[0].design.names if self.assumption == OWN_WEIGHTS else ()
 
 

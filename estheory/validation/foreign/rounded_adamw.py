@@ -16,9 +16,17 @@ from estheory.validation.foreign.run import ForeignRun
 
 
 def walk_square(rates: Array) -> float:
-    """Return the mean square of a weight after AdamW on dense gradient noise in exact arithmetic, weight^2.
+    """Return the mean square of a weight after AdamW on dense gradient noise in exact arithmetic.
 
-    ``rates`` are the learning rates of all its steps (weight).
+    Parameters
+    ----------
+    rates : ndarray, shape (T,)
+        Learning rate of every step (weight).
+
+    Returns
+    -------
+    float
+        weight^2; 0 where no rate is positive.
     """
     peak = float(rates.max(initial=0.0))
     return walk_factor(rates / peak) * float(rates @ rates) if peak > 0 else 0.0
@@ -26,8 +34,6 @@ def walk_square(rates: Array) -> float:
 
 def adamw_factors(run: ForeignRun, dtype: Dtype, steps: Collection[int], weights: SampledWeights) -> dict[int, Factor]:
     """Return by step what rounding does to AdamW's walk on noise, over every way of keeping weights that is left open.
-
-    DataError for runs too long to be emulated.
 
     float16 is never trained in place: AdamW's second moments underflow there.
 
@@ -41,6 +47,16 @@ def adamw_factors(run: ForeignRun, dtype: Dtype, steps: Collection[int], weights
         Steps at which factors are wanted.
     weights
         The base weights.
+
+    Returns
+    -------
+    dict of int to Factor
+        Factors on :func:`walk_square`, without steps before the first positive learning rate.
+
+    Raises
+    ------
+    DataError
+        If no step moves, or the run is too long to be emulated.
     """
     copies = (True,) if dtype == "float16" else run.copies
     looked = [step for step in steps if walk_square(run.rates[:step]) > 0]

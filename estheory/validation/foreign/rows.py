@@ -21,7 +21,22 @@ MOST_STEPS = 10**7
 
 
 def json_object(file: Path) -> dict[str, Any]:
-    """Return the JSON object in a file; `DataError` if there is none."""
+    """Return the JSON object in a file.
+
+    Parameters
+    ----------
+    file
+        The file.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, or is another JSON value.
+    """
     try:
         content = parse_json(file.read_bytes())
     except (OSError, ValueError) as error:
@@ -40,6 +55,11 @@ def json_lines(file: Path, problems: Problems | None) -> list[dict[str, Any]]:
         The file.
     problems
         Where to note damaged lines; None raises.
+
+    Returns
+    -------
+    list of dict
+        In the order of the lines; blank lines are left out.
     """
     rows = []
     lines = file.read_bytes().split(b"\n")
@@ -72,6 +92,11 @@ def by_step(
         Where to note steps that are missing or doubled; None raises.
     consecutive
         Whether no step may be missing.
+
+    Returns
+    -------
+    dict of int to dict
+        In the order of the rows.
     """
     found: dict[int, dict[str, Any]] = {}
     for row in rows:
@@ -88,7 +113,7 @@ def by_step(
 
 
 def problem(what: str, remedy: str, problems: Problems | None) -> None:
-    """Note what is wrong, or raise it as `DataError` where nothing collects problems.
+    """Note what is wrong, or raise it where nothing collects problems.
 
     Parameters
     ----------
@@ -96,6 +121,11 @@ def problem(what: str, remedy: str, problems: Problems | None) -> None:
         The two halves of the message.
     problems
         Where to note the first half; None raises.
+
+    Raises
+    ------
+    DataError
+        If ``problems`` is None.
     """
     if problems is None:
         raise DataError(what, remedy)
@@ -105,14 +135,22 @@ def problem(what: str, remedy: str, problems: Problems | None) -> None:
 def count(value: Any, most: int = MOST_STEPS) -> int:
     """Return a number of steps, or of something else.
 
-    ``value`` as it was logged; ValueError unless it is a whole number from 0 to ``most``.
-
     Parameters
     ----------
     value
         As it was logged.
     most
         Largest that can be true.
+
+    Returns
+    -------
+    int
+        0 to ``most``.
+
+    Raises
+    ------
+    ValueError
+        If it is not in that range, or no number.
     """
     number = int(value)
     if not 0 <= number <= most:
@@ -133,6 +171,11 @@ def moves(spread: Any, where: str, problems: Problems | None) -> float:
         The step, for messages.
     problems
         Where to note what is no number; None raises.
+
+    Returns
+    -------
+    float
+        0 to 1.
     """
     value = float(spread)
     if math.isfinite(value) and value >= 0:
@@ -144,7 +187,20 @@ def moves(spread: Any, where: str, problems: Problems | None) -> float:
 def storage(value: Any) -> Dtype:
     """Return a storage format by its name.
 
-    ``value`` as it was logged.
+    Parameters
+    ----------
+    value
+        As it was logged.
+
+    Returns
+    -------
+    str
+        One of :data:`estheory.rules.Dtype`.
+
+    Raises
+    ------
+    ValueError
+        If it is none of them.
     """
     if value not in get_args(Dtype):
         raise ValueError(f"precision {str(value)[:20]} is unknown")
@@ -152,6 +208,17 @@ def storage(value: Any) -> Dtype:
 
 
 def first_weights(*folders: Path) -> Path | None:
-    """Return the first of some folders that holds weights."""
+    """Return the first of some folders that holds weights.
+
+    Parameters
+    ----------
+    *folders
+        Folders, which need not exist.
+
+    Returns
+    -------
+    Path or None
+        None where none has safetensors or PyTorch files.
+    """
     patterns = ("*.safetensors", "pytorch_model*")
     return next((folder for folder in folders if any(any(folder.glob(p)) for p in patterns)), None)

@@ -165,12 +165,12 @@ class Shown:
 
     @property
     def quantity(self) -> str:
-        """The quantity."""
+        """What was measured."""
         return str(self.measurement.quantity)
 
     @property
     def step(self) -> int | None:
-        """The step."""
+        """The training step; None where none is known."""
         return self.measurement.step
 
     @property
@@ -180,7 +180,7 @@ class Shown:
 
     @property
     def value(self) -> float:
-        """The measured value."""
+        """In the unit of the quantity."""
         return self.measurement.value
 
 
@@ -193,6 +193,11 @@ def served(members: int, engines: int) -> range:
         Members that are evaluated in a step.
     engines
         Processes that evaluate them.
+
+    Returns
+    -------
+    range
+        From one fewer than an equal share to one more.
     """
     share = members / max(engines, 1)
     return range(max(0, math.floor(share) - 1), math.ceil(share) + 2)

@@ -20,7 +20,7 @@ def read_trl(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
 
     DataError where no learning rate was logged.
 
-    Parameters as of :func:`estheory.validation.foreign.read_foreign`.
+    Parameters and result as of :func:`estheory.validation.foreign.read_foreign`.
     """
     folders = {int(folder.name.rpartition("-")[2]): folder for folder in path.glob("checkpoint-*") if folder.is_dir()}
     states = [path / "trainer_state.json", *(folders[step] / "trainer_state.json" for step in sorted(folders)[::-1])]
@@ -53,7 +53,18 @@ def _rates(logged: dict[int, float], total: int) -> Array:
 
 
 def verl_folders(path: Path) -> dict[int, Path]:
-    """Return the checkpoints of a verl run by global step: merged to Hugging Face folders, or as verl nests them."""
+    """Return the checkpoints of a verl run: merged to Hugging Face folders, or as verl nests them.
+
+    Parameters
+    ----------
+    path
+        Folder of a run, which need not exist.
+
+    Returns
+    -------
+    dict of int to Path
+        Folders by global step, in order.
+    """
     found = {}
     for folder in path.iterdir() if path.is_dir() else ():
         if folder.is_dir() and (match := _STEP.search(folder.name)):
@@ -67,7 +78,7 @@ def read_verl(path: Path, given: Given, problems: Problems | None) -> ForeignRun
 
     No file holds learning rates or the optimiser's steps within a global one, so no norm is predicted.
 
-    Parameters as of :func:`estheory.validation.foreign.read_foreign`.
+    Parameters and result as of :func:`estheory.validation.foreign.read_foreign`.
     """
     named = path / "model.txt"
     base = Path(named.read_text(encoding="utf-8").strip()) if named.is_file() else None
