@@ -282,7 +282,8 @@ def noise_curvature(config: ESConfig, landscape: Landscape) -> float:
 
     Notes
     -----
-    Label: large-N; to first order in x_k exact where no curved direction has gradient. Source: ours: docs/concepts/quadratic.md.
+    Label: large-N; to first order in x_k exact where no curved direction has gradient. Source:
+    ours: docs/concepts/quadratic.md.
     """
     c = shaping_moments(config)
     x = (config.sigma**2 * landscape.eigenvalue / landscape.member_std(config.sigma)) ** 2
