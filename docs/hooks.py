@@ -31,6 +31,7 @@ def experiment_page(readme: Path) -> str:
     What has no page, as the folder that draws a picture, is named without a link.
     """
     text = readme.read_text(encoding="utf-8").replace("](../../docs/", "](../../")
+    text = text.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")  # narrow cells would break there
     pages = {other.parent.name for other in recorded_experiments()}
     link = re.compile(r"\[([^]]+)\]\((?:\.\./)?([\w-]+)/README\.md\)")
     return link.sub(lambda m: f"[{m[1]}]({m[2]}.md)" if m[2] in pages else m[1], text)
