@@ -204,7 +204,7 @@ def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
-        import pyarrow  # type: ignore[import-untyped]
+        import pyarrow
         from pyarrow import parquet
     except ImportError as error:
         raise MissingDependencyError("reading Parquet needs pyarrow", "pip install 'estheory[llm]'") from error
@@ -221,7 +221,7 @@ def _from_hub(data: str) -> dict[str, list[Record]]:
     """Download a data set. The only place here that touches the network, and only when asked to."""
     name, _, configuration = data.removeprefix(HUB).partition(":")
     try:
-        from datasets import load_dataset  # type: ignore[import-untyped]
+        from datasets import load_dataset
     except ImportError as error:
         raise MissingDependencyError("a data set of the hub needs datasets", "pip install 'estheory[llm]'") from error
     try:

@@ -19,7 +19,7 @@ from estheory.training.session import OnStep, Session
 from estheory.training.streams import GRPO_SAMPLING, stream
 
 try:
-    from datasets import Dataset  # type: ignore[import-untyped]
+    from datasets import Dataset
     from trl.trainer.grpo_config import GRPOConfig
     from trl.trainer.grpo_trainer import GRPOTrainer
 except ImportError as error:

@@ -20,9 +20,7 @@ from typing import Any
 import numpy as np
 
 from estheory import ESConfig, Quantity, predict
-from estheory.cli.measure import MeasureOptions
-from estheory.cli.measuring import recorded_pairs
-from estheory.cli.options import ESOptions
+from estheory.evidence.runs import recorded_pairs
 from estheory.laws import ChiLaw, SquaredLaw
 from estheory.measurement.displacement import Displacements, measure_displacements
 from estheory.models.builtin import get_builtin
@@ -45,7 +43,7 @@ EVALUATED = (*TRAINED, "sorting", "yesno")  # the last two are trained nowhere
 SEEDS = 3
 ES = ESRunConfig(model=MODEL, task=TRAINED[0], steps=80, sigma=0.015, alpha=0.0075, population=30, prompts=64)
 GRPO = GRPORunConfig(model=MODEL, task=TRAINED[0], steps=100, lr=1e-4, prompts=16, samples=8)
-CONFIGS = {"es": ES, "grpo": GRPO}
+CONFIGS: dict[str, ESRunConfig | GRPORunConfig] = {"es": ES, "grpo": GRPO}
 CONTROL = "reversal"
 """The task whose ES is run again with rewards permuted between members."""
 PROBE = "probe at the scale of the walk"
@@ -93,7 +91,7 @@ def controls(work: Path) -> dict[str, dict[str, Any]]:
             others = tuple(name for name in EVALUATED if name != CONTROL)
             config = replace(ES, task=CONTROL, seed=seed, evaluation_tasks=others, permute_rewards=True)
             run_es(config, folder, before_first_step=probes_before)
-        pairs = recorded_pairs(folder, ESOptions(), MeasureOptions())[0]
+        pairs = recorded_pairs(folder).pairs
         predicted = {m.where.split(", ")[0]: p.law.mean for p, m in pairs if m.where.endswith(f", {PROBE}")}
         found[folder.name] = {**observed(folder), "predicted_kl": predicted}
     return found
@@ -178,7 +176,7 @@ def group_of(run: str, prediction: Prediction, where: str) -> str:
 
 def validate_all(work: Path, moved: Displacements, kinds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Judge every row of every run, every kind of tensor and the cosine of every two runs as one family (Holm, 5 %)."""
-    named = [(r, pair) for r in planned() for pair in recorded_pairs(work / r, ESOptions(), MeasureOptions())[0]]
+    named = [(r, pair) for r in planned() for pair in recorded_pairs(work / r).pairs]
     named += [("", pair) for pair in (*kind_pairs(kinds), *cosine_pairs(moved))]
     verdicts = judge([pair for _, pair in named])
     groups: dict[str, dict[str, Any]] = {}
