@@ -3,9 +3,11 @@
 ``Parameters`` has an entry for each parameter, ``Returns`` or ``Yields`` one for what comes back, ``Raises`` one for
 each error that a function raises itself, ``Attributes`` one for each field of a class. A class with an ``__init__`` of
 its own lists the parameters of that. A function whose text says that parameters, or parameters and result, are as of
-another one, and a method that overrides one, have the sections of that. The trainer calls the ``on_...`` methods of a
-callback, whose parameters its own documentation explains. What theory computes names its label and its source in
-``Notes``, or says there that it is a choice.
+another one, and a method that overrides one, have the sections of that; so have the methods of a callback of a trainer
+and of a group of commands that override those of another package. The docstring of a command is the text of its
+``--help`` and has no sections: each of its parameters is a group of ``@options(...)`` or an option with a help text, as
+each field of such a group is. What theory computes names its label and its source in ``Notes``, or says there that it
+is a choice.
 """
 
 from __future__ import annotations
@@ -22,11 +24,13 @@ import estheory
 from estheory.quantities import Label
 
 ROOT = Path(estheory.__file__).parent
-INCOMPLETE = ("reporting", "cli")
-COMPLETE = sorted(p for p in ROOT.rglob("*.py") if p.relative_to(ROOT).parts[0] not in INCOMPLETE)
+COMPLETE = sorted(ROOT.rglob("*.py"))
 SECTION = re.compile(r"^(\w[\w ]*)\n-{3,}$", re.MULTILINE)
 AS_ANOTHER = re.compile(r"Parameters (?P<result>and result )?as of :(?:func|meth):`(?P<name>[\w.]+)`")
-FOREIGN = {"TrainerCallback": re.compile(r"on_\w+")}
+FOREIGN = {
+    "TrainerCallback": re.compile(r"on_\w+"),
+    "TyperGroup": re.compile("list_commands|get_command|format_commands"),
+}
 """Methods that override those of another package's class, by the class."""
 ERRORS = {"ConfigError", "DataError", "OutputError", "MissingDependencyError"}
 LABELS = "|".join(get_args(Label))
@@ -84,6 +88,10 @@ def incomplete(node: ast.FunctionDef, known: dict[str, ast.FunctionDef]) -> list
     """
     text = ast.get_docstring(node) or ""
     found = sections(text)
+    if (groups := option_groups(node)) is not None:
+        arguments = [*node.args.args, *node.args.kwonlyargs]
+        unexplained = [a.arg for a in arguments if not (is_group(a.annotation, groups) or has_help(a.annotation))]
+        return sorted(unexplained) + list(found)
     listed, said = entries(found.get("Parameters", "")), entries(found.get("Raises", ""))
     is_property = any(isinstance(d, ast.Name) and d.id.endswith("property") for d in node.decorator_list)
     silent = (node.returns is None or ast.unparse(node.returns) != "None") and not is_property
@@ -100,6 +108,28 @@ def incomplete(node: ast.FunctionDef, known: dict[str, ast.FunctionDef]) -> list
     return missing + ["Returns"] * (silent and not any(found.get(title, "").strip() for title in ("Returns", "Yields")))
 
 
+def option_groups(node: ast.FunctionDef) -> set[str] | None:
+    """Return the names of the groups of options that a command takes; None of a function that is no command."""
+    calls = [d for d in node.decorator_list if isinstance(d, ast.Call)]
+    if not any(isinstance(d.func, ast.Attribute) and d.func.attr in ("command", "callback") for d in calls):
+        return None
+    given = [d.args for d in calls if isinstance(d.func, ast.Name) and d.func.id == "options"]
+    return {a.id for arguments in given for a in arguments if isinstance(a, ast.Name)}
+
+
+def is_group(annotation: ast.expr | None, groups: set[str]) -> bool:
+    """Say whether an annotation is one of these groups of options."""
+    return isinstance(annotation, ast.Name) and annotation.id in groups
+
+
+def has_help(annotation: ast.expr | None) -> bool:
+    """Say whether an annotation is that of an option or argument of the command line with a help text."""
+    calls = [n for n in ast.walk(annotation) if isinstance(n, ast.Call)] if annotation is not None else []
+    options = [n for n in calls if isinstance(n.func, ast.Attribute) and n.func.attr in ("Option", "Argument")]
+    helps = [k.value for n in options for k in n.keywords if k.arg == "help"]
+    return any(isinstance(value, ast.Constant) and bool(value.value) for value in helps)
+
+
 def classes(tree: ast.Module) -> Iterator[ast.ClassDef]:
     """Yield the public classes of a module."""
     return (node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_"))
@@ -108,7 +138,8 @@ def classes(tree: ast.Module) -> Iterator[ast.ClassDef]:
 def unlisted(node: ast.ClassDef) -> list[str]:
     """Return the fields that ``Attributes`` lacks, and what ``__init__`` takes and ``Parameters`` lacks."""
     found = sections(ast.get_docstring(node) or "")
-    fields = [f.target.id for f in node.body if isinstance(f, ast.AnnAssign) and isinstance(f.target, ast.Name)]
+    typed = [f for f in node.body if isinstance(f, ast.AnnAssign) and not has_help(f.annotation)]
+    fields = [f.target.id for f in typed if isinstance(f.target, ast.Name)]
     public = {name for name in fields if not name.startswith("_")}
     init = [f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == "__init__"]
     wanted = {name for f in init for name in names(f)}
@@ -257,6 +288,37 @@ def test_a_parameter_of_init_that_is_not_listed_is_found():
     text = "A size.\n\n    Parameters\n    ----------\n    width\n        Weight units.\n    "
     [node] = classes(ast.parse(f'class Size:\n    """{text}"""\n    def __init__(self, width, *depths): ...'))
     assert unlisted(node) == ["depths"]
+
+
+COMMAND = '''
+@app.command()
+@options(CommonOptions)
+def lines(common: CommonOptions, start: Annotated[str, typer.Argument(help="A run.")]) -> None:
+    """Score a model."""
+'''
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "missing"),
+    [
+        ("", "", []),
+        ("@app.command()\n", "", ["common", "start"]),
+        ("@options(CommonOptions)\n", "", ["common"]),
+        ('help="A run."', 'metavar="A"', ["start"]),
+        ('"A run."', '""', ["start"]),
+        ('Score a model."""', 'Score a model.\n\n    Returns\n    -------\n    None\n    """', ["Returns"]),
+    ],
+)
+def test_help_explains_the_parameters_of_a_command(old, new, missing):
+    code = COMMAND.replace(old, new) if old else COMMAND
+    [(_, node)] = functions(ast.parse(code))
+    assert incomplete(node, {}) == missing
+
+
+def test_help_explains_the_fields_of_a_group_of_options():
+    code = 'class Options:\n    level: Annotated[float, typer.Option(help="Level.")] = 0.05\n    seed: int = 0'
+    [node] = classes(ast.parse(code))
+    assert unlisted(node) == ["seed"]
 
 
 def test_only_what_a_base_class_has_is_excused():
