@@ -36,7 +36,7 @@ def final_answer(completion: str) -> str:
     Parameters
     ----------
     completion
-        What the model wrote; only its last 20 000 characters are read.
+        What the model wrote; of a very long one, only the end is read.
 
     Returns
     -------
