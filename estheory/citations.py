@@ -122,6 +122,10 @@ def bibtex(used: Iterable[Cited | str] | None = None) -> str:
         Predictions, measurements or derivations, whose ``source`` is looked up, or sources themselves; all works that
         estheory rests on when None. A source of ours, or of a report without an entry, adds nothing.
 
+    Returns
+    -------
+    str
+
     Examples
     --------
     >>> from estheory import ESConfig, predict

@@ -65,7 +65,20 @@ class DemoResult:
 
 
 def demo_configs(seed: int) -> dict[str, ESRunConfig | GRPORunConfig]:
-    """Return the three runs; the control draws other noise and hands each coefficient to a random other member."""
+    """Return the three runs.
+
+    The control draws other noise and hands each coefficient to a random other member.
+
+    Parameters
+    ----------
+    seed
+        Of ES and GRPO; the control's is one more.
+
+    Returns
+    -------
+    dict
+        By name: ``es``, ``control``, ``grpo``.
+    """
     es = ESRunConfig(
         model=MODEL,
         task=TASK,
@@ -94,6 +107,10 @@ def run_demo(out: Path, seed: int, say: Callable[[str], None], smollm2: bool) ->
         Called with a line on each part that is done.
     smollm2
         Whether to add one step of ES on SmolLM2-135M.
+
+    Returns
+    -------
+    DemoResult
 
     Raises
     ------

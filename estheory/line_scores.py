@@ -77,7 +77,22 @@ class Interpolation:
     def measurements(
         self, *, where: str = "", source: str = "", quantity: Quantity = Quantity.ACCURACY
     ) -> list[Measurement]:
-        """Return the score (``quantity``) at each point, then the largest rise."""
+        """Return the score at each point, then the largest rise over the chord.
+
+        Parameters
+        ----------
+        where
+            The line's name, before each point's u; "" for none.
+        source
+            Of every measurement.
+        quantity
+            What the scores are.
+
+        Returns
+        -------
+        list of Measurement
+            One a point, with its standard error, and one of the rise.
+        """
         prefix = f"{where}:" if where else ""
         rows = [
             Measurement(

@@ -20,6 +20,10 @@ def parse_json(raw: bytes | str, *, finite: bool = False) -> Any:
     finite
         Refuse NaN, infinities and numbers too large for a float: no file of this package holds any.
 
+    Returns
+    -------
+    Any
+
     Raises
     ------
     ValueError
@@ -39,7 +43,22 @@ def _finite(text: str) -> float:
 
 
 def parse_toml(raw: bytes | str) -> dict[str, Any]:
-    """Return what TOML says; raises as `parse_json`."""
+    """Return what TOML says.
+
+    Parameters
+    ----------
+    raw
+        The text, or its bytes in UTF-8.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    ValueError
+        It is no TOML, is not UTF-8 or is nested too deeply.
+    """
     try:
         return tomllib.loads(raw if isinstance(raw, str) else raw.decode("utf-8"))
     except RecursionError:

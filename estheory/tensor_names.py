@@ -8,7 +8,17 @@ _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|layer)\.(\d+)\.")
 
 
 def layer_of(name: str) -> str | None:
-    """Return the number of the transformer block that a tensor belongs to; None outside the blocks.
+    """Return the number of the transformer block that a tensor belongs to.
+
+    Parameters
+    ----------
+    name
+        Of the tensor, as its file has it.
+
+    Returns
+    -------
+    str or None
+        In decimal; None outside the blocks.
 
     Examples
     --------
@@ -20,7 +30,17 @@ def layer_of(name: str) -> str | None:
 
 
 def block_of(name: str) -> str:
-    """Return the transformer block that a tensor's name puts it in, or the name itself outside the blocks.
+    """Return the transformer block that a tensor's name puts it in.
+
+    Parameters
+    ----------
+    name
+        Of the tensor, as its file has it.
+
+    Returns
+    -------
+    str
+        `name` itself outside the blocks.
 
     Examples
     --------
@@ -32,7 +52,17 @@ def block_of(name: str) -> str:
 
 
 def module_of(name: str) -> str:
-    """Return the type of module that a tensor belongs to: its name without model, block and ``weight``.
+    """Return the type of module that a tensor belongs to.
+
+    Parameters
+    ----------
+    name
+        Of the tensor, as its file has it.
+
+    Returns
+    -------
+    str
+        `name` without model, block and ``weight``.
 
     Examples
     --------

@@ -1,10 +1,13 @@
-"""The NumPy sections of docstrings in the rooms that compute, measure and judge, and in the vocabulary.
+"""The NumPy sections of docstrings.
 
 ``Parameters`` has an entry for each parameter, ``Returns`` or ``Yields`` one for what comes back, ``Raises`` one for
 each error that a function raises itself, ``Attributes`` one for each field of a class. A class with an ``__init__`` of
 its own lists the parameters of that. A function whose text says that parameters, or parameters and result, are as of
-another one, and a method that overrides one, have the sections of that. What theory computes names its label and its
-source in ``Notes``, or says there that it is a choice.
+another one, and a method that overrides one, have the sections of that; so have the methods of a callback of a trainer
+and of a group of commands that override those of another package. The docstring of a command is the text of its
+``--help`` and has no sections: each of its parameters is a group of ``@options(...)`` or an option with a help text, as
+each field of such a group is. What theory computes names its label and its source in ``Notes``, or says there that it
+is a choice.
 """
 
 from __future__ import annotations
@@ -21,12 +24,14 @@ import estheory
 from estheory.quantities import Label
 
 ROOT = Path(estheory.__file__).parent
-ROOMS = ("theory", "derivations", "simulation", "measurement", "validation", "evidence")
-VOCABULARY = ("landscape", "laws", "cosine_laws", "rules", "quantities", "floats", "estimates", "_special")
-COMPLETE = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py"))
-COMPLETE += [ROOT / f"{name}.py" for name in VOCABULARY]
+COMPLETE = sorted(ROOT.rglob("*.py"))
 SECTION = re.compile(r"^(\w[\w ]*)\n-{3,}$", re.MULTILINE)
 AS_ANOTHER = re.compile(r"Parameters (?P<result>and result )?as of :(?:func|meth):`(?P<name>[\w.]+)`")
+FOREIGN = {
+    "TrainerCallback": re.compile(r"on_\w+"),
+    "TyperGroup": re.compile("list_commands|get_command|format_commands"),
+}
+"""Methods that override those of another package's class, by the class."""
 ERRORS = {"ConfigError", "DataError", "OutputError", "MissingDependencyError"}
 LABELS = "|".join(get_args(Label))
 SOURCE = re.compile(r"Source: (?:arXiv:\d{4}\.\d{5}|ours: docs/(?P<page>[\w/-]+\.md))")
@@ -83,6 +88,10 @@ def incomplete(node: ast.FunctionDef, known: dict[str, ast.FunctionDef]) -> list
     """
     text = ast.get_docstring(node) or ""
     found = sections(text)
+    if (groups := option_groups(node)) is not None:
+        arguments = [*node.args.args, *node.args.kwonlyargs]
+        unexplained = [a.arg for a in arguments if not (is_group(a.annotation, groups) or has_help(a.annotation))]
+        return sorted(unexplained) + list(found)
     listed, said = entries(found.get("Parameters", "")), entries(found.get("Raises", ""))
     is_property = any(isinstance(d, ast.Name) and d.id.endswith("property") for d in node.decorator_list)
     silent = (node.returns is None or ast.unparse(node.returns) != "None") and not is_property
@@ -99,6 +108,28 @@ def incomplete(node: ast.FunctionDef, known: dict[str, ast.FunctionDef]) -> list
     return missing + ["Returns"] * (silent and not any(found.get(title, "").strip() for title in ("Returns", "Yields")))
 
 
+def option_groups(node: ast.FunctionDef) -> set[str] | None:
+    """Return the names of the groups of options that a command takes; None of a function that is no command."""
+    calls = [d for d in node.decorator_list if isinstance(d, ast.Call)]
+    if not any(isinstance(d.func, ast.Attribute) and d.func.attr in ("command", "callback") for d in calls):
+        return None
+    given = [d.args for d in calls if isinstance(d.func, ast.Name) and d.func.id == "options"]
+    return {a.id for arguments in given for a in arguments if isinstance(a, ast.Name)}
+
+
+def is_group(annotation: ast.expr | None, groups: set[str]) -> bool:
+    """Say whether an annotation is one of these groups of options."""
+    return isinstance(annotation, ast.Name) and annotation.id in groups
+
+
+def has_help(annotation: ast.expr | None) -> bool:
+    """Say whether an annotation is that of an option or argument of the command line with a help text."""
+    calls = [n for n in ast.walk(annotation) if isinstance(n, ast.Call)] if annotation is not None else []
+    options = [n for n in calls if isinstance(n.func, ast.Attribute) and n.func.attr in ("Option", "Argument")]
+    helps = [k.value for n in options for k in n.keywords if k.arg == "help"]
+    return any(isinstance(value, ast.Constant) and bool(value.value) for value in helps)
+
+
 def classes(tree: ast.Module) -> Iterator[ast.ClassDef]:
     """Yield the public classes of a module."""
     return (node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_"))
@@ -107,7 +138,8 @@ def classes(tree: ast.Module) -> Iterator[ast.ClassDef]:
 def unlisted(node: ast.ClassDef) -> list[str]:
     """Return the fields that ``Attributes`` lacks, and what ``__init__`` takes and ``Parameters`` lacks."""
     found = sections(ast.get_docstring(node) or "")
-    fields = [f.target.id for f in node.body if isinstance(f, ast.AnnAssign) and isinstance(f.target, ast.Name)]
+    typed = [f for f in node.body if isinstance(f, ast.AnnAssign) and not has_help(f.annotation)]
+    fields = [f.target.id for f in typed if isinstance(f.target, ast.Name)]
     public = {name for name in fields if not name.startswith("_")}
     init = [f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == "__init__"]
     wanted = {name for f in init for name in names(f)}
@@ -127,11 +159,13 @@ def names(node: ast.FunctionDef) -> list[str]:
 
 
 def overrides(qualified: str, bases: dict[str, list[str]], known: dict[str, ast.FunctionDef]) -> bool:
-    """Say whether a method is one of a base class of this package, whose docstring is that of all."""
+    """Say whether a method is one of a base class, whose docstring is that of all."""
     owner, _, method = qualified.rpartition(".")
     parents = bases.get(owner, [])
     return any(
-        any(name.endswith(f".{parent}.{method}") for name in known) or overrides(f"{parent}.{method}", bases, known)
+        any(name.endswith(f".{parent}.{method}") for name in known)
+        or (parent in FOREIGN and FOREIGN[parent].fullmatch(method) is not None)
+        or overrides(f"{parent}.{method}", bases, known)
         for parent in parents
     )
 
@@ -256,10 +290,42 @@ def test_a_parameter_of_init_that_is_not_listed_is_found():
     assert unlisted(node) == ["depths"]
 
 
+COMMAND = '''
+@app.command()
+@options(CommonOptions)
+def lines(common: CommonOptions, start: Annotated[str, typer.Argument(help="A run.")]) -> None:
+    """Score a model."""
+'''
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "missing"),
+    [
+        ("", "", []),
+        ("@app.command()\n", "", ["common", "start"]),
+        ("@options(CommonOptions)\n", "", ["common"]),
+        ('help="A run."', 'metavar="A"', ["start"]),
+        ('"A run."', '""', ["start"]),
+        ('Score a model."""', 'Score a model.\n\n    Returns\n    -------\n    None\n    """', ["Returns"]),
+    ],
+)
+def test_help_explains_the_parameters_of_a_command(old, new, missing):
+    code = COMMAND.replace(old, new) if old else COMMAND
+    [(_, node)] = functions(ast.parse(code))
+    assert incomplete(node, {}) == missing
+
+
+def test_help_explains_the_fields_of_a_group_of_options():
+    code = 'class Options:\n    level: Annotated[float, typer.Option(help="Level.")] = 0.05\n    seed: int = 0'
+    [node] = classes(ast.parse(code))
+    assert unlisted(node) == ["seed"]
+
+
 def test_only_what_a_base_class_has_is_excused():
     known = dict.fromkeys(("module.Base.f", "module.Size.f", "module.Size.g", "module.Other.f"))
-    bases = {"Size": ["Middle"], "Middle": ["Base"], "Other": []}
-    assert [name for name in ("Size.f", "Size.g", "Other.f") if overrides(name, bases, known)] == ["Size.f"]
+    bases = {"Size": ["Middle"], "Middle": ["Base"], "Other": [], "Recorder": ["TrainerCallback"]}
+    methods = ("Size.f", "Size.g", "Other.f", "Recorder.on_log", "Recorder.score", "Other.on_log")
+    assert [name for name in methods if overrides(name, bases, known)] == ["Size.f", "Recorder.on_log"]
 
 
 def test_a_reference_must_have_the_same_parameters():

@@ -120,7 +120,18 @@ def _internal(error: Exception) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the program and return its exit code."""
+    """Run the program.
+
+    Parameters
+    ----------
+    arguments
+        What follows the program's name; those of the process when None.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
     try:
         code = app(args=arguments, prog_name="estheory", standalone_mode=False)
         sys.stdout.flush()

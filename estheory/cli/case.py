@@ -21,7 +21,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Case:
-    """One row: the options as JSON shows them, and what they mean."""
+    """One row: the options as JSON shows them, and what they mean.
+
+    Attributes
+    ----------
+    shown
+        The options by name, as JSON shows them.
+    config
+        What the ES run does.
+    checkpoints
+        Steps to predict at.
+    reward
+        The signal; None if no option tells it.
+    landscape
+        Of ``--spectrum``, which tells the signal, too; None without.
+    off_task
+        Curvature and gradient of another task; None if no option tells them.
+    shapes
+        Of the model's trained tensors; None if dim alone is given.
+    weights
+        What rounding acts on; None while they are unknown.
+    grpo
+        The run to compare with; None for none.
+    batch
+        Of 0/1 rewards; None for others.
+    """
 
     shown: dict[str, Any]
     config: ESConfig
@@ -36,7 +60,20 @@ class Case:
 
 
 def rounding_of(case: Case, seed: int = 0) -> Rounding | None:
-    """Return what rounding does to a low-precision case, None in float32. Seconds where it is emulated."""
+    """Return what rounding does to a low-precision case. Seconds where it is emulated.
+
+    Parameters
+    ----------
+    case
+        One row.
+    seed
+        Of the emulation.
+
+    Returns
+    -------
+    Rounding or None
+        None in float32.
+    """
     if case.config.dtype == "float32":
         return None
     from estheory.simulation.low_precision import rounding_of as effect
@@ -45,7 +82,19 @@ def rounding_of(case: Case, seed: int = 0) -> Rounding | None:
 
 
 def forecast_of(case: Case, rounding: Rounding | None = None) -> Forecast:
-    """Return the predictions for one case; ``rounding`` is :func:`rounding_of` it, made here when None."""
+    """Return the predictions for one case.
+
+    Parameters
+    ----------
+    case
+        One row.
+    rounding
+        :func:`rounding_of` it, made here when None.
+
+    Returns
+    -------
+    Forecast
+    """
     rounding = rounding or rounding_of(case)
     return predict(
         case.config,

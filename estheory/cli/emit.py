@@ -23,7 +23,18 @@ UNPRINTABLE = "backslashreplace"
 
 
 def json_text(document: Any) -> str:
-    """Return strict JSON: NaN and infinities become null."""
+    """Return strict JSON.
+
+    Parameters
+    ----------
+    document
+        NaN and infinities in it become null.
+
+    Returns
+    -------
+    str
+        Indented, with a final newline.
+    """
     return json.dumps(_finite(document), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -39,6 +50,11 @@ def _finite(value: Any) -> Any:
 
 def write_whole(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` through a temporary file beside it, so that the file is never half-written.
+
+    Parameters
+    ----------
+    path, text
+        Where, and what; an old file stays as it was until the new one is whole.
 
     Raises
     ------
@@ -64,7 +80,20 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def emit(common: CommonOptions, text: str) -> None:
-    """Send the result to ``--output``, or to stdout."""
+    """Send the result to ``--output``, or to stdout.
+
+    Parameters
+    ----------
+    common
+        Options of the command.
+    text
+        The result.
+
+    Raises
+    ------
+    OutputError
+        As for `write_whole`.
+    """
     if common.output is None:
         encoding = sys.stdout.encoding or "utf-8"
         sys.stdout.write(text.encode(encoding, UNPRINTABLE).decode(encoding))
@@ -74,13 +103,27 @@ def emit(common: CommonOptions, text: str) -> None:
 
 
 def warn(problems: Sequence[str]) -> None:
-    """Say on stderr what was left out, one line each: it changes what the result means, so quiet does not hide it."""
+    """Say on stderr what was left out, one line each: it changes what the result means, so quiet does not hide it.
+
+    Parameters
+    ----------
+    problems
+        White space in them, newlines too, becomes a space.
+    """
     for problem in problems:
         print("warning: " + " ".join(problem.split()), file=sys.stderr)
 
 
 def cite(common: CommonOptions, used: Iterable[Cited | str] = ()) -> None:
-    """Say on stderr, where ``--cite`` asks for it, what to cite for a result."""
+    """Say on stderr, where ``--cite`` asks for it, what to cite for a result.
+
+    Parameters
+    ----------
+    common
+        Options of the command.
+    used
+        As for :func:`estheory.citations.bibtex`.
+    """
     if common.cite:
         from estheory.citations import bibtex
 
@@ -88,6 +131,14 @@ def cite(common: CommonOptions, used: Iterable[Cited | str] = ()) -> None:
 
 
 def narrate(common: CommonOptions, text: str) -> None:
-    """Say something on stderr, when it is a terminal and nobody asked for quiet."""
+    """Say something on stderr, when it is a terminal and nobody asked for quiet.
+
+    Parameters
+    ----------
+    common
+        Options of the command.
+    text
+        One line.
+    """
     if not common.quiet and sys.stderr.isatty():
         print(text, file=sys.stderr)

@@ -49,14 +49,44 @@ _COUNTS = ("dim", "population", "prompts", "restore_pairs", "grpo_steps")
 
 
 def whole(name: str, value: float) -> int:
-    """Return ``value`` as an int; ConfigError names the option if it is none."""
+    """Return the value of an option that is a whole number.
+
+    Parameters
+    ----------
+    name
+        Of the option, without dashes in front, for the message.
+    value
+        E.g. 4e9.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ConfigError
+        It is not whole, or not finite.
+    """
     if value != value or value in (float("inf"), float("-inf")) or value != int(value):
         raise ConfigError(f"--{name} must be a whole number, got {value:g}", "e.g. 30 or 4e9")
     return int(value)
 
 
 def require_given(names: Collection[str], required: Sequence[str] = ("dim", "sigma", "population")) -> None:
-    """Raise ConfigError for the first of the ``required`` options that is not among the ``names`` given."""
+    """Require options.
+
+    Parameters
+    ----------
+    names
+        Those that are given, without dashes in front.
+    required
+        Those that must be.
+
+    Raises
+    ------
+    ConfigError
+        For the first that is not given.
+    """
     for name in required:
         if name not in names:
             also = " or --model" if name == "dim" else ""
@@ -64,7 +94,17 @@ def require_given(names: Collection[str], required: Sequence[str] = ("dim", "sig
 
 
 def cases(es: ESOptions) -> tuple[list[Case], list[str]]:
-    """Return one case a row of the Cartesian product, and the names of the options that vary.
+    """Return the rows that the options describe.
+
+    Parameters
+    ----------
+    es
+        A comma list makes a row for each of its numbers, but ``steps``, a list of checkpoints.
+
+    Returns
+    -------
+    tuple of list of Case and list of str
+        One case a row of the Cartesian product, and the names of the options that vary.
 
     Raises
     ------

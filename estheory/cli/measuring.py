@@ -28,12 +28,40 @@ DESCRIBING = ("model", "alpha", "population", "sigma", "update_path", "restore_p
 
 
 def head_twice(how: MeasureOptions) -> bool:
-    """Return whether a tied output head counts twice; ConfigError for an unknown word."""
+    """Return whether a tied output head counts twice.
+
+    Parameters
+    ----------
+    how
+        How checkpoints are compared.
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    ConfigError
+        For an unknown word.
+    """
     return choice("tied-head", how.tied_head, ("once", "twice"), "once") == "twice"
 
 
 def displacements_of(targets: Sequence[Path], how: MeasureOptions, *, steps: Sequence[float] = ()) -> Displacements:
     """Measure a run directory (one target), or checkpoints against the base named first.
+
+    Parameters
+    ----------
+    targets
+        One, or two or more.
+    how
+        How checkpoints are compared.
+    steps
+        Of the checkpoints, one each; empty where their names tell them.
+
+    Returns
+    -------
+    Displacements
 
     Raises
     ------
@@ -63,9 +91,28 @@ def displacements_of(targets: Sequence[Path], how: MeasureOptions, *, steps: Seq
 def variances_of(
     targets: Sequence[Path], measured: Displacements, alpha: float | None, population: int | None
 ) -> list[float] | None:
-    """Return the variance of the walk behind each checkpoint; None where nothing tells it.
+    """Return the variance of the walk behind each checkpoint.
 
     A run of this package tells it by its logged coefficients; for other checkpoints it is alpha^2 T / N.
+
+    Parameters
+    ----------
+    targets
+        One run directory, or a base and its checkpoints.
+    measured
+        Of these targets.
+    alpha, population
+        Step size (weight) and population of the walk; None where the run tells them.
+
+    Returns
+    -------
+    list of float, or None
+        Of one coordinate (weight^2); None where nothing tells it.
+
+    Raises
+    ------
+    ConfigError
+        One of alpha and population is missing or unusable, or the step of a checkpoint is unknown.
     """
     if (alpha is None) != (population is None):
         raise ConfigError("--alpha and --population belong together", "give both, or neither")
@@ -91,7 +138,24 @@ def _recorded_walk(path: Path, given: Given) -> dict[int, float]:
 
 
 def given_of(path: Path, es: ESOptions) -> Given:
-    """Return what the ES options say of the run directory of another code; ConfigError for others than `DESCRIBING`."""
+    """Return what the ES options say of the run directory of another code.
+
+    Parameters
+    ----------
+    path
+        The folder, for messages.
+    es
+        Only `DESCRIBING` may be set.
+
+    Returns
+    -------
+    Given
+
+    Raises
+    ------
+    ConfigError
+        Another option is set, or a value is unusable.
+    """
     unset = asdict(ESOptions())
     other = [name for name, value in asdict(es).items() if value != unset[name] and name not in DESCRIBING]
     if other:
@@ -114,6 +178,26 @@ def evidence_of(targets: Sequence[Path], es: ESOptions, how: MeasureOptions) -> 
 
     The ES options describe the run behind checkpoints, and what the run directory of another code leaves open; a run
     of this package leaves nothing open.
+
+    Parameters
+    ----------
+    targets
+        One run directory, or a base and its checkpoints.
+    es
+        As above; for checkpoints, sigma and population at least.
+    how
+        How checkpoints are compared.
+
+    Returns
+    -------
+    Evidence
+
+    Raises
+    ------
+    ConfigError
+        The options do not fit the targets: missing, unusable, or more than one configuration.
+    DataError
+        As for `displacements_of`.
     """
     twice = head_twice(how)
     if len(targets) == 1:

@@ -77,6 +77,16 @@ def options(*groups: type) -> Callable[[Callable[..., None]], Callable[..., None
 
     A ``config`` option among them names a TOML file that fills what the command line leaves unset. Its keys are the
     command's option names; an unknown one is an error.
+
+    Parameters
+    ----------
+    *groups
+        Dataclasses of options.
+
+    Returns
+    -------
+    callable
+        Decorates the command.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -107,7 +117,16 @@ def options(*groups: type) -> Callable[[Callable[..., None]], Callable[..., None
 
 
 def fill_from_toml(values: dict[str, Any], path: Path, settable: dict[str, Any]) -> None:
-    """Fill the unset ``values`` (None or False) from a TOML file; ``settable`` maps option names to annotations.
+    """Fill unset options from a TOML file.
+
+    Parameters
+    ----------
+    values
+        By option name; None and False are unset, and replaced in place.
+    path
+        The file.
+    settable
+        Annotations by option name.
 
     Raises
     ------
@@ -156,7 +175,25 @@ def _typed(what: str, value: Any, annotation: str) -> Any:
 
 
 def numbers(name: str, text: str | None) -> list[float]:
-    """Parse a comma list of numbers; an empty list for None. ConfigError names the option."""
+    """Parse a comma list of numbers.
+
+    Parameters
+    ----------
+    name
+        Of the option, without dashes in front, for the message.
+    text
+        The list; None for an option that is not given.
+
+    Returns
+    -------
+    list of float
+        Empty for None.
+
+    Raises
+    ------
+    ConfigError
+        A part is no number.
+    """
     if text is None:
         return []
     try:
@@ -168,7 +205,25 @@ def numbers(name: str, text: str | None) -> list[float]:
 
 
 def number(name: str, text: str | None) -> float | None:
-    """Parse one number; None for None. ConfigError names the option."""
+    """Parse one number.
+
+    Parameters
+    ----------
+    name
+        Of the option, without dashes in front, for the message.
+    text
+        None for an option that is not given.
+
+    Returns
+    -------
+    float or None
+        None for None.
+
+    Raises
+    ------
+    ConfigError
+        It is no number, or several.
+    """
     values = numbers(name, text)
     if len(values) > 1:
         raise ConfigError(f"--{name} takes one number, got '{text}'", "give one")
@@ -176,14 +231,51 @@ def number(name: str, text: str | None) -> float | None:
 
 
 def checked_level(level: float) -> float:
-    """Return a probability above 0 and below 1; ConfigError names --level."""
+    """Return a probability above 0 and below 1.
+
+    Parameters
+    ----------
+    level
+        Of ``--level``.
+
+    Returns
+    -------
+    float
+        The same.
+
+    Raises
+    ------
+    ConfigError
+        It is another number.
+    """
     if not 0 < level < 1:
         raise ConfigError(f"--level must lie between 0 and 1, got {level}", "e.g. 0.05")
     return level
 
 
 def choice(name: str, text: str | None, choices: Sequence[str], default: str) -> str:
-    """Return ``text`` (or the default) if it is one of ``choices``; ConfigError otherwise."""
+    """Return the value of an option that is one of a few words.
+
+    Parameters
+    ----------
+    name
+        Of the option, without dashes in front, for the message.
+    text
+        None for an option that is not given.
+    choices
+        The words.
+    default
+        For None; one of `choices`, or any text if `text` cannot be None.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ConfigError
+        It is another word; the message names the closest.
+    """
     value = default if text is None else text
     if value not in choices:
         close = difflib.get_close_matches(value, choices, 1)

@@ -14,7 +14,21 @@ from estheory.cli.options import CommonOptions
 
 @contextmanager
 def watch_run(common: CommonOptions, out: Path, tracker: str | None) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Yield a function to call with each row of a run's steps.jsonl; it draws it and hands it to the tracker.
+    """Draw a run's rows as they come, and hand them to the tracker.
+
+    Parameters
+    ----------
+    common
+        Options of the command.
+    out
+        Its run directory.
+    tracker
+        Name of a tracker; None for none.
+
+    Yields
+    ------
+    callable
+        To be called with each row of steps.jsonl.
 
     Raises
     ------
@@ -38,7 +52,20 @@ def watch_run(common: CommonOptions, out: Path, tracker: str | None) -> Iterator
 
 @contextmanager
 def step_progress(common: CommonOptions, out: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Yield a function to call with each row of steps.jsonl; it draws reward, norm and time left."""
+    """Draw reward, norm and time left; nothing when quiet, or when stderr is no terminal.
+
+    Parameters
+    ----------
+    common
+        Options of the command.
+    out
+        Its run directory.
+
+    Yields
+    ------
+    callable
+        To be called with each row of steps.jsonl.
+    """
     if common.quiet or not sys.stderr.isatty():
         yield lambda row: None
         return
@@ -66,7 +93,13 @@ def step_progress(common: CommonOptions, out: Path) -> Iterator[Callable[[Mappin
 
 
 class RunView:
-    """What the live view shows of a run: its figures against their predictions."""
+    """What the live view shows of a run: its figures against their predictions.
+
+    Parameters
+    ----------
+    out
+        Its run directory.
+    """
 
     def __init__(self, out: Path) -> None:
         from estheory.training.config import ESRunConfig
@@ -79,7 +112,19 @@ class RunView:
         self._rules = config.rules(int(environment["model"]["dim"])) if isinstance(config, ESRunConfig) else None
 
     def fields(self, row: Mapping[str, Any]) -> dict[str, str]:
-        """Return reward, norm (over its predicted mean, where there is one) and the last measured drift as text."""
+        """Return what the live view shows beside the bar.
+
+        Parameters
+        ----------
+        row
+            Of steps.jsonl.
+
+        Returns
+        -------
+        dict of str
+            ``reward``; ``norm``, over its predicted mean where there is one; ``drift``, the last measured KL (nat
+            per token).
+        """
         norm, predicted = f"{row['norm']:.4g}", self.predicted_norm(row["step"])
         drifts = [entry for entry in self._run.rows("evaluations") if entry["quantity"] == "kl_drift"]
         return {
@@ -89,7 +134,18 @@ class RunView:
         }
 
     def predicted_norm(self, step: int) -> float | None:
-        """Return the predicted mean norm after `step`; None where the configuration alone does not tell it."""
+        """Return the predicted mean norm.
+
+        Parameters
+        ----------
+        step
+            From 1.
+
+        Returns
+        -------
+        float or None
+            In weight units, after `step`; None where the configuration alone does not tell it.
+        """
         from estheory.errors import ConfigError
         from estheory.landscape import Signal
         from estheory.theory.walk import walk

@@ -31,7 +31,18 @@ _SHOTS, _CHARACTERS_A_TOKEN = 8, 2  # of models that are not character-level
 
 
 def preview(config: ESRunConfig | GRPORunConfig, *, as_json: bool) -> str:
-    """Return the text or JSON of ``--dry-run``. Loads no model and trains nothing; times a product and some noise.
+    """Return what ``--dry-run`` shows. Loads no model and trains nothing; times a product and some noise.
+
+    Parameters
+    ----------
+    config
+        The run.
+    as_json
+        JSON instead of text.
+
+    Returns
+    -------
+    str
 
     Raises
     ------
@@ -158,7 +169,23 @@ def _seconds(config: ESRunConfig | GRPORunConfig, dim: int, whole: int) -> float
 
 
 def preview_sequence(config: SequenceConfig) -> tuple[dict[str, Any], int]:
-    """Return a sequence's configuration with what it needs, as JSON has it, and its bytes on disk at most."""
+    """Return what a sequence needs.
+
+    Parameters
+    ----------
+    config
+        The sequence.
+
+    Returns
+    -------
+    tuple of dict and int
+        Configuration and needs, as JSON has them, and bytes on disk at most.
+
+    Raises
+    ------
+    ConfigError, DataError
+        As for `preview`.
+    """
     for task in config.tasks:
         get_task(task, data=config.configs[0].data)
     first = config.configs[0]

@@ -28,7 +28,28 @@ def measured_geometry(
     seed: int,
     progress: Callable[[int], None],
 ) -> Geometry:
-    """Return the geometry of ES and of gradient methods with the rates and off-task costs that the options give."""
+    """Return the geometry of ES and of gradient methods with the rates and off-task costs that the options give.
+
+    Parameters
+    ----------
+    es
+        Rates and off-task costs; those not given take their defaults.
+    config, landscape
+        The rule, and the landscape of all runs.
+    replicas, seed
+        Runs of each method, and their seed.
+    progress
+        Called with the number of steps of ES, over all runs, since the last call.
+
+    Returns
+    -------
+    Geometry
+
+    Raises
+    ------
+    ConfigError
+        An option is unusable.
+    """
     from typing import get_args
 
     from estheory.simulation.geometry import geometry

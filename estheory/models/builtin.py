@@ -48,12 +48,22 @@ class BuiltinModel:
 
 
 def builtin_names() -> tuple[str, ...]:
-    """Return the names of the built-in models."""
+    """Return the names of the built-in models.
+
+    Returns
+    -------
+    tuple of str
+    """
     return ("tiny-lm", "smollm2-135m")
 
 
 def builtin_models() -> list[BuiltinModel]:
-    """List the built-in models; downloads nothing and imports no torch."""
+    """List the built-in models; downloads nothing and imports no torch.
+
+    Returns
+    -------
+    list of BuiltinModel
+    """
     tiny, converted = _tiny_folder(), cache_folder() / "smollm2-135m"
     return [
         BuiltinModel(name="tiny-lm", parameters=59_184, licence="Apache-2.0", where=tiny, present=_is_readable(tiny)),
@@ -68,7 +78,13 @@ def builtin_models() -> list[BuiltinModel]:
 
 
 def cache_folder() -> Path:
-    """Return the folder for what is downloaded: $ESTHEORY_CACHE, else ~/.cache/estheory."""
+    """Return the folder for what is downloaded: $ESTHEORY_CACHE, else ~/.cache/estheory.
+
+    Returns
+    -------
+    Path
+        It need not exist.
+    """
     named = os.environ.get("ESTHEORY_CACHE")
     return Path(named).expanduser() if named else Path.home() / ".cache" / "estheory"
 
@@ -125,7 +141,23 @@ def get_builtin(name: str, *, narrate: smollm2.Narrate | None = None) -> Path:
 
 
 def model_folder(name: str | Path) -> Path:
-    """Return the folder of a built-in model by its name, or the path itself; errors as of `get_builtin`."""
+    """Return the folder of a model.
+
+    Parameters
+    ----------
+    name
+        Of a built-in model, which is fetched if it is not in the cache, or a path.
+
+    Returns
+    -------
+    Path
+        A path as it was given.
+
+    Raises
+    ------
+    DataError, MissingDependencyError, OutputError
+        As for `get_builtin`.
+    """
     return get_builtin(str(name)) if str(name) in builtin_names() else Path(name)
 
 

@@ -51,7 +51,10 @@ class Rows:
         return math.prod(self.shape)
 
     def pieces(self, start: int, stop: int, length: int) -> Iterator[NDArray[np.float64]]:
-        """Yield the entries ``start:stop`` in row-major order, ``length`` at a time (see `Source`)."""
+        """Yield entries of the rows.
+
+        Parameters and result as of :meth:`estheory.models.headers.Source.pieces`.
+        """
         return self.whole.pieces(self.first + start, self.first + stop, length)
 
 

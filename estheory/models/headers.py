@@ -123,7 +123,9 @@ class TensorEntry:
         return math.prod(self.shape)
 
     def pieces(self, start: int, stop: int, length: int) -> Iterator[NDArray[np.float64]]:
-        """Yield the entries ``start:stop`` in row-major order, widened exactly to float64, ``length`` at a time.
+        """Yield entries in row-major order, widened exactly to float64.
+
+        Parameters and result as of :meth:`estheory.models.headers.Source.pieces`.
 
         Raises
         ------
@@ -158,6 +160,11 @@ def _filled(stream: RawIOBase, array: NDArray[Any]) -> int:
 
 def read_header(file: Path) -> dict[str, TensorEntry]:
     """Read the header of one safetensors file and check it against the file's size.
+
+    Parameters
+    ----------
+    file
+        Its tensors are not read.
 
     Returns
     -------

@@ -56,7 +56,10 @@ class MergedEntry:
         return self.base.size
 
     def pieces(self, start: int, stop: int, length: int) -> Iterator[NDArray[np.float64]]:
-        """Yield the entries ``start:stop`` (see `Source`); the product is formed for their rows alone."""
+        """Yield entries; the product is formed for their rows alone.
+
+        Parameters and result as of :meth:`estheory.models.headers.Source.pieces`.
+        """
         columns = self.right.shape[1]
         for piece in self.base.pieces(start, stop, length):
             first, end = start // columns, start + len(piece)

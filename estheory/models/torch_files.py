@@ -64,7 +64,10 @@ class TorchEntry:
         return self.tensor.data_ptr(), self.shape
 
     def pieces(self, start: int, stop: int, length: int) -> Iterator[NDArray[np.float64]]:
-        """Yield the entries ``start:stop`` in row-major order, ``length`` at a time (see `Source`)."""
+        """Yield entries in row-major order, widened exactly to float64.
+
+        Parameters and result as of :meth:`estheory.models.headers.Source.pieces`.
+        """
         import torch
 
         flat = self.tensor.reshape(-1)
@@ -108,7 +111,18 @@ def torch_entries(file: Path) -> dict[str, TorchEntry]:
 
 
 def shared_names(entries: Mapping[str, TorchEntry]) -> set[str]:
-    """Return the names that share their tensor with another name (tied weights)."""
+    """Return the names that share their tensor with another name (tied weights).
+
+    Parameters
+    ----------
+    entries
+        Of one model, by name; empty tensors share nothing.
+
+    Returns
+    -------
+    set of str
+        All names of a shared tensor.
+    """
     counts = Counter(entry.address for entry in entries.values() if entry.size)
     return {name for name, entry in entries.items() if counts[entry.address] > 1}
 

@@ -23,7 +23,20 @@ MOST_COLUMNS = 6
 
 
 def accuracy_rows(runs: Runs) -> list[dict[str, Any]]:
-    """Return a row a run and task: accuracy before and after with standard errors, and KL from the base."""
+    """Return what each run did to the accuracy on each task.
+
+    Parameters
+    ----------
+    runs
+        Records by name.
+
+    Returns
+    -------
+    list of dict
+        One a run and task: ``run``, ``task``, ``before`` and ``after`` with ``before_stderr`` and
+        ``after_stderr`` (in [0, 1]), and ``kl_drift``, from the base (nat per token), NaN where it was not
+        measured.
+    """
     rows = []
     for name, run in runs.items():
         accuracy, kl = run.evaluated(Quantity.ACCURACY), run.evaluated(Quantity.KL_DRIFT)
@@ -45,7 +58,19 @@ def accuracy_rows(runs: Runs) -> list[dict[str, Any]]:
 
 
 def accuracy_section(runs: Runs, sentence: str) -> Section:
-    """Show accuracies before and after each run, as bars and as a table."""
+    """Show accuracies before and after each run, as bars and as a table.
+
+    Parameters
+    ----------
+    runs
+        Records by name.
+    sentence
+        What the section says above its figure.
+
+    Returns
+    -------
+    Section
+    """
     rows = accuracy_rows(runs)
     tasks = sorted({row["task"] for row in rows})
     nothing = {"before": math.nan, "before_stderr": math.nan, "after": math.nan, "after_stderr": math.nan}
@@ -79,7 +104,18 @@ def accuracy_section(runs: Runs, sentence: str) -> Section:
 
 
 def reward_sections(runs: Runs) -> list[Section]:
-    """Show the mean reward over steps, a section for each kind of reward; runs of one step have no path."""
+    """Show the mean reward over steps.
+
+    Parameters
+    ----------
+    runs
+        Records by name.
+
+    Returns
+    -------
+    list of Section
+        One a kind of reward; runs of one step, which have no path, are left out.
+    """
     kinds: dict[str, dict[str, RunRecord]] = {}
     for name, run in runs.items():
         if len(run.steps) > 1:
@@ -104,7 +140,17 @@ def _reward_section(kind: str, runs: Runs, several: bool) -> Section:
 
 
 def accuracy_sentence(runs: Runs) -> str:
-    """Return what each run did to the accuracy on the task it was trained on."""
+    """Return what each run did to the accuracy on the task it was trained on.
+
+    Parameters
+    ----------
+    runs
+        Records by name.
+
+    Returns
+    -------
+    str
+    """
     words = [
         f"{row['run']} {row['before']:.3f} → {row['after']:.3f} ± {row['after_stderr']:.3f} on {row['task']}"
         for row in accuracy_rows(runs)
@@ -118,7 +164,19 @@ def accuracy_sentence(runs: Runs) -> str:
 
 
 def interpolation_section(line: Interpolation, *, start: str = "ES", end: str = "GRPO") -> Section:
-    """Show the accuracy on the line between two solutions against the chord."""
+    """Show the accuracy on the line between two solutions against the chord.
+
+    Parameters
+    ----------
+    line
+        Accuracies of one task on it.
+    start, end
+        What its ends are called.
+
+    Returns
+    -------
+    Section
+    """
     rise, error = line.middle_rise
     return Section(
         title="Between the solutions",
@@ -131,7 +189,17 @@ def interpolation_section(line: Interpolation, *, start: str = "ES", end: str = 
 
 
 def kl_section(verdicts: Sequence[Verdict]) -> Section:
-    """Show KL predicted by the probes before the run beside KL measured after it."""
+    """Show KL predicted by the probes before the run beside KL measured after it.
+
+    Parameters
+    ----------
+    verdicts
+        At least one on KL; those on other quantities are left out.
+
+    Returns
+    -------
+    Section
+    """
     kl = [v for v in verdicts if v.prediction.quantity is Quantity.KL_DRIFT]
     return Section(
         title="Drift of behaviour",
@@ -157,7 +225,19 @@ def kl_section(verdicts: Sequence[Verdict]) -> Section:
 
 
 def kl_matrix_section(runs: Runs) -> Section | None:
-    """Show measured KL from the base, tasks by runs and checkpoints; None if nothing was evaluated."""
+    """Show measured KL from the base, tasks by runs and checkpoints.
+
+    Parameters
+    ----------
+    runs
+        Records by name.
+
+    Returns
+    -------
+    Section or None
+        None if nothing was evaluated. With more columns than :data:`MOST_COLUMNS`, of each run the last
+        checkpoint.
+    """
     cells = {
         (task, name, step): value
         for name, run in runs.items()

@@ -28,7 +28,20 @@ NAMES = {"es": "ES", "grpo": "GRPO", "control": "ES, rewards permuted"}
 
 
 def demo_json(result: DemoResult, verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """Return everything the demo found as one JSON document."""
+    """Return everything the demo found as one JSON document.
+
+    Parameters
+    ----------
+    result
+        What the demo found.
+    verdicts
+        On its pairs.
+
+    Returns
+    -------
+    dict
+        With the JSON keys of ``estheory demo``.
+    """
     ends = result.displacements
     rise, rise_error = result.interpolation.middle_rise
     return {
@@ -51,7 +64,21 @@ def demo_json(result: DemoResult, verdicts: Sequence[Verdict]) -> dict[str, Any]
 
 
 def demo_text(result: DemoResult, verdicts: Sequence[Verdict], page: Path) -> str:
-    """Return the demo's tables, and what they mean in plain words."""
+    """Return the demo's tables, and what they mean in plain words.
+
+    Parameters
+    ----------
+    result
+        What the demo found.
+    verdicts
+        On its pairs.
+    page
+        Where the page is; named at the end.
+
+    Returns
+    -------
+    str
+    """
     table = plain_table("run", "task", ">before", ">after", ">KL from base", ">norm")
     norms = dict(zip(result.displacements.labels, result.displacements.norms, strict=True))
     for row in behaviour_sections.accuracy_rows(_runs(result)):
@@ -80,7 +107,20 @@ def _sentences(result: DemoResult) -> list[str]:
 
 
 def demo_page(result: DemoResult, verdicts: Sequence[Verdict]) -> str:
-    """Return the demo as one self-contained HTML page."""
+    """Return the demo as one self-contained HTML page.
+
+    Parameters
+    ----------
+    result
+        What the demo found.
+    verdicts
+        On its pairs.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
     line = result.interpolation
     runs = {NAMES[name]: result.runs[name] for name in NAMES}
     shown = [v for v in verdicts if not is_quiet_tensor(v)]

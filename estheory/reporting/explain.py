@@ -9,7 +9,13 @@ from estheory.quantities import Prediction, Quantity
 
 @dataclass(frozen=True)
 class Explanation:
-    """The formula of a quantity and where it fails."""
+    """What a quantity rests on.
+
+    Attributes
+    ----------
+    formula, fails
+        The formula, and where it fails.
+    """
 
     formula: str
     fails: str
@@ -122,7 +128,20 @@ EXPLANATIONS: dict[Quantity, Explanation] = {
 
 
 def explain(quantity: Quantity, predictions: list[Prediction]) -> str:
-    """Return definition, formula, where it fails, and the assumptions of the predictions at hand."""
+    """Return definition, formula, where it fails, and the assumptions of the predictions at hand.
+
+    Parameters
+    ----------
+    quantity
+        What is explained.
+    predictions
+        Of that quantity; those of one label, source and assumptions are told once.
+
+    Returns
+    -------
+    str
+        Indented lines.
+    """
     entry = EXPLANATIONS[quantity]
     lines = [
         f"{quantity} ({quantity.unit}, {quantity.topic})",

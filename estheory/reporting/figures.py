@@ -60,7 +60,13 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Band:
-    """A prediction at each point of a series: mean and interval, each of shape (n,)."""
+    """A prediction at each point of a series.
+
+    Attributes
+    ----------
+    low, mean, high
+        Mean and interval, of shape (n,) each, in the unit of the series.
+    """
 
     low: Values
     mean: Values
@@ -76,6 +82,11 @@ def norm_path(runs: Sequence[Series], *, level: float = 0.95) -> str:
         Norms (weight units) over steps, with the predicted band where there is one.
     level
         Probability that the bands hold.
+
+    Returns
+    -------
+    str
+        An ``<svg>`` element.
     """
     panels = 2 if any(run.predicted for run in runs) else 1
     words = []
@@ -111,7 +122,18 @@ def norm_path(runs: Sequence[Series], *, level: float = 0.95) -> str:
 
 
 def reward_path(runs: Sequence[Series]) -> str:
-    """Draw the mean reward of each run over its steps."""
+    """Draw the mean reward of each run over its steps.
+
+    Parameters
+    ----------
+    runs
+        Rewards over steps, each at least one.
+
+    Returns
+    -------
+    str
+        An ``<svg>`` element.
+    """
     words = []
     with new_figure(220) as figure:
         ax = figure.subplots()
@@ -151,6 +173,11 @@ def interpolation(
         The rise over the chord with its own standard errors, for a panel below.
     predicted_rise
         What was predicted of it.
+
+    Returns
+    -------
+    str
+        An ``<svg>`` element.
     """
     u, accuracy, stderr, chord = columns(u, accuracy, stderr, chord)
     with new_figure(220 if rise is None else 340) as figure:
@@ -183,7 +210,20 @@ def interpolation(
 
 
 def accuracy_bars(tasks: Sequence[str], series: Sequence[Series]) -> str:
-    """Draw accuracies with their standard errors: a group of bars a task, a bar a series (before, after ES, ...)."""
+    """Draw accuracies with their standard errors: a group of bars a task, a bar a series.
+
+    Parameters
+    ----------
+    tasks
+        Names of the groups.
+    series
+        ``before``, ``after ES``, ...: a value a task, NaN where nothing was measured.
+
+    Returns
+    -------
+    str
+        An ``<svg>`` element.
+    """
     places, width = np.arange(len(tasks), dtype=np.float64), 0.8 / max(len(series), 1)
     words: list[str] = []
     with new_figure(220) as figure:
@@ -212,6 +252,16 @@ def accuracy_bars(tasks: Sequence[str], series: Sequence[Series]) -> str:
 def columns(*values: Values) -> tuple[Array, ...]:
     """Return columns of a figure as float arrays.
 
+    Parameters
+    ----------
+    *values
+        One number a point each.
+
+    Returns
+    -------
+    tuple of ndarray, shape (n,)
+        In the order of the arguments.
+
     Raises
     ------
     ConfigError
@@ -225,17 +275,43 @@ def columns(*values: Values) -> tuple[Array, ...]:
 
 
 def style(index: int) -> tuple[str, str]:
-    """Return colour and line style of a series; the first 16 pairs differ."""
+    """Return how a series is drawn.
+
+    Parameters
+    ----------
+    index
+        Its number, from 0; the first 16 look different.
+
+    Returns
+    -------
+    tuple of str
+        Colour and line style.
+    """
     return LIGHT[f"series-{index % SERIES + 1}"], LINES[(index + index // SERIES) % len(LINES)]
 
 
 def entry(label: str) -> str:
-    """Return a label as the legend's entry; matplotlib would leave out one that is empty or begins with ``_``."""
+    """Return a label as the legend's entry; matplotlib would leave out one that is empty or begins with ``_``.
+
+    Parameters
+    ----------
+    label
+        Of a series.
+
+    Returns
+    -------
+    str
+    """
     return ("" if label and label[0] != "_" else "\N{ZERO WIDTH SPACE}") + clean(label)
 
 
 def legend(figure: Figure, ax: Axes) -> None:
     """Put the legend of ``ax`` above the figure's axes, in as many columns as fit.
+
+    Parameters
+    ----------
+    figure, ax
+        The figure, and the axes whose labels it shows.
 
     Raises
     ------
@@ -253,7 +329,17 @@ def legend(figure: Figure, ax: Axes) -> None:
 
 
 def note(ax: Axes, x: float, y: float, text: str) -> None:
-    """Write ``text`` just above the point (x, y)."""
+    """Write ``text`` just above the point (x, y).
+
+    Parameters
+    ----------
+    ax
+        The axes.
+    x, y
+        In its coordinates.
+    text
+        One line.
+    """
     at: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "bottom"}
     ax.annotate(text, (x, y), (0, 2), fontsize=8, **at)
 

@@ -16,7 +16,21 @@ _UNITS = {"weight": "w", "reward": "R", "1": ""}
 
 
 def forecast_json(forecast: Forecast, config: dict[str, Any], level: float) -> dict[str, Any]:
-    """Return one configuration's ``config``, ``predictions`` and ``warnings`` as contract.md's JSON keys."""
+    """Return one configuration's ``config``, ``predictions`` and ``warnings`` as contract.md's JSON keys.
+
+    Parameters
+    ----------
+    forecast
+        Of one configuration.
+    config
+        What it is of, as JSON.
+    level
+        Probability of the intervals.
+
+    Returns
+    -------
+    dict
+    """
     return {
         "config": config,
         "predictions": [prediction_json(p, level) for p in forecast.predictions],
@@ -25,7 +39,20 @@ def forecast_json(forecast: Forecast, config: dict[str, Any], level: float) -> d
 
 
 def prediction_json(prediction: Prediction, level: float) -> dict[str, Any]:
-    """Return one prediction as a JSON object."""
+    """Return one prediction as a JSON object.
+
+    Parameters
+    ----------
+    prediction
+        Its law gives mean, standard deviation and interval.
+    level
+        Probability of the interval.
+
+    Returns
+    -------
+    dict
+        With contract.md's keys; ``where`` only if there is one.
+    """
     entry = {
         "quantity": str(prediction.quantity),
         "step": prediction.step,
@@ -43,7 +70,19 @@ def prediction_json(prediction: Prediction, level: float) -> dict[str, Any]:
 
 
 def forecast_text(forecast: Forecast, level: float) -> str:
-    """Return the tables by topic and, under them, what they mean in plain words."""
+    """Return the tables by topic and, under them, what they mean in plain words.
+
+    Parameters
+    ----------
+    forecast
+        Of one configuration.
+    level
+        Probability of the intervals.
+
+    Returns
+    -------
+    str
+    """
     parts: list[Table | str] = []
     for topic in get_args(Topic):
         chosen = [p for p in forecast.predictions if p.quantity.topic == topic]
@@ -77,6 +116,17 @@ def rows_text(forecasts: Sequence[tuple[dict[str, Any], Forecast]], varied: Sequ
     """Return one table with a row a configuration: the varied options, then the means that differ between rows.
 
     Of a quantity predicted at several steps the last is shown; of more quantities than fit, the first.
+
+    Parameters
+    ----------
+    forecasts
+        One a configuration, after that as JSON.
+    varied
+        Names of the options that differ, as in the configurations.
+
+    Returns
+    -------
+    str
     """
     means = [{p.quantity: p.law.mean for p in forecast.predictions} for _, forecast in forecasts]
     ordered = dict.fromkeys((*ROW_FIRST, *Quantity))
@@ -94,7 +144,18 @@ def rows_text(forecasts: Sequence[tuple[dict[str, Any], Forecast]], varied: Sequ
 
 
 def sentence(forecast: Forecast) -> str:
-    """Return what the forecast means, in plain words."""
+    """Return what the forecast means, in plain words.
+
+    Parameters
+    ----------
+    forecast
+        Of one configuration.
+
+    Returns
+    -------
+    str
+        One sentence.
+    """
     words = []
     step = max(p.step or 0 for p in forecast.predictions if p.quantity is Quantity.DISPLACEMENT_NORM)
     norm = forecast.get(Quantity.DISPLACEMENT_NORM, step)
@@ -126,7 +187,17 @@ def sentence(forecast: Forecast) -> str:
 
 
 def forecast_has_grpo(forecast: Forecast) -> bool:
-    """Return whether the GRPO norm is itself a prediction, from hyper-parameters."""
+    """Return whether the GRPO norm is itself a prediction, from hyper-parameters.
+
+    Parameters
+    ----------
+    forecast
+        Of one configuration.
+
+    Returns
+    -------
+    bool
+    """
     return any(p.quantity is Quantity.GRPO_DISPLACEMENT_NORM for p in forecast.predictions)
 
 

@@ -18,6 +18,15 @@ DRAWN = (Quantity.DISPLACEMENT_NORM, Quantity.REWARD, Quantity.KL_DRIFT, Quantit
 def plot_forecast(forecast: Forecast, path: Path, level: float) -> None:
     """Draw mean and interval of the norm, and of reward, KL and off-task change where predicted, against the step.
 
+    Parameters
+    ----------
+    forecast
+        Of one configuration.
+    path
+        The file; its suffix is the format.
+    level
+        Probability of the intervals.
+
     Raises
     ------
     MissingDependencyError, ConfigError, OutputError

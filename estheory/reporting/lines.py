@@ -22,7 +22,22 @@ QUANTITIES = {"accuracy": Quantity.ACCURACY, "logprob": Quantity.LOG_PROBABILITY
 
 
 def lines_json(studies: Sequence[LineStudy], verdicts: Sequence[Verdict], level: float) -> dict[str, Any]:
-    """Return curves with their standard errors, the probes, and the verdicts as one JSON document."""
+    """Return curves with their standard errors, the probes, and the verdicts as one JSON document.
+
+    Parameters
+    ----------
+    studies
+        Of one start and end, a score each.
+    verdicts
+        On what the probes predict.
+    level
+        Family-wise level of the judgement.
+
+    Returns
+    -------
+    dict
+        With the JSON keys of ``estheory lines``.
+    """
     curves = []
     for study in studies:
         start, end = study.labels
@@ -69,7 +84,21 @@ def _judged(verdicts: Sequence[Verdict], level: float) -> dict[str, Any]:
 
 
 def lines_text(studies: Sequence[LineStudy], verdicts: Sequence[Verdict], level: float) -> str:
-    """Return a table a line and a table a fan of directions, then the verdicts."""
+    """Return a table a line and a table a fan of directions, then the verdicts.
+
+    Parameters
+    ----------
+    studies
+        Of one start and end, a score each.
+    verdicts
+        On what the probes predict.
+    level
+        Family-wise level of the judgement.
+
+    Returns
+    -------
+    str
+    """
     parts: list[Any] = []
     for study in studies:
         start, end = study.labels
@@ -95,13 +124,37 @@ def lines_text(studies: Sequence[LineStudy], verdicts: Sequence[Verdict], level:
 
 
 def predicted_rises(study: LineStudy) -> figures.Array:
-    """Return the rises over the chord that the slopes at the ends predict, a parabola, shape (points,)."""
+    """Return the rises over the chord that the slopes at the ends predict.
+
+    Parameters
+    ----------
+    study
+        Of one score.
+
+    Returns
+    -------
+    ndarray, shape (points,)
+        A parabola, in the unit of the score.
+    """
     u = study.line.fractions
     return np.asarray(4 * u * (1 - u) * float(slope_rises(study).mean()))
 
 
 def predicted_along(study: LineStudy, label: str) -> figures.Array | None:
-    """Return the local quadratic along one direction at each distance, shape (R,); None if it was not probed."""
+    """Return the local quadratic along one direction.
+
+    Parameters
+    ----------
+    study
+        Of one score.
+    label
+        Of the direction.
+
+    Returns
+    -------
+    ndarray, shape (R,), or None
+        In the unit of the score, at each distance; None if the direction was not probed.
+    """
     r, base = study.directions.radii, float(study.directions.means[0, 0])
     if label == study.directions.labels[-1] and study.around_base is not None:
         return np.asarray(base - 0.5 * r**2 * float(study.around_base.values.mean()))
@@ -112,13 +165,35 @@ def predicted_along(study: LineStudy, label: str) -> figures.Array | None:
 
 
 def change_stderrs(study: LineStudy) -> figures.Array:
-    """Return standard errors of the change from the base, prompt by prompt, shape (D, R)."""
+    """Return standard errors of the change from the base, prompt by prompt.
+
+    Parameters
+    ----------
+    study
+        Of one score.
+
+    Returns
+    -------
+    ndarray, shape (D, R)
+        In the unit of the score, by direction and distance.
+    """
     changes = study.directions.scores - study.directions.scores[:, :1]
     return np.asarray(changes.std(axis=2, ddof=1) / np.sqrt(changes.shape[2]))
 
 
 def line_sections(studies: Sequence[LineStudy]) -> list[Section]:
-    """Return a section a line and a section a fan of directions, each with what was measured in one sentence."""
+    """Show the lines, then the fans of directions.
+
+    Parameters
+    ----------
+    studies
+        Of one start and end, a score each.
+
+    Returns
+    -------
+    list of Section
+        One each, with what was measured in one sentence.
+    """
     found = []
     for study in studies:
         start, end = study.labels

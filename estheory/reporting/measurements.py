@@ -10,7 +10,17 @@ from estheory.reporting.text import plain_table, render, short
 
 
 def measurement_json(measurement: Measurement) -> dict[str, Any]:
-    """Return one measurement as a JSON object."""
+    """Return one measurement as a JSON object.
+
+    Parameters
+    ----------
+    measurement
+        Its value and standard error are in the unit of its quantity.
+
+    Returns
+    -------
+    dict
+    """
     return {
         "quantity": str(measurement.quantity),
         "step": measurement.step,
@@ -32,7 +42,17 @@ COLUMNS = {
 
 
 def measurements_text(measurements: Sequence[Measurement]) -> str:
-    """Return what was measured of single checkpoints, a row a place, then what was measured of several."""
+    """Return what was measured of single checkpoints, a row a place, then what was measured of several.
+
+    Parameters
+    ----------
+    measurements
+        In the order of the rows.
+
+    Returns
+    -------
+    str
+    """
     places: dict[tuple[str, int | None], dict[Quantity, float]] = {}
     several = plain_table("where", "quantity", ">step", ">value")
     for m in measurements:

@@ -30,7 +30,15 @@ MEANING: dict[VerdictKind, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table of text; a leading ``>`` in a header aligns its column right."""
+    """A table of text.
+
+    Attributes
+    ----------
+    header
+        Of each column; a leading ``>`` aligns it right.
+    rows
+        One text a column.
+    """
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -84,6 +92,11 @@ def html_page(
         Family-wise level of the judgement.
     sections
         What follows the verdict table.
+
+    Returns
+    -------
+    str
+        One file that loads nothing.
     """
     body = [
         f"<h1>{_text(title)}</h1>",

@@ -22,6 +22,11 @@ def kl_matrix(tasks: Sequence[str], runs: Sequence[str], values: Sequence[Values
         Names of rows and columns.
     values
         Nats per token, one row a task; NaN where nothing was measured.
+
+    Returns
+    -------
+    str
+        An ``<svg>`` element.
     """
     return matrix(tasks, runs, values, None, title="KL(base || tuned), nats per token", logarithmic=True)
 
@@ -53,6 +58,16 @@ def matrix(
         Whether shades follow the logarithm of positive values; otherwise their magnitude.
     digits
         Significant digits of a logarithmic table, else decimals.
+
+    Returns
+    -------
+    str
+        An ``<svg>`` element.
+
+    Raises
+    ------
+    ConfigError
+        There are no values, or not one for each row and column.
     """
     table = np.array([np.asarray(row, dtype=np.float64) for row in values])
     if table.shape != (len(rows), len(heads)) or not table.size:
@@ -111,6 +126,18 @@ def direction_lines(series: Sequence[Series], *, score: str = "accuracy") -> str
     """Draw a score at distances from the base along directions, with standard errors: a line a direction.
 
     What was predicted of a direction is dotted in its colour; where it leaves the measured range it is cut off.
+
+    Parameters
+    ----------
+    series
+        A direction each, over distances from the base (weight).
+    score
+        What the values are called.
+
+    Returns
+    -------
+    str
+        An ``<svg>`` element.
     """
     words = []
     reach = _close_up(series)

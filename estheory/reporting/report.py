@@ -63,7 +63,17 @@ class Report:
 
 
 def report_page(report: Report) -> str:
-    """Return the page as HTML."""
+    """Return the page as HTML.
+
+    Parameters
+    ----------
+    report
+        What was judged and measured.
+
+    Returns
+    -------
+    str
+    """
     pairs = [(v, w) for v, w in zip(report.verdicts, report.plain, strict=True) if not is_quiet_tensor(v)]
     counts = ", ".join(f"{n} {kind}" for kind, n in summary(report.verdicts).items())
     names = [*report.sequences, *(name for name in _apart(report) if name != BETWEEN)]

@@ -38,6 +38,11 @@ def tensor_ratios(names: Sequence[str], ratios: Values, low: Values, high: Value
         Bounds of each interval.
     level
         Probability that one interval holds.
+
+    Returns
+    -------
+    str
+        An ``<svg>`` element.
     """
     _, ratios, low, high = columns(np.arange(len(names)), ratios, low, high)
     shown = _without_common_parts(names)
@@ -61,6 +66,11 @@ def cosines(names: Sequence[str], values: Values, floor: float, bounds: Values =
         1/sqrt(d), the standard deviation of the cosine of two unrelated directions.
     bounds
         A bound on each absolute cosine, NaN where theory gives none; empty for none at all.
+
+    Returns
+    -------
+    str
+        An ``<svg>`` element.
     """
     rows, values, limits = columns(
         np.arange(len(names)), values, bounds if len(bounds) else np.full(len(names), np.nan)

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
 
 
 def save_figure(path: Path, draw: Callable[[Figure], None], *, size: tuple[float, float]) -> None:
-    """Write what ``draw`` draws on a figure of ``size`` inches to ``path``.
+    """Write a figure to a file.
+
+    Parameters
+    ----------
+    path
+        Its suffix is the format; PNG without one.
+    draw
+        Called with the empty figure.
+    size
+        Width and height, in inches.
 
     Raises
     ------

@@ -11,7 +11,17 @@ from estheory.reporting.text import plain_table, render
 
 
 def sequence_text(summary: Mapping[str, Any]) -> str:
-    """Return a table a sequence: accuracy and KL of every task before the first stage and after each."""
+    """Return a table a sequence: accuracy and KL of every task before the first stage and after each.
+
+    Parameters
+    ----------
+    summary
+        As in the sequence's ``summary.json``.
+
+    Returns
+    -------
+    str
+    """
     parts: list[Table | str] = []
     tasks = summary["tasks"]
     for row in summary["sequences"]:

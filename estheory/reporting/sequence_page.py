@@ -28,6 +28,11 @@ def sequence_sections(sequence: SequenceRecord, judged: Mapping[str, Sequence[Ve
         The record.
     judged
         Verdicts by the name of their stage.
+
+    Returns
+    -------
+    list of Section
+        Those that the stages so far allow.
     """
     found: list[Section | None] = []
     for method in sequence.methods:
@@ -47,7 +52,18 @@ def sequence_sections(sequence: SequenceRecord, judged: Mapping[str, Sequence[Ve
 
 
 def missing_section(lacks: Sequence[str]) -> Section | None:
-    """Say which stages or runs are not there yet; None if all are."""
+    """Say which stages or runs are not there yet.
+
+    Parameters
+    ----------
+    lacks
+        A line each.
+
+    Returns
+    -------
+    Section or None
+        None if all are there.
+    """
     if not lacks:
         return None
     return Section(

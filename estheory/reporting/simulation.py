@@ -58,7 +58,17 @@ class SimulationReport:
 
 
 def simulation_json(report: SimulationReport) -> dict[str, Any]:
-    """Return the JSON document: a validation, and what was simulated."""
+    """Return the JSON document: a validation, and what was simulated.
+
+    Parameters
+    ----------
+    report
+        Of one simulation.
+
+    Returns
+    -------
+    dict
+    """
     config = report.config
     about = {
         "dim": config.dim,
@@ -85,7 +95,17 @@ def _told(report: SimulationReport) -> dict[str, float]:
 
 
 def simulation_text(report: SimulationReport) -> str:
-    """Return the verdict table and the tally in words."""
+    """Return the verdict table and the tally in words.
+
+    Parameters
+    ----------
+    report
+        Of one simulation.
+
+    Returns
+    -------
+    str
+    """
     table = plain_table("quantity", ">step", "where", ">predicted", ">band", ">simulated", ">ratio", ">p", "verdict")
     for v in report.verdicts:
         p, m = v.prediction, v.measurement

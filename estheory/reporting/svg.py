@@ -52,6 +52,15 @@ _RC: dict[Any, Any] = {
 def new_figure(height: float) -> Iterator[Figure]:
     """Yield an empty figure of ``WIDTH`` x ``height`` SVG units under the package's style.
 
+    Parameters
+    ----------
+    height
+        In SVG units, 1/72 inch.
+
+    Yields
+    ------
+    Figure
+
     Raises
     ------
     MissingDependencyError
@@ -77,6 +86,10 @@ def to_svg(figure: Figure, title: str, description: str) -> str:
         What the figure shows, a few words.
     description
         The figure in words, for whoever cannot see it.
+
+    Returns
+    -------
+    str
     """
     buffer = io.StringIO()
     with warnings.catch_warnings():
@@ -117,12 +130,35 @@ def to_svg(figure: Figure, title: str, description: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return text on one line, with a replacement character for what XML cannot hold or a page cannot show."""
+    """Return text on one line, with a replacement character for what XML cannot hold or a page cannot show.
+
+    Parameters
+    ----------
+    text
+        May hold line breaks and control characters.
+
+    Returns
+    -------
+    str
+        As long as `text`.
+    """
     return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def clean(text: str, longest: int = 40) -> str:
-    """Return printable text, its middle cut out where it is longer than ``longest`` characters."""
+    """Return printable text that is not too long.
+
+    Parameters
+    ----------
+    text
+        As for `printable`.
+    longest
+        Characters; of longer text the middle is cut out.
+
+    Returns
+    -------
+    str
+    """
     text = printable(text)
     half = (longest - 1) // 2
     return text if len(text) <= longest else f"{text[:half]}…{text[-half:]}"

@@ -13,12 +13,35 @@ from rich.table import Table
 
 
 def short(value: float, digits: int = 4) -> str:
-    """Return a number with ``digits`` significant digits, or a dash for NaN."""
+    """Return a number in few digits.
+
+    Parameters
+    ----------
+    value
+        NaN gives a dash.
+    digits
+        Significant ones.
+
+    Returns
+    -------
+    str
+    """
     return "-" if math.isnan(value) else f"{value:.{digits}g}"
 
 
 def render(*parts: Table | str) -> str:
-    """Return tables and paragraphs as text, with colour when stdout is a terminal."""
+    """Return tables and paragraphs as text, with colour when stdout is a terminal.
+
+    Parameters
+    ----------
+    *parts
+        In order; markup in a paragraph is not read.
+
+    Returns
+    -------
+    str
+        Wrapped to the terminal, but not under 100 columns; to 120 elsewhere.
+    """
     terminal = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     width = shutil.get_terminal_size((120, 40)).columns if terminal else 120
     stream = io.StringIO()
@@ -29,7 +52,20 @@ def render(*parts: Table | str) -> str:
 
 
 def plain_table(*columns: str, title: str | None = None) -> Table:
-    """Return a table with ruled head and these columns; a leading ``>`` aligns a column right."""
+    """Return a table with a ruled head.
+
+    Parameters
+    ----------
+    *columns
+        Heads; a leading ``>`` aligns a column right.
+    title
+        Above the table.
+
+    Returns
+    -------
+    Table
+        Without rows.
+    """
     from rich.box import SIMPLE_HEAD
 
     table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)

@@ -11,13 +11,36 @@ from estheory.reporting.text import plain_table, render, short
 
 
 def summary(verdicts: Sequence[Verdict]) -> dict[str, int]:
-    """Return the number of verdicts of each kind."""
+    """Return the number of verdicts of each kind.
+
+    Parameters
+    ----------
+    verdicts
+        In any order.
+
+    Returns
+    -------
+    dict
+        By kind; all three kinds are there.
+    """
     counts = Counter(v.kind for v in verdicts)
     return {kind: counts[kind] for kind in ("consistent", "refuted", "underpowered")}
 
 
 def verdict_json(verdict: Verdict, plain: Verdict) -> dict[str, Any]:
-    """Return one verdict as a JSON object; ``plain`` is the same pair judged without its systematic band."""
+    """Return one verdict as a JSON object.
+
+    Parameters
+    ----------
+    verdict
+        Of one pair.
+    plain
+        The same pair judged without its systematic band.
+
+    Returns
+    -------
+    dict
+    """
     p, m = verdict.prediction, verdict.measurement
     return {
         "quantity": str(p.quantity),
@@ -40,7 +63,23 @@ def verdict_json(verdict: Verdict, plain: Verdict) -> dict[str, Any]:
 def validation_json(
     verdicts: Sequence[Verdict], plain: Sequence[Verdict], level: float, unpredicted: Sequence[NotJudged] = ()
 ) -> dict[str, Any]:
-    """Return the JSON document of a validation."""
+    """Return the JSON document of a validation.
+
+    Parameters
+    ----------
+    verdicts
+        The judged pairs, in order.
+    plain
+        The same pairs judged with every systematic band set to 0.
+    level
+        Family-wise level of the judgement.
+    unpredicted
+        What was measured and not judged, with the reason.
+
+    Returns
+    -------
+    dict
+    """
     return {
         "schema": "estheory/validation/1",
         "level": level,
@@ -64,12 +103,33 @@ TENSOR_LEVEL = 0.01
 
 
 def is_quiet_tensor(verdict: Verdict) -> bool:
-    """Return whether a verdict is one tensor's and not refuted: :func:`tensor_sentence` tells those together."""
+    """Return whether a verdict is one tensor's and not refuted: :func:`tensor_sentence` tells those together.
+
+    Parameters
+    ----------
+    verdict
+        Of one pair.
+
+    Returns
+    -------
+    bool
+    """
     return verdict.measurement.where.startswith("tensor:") and verdict.kind != "refuted"
 
 
 def tensor_sentence(verdicts: Sequence[Verdict]) -> str:
-    """Return how the tensor-by-tensor ratios fared against chance; empty when there are none."""
+    """Return how the tensor-by-tensor ratios fared against chance.
+
+    Parameters
+    ----------
+    verdicts
+        Those that are not a tensor's are left out.
+
+    Returns
+    -------
+    str
+        Empty when there are none.
+    """
     tensors = [v for v in verdicts if v.measurement.where.startswith("tensor:")]
     if not tensors:
         return ""
@@ -84,7 +144,23 @@ def tensor_sentence(verdicts: Sequence[Verdict]) -> str:
 def verdicts_text(
     verdicts: Sequence[Verdict], plain: Sequence[Verdict], level: float, unpredicted: Sequence[NotJudged] = ()
 ) -> str:
-    """Return the verdict table, the rows without prediction, and the tally in words."""
+    """Return the verdict table, the rows without prediction, and the tally in words.
+
+    Parameters
+    ----------
+    verdicts
+        The judged pairs, in order.
+    plain
+        The same pairs judged with every systematic band set to 0.
+    level
+        Family-wise level of the judgement.
+    unpredicted
+        What was measured and not judged, with the reason.
+
+    Returns
+    -------
+    str
+    """
     banded = any(v.prediction.systematic for v in verdicts)
     sources = list(dict.fromkeys(v.measurement.source for v in verdicts if v.measurement.source))
     differs = any(v.kind != w.kind for v, w in zip(verdicts, plain, strict=True))

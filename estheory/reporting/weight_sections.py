@@ -21,7 +21,20 @@ from estheory.validation.records import RunRecord
 
 
 def norm_series(name: str, run: RunRecord) -> figures.Series:
-    """Return the logged norms of a run over its steps; an ES run of independent float32 coordinates has its band."""
+    """Return the logged norms of a run over its steps.
+
+    Parameters
+    ----------
+    name
+        What the run is called.
+    run
+        Its record.
+
+    Returns
+    -------
+    Series
+        In weight units; an ES run of independent float32 coordinates has its 95 % band.
+    """
     steps = [row["step"] for row in run.steps]
     band = None
     if run.method == "es" and in_float32(run) and (walk := RecordedWalk.of(run)).plain:
@@ -32,12 +45,35 @@ def norm_series(name: str, run: RunRecord) -> figures.Series:
 
 
 def in_float32(run: RunRecord) -> bool:
-    """Return whether a run stores its weights in float32; rounding is in no band that is drawn at every step."""
+    """Return whether a run stores its weights in float32; rounding is in no band that is drawn at every step.
+
+    Parameters
+    ----------
+    run
+        Without an entry ``dtype`` in its configuration, float32.
+
+    Returns
+    -------
+    bool
+    """
     return str(run.config.get("dtype", "float32")) == "float32"
 
 
 def judged_norm_series(name: str, verdicts: Sequence[Verdict]) -> figures.Series | None:
-    """Return the judged norms of a run over its steps, each with its predicted interval; None without any."""
+    """Return the judged norms of a run over its steps.
+
+    Parameters
+    ----------
+    name
+        What the run is called.
+    verdicts
+        Those on other quantities are left out.
+
+    Returns
+    -------
+    Series or None
+        In weight units, each with its predicted 95 % interval and systematic band; None without any.
+    """
     kinds = (Quantity.DISPLACEMENT_NORM, Quantity.GRPO_DISPLACEMENT_NORM)
     rows = {v.measurement.step: v for v in verdicts if v.prediction.quantity in kinds and v.measurement.step}
     steps = sorted(step for step in rows if step is not None)
@@ -54,12 +90,38 @@ def judged_norm_series(name: str, verdicts: Sequence[Verdict]) -> figures.Series
 
 
 def distance_section(series: Sequence[figures.Series], sentence: str) -> Section:
-    """Show displacement norms over steps with their predicted bands."""
+    """Show displacement norms over steps with their predicted bands.
+
+    Parameters
+    ----------
+    series
+        Norms over steps, one a run.
+    sentence
+        What the section says above its figure.
+
+    Returns
+    -------
+    Section
+    """
     return Section(title="Distance", sentence=sentence, figure_svg=figures.norm_path(series))
 
 
 def tensor_section(title: str, verdicts: Sequence[Verdict], sentence: str) -> Section:
-    """Show the judged effective-dimension ratios of single tensors with their 99 % intervals."""
+    """Show the judged effective-dimension ratios of single tensors with their 99 % intervals.
+
+    Parameters
+    ----------
+    title
+        Of the section.
+    verdicts
+        Those that are not a tensor's are left out.
+    sentence
+        What the section says above its figure.
+
+    Returns
+    -------
+    Section
+    """
     tensors = [v for v in verdicts if v.measurement.where.startswith("tensor:")]
     intervals = [v.prediction.law.interval(1 - TENSOR_LEVEL) for v in tensors]
     figure = row_figures.tensor_ratios(
@@ -72,7 +134,19 @@ def tensor_section(title: str, verdicts: Sequence[Verdict], sentence: str) -> Se
 
 
 def layer_section(title: str, verdicts: Sequence[Verdict]) -> Section:
-    """Show effective-dimension ratios by layer, pooled from the judged tensors, with their 99 % intervals."""
+    """Show effective-dimension ratios by layer, pooled from the judged tensors, with their 99 % intervals.
+
+    Parameters
+    ----------
+    title
+        Of the section.
+    verdicts
+        Those that are not a tensor's are left out.
+
+    Returns
+    -------
+    Section
+    """
     layers: dict[str, list[Verdict]] = {}
     for v in verdicts:
         if v.measurement.where.startswith("tensor:"):
@@ -105,7 +179,19 @@ def _layer_order(name: str) -> float:
 
 
 def cosine_sentence(cosines: Mapping[str, float], dim: int) -> str:
-    """Return how many cosines lie among those of unrelated directions, and which is the largest."""
+    """Return how many cosines lie among those of unrelated directions, and which is the largest.
+
+    Parameters
+    ----------
+    cosines
+        By pair, ``a|b``; at least one.
+    dim
+        Number of trained parameters: unrelated directions have cosines of standard deviation 1/sqrt(dim).
+
+    Returns
+    -------
+    str
+    """
     bound = 2 / math.sqrt(dim)
     inside = sum(abs(value) <= bound for value in cosines.values())
     top = max(cosines, key=lambda pair: abs(cosines[pair]))
@@ -124,12 +210,30 @@ def pair_cosines(labels: Sequence[str], cosines: figures.Array) -> dict[str, flo
         Names of the displacements, length K.
     cosines : ndarray, shape (K, K)
         Their cosines; NaN beside one that did not move.
+
+    Returns
+    -------
+    dict
     """
     pairs = {f"{a}|{b}": float(cosines[i, i + j]) for i, a in enumerate(labels) for j, b in enumerate(labels[i:]) if j}
     return {pair: cosine for pair, cosine in pairs.items() if math.isfinite(cosine)}
 
 
 def cosine_section(cosines: Mapping[str, float], dim: int, sentence: str) -> Section:
-    """Show cosines between the end points of runs against those of unrelated directions."""
+    """Show cosines between the end points of runs against those of unrelated directions.
+
+    Parameters
+    ----------
+    cosines
+        By pair, ``a|b``; at least one.
+    dim
+        Number of trained parameters: unrelated directions have cosines of standard deviation 1/sqrt(dim).
+    sentence
+        What the section says above its figure.
+
+    Returns
+    -------
+    Section
+    """
     figure = row_figures.cosines(list(cosines), list(cosines.values()), 1 / math.sqrt(dim))
     return Section(title="Directions", sentence=sentence, figure_svg=figure)

@@ -23,7 +23,12 @@ _TASKS: dict[str, Task] = {family.name: family() for family in _FAMILIES}
 
 
 def task_names() -> tuple[str, ...]:
-    """Return the names of all tasks, held-out ones included, in alphabetical order."""
+    """Return the names of the generated tasks, held-out ones included, in alphabetical order.
+
+    Returns
+    -------
+    tuple of str
+    """
     return tuple(sorted(_TASKS))
 
 

@@ -32,6 +32,16 @@ def final_answer(completion: str) -> str:
 
     In this order: what follows the last ``####``; the content of the last ``\boxed{}``; what follows the last
     "answer is"; the last number.
+
+    Parameters
+    ----------
+    completion
+        What the model wrote; of a very long one, only the end is read.
+
+    Returns
+    -------
+    str
+        Without white space around.
     """
     text = completion[-_MAX_COMPLETION:]
     if marked := _MARKED.findall(text):
@@ -52,6 +62,16 @@ def same_answer(given: str, right: str) -> bool:
     Numbers are compared exactly ("18.00", "$18" and "18." are 18; "1,800" is 1800). Other answers agree if they are
     equal without spaces and dollar signs, or if math-verify, where it is installed, finds them equal; it is given
     only short expressions without towers of powers or factorials, which it could not finish.
+
+    Parameters
+    ----------
+    given, right
+        Plain or LaTeX.
+
+    Returns
+    -------
+    bool
+        False where one of them is empty.
     """
     given, right = _plain(given), _plain(right)
     if not given or not right:
@@ -63,7 +83,20 @@ def same_answer(given: str, right: str) -> bool:
 
 
 def chosen_option(completion: str, options: tuple[str, ...]) -> int | None:
-    """Return which option a completion chooses, by its letter (A is the first) or by its whole text; None if none."""
+    """Return which option a completion chooses, by its letter or by its whole text.
+
+    Parameters
+    ----------
+    completion
+        What the model wrote: its ``<answer>`` tag, what follows "answer is", or all of it counts.
+    options
+        Texts, in the order of their letters; case and white space are not compared.
+
+    Returns
+    -------
+    int or None
+        Index in `options`, 0 for A; None if it chooses none.
+    """
     text = _answer_text(completion)
     letter = _LETTER.match(text)
     if letter is not None:
@@ -74,13 +107,35 @@ def chosen_option(completion: str, options: tuple[str, ...]) -> int | None:
 
 
 def yes_or_no(completion: str) -> bool | None:
-    """Return the answer that a completion begins with (yes, no, true or false), None if with neither."""
+    """Return the answer that a completion begins with: yes, no, true or false.
+
+    Parameters
+    ----------
+    completion
+        As for `chosen_option`.
+
+    Returns
+    -------
+    bool or None
+        True for yes and true; None if it begins with none of them.
+    """
     first = re.match(r"(yes|true|no|false)\b", _answer_text(completion), re.IGNORECASE)
     return None if first is None else first[1].lower() in ("yes", "true")
 
 
 def tagged_answer(completion: str) -> str:
-    """Return the content of the last ``<answer>`` tag, else the last line that is not empty, without spaces around."""
+    """Return the content of the last ``<answer>`` tag, else the last line that is not empty.
+
+    Parameters
+    ----------
+    completion
+        As for `final_answer`.
+
+    Returns
+    -------
+    str
+        Without white space around; "" for an empty completion.
+    """
     text = completion[-_MAX_COMPLETION:]
     if tagged := _TAGGED.findall(text):
         return str(tagged[-1]).strip()

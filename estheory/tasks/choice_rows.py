@@ -10,7 +10,24 @@ from estheory.tasks.record import LABELS, MOST_OPTIONS, YES_NO, Record, Row, bad
 
 
 def read_arc(row: Row, where: str) -> Record:
-    """Read a row of ARC and SciKnowEval: question, choices {text, label}, answerKey."""
+    """Read a row of ARC and SciKnowEval: question, choices {text, label}, answerKey.
+
+    Parameters
+    ----------
+    row
+        With these keys.
+    where
+        File and line, for messages.
+
+    Returns
+    -------
+    Record
+
+    Raises
+    ------
+    DataError
+        The row does not hold what its schema says.
+    """
     choices = row["choices"]
     if isinstance(choices, Mapping):
         return _choice(row, choices.get("text"), choices.get("label"), row["answerKey"], where)
@@ -19,7 +36,10 @@ def read_arc(row: Row, where: str) -> Record:
 
 
 def read_flat_choice(row: Row, where: str) -> Record:
-    """Read a row of multiple choice in flat form: question, options (or choices), answer, perhaps option_labels."""
+    """Read a row of multiple choice in flat form: question, options (or choices), answer, perhaps option_labels.
+
+    Parameters and result as of :func:`estheory.tasks.choice_rows.read_arc`.
+    """
     texts = row["options"] if "options" in row else row["choices"]
     answer = row["answer"]
     if type(answer) is int:
@@ -45,7 +65,23 @@ def _choice(row: Row, texts: Any, labels: Any, key: Any, where: str) -> Record:
 
 
 def first_label_of(rows: Sequence[tuple[str, Row]]) -> int:
-    """Return whether PIQA's labels count from 0 or from 1, which only all of a file's rows together tell."""
+    """Return whether PIQA's labels count from 0 or from 1, which only all of a file's rows together tell.
+
+    Parameters
+    ----------
+    rows
+        All rows of PIQA in a file, at least one, each after its file and line.
+
+    Returns
+    -------
+    int
+        0 or 1.
+
+    Raises
+    ------
+    DataError
+        The labels fit neither count, or both: all are 1.
+    """
     labels = {str(row.get("label")) for _, row in rows}
     if labels <= {"0", "1"} and "0" in labels:
         return 0
@@ -56,14 +92,34 @@ def first_label_of(rows: Sequence[tuple[str, Row]]) -> int:
 
 
 def read_piqa(row: Row, where: str, first_label: int) -> Record:
-    """Read a row of PIQA: goal, sol1, sol2, label."""
+    """Read a row of PIQA: goal, sol1, sol2, label.
+
+    Parameters
+    ----------
+    row, where
+        As for `read_arc`.
+    first_label
+        What the label of `sol1` is; see `first_label_of`.
+
+    Returns
+    -------
+    Record
+
+    Raises
+    ------
+    DataError
+        The row does not hold what its schema says.
+    """
     labels = [str(first_label), str(first_label + 1)]
     asked = {"question": row["goal"]}
     return _choice(asked, [row["sol1"], row["sol2"]], labels, str(row["label"]), where)
 
 
 def read_boolq(row: Row, where: str) -> Record:
-    """Read a row of BoolQ: passage, question, answer (true or false)."""
+    """Read a row of BoolQ: passage, question, answer (true or false).
+
+    Parameters and result as of :func:`estheory.tasks.choice_rows.read_arc`.
+    """
     answer = row["answer"] if type(row["answer"]) is bool else yes_or_no(str(row["answer"]))
     if answer is None:
         raise bad_row(where, "the answer is neither true nor false")

@@ -55,7 +55,15 @@ class Countdown(GeneratedTask):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated:
-    """Value of an expression and the numbers it uses, in order of appearance."""
+    """Value of an expression and the numbers it uses.
+
+    Attributes
+    ----------
+    value
+        Exact.
+    numbers
+        In order of appearance, repeated ones each time.
+    """
 
     value: Fraction
     numbers: tuple[int, ...]
@@ -67,6 +75,15 @@ def evaluate(expression: str) -> Evaluated:
 
     Grammar: ``sum := product (('+'|'-') product)*``, ``product := atom (('*'|'/') atom)*``,
     ``atom := integer | '(' sum ')'``. There is no unary sign.
+
+    Parameters
+    ----------
+    expression
+        What the model wrote.
+
+    Returns
+    -------
+    Evaluated
 
     Raises
     ------
@@ -83,9 +100,21 @@ def evaluate(expression: str) -> Evaluated:
 
 
 def solve(numbers: Sequence[int], target: Fraction) -> str | None:
-    """Return an expression that uses each number once and has the value `target`, None if there is none.
+    """Search all expressions for one that uses each number once and has the value `target`.
 
-    Searches all of them: a moment for four numbers, seconds for five.
+    A moment for four numbers, seconds for five.
+
+    Parameters
+    ----------
+    numbers
+        May repeat.
+    target
+        The value, exact.
+
+    Returns
+    -------
+    str or None
+        None if there is none.
     """
     return _combine([(Fraction(number), str(number)) for number in numbers], target)
 

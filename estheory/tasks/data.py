@@ -34,7 +34,13 @@ _CHAT_TOKENS = {"countdown": 512, "math": 400, "choice": 32, "reading": 16}
 
 @dataclass(frozen=True, kw_only=True)
 class RecordExample(Example):
-    """An example with the problem that it asks."""
+    """An example of a data set.
+
+    Attributes
+    ----------
+    record
+        The problem that it asks.
+    """
 
     record: Record
 
@@ -59,6 +65,8 @@ class DataTask:
         are compared by log-likelihood.
     render
         For ``chat``: makes a prompt of (role, content) messages.
+    held_out
+        Whether it only measures drift.
     """
 
     name: str

@@ -17,6 +17,11 @@ class FewShot:
 
     The compact form, one padded line, is for character-level models that were pretrained on it. Scores are those of
     the task itself. The worked examples are never asked.
+
+    Attributes
+    ----------
+    task
+        A generated one.
     """
 
     task: Task
@@ -51,7 +56,15 @@ class FewShot:
         return "".join(f"{question_of(shot)}{shot.reference}\n" for shot in self._shots)
 
     def examples(self, split: Split, n: int, seed: int) -> list[Example]:
-        """Return n distinct examples of a split, none of them a worked one; raises as the task's own."""
+        """Return distinct examples of a split, none of them a worked one.
+
+        Parameters and result as of :meth:`estheory.tasks.task.Task.examples`.
+
+        Raises
+        ------
+        ConfigError
+            As for the task's own.
+        """
         shown = {shot.prompt for shot in self._shots}
         spare = SHOTS if split == "train" else 0
         drawn = [e for e in self.task.examples(split, n + spare, seed) if e.prompt not in shown][:n]
@@ -62,9 +75,15 @@ class FewShot:
         return replace(example, prompt=example.prompt.removeprefix(self.prefix).rjust(PROMPT_LENGTH, FILLER))
 
     def score(self, example: Example, completion: str) -> float:
-        """Return the accuracy of a completion: 1 if it is right, else 0."""
+        """Return the task's own accuracy of a completion.
+
+        Parameters and result as of :meth:`estheory.tasks.task.Task.score`.
+        """
         return self.task.score(self._inner(example), completion)
 
     def partial_score(self, example: Example, completion: str) -> float:
-        """Return a graded score in [0, 1]."""
+        """Return the task's own graded score.
+
+        Parameters and result as of :meth:`estheory.tasks.task.Task.partial_score`.
+        """
         return self.task.partial_score(self._inner(example), completion)

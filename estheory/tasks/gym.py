@@ -30,7 +30,13 @@ _EVALUATING = re.compile(r"\b(?:eval|exec|parse_expr|sympify)\(")
 
 @dataclass(frozen=True, kw_only=True)
 class GymExample(Example):
-    """An example with the entry of reasoning-gym that it asks."""
+    """An example of reasoning-gym.
+
+    Attributes
+    ----------
+    entry
+        Its question, answer and what its scorer needs, as reasoning-gym made them.
+    """
 
     entry: Mapping[str, Any]
 
@@ -45,6 +51,8 @@ class GymTask:
         Its name in reasoning-gym.
     render
         Makes a prompt of (role, content) messages; None for the few-shot form.
+    held_out
+        Whether it only measures drift.
     """
 
     family: str
@@ -67,7 +75,9 @@ class GymTask:
         return MAX_NEW_TOKENS if self.single_line else CHAT_TOKENS
 
     def examples(self, split: Split, n: int, seed: int) -> list[Example]:
-        """Return n distinct examples of a split, none of them a worked one, the same ones for the same seed.
+        """Return distinct examples of a split, none of them a worked one.
+
+        Parameters and result as of :meth:`estheory.tasks.task.Task.examples`.
 
         Raises
         ------
@@ -91,11 +101,22 @@ class GymTask:
         ]
 
     def score(self, example: Example, completion: str) -> float:
-        """Return 1 if reasoning-gym gives a completion its full score, else 0."""
+        """Return 1 if reasoning-gym gives a completion its full score, else 0.
+
+        Parameters and result as of :meth:`estheory.tasks.task.Task.score`.
+        """
         return float(self.partial_score(example, completion) == 1.0)
 
     def partial_score(self, example: Example, completion: str) -> float:
-        """Return reasoning-gym's score, cut to [0, 1]; 0 where its scorer fails."""
+        """Return reasoning-gym's score, cut to [0, 1]; 0 where its scorer fails.
+
+        Parameters and result as of :meth:`estheory.tasks.task.Task.partial_score`.
+
+        Raises
+        ------
+        ConfigError
+            The example is of another task.
+        """
         if not isinstance(example, GymExample):
             raise ConfigError(f"the example is none of task {self.name}", "score the examples of the task itself")
         lines = completion.strip().splitlines()

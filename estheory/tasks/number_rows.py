@@ -17,14 +17,40 @@ _CALCULATION = re.compile(r"<<[^<>]*>>")  # GSM8K's calculator annotations
 
 
 def read_countdown(row: Row, where: str) -> Record:
-    """Read a row of countdown: nums (or numbers), target."""
+    """Read a row of countdown: nums (or numbers), target.
+
+    Parameters and result as of :func:`estheory.tasks.choice_rows.read_arc`.
+    """
     return countdown_record(row.get("nums", row.get("numbers")), row["target"], "", where, ())
 
 
 def countdown_record(
     numbers: Any, target: Any, answer: str, where: str, messages: tuple[tuple[str, str], ...]
 ) -> Record:
-    """Return a problem of countdown, its target exact; DataError where it cannot be one."""
+    """Return a problem of countdown, its target exact.
+
+    Parameters
+    ----------
+    numbers
+        1 to 26 integers from 0 to 999999999, as the row holds them.
+    target
+        A decimal number or its text, perhaps rounded.
+    answer
+        An expression that reaches it, which then tells the exact target; "" if the row has none.
+    where
+        File and line, for messages.
+    messages
+        The data set's own chat prompt, (role, content) each; empty if it has none.
+
+    Returns
+    -------
+    Record
+
+    Raises
+    ------
+    DataError
+        The row is no problem of countdown, its answer is wrong, or too many numbers come without one.
+    """
     if not isinstance(numbers, Sequence) or isinstance(numbers, str) or not 1 <= len(numbers) <= 26:
         raise bad_row(where, "countdown's numbers are no list of numbers")
     if any(type(n) is not int or not 0 <= n < 10**9 for n in numbers):
@@ -56,14 +82,36 @@ def countdown_record(
 
 
 def read_mathematics(row: Row, where: str) -> Record:
-    """Read a row of GSM8K and other mathematics: question (or problem), answer (or solution)."""
+    """Read a row of GSM8K and other mathematics: question (or problem), answer (or solution).
+
+    Parameters and result as of :func:`estheory.tasks.choice_rows.read_arc`.
+    """
     question = text_in(row, "question" if "question" in row else "problem", where)
     worked = scalar_text(row["answer"] if "answer" in row else row["solution"], "answer", where)
     return math_record(question, final_answer(worked) or worked, worked, where, ())
 
 
 def math_record(question: str, answer: str, worked: str, where: str, messages: tuple[tuple[str, str], ...]) -> Record:
-    """Return a problem of mathematics, its worked solution in one line; DataError where it has no answer."""
+    """Return a problem of mathematics, its worked solution in one line.
+
+    Parameters
+    ----------
+    question, answer
+        Texts; the answer alone.
+    worked
+        The worked solution; "" if the row has none. Dropped where it does not end in the answer.
+    where, messages
+        As for `countdown_record`.
+
+    Returns
+    -------
+    Record
+
+    Raises
+    ------
+    DataError
+        The question is empty, or the answer is none.
+    """
     if not question.strip() or not answer.strip():
         raise bad_row(where, "the question or the answer is empty")
     steps = [line.strip() for line in _CALCULATION.sub("", worked).splitlines() if line.strip()]

@@ -139,6 +139,11 @@ class GeneratedTask(ABC):
 
     The split of a problem is decided by a hash of its key, so the two splits never share a problem, whatever
     the seeds, and ``a+b`` never teaches the held-back ``b+a``.
+
+    Attributes
+    ----------
+    name, held_out, max_new_tokens, single_line
+        As in `Task`.
     """
 
     name: str
@@ -202,11 +207,17 @@ class GeneratedTask(ABC):
         return list(found.values())
 
     def score(self, example: Example, completion: str) -> float:
-        """Return 1 if the completion's first line is the reference, else 0."""
+        """Return 1 if the completion's first line is the reference, else 0.
+
+        Parameters and result as of :meth:`estheory.tasks.task.Task.score`.
+        """
         return float(first_line(completion) == example.reference)
 
     def partial_score(self, example: Example, completion: str) -> float:
-        """Return the share of character positions that agree with the reference."""
+        """Return the share of character positions that agree with the reference.
+
+        Parameters and result as of :meth:`estheory.tasks.task.Task.partial_score`.
+        """
         return matching_share(first_line(completion), example.reference)
 
 
@@ -228,16 +239,48 @@ def split_of(key: str) -> Split:
 
 
 def first_line(completion: str) -> str:
-    """Return the completion up to its first newline, without surrounding white space."""
+    """Return the first line of a completion.
+
+    Parameters
+    ----------
+    completion
+        What the model wrote.
+
+    Returns
+    -------
+    str
+        Without white space around.
+    """
     return completion.split("\n", 1)[0].strip()
 
 
 def matching_share(text: str, reference: str) -> float:
-    """Return the share of positions at which two texts agree, over the longer one's length (in [0, 1])."""
+    """Return the share of positions at which two texts agree.
+
+    Parameters
+    ----------
+    text, reference
+        Compared character by character, from the left.
+
+    Returns
+    -------
+    float
+        In [0, 1], over the longer one's length; 1 if both are empty.
+    """
     longest = max(len(text), len(reference))
     return sum(a == b for a, b in zip(text, reference, strict=False)) / longest if longest else 1.0
 
 
 def question_of(example: Example) -> str:
-    """Return the prompt of a generated task without its left filling."""
+    """Return the prompt of a generated task without its left filling.
+
+    Parameters
+    ----------
+    example
+        Of a generated task.
+
+    Returns
+    -------
+    str
+    """
     return example.prompt.lstrip(FILLER)

@@ -12,7 +12,10 @@ from estheory.tasks.record import LABELS, MOST_OPTIONS, YES_NO, Record, Row, bad
 
 
 def read_verl(row: Row, where: str) -> Record:
-    """Read a row of verl: chat messages, reward_model.ground_truth, extra_info, data_source."""
+    """Read a row of verl: chat messages, reward_model.ground_truth, extra_info, data_source.
+
+    Parameters and result as of :func:`estheory.tasks.choice_rows.read_arc`.
+    """
     messages = tuple(
         (text_in(m, "role", where), text_in(m, "content", where)) for m in mappings(row["prompt"], "prompt", where)
     )

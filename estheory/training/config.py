@@ -34,7 +34,7 @@ Schedule = Literal["constant", "linear", "cosine"]
 class RunConfig:
     """What every fine-tuning run needs.
 
-    Parameters
+    Attributes
     ----------
     model
         Built-in name, Hugging Face folder or hub id.
@@ -67,6 +67,8 @@ class RunConfig:
         Mean reward of a step at which the run ends early.
     stop_drift
         ||theta - theta_0|| (weight) at which the run ends early.
+    method
+        Its name in files and on the command line.
     """
 
     method: ClassVar[str]
@@ -137,7 +139,13 @@ class RunConfig:
         return step == self.steps or (every > 0 and step > 0 and step % every == 0)
 
     def to_toml(self) -> str:
-        """Return the configuration as TOML, one key a line; `estheory.training.config_files` reads it back."""
+        """Return the configuration as TOML; `estheory.training.config_files` reads it back.
+
+        Returns
+        -------
+        str
+            One key a line.
+        """
         values = {"method": self.method, **dataclasses.asdict(self)}
         return "".join(f"{name} = {_toml(value)}\n" for name, value in values.items())
 
@@ -146,7 +154,7 @@ class RunConfig:
 class ESRunConfig(RunConfig):
     """Evolution Strategies.
 
-    Parameters
+    Attributes
     ----------
     sigma, alpha, population, shaping, antithetic, noise, anchor_l2, anchor_l1, anchor_form, momentum, dtype
         As in `estheory.rules.ESConfig`.
@@ -170,6 +178,8 @@ class ESRunConfig(RunConfig):
         Control: hand each member's coefficient to a random other one, so that no reward steers the walk.
     executor, workers
         Where members are evaluated; the results do not depend on it.
+    method
+        ``es``.
     """
 
     method: ClassVar[str] = "es"
@@ -278,7 +288,7 @@ class ESRunConfig(RunConfig):
 class GRPORunConfig(RunConfig):
     """GRPO through TRL: no KL term, AdamW, K samples a prompt at temperature 1.
 
-    Parameters
+    Attributes
     ----------
     samples
         Completions drawn for each prompt, K.
@@ -290,6 +300,10 @@ class GRPORunConfig(RunConfig):
     dtype
         How weights, gradients and AdamW's moments are stored. ``bfloat16``: updated in place, with no float32 copy.
         Not ``float16``, where the second moments underflow.
+    prompts
+        As in `RunConfig`: `samples` completions are drawn for each.
+    method
+        ``grpo``.
     """
 
     method: ClassVar[str] = "grpo"

@@ -126,7 +126,13 @@ def gather(config: ESRunConfig, parts: Sequence[Rewards], divided: Sequence[Sequ
 
 
 class LocalExecutor:
-    """The calling process and `workers` - 1 others, each with `threads` threads."""
+    """The calling process and `workers` - 1 others, each with `threads` threads.
+
+    Parameters
+    ----------
+    config, own
+        As for `open_executor`.
+    """
 
     def __init__(self, config: ESRunConfig, own: Members) -> None:
         self._config = config
@@ -135,7 +141,10 @@ class LocalExecutor:
         self._others = [_Worker(config) for _ in range(config.workers - 1)]
 
     def rewards(self, rows: Sequence[Row]) -> Rewards:
-        """Return the rewards of all evaluations of the next step."""
+        """Return the rewards of all evaluations of the next step.
+
+        Parameters and result as of :meth:`estheory.training.executors.Executor.rewards`.
+        """
         for worker, share in zip(self._others, self._shares[1:], strict=True):
             worker.ask(rows, share)
         parts = [self._own.rewards(rows, self._shares[0])]
@@ -144,7 +153,10 @@ class LocalExecutor:
         return gather(self._config, parts, self._shares)
 
     def advance(self, row: Row) -> None:
-        """Let the other processes make a step (see `Executor`)."""
+        """Let the other processes make a step.
+
+        Parameters and result as of :meth:`estheory.training.executors.Executor.advance`.
+        """
         for worker in self._others:
             worker.advance(row)
 

@@ -110,7 +110,13 @@ class Recorder(TrainerCallback):
         self._started = perf_counter()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        """Record the step that has just been taken; the trainer logs after every one."""
+        """Record the step that has just been taken; the trainer logs after every one.
+
+        Raises
+        ------
+        DataError
+            The step left parameters that are no numbers.
+        """
         if logs is None or "loss" not in logs:  # the summary at the end
             return
         norm = self.session.displacement_norm(self.session.parameters.vector)

@@ -21,6 +21,10 @@ def torch_threads(count: int) -> Iterator[None]:
     ----------
     count
         Number of threads.
+
+    Yields
+    ------
+    None
     """
     before = torch.get_num_threads()
     torch.set_num_threads(count)
@@ -32,7 +36,12 @@ def torch_threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers, and what builds on it, from writing warnings, notices and progress bars for a while."""
+    """Keep transformers, and what builds on it, from writing warnings, notices and progress bars for a while.
+
+    Yields
+    ------
+    None
+    """
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(ERROR)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -48,7 +57,12 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def restored_random_state() -> Iterator[None]:
-    """Give Python's, numpy's and torch's global generators back as they were after a while."""
+    """Give Python's, numpy's and torch's global generators back as they were after a while.
+
+    Yields
+    ------
+    None
+    """
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng():
         try:

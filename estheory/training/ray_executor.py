@@ -22,20 +22,40 @@ except ImportError as error:
 
 
 class RayMembers:
-    """What an actor runs: `Members` in a process of its own, with the configuration's threads."""
+    """What an actor runs: `Members` in a process of its own, with the configuration's threads.
+
+    Parameters
+    ----------
+    config
+        The run; the model is loaded when rewards are first asked for.
+    """
 
     def __init__(self, config: ESRunConfig) -> None:
         self._config = config
         self._members: Members | None = None
 
     def advance(self, row: Row) -> None:
-        """Make a step."""
+        """Make a step.
+
+        Parameters
+        ----------
+        row
+            Of the step.
+        """
         if self._members is not None:
             with torch_threads(self._config.threads):
                 self._members.advance([row])
 
     def rewards(self, rows: Sequence[Row], evaluations: Sequence[int]) -> Rewards | EstheoryError:
-        """Return rewards as `Members.rewards`, or the error that keeps the model from being loaded."""
+        """Return rewards.
+
+        Parameters as of :meth:`estheory.training.members.Members.rewards`.
+
+        Returns
+        -------
+        Rewards or EstheoryError
+            The error that keeps the model from being loaded.
+        """
         with torch_threads(self._config.threads):
             if self._members is None:
                 try:
@@ -82,12 +102,18 @@ class RayExecutor:
         self._steps = [0] * len(self._shares)
 
     def rewards(self, rows: Sequence[Row]) -> Rewards:
-        """Return the rewards of all evaluations of the next step."""
+        """Return the rewards of all evaluations of the next step.
+
+        Parameters and result as of :meth:`estheory.training.executors.Executor.rewards`.
+        """
         asked = [self._ask(worker, rows) for worker in range(len(self._actors))]
         return gather(self._config, [self._answer(k, rows, answer) for k, answer in enumerate(asked)], self._shares)
 
     def advance(self, row: Row) -> None:
-        """Let the actors make a step (see `Executor`); one that fails to makes it when it is asked for rewards."""
+        """Let the actors make a step; one that fails to makes it when it is asked for rewards.
+
+        Parameters and result as of :meth:`estheory.training.executors.Executor.advance`.
+        """
         for actor in self._actors:
             actor.advance.remote(row)
 

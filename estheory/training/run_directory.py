@@ -38,7 +38,13 @@ _CHECKPOINT = re.compile(r"step_(\d{6,})\.safetensors")
 
 
 class RunDirectory:
-    """One run's folder. Make it with `create` or `open`."""
+    """One run's folder. Make it with `create` or `open`.
+
+    Parameters
+    ----------
+    path, config
+        The folder, and the run that its config.toml holds.
+    """
 
     def __init__(self, path: Path, config: ESRunConfig | GRPORunConfig) -> None:
         self.path = path
@@ -117,7 +123,13 @@ class RunDirectory:
         return cls(path, load_config(path / "config.toml"))
 
     def repair(self) -> None:
-        """Remove what a kill left half done: torn last lines and temporary files."""
+        """Remove what a kill left half done: torn last lines and temporary files.
+
+        Raises
+        ------
+        OutputError
+            The folder cannot be written.
+        """
         try:
             for name in ("steps.jsonl", "timings.jsonl", "evaluations.jsonl"):
                 file = self.path / name
@@ -214,6 +226,11 @@ class RunDirectory:
     def steps(self) -> list[Row]:
         """Return the rows of steps.jsonl.
 
+        Returns
+        -------
+        list of mapping
+            In order, step 1 first.
+
         Raises
         ------
         DataError
@@ -303,7 +320,13 @@ class RunDirectory:
         return self.path / "checkpoints" / f"step_{step:06d}.safetensors"
 
     def checkpoints(self) -> dict[int, Path]:
-        """Return the checkpoints that exist, by step, in the order of the steps."""
+        """Return the checkpoints that exist.
+
+        Returns
+        -------
+        dict
+            Files by step, in the order of the steps.
+        """
         found = {
             int(match[1]): file
             for file in (self.path / "checkpoints").glob("*.safetensors")

@@ -24,7 +24,7 @@ AnyConfig = ESRunConfig | GRPORunConfig
 class SequenceConfig:
     """A sequence.
 
-    Parameters
+    Attributes
     ----------
     tasks
         Trained in this order; all of them are evaluated at every stage.
