@@ -23,6 +23,8 @@ FRONT_SCALES = tuple(2 ** (k / 2) for k in range(-3, 5))
 """Budgets of the front over the given one, in norm."""
 STEP_LIMIT = "alpha<=sigma"
 SAFE_STEPS = 5
+HELD_STEPS = 10
+"""Steps over which the gradient kept its direction on real runs; after 20 it had turned (experiments/refutable)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -365,6 +367,11 @@ class Planner:
             found.append("alpha above sigma: a step leaves the neighbourhood that its members sampled")
         if best.steps < SAFE_STEPS:
             found.append(f"only {best.steps} large steps: the gradient must hold over each; give --steps for more")
+        if best.steps > HELD_STEPS and not isinstance(self.target, SpectrumTarget):
+            found.append(
+                f"progress takes the gradient to stay for {best.steps} steps; on real runs it held for {HELD_STEPS} and had "
+                "turned after 20, where progress fell short; drift did not. Probe again on the way"
+            )
         if self.budget.max_kl is not None and self.budget.fisher_square_trace is None:
             found.append("without --fisher-square-trace the spread of KL is unknown: its mean meets the budget")
         if isinstance(self.target, SpectrumTarget):
