@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import copy
 import importlib
 import json
@@ -198,7 +199,10 @@ class Mutation:
             start = time.process_time()
             reports = runtestprotocol(item, nextitem=None, log=False)
             self.times[item.nodeid] = time.process_time() - start
-            passed = passed and not any(report.failed for report in reports)
+            failures = [str(report.longrepr) for report in reports if report.failed]
+            if failures and not self.mutant:
+                print(item.nodeid, *failures, sep="\n", flush=True)
+            passed = passed and not failures
             if stop and not passed:
                 break
         return passed
@@ -244,6 +248,8 @@ class Mutation:
         given, items = self.given, list(session.items)
         say = session.config.get_terminal_writer().line
         name = f"estheory.theory.{given.module}"
+        with contextlib.suppress(ImportError):
+            importlib.import_module("torch")  # a limit that cut its import in a test would break the next one
         self.module = importlib.import_module(name if inside(given.module).exists() else f"estheory.{given.module}")
         text = Path(str(self.module.__file__)).read_text(encoding="utf-8")
         known: dict[str, float] = json.loads(given.times.read_text("utf-8")) if given.times.exists() else {}

@@ -263,6 +263,11 @@ def test_a_tied_law_is_a_mixture(power):
     assert law.pvalue(0.5) == pytest.approx(2 * min(low, 1 - low), rel=1e-10)
     assert law.pvalue(0.0) == pytest.approx(2 * 0.6**6)
     assert law.pvalue(-1.0) == 0
+    assert law.pvalue(2.0) == pytest.approx(2 * law.tails(2.0)[1], rel=1e-12)
+    assert law.quantile(law.tails(0.0)[0]) == 0
+    still = TiedLaw(root, 2, 0.2, power)  # more likely than not nothing moves: 0 is what one expects
+    assert still.tails(0.0)[0] == pytest.approx(0.64)
+    assert still.pvalue(0.0) == 1
 
 
 # --- 0/1 rewards ---
