@@ -12,7 +12,7 @@ from estheory.cosine_laws import MixedCorrelationLaw
 from estheory.errors import ConfigError, DataError
 from estheory.floats import FORMATS
 from estheory.landscape import Signal
-from estheory.laws import ChiLaw, NormalLaw, PointLaw
+from estheory.laws import ChiLaw, NormalLaw, PointLaw, SquaredLaw
 from estheory.quantities import Prediction, Quantity
 from estheory.theory import (
     anchor_l1,
@@ -268,6 +268,37 @@ def test_a_tied_law_is_a_mixture(power):
     still = TiedLaw(root, 2, 0.2, power)  # more likely than not nothing moves: 0 is what one expects
     assert still.tails(0.0)[0] == pytest.approx(0.64)
     assert still.pvalue(0.0) == 1
+
+
+# --- laws ---
+
+
+def test_a_chi_law_of_fluctuating_variance():
+    law, spread = ChiLaw(0.7, 5.0, 9.0), stats.chi(9)
+    mean = 0.7 * stats.chi(5).mean() * spread.mean() / 3
+    assert law.mean == pytest.approx(mean, rel=1e-13)
+    assert law.std == pytest.approx(math.sqrt(0.49 * 5 - mean**2), rel=1e-12)
+    c = np.exp(np.linspace(-8, 3, 400))  # the trapezoidal rule in log c: smooth, and nothing at its ends
+    for x in (0.4, 1.5, 3.0):
+        below = float(np.sum(c * spread.pdf(c) * stats.chi(5).cdf(x * 3 / (0.7 * c)))) * 11 / 399
+        assert law.tails(x) == pytest.approx((below, 1 - below), rel=1e-9)
+        assert law.tails(law.quantile(below))[0] == pytest.approx(below, rel=1e-9)
+    square = SquaredLaw(law, 2.0)
+    assert square.mean == pytest.approx(2 * 0.49 * 5, rel=1e-14)
+    fourth = 4 * 0.49**2 * (5 * 7) * (9 * 11) / 81
+    assert square.std == pytest.approx(math.sqrt(fourth - square.mean**2), rel=1e-12)
+    assert square.tails(2 * 1.5**2) == pytest.approx(law.tails(1.5), rel=1e-12)
+
+
+def test_an_interval_leaves_as_much_on_either_side():
+    assert NormalLaw(1.0, 2.0).interval(0.9) == pytest.approx(stats.norm(1, 2).interval(0.9), rel=1e-12)
+    assert ChiLaw(2.0, 3.0).interval() == pytest.approx([2 * end for end in stats.chi(3).interval(0.95)], rel=1e-12)
+
+
+def test_a_point_has_no_law_beside_it():
+    point = PointLaw(2.0)
+    assert [point.tails(x) for x in (1.0, 2.0, 2.0 + 1e-13, 3.0)] == [(0, 1), (1, 1), (1, 1), (1, 0)]
+    assert [point.pvalue(x) for x in (1.0, 2.0, 3.0)] == [0, 1, 0]
 
 
 # --- 0/1 rewards ---
