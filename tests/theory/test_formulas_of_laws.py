@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import mpmath
 import numpy as np
 import pytest
 from scipy import integrate, special, stats
@@ -442,6 +443,28 @@ def test_tails_of_an_array_are_those_of_its_numbers(df):
     assert found.shape == (2, 2, 3)
     for place, value in np.ndenumerate(x):
         assert found[(slice(None), *place)] == pytest.approx(_special.chi_square_tails(float(value), df), rel=1e-13)
+
+
+@pytest.mark.parametrize("share", [0.7, 0.85, 0.89, 0.95, 1.05, 1.12, 1.2, 1.3])
+def test_far_tails_of_many_degrees_of_freedom(share):
+    """Both branches of Temme's expansion to nine digits of a probability as small as e^-680, by mpmath's series."""
+    df = 24_000.0
+    with mpmath.workdps(30):
+        a, x = mpmath.mpf(df) / 2, mpmath.mpf(df) / 2 * share
+        front = mpmath.exp(a * mpmath.log(x) - x - mpmath.loggamma(a))  # x^a e^-x / Gamma(a)
+        if share < 1:
+            term = total = 1 / a
+            for k in range(1, 2000):
+                term *= x / (a + k)
+                total += term
+        else:  # Lentz's continued fraction, from its end
+            total = mpmath.mpf(0)
+            for k in range(2000, 0, -1):
+                total = k * (k - a) / (x + 2 * k + 1 - a - total)
+            total = 1 / (x + 1 - a - total)
+        exact = float(front * total)
+    small = min(_special.chi_square_tails(share * df, df))
+    assert small == pytest.approx(exact, rel=1e-9)
 
 
 def test_the_ends_of_special_functions():
