@@ -151,6 +151,9 @@ def test_the_family_of_unknown_weights_has_the_rms_that_it_names(monkeypatch):
         fourth_tail = 1e-4 if "Student" in name else 1e-6  # a tail of x^-4, cut at 1,000 of its scales
         assert name.endswith("rms 0.02")
         assert weights.shares @ weights.magnitudes**2 == pytest.approx(4e-4, rel=fourth_tail)
+        if name.startswith("modules"):  # half at 1/2, a third at 1, a sixth at 2
+            kurtosis = 3 * (1 / 32 + 1 / 3 + 16 / 6) / (1 / 8 + 1 / 3 + 4 / 6) ** 2
+            assert weights.shares @ weights.magnitudes**4 == pytest.approx(kurtosis * 1.6e-7, rel=1e-6, abs=0)
 
 
 def test_which_runs_have_a_closed_form():
