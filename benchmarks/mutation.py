@@ -86,12 +86,15 @@ SWAPS: dict[type[ast.AST], type[ast.AST]] = {
 
 
 def places(tree: ast.Module) -> Iterator[ast.AST]:
-    """Yield what can be changed inside functions: operators and numbers, but nothing of annotations or messages."""
+    """Yield what can be changed inside functions: operators and numbers, not annotations, messages or defaults."""
     skipped: set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AnnAssign, ast.arg)):
             notes = [getattr(node, name, None) for name in ("returns", "annotation")]
             skipped |= {id(part) for note in notes if note for part in ast.walk(note)}
+        if isinstance(node, ast.arguments):  # defaults are no part of a function's code, which alone is replaced
+            values = [value for value in (*node.defaults, *node.kw_defaults) if value]
+            skipped |= {id(part) for value in values for part in ast.walk(value)}
         if isinstance(node, (ast.Raise, ast.JoinedStr)):
             skipped |= {id(part) for part in ast.walk(node)}
     for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
