@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import copy
 import importlib
 import json
@@ -35,13 +36,17 @@ TESTS = {
     "cosine_laws": ["theory/test_formulas_of_laws.py", "test_laws.py"],
     "drift": ["theory/test_formulas_of_laws.py", "theory/test_drift.py"],
     "dynamics": ["theory/test_dynamics.py", "theory/test_configurations.py"],
+    "effective_dimension": ["theory/test_formulas_of_laws.py", "theory/test_walk.py"],
     "fluctuations": ["theory/test_dynamics.py", "theory/test_configurations.py", "theory/test_mean_field_error.py"],
+    "grpo": ["theory/test_formulas_of_predictions.py", "theory/test_adamw.py", "cli/test_predict.py"],
     "landscape_predictions": ["theory/test_formulas_of_predictions.py", "theory/test_landscape_predictions.py"],
     "landscapes": ["test_landscape.py"],
     "laws": ["theory/test_formulas_of_laws.py", "test_laws.py"],
     "mean_field_error": ["theory/test_formulas_of_laws.py", "theory/test_mean_field_error.py"],
+    "plan": ["theory/test_formulas_of_plans.py", "theory/test_planning.py"],
     "planning": ["theory/test_formulas_of_plans.py", "theory/test_planning.py"],
     "precision": ["theory/test_formulas_of_laws.py", "theory/test_precision.py"],
+    "precision_predictions": ["theory/test_formulas_of_predictions.py", "theory/test_precision.py"],
     "predictions": [
         "theory/test_formulas_of_predictions.py",
         "theory/test_landscape_predictions.py",
@@ -49,6 +54,7 @@ TESTS = {
         "theory/test_walk.py",
     ],
     "probe_forecast": ["theory/test_formulas_of_predictions.py", "theory/test_probe_forecast.py"],
+    "probed_reward": ["theory/test_formulas_of_predictions.py", "theory/test_probe_forecast.py"],
     "prompt_batch": ["theory/test_formulas_of_laws.py", "theory/test_prompt_batch.py"],
     "quadratic": ["theory/test_quadratic.py", "theory/test_configurations.py"],
     "quadratic_law": ["theory/test_formulas_of_laws.py", "theory/test_drift.py"],
@@ -56,15 +62,19 @@ TESTS = {
     "recursion": ["theory/test_dynamics.py", "theory/test_configurations.py"],
     "rewards": ["theory/test_rewards.py"],
     "rounded_adamw": ["theory/test_formulas_of_laws.py", "theory/test_rounded_adamw.py"],
+    "rounding_gains": ["theory/test_formulas_of_laws.py", "theory/test_precision.py"],
     "shaping": ["theory/test_quadratic.py", "theory/test_dynamics.py", "theory/test_configurations.py"],
     "shared_seed": ["theory/test_configurations.py"],
     "signal": ["theory/test_signal.py", "theory/test_configurations.py"],
     "spectrum_target": ["theory/test_formulas_of_plans.py", "theory/test_planning.py"],
     "stationary": ["theory/test_dynamics.py", "theory/test_configurations.py", "theory/test_mean_field_error.py"],
+    "step_predictions": ["theory/test_formulas_of_predictions.py", "cli/test_predict.py", "theory/test_walk.py"],
+    "step_variance": ["theory/test_formulas_of_laws.py", "theory/test_walk.py", "theory/test_signal.py"],
     "targets": ["theory/test_formulas_of_plans.py", "theory/test_planning.py"],
     "ties": ["theory/test_formulas_of_laws.py", "theory/test_prompt_batch.py"],
     "walk": ["theory/test_walk.py", "theory/test_configurations.py", "theory/test_signal.py"],
     "walk_predictions": ["theory/test_formulas_of_predictions.py", "theory/test_walk.py", "cli/test_predict.py"],
+    "weight_histograms": ["theory/test_formulas_of_laws.py", "theory/test_precision.py"],
 }
 """Tests of each module, under tests/; those of FORMULAS and of the derivations, which pin most, are run for all."""
 
@@ -76,12 +86,15 @@ SWAPS: dict[type[ast.AST], type[ast.AST]] = {
 
 
 def places(tree: ast.Module) -> Iterator[ast.AST]:
-    """Yield what can be changed inside functions: operators and numbers, but nothing of annotations or messages."""
+    """Yield what can be changed inside functions: operators and numbers, not annotations, messages or defaults."""
     skipped: set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AnnAssign, ast.arg)):
             notes = [getattr(node, name, None) for name in ("returns", "annotation")]
             skipped |= {id(part) for note in notes if note for part in ast.walk(note)}
+        if isinstance(node, ast.arguments):  # defaults are no part of a function's code, which alone is replaced
+            values = [value for value in (*node.defaults, *node.kw_defaults) if value]
+            skipped |= {id(part) for value in values for part in ast.walk(value)}
         if isinstance(node, (ast.Raise, ast.JoinedStr)):
             skipped |= {id(part) for part in ast.walk(node)}
     for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
@@ -189,7 +202,10 @@ class Mutation:
             start = time.process_time()
             reports = runtestprotocol(item, nextitem=None, log=False)
             self.times[item.nodeid] = time.process_time() - start
-            passed = passed and not any(report.failed for report in reports)
+            failures = [str(report.longrepr) for report in reports if report.failed]
+            if failures and not self.mutant:
+                print(item.nodeid, *failures, sep="\n", flush=True)
+            passed = passed and not failures
             if stop and not passed:
                 break
         return passed
@@ -235,6 +251,8 @@ class Mutation:
         given, items = self.given, list(session.items)
         say = session.config.get_terminal_writer().line
         name = f"estheory.theory.{given.module}"
+        with contextlib.suppress(ImportError):
+            importlib.import_module("torch")  # a limit that cut its import in a test would break the next one
         self.module = importlib.import_module(name if inside(given.module).exists() else f"estheory.{given.module}")
         text = Path(str(self.module.__file__)).read_text(encoding="utf-8")
         known: dict[str, float] = json.loads(given.times.read_text("utf-8")) if given.times.exists() else {}

@@ -150,7 +150,7 @@ def mean_change(config: ESConfig, probe: ProbedReward, moments: Array, steps: in
     measured = moments[4] / (config.sigma**2 * moments[0])
     curvature = flat if straight else max(measured, flat)
     curve = mean_field(config, gradient_landscape(config, moments, curvature), steps)
-    rise = curve.reward[: steps + 1] - curve.reward[0]
+    rise = curve.reward - curve.reward[0]
     if rise.size <= steps:
         raise ConfigError(f"the reward diverges at step {curve.diverged_at}", "lower alpha")
     if not straight:

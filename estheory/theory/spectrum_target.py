@@ -73,7 +73,7 @@ class SpectrumTarget:
         for state in states(replace(arm.config, alpha=alpha), shape):
             gain = shape.gap + float(weight @ state.square)
             if not math.isfinite(gain) or gain < -1e6 * shape.gap:
-                return None
+                break
             if gain > best:
                 best, best_step = gain, state.step
             hopeless = stop_at < math.inf and state.step > 2 * best_step + 20

@@ -546,6 +546,47 @@ def test_pairs_on_a_quadratic_are_right_to_the_first_order_in_one_over_n():
     assert np.all(np.abs(first_order(left)) < 0.1 * np.min(first_order(terms)))
 
 
+def cross_derivative(population):
+    """The derivative by a and b of N times the mean square of a z-scored step along e, at a = b = 0.
+
+    Rewards are r + a e^2 + b r^2, with r and e of independent normals; that square is A^2 / B with A = e.PR, B = |PR|^2
+    and P the centring. It is 0 in the mean of r and does not depend on |Pr|: what is left of r is a direction of N - 1
+    dimensions, averaged exactly on a circle or sphere, and e by Gauss quadrature.
+    """
+    n = population
+    centring = np.eye(n) - 1 / n
+    angles = 2 * math.pi * np.arange(12) / 12
+    heights, masses = np.polynomial.legendre.leggauss(8) if n == 4 else (np.zeros(1), np.ones(1))
+    x, wx = normal_rule(5)
+    e = np.stack(np.meshgrid(*[x] * n), axis=-1).reshape(-1, n)
+    weight = np.prod(np.stack(np.meshgrid(*[wx] * n), axis=-1).reshape(-1, n), axis=-1)
+    basis = np.linalg.svd(centring)[0][:, : n - 1]
+    total = 0.0
+    for height, mass in zip(heights, masses / masses.sum(), strict=True):
+        for angle in angles:
+            flat = math.sqrt(1 - height**2)
+            u = basis @ np.array([flat * math.cos(angle), flat * math.sin(angle), height][: n - 1])
+            v, w = e**2 @ centring, centring @ u**2
+            a, a_a, a_b = e @ u, np.sum(e * v, axis=1), e @ w
+            b_a, b_b, b_ab = 2 * v @ u, 2 * u @ w, 2 * v @ w
+            both = 2 * a_a * a_b - 2 * a * (a_a * b_b + a_b * b_a) - a**2 * b_ab + 2 * a**2 * b_a * b_b
+            total += mass / angles.size * float(weight @ both)
+    return total
+
+
+@pytest.mark.parametrize("population", [3, 4])
+def test_curvature_along_the_gradient_lowers_the_noise_of_z_scores_across(population):
+    n = population
+    found = cross_derivative(n)
+    assert found == pytest.approx(-24 * (n - 1) * (n - 2) / (n * (n + 1) * (n + 3)), rel=1e-12)
+    c = config(sigma=1.0, alpha=1.0, population=n)
+    curved, flat = (rows((1e-4, 1, 0.0), (lam, 1, 1 / lam), reward_std=1.0) for lam in (1e-4, 1e-12))
+    moments = quadratic.step_moments(c, curved)
+    term = n * (moments.second_moment[0] - quadratic.step_moments(c, flat).second_moment[0])
+    x, rho = moments.quadratic_share, moments.correlation
+    assert term == pytest.approx(found * math.sqrt(x[0] * x[1]) / 2 * rho[1] ** 2 / 2, rel=1e-6, abs=0)
+
+
 @pytest.mark.parametrize(
     ("population", "mean", "variance"),
     [

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import mpmath
 import numpy as np
 import pytest
 from scipy import integrate, special, stats
@@ -12,7 +13,7 @@ from estheory.cosine_laws import MixedCorrelationLaw
 from estheory.errors import ConfigError, DataError
 from estheory.floats import FORMATS
 from estheory.landscape import Signal
-from estheory.laws import ChiLaw, NormalLaw, PointLaw
+from estheory.laws import ChiLaw, NormalLaw, PointLaw, SquaredLaw
 from estheory.quantities import Prediction, Quantity
 from estheory.theory import (
     anchor_l1,
@@ -150,6 +151,9 @@ def test_the_family_of_unknown_weights_has_the_rms_that_it_names(monkeypatch):
         fourth_tail = 1e-4 if "Student" in name else 1e-6  # a tail of x^-4, cut at 1,000 of its scales
         assert name.endswith("rms 0.02")
         assert weights.shares @ weights.magnitudes**2 == pytest.approx(4e-4, rel=fourth_tail)
+        if name.startswith("modules"):  # half at 1/2, a third at 1, a sixth at 2
+            kurtosis = 3 * (1 / 32 + 1 / 3 + 16 / 6) / (1 / 8 + 1 / 3 + 4 / 6) ** 2
+            assert weights.shares @ weights.magnitudes**4 == pytest.approx(kurtosis * 1.6e-7, rel=1e-6, abs=0)
 
 
 def test_which_runs_have_a_closed_form():
@@ -263,6 +267,42 @@ def test_a_tied_law_is_a_mixture(power):
     assert law.pvalue(0.5) == pytest.approx(2 * min(low, 1 - low), rel=1e-10)
     assert law.pvalue(0.0) == pytest.approx(2 * 0.6**6)
     assert law.pvalue(-1.0) == 0
+    assert law.pvalue(2.0) == pytest.approx(2 * law.tails(2.0)[1], rel=1e-12)
+    assert law.quantile(law.tails(0.0)[0]) == 0
+    still = TiedLaw(root, 2, 0.2, power)  # more likely than not nothing moves: 0 is what one expects
+    assert still.tails(0.0)[0] == pytest.approx(0.64)
+    assert still.pvalue(0.0) == 1
+
+
+# --- laws ---
+
+
+def test_a_chi_law_of_fluctuating_variance():
+    law, spread = ChiLaw(0.7, 5.0, 9.0), stats.chi(9)
+    mean = 0.7 * stats.chi(5).mean() * spread.mean() / 3
+    assert law.mean == pytest.approx(mean, rel=1e-13)
+    assert law.std == pytest.approx(math.sqrt(0.49 * 5 - mean**2), rel=1e-12)
+    c = np.exp(np.linspace(-8, 3, 400))  # the trapezoidal rule in log c: smooth, and nothing at its ends
+    for x in (0.4, 1.5, 3.0):
+        below = float(np.sum(c * spread.pdf(c) * stats.chi(5).cdf(x * 3 / (0.7 * c)))) * 11 / 399
+        assert law.tails(x) == pytest.approx((below, 1 - below), rel=1e-9)
+        assert law.tails(law.quantile(below))[0] == pytest.approx(below, rel=1e-9)
+    square = SquaredLaw(law, 2.0)
+    assert square.mean == pytest.approx(2 * 0.49 * 5, rel=1e-14)
+    fourth = 4 * 0.49**2 * (5 * 7) * (9 * 11) / 81
+    assert square.std == pytest.approx(math.sqrt(fourth - square.mean**2), rel=1e-12)
+    assert square.tails(2 * 1.5**2) == pytest.approx(law.tails(1.5), rel=1e-12)
+
+
+def test_an_interval_leaves_as_much_on_either_side():
+    assert NormalLaw(1.0, 2.0).interval(0.9) == pytest.approx(stats.norm(1, 2).interval(0.9), rel=1e-12)
+    assert ChiLaw(2.0, 3.0).interval() == pytest.approx([2 * end for end in stats.chi(3).interval(0.95)], rel=1e-12)
+
+
+def test_a_point_has_no_law_beside_it():
+    point = PointLaw(2.0)
+    assert [point.tails(x) for x in (1.0, 2.0, 2.0 + 1e-13, 3.0)] == [(0, 1), (1, 1), (1, 1), (1, 0)]
+    assert [point.pvalue(x) for x in (1.0, 2.0, 3.0)] == [0, 1, 0]
 
 
 # --- 0/1 rewards ---
@@ -406,6 +446,28 @@ def test_tails_of_an_array_are_those_of_its_numbers(df):
     assert found.shape == (2, 2, 3)
     for place, value in np.ndenumerate(x):
         assert found[(slice(None), *place)] == pytest.approx(_special.chi_square_tails(float(value), df), rel=1e-13)
+
+
+@pytest.mark.parametrize("share", [0.7, 0.85, 0.89, 0.95, 1.05, 1.12, 1.2, 1.3])
+def test_far_tails_of_many_degrees_of_freedom(share):
+    """Both branches of Temme's expansion to nine digits of a probability as small as e^-680, by mpmath's series."""
+    df = 24_000.0
+    with mpmath.workdps(30):
+        a, x = mpmath.mpf(df) / 2, mpmath.mpf(df) / 2 * share
+        front = mpmath.exp(a * mpmath.log(x) - x - mpmath.loggamma(a))  # x^a e^-x / Gamma(a)
+        if share < 1:
+            term = total = 1 / a
+            for k in range(1, 2000):
+                term *= x / (a + k)
+                total += term
+        else:  # Lentz's continued fraction, from its end
+            total = mpmath.mpf(0)
+            for k in range(2000, 0, -1):
+                total = k * (k - a) / (x + 2 * k + 1 - a - total)
+            total = 1 / (x + 1 - a - total)
+        exact = float(front * total)
+    small = min(_special.chi_square_tails(share * df, df))
+    assert small == pytest.approx(exact, rel=1e-9, abs=0)
 
 
 def test_the_ends_of_special_functions():

@@ -209,6 +209,16 @@ def test_what_a_run_attains_on_a_spectrum():
     assert spectrum(0.1).scaled(3.0).value == pytest.approx(0.3)
 
 
+def test_a_loss_is_told_up_to_a_million_times_what_there_is_to_gain():
+    where = rows((2.0, 3, 40.0), (0.5, 10, 20.0))
+    curve = mean_field(config(alpha=600.0), where, 6).reward
+    loss = curve[-1] - curve[0]
+    assert -where.gap > loss > -1e6 * where.gap
+    assert loss < -1e6 / where.gap  # the limit is a multiple of the gap
+    found = SpectrumTarget(value=0.1, landscape=where).attained(arm(config(), where.signal(0.5)), 600.0, 6)
+    assert found.value == pytest.approx(loss, rel=1e-12)
+
+
 def test_the_first_step_that_gains_enough():
     curve = mean_field(config(alpha=0.1, steps=400), WHERE).reward
     gain = curve - curve[0]

@@ -314,6 +314,11 @@ def test_limits_of_one_step_are_passed_one_by_one():
     )
     assert names(config("raw"), where) == names(config("two-point"), where) == []
     assert not ranges.step_range(config(), rows((0.0, 1, 0.0), reward_std=0.0))
+    between = rows((1.0, 1, 0.0), reward_std=0.35)  # of the limits of ranks and of z-scores, 0.3 and 0.5
+    x = (0.25 / between.member_std(0.5)) ** 2
+    assert 0.3 < x < 0.5
+    assert names(config(population=100), between) == []
+    assert names(config("centered-rank"), between) == [("the largest quadratic share x_k", pytest.approx(x))]
     steep = rows((2.0, 1, 3.0), reward_std=0.5)
     rho2, x = (0.5 * 6 / steep.member_std(0.5)) ** 2, (0.5 / steep.member_std(0.5)) ** 2
     expected = (3 * x**2 + 12 * rho2 * x) / 2
