@@ -41,12 +41,12 @@ def measure(
     from estheory.reporting.measurements import measurement_json, measurements_text
 
     measured = displacements_of(targets, how, steps=numbers("steps", steps))
-    variances = variances_of(targets, measured, alpha, population)
+    measurements = measured.measurements(variances_of(targets, measured, alpha, population))
     if common.json:
-        rows = [measurement_json(m) for m in measured.measurements(variances)]
+        rows = [measurement_json(m) for m in measurements]
         document = {"schema": "estheory/measurement/1", "measurements": rows, "warnings": list(measured.problems)}
         emit(common, json_text(document))
     else:
-        emit(common, measurements_text(measured, variances))
+        emit(common, measurements_text(measurements, measured.labels, sum(measured.tensors.values())))
     warn(measured.problems)
     cite(common)

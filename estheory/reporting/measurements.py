@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from estheory.measurement.displacement import Displacements
 from estheory.quantities import Measurement, Quantity
 from estheory.reporting.text import plain_table, render, short, short_names
-from estheory.tensor_names import layer_of, module_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,74 +39,79 @@ MOST_GROUPS, MOST_CHECKPOINTS, MOST_PAIRS = 16, 4, 15
 """More than this are left to the JSON."""
 
 
-def measurements_text(measured: Displacements, variances: Sequence[float] | None = None) -> str:
+def measurements_text(measurements: Sequence[Measurement], labels: Sequence[str], size: int) -> str:
     """Return a row a checkpoint, the cosines between them, norms by module and layer where few, and a sentence.
 
     Parameters
     ----------
-    measured
-        Displacements of K checkpoints.
-    variances
-        Variance of the walk behind each, length K (weight^2), for effective-dimension ratios; None leaves them out.
+    measurements
+        What was measured of checkpoints, one by one and pair by pair.
+    labels
+        The checkpoints' names in `measurements`, length K.
+    size
+        Number of entries of each.
     """
-    total = measured.grouped(lambda name: "")
-    names = short_names(measured.labels)
-    values: dict[Quantity, list[str]] = {}
-    for m in total.measurements(variances):
-        if m.quantity in COLUMNS and m.where.startswith("total:"):
-            values.setdefault(m.quantity, []).append(short(m.value, 5))
-    columns = {COLUMNS[quantity]: column for quantity, column in values.items() if set(column) != {"-"}}
-    if any(step and name != f"step {step}" for step, name in zip(measured.steps, names, strict=True)):
-        columns = {"step": [str(step or "") for step in measured.steps], **columns}
-    totals = plain_table("where", *(f">{head}" for head in columns))
-    for name, *row in zip(names, *columns.values(), strict=True):
-        totals.add_row(name, *row)
-    parts: list[Table | str] = [totals]
-    pairs = [(a, b, float(measured.cosines[a, b])) for a, b in combinations(range(len(names)), 2)]
-    if 0 < len(pairs) <= MOST_PAIRS:
+    value = {(m.quantity, m.where): m.value for m in measurements}
+    steps = {m.where: m.step for m in measurements}
+    names = short_names(labels)
+    totals = [f"total:{label}" for label in labels]
+    columns = {head: [short(value.get((q, place), math.nan), 5) for place in totals] for q, head in COLUMNS.items()}
+    if any(steps[place] and name != f"step {steps[place]}" for place, name in zip(totals, names, strict=True)):
+        columns = {"step": [str(steps[place] or "") for place in totals], **columns}
+    columns = {head: cells for head, cells in columns.items() if set(cells) != {"-"}}
+    table = plain_table("where", *(f">{head}" for head in columns))
+    for cells in zip(names, *columns.values(), strict=True):
+        table.add_row(*cells)
+    parts: list[Table | str] = [table]
+    cosines = {
+        f"{names[a]} and {names[b]}": value[Quantity.DISPLACEMENT_COSINE, f"{labels[a]}|{labels[b]}"]
+        for a, b in combinations(range(len(labels)), 2)
+    }
+    if 0 < len(cosines) <= MOST_PAIRS:
         between = plain_table("where", ">cosine")
-        for a, b, cosine in pairs:
-            between.add_row(f"{names[a]} and {names[b]}", short(cosine, 5))
+        for pair, cosine in cosines.items():
+            between.add_row(pair, short(cosine, 5))
         parts.append(between)
-    if len(names) <= MOST_CHECKPOINTS and (groups := _by_group(measured, names)).row_count:
+    if len(labels) <= MOST_CHECKPOINTS and (groups := _by_group(value, labels, names)).row_count:
         parts.append(groups)
-    sentences = _sentences(measured, names, [cosine for _, _, cosine in pairs if math.isfinite(cosine)])
+    norms = [value[Quantity.DISPLACEMENT_NORM, place] for place in totals]
+    sentences = [*_sentences(dict(zip(names, norms, strict=True)), list(cosines.values()), size)]
+    exponents = [m.value for m in measurements if m.quantity is Quantity.DISPLACEMENT_EXPONENT]
+    sentences += [f"The squared norm grows as T^{x:.3g} (1: a walk, 2: straight motion)." for x in exponents]
     return render(*parts, " ".join(sentences), "Every quantity by module, layer and tensor: --json.")
 
 
-def _by_group(measured: Displacements, names: Sequence[str]) -> Table:
+def _by_group(value: Mapping[tuple[Quantity, str], float], labels: Sequence[str], names: Sequence[str]) -> Table:
     """Return norms by type of module and by layer, without the level of which there are too many."""
     table = plain_table("where", *(f">norm, {name}" for name in names))
-    for prefix, group_of in (("", module_of), ("layer ", layer_of)):
-        level = measured.grouped(group_of)
-        if len(level.tensors) <= MOST_GROUPS:
-            for group, norms in zip(level.tensors, level.tensor_norms.T.tolist(), strict=True):
-                table.add_row(prefix + group, *(short(norm, 5) for norm in norms))
+    norm = Quantity.DISPLACEMENT_NORM
+    for level, shown in (("module", ""), ("layer", "layer ")):
+        start = f"{level}:{labels[0]}:"
+        groups = [
+            where.removeprefix(start) for quantity, where in value if quantity is norm and where.startswith(start)
+        ]
+        if len(groups) <= MOST_GROUPS:
+            for group in groups:
+                table.add_row(shown + group, *(short(value[norm, f"{level}:{label}:{group}"], 5) for label in labels))
     return table
 
 
-def _sentences(measured: Displacements, names: Sequence[str], cosines: Sequence[float]) -> Iterator[str]:
-    """Yield who moved how far and in which direction, as far as it is known."""
-    norms = measured.norms.tolist()
-    moved = sorted((norm, name) for norm, name in zip(norms, names, strict=True) if 0 < norm < math.inf)
-    count = sum(measured.tensors.values())
-    for norm, name in zip(norms, names, strict=True):
-        if norm == 0:
-            yield f"{name} did not move."
+def _sentences(norms: Mapping[str, float], cosines: Sequence[float], size: int) -> Iterator[str]:
+    """Yield which checkpoints moved how far and in which directions, as far as it is known."""
+    yield from (f"{name} did not move." for name, norm in norms.items() if norm == 0)
+    moved = sorted((norm, name) for name, norm in norms.items() if 0 < norm < math.inf)
     if len(moved) == 1:
         [(norm, name)] = moved
-        yield f"{name} moved {short(norm)} from the base, over {count:,} weights."
+        yield f"{name} moved {short(norm)} from the base, over {size:,} weights."
     if len(moved) < 2:
         return
     (least, near), (most, far) = moved[0], moved[-1]
-    ratio = f"{most / least:.2g}"
-    how = f"moved as far as {near}" if ratio == "1" else f"moved {ratio} times as far as {near}"
-    shown = [f"{cosine:.2g}" for cosine in (min(cosines), max(cosines))]
-    unrelated = f"(unrelated directions: 0 +- {1 / math.sqrt(count):.2g})"
+    known = [cosine for cosine in cosines if math.isfinite(cosine)]
+    unrelated = f"(unrelated directions: 0 +- {1 / math.sqrt(size):.2g})"
     if len(moved) == 2:
-        yield f"{far} {how}; their cosine is {shown[0]} {unrelated}."
+        ratio = f"{most / least:.2g}"
+        yield f"{far} moved as far as {near};" if ratio == "1" else f"{far} moved {ratio} times as far as {near};"
+        yield f"their cosine is {known[0]:.2g} {unrelated}."
     else:
         yield f"{far} moved farthest, {short(most)}, and {near} least, {short(least)}."
-        yield f"Their cosines lie from {shown[0]} to {shown[1]} {unrelated}."
-    if (exponent := measured.exponent) is not None and math.isfinite(exponent):
-        yield f"The squared norm grows as T^{exponent:.3g} (1: a walk, 2: straight motion)."
+        yield f"Their cosines lie from {min(known):.2g} to {max(known):.2g} {unrelated}."
