@@ -6,7 +6,9 @@ import contextlib
 import errno
 import os
 import sys
+from collections.abc import Sequence
 from importlib import import_module
+from itertools import takewhile
 from typing import Annotated, Any, TextIO
 
 import typer
@@ -55,7 +57,6 @@ app = typer.Typer(
     cls=LazyGroup,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -107,10 +108,34 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
+def _usage(error: Any, words: Sequence[str]) -> str:
+    """Return what is wrong with a command line, the commands to choose from where one is missing, and whose help."""
+    context: Any = getattr(error, "ctx", None)
+    if context is None:  # an option without its value
+        named = list(takewhile(lambda word: not word.startswith("-"), words))
+        program = " ".join(["estheory", *named[: 2 if named[:1] in (["run"], ["models"]) else 1]])
+    else:
+        program = context.command_path
+    what = error.format_message().rstrip(".")
+    if what == "Missing command":
+        what = f"{program} needs a command ({', '.join(context.command.list_commands(context))})"
+    return f"{what}: see {program} --help"
+
+
 def _abandon(stream: TextIO) -> None:
     """Let nothing more be written to a stream whose reader left, or whose disk is full."""
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _unread() -> int:
+    """Return the exit code of a command whose reader left: there is nothing more to say."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            _abandon(stream)
+    return 0
 
 
 def _internal(error: Exception) -> int:
@@ -141,10 +166,13 @@ def main(arguments: list[str] | None = None) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return _fail("interrupted", 130)
     except BrokenPipeError:
-        _abandon(sys.stdout)  # nothing more to say
-        return 0
+        return _unread()
+    except SystemExit as leaving:
+        if isinstance(leaving.__context__, BrokenPipeError):  # typer's own answer to it is exit code 1
+            return _unread()
+        raise
     except ClickException as error:
-        return _fail(f"{error.format_message()}: see --help", 2)
+        return _fail(_usage(error, sys.argv[1:] if arguments is None else arguments), 2)
     except OSError as error:
         if error.filename is not None:
             return _fail(f"cannot use {error.filename} ({error.strerror}): check the path and its permissions", 2)

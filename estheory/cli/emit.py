@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from estheory.cli.options import CommonOptions
 from estheory.errors import OutputError
+from estheory.outputs import replaceable
 
 if TYPE_CHECKING:
     from estheory.citations import Cited
@@ -59,10 +60,11 @@ def write_whole(path: Path, text: str) -> None:
     Raises
     ------
     OutputError
-        If the folder is missing, the path is a folder, or the disk refuses.
+        If the folder is missing, the path is a folder, a device or a pipe, or the disk refuses.
     """
     temporary = None
     try:
+        path = replaceable(path)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(descriptor, "w", encoding="utf-8", errors=UNPRINTABLE) as stream:
             stream.write(text)

@@ -47,6 +47,6 @@ def measure(
         document = {"schema": "estheory/measurement/1", "measurements": rows, "warnings": list(measured.problems)}
         emit(common, json_text(document))
     else:
-        emit(common, measurements_text(measurements))
+        emit(common, measurements_text(measurements, measured.labels, sum(measured.tensors.values())))
     warn(measured.problems)
     cite(common)

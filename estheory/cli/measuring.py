@@ -47,6 +47,13 @@ def head_twice(how: MeasureOptions) -> bool:
     return choice("tied-head", how.tied_head, ("once", "twice"), "once") == "twice"
 
 
+def _require_one_run(targets: Sequence[Path], remedy: str) -> None:
+    """Raise ConfigError if a run directory is among several targets: it holds no weights at its top."""
+    for target in targets:
+        if len(targets) > 1 and is_run(target):
+            raise ConfigError(f"{target} is a run directory, and one run is read at a time", remedy)
+
+
 def displacements_of(targets: Sequence[Path], how: MeasureOptions, *, steps: Sequence[float] = ()) -> Displacements:
     """Measure a run directory (one target), or checkpoints against the base named first.
 
@@ -76,6 +83,7 @@ def displacements_of(targets: Sequence[Path], how: MeasureOptions, *, steps: Seq
             return run_displacements(read_run(targets[0]), keep_going=how.keep_going)
         run = read_foreign(targets[0])
         return foreign_displacements(run, keep_going=how.keep_going, repeat_head=twice)
+    _require_one_run(targets, "give it alone, or BASE and files of its folder checkpoints")
     if len(set(targets[1:])) < len(targets) - 1:
         raise ConfigError("a checkpoint is given twice", "give one or more different checkpoints")
     base, *others = (model_folder(target) for target in targets)
@@ -207,6 +215,9 @@ def evidence_of(targets: Sequence[Path], es: ESOptions, how: MeasureOptions) -> 
         elif es != ESOptions():
             raise ConfigError("the ES options describe the run behind BASE CHECKPOINT", "leave them out here")
         return recorded_pairs(path, es.model, given, keep_going=how.keep_going, repeat_head=twice)
+    _require_one_run(
+        targets, "give it alone; BASE CHECKPOINT ... are files of weights, with the ES options of their run"
+    )
     required = ("sigma", "population")
     require_given([name for name in required if getattr(es, name) is not None], required)  # before minutes of measuring
     measured = displacements_of(targets, how)

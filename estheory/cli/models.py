@@ -10,7 +10,7 @@ import typer
 from estheory.cli.emit import cite, emit, json_text, narrate
 from estheory.cli.options import CommonOptions, options
 
-app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.callback()

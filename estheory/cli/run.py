@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from estheory.training.config import ESRunConfig, GRPORunConfig
     from estheory.training.session import RunResult
 
-app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.callback()

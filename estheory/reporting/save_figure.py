@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from estheory.errors import ConfigError, MissingDependencyError, OutputError
+from estheory.outputs import replaceable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,6 +41,7 @@ def save_figure(path: Path, draw: Callable[[Figure], None], *, size: tuple[float
         raise MissingDependencyError("--plot needs matplotlib", "pip install 'estheory[plots]'") from None
     figure = Figure(figsize=size, layout="constrained")
     draw(figure)
+    path = replaceable(path)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         figure.savefig(temporary, format=path.suffix.removeprefix(".") or "png", dpi=150)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 import shutil
 import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import PurePath
 
 from rich.console import Console
 from rich.table import Table
@@ -27,6 +31,40 @@ def short(value: float, digits: int = 4) -> str:
     str
     """
     return "-" if math.isnan(value) else f"{value:.{digits}g}"
+
+
+_OF_A_RUN = re.compile(r"((global_)?step|checkpoint|iteration|(pytorch_|adapter_)?model)([-_]?\d+)?$")
+
+
+def short_names(paths: Sequence[str]) -> list[str]:
+    """Return the shortest ends of paths that tell them apart, without the suffix of a file of weights.
+
+    A name that many runs have, like that of a step, keeps the folder before it, but for one called ``checkpoints``.
+
+    Parameters
+    ----------
+    paths
+        Files or folders, length K.
+
+    Returns
+    -------
+    list of str
+        Length K.
+
+    Examples
+    --------
+    >>> short_names(["runs/es/checkpoints/step_10.safetensors", "runs/grpo/checkpoints/step_10.safetensors", "/tmp/ES"])
+    ['es/step_10', 'grpo/step_10', 'ES']
+    """
+    folders = [[part for part in PurePath(path).parts if part not in ("checkpoints", "/")] or [path] for path in paths]
+    for parts in folders:
+        parts[-1] = re.sub(r"\.(safetensors|bin|pth?)$", "", parts[-1])
+    kept = [1 + (_OF_A_RUN.match(parts[-1]) is not None) for parts in folders]
+    for _ in range(max(map(len, folders), default=0)):
+        names = ["/".join(parts[-count:]) for parts, count in zip(folders, kept, strict=True)]
+        times = Counter(names)
+        kept = [count + (times[name] > 1) for name, count in zip(names, kept, strict=True)]
+    return [path if times[name] > 1 else name for path, name in zip(paths, names, strict=True)]
 
 
 def render(*parts: Table | str) -> str:

@@ -369,8 +369,8 @@ class Planner:
             found.append(f"only {best.steps} large steps: the gradient must hold over each; give --steps for more")
         if best.steps > HELD_STEPS and not isinstance(self.target, SpectrumTarget):
             found.append(
-                f"progress takes the gradient to stay for {best.steps} steps; on real runs it held for {HELD_STEPS} and had "
-                "turned after 20, where progress fell short; drift did not. Probe again on the way"
+                f"progress takes the gradient to stay for {best.steps} steps; on real runs it held for {HELD_STEPS} "
+                "and had turned after 20, where progress fell short; drift did not. Probe again on the way"
             )
         if self.budget.max_kl is not None and self.budget.fisher_square_trace is None:
             found.append("without --fisher-square-trace the spread of KL is unknown: its mean meets the budget")

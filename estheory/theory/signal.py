@@ -14,7 +14,7 @@ from estheory._special import chi_mean, chi_nodes
 from estheory.cosine_laws import CosineLaw
 from estheory.errors import ConfigError
 from estheory.landscape import Signal
-from estheory.laws import ChiLaw, Law, NormalLaw
+from estheory.laws import ChiLaw, Law
 from estheory.rules import ESConfig
 from estheory.theory.step_variance import odd_part_nodes, step_variance
 
@@ -235,6 +235,21 @@ def _rank_projection(population: int, reliability: float) -> tuple[float, float]
     return math.sqrt(reliability) * overlap / math.sqrt(squares), 1 - reliability + reliability * variance
 
 
+def _rank_chi(population: int) -> tuple[float, float]:
+    """Return scale and degrees of freedom of the chi variable with the mean and variance of L of `_rank_projection`.
+
+    L is exactly a chi variable for two members, and close to one beyond.
+    """
+    mean, variance = _rank_projection(population, 1.0)
+    spread = variance / mean**2
+    low, high = 1.0, 1.0 + 1.0 / spread
+    for _ in range(100 if spread > 1e-7 else 0):  # the relative variance of a chi variable falls with its degrees
+        middle = (low + high) / 2
+        low, high = (middle, high) if middle / chi_mean(middle) ** 2 - 1.0 > spread else (low, middle)
+    df = (low + high) / 2 if spread > 1e-7 else 0.5 / spread
+    return mean / chi_mean(df), df
+
+
 def gradient_cosine(config: ESConfig, reliability: float, even_share: float = 0.0) -> Law:
     """Return the law of the cosine of one step with the gradient.
 
@@ -259,8 +274,8 @@ def gradient_cosine(config: ESConfig, reliability: float, even_share: float = 0.
 
     Notes
     -----
-    Label: exact; large-N for centred ranks, where a normal law has the exact moments of the projection. Source: ours:
-    docs/concepts/signal.md. Gaussian rewards, linear signal, independent noise.
+    Label: exact; large-N for centred ranks, where a chi variable has the exact mean and variance of the projection.
+    Source: ours: docs/concepts/signal.md. Gaussian rewards, linear signal, independent noise.
 
     Examples
     --------
@@ -269,13 +284,12 @@ def gradient_cosine(config: ESConfig, reliability: float, even_share: float = 0.
     0.4687
     """
     rest = config.dim - 1.0
-    if config.shaping == "centered-rank":
-        mean, variance = _rank_projection(config.population, reliability)
-        length = math.sqrt(rest + mean**2 + variance)
-        return NormalLaw(mean / length, math.sqrt(variance) / length)
-    a, m, b = _projection(config, reliability, even_share)
     if rest < 1:
         raise ConfigError("the cosine with the gradient needs at least 2 dimensions", "raise dim")
+    if config.shaping == "centered-rank":
+        scale, df = _rank_chi(config.population)
+        return CosineLaw(math.sqrt(reliability) * scale, df, math.sqrt(1.0 - reliability), rest)
+    a, m, b = _projection(config, reliability, even_share)
     return CosineLaw(a, m, b, rest)
 
 

@@ -76,7 +76,9 @@ def run_es(
     with torch_threads(config.threads):
         session = start_session(config)
         config = with_absolute_model(config)
-        return _run(session, config, RunDirectory.create(directory, config), before_first_step, on_step)
+        run = RunDirectory.create(directory, config)
+        with run.held():
+            return _run(session, config, run, before_first_step, on_step)
 
 
 def resume(
@@ -116,8 +118,9 @@ def resume(
     config = replace(config, executor=executor or config.executor, workers=workers or config.workers)
     with torch_threads(config.threads):
         session = start_session(config)
-        run.repair()
-        return _run(session, config, run, before_first_step, on_step)
+        with run.held():
+            run.repair()
+            return _run(session, config, run, before_first_step, on_step)
 
 
 def _run(

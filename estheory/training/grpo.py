@@ -61,7 +61,9 @@ def run_grpo(
         if any(example.options for example in session.training_examples(1)):
             raise ConfigError("GRPO samples answers, it cannot compare options", "use --form few-shot or chat")
         config = with_absolute_model(config)
-        return _run(session, config, RunDirectory.create(directory, config), before_first_step, on_step)
+        run = RunDirectory.create(directory, config)
+        with run.held():
+            return _run(session, config, run, before_first_step, on_step)
 
 
 def resume_grpo(
@@ -93,8 +95,9 @@ def resume_grpo(
         raise ConfigError(f"{directory} is a run of {config.method}, not grpo", f"use estheory run {config.method}")
     with torch_threads(config.threads), quiet(), restored_random_state():
         session = start_session(config)
-        run.repair()
-        return _run(session, config, run, before_first_step, on_step)
+        with run.held():
+            run.repair()
+            return _run(session, config, run, before_first_step, on_step)
 
 
 def _run(

@@ -50,6 +50,37 @@ class RunDirectory:
         self.path = path
         self.config = config
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from writing to the run; the lock ends with the process, however that ends.
+
+        Yields
+        ------
+        None
+            While the lock is held.
+
+        Raises
+        ------
+        OutputError
+            Another process has it.
+        """
+        try:
+            import fcntl
+        except ImportError:  # a system without it
+            yield
+            return
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise OutputError(f"another process is writing to {self.path}", "wait for it, or end it") from error
+            except OSError:
+                pass  # a file system without locks
+            yield
+        finally:
+            os.close(folder)
+
     @classmethod
     def create(cls, path: Path, config: ESRunConfig | GRPORunConfig) -> RunDirectory:
         """Make the folder and write its config.toml.

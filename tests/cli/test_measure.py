@@ -7,6 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from estheory.reporting.text import short
+
 
 @pytest.fixture
 def files(tmp_path):
@@ -41,13 +43,47 @@ def test_json_has_every_quantity(estheory, files):
     assert rows["displacement_exponent", f"{paths[1]}..{paths[2]}"]["value"] == pytest.approx(2)
 
 
-def test_text_has_a_row_a_place(estheory, files):
+def test_text_has_a_row_a_checkpoint(estheory, files):
     result = estheory("measure", files / "base.safetensors", files / "step_1.safetensors", "--steps", "3")
     assert result.code == 0, result.err
-    lines = [line for line in result.out.splitlines() if "total:" in line]
-    assert len(lines) == 1
+    [line] = [line for line in result.out.splitlines() if line.split()[:2] == [f"{files.name}/step_1", "3"]]
     assert "kurtosis" in result.out
-    assert " 3 " in lines[0]
+    assert line.split()[2] == short(0.5 * math.sqrt(26), 5)
+    assert "up_proj" in result.out
+    assert "layer 0" in result.out
+    assert "moved 2.55 from the base, over 26 weights." in result.out
+
+
+def test_text_compares_checkpoints_in_a_sentence(estheory, files):
+    opposite = {"model.layers.0.mlp.up_proj.weight": torch.full((4, 5), -1.0), "model.norm.weight": torch.ones(6)}
+    save_file(opposite, files / "other.safetensors")
+    paths = [files / name for name in ("base.safetensors", "step_4.safetensors", "other.safetensors")]
+    out = estheory("measure", *paths).out
+    cosine = -math.sqrt(20 / 26)
+    ratio = 2 * math.sqrt(26 / 20)
+    sentence = (
+        f"moved {ratio:.2g} times as far as other; their cosine is {cosine:.2g} (unrelated directions: 0 +- 0.2)."
+    )
+    assert sentence in " ".join(out.split())
+    assert f" {short(cosine, 5)}" in out
+    save_file({name: torch.zeros(1) for name in "ab"}, files / "small.safetensors")
+    still = estheory("measure", files / "small.safetensors", files / "small.safetensors").out
+    assert "small did not move." in still
+    assert "step" not in still
+    assert "kurtosis" not in still
+
+
+def test_text_of_many_checkpoints_and_groups_stays_short(estheory, tmp_path):
+    base = {f"part{number}.weight": torch.zeros(3) for number in range(40)}
+    save_file(base, tmp_path / "base.safetensors")
+    paths = [tmp_path / f"run{number}" / "checkpoints" / "step_5.safetensors" for number in range(8)]
+    for number, path in enumerate(paths):
+        path.parent.mkdir(parents=True)
+        save_file({name: tensor + 1 + number for name, tensor in base.items()}, path)
+    out = estheory("measure", tmp_path / "base.safetensors", *paths).out
+    assert len(out.splitlines()) < 8 + 10
+    assert "run7/step_5 moved farthest, 87.64, and run0/step_5 least, 10.95." in " ".join(out.split())
+    assert "from 1 to 1" in out
 
 
 def test_keep_going(estheory, files):

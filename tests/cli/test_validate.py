@@ -61,6 +61,18 @@ def test_an_empty_folder(estheory, tmp_path):
     assert "no run directory of" in result.err
 
 
+@pytest.mark.parametrize("command", ["validate", "measure"])
+def test_one_run_directory_at_a_time(estheory, tmp_path, command):
+    for name in ("es", "grpo"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.toml").touch()
+    result = estheory(command, tmp_path / "es", tmp_path / "grpo")
+    assert (result.code, result.out) == (2, "")
+    assert f"{tmp_path / 'es'} is a run directory, and one run is read at a time" in result.err
+    assert "BASE" in result.err
+    assert "--sigma" not in result.err
+
+
 def test_published_takes_no_options(estheory):
     assert "leave them out" in estheory("validate", "published", "--alpha", "1").err
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as h
 
-from estheory.cli.app import COMMANDS
+from estheory.cli.app import COMMANDS, main
 from tests.hardening.damage import examples, says_one_line
 
 WORDS = h.sampled_from(
@@ -135,3 +135,25 @@ def test_nothing_is_written_where_nobody_asked(arguments, tmp_path):
     assert done.returncode in (0, 3)
     assert done.stderr == ""
     assert list(home.rglob("*")) == list(cwd.rglob("*")) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "estheory needs a command (predict, plan, "),
+        (["run"], "estheory run needs a command (es, grpo, sequence): see estheory run --help"),
+        (["models"], "estheory models needs a command (list, get): see estheory models --help"),
+        (["predict", "--explain"], "Option '--explain' requires an argument: see estheory predict --help"),
+        (["run", "es", "--sigma"], "Option '--sigma' requires an argument: see estheory run es --help"),
+        (["run", "es", "--no-such"], "see estheory run es --help"),
+        (["no-such"], "No such command 'no-such': see estheory --help"),
+        (["validate"], "Missing argument 'targets': see estheory validate --help"),
+    ],
+)
+def test_a_usage_error_says_whose_help_to_see(words, message, capsys):
+    code = main(words)
+    out, err = capsys.readouterr()
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1

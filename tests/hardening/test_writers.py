@@ -3,12 +3,14 @@
 import contextlib
 import os
 import resource
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from estheory.cli.app import main
 from tests.hardening.damage import says_one_line
 
 PREDICT = ["predict", "--dim", "1e6", "--sigma", "0.01", "--population", "8", "--steps", "1,2,3"]
@@ -131,3 +133,30 @@ def test_streams_on_a_full_disk(arguments, streams, code):
         assert done.stderr.splitlines() == [
             "error: cannot write to stdout (No space left on device): free space, or give --output"
         ]
+
+
+@pytest.mark.parametrize("option", ["--output", "--plot"])
+def test_a_pipe_is_not_replaced_and_a_link_is_followed(option, tmp_path, capsys):
+    if option == "--plot":
+        pytest.importorskip("matplotlib")
+    command = ["predict", "--dim", "1e6", "--sigma", "0.01", "--population", "30", "--steps", "10,20", option]
+    pipe = tmp_path / "pipe.svg"
+    os.mkfifo(pipe)
+    assert main([*command, str(pipe)]) == 2
+    assert "a device or a pipe" in capsys.readouterr().err
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    link, target = tmp_path / "link.svg", tmp_path / "target.svg"
+    target.write_text("old")
+    link.symlink_to(target)
+    assert main([*command, str(link)]) == 0
+    assert link.is_symlink()
+    assert target.read_text() != "old"
+
+
+@pytest.mark.parametrize("words", [["derive", "quadratic-noise"], ["derive", "quadratic-noise", "--cite"], PREDICT])
+def test_a_reader_that_leaves_is_no_error(words):
+    code = f"import sys; from estheory.cli.app import main; sys.exit(main({words!r}))"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+        program.stdout.close()
+        assert program.stderr.read() == b"" or "--cite" in words
+    assert program.returncode == 0

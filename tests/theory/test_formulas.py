@@ -9,12 +9,12 @@ import math
 import mpmath
 import numpy as np
 import pytest
+from scipy import stats
 
 from estheory import _special
-from estheory.cosine_laws import CosineLaw
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape, Signal
-from estheory.laws import NormalLaw, SquaredLaw
+from estheory.laws import SquaredLaw
 from estheory.rules import ESConfig
 from estheory.theory import dynamics, quadratic, recursion, shaping, signal, step_variance, walk
 from estheory.theory.anchor_l1 import flat_law
@@ -234,11 +234,14 @@ def test_laws_of_the_cosine_of_one_step():
         assert found == pytest.approx((paired, df, math.sqrt(1 - paired**2), 39), rel=1e-14)
     assert fields(signal.gradient_cosine(config(dim=2), 1.0)) == (1, 7, 0, 1)
     ranked = signal.gradient_cosine(config("centered-rank"), 0.3)
+    scale, df, noise, rest = fields(ranked)
     mean, variance = signal._rank_projection(8, 0.3)
-    assert isinstance(ranked, NormalLaw)
-    length = math.sqrt(39 + mean**2 + variance)
-    assert (ranked.mean, ranked.std) == pytest.approx((mean / length, math.sqrt(variance) / length), rel=1e-14)
-    assert isinstance(signal.gradient_cosine(config(), 0.3), CosineLaw)
+    chi = stats.chi(df)
+    assert (scale * chi.mean(), scale**2 * chi.var() + noise**2) == pytest.approx((mean, variance), rel=1e-12)
+    assert (noise, rest) == (math.sqrt(0.7), 39)
+    assert signal._rank_chi(2) == pytest.approx((1, 1), rel=1e-12)  # |R_1 - R_2| / sqrt(2)
+    large = [signal._rank_chi(n)[1] / n for n in (5_000_000, 50_000_000)]  # by search and by its limit
+    assert large[0] == pytest.approx(large[1], rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["zscore", "raw", "two-point", "antithetic"])
