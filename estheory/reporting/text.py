@@ -38,7 +38,7 @@ def short_names(paths: Sequence[str]) -> list[str]:
     for parts in folders:
         parts[-1] = re.sub(r"\.(safetensors|bin|pth?)$", "", parts[-1])
     kept = [1 + (_OF_A_RUN.match(parts[-1]) is not None) for parts in folders]
-    for _ in range(max(map(len, folders), default=0)):
+    for _ in range(1 + max(map(len, folders), default=0)):
         names = ["/".join(parts[-count:]) for parts, count in zip(folders, kept, strict=True)]
         times = Counter(names)
         kept = [count + (times[name] > 1) for name, count in zip(names, kept, strict=True)]

@@ -73,6 +73,16 @@ def test_one_run_directory_at_a_time(estheory, tmp_path, command):
     assert "--sigma" not in result.err
 
 
+def test_text_shortens_the_paths_of_checkpoints_and_tells_them_below(estheory, tmp_path):
+    path = tmp_path / "a-run-with-a-long-name" / "checkpoints" / "step_000010.safetensors"
+    path.parent.mkdir(parents=True)
+    shutil.copy(get_builtin("tiny-lm") / "model.safetensors", path)
+    out = estheory("validate", "tiny-lm", path, "--sigma", "0.01", "--population", "8", "--steps", "10").out
+    assert "a-run-with-a-long-name/step_000010\N{NO-BREAK SPACE}[1]" in out
+    assert f"a-run-with-a-long-name/step_000010:{path}" in out.replace("\n", "").replace(" ", "")
+    assert "[1] against tiny-lm" in out
+
+
 def test_published_takes_no_options(estheory):
     assert "leave them out" in estheory("validate", "published", "--alpha", "1").err
 
