@@ -46,13 +46,16 @@ def short_names(paths: Sequence[str]) -> list[str]:
 
 
 def render(*parts: Table | str) -> str:
-    """Return tables and paragraphs as text, with colour when stdout is a terminal."""
+    """Return tables and paragraphs as text, with colour when stdout is a terminal.
+
+    Tables are 120 columns wide even on a narrower one: its own wrapping loses nothing, a squeezed column loses digits.
+    """
     terminal = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     width = shutil.get_terminal_size((120, 40)).columns if terminal else 120
     stream = io.StringIO()
-    console = Console(file=stream, force_terminal=terminal, width=max(width, 100), highlight=False)
+    console = Console(file=stream, force_terminal=terminal, width=max(width, 120), highlight=False)
     for part in parts:
-        console.print(part, markup=False) if isinstance(part, str) else console.print(part)
+        console.print(part, markup=False, width=width) if isinstance(part, str) else console.print(part)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
 
 

@@ -1,5 +1,6 @@
 """``estheory validate published``."""
 
+import re
 import shutil
 
 import pytest
@@ -81,6 +82,17 @@ def test_text_shortens_the_paths_of_checkpoints_and_tells_them_below(estheory, t
     assert "a-run-with-a-long-name/step_000010\N{NO-BREAK SPACE}[1]" in out
     assert f"a-run-with-a-long-name/step_000010:{path}" in out.replace("\n", "").replace(" ", "")
     assert "[1] against tiny-lm" in out
+
+
+@pytest.mark.parametrize("columns", [80, 100, 120])
+def test_a_narrow_terminal_cuts_nothing(estheory, monkeypatch, columns):
+    piped = estheory("validate", "published").out
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    shown = re.sub(r"\x1b\[[\d;]*m", "", estheory("validate", "published").out)
+    assert " 1e-27 " in shown
+    assert shown.split() == piped.split()
 
 
 def test_published_takes_no_options(estheory):
