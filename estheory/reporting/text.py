@@ -9,11 +9,13 @@ import re
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 
 def short(value: float, digits: int = 4) -> str:
@@ -69,3 +71,20 @@ def plain_table(*columns: str, title: str | None = None) -> Table:
         wrap = column == "where"  # the one column that may be longer than its neighbours
         table.add_column(column.lstrip(">"), justify="right" if right else "left", no_wrap=not wrap, overflow="fold")
     return table
+
+
+class Place:
+    """A name in a table that is too long for its column ends its lines at marks inside it, not inside a word."""
+
+    def __init__(self, text: str) -> None:
+        self.pieces = re.findall(r"[^\s_/|:.]*[\s_/|:.]*", text)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        lines = [""]
+        for piece in self.pieces:
+            fits = len((lines[-1] + piece).rstrip()) <= options.max_width
+            lines = [*lines[:-1], lines[-1] + piece] if fits else [*lines, piece]
+        yield Text("\n".join(line.rstrip(" ") for line in lines if line), overflow="fold")
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(max(len(piece.rstrip()) for piece in self.pieces), len("".join(self.pieces)))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from estheory.quantities import NotJudged, Verdict
-from estheory.reporting.text import plain_table, render, short, short_names
+from estheory.reporting.text import Place, plain_table, render, short, short_names
 
 
 def summary(verdicts: Sequence[Verdict]) -> dict[str, int]:
@@ -108,7 +108,7 @@ def verdicts_text(
         where = start + "|".join(names.get(part, part) for part in where.removeprefix(start).split("|"))
         spread = f" +-{100 * p.systematic:.2g}%" if p.systematic else ""
         table.add_row(
-            f"{where}\N{NO-BREAK SPACE}[{sources.index(m.source) + 1}]" if m.source else where,
+            Place(f"{where}\N{NO-BREAK SPACE}[{sources.index(m.source) + 1}]" if m.source else where),
             str(p.quantity),
             str(m.step or ""),
             short(p.law.mean, 5) + spread,
