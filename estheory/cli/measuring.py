@@ -230,5 +230,5 @@ def evidence_of(targets: Sequence[Path], es: ESOptions, how: MeasureOptions) -> 
         raise ConfigError(
             f"{len(measured.labels)} checkpoints but {len(case.checkpoints)} steps", "give --steps with one for each"
         )
-    pairs = displacement_pairs(measured, forecast_of(case), steps=case.checkpoints, source=str(targets[0]))
+    pairs = displacement_pairs(measured, forecast_of(case), steps=case.checkpoints, source=f"against {targets[0]}")
     return Evidence(pairs=pairs, notes=measured.problems)

@@ -12,7 +12,6 @@ from estheory.reporting import behaviour_sections, weight_sections
 from estheory.reporting.page import html_page
 from estheory.reporting.text import plain_table, render, short
 from estheory.reporting.verdicts import (
-    is_quiet_tensor,
     summary,
     tensor_sentence,
     validation_json,
@@ -123,7 +122,6 @@ def demo_page(result: DemoResult, verdicts: Sequence[Verdict]) -> str:
     """
     line = result.interpolation
     runs = {NAMES[name]: result.runs[name] for name in NAMES}
-    shown = [v for v in verdicts if not is_quiet_tensor(v)]
     counts = ", ".join(f"{n} {kind}" for kind, n in summary(verdicts).items())
     page_sections = [
         behaviour_sections.accuracy_section(runs, behaviour_sections.accuracy_sentence(runs)),
@@ -146,8 +144,8 @@ def demo_page(result: DemoResult, verdicts: Sequence[Verdict]) -> str:
     return html_page(
         title="estheory demo: ES and GRPO on tiny-lm",
         summary=f"{counts}. " + " ".join(_sentences(result)),
-        verdicts=shown,
-        plain=shown,
+        verdicts=verdicts,
+        plain=verdicts,
         level=LEVEL,
         sections=page_sections,
     )

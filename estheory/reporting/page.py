@@ -16,6 +16,7 @@ from estheory.quantities import Verdict, VerdictKind
 from estheory.reporting.page_style import STYLE
 from estheory.reporting.svg import NAMESPACE, printable
 from estheory.reporting.text import short
+from estheory.reporting.verdicts import is_quiet_tensor
 from estheory.reporting.verdicts import summary as tally
 
 MOST_VERDICTS = 30
@@ -85,7 +86,7 @@ def html_page(
     title, summary
         Heading and opening paragraphs (separated by blank lines).
     verdicts
-        The judged pairs, in the order of the table.
+        The judged pairs, in the order of the table, which leaves single tensors out unless refuted.
     plain
         The same pairs judged with every systematic band set to 0.
     level
@@ -143,14 +144,17 @@ def _verdict_section(verdicts: Sequence[Verdict], plain: Sequence[Verdict], leve
         head = ["verdict", "quantity", "where", ">step", ">predicted", ">measured", ">ratio", ">p-value"]
         differs = any(v.kind != w.kind for v, w in zip(verdicts, plain, strict=True))
         head += ["without band"] * differs
-        rows = [_verdict_cells(v) + ((_kind(w.kind),) if differs else ()) for v, w in zip(verdicts, plain, strict=True)]
+        shown = [(v, w) for v, w in zip(verdicts, plain, strict=True) if not is_quiet_tensor(v)]
+        rows = [_verdict_cells(v) + ((_kind(w.kind),) if differs else ()) for v, w in shown]
         if len(rows) > MOST_VERDICTS:
-            yield from _verdict_groups(verdicts)
+            yield from _verdict_groups([v for v, _ in shown])
             yield f"<details><summary>All {len(rows)} verdicts, one by one</summary>"
             yield from _table(head, rows, "verdicts")
             yield "</details>"
-        else:
+        elif rows:
             yield from _table(head, rows, "verdicts")
+        if quiet := len(verdicts) - len(rows):
+            yield f"<p>{quiet} more are of single tensors, none refuted: counted above, and not listed.</p>"
         words = " ".join(f"<b>{kind}</b>: {text}" for kind, text in MEANING.items())
         note = f"{words} Family-wise level {level:g}; p-values are before the correction for many tests."
         if banded:

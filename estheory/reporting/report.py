@@ -9,7 +9,7 @@ from estheory.quantities import Quantity, Verdict
 from estheory.reporting import behaviour_sections, weight_sections
 from estheory.reporting.page import Section, Table, html_page
 from estheory.reporting.sequence_page import missing_section, sequence_sections
-from estheory.reporting.verdicts import is_quiet_tensor, summary, tensor_sentence
+from estheory.reporting.verdicts import summary, tensor_sentence
 from estheory.validation.records import RunRecord, reading
 from estheory.validation.sequences import SequenceRecord
 
@@ -74,17 +74,17 @@ def report_page(report: Report) -> str:
     -------
     str
     """
-    pairs = [(v, w) for v, w in zip(report.verdicts, report.plain, strict=True) if not is_quiet_tensor(v)]
     counts = ", ".join(f"{n} {kind}" for kind, n in summary(report.verdicts).items())
     names = [*report.sequences, *(name for name in _apart(report) if name != BETWEEN)]
     title = f"estheory report: {names[0]}" if len(names) == 1 else f"estheory report: {len(names)} runs"
-    words = [f"{counts}, of {', '.join(names)}.", tensor_sentence(report.verdicts)]
+    judged = f"{len(report.verdicts)} prediction{'s' * (len(report.verdicts) != 1)} of {', '.join(names)} judged"
+    words = [f"{judged}: {counts}.", tensor_sentence(report.verdicts)]
     words += [_sequence_words(name, sequence) for name, sequence in report.sequences.items()]
     return html_page(
         title=title,
         summary="\n\n".join(word for word in words if word),
-        verdicts=[v for v, _ in pairs],
-        plain=[w for _, w in pairs],
+        verdicts=report.verdicts,
+        plain=report.plain,
         level=report.level,
         sections=[section for section in _sections(report) if section is not None],
     )

@@ -9,11 +9,13 @@ import re
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 
 def short(value: float, digits: int = 4) -> str:
@@ -60,7 +62,7 @@ def short_names(paths: Sequence[str]) -> list[str]:
     for parts in folders:
         parts[-1] = re.sub(r"\.(safetensors|bin|pth?)$", "", parts[-1])
     kept = [1 + (_OF_A_RUN.match(parts[-1]) is not None) for parts in folders]
-    for _ in range(max(map(len, folders), default=0)):
+    for _ in range(1 + max(map(len, folders), default=0)):
         names = ["/".join(parts[-count:]) for parts, count in zip(folders, kept, strict=True)]
         times = Counter(names)
         kept = [count + (times[name] > 1) for name, count in zip(names, kept, strict=True)]
@@ -70,6 +72,8 @@ def short_names(paths: Sequence[str]) -> list[str]:
 def render(*parts: Table | str) -> str:
     """Return tables and paragraphs as text, with colour when stdout is a terminal.
 
+    Tables are 120 columns wide even on a narrower one: its own wrapping loses nothing, a squeezed column loses digits.
+
     Parameters
     ----------
     *parts
@@ -78,14 +82,13 @@ def render(*parts: Table | str) -> str:
     Returns
     -------
     str
-        Wrapped to the terminal, but not under 100 columns; to 120 elsewhere.
     """
     terminal = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     width = shutil.get_terminal_size((120, 40)).columns if terminal else 120
     stream = io.StringIO()
-    console = Console(file=stream, force_terminal=terminal, width=max(width, 100), highlight=False)
+    console = Console(file=stream, force_terminal=terminal, width=max(width, 120), highlight=False)
     for part in parts:
-        console.print(part, markup=False) if isinstance(part, str) else console.print(part)
+        console.print(part, markup=False, width=width) if isinstance(part, str) else console.print(part)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
 
 
@@ -112,3 +115,20 @@ def plain_table(*columns: str, title: str | None = None) -> Table:
         wrap = column == "where"  # the one column that may be longer than its neighbours
         table.add_column(column.lstrip(">"), justify="right" if right else "left", no_wrap=not wrap, overflow="fold")
     return table
+
+
+class Place:
+    """A name in a table that is too long for its column ends its lines at marks inside it, not inside a word."""
+
+    def __init__(self, text: str) -> None:
+        self.pieces = re.findall(r"[^\s_/|:.]*[\s_/|:.]*", text)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        lines = [""]
+        for piece in self.pieces:
+            fits = len((lines[-1] + piece).rstrip()) <= options.max_width
+            lines = [*lines[:-1], lines[-1] + piece] if fits else [*lines, piece]
+        yield Text("\n".join(line.rstrip(" ") for line in lines if line), overflow="fold")
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(max(len(piece.rstrip()) for piece in self.pieces), len("".join(self.pieces)))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from estheory.quantities import NotJudged, Verdict
-from estheory.reporting.text import plain_table, render, short
+from estheory.reporting.text import Place, plain_table, render, short, short_names
 
 
 def summary(verdicts: Sequence[Verdict]) -> dict[str, int]:
@@ -100,6 +100,7 @@ def validation_json(
 
 
 TENSOR_LEVEL = 0.01
+WEIGHT_FILES = (".safetensors", ".bin", ".pt", ".pth")
 
 
 def is_quiet_tensor(verdict: Verdict) -> bool:
@@ -141,6 +142,11 @@ def tensor_sentence(verdicts: Sequence[Verdict]) -> str:
     )
 
 
+def _paths(where: str) -> list[str]:
+    """Return the files of weights that a place names."""
+    return [part for part in where.removeprefix("total:").split("|") if part.endswith(WEIGHT_FILES)]
+
+
 def verdicts_text(
     verdicts: Sequence[Verdict], plain: Sequence[Verdict], level: float, unpredicted: Sequence[NotJudged] = ()
 ) -> str:
@@ -167,15 +173,18 @@ def verdicts_text(
     columns = ["where", "quantity", ">step", ">predicted", ">measured", ">ratio", ">p", "verdict"]
     table = plain_table(*columns, *(("without band",) if differs else ()))
     table.collapse_padding = True  # nine columns, and names of places that should not be cut
+    paths = sorted({path for v in verdicts for path in _paths(v.measurement.where)})
+    names = dict(zip(paths, short_names(paths), strict=True))
     for v, w in zip(verdicts, plain, strict=True):
         p, m = v.prediction, v.measurement
         if is_quiet_tensor(v):
             continue
+        where = m.where.removeprefix(m.source + ", ")
+        start = "total:" * where.startswith("total:")
+        where = start + "|".join(names.get(part, part) for part in where.removeprefix(start).split("|"))
         spread = f" +-{100 * p.systematic:.2g}%" if p.systematic else ""
         table.add_row(
-            f"{m.where.removeprefix(m.source + ', ')}\N{NO-BREAK SPACE}[{sources.index(m.source) + 1}]"
-            if m.source
-            else m.where,
+            Place(f"{where}\N{NO-BREAK SPACE}[{sources.index(m.source) + 1}]" if m.source else where),
             str(p.quantity),
             str(m.step or ""),
             short(p.law.mean, 5) + spread,
@@ -188,6 +197,7 @@ def verdicts_text(
     counts = ", ".join(f"{n} {kind}" for kind, n in summary(verdicts).items())
     sentence = tensor_sentence(verdicts)
     words = [f"[{number}] {source}" for number, source in enumerate(sources, start=1)]
+    words.extend(f"{name}: {path}" for path, name in names.items())
     words.extend([sentence] if sentence else [])
     words.append(f"{counts} (family-wise level {level:g}).")
     if banded:

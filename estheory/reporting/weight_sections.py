@@ -195,9 +195,15 @@ def cosine_sentence(cosines: Mapping[str, float], dim: int) -> str:
     bound = 2 / math.sqrt(dim)
     inside = sum(abs(value) <= bound for value in cosines.values())
     top = max(cosines, key=lambda pair: abs(cosines[pair]))
+    pair = top.replace("|", " and ")
+    if len(cosines) == 1:
+        return (
+            f"The cosine between the last checkpoints of {pair} is {short(cosines[top], 3)}, "
+            f"{'inside' if inside else 'outside'} ±{bound:.2g}, where 95 % of those of unrelated directions lie."
+        )
     return (
         f"{inside} of {len(cosines)} cosines between the runs' last checkpoints lie within ±{bound:.2g}, as 95 % of "
-        f"those of unrelated directions do; the largest is {short(cosines[top], 3)} ({top.replace('|', ' and ')})."
+        f"those of unrelated directions do; the largest is {short(cosines[top], 3)} ({pair})."
     )
 
 

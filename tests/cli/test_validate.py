@@ -1,5 +1,6 @@
 """``estheory validate published``."""
 
+import re
 import shutil
 
 import pytest
@@ -36,6 +37,8 @@ def test_text_names_what_is_not_judged(estheory):
     assert "Not judged:" in out
     assert "Fisher trace" in out
     assert "Without bands:" in out
+    assert " plot_weight_ " in out  # a name breaks at its marks
+    assert " frobenius" in out
 
 
 def test_a_foreign_run(estheory, tmp_path):
@@ -71,6 +74,27 @@ def test_one_run_directory_at_a_time(estheory, tmp_path, command):
     assert f"{tmp_path / 'es'} is a run directory, and one run is read at a time" in result.err
     assert "BASE" in result.err
     assert "--sigma" not in result.err
+
+
+def test_text_shortens_the_paths_of_checkpoints_and_tells_them_below(estheory, tmp_path):
+    path = tmp_path / "a-run-with-a-long-name" / "checkpoints" / "step_000010.safetensors"
+    path.parent.mkdir(parents=True)
+    shutil.copy(get_builtin("tiny-lm") / "model.safetensors", path)
+    out = estheory("validate", "tiny-lm", path, "--sigma", "0.01", "--population", "8", "--steps", "10").out
+    assert "a-run-with-a-long-name/step_000010\N{NO-BREAK SPACE}[1]" in out
+    assert f"a-run-with-a-long-name/step_000010:{path}" in out.replace("\n", "").replace(" ", "")
+    assert "[1] against tiny-lm" in out
+
+
+@pytest.mark.parametrize("columns", [80, 100, 120])
+def test_a_narrow_terminal_cuts_nothing(estheory, monkeypatch, columns):
+    piped = estheory("validate", "published").out
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    shown = re.sub(r"\x1b\[[\d;]*m", "", estheory("validate", "published").out)
+    assert " 1e-27 " in shown
+    assert shown.split() == piped.split()
 
 
 def test_published_takes_no_options(estheory):

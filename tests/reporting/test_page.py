@@ -10,6 +10,7 @@ import pytest
 from estheory.quantities import Quantity
 from estheory.reporting.page import Section, Table, html_page
 from estheory.reporting.page_style import STYLE
+from estheory.reporting.weight_sections import cosine_sentence
 from tests.reporting import sample
 
 VOID = {"meta", "link", "br", "wbr", "hr", "img", "input"}
@@ -220,3 +221,21 @@ def test_many_verdicts_are_grouped_first_and_all_there():
     assert "<summary>All 31 verdicts, one by one</summary>" in html
     assert html.index("lowest ratio") < html.index("<details>")
     assert html.split("<details>")[1].count("<tr>") == 32
+
+
+def test_the_tally_counts_single_tensors_that_the_table_leaves_out():
+    verdicts, plain = sample.judged()
+    tensor = next(v for v in verdicts if v.kind == "underpowered")
+    tensor = replace(tensor, measurement=replace(tensor.measurement, where="tensor:es:some.weight"))
+    parsed = Page(small([*verdicts, tensor], [*plain, tensor], []))
+    count = sum(v.kind == "underpowered" for v in verdicts)
+    assert f"?{count + 1} underpowered" in parsed.texts("li")
+    assert len(parsed.texts("tr")) == 1 + len(verdicts)
+    assert any(words.startswith("1 more are of single tensors") for words in parsed.texts("p"))
+
+
+@pytest.mark.parametrize(("cosine", "word"), [(0.001, "inside"), (0.3, "outside"), (-0.3, "outside")])
+def test_one_cosine_is_told_as_one(cosine, word):
+    sentence = cosine_sentence({"es|grpo": cosine}, 10_000)
+    assert f"of es and grpo is {cosine}, {word} ±0.02" in sentence
+    assert "2 of 2" in cosine_sentence({"a|b": 0.001, "a|c": 0.002}, 10_000)
