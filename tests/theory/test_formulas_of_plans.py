@@ -328,7 +328,7 @@ def test_given_step_sizes_and_step_counts_are_tried_in_turn():
 
 def test_a_front_has_fewer_evaluations_for_more_drift():
     made = planner(ROOMY, STRAIGHT, populations=(8,), max_evaluations=10**6)
-    front = made.plan(scales=(2.0, 1.0, 0.9)).front
+    front = made.plan(scales=(2.0, 1.0, 0.9, 0.1)).front  # nothing attains the target within a tenth of the budget
     for scale, found in front:
         alpha, steps = fewest(10**5, ROOMY.scaled(scale))
         assert (found.alpha, found.steps) == (pytest.approx(alpha), steps)

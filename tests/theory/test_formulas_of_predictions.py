@@ -24,7 +24,7 @@ from estheory.theory import (
 )
 from estheory.theory.adamw import grpo_mean_square
 from estheory.theory.drift import kl_law, off_task_reward_law
-from estheory.theory.grpo import GRPOConfig
+from estheory.theory.grpo import GRPOConfig, against_grpo
 from estheory.theory.landscape_predictions import OffTask, flat_walk, landscape_signal
 from estheory.theory.precision import NormBand, RoundingEffect
 from estheory.theory.predictions import predict
@@ -182,6 +182,16 @@ def test_against_a_gradient_run():
     assert law_of(found, Q.MATCHING_POPULATION).value == pytest.approx(8 * w.variance * 40 / norm**2, rel=1e-13)
     ranked = predict(config("centered-rank"), grpo=GRPOConfig(norm=0.5))
     assert not [p for p in ranked.predictions if p.quantity is Q.MATCHING_POPULATION]
+    assert GRPOConfig(lr=1e-3, steps=1).steps == 1
+
+
+def test_what_is_declared_of_a_norm_is_declared_of_its_ratio_and_twice_of_its_square():
+    c = config(steps=6, anchor_l1=0.05)
+    w = walk.walk(c, Signal(), 6)
+    assert w.declared_error > 0
+    ratio, population = against_grpo(c, w, GRPOConfig(norm=0.5), 6, 1.0, 0.1)
+    assert ratio.systematic == pytest.approx(0.1 + w.declared_error / 2, rel=1e-12)
+    assert population.systematic == pytest.approx(0.2 + w.declared_error, rel=1e-12)
 
 
 # --- with a landscape ---
