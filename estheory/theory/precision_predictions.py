@@ -94,6 +94,11 @@ def rounded_norm(law: ChiLaw, gain: float, fluctuation: float) -> ChiLaw:
     -------
     ChiLaw
         Its ``mixing_df`` holds the fluctuation.
+
+    Notes
+    -----
+    Label: mean-field. Source: ours: docs/concepts/precision.md. A chi-square of the same two moments stands for the law
+    of the fluctuation.
     """
     mixing = 2 / (2 / law.mixing_df + fluctuation) if fluctuation else law.mixing_df
     return ChiLaw(law.scale * gain, law.df, mixing)
