@@ -250,7 +250,7 @@ def _batch(value: dict[str, Any]) -> PromptBatch | None:
 
 
 def _shapes(es: ESOptions) -> tuple[Shapes | None, int | None]:
-    """Return tensor shapes and, with ``--model``, the number of trainable parameters."""
+    """Return tensor shapes and, without ``--dim``, the number of trainable parameters."""
     if es.weights is not None and es.weight_std is not None:
         raise ConfigError("--weights and --weight-std exclude each other", "give one")
     if es.model is not None and es.dim is not None:
@@ -264,4 +264,4 @@ def _shapes(es: ESOptions) -> tuple[Shapes | None, int | None]:
     from estheory.models.shapes import tensor_shapes, trainable_shapes
 
     shapes = list(trainable_shapes(tensor_shapes(model_folder(source)), es.trainable or "all").values())
-    return shapes, sum(math.prod(shape) for shape in shapes) if es.model is not None else None
+    return shapes, sum(math.prod(shape) for shape in shapes) if es.dim is None else None

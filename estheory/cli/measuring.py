@@ -17,6 +17,7 @@ from estheory.evidence.foreign import foreign_displacements
 from estheory.evidence.runs import recorded_pairs, run_displacements
 from estheory.measurement.displacement import Displacements, measure_displacements
 from estheory.models.builtin import model_folder
+from estheory.models.headers import tensor_entries
 from estheory.rules import UpdatePath, require_count, require_positive
 from estheory.validation.foreign import Given, read_foreign
 from estheory.validation.judge import Evidence
@@ -231,4 +232,16 @@ def evidence_of(targets: Sequence[Path], es: ESOptions, how: MeasureOptions) -> 
             f"{len(measured.labels)} checkpoints but {len(case.checkpoints)} steps", "give --steps with one for each"
         )
     pairs = displacement_pairs(measured, forecast_of(case), steps=case.checkpoints, source=f"against {targets[0]}")
-    return Evidence(pairs=pairs, notes=measured.problems)
+    return Evidence(pairs=pairs, notes=[*measured.problems, *_stored_notes(targets[1], es)])
+
+
+def _stored_notes(checkpoint: Path, es: ESOptions) -> list[str]:
+    """Return what to say of a checkpoint in 16 bits that is judged without rounding since no --dtype was given."""
+    stored = {entry.dtype for entry in tensor_entries(model_folder(checkpoint)).values()}
+    dtype = {"BF16": "bfloat16", "F16": "float16"}.get(stored.pop()) if len(stored) == 1 else None
+    if es.dtype is not None or dtype is None:
+        return []
+    return [
+        f"weights are stored in {dtype}: rounding is not in this prediction; give --dtype {dtype} --update-path ... "
+        "--weights BASE if the run updated them so, --dtype float32 if they were only saved so"
+    ]

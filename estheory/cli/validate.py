@@ -16,6 +16,13 @@ from estheory.errors import ConfigError
 if TYPE_CHECKING:
     from estheory.validation.judge import Evidence
 
+DESCRIBED = (
+    "What usually explains a refuted checkpoint: alpha other than sigma/2, steps in which all rewards tied, a dtype\n"
+    "or update path other than given, in 16 bits rewards far from normal (few prompts right). validate RUN_DIR reads\n"
+    "all of these from the run's own records.\n"
+)
+"""Stands below the table where the options, and no record, describe the run."""
+
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
@@ -43,7 +50,9 @@ def validate(
         document = validation_json(verdicts, plain, level, evidence.unpredicted)
         emit(common, json_text(document | {"warnings": list(evidence.notes)}))
     else:
-        emit(common, verdicts_text(verdicts, plain, level, evidence.unpredicted))
+        text = verdicts_text(verdicts, plain, level, evidence.unpredicted)
+        described = len(targets) > 1 and any(v.kind == "refuted" for v in verdicts)
+        emit(common, text + DESCRIBED if described else text)
     warn(evidence.notes)
     cite(common, [used for v in verdicts for used in (v.prediction, v.measurement)])
     raise typer.Exit(exit_code(verdicts))

@@ -23,8 +23,9 @@ class Emulation:
     design
         Which weights were sampled, and the tensors' shares of each stratum.
     moments
-        Means over a stratum's weights of moved^2, moved*intended, intended^2, moved^4, and of moved times what had
-        moved at each of the steps looked at before (0 at others); (steps, groups, strata, 4 + steps).
+        Means over a stratum's weights of moved^2, moved*intended, intended^2, moved^4, moved^2*intended^2,
+        intended^4, and of moved times what had moved at each of the steps looked at before (0 at others);
+        (steps, groups, strata, 6 + steps).
     additions
         Rounded additions that were done.
     """
@@ -47,17 +48,41 @@ class Emulation:
         Returns
         -------
         RoundingEffect
-            With standard errors over the groups.
+            With standard errors over the groups. Where every step tied nothing was intended: both factors are 0 if
+            nothing moved either, else (restore pairs) infinite.
         """
-        groups = np.einsum("h,ghk->gk", self.design.shares if shares is None else shares, self._at(step))
+        shares = self.design.shares if shares is None else shares
+        groups = np.einsum("h,ghk->gk", shares, self._at(step))
         moved, kept, intended = groups[:, :3].mean(axis=0)
+        if not intended:
+            factor = float("inf") if moved else 0.0
+            return RoundingEffect(variance=factor, signal=factor)
         errors = [_ratio_error(groups[:, k], groups[:, 2]) for k in (0, 1)]
         return RoundingEffect(
             variance=float(moved / intended),
             signal=float(kept / intended),
             variance_stderr=errors[0],
             signal_stderr=errors[1],
+            spread=self._spread(step, shares, errors[0]) * float(intended / moved) if moved else 0.0,
+            scatter=self._scatter(step, shares),
         )
+
+    def _spread(self, step: int, shares: Array, stderr: float) -> float:
+        """Return the spread of moved^2/intended^2 over the groups beyond that of their sampled weights."""
+        at = self._at(step)
+        means = np.einsum("h,ghk->k", shares, at[..., :3]) / len(at)
+        ratio = means[0] / means[2]
+        residual = at[..., 0] - ratio * at[..., 2]
+        within = at[..., 3] - 2 * ratio * at[..., 4] + ratio**2 * at[..., 5] - residual**2
+        sampled = (within @ (shares**2 / (self.design.taken - 1))).mean() / means[2] ** 2
+        return float(np.sqrt(max(len(at) * stderr**2 - sampled, 0.0)))
+
+    def _scatter(self, step: int, shares: Array) -> float:
+        """Return the relative variance of ||moved||^2 over noise times the number of weights."""
+        at = self._at(step)
+        moved = shares @ at[..., 0].mean(axis=0)
+        within = (at[..., 3] - at[..., 0] ** 2) * (self.design.taken / (self.design.taken - 1))
+        return float(shares @ within.mean(axis=0) / moved**2) if moved > 0 else 2.0
 
     def tensor_effects(self, step: int) -> dict[str, RoundingEffect]:
         """Return the effect on each tensor: strata weighted by the tensor's own shares.
@@ -109,11 +134,13 @@ class Emulation:
         Returns
         -------
         tuple of float
-            The cosine and its standard error.
+            The cosine and its standard error; not a number where nothing had moved.
         """
         a, b = (np.einsum("h,ghk->gk", self.design.shares, self._at(step)) for step in (first, second))
-        both = b[:, 4 + self.steps.index(first)]
+        both = b[:, 6 + self.steps.index(first)]
         scale = np.sqrt(a[:, 0].mean() * b[:, 0].mean())
+        if not scale:
+            return float("nan"), float("nan")
         residuals = both / scale - 0.5 * both.mean() / scale * (a[:, 0] / a[:, 0].mean() + b[:, 0] / b[:, 0].mean())
         return float(both.mean() / scale), float(residuals.std(ddof=1) / np.sqrt(len(both)))
 

@@ -17,6 +17,8 @@ from estheory.theory.weight_histograms import WeightHistogram
 
 BAND_ADDITIONS = 50_000_000
 """Rounded additions spent on each member of the family of weights that stands for an unknown model."""
+RUNS = 32
+"""Draws of coefficients, each with its own sample of the weights: their spread is how runs differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +90,7 @@ def rounding_of(
     if weights is None:
         return Rounding(band=emulated_band(config, steps, seed=seed, max_additions=BAND_ADDITIONS))
     model = SampledWeights.of(weights) if isinstance(weights, WeightHistogram) else weights
-    run = emulate(config, model, steps, seed=seed)
+    run = emulate(config, model, steps, seed=seed, groups=RUNS)
     effects = {step: run.effect(step) for step in steps}
     if isinstance(weights, WeightHistogram):
         return Rounding(effects=effects)

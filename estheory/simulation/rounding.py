@@ -39,6 +39,7 @@ def emulate(
     coefficients: Array | None = None,
     arithmetic: Arithmetic = "rounded",
     group_size: int = GROUP_SIZE,
+    groups: int = GROUPS,
     max_additions: int = MAX_ADDITIONS,
 ) -> Emulation:
     """Emulate a low-precision ES run on a stratified sample of weights.
@@ -56,12 +57,14 @@ def emulate(
     seed
         Of rewards, noise and sample.
     coefficients
-        The logged z of a real run, shape (>= max(steps), N), to condition on, or (GROUPS, >= max(steps), N) for each
+        The logged z of a real run, shape (>= max(steps), N), to condition on, or (groups, >= max(steps), N) for each
         group its own; None draws them.
     arithmetic
         Whose operations.
     group_size
         Weights in each of the random groups.
+    groups
+        How many there are: each has coefficients of its own, so their number tells how runs differ.
     max_additions
         Bound on the rounded additions; the groups shrink to meet it, to no less than 512.
 
@@ -91,22 +94,22 @@ def emulate(
     one_by_one = config.update_path == "sequential" or arithmetic == "es-awd"
     adds = config.population * one_by_one + 1 + 2 * config.restore_pairs
     costs = looked[-1] * max(adds, config.population // 4)  # an unrounded addition costs about a quarter
-    size = int(min(group_size, max(512, max_additions / costs / GROUPS)))
+    size = int(min(group_size, max(512, max_additions / costs / groups)))
     design = Design.of(weights, size, floor=config.step_size / np.sqrt(config.population) / 64)
-    seeds = np.random.SeedSequence(seed).spawn(GROUPS)
+    seeds = np.random.SeedSequence(seed).spawn(groups)
     pool = normal_pool(None if arithmetic == "fused" else to)
     one_step = STEPS[arithmetic]
     given = (
-        [None] * GROUPS if coefficients is None else np.broadcast_to(coefficients, (GROUPS, *coefficients.shape[-2:]))
+        [None] * groups if coefficients is None else np.broadcast_to(coefficients, (groups, *coefficients.shape[-2:]))
     )
     moments = np.stack(
         [
             np.stack([design.means(m) for m in _group(config, to, design, pool, looked, seeds[g], given[g], one_step)])
-            for g in range(GROUPS)
+            for g in range(groups)
         ],
         axis=1,
     )
-    return Emulation(steps=looked, design=design, moments=moments, additions=looked[-1] * adds * design.size * GROUPS)
+    return Emulation(steps=looked, design=design, moments=moments, additions=looked[-1] * adds * design.size * groups)
 
 
 def _group(
@@ -119,7 +122,7 @@ def _group(
     coefficients: Array | None,
     one_step: Callable[..., Float32],
 ) -> Iterator[Array]:
-    """Run one group; yield (n, 4 + steps) moments of each coordinate at each of ``steps``."""
+    """Run one group; yield (n, 6 + steps) moments of each coordinate at each of ``steps``."""
     rng = np.random.default_rng(seed)
     start = rounded(design.draw(rng), to)
     weights, rounder = start.copy(), Rounder(len(start), to)
@@ -139,7 +142,8 @@ def _group(
             moved = weights.astype(np.float64) - start
             products = [moved * earlier for earlier in before] + [np.zeros(len(start))] * (len(steps) - len(before))
             before.append(moved)
-            yield np.stack([moved**2, moved * intended, intended**2, moved**4, *products], axis=1)
+            square, plain = moved**2, intended**2
+            yield np.stack([square, moved * intended, plain, square**2, square * plain, plain**2, *products], axis=1)
 
 
 @lru_cache(maxsize=2)

@@ -37,12 +37,20 @@ class RoundingEffect:
         that is linear in the update: progress along a gradient is multiplied by it.
     variance_stderr, signal_stderr
         Their standard errors where they were emulated; 0 for closed forms.
+    spread
+        Relative standard deviation of ``variance`` over runs: coefficients differ, and what rounding swallows with
+        them. Emulated where the coefficients are drawn; 0 for closed forms.
+    scatter
+        Relative variance of ||moved||^2 over noise, given the coefficients, times the number of weights; 2 for
+        Gaussian entries of one variance.
     """
 
     variance: float
     signal: float
     variance_stderr: float = 0.0
     signal_stderr: float = 0.0
+    spread: float = 0.0
+    scatter: float = 2.0
 
     @property
     def swallowed(self) -> float:

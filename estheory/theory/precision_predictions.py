@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from estheory.laws import NormalLaw, PointLaw
+from estheory.laws import ChiLaw, NormalLaw, PointLaw
 from estheory.quantities import Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.theory import precision
@@ -20,8 +20,8 @@ def norm_factors(
     rounding: Mapping[int, RoundingEffect] | None,
     band: Mapping[int, NormBand] | None,
     warnings: list[str],
-) -> tuple[dict[int, float], dict[int, float]]:
-    """Return rounding's factor on norms, and what it leaves unknown of them.
+) -> tuple[dict[int, float], dict[int, float], dict[int, float]]:
+    """Return rounding's factor on norms, what it leaves unknown of them, and how it differs between runs.
 
     Parameters
     ----------
@@ -42,6 +42,8 @@ def norm_factors(
         By step; 1 where unknown.
     half_widths : dict
         By step, the systematic relative half-width of norms.
+    fluctuations : dict
+        By step, the relative variance that rounding adds to squared norms: 0 where it is not emulated.
 
     Notes
     -----
@@ -50,14 +52,16 @@ def norm_factors(
     """
     plain, none = dict.fromkeys(steps, 1.0), dict.fromkeys(steps, 0.0)
     if config.dtype == "float32":
-        return plain, none
+        return plain, none, none
     last = max(steps)
     if rounding is not None:
         if warning := precision.swallowed_warning(rounding[last], config.dtype):
             warnings.append(warning)
         # an emulated gain has a standard error: granted at 95 %, on the norm, as a systematic part
         errors = {s: 1.96 * rounding[s].variance_stderr / (2 * rounding[s].variance or 1.0) for s in steps}
-        return {s: math.sqrt(rounding[s].variance) for s in steps}, errors
+        # over runs: other coefficients, and entries of heavier tails than Gaussian ones
+        more = {s: rounding[s].spread ** 2 + max(rounding[s].scatter - 2, 0.0) / config.dim for s in steps}
+        return {s: math.sqrt(rounding[s].variance) for s in steps}, errors, more
     if band is None:
         closest = config
         if not precision.has_closed_form(config):
@@ -71,7 +75,33 @@ def norm_factors(
         f"{FAMILY_RMS[-1]:g} rounding multiplies the norm after {last} steps by {band[last].low:.3f} to "
         f"{band[last].high:.3f}; norms keep the plain law and carry that as a declared systematic band"
     )
-    return plain, {s: band[s].half_width for s in steps}
+    return plain, {s: band[s].half_width for s in steps}, none
+
+
+def rounded_norm(law: ChiLaw, gain: float, fluctuation: float) -> ChiLaw:
+    """Return the law of a norm under rounding.
+
+    Parameters
+    ----------
+    law
+        In exact arithmetic.
+    gain
+        Rounding's factor on the norm.
+    fluctuation
+        The relative variance that rounding adds to its square.
+
+    Returns
+    -------
+    ChiLaw
+        Its ``mixing_df`` holds the fluctuation.
+
+    Notes
+    -----
+    Label: mean-field. Source: ours: docs/concepts/precision.md. A chi-square of the same two moments stands for the law
+    of the fluctuation.
+    """
+    mixing = 2 / (2 / law.mixing_df + fluctuation) if fluctuation else law.mixing_df
+    return ChiLaw(law.scale * gain, law.df, mixing)
 
 
 def rounding_predictions(rounding: Mapping[int, RoundingEffect], steps: Sequence[int]) -> Iterator[Prediction]:

@@ -154,7 +154,7 @@ def predict(
         require_count("steps", step, 1)
     warnings: list[str] = []
     last = steps[-1]
-    gains, bands = norm_factors(config, {1, *steps}, rounding, band, warnings)
+    gains, bands, fluctuations = norm_factors(config, {1, *steps}, rounding, band, warnings)
     if config.antithetic and reward.reliability is None:
         warnings.append("antithetic without --reliability: the pair correlation is taken as 0 (pure noise)")
     if config.noise_rank is not None and shapes is None:
@@ -178,9 +178,9 @@ def predict(
         else:
             walks = {step: binary.walked(w, config, model) for step, w in walks.items()}
     predictions: list[Prediction] = [
-        *walk_predictions.norms(config, walks, gains, bands),
-        *walk_predictions.cosines(config, walks, warnings),
-        *first_step(config, reward, first, gains[1], bands[1], kept, warnings),
+        *walk_predictions.norms(config, walks, gains, bands, fluctuations),
+        *walk_predictions.cosines(config, walks, fluctuations, warnings),
+        *first_step(config, reward, first, gains[1], bands[1], fluctuations[1], kept, warnings),
         *walk_predictions.bounds(config, walks),
     ]
     if landscape is not None:

@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterator
 
 from estheory.landscape import Signal
-from estheory.laws import ChiLaw, PointLaw
+from estheory.laws import PointLaw
 from estheory.quantities import Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.theory import signal
+from estheory.theory.precision_predictions import rounded_norm
 from estheory.theory.step_variance import step_variance
 from estheory.theory.walk import Walk
 
@@ -20,6 +21,7 @@ def first_step(
     first: Walk,
     gain: float,
     systematic: float,
+    fluctuation: float,
     kept: float,
     warnings: list[str],
 ) -> Iterator[Prediction]:
@@ -37,6 +39,8 @@ def first_step(
         Rounding's factor on the length of the step.
     systematic
         Declared relative half-width of that length.
+    fluctuation
+        Relative variance that rounding adds to its square.
     kept
         Rounding's factor on the progress.
     warnings
@@ -54,7 +58,7 @@ def first_step(
     pulled = math.sqrt(first.variance / step_variance(config, reward).value) if config.anchor_l1 else 1.0
     yield Prediction(
         quantity=Quantity.STEP_NORM,
-        law=ChiLaw(law.scale * gain * pulled, law.df, law.mixing_df),
+        law=rounded_norm(law, gain * pulled, fluctuation),
         label="exact",
         source=signal.OURS,
         assumptions=gaussian if reward.reliability is not None else ("reliability unknown, taken as 0",),

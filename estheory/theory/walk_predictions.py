@@ -11,6 +11,7 @@ from estheory.laws import ChiLaw, Law, PointLaw, SquaredLaw
 from estheory.quantities import Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.theory import signal, walk
+from estheory.theory.precision_predictions import rounded_norm
 from estheory.theory.step_variance import PAPER
 from estheory.theory.walk import OURS, Walk
 
@@ -19,7 +20,11 @@ NEGLIGIBLE_TIES = 1e-9
 
 
 def norms(
-    config: ESConfig, walks: dict[int, Walk], gains: Mapping[int, float], bands: Mapping[int, float]
+    config: ESConfig,
+    walks: dict[int, Walk],
+    gains: Mapping[int, float],
+    bands: Mapping[int, float],
+    fluctuations: Mapping[int, float],
 ) -> Iterator[Prediction]:
     """Predict norms and spreads at each step.
 
@@ -33,6 +38,8 @@ def norms(
         Rounding's factors on norms, by step.
     bands
         Declared relative half-widths of norms, by step.
+    fluctuations
+        Relative variance that rounding adds to squared norms, by step.
 
     Yields
     ------
@@ -42,8 +49,7 @@ def norms(
     """
     for step, w in walks.items():
         gain, systematic = gains[step], bands[step] + 0.5 * w.declared_error
-        law = w.norm_law
-        norm = ChiLaw(law.scale * gain, law.df, law.mixing_df)
+        norm = rounded_norm(w.norm_law, gain, fluctuations[step])
         entries: list[tuple[Quantity, Law, float]] = [
             (Quantity.DISPLACEMENT_NORM, norm, systematic),
             (Quantity.COORDINATE_STD, PointLaw(math.sqrt(w.variance) * gain), systematic),
@@ -76,7 +82,9 @@ def _member_dim(config: ESConfig, walks: dict[int, Walk]) -> float:
     return first.effective_dim if config.noise == "shared-seed" else float(config.dim)
 
 
-def cosines(config: ESConfig, walks: dict[int, Walk], warnings: list[str]) -> Iterator[Prediction]:
+def cosines(
+    config: ESConfig, walks: dict[int, Walk], fluctuations: Mapping[int, float], warnings: list[str]
+) -> Iterator[Prediction]:
     """Predict the cosines of pairs of checkpoints of one run, and of two independent runs.
 
     Parameters
@@ -85,6 +93,8 @@ def cosines(config: ESConfig, walks: dict[int, Walk], warnings: list[str]) -> It
         The run.
     walks
         Its walks by step, in rising order.
+    fluctuations
+        Relative variance that rounding adds to squared norms, by step.
     warnings
         Grows by why a cosine is missing.
 
@@ -111,6 +121,9 @@ def cosines(config: ESConfig, walks: dict[int, Walk], warnings: list[str]) -> It
         law: Law = CorrelationLaw(walk.checkpoint_correlation(config, first, second), w.effective_dim)
         if mixed:  # the variance of a step fluctuates with this shaping
             law = MixedCorrelationLaw(earlier.mixing_df, w.mixing_df - earlier.mixing_df, w.effective_dim)
+        elif fluctuations[second] and not (config.anchor_l2 or config.momentum):  # steps differ in what rounds away
+            freedom = 2 / fluctuations[second] / second
+            law = MixedCorrelationLaw(freedom * first, freedom * (second - first), w.effective_dim)
         yield Prediction(
             quantity=Quantity.CHECKPOINT_COSINE,
             law=law,

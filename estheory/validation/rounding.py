@@ -189,8 +189,8 @@ def _norm_law(emulation: Emulation, step: int, plain: float, tensor: str | None)
         count, spread = sum(sizes.values()), noise / total if total else 0.0
     else:
         effect, count, spread = effects[tensor], sizes[tensor], spreads[tensor]
-    if plain == 0.0 and not effect.variance:
-        return PointLaw(0.0)
+    if plain == 0.0:  # every step tied: only restore pairs move the weights
+        return None if effect.variance else PointLaw(0.0)
     if not effect.variance > 0 or not spread > 0 or 2 / spread**2 < FEWEST:
         return None
     df, error = 2 / spread**2, STUDENT * effect.variance_stderr / effect.variance

@@ -332,3 +332,9 @@ def test_bad_spectra(estheory, tmp_path, text, extra, expected):
     assert (result.code, result.out) == (2, "")
     assert expected in result.err
     assert result.err.count("\n") == 1
+
+
+def test_weights_tell_the_dimension(estheory):
+    command = ["predict", "--weights", "tiny-lm", "--sigma", 0.0015, "--population", 30, "--json"]
+    assert estheory(*command).json()["config"]["dim"] == 59_184
+    assert estheory(*command, "--dim", 1000).json()["config"]["dim"] == 1000

@@ -126,3 +126,27 @@ def test_a_run_whose_checkpoints_or_base_are_gone_is_judged_by_its_log(estheory,
     assert logged(moved) == logged(kept_none) == logged(whole)
     assert "is gone" in moved["warnings"][0]
     assert "no checkpoint" in kept_none["warnings"][0]
+
+
+def test_checkpoints_in_16_bits_without_dtype_say_that_rounding_is_left_out(estheory, tmp_path):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file
+
+    start = torch.randn(4000, generator=torch.Generator().manual_seed(0))
+    moved = start + 0.00025 * torch.randn(4000, generator=torch.Generator().manual_seed(1))
+    for kind in (torch.float32, torch.bfloat16):
+        for name, values in (("base", start), ("step_1", moved)):
+            save_file({"weight": values.to(kind)}, tmp_path / f"{name}-{str(kind)[6:]}.safetensors")
+
+    def judged(kind, *options):
+        files = [tmp_path / f"{name}-{kind}.safetensors" for name in ("base", "step_1")]
+        return estheory("validate", *files, "--sigma", 0.0015, "--population", 9, "--steps", 1, *options)
+
+    silent, stored = judged("float32"), judged("bfloat16")
+    assert "weights are stored" not in silent.err
+    assert "weights are stored in bfloat16: rounding is not in this prediction; give --dtype bfloat16" in stored.err
+    assert "weights are stored" not in judged("bfloat16", "--dtype", "float32").err
+    assert silent.code == 0
+    assert "What usually explains" not in silent.out
+    assert stored.code == 3  # steps of bfloat16 about weights near 1 are 16 times as large
+    assert "What usually explains a refuted checkpoint: alpha other than sigma/2" in stored.out
