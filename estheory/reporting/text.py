@@ -118,7 +118,13 @@ def plain_table(*columns: str, title: str | None = None) -> Table:
 
 
 class Place:
-    """A name in a table that is too long for its column ends its lines at marks inside it, not inside a word."""
+    """A name in a table that is too long for its column ends its lines at marks inside it, not inside a word.
+
+    Parameters
+    ----------
+    text
+        The name.
+    """
 
     def __init__(self, text: str) -> None:
         self.pieces = re.findall(r"[^\s_/|:.]*[\s_/|:.]*", text)
