@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from estheory.errors import DataError, OutputError
+from estheory.training.es import resume
 from estheory.training.run_directory import RunDirectory
 from tests.training.runs import es_config
 
@@ -22,6 +23,17 @@ def test_a_new_folder_and_an_empty_one_are_taken_an_occupied_one_is_not(tmp_path
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="as a folder"):
         RunDirectory.create(tmp_path / "file", es_config())
+
+
+def test_a_run_is_written_by_one_process_at_a_time(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "run", es_config())
+    with run.held():
+        with pytest.raises(OutputError, match="another process"), RunDirectory.open(run.path).held():
+            pass
+        with pytest.raises(OutputError, match="another process"):
+            resume(run.path)
+    with RunDirectory.open(run.path).held():  # free again
+        assert run.rows("steps") == []
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
