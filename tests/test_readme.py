@@ -22,7 +22,7 @@ def blocks(text, language):
 
 
 def commands(text):
-    lines = "\n".join(blocks(text, "bash")).splitlines()
+    lines = "\n".join(blocks(text, "bash")).replace("\\\n", " ").splitlines()
     return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("estheory ")]
 
 
