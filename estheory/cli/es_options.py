@@ -15,10 +15,10 @@ from estheory.rules import AnchorForm, Dtype, ESConfig, Shaping, UpdatePath
 from estheory.theory.adamw import Schedule
 from estheory.theory.effective_dimension import Shapes
 from estheory.theory.grpo import GRPOConfig
-from estheory.theory.weight_histograms import WeightHistogram, normal_weights
+from estheory.theory.rounding.weights import WeightHistogram, normal_weights
 
 if TYPE_CHECKING:
-    from estheory.simulation.strata import SampledWeights
+    from estheory.simulation.emulator.strata import SampledWeights
     from estheory.theory.prompt_batch import PromptBatch
 
 _SWEPT = (
@@ -179,7 +179,7 @@ def _case(
     if es.spectrum is not None:
         if "reliability" in value or "gradient_norm" in value:
             raise ConfigError("--spectrum excludes --reliability and --gradient-norm", "the spectrum determines both")
-        from estheory.theory.landscapes import read_landscape
+        from estheory.theory.curved.spectra import read_landscape
 
         landscape = read_landscape(es.spectrum, dim=config.dim, reward_std=reward_std)
     elif batch is not None:
@@ -197,7 +197,7 @@ def _case(
     if any(name.startswith(("fisher", "off_task")) for name in value):
         if "fisher_square_trace" in value and "fisher_trace" not in value:
             raise ConfigError("--fisher-square-trace needs --fisher-trace", "give both")
-        from estheory.theory.landscape_predictions import OffTask
+        from estheory.theory.curved.predictions import OffTask
 
         off_task = OffTask(
             fisher_trace=value.get("fisher_trace"),

@@ -14,9 +14,9 @@ from estheory.errors import ConfigError
 from estheory.evidence.weights import checkpoint_weights
 from estheory.models.builtin import model_folder
 from estheory.models.shapes import tensor_shapes, trainable_shapes
-from estheory.reporting.forecast import forecast_text, prediction_json
-from estheory.simulation.low_precision import Rounding, rounding_of
-from estheory.simulation.rounding import emulator_covers
+from estheory.reporting.text.forecast import forecast_text, prediction_json
+from estheory.simulation.emulator.emulate import emulator_covers
+from estheory.simulation.emulator.low_precision import Rounding, rounding_of
 from estheory.tasks import get_task
 from estheory.theory.predictions import Forecast, predict
 from estheory.training.config import ESRunConfig, GRPORunConfig
@@ -123,7 +123,7 @@ def _forecast(
 
 def _adamw_kept(config: GRPORunConfig, dim: int) -> float:
     """Return the norm of AdamW's walk in 16 bits, emulated on the model's own weights."""
-    from estheory.simulation.adamw_rounding import adamw_walks
+    from estheory.simulation.emulator.adamw import adamw_walks
     from estheory.theory.adamw import learning_rates
 
     weights = checkpoint_weights(config.model, config.dtype, config.trainable)

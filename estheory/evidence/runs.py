@@ -13,7 +13,7 @@ from estheory.measurement.displacement import Displacements, measure_displacemen
 from estheory.models.builtin import builtin_names, model_folder
 from estheory.models.shapes import tensor_shapes
 from estheory.rules import Dtype
-from estheory.simulation.strata import SampledWeights
+from estheory.simulation.emulator.strata import SampledWeights
 from estheory.validation.foreign import Given
 from estheory.validation.judge import Evidence, Pair
 from estheory.validation.records import RunRecord, is_run, read_run

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from estheory.quantities import Quantity, Verdict
-from estheory.reporting import behaviour_sections, weight_sections
-from estheory.reporting.page import html_page
-from estheory.reporting.text import plain_table, render, short
-from estheory.reporting.verdicts import (
+from estheory.reporting.page import behaviour_sections, weight_sections
+from estheory.reporting.page.page import html_page
+from estheory.reporting.text.tables import plain_table, render, short
+from estheory.reporting.text.verdicts import (
     summary,
     tensor_sentence,
     validation_json,

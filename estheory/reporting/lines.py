@@ -9,11 +9,11 @@ import numpy as np
 
 from estheory.line_scores import LineStudy
 from estheory.quantities import Quantity, Verdict
-from estheory.reporting import figures, probe_figures
-from estheory.reporting.measurements import measurement_json
-from estheory.reporting.page import Section
-from estheory.reporting.text import plain_table, render, short
-from estheory.reporting.verdicts import validation_json, verdicts_text
+from estheory.reporting.page import figures, probe_figures
+from estheory.reporting.page.page import Section
+from estheory.reporting.text.measurements import measurement_json
+from estheory.reporting.text.tables import plain_table, render, short
+from estheory.reporting.text.verdicts import validation_json, verdicts_text
 from estheory.validation.lines import slope_rises
 
 TITLES = {"accuracy": "accuracy", "logprob": "log-probability (nat)"}

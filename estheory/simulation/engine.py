@@ -9,10 +9,10 @@ from estheory.errors import ConfigError, MissingDependencyError
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig, require_choice
 from estheory.simulation.direct import direct
+from estheory.simulation.emulator.direct import rounded_direct
 from estheory.simulation.records import Progress, Records
 from estheory.simulation.reduced import reduced, unsupported
 from estheory.simulation.rewards import Reward
-from estheory.simulation.rounded_direct import rounded_direct
 
 Engine = Literal["auto", "direct", "reduced"]
 

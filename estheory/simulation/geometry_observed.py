@@ -17,10 +17,11 @@ from estheory.quantities import Label, Measurement, Prediction, Quantity
 from estheory.simulation.coordinates import flat_dimensions
 from estheory.simulation.geometry_records import Geometry
 from estheory.simulation.observed import FLAT, Observed, observed_pairs
-from estheory.theory import comparison, drift
+from estheory.theory import drift
 from estheory.theory.adamw import grpo_mean_square
-from estheory.theory.dynamics import mean_field
-from estheory.theory.stationary import stationary_state
+from estheory.theory.curved import comparison
+from estheory.theory.curved.dynamics import mean_field
+from estheory.theory.curved.stationary import stationary_state
 from estheory.theory.walk import Walk, walk
 
 AGAINST = "ours: docs/concepts/es-and-grpo.md"

@@ -23,11 +23,11 @@ from estheory.simulation.coordinates import flat_dimensions
 from estheory.simulation.records import Records, cosine, norms, ratio
 from estheory.simulation.sample_laws import mean_law, spread_law
 from estheory.theory.anchor_l1 import CLOSURE_ERROR
-from estheory.theory.comparison import es_end_point
-from estheory.theory.fluctuations import reward_spread
-from estheory.theory.landscape_predictions import follows_spread
-from estheory.theory.precision import RoundingEffect
+from estheory.theory.curved.comparison import es_end_point
+from estheory.theory.curved.fluctuations import reward_spread
+from estheory.theory.curved.predictions import follows_spread
 from estheory.theory.predictions import predict
+from estheory.theory.rounding.precision import RoundingEffect
 
 FLAT = "flat directions"
 BAND_ERRORS = 3.0

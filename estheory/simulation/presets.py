@@ -6,7 +6,7 @@ import numpy as np
 
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig, require_choice
-from estheory.theory.landscapes import power_law, two_scale
+from estheory.theory.curved.spectra import power_law, two_scale
 
 PRESETS = ("paper", "two-scale", "power-law")
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from estheory.laws import NormalLaw, PointLaw
 from estheory.quantities import Measurement, Prediction, Quantity
-from estheory.theory.probe_forecast import EARLY_STEPS, early_slope_weights
+from estheory.theory.probe.forecast import EARLY_STEPS, early_slope_weights
 from estheory.validation.judge import Pair
 from estheory.validation.records import RunRecord, reading
 

@@ -20,11 +20,11 @@ from estheory.errors import ConfigError, DataError
 from estheory.laws import ChiLaw, PointLaw, SquaredLaw
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.rules import ESConfig
-from estheory.simulation.adamw_rounding import adamw_walks
-from estheory.simulation.emulation import Emulation
-from estheory.simulation.rounding import emulate
-from estheory.simulation.strata import SampledWeights
-from estheory.theory.precision import NormBand, RoundingEffect
+from estheory.simulation.emulator.adamw import adamw_walks
+from estheory.simulation.emulator.emulate import emulate
+from estheory.simulation.emulator.emulation import Emulation
+from estheory.simulation.emulator.strata import SampledWeights
+from estheory.theory.rounding.precision import NormBand, RoundingEffect
 from estheory.theory.walk import OURS
 from estheory.validation.assumptions import DENSE, FEWEST, FLAT, STUDENT
 from estheory.validation.judge import Pair

@@ -15,10 +15,10 @@ import numpy as np
 from estheory._special import Array
 from estheory.errors import ConfigError, DataError
 from estheory.rules import Dtype, ESConfig
-from estheory.simulation.emulation import Emulation
-from estheory.simulation.rounding import GROUP_SIZE, GROUPS, emulate
-from estheory.simulation.strata import SampledWeights
-from estheory.theory.weight_histograms import weight_family
+from estheory.simulation.emulator.emulate import GROUP_SIZE, GROUPS, emulate
+from estheory.simulation.emulator.emulation import Emulation
+from estheory.simulation.emulator.strata import SampledWeights
+from estheory.theory.rounding.weights import weight_family
 from estheory.validation.assumptions import STUDENT
 from estheory.validation.foreign.factor import MOST_EMULATED, Factor, factor_range
 from estheory.validation.foreign.run import ForeignRun, Implementation
