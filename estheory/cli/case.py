@@ -82,19 +82,7 @@ def rounding_of(case: Case, seed: int = 0) -> Rounding | None:
 
 
 def forecast_of(case: Case, rounding: Rounding | None = None) -> Forecast:
-    """Return the predictions for one case.
-
-    Parameters
-    ----------
-    case
-        One row.
-    rounding
-        :func:`rounding_of` it, made here when None.
-
-    Returns
-    -------
-    Forecast
-    """
+    """Return the predictions for one case."""
     rounding = rounding or rounding_of(case)
     return predict(
         case.config,

@@ -55,17 +55,6 @@ def whole(name: str, value: float) -> int:
     ----------
     name
         Of the option, without dashes in front, for the message.
-    value
-        E.g. 4e9.
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    ConfigError
-        It is not whole, or not finite.
     """
     if value != value or value in (float("inf"), float("-inf")) or value != int(value):
         raise ConfigError(f"--{name} must be a whole number, got {value:g}", "e.g. 30 or 4e9")
@@ -79,13 +68,6 @@ def require_given(names: Collection[str], required: Sequence[str] = ("dim", "sig
     ----------
     names
         Those that are given, without dashes in front.
-    required
-        Those that must be.
-
-    Raises
-    ------
-    ConfigError
-        For the first that is not given.
     """
     for name in required:
         if name not in names:
@@ -105,13 +87,6 @@ def cases(es: ESOptions) -> tuple[list[Case], list[str]]:
     -------
     tuple of list of Case and list of str
         One case a row of the Cartesian product, and the names of the options that vary.
-
-    Raises
-    ------
-    ConfigError
-        For missing or unusable options.
-    DataError
-        If a model or checkpoint cannot be read.
     """
     shapes, dim = _shapes(es)
     sweep: dict[str, list[float]] = {}

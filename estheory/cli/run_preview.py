@@ -31,24 +31,7 @@ _SHOTS, _CHARACTERS_A_TOKEN = 8, 2  # of models that are not character-level
 
 
 def preview(config: ESRunConfig | GRPORunConfig, *, as_json: bool) -> str:
-    """Return what ``--dry-run`` shows. Loads no model and trains nothing; times a product and some noise.
-
-    Parameters
-    ----------
-    config
-        The run.
-    as_json
-        JSON instead of text.
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    ConfigError, DataError
-        The task is unknown, or the model's files cannot be read.
-    """
+    """Return what ``--dry-run`` shows. Loads no model and trains nothing; times a product and some noise."""
     shapes = _shapes(config)
     dim = sum(math.prod(shape) for shape in shapes.values())
     whole = sum(math.prod(shape) for shape in _shapes(dataclasses.replace(config, trainable="all")).values())
@@ -171,20 +154,10 @@ def _seconds(config: ESRunConfig | GRPORunConfig, dim: int, whole: int) -> float
 def preview_sequence(config: SequenceConfig) -> tuple[dict[str, Any], int]:
     """Return what a sequence needs.
 
-    Parameters
-    ----------
-    config
-        The sequence.
-
     Returns
     -------
     tuple of dict and int
         Configuration and needs, as JSON has them, and bytes on disk at most.
-
-    Raises
-    ------
-    ConfigError, DataError
-        As for `preview`.
     """
     for task in config.tasks:
         get_task(task, data=config.configs[0].data)

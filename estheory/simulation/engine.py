@@ -20,22 +20,10 @@ Engine = Literal["auto", "direct", "reduced"]
 def chosen_engine(config: ESConfig, landscape: Landscape, engine: Engine = "auto") -> Literal["direct", "reduced"]:
     """Return the engine that ``auto`` means: the reduced one wherever it is exact in law.
 
-    Parameters
-    ----------
-    config, landscape
-        The run.
-    engine
-        What was asked for.
-
     Returns
     -------
     str
         ``direct`` or ``reduced``; ``engine`` itself unless it is ``auto``.
-
-    Raises
-    ------
-    ConfigError
-        For another name.
     """
     require_choice("engine", engine, get_args(Engine))
     if engine != "auto":

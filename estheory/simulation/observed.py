@@ -106,15 +106,8 @@ def flat_observed(config: ESConfig, landscape: Landscape, records: Records, step
 
     Parameters
     ----------
-    config, landscape, records
-        The runs and what they did.
     steps
         Which of the recorded steps to look at.
-
-    Returns
-    -------
-    list of Observed
-        Empty where no direction is flat.
     """
     dim = flat_dimensions(landscape)
     if dim < 1:
@@ -186,21 +179,6 @@ def curved_observed(
 
     The mean-field displacement gets the declared O(1/N) half-width of the reward, on the curved directions' share of
     its square.
-
-    Parameters
-    ----------
-    config, landscape, records, steps
-        As for `flat_observed`.
-
-    Returns
-    -------
-    tuple
-        List of Observed, and theory's warnings.
-
-    Raises
-    ------
-    ConfigError
-        If theory has nothing to say of these curved directions.
     """
     forecast = predict(config, checkpoints=steps, landscape=landscape)
     length = norms(records.gram)
@@ -243,16 +221,9 @@ def rounded_observed(
 
     Parameters
     ----------
-    config, landscape, records, steps
-        As for `flat_observed`.
     rounding
         The emulator's effect at step 1 and at ``steps``; `BAND_ERRORS` of its standard errors are declared as the
         systematic part.
-
-    Returns
-    -------
-    list of Observed
-        Empty where no direction is flat.
     """
     dim = flat_dimensions(landscape)
     if dim < 1:

@@ -41,11 +41,6 @@ def reward_probe(session: Session) -> Mapping[str, object]:
     -------
     Mapping
         What probes.json holds of it. Where there is no probe, the reason takes the place of the content.
-
-    Raises
-    ------
-    ConfigError
-        If the run is not an ES run.
     """
     config = session.config
     if not isinstance(config, ESRunConfig):

@@ -25,11 +25,6 @@ MOST_COLUMNS = 6
 def accuracy_rows(runs: Runs) -> list[dict[str, Any]]:
     """Return what each run did to the accuracy on each task.
 
-    Parameters
-    ----------
-    runs
-        Records by name.
-
     Returns
     -------
     list of dict
@@ -58,19 +53,7 @@ def accuracy_rows(runs: Runs) -> list[dict[str, Any]]:
 
 
 def accuracy_section(runs: Runs, sentence: str) -> Section:
-    """Show accuracies before and after each run, as bars and as a table.
-
-    Parameters
-    ----------
-    runs
-        Records by name.
-    sentence
-        What the section says above its figure.
-
-    Returns
-    -------
-    Section
-    """
+    """Show accuracies before and after each run, as bars and as a table."""
     rows = accuracy_rows(runs)
     tasks = sorted({row["task"] for row in rows})
     nothing = {"before": math.nan, "before_stderr": math.nan, "after": math.nan, "after_stderr": math.nan}
@@ -106,11 +89,6 @@ def accuracy_section(runs: Runs, sentence: str) -> Section:
 def reward_sections(runs: Runs) -> list[Section]:
     """Show the mean reward over steps.
 
-    Parameters
-    ----------
-    runs
-        Records by name.
-
     Returns
     -------
     list of Section
@@ -140,17 +118,7 @@ def _reward_section(kind: str, runs: Runs, several: bool) -> Section:
 
 
 def accuracy_sentence(runs: Runs) -> str:
-    """Return what each run did to the accuracy on the task it was trained on.
-
-    Parameters
-    ----------
-    runs
-        Records by name.
-
-    Returns
-    -------
-    str
-    """
+    """Return what each run did to the accuracy on the task it was trained on."""
     words = [
         f"{row['run']} {row['before']:.3f} → {row['after']:.3f} ± {row['after_stderr']:.3f} on {row['task']}"
         for row in accuracy_rows(runs)
@@ -164,19 +132,7 @@ def accuracy_sentence(runs: Runs) -> str:
 
 
 def interpolation_section(line: Interpolation, *, start: str = "ES", end: str = "GRPO") -> Section:
-    """Show the accuracy on the line between two solutions against the chord.
-
-    Parameters
-    ----------
-    line
-        Accuracies of one task on it.
-    start, end
-        What its ends are called.
-
-    Returns
-    -------
-    Section
-    """
+    """Show the accuracy on the line between two solutions against the chord."""
     rise, error = line.middle_rise
     return Section(
         title="Between the solutions",
@@ -195,10 +151,6 @@ def kl_section(verdicts: Sequence[Verdict]) -> Section:
     ----------
     verdicts
         At least one on KL; those on other quantities are left out.
-
-    Returns
-    -------
-    Section
     """
     kl = [v for v in verdicts if v.prediction.quantity is Quantity.KL_DRIFT]
     return Section(
@@ -226,11 +178,6 @@ def kl_section(verdicts: Sequence[Verdict]) -> Section:
 
 def kl_matrix_section(runs: Runs) -> Section | None:
     """Show measured KL from the base, tasks by runs and checkpoints.
-
-    Parameters
-    ----------
-    runs
-        Records by name.
 
     Returns
     -------

@@ -80,13 +80,6 @@ def norm_path(runs: Sequence[Series], *, level: float = 0.95) -> str:
     ----------
     runs
         Norms (weight units) over steps, with the predicted band where there is one.
-    level
-        Probability that the bands hold.
-
-    Returns
-    -------
-    str
-        An ``<svg>`` element.
     """
     panels = 2 if any(run.predicted for run in runs) else 1
     words = []
@@ -122,18 +115,7 @@ def norm_path(runs: Sequence[Series], *, level: float = 0.95) -> str:
 
 
 def reward_path(runs: Sequence[Series]) -> str:
-    """Draw the mean reward of each run over its steps.
-
-    Parameters
-    ----------
-    runs
-        Rewards over steps, each at least one.
-
-    Returns
-    -------
-    str
-        An ``<svg>`` element.
-    """
+    """Draw the mean reward of each run over its steps."""
     words = []
     with new_figure(220) as figure:
         ax = figure.subplots()
@@ -167,17 +149,8 @@ def interpolation(
     ----------
     u, accuracy, stderr, chord
         Positions, the score with its standard errors, and the straight line between its ends.
-    start, end, score
-        What they are called.
     rise
         The rise over the chord with its own standard errors, for a panel below.
-    predicted_rise
-        What was predicted of it.
-
-    Returns
-    -------
-    str
-        An ``<svg>`` element.
     """
     u, accuracy, stderr, chord = columns(u, accuracy, stderr, chord)
     with new_figure(220 if rise is None else 340) as figure:
@@ -214,15 +187,8 @@ def accuracy_bars(tasks: Sequence[str], series: Sequence[Series]) -> str:
 
     Parameters
     ----------
-    tasks
-        Names of the groups.
     series
         ``before``, ``after ES``, ...: a value a task, NaN where nothing was measured.
-
-    Returns
-    -------
-    str
-        An ``<svg>`` element.
     """
     places, width = np.arange(len(tasks), dtype=np.float64), 0.8 / max(len(series), 1)
     words: list[str] = []
@@ -250,23 +216,7 @@ def accuracy_bars(tasks: Sequence[str], series: Sequence[Series]) -> str:
 
 
 def columns(*values: Values) -> tuple[Array, ...]:
-    """Return columns of a figure as float arrays.
-
-    Parameters
-    ----------
-    *values
-        One number a point each.
-
-    Returns
-    -------
-    tuple of ndarray, shape (n,)
-        In the order of the arguments.
-
-    Raises
-    ------
-    ConfigError
-        If they are empty or of different lengths.
-    """
+    """Return columns of a figure as float arrays."""
     arrays = tuple(np.asarray(column, dtype=np.float64).reshape(-1) for column in values)
     sizes = [array.size for array in arrays]
     if len(set(sizes)) > 1 or 0 in sizes:
@@ -281,27 +231,12 @@ def style(index: int) -> tuple[str, str]:
     ----------
     index
         Its number, from 0; the first 16 look different.
-
-    Returns
-    -------
-    tuple of str
-        Colour and line style.
     """
     return LIGHT[f"series-{index % SERIES + 1}"], LINES[(index + index // SERIES) % len(LINES)]
 
 
 def entry(label: str) -> str:
-    """Return a label as the legend's entry; matplotlib would leave out one that is empty or begins with ``_``.
-
-    Parameters
-    ----------
-    label
-        Of a series.
-
-    Returns
-    -------
-    str
-    """
+    """Return a label as the legend's entry; matplotlib would leave out one that is empty or begins with ``_``."""
     return ("" if label and label[0] != "_" else "\N{ZERO WIDTH SPACE}") + clean(label)
 
 
@@ -312,11 +247,6 @@ def legend(figure: Figure, ax: Axes) -> None:
     ----------
     figure, ax
         The figure, and the axes whose labels it shows.
-
-    Raises
-    ------
-    ConfigError
-        If nothing was drawn that has a label.
     """
     handles, labels = ax.get_legend_handles_labels()
     if not labels:
@@ -329,17 +259,7 @@ def legend(figure: Figure, ax: Axes) -> None:
 
 
 def note(ax: Axes, x: float, y: float, text: str) -> None:
-    """Write ``text`` just above the point (x, y).
-
-    Parameters
-    ----------
-    ax
-        The axes.
-    x, y
-        In its coordinates.
-    text
-        One line.
-    """
+    """Write ``text`` just above the point (x, y)."""
     at: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "bottom"}
     ax.annotate(text, (x, y), (0, 2), fontsize=8, **at)
 

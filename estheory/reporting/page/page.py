@@ -89,15 +89,6 @@ def html_page(
         The judged pairs, in the order of the table, which leaves single tensors out unless refuted.
     plain
         The same pairs judged with every systematic band set to 0.
-    level
-        Family-wise level of the judgement.
-    sections
-        What follows the verdict table.
-
-    Returns
-    -------
-    str
-        One file that loads nothing.
     """
     body = [
         f"<h1>{_text(title)}</h1>",

@@ -18,15 +18,8 @@ def kl_matrix(tasks: Sequence[str], runs: Sequence[str], values: Sequence[Values
 
     Parameters
     ----------
-    tasks, runs
-        Names of rows and columns.
     values
         Nats per token, one row a task; NaN where nothing was measured.
-
-    Returns
-    -------
-    str
-        An ``<svg>`` element.
     """
     return matrix(tasks, runs, values, None, title="KL(base || tuned), nats per token", logarithmic=True)
 
@@ -46,8 +39,6 @@ def matrix(
 
     Parameters
     ----------
-    rows, heads
-        Names of rows and columns.
     values
         One row a name; NaN where nothing was measured.
     spread
@@ -58,16 +49,6 @@ def matrix(
         Whether shades follow the logarithm of positive values; otherwise their magnitude.
     digits
         Significant digits of a logarithmic table, else decimals.
-
-    Returns
-    -------
-    str
-        An ``<svg>`` element.
-
-    Raises
-    ------
-    ConfigError
-        There are no values, or not one for each row and column.
     """
     table = np.array([np.asarray(row, dtype=np.float64) for row in values])
     if table.shape != (len(rows), len(heads)) or not table.size:
@@ -131,13 +112,6 @@ def direction_lines(series: Sequence[Series], *, score: str = "accuracy") -> str
     ----------
     series
         A direction each, over distances from the base (weight).
-    score
-        What the values are called.
-
-    Returns
-    -------
-    str
-        An ``<svg>`` element.
     """
     words = []
     reach = _close_up(series)

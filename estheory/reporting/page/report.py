@@ -63,17 +63,7 @@ class Report:
 
 
 def report_page(report: Report) -> str:
-    """Return the page as HTML.
-
-    Parameters
-    ----------
-    report
-        What was judged and measured.
-
-    Returns
-    -------
-    str
-    """
+    """Return the page as HTML."""
     counts = ", ".join(f"{n} {kind}" for kind, n in summary(report.verdicts).items())
     names = [*report.sequences, *(name for name in _apart(report) if name != BETWEEN)]
     title = f"estheory report: {names[0]}" if len(names) == 1 else f"estheory report: {len(names)} runs"

@@ -34,15 +34,6 @@ def tensor_ratios(names: Sequence[str], ratios: Values, low: Values, high: Value
     ----------
     names, ratios
         The tensors and N ||Delta||^2 / (alpha^2 T n) of each.
-    low, high
-        Bounds of each interval.
-    level
-        Probability that one interval holds.
-
-    Returns
-    -------
-    str
-        An ``<svg>`` element.
     """
     _, ratios, low, high = columns(np.arange(len(names)), ratios, low, high)
     shown = _without_common_parts(names)
@@ -60,17 +51,10 @@ def cosines(names: Sequence[str], values: Values, floor: float, bounds: Values =
 
     Parameters
     ----------
-    names, values
-        Pairs of displacements and their cosines.
     floor
         1/sqrt(d), the standard deviation of the cosine of two unrelated directions.
     bounds
         A bound on each absolute cosine, NaN where theory gives none; empty for none at all.
-
-    Returns
-    -------
-    str
-        An ``<svg>`` element.
     """
     rows, values, limits = columns(
         np.arange(len(names)), values, bounds if len(bounds) else np.full(len(names), np.nan)

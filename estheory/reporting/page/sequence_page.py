@@ -20,20 +20,7 @@ NORMS = (Quantity.DISPLACEMENT_NORM, Quantity.STEP_NORM, Quantity.GRPO_DISPLACEM
 
 
 def sequence_sections(sequence: SequenceRecord, judged: Mapping[str, Sequence[Verdict]]) -> list[Section]:
-    """Return the sections of one sequence.
-
-    Parameters
-    ----------
-    sequence
-        The record.
-    judged
-        Verdicts by the name of their stage.
-
-    Returns
-    -------
-    list of Section
-        Those that the stages so far allow.
-    """
+    """Return the sections of one sequence."""
     found: list[Section | None] = []
     for method in sequence.methods:
         found.append(_matrix_section(sequence, method, "accuracy"))
@@ -52,18 +39,7 @@ def sequence_sections(sequence: SequenceRecord, judged: Mapping[str, Sequence[Ve
 
 
 def missing_section(lacks: Sequence[str]) -> Section | None:
-    """Say which stages or runs are not there yet.
-
-    Parameters
-    ----------
-    lacks
-        A line each.
-
-    Returns
-    -------
-    Section or None
-        None if all are there.
-    """
+    """Say which stages or runs are not there yet."""
     if not lacks:
         return None
     return Section(

@@ -50,22 +50,7 @@ _RC: dict[Any, Any] = {
 
 @contextmanager
 def new_figure(height: float) -> Iterator[Figure]:
-    """Yield an empty figure of ``WIDTH`` x ``height`` SVG units under the package's style.
-
-    Parameters
-    ----------
-    height
-        In SVG units, 1/72 inch.
-
-    Yields
-    ------
-    Figure
-
-    Raises
-    ------
-    MissingDependencyError
-        If matplotlib is not installed.
-    """
+    """Yield an empty figure of ``WIDTH`` x ``height`` SVG units under the package's style."""
     try:
         import matplotlib
         from matplotlib.figure import Figure
@@ -82,14 +67,8 @@ def to_svg(figure: Figure, title: str, description: str) -> str:
     ----------
     figure
         A figure of :func:`new_figure`, still inside its ``with`` block.
-    title
-        What the figure shows, a few words.
     description
         The figure in words, for whoever cannot see it.
-
-    Returns
-    -------
-    str
     """
     buffer = io.StringIO()
     with warnings.catch_warnings():
@@ -130,18 +109,7 @@ def to_svg(figure: Figure, title: str, description: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return text on one line, with a replacement character for what XML cannot hold or a page cannot show.
-
-    Parameters
-    ----------
-    text
-        May hold line breaks and control characters.
-
-    Returns
-    -------
-    str
-        As long as `text`.
-    """
+    """Return text on one line, with a replacement character for what XML cannot hold or a page cannot show."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
@@ -150,14 +118,8 @@ def clean(text: str, longest: int = 40) -> str:
 
     Parameters
     ----------
-    text
-        As for `printable`.
     longest
         Characters; of longer text the middle is cut out.
-
-    Returns
-    -------
-    str
     """
     text = printable(text)
     half = (longest - 1) // 2

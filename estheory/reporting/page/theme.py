@@ -38,33 +38,12 @@ DARK = {
 
 
 def css_variables(palette: dict[str, str]) -> str:
-    """Return a palette as CSS custom properties.
-
-    Parameters
-    ----------
-    palette
-        Colours by name, as ``#rrggbb``.
-
-    Returns
-    -------
-    str
-        ``--name: #rrggbb;`` each.
-    """
+    """Return a palette as CSS custom properties."""
     return " ".join(f"--{name}: {colour};" for name, colour in palette.items())
 
 
 def themed(style: str) -> str:
-    """Replace the light palette's colours in a ``style`` by what follows the page: its text colour and properties.
-
-    Parameters
-    ----------
-    style
-        Of an SVG element.
-
-    Returns
-    -------
-    str
-    """
+    """Replace the light palette's colours in a ``style`` by what follows the page: its text colour and properties."""
     for name, colour in LIGHT.items():
         style = style.replace(colour, "currentColor" if name == "text" else f"var(--{name}, {colour})")
     return style

@@ -23,13 +23,6 @@ from estheory.validation.records import RunRecord
 def norm_series(name: str, run: RunRecord) -> figures.Series:
     """Return the logged norms of a run over its steps.
 
-    Parameters
-    ----------
-    name
-        What the run is called.
-    run
-        Its record.
-
     Returns
     -------
     Series
@@ -51,23 +44,12 @@ def in_float32(run: RunRecord) -> bool:
     ----------
     run
         Without an entry ``dtype`` in its configuration, float32.
-
-    Returns
-    -------
-    bool
     """
     return str(run.config.get("dtype", "float32")) == "float32"
 
 
 def judged_norm_series(name: str, verdicts: Sequence[Verdict]) -> figures.Series | None:
     """Return the judged norms of a run over its steps.
-
-    Parameters
-    ----------
-    name
-        What the run is called.
-    verdicts
-        Those on other quantities are left out.
 
     Returns
     -------
@@ -90,19 +72,7 @@ def judged_norm_series(name: str, verdicts: Sequence[Verdict]) -> figures.Series
 
 
 def distance_section(series: Sequence[figures.Series], sentence: str) -> Section:
-    """Show displacement norms over steps with their predicted bands.
-
-    Parameters
-    ----------
-    series
-        Norms over steps, one a run.
-    sentence
-        What the section says above its figure.
-
-    Returns
-    -------
-    Section
-    """
+    """Show displacement norms over steps with their predicted bands."""
     return Section(title="Distance", sentence=sentence, figure_svg=figures.norm_path(series))
 
 
@@ -111,16 +81,8 @@ def tensor_section(title: str, verdicts: Sequence[Verdict], sentence: str) -> Se
 
     Parameters
     ----------
-    title
-        Of the section.
     verdicts
         Those that are not a tensor's are left out.
-    sentence
-        What the section says above its figure.
-
-    Returns
-    -------
-    Section
     """
     tensors = [v for v in verdicts if v.measurement.where.startswith("tensor:")]
     intervals = [v.prediction.law.interval(1 - TENSOR_LEVEL) for v in tensors]
@@ -138,14 +100,8 @@ def layer_section(title: str, verdicts: Sequence[Verdict]) -> Section:
 
     Parameters
     ----------
-    title
-        Of the section.
     verdicts
         Those that are not a tensor's are left out.
-
-    Returns
-    -------
-    Section
     """
     layers: dict[str, list[Verdict]] = {}
     for v in verdicts:
@@ -183,14 +139,8 @@ def cosine_sentence(cosines: Mapping[str, float], dim: int) -> str:
 
     Parameters
     ----------
-    cosines
-        By pair, ``a|b``; at least one.
     dim
         Number of trained parameters: unrelated directions have cosines of standard deviation 1/sqrt(dim).
-
-    Returns
-    -------
-    str
     """
     bound = 2 / math.sqrt(dim)
     inside = sum(abs(value) <= bound for value in cosines.values())
@@ -212,14 +162,8 @@ def pair_cosines(labels: Sequence[str], cosines: figures.Array) -> dict[str, flo
 
     Parameters
     ----------
-    labels
-        Names of the displacements, length K.
     cosines : ndarray, shape (K, K)
         Their cosines; NaN beside one that did not move.
-
-    Returns
-    -------
-    dict
     """
     pairs = {f"{a}|{b}": float(cosines[i, i + j]) for i, a in enumerate(labels) for j, b in enumerate(labels[i:]) if j}
     return {pair: cosine for pair, cosine in pairs.items() if math.isfinite(cosine)}
@@ -230,16 +174,8 @@ def cosine_section(cosines: Mapping[str, float], dim: int, sentence: str) -> Sec
 
     Parameters
     ----------
-    cosines
-        By pair, ``a|b``; at least one.
     dim
         Number of trained parameters: unrelated directions have cosines of standard deviation 1/sqrt(dim).
-    sentence
-        What the section says above its figure.
-
-    Returns
-    -------
-    Section
     """
     figure = row_figures.cosines(list(cosines), list(cosines.values()), 1 / math.sqrt(dim))
     return Section(title="Directions", sentence=sentence, figure_svg=figure)

@@ -132,15 +132,8 @@ def explain(quantity: Quantity, predictions: list[Prediction]) -> str:
 
     Parameters
     ----------
-    quantity
-        What is explained.
     predictions
         Of that quantity; those of one label, source and assumptions are told once.
-
-    Returns
-    -------
-    str
-        Indented lines.
     """
     entry = EXPLANATIONS[quantity]
     lines = [

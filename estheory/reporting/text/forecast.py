@@ -16,21 +16,7 @@ _UNITS = {"weight": "w", "reward": "R", "1": ""}
 
 
 def forecast_json(forecast: Forecast, config: dict[str, Any], level: float) -> dict[str, Any]:
-    """Return one configuration's ``config``, ``predictions`` and ``warnings`` as contract.md's JSON keys.
-
-    Parameters
-    ----------
-    forecast
-        Of one configuration.
-    config
-        What it is of, as JSON.
-    level
-        Probability of the intervals.
-
-    Returns
-    -------
-    dict
-    """
+    """Return one configuration's ``config``, ``predictions`` and ``warnings`` as contract.md's JSON keys."""
     return {
         "config": config,
         "predictions": [prediction_json(p, level) for p in forecast.predictions],
@@ -45,8 +31,6 @@ def prediction_json(prediction: Prediction, level: float) -> dict[str, Any]:
     ----------
     prediction
         Its law gives mean, standard deviation and interval.
-    level
-        Probability of the interval.
 
     Returns
     -------
@@ -70,19 +54,7 @@ def prediction_json(prediction: Prediction, level: float) -> dict[str, Any]:
 
 
 def forecast_text(forecast: Forecast, level: float) -> str:
-    """Return the tables by topic and, under them, what they mean in plain words.
-
-    Parameters
-    ----------
-    forecast
-        Of one configuration.
-    level
-        Probability of the intervals.
-
-    Returns
-    -------
-    str
-    """
+    """Return the tables by topic and, under them, what they mean in plain words."""
     parts: list[Table | str] = []
     for topic in get_args(Topic):
         chosen = [p for p in forecast.predictions if p.quantity.topic == topic]
@@ -119,14 +91,8 @@ def rows_text(forecasts: Sequence[tuple[dict[str, Any], Forecast]], varied: Sequ
 
     Parameters
     ----------
-    forecasts
-        One a configuration, after that as JSON.
     varied
         Names of the options that differ, as in the configurations.
-
-    Returns
-    -------
-    str
     """
     means = [{p.quantity: p.law.mean for p in forecast.predictions} for _, forecast in forecasts]
     ordered = dict.fromkeys((*ROW_FIRST, *Quantity))
@@ -144,18 +110,7 @@ def rows_text(forecasts: Sequence[tuple[dict[str, Any], Forecast]], varied: Sequ
 
 
 def sentence(forecast: Forecast) -> str:
-    """Return what the forecast means, in plain words.
-
-    Parameters
-    ----------
-    forecast
-        Of one configuration.
-
-    Returns
-    -------
-    str
-        One sentence.
-    """
+    """Return what the forecast means, in plain words."""
     words = []
     step = max(p.step or 0 for p in forecast.predictions if p.quantity is Quantity.DISPLACEMENT_NORM)
     norm = forecast.get(Quantity.DISPLACEMENT_NORM, step)
@@ -187,17 +142,7 @@ def sentence(forecast: Forecast) -> str:
 
 
 def forecast_has_grpo(forecast: Forecast) -> bool:
-    """Return whether the GRPO norm is itself a prediction, from hyper-parameters.
-
-    Parameters
-    ----------
-    forecast
-        Of one configuration.
-
-    Returns
-    -------
-    bool
-    """
+    """Return whether the GRPO norm is itself a prediction, from hyper-parameters."""
     return any(p.quantity is Quantity.GRPO_DISPLACEMENT_NORM for p in forecast.predictions)
 
 

@@ -29,18 +29,7 @@ def _summary(values: Array) -> dict[str, float]:
 
 
 def geometry_json(geometry: Geometry) -> dict[str, Any]:
-    """Return the measured geometry: means and standard deviations over replicas, curves as means.
-
-    Parameters
-    ----------
-    geometry
-        Of simulated runs.
-
-    Returns
-    -------
-    dict
-        The value of the key ``geometry``.
-    """
+    """Return the measured geometry: means and standard deviations over replicas, curves as means."""
     methods = {
         name: {
             "steps": geometry.config.steps if name == "es" else geometry.runs.steps,
@@ -100,17 +89,7 @@ def _unit(geometry: Geometry) -> float:
 
 
 def geometry_text(geometry: Geometry) -> str:
-    """Return two tables: the methods, and ES against each gradient method.
-
-    Parameters
-    ----------
-    geometry
-        Of simulated runs.
-
-    Returns
-    -------
-    str
-    """
+    """Return two tables: the methods, and ES against each gradient method."""
     table = plain_table(
         "method", ">steps", ">R - R*", ">||Delta||", ">flat share", ">KL", ">off-task change", ">cos with g", ">repeats"
     )
@@ -150,20 +129,7 @@ def geometry_text(geometry: Geometry) -> str:
 
 
 def plot_geometry(geometry: Geometry, path: Path) -> None:
-    """Draw displacement and drift, cosines, the lines between end points and rewards along directions.
-
-    Parameters
-    ----------
-    geometry
-        Of simulated runs.
-    path
-        The file; its suffix is the format.
-
-    Raises
-    ------
-    MissingDependencyError, ConfigError, OutputError
-        As :func:`estheory.reporting.save_figure.save_figure`.
-    """
+    """Draw displacement and drift, cosines, the lines between end points and rewards along directions."""
     save_figure(path, lambda figure: _draw(geometry, figure.subplots(2, 2)), size=(9.0, 7.0))
 
 

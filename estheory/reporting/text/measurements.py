@@ -21,10 +21,6 @@ def measurement_json(measurement: Measurement) -> dict[str, Any]:
     ----------
     measurement
         Its value and standard error are in the unit of its quantity.
-
-    Returns
-    -------
-    dict
     """
     return {
         "quantity": str(measurement.quantity),
@@ -56,14 +52,6 @@ def measurements_text(measurements: Sequence[Measurement], labels: Sequence[str]
     ----------
     measurements
         What was measured of checkpoints, one by one and pair by pair.
-    labels
-        The checkpoints' names in `measurements`, length K.
-    size
-        Number of entries of each.
-
-    Returns
-    -------
-    str
     """
     value = {(m.quantity, m.where): m.value for m in measurements}
     steps = {m.where: m.step for m in measurements}

@@ -21,19 +21,7 @@ _UNITS = {"max-norm": "w", "max-kl": "nat/token", "max-off-task-loss": "R"}
 
 
 def candidate_json(candidate: Candidate, confidence: float) -> dict[str, Any]:
-    """Return a configuration, what it attains and what it uses of the budgets as a JSON object.
-
-    Parameters
-    ----------
-    candidate
-        A configuration with what it attains.
-    confidence
-        Probability of the intervals of its predictions.
-
-    Returns
-    -------
-    dict
-    """
+    """Return a configuration, what it attains and what it uses of the budgets as a JSON object."""
     config = candidate.config
     return {
         "sigma": config.sigma,
@@ -50,21 +38,7 @@ def candidate_json(candidate: Candidate, confidence: float) -> dict[str, Any]:
 
 
 def plan_json(plan: Plan, config: dict[str, Any], warnings: Sequence[str]) -> dict[str, Any]:
-    """Return the whole document of ``estheory plan --json``.
-
-    Parameters
-    ----------
-    plan
-        What the planner found.
-    config
-        What was given, as JSON.
-    warnings
-        One line each.
-
-    Returns
-    -------
-    dict
-    """
+    """Return the whole document of ``estheory plan --json``."""
     planner, level = plan.planner, plan.planner.budget.confidence
     document: dict[str, Any] = {
         "schema": "estheory/plan/1",
@@ -85,19 +59,7 @@ def plan_json(plan: Plan, config: dict[str, Any], warnings: Sequence[str]) -> di
 
 
 def plan_text(plan: Plan, warnings: Sequence[str]) -> str:
-    """Return the recommendation, the front, and what they mean in plain words.
-
-    Parameters
-    ----------
-    plan
-        What the planner found.
-    warnings
-        One line each.
-
-    Returns
-    -------
-    str
-    """
+    """Return the recommendation, the front, and what they mean in plain words."""
     parts: list[Table | str] = []
     planner = plan.planner
     if plan.recommendation:
@@ -146,17 +108,7 @@ def _attained(found: Candidate, planner: Planner) -> str:
 
 
 def statement(plan: Plan) -> str:
-    """Return the answer in plain words.
-
-    Parameters
-    ----------
-    plan
-        What the planner found.
-
-    Returns
-    -------
-    str
-    """
+    """Return the answer in plain words."""
     best, planner = plan.recommendation, plan.planner
     if best is None:
         return _infeasible(plan, planner)
@@ -206,20 +158,7 @@ def _infeasible(plan: Plan, planner: Planner) -> str:
 
 
 def plot_plan(plan: Plan, path: Path) -> None:
-    """Draw evaluations against the first budget's drift along the front, the recommendation marked.
-
-    Parameters
-    ----------
-    plan
-        What the planner found.
-    path
-        The file; its suffix is the format.
-
-    Raises
-    ------
-    MissingDependencyError, ConfigError, OutputError
-        As :func:`estheory.reporting.save_figure.save_figure`.
-    """
+    """Draw evaluations against the first budget's drift along the front, the recommendation marked."""
     planner = plan.planner
     [name, *_] = planner.budget.limits
 

@@ -13,17 +13,7 @@ Tensors = Mapping[str, Mapping[int, RoundingEffect]]
 
 
 def effect_json(effect: RoundingEffect) -> dict[str, float]:
-    """Return one effect as JSON numbers.
-
-    Parameters
-    ----------
-    effect
-        Factors, with their standard errors.
-
-    Returns
-    -------
-    dict
-    """
+    """Return one effect as JSON numbers."""
     return {
         "variance": effect.variance,
         "variance_stderr": effect.variance_stderr,
@@ -34,17 +24,7 @@ def effect_json(effect: RoundingEffect) -> dict[str, float]:
 
 
 def rounding_json(tensors: Tensors, layers: Tensors) -> dict[str, Any]:
-    """Return the keys ``rounding`` and ``rounding_layers``: a row a tensor, and a block, and step.
-
-    Parameters
-    ----------
-    tensors, layers
-        Effects by name and step.
-
-    Returns
-    -------
-    dict
-    """
+    """Return the keys ``rounding`` and ``rounding_layers``: a row a tensor, and a block, and step."""
     rows = [
         {"tensor": name, "layer": block_of(name), "step": step, **effect_json(effect)}
         for name, by_step in tensors.items()
@@ -59,17 +39,7 @@ def rounding_json(tensors: Tensors, layers: Tensors) -> dict[str, Any]:
 
 
 def rounding_text(tensors: Tensors, layers: Tensors) -> str:
-    """Return a table of blocks and one of tensors, at the last step.
-
-    Parameters
-    ----------
-    tensors, layers
-        Effects by name and step.
-
-    Returns
-    -------
-    str
-    """
+    """Return a table of blocks and one of tensors, at the last step."""
     step = max(next(iter(tensors.values())))
     parts = []
     for title, effects in (("layer", layers), ("tensor", tensors)):

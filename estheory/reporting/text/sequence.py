@@ -11,17 +11,7 @@ from estheory.reporting.text.tables import plain_table, render
 
 
 def sequence_text(summary: Mapping[str, Any]) -> str:
-    """Return a table a sequence: accuracy and KL of every task before the first stage and after each.
-
-    Parameters
-    ----------
-    summary
-        As in the sequence's ``summary.json``.
-
-    Returns
-    -------
-    str
-    """
+    """Return a table a sequence: accuracy and KL of every task before the first stage and after each."""
     parts: list[Table | str] = []
     tasks = summary["tasks"]
     for row in summary["sequences"]:

@@ -58,17 +58,7 @@ class SimulationReport:
 
 
 def simulation_json(report: SimulationReport) -> dict[str, Any]:
-    """Return the JSON document: a validation, and what was simulated.
-
-    Parameters
-    ----------
-    report
-        Of one simulation.
-
-    Returns
-    -------
-    dict
-    """
+    """Return the JSON document: a validation, and what was simulated."""
     config = report.config
     about = {
         "dim": config.dim,
@@ -95,17 +85,7 @@ def _told(report: SimulationReport) -> dict[str, float]:
 
 
 def simulation_text(report: SimulationReport) -> str:
-    """Return the verdict table and the tally in words.
-
-    Parameters
-    ----------
-    report
-        Of one simulation.
-
-    Returns
-    -------
-    str
-    """
+    """Return the verdict table and the tally in words."""
     table = plain_table("quantity", ">step", "where", ">predicted", ">band", ">simulated", ">ratio", ">p", "verdict")
     for v in report.verdicts:
         p, m = v.prediction, v.measurement
@@ -152,21 +132,10 @@ def plot_simulation(
 
     Parameters
     ----------
-    report
-        What was simulated.
-    path
-        The file to write.
     curve
         Mean and standard deviation over replicas of R - R* after 0..T steps, shapes (T + 1,).
-    rewards
-        Predicted laws of one run's reward.
     norms
         Displacement norms: the law of one run and the replicas' values, shape (replicas,), at each recorded step.
-
-    Raises
-    ------
-    MissingDependencyError, ConfigError, OutputError
-        As :func:`estheory.reporting.save_figure.save_figure`.
     """
 
     def draw(figure: Figure) -> None:

@@ -19,19 +19,7 @@ from rich.text import Text
 
 
 def short(value: float, digits: int = 4) -> str:
-    """Return a number in few digits.
-
-    Parameters
-    ----------
-    value
-        NaN gives a dash.
-    digits
-        Significant ones.
-
-    Returns
-    -------
-    str
-    """
+    """Return a number in few digits."""
     return "-" if math.isnan(value) else f"{value:.{digits}g}"
 
 
@@ -42,16 +30,6 @@ def short_names(paths: Sequence[str]) -> list[str]:
     """Return the shortest ends of paths that tell them apart, without the suffix of a file of weights.
 
     A name that many runs have, like that of a step, keeps the folder before it, but for one called ``checkpoints``.
-
-    Parameters
-    ----------
-    paths
-        Files or folders, length K.
-
-    Returns
-    -------
-    list of str
-        Length K.
 
     Examples
     --------
@@ -78,10 +56,6 @@ def render(*parts: Table | str) -> str:
     ----------
     *parts
         In order; markup in a paragraph is not read.
-
-    Returns
-    -------
-    str
     """
     terminal = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     width = shutil.get_terminal_size((120, 40)).columns if terminal else 120
@@ -99,13 +73,6 @@ def plain_table(*columns: str, title: str | None = None) -> Table:
     ----------
     *columns
         Heads; a leading ``>`` aligns a column right.
-    title
-        Above the table.
-
-    Returns
-    -------
-    Table
-        Without rows.
     """
     from rich.box import SIMPLE_HEAD
 

@@ -11,18 +11,7 @@ from estheory.reporting.text.tables import Place, plain_table, render, short, sh
 
 
 def summary(verdicts: Sequence[Verdict]) -> dict[str, int]:
-    """Return the number of verdicts of each kind.
-
-    Parameters
-    ----------
-    verdicts
-        In any order.
-
-    Returns
-    -------
-    dict
-        By kind; all three kinds are there.
-    """
+    """Return the number of verdicts of each kind."""
     counts = Counter(v.kind for v in verdicts)
     return {kind: counts[kind] for kind in ("consistent", "refuted", "underpowered")}
 
@@ -32,14 +21,8 @@ def verdict_json(verdict: Verdict, plain: Verdict) -> dict[str, Any]:
 
     Parameters
     ----------
-    verdict
-        Of one pair.
     plain
         The same pair judged without its systematic band.
-
-    Returns
-    -------
-    dict
     """
     p, m = verdict.prediction, verdict.measurement
     return {
@@ -67,18 +50,10 @@ def validation_json(
 
     Parameters
     ----------
-    verdicts
-        The judged pairs, in order.
     plain
         The same pairs judged with every systematic band set to 0.
-    level
-        Family-wise level of the judgement.
     unpredicted
         What was measured and not judged, with the reason.
-
-    Returns
-    -------
-    dict
     """
     return {
         "schema": "estheory/validation/1",
@@ -104,17 +79,7 @@ WEIGHT_FILES = (".safetensors", ".bin", ".pt", ".pth")
 
 
 def is_quiet_tensor(verdict: Verdict) -> bool:
-    """Return whether a verdict is one tensor's and not refuted: :func:`tensor_sentence` tells those together.
-
-    Parameters
-    ----------
-    verdict
-        Of one pair.
-
-    Returns
-    -------
-    bool
-    """
+    """Return whether a verdict is one tensor's and not refuted: :func:`tensor_sentence` tells those together."""
     return verdict.measurement.where.startswith("tensor:") and verdict.kind != "refuted"
 
 
@@ -125,11 +90,6 @@ def tensor_sentence(verdicts: Sequence[Verdict]) -> str:
     ----------
     verdicts
         Those that are not a tensor's are left out.
-
-    Returns
-    -------
-    str
-        Empty when there are none.
     """
     tensors = [v for v in verdicts if v.measurement.where.startswith("tensor:")]
     if not tensors:
@@ -154,18 +114,10 @@ def verdicts_text(
 
     Parameters
     ----------
-    verdicts
-        The judged pairs, in order.
     plain
         The same pairs judged with every systematic band set to 0.
-    level
-        Family-wise level of the judgement.
     unpredicted
         What was measured and not judged, with the reason.
-
-    Returns
-    -------
-    str
     """
     banded = any(v.prediction.systematic for v in verdicts)
     sources = list(dict.fromkeys(v.measurement.source for v in verdicts if v.measurement.source))

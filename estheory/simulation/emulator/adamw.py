@@ -48,18 +48,12 @@ def adamw_walks(
 
     Parameters
     ----------
-    weights
-        The magnitudes of the model's weights.
-    dtype
-        The storage format, ``bfloat16`` or ``float16``.
     rates
         Learning rate of each step (weight), shape (T,).
     steps
         Steps at which to look, at most T.
     copy
         Whether float32 weights are kept beside the stored ones.
-    seed
-        Of gradients and sample.
 
     Returns
     -------

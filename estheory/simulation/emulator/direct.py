@@ -79,21 +79,8 @@ def rounded_direct(
     ----------
     config
         The run, without anchor and momentum; restore pairs of independent members only.
-    landscape
-        As for :func:`estheory.simulation.direct.direct`.
     weight_std
         Standard deviation of the weights at the start (weight): rounding acts on them.
-    replicas, steps, seed, progress
-        As there.
-
-    Returns
-    -------
-    Records
-
-    Raises
-    ------
-    ConfigError
-        For what is not simulated, or a step whose noise does not fit the buffer.
     """
     require_positive("weight-std", weight_std)
     if not 10 * weight_std < FORMATS[config.dtype].largest:

@@ -52,31 +52,13 @@ def emulate(
         The run; its ``dtype`` is the storage format.
     weights
         The magnitudes of the model's weights, by tensor.
-    steps
-        Steps at which to look.
-    seed
-        Of rewards, noise and sample.
     coefficients
         The logged z of a real run, shape (>= max(steps), N), to condition on, or (groups, >= max(steps), N) for each
         group its own; None draws them.
-    arithmetic
-        Whose operations.
-    group_size
-        Weights in each of the random groups.
     groups
         How many there are: each has coefficients of its own, so their number tells how runs differ.
     max_additions
         Bound on the rounded additions; the groups shrink to meet it, to no less than 512.
-
-    Returns
-    -------
-    Emulation
-
-    Raises
-    ------
-    ConfigError
-        For float32, and for rules that the emulator does not cover (momentum, L1 anchors of other codes than es-awd,
-        raw or two-point shaping, low-rank noise).
 
     Examples
     --------
@@ -152,16 +134,6 @@ def normal_pool(to: FloatFormat | None) -> Float32:
 
     Slices at random places are the noise of the emulator. The pool has no sampling error of its own, and a slice costs
     nothing to draw.
-
-    Parameters
-    ----------
-    to
-        The format that stores them; None: float32.
-
-    Returns
-    -------
-    ndarray, shape (2^20,)
-        float32 values on the grid of the format.
     """
     from scipy.special import ndtri
 
@@ -171,19 +143,7 @@ def normal_pool(to: FloatFormat | None) -> Float32:
 
 
 def member_coefficients(config: ESConfig, rng: np.random.Generator) -> Array:
-    """Return the coefficients z of one step whose rewards are pure noise.
-
-    Parameters
-    ----------
-    config
-        Its shaping is ``zscore`` or ``centered-rank``.
-    rng
-        Source of the rewards.
-
-    Returns
-    -------
-    ndarray, shape (N,)
-    """
+    """Return the coefficients z of one step whose rewards are pure noise."""
     n = config.population
     if config.shaping == "centered-rank":
         return np.asarray(rng.permutation(n) / (n - 1) - 0.5)
@@ -195,18 +155,6 @@ def emulator_covers(config: ESConfig, arithmetic: Arithmetic = "rounded") -> str
     """Return what the emulator does not cover of a run.
 
     Under an L1 anchor, which only es-awd's arithmetic has, effects compare with the walk without its pull.
-
-    Parameters
-    ----------
-    config
-        The run.
-    arithmetic
-        Whose operations.
-
-    Returns
-    -------
-    str or None
-        None if it covers the run.
     """
     if config.momentum or (config.anchor_l1 and arithmetic != "es-awd"):
         return "rounding under momentum or an L1 anchor"
@@ -222,20 +170,8 @@ def emulated_band(
 
     Parameters
     ----------
-    config, steps, seed
-        As for `emulate`.
     max_additions
         Bound on the rounded additions of each member of the family, as there.
-
-    Returns
-    -------
-    dict of int to NormBand
-        By step.
-
-    Raises
-    ------
-    ConfigError
-        As for `emulate`.
     """
     runs = [
         emulate(config, SampledWeights.of(weights), steps, seed=seed, max_additions=max_additions)

@@ -40,8 +40,6 @@ class Emulation:
 
         Parameters
         ----------
-        step
-            One of `steps`.
         shares
             Shares of the strata in the weights that are meant, shape (strata,); None: in the whole model.
 
@@ -85,35 +83,11 @@ class Emulation:
         return float(shares @ within.mean(axis=0) / moved**2) if moved > 0 else 2.0
 
     def tensor_effects(self, step: int) -> dict[str, RoundingEffect]:
-        """Return the effect on each tensor: strata weighted by the tensor's own shares.
-
-        Parameters
-        ----------
-        step
-            One of `steps`.
-
-        Returns
-        -------
-        dict of str to RoundingEffect
-            By name.
-        """
+        """Return the effect on each tensor: strata weighted by the tensor's own shares."""
         return self.grouped_effects(step, lambda name: name)
 
     def grouped_effects(self, step: int, group_of: Callable[[str], str]) -> dict[str, RoundingEffect]:
-        """Return the effect on each group of tensors, such as a layer.
-
-        Parameters
-        ----------
-        step
-            One of `steps`.
-        group_of
-            The group of a tensor's name.
-
-        Returns
-        -------
-        dict of str to RoundingEffect
-            Groups in the order of their first tensors.
-        """
+        """Return the effect on each group of tensors, such as a layer."""
         groups: dict[str, list[int]] = {}
         for row, name in enumerate(self.design.names):
             groups.setdefault(group_of(name), []).append(row)
@@ -125,11 +99,6 @@ class Emulation:
 
     def cosine(self, first: int, second: int) -> tuple[float, float]:
         """Return the cosine of the displacements at two steps.
-
-        Parameters
-        ----------
-        first, second
-            Two of `steps`, first < second.
 
         Returns
         -------
@@ -145,18 +114,7 @@ class Emulation:
         return float(both.mean() / scale), float(residuals.std(ddof=1) / np.sqrt(len(both)))
 
     def kurtosis(self, step: int, shares: Array | None = None) -> float:
-        """Return E[moved^4]/E[moved^2]^2.
-
-        Parameters
-        ----------
-        step, shares
-            As for `effect`.
-
-        Returns
-        -------
-        float
-            3 where nothing moved.
-        """
+        """Return E[moved^4]/E[moved^2]^2."""
         square, _, _, fourth = np.einsum(
             "h,ghk->k", self.design.shares if shares is None else shares, self._at(step)[..., :4]
         ) / len(self._at(step))
@@ -164,11 +122,6 @@ class Emulation:
 
     def tensor_spreads(self, step: int) -> dict[str, float]:
         """Return the relative standard deviation of each tensor's ||Delta||^2 over noise (independent entries).
-
-        Parameters
-        ----------
-        step
-            One of `steps`.
 
         Returns
         -------

@@ -33,44 +33,17 @@ class Rounder:
         self.delta = np.empty(size, dtype=np.float32)
 
     def scale(self, noise: Float32, factor: float) -> Float32:
-        """Return round(factor * noise), factor taken to float32 as torch does.
-
-        Parameters
-        ----------
-        noise
-            Shape (n,).
-        factor
-            Any number.
-
-        Returns
-        -------
-        ndarray, shape (n,)
-            Valid until the next call.
-        """
+        """Return round(factor * noise), factor taken to float32 as torch does."""
         np.multiply(noise, np.float32(factor), out=self.delta)
         return round_in_place(self.delta, self.to, self.scratch)
 
     def add(self, weights: Float32, change: Float32) -> None:
-        """Do weights = round(weights + change).
-
-        Parameters
-        ----------
-        weights
-            Changed in place, shape (n,).
-        change
-            Shape (n,).
-        """
+        """Do weights = round(weights + change)."""
         np.add(weights, change, out=weights)
         round_in_place(weights, self.to, self.scratch)
 
     def subtract(self, weights: Float32, change: Float32) -> None:
-        """Do weights = round(weights - change).
-
-        Parameters
-        ----------
-        weights, change
-            As for `add`.
-        """
+        """Do weights = round(weights - change)."""
         np.subtract(weights, change, out=weights)
         round_in_place(weights, self.to, self.scratch)
 
@@ -91,12 +64,6 @@ def take_step(
         Weights now (changed in place) and at the start, float32 values on the grid of the format, shape (n,).
     noise
         Each member's noise as the storage format holds it, N arrays of shape (n,).
-    factors
-        alpha z_i / N, shape (N,).
-    config
-        Update path, sigma, restore pairs, anchor.
-    rounder
-        Of the same length and format.
 
     Returns
     -------
@@ -140,16 +107,6 @@ def take_fused_step(
 
     w = round(w + f_i eps_i) member by member, or w = round(w + sum f_i eps_i) with the pull of an anchor inside.
     Restore pairs as in :func:`take_step`.
-
-    Parameters
-    ----------
-    weights, start, noise, factors, config, rounder
-        As for :func:`take_step`; noise in float32.
-
-    Returns
-    -------
-    ndarray, shape (n,)
-        The step in exact arithmetic, as there.
     """
     for pair in range(config.restore_pairs):
         change = noise[pair % len(noise)] * np.float32(config.sigma)
@@ -181,11 +138,6 @@ def take_awd_step(
     weights, start, noise, factors, config, rounder
         As for :func:`take_step`. Antithetic: the second half of the noise is the first's with the other sign, and
         restore pairs are half of either sign.
-
-    Returns
-    -------
-    ndarray, shape (n,)
-        The step in exact arithmetic, as there.
     """
     half = len(noise) // 2 if config.antithetic else 0
     for pair in range(config.restore_pairs):

@@ -42,17 +42,6 @@ class SampledWeights:
     def of(histogram: WeightHistogram, name: str = "weights") -> SampledWeights:
         """Return a model of one tensor with this histogram.
 
-        Parameters
-        ----------
-        histogram
-            Of the magnitudes of its weights.
-        name
-            What the tensor is called.
-
-        Returns
-        -------
-        SampledWeights
-
         Examples
         --------
         >>> from estheory.theory.rounding.weights import normal_weights
@@ -103,16 +92,8 @@ class Design:
 
         Parameters
         ----------
-        weights
-            The model's.
-        size
-            Weights of a group.
         floor
             Magnitude (weight) below which all are one stratum.
-
-        Returns
-        -------
-        Design
         """
         pooled = weights.counts.sum(axis=0)
         mantissa, exponent = np.frexp(np.maximum(weights.magnitudes, floor))
@@ -144,18 +125,7 @@ class Design:
         return int(self.taken.sum())
 
     def draw(self, rng: np.random.Generator) -> Array:
-        """Return one group's magnitudes, stratum by stratum: a systematic sample with a random start.
-
-        Parameters
-        ----------
-        rng
-            Source of the starts.
-
-        Returns
-        -------
-        ndarray, shape (size,)
-            weight.
-        """
+        """Return one group's magnitudes, stratum by stratum: a systematic sample with a random start."""
         low, high = self.cumulative[self.edges[:-1]], self.cumulative[self.edges[1:]]
         places = [
             a + (b - a) * (np.arange(n) + rng.random()) / n for a, b, n in zip(low, high, self.taken, strict=True)
@@ -170,10 +140,6 @@ class Design:
         ----------
         values
             Of a group's weights, in the order of `draw`, shape (size, k).
-
-        Returns
-        -------
-        ndarray, shape (h, k)
         """
         begins = np.concatenate([[0], np.cumsum(self.taken)[:-1]])
         return np.asarray(np.add.reduceat(values, begins, axis=0) / self.taken[:, None])

@@ -187,13 +187,6 @@ class Shown:
 def served(members: int, engines: int) -> range:
     """Return how many members the first of some engines may have served, when whichever is free takes the next.
 
-    Parameters
-    ----------
-    members
-        Members that are evaluated in a step.
-    engines
-        Processes that evaluate them.
-
     Returns
     -------
     range
