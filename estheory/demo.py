@@ -23,7 +23,7 @@ from estheory.measurement.displacement import Displacements, measure_displacemen
 from estheory.measurement.interpolation import Interpolation, interpolate_checkpoints
 from estheory.models.builtin import get_builtin
 from estheory.quantities import Measurement, Prediction, Quantity
-from estheory.theory.signal import mean_population_std
+from estheory.theory.estimators.zscores import mean_population_std
 from estheory.theory.walk import OURS
 from estheory.training.config import ESRunConfig, GRPORunConfig
 from estheory.training.es import run_es

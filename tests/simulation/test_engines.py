@@ -13,6 +13,7 @@ from estheory.simulation.direct import DirectES, direct
 from estheory.simulation.engine import chosen_engine, simulate
 from estheory.simulation.records import cosine, norms
 from estheory.simulation.reduced import reduced
+from estheory.theory.estimators import estimator_of
 from tests.statistics import agrees, ks_agrees, shape_rewards
 
 CURVED = Landscape(
@@ -182,9 +183,7 @@ def test_curve_and_seeds():
 
 def test_equal_rewards_do_not_move():
     """All members equal: z-scores are zero, as with the reference code's 1e-8."""
-    from estheory.simulation.members import shaped
-
-    assert not shaped(np.full((2, 5), 3.0), ESConfig(**SMALL)).any()
+    assert not estimator_of(ESConfig(**SMALL)).shape(np.full((2, 5), 3.0)).any()
 
 
 def test_engine_choice_and_refusals():

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as h
 
 from estheory.errors import ConfigError
-from estheory.theory import signal, walk
+from estheory.theory import signal
 from estheory.theory.curved import step as theory
 from estheory.theory.curved.ranges import step_range
-from estheory.theory.shaping import shaping_moments
+from estheory.theory.estimators import estimator_of
 from tests.statistics import agrees
 from tests.theory.quadratic_es import config, landscape, steps_from_start, within
 
@@ -101,7 +101,7 @@ def test_quadratic_share_coefficient_is_exact_to_first_order(population):
         change = second_moment(a, *draws) + second_moment(-a, *draws) - 2 * second_moment(0.0, *draws)
         slopes.append(change / (2 * 4 * a * a))
     slope = np.concatenate(slopes)
-    c = shaping_moments(config(sigma=1.0, population=population))
+    c = estimator_of(config(sigma=1.0, population=population)).moments()
     assert within(slope, c.quadratic, 24 * 4 * a * a / population)  # second order in x: 24 x^2 / N
     assert not within(slope, 2 * (population - 2) / (population + 1), 24 * 4 * a * a / population)
 
@@ -146,7 +146,7 @@ def test_quadratic_share_coefficient_of_ranks():
 
     rewards = math.sqrt(1 - 2 * a * a) * noise
     change = second_moment(rewards + a * (eps**2 - 1)) - second_moment(rewards)
-    share = shaping_moments(config(sigma=1.0, population=n, shaping="centered-rank")).quadratic
+    share = estimator_of(config(sigma=1.0, population=n, shaping="centered-rank")).moments().quadratic
     assert within(change / (4 * a * a), share, 0.15)  # x = 0.04: second order
     assert not within(change / (4 * a * a), share / 2, 0.15)
     assert not within(change / (4 * a * a), 2 * share, 0.15)
@@ -294,7 +294,7 @@ def test_vanishing_curvature_recovers_linear_theory(population, noise, shaping):
     moments = theory.step_moments(c, where)
     linear = where.signal(0.1)
     assert moments.displacement[0] == pytest.approx(signal.progress_per_step(c, linear), rel=1e-6)
-    assert moments.second_moment[1] == pytest.approx(walk.step_variance(c, linear).value, rel=1e-9)
+    assert moments.second_moment[1] == pytest.approx(estimator_of(c).variance(linear).value, rel=1e-9)
     if shaping == "zscore":
         square = 0.05**2 / population * (1 + (population - 2) * linear.reliability)
         assert moments.second_moment[0] == pytest.approx(square, rel=1e-6)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from estheory.laws import ChiLaw, Law
 from estheory.quantities import Label, Measurement, Prediction, Quantity
-from estheory.theory.step_variance import PAPER
+from estheory.theory.estimators.estimator import PAPER
 from estheory.validation.foreign.factor import Factor
 from estheory.validation.foreign.rounded import Roundings
 from estheory.validation.foreign.run import ForeignRun
