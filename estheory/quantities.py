@@ -157,7 +157,7 @@ class Quantity(StrEnum):
         "on-task",
         "v/S^2: share of the variance of a member's reward that fresh prompts would see too, odd and even",
     )
-    ODD_VARIANCE = "odd_variance", "reward^2", "on-task", "variance of members' effects that changes sign with the noise"
+    ODD_VARIANCE = "odd_variance", "reward^2", "on-task", "variance of members' effects that change sign with the noise"
     EVEN_VARIANCE = "even_variance", "reward^2", "on-task", "variance of members' effects that mirrored members share"
     SMOOTHING_GAP = "smoothing_gap", "reward", "on-task", "R(theta) - mean reward of its members"
     DIFFUSION_COST_PER_STEP = (

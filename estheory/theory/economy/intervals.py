@@ -39,12 +39,44 @@ class Interval:
 
 
 def known(value: float) -> Interval:
-    """Return a number without error, in the unit of ``value``."""
+    """Return a number without error.
+
+    Parameters
+    ----------
+    value
+        In any unit.
+
+    Returns
+    -------
+    Interval
+        In the unit of ``value``.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/economy.md.
+    """
     return Interval(value=value, stderr=0.0, low=value, high=value)
 
 
 def normal_interval(value: float, stderr: float, df: float) -> Interval:
-    """Return the interval of an estimate whose error is Student's t with ``df`` degrees of freedom times ``stderr``."""
+    """Return the interval of an estimate whose error over ``stderr`` is Student's t.
+
+    Parameters
+    ----------
+    value, stderr
+        In one unit.
+    df
+        Degrees of freedom of ``stderr``.
+
+    Returns
+    -------
+    Interval
+        In the unit of ``value``.
+
+    Notes
+    -----
+    Label: exact, for a Gaussian error. Source: ours: docs/concepts/economy.md.
+    """
     from scipy.special import stdtrit
 
     reach = float(stdtrit(df, 0.5 + LEVEL / 2)) * stderr if df > 0 else math.inf
@@ -76,7 +108,24 @@ def variance_interval(value: float, stderr: float) -> Interval:
 
 
 def pooled(parts: Sequence[Interval], interval: Callable[[float, float], Interval]) -> Interval:
-    """Return the mean of independent estimates of one number; ``interval`` makes its ends from value and error."""
+    """Return the mean of independent estimates of one number.
+
+    Parameters
+    ----------
+    parts
+        The estimates.
+    interval
+        Makes the ends from value and standard error.
+
+    Returns
+    -------
+    Interval
+        In the unit of the parts.
+
+    Notes
+    -----
+    Label: exact, the mean and its standard error. Source: ours: docs/concepts/economy.md.
+    """
     value = float(np.mean([part.value for part in parts]))
     return interval(value, math.sqrt(sum(part.stderr**2 for part in parts)) / len(parts))
 
@@ -98,7 +147,7 @@ def recovered(function: Callable[[Array], float], parts: Sequence[Interval]) -> 
 
     Notes
     -----
-    Label: large-N. Source: Zou and Donner 2008; ours: docs/concepts/economy.md.
+    Label: large-N. Source: ours: docs/concepts/economy.md, after Zou and Donner 2008.
 
     Examples
     --------

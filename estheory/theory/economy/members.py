@@ -75,6 +75,11 @@ class Iteration:
 def require_matrix(rewards: Array) -> None:
     """Refuse rewards that hold no variance component, naming row and column.
 
+    Parameters
+    ----------
+    rewards
+        Shape (N, B) asked for, reward units.
+
     Raises
     ------
     DataError
@@ -133,8 +138,8 @@ def _other_scale(rewards: Array) -> int | None:
         return None
     spread = np.sqrt(np.mean((rewards - np.median(rewards, axis=0)) ** 2, axis=1))
     usual = np.median(spread)
-    row = int(np.argmax(spread))
-    return row if usual > 0 and spread[row] > _FAR * usual else None
+    widest = int(np.argmax(spread))
+    return widest if usual > 0 and spread[widest] > _FAR * usual else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +177,10 @@ class Component:
             Whether their mean is unknown; half differences have mean 0 by the symmetry of the noise.
         fixed
             Whether a gain is about these very prompts, whose rewards hold no other noise.
+
+        Returns
+        -------
+        Component
 
         Notes
         -----
@@ -225,10 +234,18 @@ class Members(ABC):
         Whether gains are about these very prompts.
     parts
         The components' parts, then the smoothing gap where a centre was evaluated.
+    mirrored
+        Whether the odd part is known.
+
+    Parameters
+    ----------
+    iterations
+        At least one, all of one kind.
+    fixed
+        As the attribute.
     """
 
     mirrored: bool
-    """Whether the odd part is known."""
 
     def __init__(self, iterations: Sequence[Iteration], *, fixed: bool = False) -> None:
         """Estimate the parts; members and prompts are those of the first iteration."""
@@ -280,22 +297,59 @@ class Members(ABC):
 
     @abstractmethod
     def seen(self, x: Array) -> float:
-        """Return S^2 at the B of the data, reward^2."""
+        """Return S^2 at the B of the data.
+
+        Parameters
+        ----------
+        x
+            Values of ``parts``.
+
+        Returns
+        -------
+        float
+            reward^2.
+
+        Notes
+        -----
+        Label: exact, in the mean. Source: ours: docs/concepts/economy.md.
+        """
 
     @abstractmethod
     def noise(self, x: Array) -> float:
-        """Return w/B at the B of the data, reward^2."""
+        """Return w/B at the B of the data. Parameters and result as of :meth:`Members.seen`.
+
+        Notes
+        -----
+        Label: exact, in the mean. Source: ours: docs/concepts/economy.md.
+        """
 
     @abstractmethod
     def signal(self, x: Array) -> float:
-        """Return the variance that can move an update, reward^2: the odd part, or all where it is not known apart."""
+        """Return the variance that can move an update: the odd part, or all where it is not known apart.
+
+        Parameters and result as of :meth:`Members.seen`.
+
+        Notes
+        -----
+        Label: exact, in the mean. Source: ours: docs/concepts/economy.md.
+        """
 
     def true(self, x: Array) -> float:
-        """Return v, the variance of the members' true effects, reward^2."""
+        """Return v, the variance of the members' true effects. Parameters and result as of :meth:`Members.seen`.
+
+        Notes
+        -----
+        Label: exact, in the mean. Source: ours: docs/concepts/economy.md.
+        """
         return self.seen(x) - self.noise(x)
 
     def gap_of(self, x: Array) -> float:
-        """Return the smoothing gap, reward units; NaN without a centre."""
+        """Return the smoothing gap, NaN without a centre. Parameters and result as of :meth:`Members.seen`.
+
+        Notes
+        -----
+        Label: exact, in the mean. Source: ours: docs/concepts/economy.md.
+        """
         return float(x[-1]) if self.gap else math.nan
 
 
@@ -361,7 +415,14 @@ class MirroredMembers(Members):
         return float(x[0] + x[2] - x[1])
 
     def even(self, x: Array) -> float:
-        """Return the variance of the even part, reward^2: what no update follows."""
+        """Return the variance of the even part, which no update follows.
+
+        Parameters and result as of :meth:`Members.seen`.
+
+        Notes
+        -----
+        Label: exact, in the mean. Source: ours: docs/concepts/economy.md.
+        """
         return float(x[3] + x[5] - x[4])
 
 
@@ -378,6 +439,10 @@ def members_of(iterations: Sequence[Iteration], *, fixed: bool = False) -> Membe
     Returns
     -------
     Members
+
+    Notes
+    -----
+    Label: exact, in the mean. Source: ours: docs/concepts/economy.md.
 
     Examples
     --------

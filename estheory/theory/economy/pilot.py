@@ -90,6 +90,8 @@ class Estimated:
         ``upper`` where the estimate is only an upper bound: without mirrored members the odd part is not known.
     label, assumptions
         Of a prediction.
+    source
+        The page of the derivation.
     """
 
     quantity: Quantity
@@ -153,6 +155,11 @@ class Scale:
         The planned update.
     prompts
         B of the planned update.
+
+    Parameters
+    ----------
+    members, config, prompts
+        As the attributes.
     """
 
     def __init__(self, members: Members, config: ESConfig, prompts: int) -> None:
@@ -161,7 +168,23 @@ class Scale:
 
     @classmethod
     def of(cls, iterations: Sequence[Iteration], planned: PlannedRun) -> Scale:
-        """Pool the iterations of one sigma and make the planned update's configuration."""
+        """Pool the iterations of one sigma and make the planned update's configuration.
+
+        Parameters
+        ----------
+        iterations
+            At least one.
+        planned
+            The run.
+
+        Returns
+        -------
+        Scale
+
+        Notes
+        -----
+        Label: large-N. Source: ours: docs/concepts/economy.md.
+        """
         members = members_of(iterations, fixed=planned.fixed)
         config = ESConfig(
             dim=planned.dim or 1,
@@ -175,7 +198,23 @@ class Scale:
         return scale.with_update(config.step_size, config.population, scale.prompts)
 
     def with_update(self, alpha: float, population: int, prompts: int) -> Scale:
-        """Return the same members with another update: mirrored as they are, where N and the shaping allow it."""
+        """Return the same members with another update: mirrored as they are, where N and the shaping allow it.
+
+        Parameters
+        ----------
+        alpha
+            Step size, weight units.
+        population, prompts
+            N and B.
+
+        Returns
+        -------
+        Scale
+
+        Notes
+        -----
+        Label: large-N. Source: ours: docs/concepts/economy.md.
+        """
         even = population % 2 == 0 and population >= 4
         paired = self.members.mirrored and self.config.shaping == "zscore" and even
         config = replace(self.config, alpha=alpha, population=population, antithetic=paired)
@@ -187,7 +226,21 @@ class Scale:
         return None if self.members.mirrored else "upper"
 
     def seen(self, x: Array) -> float:
-        """Return S^2 at the planned number of prompts, reward^2."""
+        """Return S^2 at the planned number of prompts, reward^2.
+
+        Parameters
+        ----------
+        x
+            Values of the members' parts.
+
+        Returns
+        -------
+        float
+
+        Notes
+        -----
+        Label: exact, in the mean. Source: ours: docs/concepts/economy.md.
+        """
         spared = 1 - self.members.prompts / self.prompts
         return float(self.members.seen(x) - self.members.noise(x) * spared)
 
@@ -199,24 +252,90 @@ class Scale:
         return float(np.clip((members.signal(x) - members.even(x)) / self.seen(x), 1e-9 - 1, 1.0))
 
     def gain(self, x: Array) -> float:
-        """Return the gain of the planned update, reward units."""
+        """Return the gain of the planned update, reward units. Parameters and result as of :meth:`Scale.seen`.
+
+        Notes
+        -----
+        Label: large-N. Source: ours: docs/concepts/economy.md.
+        """
         return update_gain(self.config, self.members.signal(x), self.seen(x), self._kappa(x))
 
     def cost(self, x: Array) -> float:
-        """Return its diffusion cost, reward units; NaN without a centre."""
+        """Return its diffusion cost, reward units; NaN without a centre.
+
+        Parameters and result as of :meth:`Scale.seen`.
+
+        Notes
+        -----
+        Label: small-step. Source: ours: docs/concepts/economy.md.
+        """
         return update_cost(self.config, self.members.gap_of(x), self.seen(x), self._kappa(x))
 
     def net(self, x: Array) -> float:
-        """Return gain less cost, reward units."""
+        """Return gain less cost, reward units. Parameters and result as of :meth:`Scale.seen`.
+
+        Notes
+        -----
+        Label: small-step. Source: ours: docs/concepts/economy.md.
+        """
         return self.gain(x) - self.cost(x)
 
     def best(self, x: Array) -> tuple[float, float]:
-        """Return the best alpha, weight units, and the net gain there, reward units."""
+        """Return the best alpha and the net gain there.
+
+        Parameters
+        ----------
+        x
+            Values of the members' parts.
+
+        Returns
+        -------
+        alpha : float
+            Weight units.
+        net : float
+            Reward units.
+
+        Notes
+        -----
+        Label: small-step. Source: ours: docs/concepts/economy.md.
+        """
         factor, net = best_step(self.gain(x), self.cost(x))
         return factor * self.config.step_size, net
 
+    def largest_measured_alpha(self, x: Array) -> float:
+        """Return the alpha beyond which an update leaves what its members measured, weight units.
+
+        Its random part is then longer than a member's perturbation, alpha = sigma sqrt(N), or its progress along the
+        gradient beyond two of a member's standard deviations there, alpha = 2 sigma / rho.
+
+        Parameters and result as of :meth:`Scale.seen`.
+
+        Notes
+        -----
+        No label: a declared choice.
+        """
+        config, seen = self.config, self.seen(x)
+        share = max(self.members.signal(x), 0.0) / seen if seen > 0 else 0.0
+        straight = 2 * config.sigma / math.sqrt(share) if share else math.inf
+        return min(config.sigma * math.sqrt(config.population), straight)
+
     def interval(self, function: Callable[[Array], float]) -> Interval:
-        """Return a function of the parts with its interval."""
+        """Return a function of the parts with its interval.
+
+        Parameters
+        ----------
+        function
+            Of the values of the members' parts.
+
+        Returns
+        -------
+        Interval
+            In the unit of the function.
+
+        Notes
+        -----
+        Label: large-N. Source: ours: docs/concepts/economy.md.
+        """
         with np.errstate(all="ignore"):
             return recovered(function, self.members.parts)
 
@@ -236,7 +355,17 @@ class Scale:
         return np.array([part.value for part in self.members.parts])
 
     def estimates(self) -> list[Estimated]:
-        """Return what the rewards hold."""
+        """Return what the rewards hold.
+
+        Returns
+        -------
+        list of Estimated
+            S, reliability, odd variance (an upper bound without mirrored members), even variance, gap.
+
+        Notes
+        -----
+        Label: large-N. Source: ours: docs/concepts/economy.md.
+        """
         members = self.members
         found = [
             self._row(Quantity.MEMBER_REWARD_STD, lambda x: math.sqrt(max(members.seen(x), 0.0))),
@@ -250,7 +379,17 @@ class Scale:
         return found
 
     def predictions(self) -> list[Estimated]:
-        """Return what one update would gain and cost."""
+        """Return what one update would gain and cost.
+
+        Returns
+        -------
+        list of Estimated
+            Only the gain where the centre was not evaluated.
+
+        Notes
+        -----
+        Label: small-step. Source: ours: docs/concepts/economy.md.
+        """
         about = "gain on these prompts, their rewards without other noise" if self.members.fixed else "fresh prompts"
         odd = "odd part linear" if self.members.mirrored else "all true variance taken as odd: an upper bound"
         gain = (about, odd)
@@ -282,6 +421,8 @@ class Scale:
         low = found.low
         if bounded and self.bound:  # the odd part may be nothing at all
             low = self._without_signal(quantity)
+        if quantity in (Quantity.OPTIMAL_ALPHA, Quantity.BEST_NET_GAIN):
+            low = max(low, 0.0)
         return Estimated(
             quantity=quantity,
             sigma=self.members.sigma,
@@ -299,13 +440,28 @@ class Scale:
         return -self.interval(self.cost).high if quantity is Quantity.NET_GAIN_PER_STEP else 0.0
 
     def recommendation(self, rollouts: int | None) -> Recommendation | None:
-        """Return the best split of an update's rollouts and its best alpha; None without signal or gap."""
+        """Return the best alpha, and the best split of an update's rollouts where they may be split anew.
+
+        Parameters
+        ----------
+        rollouts
+            N B; None keeps the planned N and B.
+
+        Returns
+        -------
+        Recommendation or None
+            None without signal or centre. Where the gap is none, nothing but the measured range limits alpha.
+
+        Notes
+        -----
+        Label: small-step. Source: ours: docs/concepts/economy.md. Within :meth:`largest_measured_alpha`.
+        """
         x, members = self.centre, self.members
         signal, gap = members.signal(x), members.gap_of(x)
-        if not signal > 0 or not gap > 0 or self.config.shaping != "zscore":
+        if not signal > 0 or math.isnan(gap) or self.config.shaping != "zscore":
             return None
         population, prompts = self.config.population, self.prompts
-        if rollouts is not None:
+        if rollouts is not None and gap > 0:
             population, prompts, _ = best_split(
                 rollouts,
                 sigma=members.sigma,
@@ -314,7 +470,9 @@ class Scale:
                 noise_variance=members.noise(x) * members.prompts,
                 gap=gap,
             )
-        alpha, net = self.with_update(self.config.step_size, population, prompts).best(x)
+        update = self.with_update(self.config.step_size, population, prompts)
+        alpha = min(update.best(x)[0], update.largest_measured_alpha(x))
+        net = self.with_update(alpha, population, prompts).net(x)
         return Recommendation(
             sigma=members.sigma, alpha=alpha, population=population, prompts=prompts, net=net, bound=self.bound
         )

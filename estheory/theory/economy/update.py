@@ -33,6 +33,7 @@ def update_signal(*, sigma: float, signal_variance: float, member_variance: floa
     Returns
     -------
     Signal
+        Of a linear reward with the rest as noise.
     """
     size = min(abs(signal_variance), member_variance)
     share = size / member_variance
@@ -240,4 +241,4 @@ def turning_cosine(*, walk_variance: float, sigma: float, even_variance: float, 
     >>> round(turning_cosine(walk_variance=1e-6, sigma=1e-3, even_variance=0.01, linear_variance=0.02), 4)
     0.7071
     """
-    return (1 + 2 * walk_variance / sigma**2 * even_variance / linear_variance) ** -0.5
+    return 1 / math.sqrt(1 + 2 * walk_variance / sigma**2 * even_variance / linear_variance)
