@@ -13,9 +13,9 @@ import time
 import torch
 
 from estheory.rules import ESConfig
-from estheory.simulation.rounding import GROUPS, emulate
-from estheory.simulation.strata import SampledWeights
-from estheory.theory.weight_histograms import normal_weights
+from estheory.simulation.emulator.emulate import GROUPS, emulate
+from estheory.simulation.emulator.strata import SampledWeights
+from estheory.theory.rounding.weights import normal_weights
 
 WEIGHTS, STEPS, POPULATION, SIGMA = 1 << 20, 100, 30, 1.5e-3
 

@@ -30,51 +30,59 @@ TESTS = {
     "_special": ["theory/test_formulas_of_laws.py", "test_laws.py"],
     "adamw": ["theory/test_adamw.py", "theory/test_comparison.py", "theory/test_rounded_adamw.py"],
     "anchor_l1": ["theory/test_formulas_of_laws.py", "theory/test_anchor_l1.py", "theory/test_configurations.py"],
-    "budgets": ["theory/test_formulas_of_plans.py", "theory/test_planning.py"],
-    "choices": ["theory/test_planning.py", "theory/test_refusals.py"],
-    "comparison": ["theory/test_comparison.py"],
+    "planning.budgets": ["theory/test_formulas_of_plans.py", "theory/test_planning.py"],
+    "planning.choices": ["theory/test_planning.py", "theory/test_refusals.py"],
+    "curved.comparison": ["theory/test_comparison.py"],
     "cosine_laws": ["theory/test_formulas_of_laws.py", "test_laws.py"],
     "drift": ["theory/test_formulas_of_laws.py", "theory/test_drift.py"],
-    "dynamics": ["theory/test_dynamics.py", "theory/test_configurations.py"],
+    "curved.dynamics": ["theory/test_dynamics.py", "theory/test_configurations.py"],
     "effective_dimension": ["theory/test_formulas_of_laws.py", "theory/test_walk.py"],
-    "fluctuations": ["theory/test_dynamics.py", "theory/test_configurations.py", "theory/test_mean_field_error.py"],
+    "curved.fluctuations": [
+        "theory/test_dynamics.py",
+        "theory/test_configurations.py",
+        "theory/test_mean_field_error.py",
+    ],
     "grpo": ["theory/test_formulas_of_predictions.py", "theory/test_adamw.py", "cli/test_predict.py"],
-    "landscape_predictions": ["theory/test_formulas_of_predictions.py", "theory/test_landscape_predictions.py"],
-    "landscapes": ["test_landscape.py"],
+    "curved.predictions": ["theory/test_formulas_of_predictions.py", "theory/test_landscape_predictions.py"],
+    "curved.spectra": ["test_landscape.py"],
     "laws": ["theory/test_formulas_of_laws.py", "test_laws.py"],
-    "mean_field_error": ["theory/test_formulas_of_laws.py", "theory/test_mean_field_error.py"],
-    "plan": ["theory/test_formulas_of_plans.py", "theory/test_planning.py"],
-    "planning": ["theory/test_formulas_of_plans.py", "theory/test_planning.py"],
-    "precision": ["theory/test_formulas_of_laws.py", "theory/test_precision.py"],
-    "precision_predictions": ["theory/test_formulas_of_predictions.py", "theory/test_precision.py"],
+    "curved.error": ["theory/test_formulas_of_laws.py", "theory/test_mean_field_error.py"],
+    "planning.plan": ["theory/test_formulas_of_plans.py", "theory/test_planning.py"],
+    "planning.search": ["theory/test_formulas_of_plans.py", "theory/test_planning.py"],
+    "rounding.precision": ["theory/test_formulas_of_laws.py", "theory/test_precision.py"],
+    "rounding.predictions": ["theory/test_formulas_of_predictions.py", "theory/test_precision.py"],
     "predictions": [
         "theory/test_formulas_of_predictions.py",
         "theory/test_landscape_predictions.py",
         "cli/test_predict.py",
         "theory/test_walk.py",
     ],
-    "probe_forecast": ["theory/test_formulas_of_predictions.py", "theory/test_probe_forecast.py"],
-    "probed_reward": ["theory/test_formulas_of_predictions.py", "theory/test_probe_forecast.py"],
+    "probe.forecast": ["theory/test_formulas_of_predictions.py", "theory/test_probe_forecast.py"],
+    "probe.reward": ["theory/test_formulas_of_predictions.py", "theory/test_probe_forecast.py"],
     "prompt_batch": ["theory/test_formulas_of_laws.py", "theory/test_prompt_batch.py"],
-    "quadratic": ["theory/test_quadratic.py", "theory/test_configurations.py"],
-    "quadratic_law": ["theory/test_formulas_of_laws.py", "theory/test_drift.py"],
-    "ranges": ["theory/test_quadratic.py", "theory/test_configurations.py", "theory/test_refusals.py"],
-    "recursion": ["theory/test_dynamics.py", "theory/test_configurations.py"],
+    "curved.step": ["theory/test_quadratic.py", "theory/test_configurations.py"],
+    "curved.step_law": ["theory/test_formulas_of_laws.py", "theory/test_drift.py"],
+    "curved.ranges": ["theory/test_quadratic.py", "theory/test_configurations.py", "theory/test_refusals.py"],
+    "curved.recursion": ["theory/test_dynamics.py", "theory/test_configurations.py"],
     "rewards": ["theory/test_rewards.py"],
-    "rounded_adamw": ["theory/test_formulas_of_laws.py", "theory/test_rounded_adamw.py"],
-    "rounding_gains": ["theory/test_formulas_of_laws.py", "theory/test_precision.py"],
+    "rounding.adamw": ["theory/test_formulas_of_laws.py", "theory/test_rounded_adamw.py"],
+    "rounding.gains": ["theory/test_formulas_of_laws.py", "theory/test_precision.py"],
     "shaping": ["theory/test_quadratic.py", "theory/test_dynamics.py", "theory/test_configurations.py"],
     "shared_seed": ["theory/test_configurations.py"],
     "signal": ["theory/test_signal.py", "theory/test_configurations.py"],
-    "spectrum_target": ["theory/test_formulas_of_plans.py", "theory/test_planning.py"],
-    "stationary": ["theory/test_dynamics.py", "theory/test_configurations.py", "theory/test_mean_field_error.py"],
+    "planning.spectrum_target": ["theory/test_formulas_of_plans.py", "theory/test_planning.py"],
+    "curved.stationary": [
+        "theory/test_dynamics.py",
+        "theory/test_configurations.py",
+        "theory/test_mean_field_error.py",
+    ],
     "step_predictions": ["theory/test_formulas_of_predictions.py", "cli/test_predict.py", "theory/test_walk.py"],
     "step_variance": ["theory/test_formulas_of_laws.py", "theory/test_walk.py", "theory/test_signal.py"],
-    "targets": ["theory/test_formulas_of_plans.py", "theory/test_planning.py"],
+    "planning.targets": ["theory/test_formulas_of_plans.py", "theory/test_planning.py"],
     "ties": ["theory/test_formulas_of_laws.py", "theory/test_prompt_batch.py"],
     "walk": ["theory/test_walk.py", "theory/test_configurations.py", "theory/test_signal.py"],
     "walk_predictions": ["theory/test_formulas_of_predictions.py", "theory/test_walk.py", "cli/test_predict.py"],
-    "weight_histograms": ["theory/test_formulas_of_laws.py", "theory/test_precision.py"],
+    "rounding.weights": ["theory/test_formulas_of_laws.py", "theory/test_precision.py"],
 }
 """Tests of each module, under tests/; those of FORMULAS and of the derivations, which pin most, are run for all."""
 
@@ -145,8 +153,8 @@ def _without(tree: ast.Module, unary: ast.UnaryOp) -> str:
 
 def path_of(module: str) -> Path:
     """Return the module's file: of the theory, or of the laws that it is built on."""
-    inside = ROOT / "estheory/theory" / f"{module}.py"
-    return inside if inside.exists() else ROOT / "estheory" / f"{module}.py"
+    theory = inside(module)
+    return theory if theory.exists() else ROOT / "estheory" / f"{module}.py"
 
 
 def codes(code: types.CodeType) -> Iterator[types.CodeType]:
@@ -286,7 +294,7 @@ class Mutation:
 
 def inside(module: str) -> Path:
     """Return where a module of the theory is."""
-    return ROOT / "estheory/theory" / f"{module}.py"
+    return ROOT / "estheory/theory" / f"{module.replace('.', '/')}.py"
 
 
 def main() -> None:

@@ -20,9 +20,9 @@ from estheory.floats import FORMATS, rounded
 from estheory.landscape import linear_signal
 from estheory.laws import ChiLaw, NormalLaw
 from estheory.quantities import Measurement, Prediction, Quantity
-from estheory.reporting.figures import entry, legend, style
-from estheory.reporting.svg import new_figure, to_svg
-from estheory.reporting.theme import DARK, LIGHT, css_variables
+from estheory.reporting.page.figures import entry, legend, style
+from estheory.reporting.page.svg import new_figure, to_svg
+from estheory.reporting.page.theme import DARK, LIGHT, css_variables
 from estheory.rules import ESConfig
 from estheory.simulation.direct import DirectES
 from estheory.simulation.engine import simulate
@@ -31,12 +31,12 @@ from estheory.simulation.named_rewards import sigmoid_reward
 from estheory.simulation.presets import preset
 from estheory.simulation.records import norms, ratio
 from estheory.theory.adamw import Schedule, learning_rates, walk_factor
+from estheory.theory.curved.dynamics import mean_field
+from estheory.theory.curved.fluctuations import reward_spread
+from estheory.theory.curved.spectra import flat_plus_isotropic, two_scale
+from estheory.theory.curved.step import expected_gain, optimal_alpha
 from estheory.theory.drift import kl_law
-from estheory.theory.dynamics import mean_field
-from estheory.theory.fluctuations import reward_spread
-from estheory.theory.landscapes import flat_plus_isotropic, two_scale
-from estheory.theory.quadratic import expected_gain, optimal_alpha
-from estheory.theory.rounding_gains import rounding_gain, signal_gain
+from estheory.theory.rounding.gains import rounding_gain, signal_gain
 from estheory.theory.signal import gradient_cosine, progress_per_step
 from estheory.theory.walk import walk
 from estheory.validation.judge import REQUIRED_POWER, judge, refuting_power

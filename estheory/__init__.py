@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from estheory.measurement.kl import token_kl
     from estheory.quantities import Measurement, Prediction, Quantity, Verdict
     from estheory.rules import ESConfig, UpdateConvention
+    from estheory.simulation.emulator.low_precision import rounding_of
     from estheory.simulation.engine import simulate
-    from estheory.simulation.low_precision import rounding_of
     from estheory.simulation.observed import observe, observed_pairs
-    from estheory.theory.budgets import DriftBudget
-    from estheory.theory.choices import Choices
+    from estheory.theory.curved.predictions import OffTask
+    from estheory.theory.curved.spectra import read_landscape
     from estheory.theory.grpo import GRPOConfig
-    from estheory.theory.landscape_predictions import OffTask
-    from estheory.theory.landscapes import read_landscape
-    from estheory.theory.plan import plan
+    from estheory.theory.planning.budgets import DriftBudget
+    from estheory.theory.planning.choices import Choices
+    from estheory.theory.planning.plan import plan
     from estheory.theory.predictions import Forecast, predict
     from estheory.theory.prompt_batch import PromptBatch
     from estheory.training.config import ESRunConfig, GRPORunConfig
@@ -58,13 +58,13 @@ _HOMES = {
     "estheory.quantities": ("Measurement", "Prediction", "Quantity", "Verdict"),
     "estheory.rules": ("ESConfig", "UpdateConvention"),
     "estheory.simulation.engine": ("simulate",),
-    "estheory.simulation.low_precision": ("rounding_of",),
+    "estheory.simulation.emulator.low_precision": ("rounding_of",),
     "estheory.simulation.observed": ("observe", "observed_pairs"),
-    "estheory.theory.budgets": ("DriftBudget",),
-    "estheory.theory.choices": ("Choices",),
-    "estheory.theory.landscape_predictions": ("OffTask",),
-    "estheory.theory.landscapes": ("read_landscape",),
-    "estheory.theory.plan": ("plan",),
+    "estheory.theory.planning.budgets": ("DriftBudget",),
+    "estheory.theory.planning.choices": ("Choices",),
+    "estheory.theory.curved.predictions": ("OffTask",),
+    "estheory.theory.curved.spectra": ("read_landscape",),
+    "estheory.theory.planning.plan": ("plan",),
     "estheory.theory.grpo": ("GRPOConfig",),
     "estheory.theory.predictions": ("Forecast", "predict"),
     "estheory.theory.prompt_batch": ("PromptBatch",),

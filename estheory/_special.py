@@ -23,16 +23,6 @@ def gamma_half_ratio(x: float) -> float:
     """Return Gamma(x + 1/2) / Gamma(x), to about 1e-15 relative.
 
     Upward recursion to x >= 30 and the asymptotic series there. A difference of log-gammas would lose 2e-4 at 1e12.
-
-    Parameters
-    ----------
-    x
-        Positive.
-
-    Returns
-    -------
-    float
-        About sqrt(x).
     """
     factor = 1.0
     while x < 30.0:
@@ -51,34 +41,12 @@ def gamma_half_ratio(x: float) -> float:
 
 
 def chi_mean(df: float) -> float:
-    """Return the mean of a chi variable, sqrt(2) Gamma((df+1)/2) / Gamma(df/2).
-
-    Parameters
-    ----------
-    df
-        Degrees of freedom, > 0.
-
-    Returns
-    -------
-    float
-        About sqrt(df).
-    """
+    """Return the mean of a chi variable, sqrt(2) Gamma((df+1)/2) / Gamma(df/2)."""
     return math.sqrt(2.0) * gamma_half_ratio(df / 2.0)
 
 
 def chi_variance(df: float) -> float:
-    """Return the variance of a chi variable, df - chi_mean(df)^2, without its cancellation at large ``df``.
-
-    Parameters
-    ----------
-    df
-        Degrees of freedom, > 0.
-
-    Returns
-    -------
-    float
-        Toward 1/2.
-    """
+    """Return the variance of a chi variable, df - chi_mean(df)^2, without its cancellation at large ``df``."""
     if df < 100.0:
         return df - chi_mean(df) ** 2
     u = 1.0 / df
@@ -86,34 +54,12 @@ def chi_variance(df: float) -> float:
 
 
 def normal_cdf(z: float) -> float:
-    """Return the standard normal distribution function.
-
-    Parameters
-    ----------
-    z
-        Any number.
-
-    Returns
-    -------
-    float
-        Phi(z), accurate in the lower tail.
-    """
+    """Return the standard normal distribution function."""
     return 0.5 * math.erfc(-z / math.sqrt(2.0))
 
 
 def normal_tails(z: Array) -> Array:
-    """Return both standard normal tails.
-
-    Parameters
-    ----------
-    z
-        Any shape.
-
-    Returns
-    -------
-    ndarray
-        Shape (2, *z.shape). Phi(z) and Phi(-z).
-    """
+    """Return both standard normal tails."""
     from scipy.special import ndtr
 
     return np.stack([ndtr(z), ndtr(-z)])
@@ -122,20 +68,10 @@ def normal_tails(z: Array) -> Array:
 def normal_quantile(p: float) -> float:
     """Return the standard normal quantile: a rational start, then Halley steps on erfc.
 
-    Parameters
-    ----------
-    p
-        In [0, 1].
-
     Returns
     -------
     float
         z with Phi(z) = p; infinite at the ends.
-
-    Raises
-    ------
-    ValueError
-        Outside [0, 1].
     """
     if not 0.0 < p < 1.0:
         if p in (0.0, 1.0):
@@ -185,22 +121,7 @@ def _temme(x: float, a: float) -> tuple[float, float]:
 
 
 def chi_square_tails(x: float, df: float) -> tuple[float, float]:
-    """Return both tails of a chi-square variable X.
-
-    Parameters
-    ----------
-    x
-        Any number.
-    df
-        Degrees of freedom, > 0.
-
-    Returns
-    -------
-    below : float
-        P(X <= x).
-    above : float
-        P(X > x).
-    """
+    """Return both tails of a chi-square variable X."""
     if x <= 0.0:
         return 0.0, 1.0
     if df >= _TEMME_MIN:
@@ -212,13 +133,6 @@ def chi_square_tails(x: float, df: float) -> tuple[float, float]:
 
 def chi_square_tails_array(x: Array, df: float) -> Array:
     """Return :func:`chi_square_tails` of an array.
-
-    Parameters
-    ----------
-    x
-        Any shape.
-    df
-        Degrees of freedom, > 0.
 
     Returns
     -------
@@ -239,13 +153,6 @@ def chi_square_quantile(p: float, df: float) -> float:
     ----------
     p
         Probability; outside (0, 1) the end of the range.
-    df
-        Degrees of freedom, > 0.
-
-    Returns
-    -------
-    float
-        x with P(X <= x) = p.
     """
     if p <= 0.0:
         return 0.0
@@ -253,20 +160,7 @@ def chi_square_quantile(p: float, df: float) -> float:
 
 
 def chi_square_at_score(score: float, df: float) -> float:
-    """Return the chi-square quantile at the probability Phi(``score``), accurate in both tails.
-
-    Parameters
-    ----------
-    score
-        A standard normal quantile.
-    df
-        Degrees of freedom, > 0.
-
-    Returns
-    -------
-    float
-        x with P(X <= x) = Phi(score).
-    """
+    """Return the chi-square quantile at the probability Phi(``score``), accurate in both tails."""
     if df < _TEMME_MIN:
         from scipy.special import gammainccinv, gammaincinv
 
@@ -287,25 +181,7 @@ def chi_square_at_score(score: float, df: float) -> float:
 
 @lru_cache(maxsize=4)
 def normal_nodes(n: int = 40) -> tuple[Array, Array]:
-    """Return nodes and weights of Gauss quadrature for the expectation over a standard normal.
-
-    Parameters
-    ----------
-    n
-        Number of nodes, at least 1.
-
-    Returns
-    -------
-    nodes : ndarray
-        Shape (n,). Rising.
-    weights : ndarray
-        Shape (n,). They sum to 1.
-
-    Raises
-    ------
-    ValueError
-        For less than one node.
-    """
+    """Return nodes and weights of Gauss quadrature for the expectation over a standard normal."""
     if n < 1:
         raise ValueError(f"quadrature needs at least one node, got {n}")
     # Golub-Welsch: the Jacobi matrix of the probabilists' Hermite polynomials.
@@ -316,20 +192,7 @@ def normal_nodes(n: int = 40) -> tuple[Array, Array]:
 
 @lru_cache(maxsize=4)
 def legendre_nodes(n: int = 120) -> tuple[Array, Array]:
-    """Return nodes and weights of Gauss-Legendre quadrature on [-1, 1].
-
-    Parameters
-    ----------
-    n
-        Number of nodes.
-
-    Returns
-    -------
-    nodes : ndarray
-        Shape (n,). Rising.
-    weights : ndarray
-        Shape (n,). They sum to 2.
-    """
+    """Return nodes and weights of Gauss-Legendre quadrature on [-1, 1]."""
     x = np.cos(math.pi * (np.arange(n, 0, -1) - 0.25) / (n + 0.5))  # Tricomi's start, then Newton on P_n
     for _ in range(4):
         before, value = np.ones(n), x.copy()
@@ -344,19 +207,10 @@ def legendre_nodes(n: int = 120) -> tuple[Array, Array]:
 def chi_nodes(df: float, n: int = 40) -> tuple[Array, Array]:
     """Return nodes and weights for the expectation over a chi variable.
 
-    Parameters
-    ----------
-    df
-        Degrees of freedom, > 0.
-    n
-        Number of nodes.
-
     Returns
     -------
     nodes : ndarray
         Shape (n,). Chi quantiles at the nodes of a standard normal.
-    weights : ndarray
-        Shape (n,). They sum to 1.
     """
     nodes, weights = normal_nodes(n)
     return np.array([math.sqrt(chi_square_at_score(z, df)) for z in nodes]), weights
@@ -367,17 +221,8 @@ def invert_increasing(function: Callable[[float], float], target: float, start: 
 
     Parameters
     ----------
-    function
-        Increasing.
-    target
-        The value that it should have.
     start, spread
         Where to begin, and the scale of the first bracket.
-
-    Returns
-    -------
-    float
-        x, to 1e-13 of ``spread`` or rounding.
     """
     low, high = start - spread, start + spread
     for _ in range(200):

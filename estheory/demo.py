@@ -73,11 +73,6 @@ def demo_configs(seed: int) -> dict[str, ESRunConfig | GRPORunConfig]:
     ----------
     seed
         Of ES and GRPO; the control's is one more.
-
-    Returns
-    -------
-    dict
-        By name: ``es``, ``control``, ``grpo``.
     """
     es = ESRunConfig(
         model=MODEL,
@@ -101,21 +96,10 @@ def run_demo(out: Path, seed: int, say: Callable[[str], None], smollm2: bool) ->
     ----------
     out
         Folder of the demo; the runs go into its subfolders.
-    seed
-        Seed of everything.
     say
         Called with a line on each part that is done.
     smollm2
         Whether to add one step of ES on SmolLM2-135M.
-
-    Returns
-    -------
-    DemoResult
-
-    Raises
-    ------
-    OutputError
-        If ``out`` holds something else, or cannot be written.
     """
     started = perf_counter()
     configs = demo_configs(seed)

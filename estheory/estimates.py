@@ -31,15 +31,6 @@ def propagated(function: Callable[[Array], float], mean: Array, covariance: Arra
     Differences of one standard error along each axis of the error ellipsoid, added in squares: the delta method at
     the scale of the errors themselves.
 
-    Parameters
-    ----------
-    function
-        Of a vector of shape (m,).
-    mean
-        The estimate, shape (m,).
-    covariance
-        Of its error, shape (m, m).
-
     Returns
     -------
     Estimate

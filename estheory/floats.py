@@ -39,16 +39,6 @@ class FloatFormat:
     def spacing(self, exponents: NDArray[Any]) -> NDArray[np.float64]:
         """Return the distance of neighbouring numbers in some binades.
 
-        Parameters
-        ----------
-        exponents
-            floor(log2 |w|), any shape.
-
-        Returns
-        -------
-        ndarray
-            Shape of ``exponents``. Weight units.
-
         Examples
         --------
         >>> float(FORMATS["bfloat16"].spacing(np.array(-6.0))) * 2**13
@@ -74,15 +64,8 @@ def round_in_place(values: Float32, to: FloatFormat, scratch: NDArray[np.uint32]
 
     Parameters
     ----------
-    values, scratch
-        Same shape, contiguous; ``scratch`` is overwritten.
     to
         bfloat16 or float16. Overflow becomes infinity, as in torch; NaN is not expected.
-
-    Returns
-    -------
-    ndarray
-        ``values`` itself.
     """
     if to.smallest == -126:  # float32's own exponents: drop the low bits
         return _drop_bits(values, 23 - to.bits, scratch)
@@ -111,18 +94,6 @@ def _drop_bits(values: Float32, shift: int, scratch: NDArray[np.uint32]) -> Floa
 def rounded(values: NDArray[Any], to: FloatFormat) -> Float32:
     """Return values rounded to a format; see :func:`round_in_place`.
 
-    Parameters
-    ----------
-    values
-        Any shape; left as they are.
-    to
-        bfloat16 or float16.
-
-    Returns
-    -------
-    ndarray
-        Float32, shape of ``values``. Multiples of the spacing.
-
     Examples
     --------
     >>> [float(v) for v in rounded(np.array([1.003, 1.005]), FORMATS["bfloat16"])]
@@ -133,20 +104,7 @@ def rounded(values: NDArray[Any], to: FloatFormat) -> Float32:
 
 
 def magnitude_codes(values: NDArray[Any], to: FloatFormat) -> NDArray[np.uint16]:
-    """Return |w| as its 15-bit code in a 16-bit format: a number's place among the format's magnitudes.
-
-    Parameters
-    ----------
-    values
-        Any shape; rounded to the format first.
-    to
-        bfloat16 or float16.
-
-    Returns
-    -------
-    ndarray
-        Uint16, shape of ``values``. 0 to 32,767.
-    """
+    """Return |w| as its 15-bit code in a 16-bit format: a number's place among the format's magnitudes."""
     stored = np.abs(rounded(values, to))
     if to.name == "float16":
         return stored.astype(np.float16).view(np.uint16)
@@ -154,20 +112,7 @@ def magnitude_codes(values: NDArray[Any], to: FloatFormat) -> NDArray[np.uint16]
 
 
 def from_magnitude_codes(codes: NDArray[Any], to: FloatFormat) -> Float32:
-    """Return the magnitudes that :func:`magnitude_codes` gave codes to.
-
-    Parameters
-    ----------
-    codes
-        Any shape.
-    to
-        The format.
-
-    Returns
-    -------
-    ndarray
-        Float32, shape of ``codes``. Weight units.
-    """
+    """Return the magnitudes that :func:`magnitude_codes` gave codes to."""
     if to.name == "float16":
         return np.asarray(codes, dtype=np.uint16).view(np.float16).astype(np.float32)
     return (np.asarray(codes, dtype=np.uint32) << np.uint32(16)).view(np.float32)

@@ -1,6 +1,6 @@
 """What is known of the reward around the model: its linear signal, and its curvature.
 
-Constructors of landscapes (presets, files, probes) are in :mod:`estheory.theory.landscapes`.
+Constructors of landscapes (presets, files, probes) are in :mod:`estheory.theory.curved.spectra`.
 """
 
 from __future__ import annotations

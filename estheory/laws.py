@@ -327,17 +327,8 @@ def noisy_pvalue(law: Law, x: float, stderr: float) -> float:
 
     Parameters
     ----------
-    law
-        The law of what was observed.
-    x
-        The observed value, in its unit.
     stderr
         Standard error of the observation, in its unit; 0 for none.
-
-    Returns
-    -------
-    float
-        In [0, 1].
 
     Examples
     --------

@@ -83,10 +83,6 @@ class Interpolation:
         ----------
         where
             The line's name, before each point's u; "" for none.
-        source
-            Of every measurement.
-        quantity
-            What the scores are.
 
         Returns
         -------

@@ -9,23 +9,7 @@ from estheory.errors import OutputError
 
 
 def replaceable(path: Path) -> Path:
-    """Return the file that a result written to ``path`` replaces as a whole; links are followed.
-
-    Parameters
-    ----------
-    path
-        Where the user wants it.
-
-    Returns
-    -------
-    Path
-        A regular file, a folder, or nothing yet.
-
-    Raises
-    ------
-    OutputError
-        If something else is there, such as a device or a pipe: replacing it would destroy it.
-    """
+    """Return the file that a result written to ``path`` replaces as a whole; links are followed."""
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file() and not target.is_dir():
         raise OutputError(f"cannot write {path}: it is a device or a pipe", "name a file; stdout is the default")

@@ -15,19 +15,8 @@ def parse_json(raw: bytes | str, *, finite: bool = False) -> Any:
 
     Parameters
     ----------
-    raw
-        The text, or its bytes in UTF-8.
     finite
         Refuse NaN, infinities and numbers too large for a float: no file of this package holds any.
-
-    Returns
-    -------
-    Any
-
-    Raises
-    ------
-    ValueError
-        It is no JSON, is not UTF-8, is nested too deeply, or has an integer of thousands of digits.
     """
     try:
         return json.loads(raw, parse_constant=_finite, parse_float=_finite) if finite else json.loads(raw)
@@ -43,22 +32,7 @@ def _finite(text: str) -> float:
 
 
 def parse_toml(raw: bytes | str) -> dict[str, Any]:
-    """Return what TOML says.
-
-    Parameters
-    ----------
-    raw
-        The text, or its bytes in UTF-8.
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    ValueError
-        It is no TOML, is not UTF-8 or is nested too deeply.
-    """
+    """Return what TOML says."""
     try:
         return tomllib.loads(raw if isinstance(raw, str) else raw.decode("utf-8"))
     except RecursionError:

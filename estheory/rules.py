@@ -26,20 +26,7 @@ LARGEST_COUNT = 10**15
 
 
 def require_positive(name: str, value: float) -> None:
-    """Refuse a value that is not > 0, within the range of sizes.
-
-    Parameters
-    ----------
-    name
-        What the user calls it.
-    value
-        What was given.
-
-    Raises
-    ------
-    ConfigError
-        For 0, a negative or extreme number, and NaN.
-    """
+    """Refuse a value that is not > 0, within the range of sizes."""
     if not SMALLEST <= value <= LARGEST:
         raise ConfigError(
             f"{name} must be a number > 0 ({SMALLEST:g} to {LARGEST:g}), got {value}", f"set {name} to such a number"
@@ -47,20 +34,7 @@ def require_positive(name: str, value: float) -> None:
 
 
 def require_nonnegative(name: str, value: float) -> None:
-    """Refuse a value that is neither 0 nor > 0 within the range of sizes.
-
-    Parameters
-    ----------
-    name
-        What the user calls it.
-    value
-        What was given.
-
-    Raises
-    ------
-    ConfigError
-        For a negative or extreme number, and NaN.
-    """
+    """Refuse a value that is neither 0 nor > 0 within the range of sizes."""
     if value != 0 and not SMALLEST <= value <= LARGEST:
         raise ConfigError(
             f"{name} must be a finite number >= 0, got {value}", f"0, or {SMALLEST:g} to {LARGEST:g}, is in range"
@@ -68,61 +42,20 @@ def require_nonnegative(name: str, value: float) -> None:
 
 
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Refuse a value that is none of some.
-
-    Parameters
-    ----------
-    name
-        What the user calls it.
-    value
-        What was given.
-    choices
-        What may be given.
-
-    Raises
-    ------
-    ConfigError
-        With the choices.
-    """
+    """Refuse a value that is none of some."""
     if value not in choices:
         raise ConfigError(f"{name} '{value}' is unknown", f"choose one of {', '.join(choices)}")
 
 
 def require_count(name: str, value: float, minimum: int, maximum: int = LARGEST_COUNT) -> None:
-    """Refuse a value that is no whole number of a range.
-
-    Parameters
-    ----------
-    name
-        What the user calls it.
-    value
-        What was given; 3.0 counts as 3.
-    minimum, maximum
-        The range, ends included.
-
-    Raises
-    ------
-    ConfigError
-        With the bound that it passes.
-    """
+    """Refuse a value that is no whole number of a range."""
     if not (math.isfinite(value) and value == int(value) and minimum <= value <= maximum):
         bound = f"of at most {maximum:.0e}" if value > maximum else f">= {minimum}"
         raise ConfigError(f"{name} must be a whole number {bound}, got {value:.16g}", f"set {name} to such a number")
 
 
 def require_seed(value: int) -> None:
-    """Refuse a value that is no whole number from 0 to 2^64 - 1.
-
-    Parameters
-    ----------
-    value
-        What was given.
-
-    Raises
-    ------
-    ConfigError
-        With the range.
-    """
+    """Refuse a value that is no whole number from 0 to 2^64 - 1."""
     require_count("seed", value, 0, 2**64 - 1)
 
 
@@ -335,11 +268,6 @@ def module_factors(entries: Sequence[str], names: Sequence[str]) -> tuple[float,
     -------
     tuple of float
         In the order of ``names``, 1 where no pattern matches; empty where there are no entries.
-
-    Raises
-    ------
-    ConfigError
-        An entry is malformed, or matches none of the names (if there are names).
 
     Examples
     --------

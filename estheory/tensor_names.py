@@ -15,11 +15,6 @@ def layer_of(name: str) -> str | None:
     name
         Of the tensor, as its file has it.
 
-    Returns
-    -------
-    str or None
-        In decimal; None outside the blocks.
-
     Examples
     --------
     >>> layer_of("model.layers.3.self_attn.q_proj.weight")
@@ -37,11 +32,6 @@ def block_of(name: str) -> str:
     name
         Of the tensor, as its file has it.
 
-    Returns
-    -------
-    str
-        `name` itself outside the blocks.
-
     Examples
     --------
     >>> block_of("model.layers.3.self_attn.q_proj.weight"), block_of("model.norm.weight")
@@ -58,11 +48,6 @@ def module_of(name: str) -> str:
     ----------
     name
         Of the tensor, as its file has it.
-
-    Returns
-    -------
-    str
-        `name` without model, block and ``weight``.
 
     Examples
     --------

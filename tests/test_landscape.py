@@ -9,7 +9,7 @@ from hypothesis import strategies as h
 
 from estheory.errors import ConfigError, DataError
 from estheory.landscape import Landscape
-from estheory.theory import landscapes
+from estheory.theory.curved import spectra as landscapes
 
 
 def two_rows(**changes):

@@ -1,4 +1,4 @@
-"""The public names with their parameters, against the committed list: nothing is renamed by accident.
+"""What users type, against the committed list: exports with their parameters, commands and their options.
 
 After a change that is meant, ``python -m tests.test_public_names`` writes the list again; the diff then shows it.
 """
@@ -6,27 +6,17 @@ After a change that is meant, ``python -m tests.test_public_names`` writes the l
 from __future__ import annotations
 
 import inspect
-from importlib import import_module
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 import estheory
+from estheory.cli.app import app
 
-ROOT = Path(estheory.__file__).parent
 LIST = Path(__file__).with_name("public_names.txt")
-ROOMS = (
-    ".",
-    "theory",
-    "derivations",
-    "simulation",
-    "measurement",
-    "models",
-    "tasks",
-    "validation",
-    "evidence",
-    "integrations",
-)
 
 
 def parameters(item: object) -> str:
@@ -41,36 +31,27 @@ def parameters(item: object) -> str:
     return str(inspect.Signature(shown)).replace("=Ellipsis", "=...")
 
 
+def commands(command: Any, name: str) -> Iterator[str]:
+    """Yield a line for each command: its arguments and options."""
+    context = typer.Context(command)
+    if hasattr(command, "list_commands"):
+        for inner in command.list_commands(context):
+            yield from commands(command.get_command(context, inner), f"{name} {inner}")
+    else:
+        options = sorted(word for p in command.params for word in (*p.opts, *p.secondary_opts) if word.startswith("-"))
+        arguments = [p.name.upper() for p in command.params if p.param_type_name == "argument"]
+        yield " ".join([name, *arguments, *options])
+
+
 def public_names() -> list[str]:
-    """Return a line for each public function and class, and for each public method."""
-    lines = [f"estheory: {', '.join(sorted(estheory.__all__))}"]
-    for room in ROOMS:
-        for path in sorted((ROOT / room).glob("*.py")):
-            if path.stem.startswith("_"):
-                continue
-            name = ".".join(["estheory", *(() if room == "." else (room,)), path.stem])
-            module = import_module(name)
-            for key, item in sorted(vars(module).items()):
-                if key.startswith("_") or getattr(item, "__module__", None) != name:
-                    continue
-                if not inspect.isclass(item) and not inspect.isfunction(item):
-                    continue
-                lines.append(f"{name}.{key}{parameters(item)}")
-                for method, function in sorted(vars(item).items()) if inspect.isclass(item) else ():
-                    if method.startswith("_"):
-                        continue
-                    if isinstance(function, property):
-                        lines.append(f"{name}.{key}.{method}")
-                    elif inspect.isfunction(function) or isinstance(function, classmethod | staticmethod):
-                        lines.append(f"{name}.{key}.{method}{parameters(getattr(item, method))}")
-    return lines
+    """Return a line for each export and for each command."""
+    exports = [f"{name}{parameters(getattr(estheory, name))}" for name in sorted(estheory.__all__)]
+    return [*exports, *commands(typer.main.get_command(app), "estheory")]
 
 
-def test_the_public_names_are_those_of_the_list():
+def test_what_users_type_is_that_of_the_list():
     pytest.importorskip("transformers")
-    known, now = LIST.read_text(encoding="utf-8").splitlines(), public_names()
-    assert set(known) - set(now) == set(), "gone or changed"
-    assert set(now) - set(known) == set(), "new: python -m tests.test_public_names"
+    assert public_names() == LIST.read_text(encoding="utf-8").splitlines()
 
 
 if __name__ == "__main__":

@@ -151,11 +151,6 @@ def main(arguments: list[str] | None = None) -> int:
     ----------
     arguments
         What follows the program's name; those of the process when None.
-
-    Returns
-    -------
-    int
-        The exit code.
     """
     try:
         code = app(args=arguments, prog_name="estheory", standalone_mode=False)

@@ -10,12 +10,12 @@ from estheory.rules import ESConfig
 from estheory.theory.effective_dimension import Shapes
 from estheory.theory.grpo import GRPOConfig
 from estheory.theory.predictions import Forecast, predict
-from estheory.theory.weight_histograms import WeightHistogram
+from estheory.theory.rounding.weights import WeightHistogram
 
 if TYPE_CHECKING:
-    from estheory.simulation.low_precision import Rounding
-    from estheory.simulation.strata import SampledWeights
-    from estheory.theory.landscape_predictions import OffTask
+    from estheory.simulation.emulator.low_precision import Rounding
+    from estheory.simulation.emulator.strata import SampledWeights
+    from estheory.theory.curved.predictions import OffTask
     from estheory.theory.prompt_batch import PromptBatch
 
 
@@ -76,25 +76,13 @@ def rounding_of(case: Case, seed: int = 0) -> Rounding | None:
     """
     if case.config.dtype == "float32":
         return None
-    from estheory.simulation.low_precision import rounding_of as effect
+    from estheory.simulation.emulator.low_precision import rounding_of as effect
 
     return effect(case.config, case.weights, case.checkpoints, seed)
 
 
 def forecast_of(case: Case, rounding: Rounding | None = None) -> Forecast:
-    """Return the predictions for one case.
-
-    Parameters
-    ----------
-    case
-        One row.
-    rounding
-        :func:`rounding_of` it, made here when None.
-
-    Returns
-    -------
-    Forecast
-    """
+    """Return the predictions for one case."""
     rounding = rounding or rounding_of(case)
     return predict(
         case.config,

@@ -24,18 +24,7 @@ UNPRINTABLE = "backslashreplace"
 
 
 def json_text(document: Any) -> str:
-    """Return strict JSON.
-
-    Parameters
-    ----------
-    document
-        NaN and infinities in it become null.
-
-    Returns
-    -------
-    str
-        Indented, with a final newline.
-    """
+    """Return strict JSON."""
     return json.dumps(_finite(document), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -56,11 +45,6 @@ def write_whole(path: Path, text: str) -> None:
     ----------
     path, text
         Where, and what; an old file stays as it was until the new one is whole.
-
-    Raises
-    ------
-    OutputError
-        If the folder is missing, the path is a folder, a device or a pipe, or the disk refuses.
     """
     temporary = None
     try:
@@ -82,20 +66,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def emit(common: CommonOptions, text: str) -> None:
-    """Send the result to ``--output``, or to stdout.
-
-    Parameters
-    ----------
-    common
-        Options of the command.
-    text
-        The result.
-
-    Raises
-    ------
-    OutputError
-        As for `write_whole`.
-    """
+    """Send the result to ``--output``, or to stdout."""
     if common.output is None:
         encoding = sys.stdout.encoding or "utf-8"
         sys.stdout.write(text.encode(encoding, UNPRINTABLE).decode(encoding))
@@ -117,15 +88,7 @@ def warn(problems: Sequence[str]) -> None:
 
 
 def cite(common: CommonOptions, used: Iterable[Cited | str] = ()) -> None:
-    """Say on stderr, where ``--cite`` asks for it, what to cite for a result.
-
-    Parameters
-    ----------
-    common
-        Options of the command.
-    used
-        As for :func:`estheory.citations.bibtex`.
-    """
+    """Say on stderr, where ``--cite`` asks for it, what to cite for a result."""
     if common.cite:
         from estheory.citations import bibtex
 
@@ -133,14 +96,6 @@ def cite(common: CommonOptions, used: Iterable[Cited | str] = ()) -> None:
 
 
 def narrate(common: CommonOptions, text: str) -> None:
-    """Say something on stderr, when it is a terminal and nobody asked for quiet.
-
-    Parameters
-    ----------
-    common
-        Options of the command.
-    text
-        One line.
-    """
+    """Say something on stderr, when it is a terminal and nobody asked for quiet."""
     if not common.quiet and sys.stderr.isatty():
         print(text, file=sys.stderr)

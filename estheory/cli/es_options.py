@@ -15,10 +15,10 @@ from estheory.rules import AnchorForm, Dtype, ESConfig, Shaping, UpdatePath
 from estheory.theory.adamw import Schedule
 from estheory.theory.effective_dimension import Shapes
 from estheory.theory.grpo import GRPOConfig
-from estheory.theory.weight_histograms import WeightHistogram, normal_weights
+from estheory.theory.rounding.weights import WeightHistogram, normal_weights
 
 if TYPE_CHECKING:
-    from estheory.simulation.strata import SampledWeights
+    from estheory.simulation.emulator.strata import SampledWeights
     from estheory.theory.prompt_batch import PromptBatch
 
 _SWEPT = (
@@ -55,17 +55,6 @@ def whole(name: str, value: float) -> int:
     ----------
     name
         Of the option, without dashes in front, for the message.
-    value
-        E.g. 4e9.
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    ConfigError
-        It is not whole, or not finite.
     """
     if value != value or value in (float("inf"), float("-inf")) or value != int(value):
         raise ConfigError(f"--{name} must be a whole number, got {value:g}", "e.g. 30 or 4e9")
@@ -79,13 +68,6 @@ def require_given(names: Collection[str], required: Sequence[str] = ("dim", "sig
     ----------
     names
         Those that are given, without dashes in front.
-    required
-        Those that must be.
-
-    Raises
-    ------
-    ConfigError
-        For the first that is not given.
     """
     for name in required:
         if name not in names:
@@ -105,13 +87,6 @@ def cases(es: ESOptions) -> tuple[list[Case], list[str]]:
     -------
     tuple of list of Case and list of str
         One case a row of the Cartesian product, and the names of the options that vary.
-
-    Raises
-    ------
-    ConfigError
-        For missing or unusable options.
-    DataError
-        If a model or checkpoint cannot be read.
     """
     shapes, dim = _shapes(es)
     sweep: dict[str, list[float]] = {}
@@ -179,7 +154,7 @@ def _case(
     if es.spectrum is not None:
         if "reliability" in value or "gradient_norm" in value:
             raise ConfigError("--spectrum excludes --reliability and --gradient-norm", "the spectrum determines both")
-        from estheory.theory.landscapes import read_landscape
+        from estheory.theory.curved.spectra import read_landscape
 
         landscape = read_landscape(es.spectrum, dim=config.dim, reward_std=reward_std)
     elif batch is not None:
@@ -197,7 +172,7 @@ def _case(
     if any(name.startswith(("fisher", "off_task")) for name in value):
         if "fisher_square_trace" in value and "fisher_trace" not in value:
             raise ConfigError("--fisher-square-trace needs --fisher-trace", "give both")
-        from estheory.theory.landscape_predictions import OffTask
+        from estheory.theory.curved.predictions import OffTask
 
         off_task = OffTask(
             fisher_trace=value.get("fisher_trace"),

@@ -38,7 +38,7 @@ def measure(
 ) -> None:
     """Measure how far checkpoints moved: norms, ratios, cosines, shape of the changes. Never builds the model."""
     from estheory.cli.measuring import displacements_of, variances_of
-    from estheory.reporting.measurements import measurement_json, measurements_text
+    from estheory.reporting.text.measurements import measurement_json, measurements_text
 
     measured = displacements_of(targets, how, steps=numbers("steps", steps))
     measurements = measured.measurements(variances_of(targets, measured, alpha, population))

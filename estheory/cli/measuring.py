@@ -29,22 +29,7 @@ DESCRIBING = ("model", "alpha", "population", "sigma", "update_path", "restore_p
 
 
 def head_twice(how: MeasureOptions) -> bool:
-    """Return whether a tied output head counts twice.
-
-    Parameters
-    ----------
-    how
-        How checkpoints are compared.
-
-    Returns
-    -------
-    bool
-
-    Raises
-    ------
-    ConfigError
-        For an unknown word.
-    """
+    """Return whether a tied output head counts twice."""
     return choice("tied-head", how.tied_head, ("once", "twice"), "once") == "twice"
 
 
@@ -60,23 +45,8 @@ def displacements_of(targets: Sequence[Path], how: MeasureOptions, *, steps: Seq
 
     Parameters
     ----------
-    targets
-        One, or two or more.
-    how
-        How checkpoints are compared.
     steps
         Of the checkpoints, one each; empty where their names tell them.
-
-    Returns
-    -------
-    Displacements
-
-    Raises
-    ------
-    ConfigError
-        If the one target is no run directory, or there is not one step for each checkpoint.
-    DataError
-        If a file is missing or damaged, or a run has no checkpoint.
     """
     twice = head_twice(how)
     if len(targets) == 1:
@@ -108,8 +78,6 @@ def variances_of(
     ----------
     targets
         One run directory, or a base and its checkpoints.
-    measured
-        Of these targets.
     alpha, population
         Step size (weight) and population of the walk; None where the run tells them.
 
@@ -117,11 +85,6 @@ def variances_of(
     -------
     list of float, or None
         Of one coordinate (weight^2); None where nothing tells it.
-
-    Raises
-    ------
-    ConfigError
-        One of alpha and population is missing or unusable, or the step of a checkpoint is unknown.
     """
     if (alpha is None) != (population is None):
         raise ConfigError("--alpha and --population belong together", "give both, or neither")
@@ -147,24 +110,7 @@ def _recorded_walk(path: Path, given: Given) -> dict[int, float]:
 
 
 def given_of(path: Path, es: ESOptions) -> Given:
-    """Return what the ES options say of the run directory of another code.
-
-    Parameters
-    ----------
-    path
-        The folder, for messages.
-    es
-        Only `DESCRIBING` may be set.
-
-    Returns
-    -------
-    Given
-
-    Raises
-    ------
-    ConfigError
-        Another option is set, or a value is unusable.
-    """
+    """Return what the ES options say of the run directory of another code."""
     unset = asdict(ESOptions())
     other = [name for name, value in asdict(es).items() if value != unset[name] and name not in DESCRIBING]
     if other:
@@ -194,19 +140,6 @@ def evidence_of(targets: Sequence[Path], es: ESOptions, how: MeasureOptions) -> 
         One run directory, or a base and its checkpoints.
     es
         As above; for checkpoints, sigma and population at least.
-    how
-        How checkpoints are compared.
-
-    Returns
-    -------
-    Evidence
-
-    Raises
-    ------
-    ConfigError
-        The options do not fit the targets: missing, unusable, or more than one configuration.
-    DataError
-        As for `displacements_of`.
     """
     twice = head_twice(how)
     if len(targets) == 1:

@@ -23,7 +23,7 @@ def models() -> None:
 def list_models(common: CommonOptions) -> None:
     """List the built-in models: size, licence, where they come from, whether they are here."""
     from estheory.models.builtin import builtin_models
-    from estheory.reporting.text import plain_table, render
+    from estheory.reporting.text.tables import plain_table, render
 
     rows = builtin_models()
     if common.json:

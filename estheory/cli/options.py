@@ -77,16 +77,6 @@ def options(*groups: type) -> Callable[[Callable[..., None]], Callable[..., None
 
     A ``config`` option among them names a TOML file that fills what the command line leaves unset. Its keys are the
     command's option names; an unknown one is an error.
-
-    Parameters
-    ----------
-    *groups
-        Dataclasses of options.
-
-    Returns
-    -------
-    callable
-        Decorates the command.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -123,17 +113,6 @@ def fill_from_toml(values: dict[str, Any], path: Path, settable: dict[str, Any])
     ----------
     values
         By option name; None and False are unset, and replaced in place.
-    path
-        The file.
-    settable
-        Annotations by option name.
-
-    Raises
-    ------
-    DataError
-        If the file is missing or not TOML.
-    ConfigError
-        If a key is no option of the command or its value has the wrong type.
     """
     try:
         table = parse_toml(path.read_bytes())
@@ -183,16 +162,6 @@ def numbers(name: str, text: str | None) -> list[float]:
         Of the option, without dashes in front, for the message.
     text
         The list; None for an option that is not given.
-
-    Returns
-    -------
-    list of float
-        Empty for None.
-
-    Raises
-    ------
-    ConfigError
-        A part is no number.
     """
     if text is None:
         return []
@@ -213,16 +182,6 @@ def number(name: str, text: str | None) -> float | None:
         Of the option, without dashes in front, for the message.
     text
         None for an option that is not given.
-
-    Returns
-    -------
-    float or None
-        None for None.
-
-    Raises
-    ------
-    ConfigError
-        It is no number, or several.
     """
     values = numbers(name, text)
     if len(values) > 1:
@@ -231,23 +190,7 @@ def number(name: str, text: str | None) -> float | None:
 
 
 def checked_level(level: float) -> float:
-    """Return a probability above 0 and below 1.
-
-    Parameters
-    ----------
-    level
-        Of ``--level``.
-
-    Returns
-    -------
-    float
-        The same.
-
-    Raises
-    ------
-    ConfigError
-        It is another number.
-    """
+    """Return a probability above 0 and below 1."""
     if not 0 < level < 1:
         raise ConfigError(f"--level must lie between 0 and 1, got {level}", "e.g. 0.05")
     return level
@@ -262,19 +205,8 @@ def choice(name: str, text: str | None, choices: Sequence[str], default: str) ->
         Of the option, without dashes in front, for the message.
     text
         None for an option that is not given.
-    choices
-        The words.
     default
         For None; one of `choices`, or any text if `text` cannot be None.
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    ConfigError
-        It is another word; the message names the closest.
     """
     value = default if text is None else text
     if value not in choices:

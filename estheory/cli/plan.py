@@ -15,8 +15,8 @@ from estheory.errors import ConfigError
 
 if TYPE_CHECKING:
     from estheory.rules import ESConfig
-    from estheory.theory.choices import Choices
-    from estheory.theory.planning import Plan
+    from estheory.theory.planning.choices import Choices
+    from estheory.theory.planning.search import Plan
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -56,7 +56,7 @@ def plan(
 
     Comma lists of --sigma, --alpha, --population and --steps restrict the search. Exit code 4 if nothing meets both.
     """
-    from estheory.reporting.plan import plan_json, plan_text, plot_plan
+    from estheory.reporting.text.plan import plan_json, plan_text, plot_plan
 
     answer, config = _answer(es, wanted)
     best = answer.recommendation
@@ -74,9 +74,9 @@ def plan(
 
 def _answer(es: ESOptions, wanted: PlanOptions) -> tuple[Plan, dict[str, Any]]:
     """Return the plan, and the options behind it as JSON shows them."""
-    from estheory.theory.budgets import DriftBudget
-    from estheory.theory.landscapes import read_landscape
-    from estheory.theory.plan import plan
+    from estheory.theory.curved.spectra import read_landscape
+    from estheory.theory.planning.budgets import DriftBudget
+    from estheory.theory.planning.plan import plan
 
     for name in _NO_PART:
         if getattr(es, name) is not None:
@@ -141,7 +141,7 @@ def _base(es: ESOptions) -> ESConfig:
 
 def _choices(es: ESOptions, wanted: PlanOptions) -> Choices:
     from estheory.cli.es_options import whole
-    from estheory.theory.choices import DEFAULT_MAX_EVALUATIONS, Choices, default_sigmas
+    from estheory.theory.planning.choices import DEFAULT_MAX_EVALUATIONS, Choices, default_sigmas
 
     cap = _one("max-evaluations", wanted.max_evaluations)
     sigmas = tuple(numbers("sigma", es.sigma)) or default_sigmas(_one("weight-std", es.weight_std))

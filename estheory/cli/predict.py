@@ -30,10 +30,10 @@ def predict(
 ) -> None:
     """Predict the geometry of an ES run before it is run: on-task progress, off-task drift, geometry."""
     from estheory.quantities import Quantity
-    from estheory.reporting.explain import explain as explain_quantity
-    from estheory.reporting.forecast import forecast_json, forecast_text, rows_text
     from estheory.reporting.forecast_plot import plot_forecast
-    from estheory.reporting.rounding import rounding_json, rounding_text
+    from estheory.reporting.text.explain import explain as explain_quantity
+    from estheory.reporting.text.forecast import forecast_json, forecast_text, rows_text
+    from estheory.reporting.text.rounding import rounding_json, rounding_text
 
     checked_level(level)
     if explain is not None:

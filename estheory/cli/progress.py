@@ -14,27 +14,7 @@ from estheory.cli.options import CommonOptions
 
 @contextmanager
 def watch_run(common: CommonOptions, out: Path, tracker: str | None) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Draw a run's rows as they come, and hand them to the tracker.
-
-    Parameters
-    ----------
-    common
-        Options of the command.
-    out
-        Its run directory.
-    tracker
-        Name of a tracker; None for none.
-
-    Yields
-    ------
-    callable
-        To be called with each row of steps.jsonl.
-
-    Raises
-    ------
-    ConfigError, MissingDependencyError
-        As `estheory.training.trackers.tracked`.
-    """
+    """Draw a run's rows as they come, and hand them to the tracker."""
     with step_progress(common, out) as show, ExitStack() as opened:
         if tracker is None:
             yield show
@@ -52,20 +32,7 @@ def watch_run(common: CommonOptions, out: Path, tracker: str | None) -> Iterator
 
 @contextmanager
 def step_progress(common: CommonOptions, out: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Draw reward, norm and time left; nothing when quiet, or when stderr is no terminal.
-
-    Parameters
-    ----------
-    common
-        Options of the command.
-    out
-        Its run directory.
-
-    Yields
-    ------
-    callable
-        To be called with each row of steps.jsonl.
-    """
+    """Draw reward, norm and time left; nothing when quiet, or when stderr is no terminal."""
     if common.quiet or not sys.stderr.isatty():
         yield lambda row: None
         return
@@ -114,11 +81,6 @@ class RunView:
     def fields(self, row: Mapping[str, Any]) -> dict[str, str]:
         """Return what the live view shows beside the bar.
 
-        Parameters
-        ----------
-        row
-            Of steps.jsonl.
-
         Returns
         -------
         dict of str
@@ -135,11 +97,6 @@ class RunView:
 
     def predicted_norm(self, step: int) -> float | None:
         """Return the predicted mean norm.
-
-        Parameters
-        ----------
-        step
-            From 1.
 
         Returns
         -------

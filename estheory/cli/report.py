@@ -44,9 +44,9 @@ def report(
     from estheory.cli.measuring import given_of, head_twice
     from estheory.evidence.collected import Reading, collected
     from estheory.reporting.lines import line_sections
-    from estheory.reporting.report import BETWEEN, Report, report_page
-    from estheory.reporting.verdicts import summary
-    from estheory.reporting.weight_sections import pair_cosines
+    from estheory.reporting.page.report import BETWEEN, Report, report_page
+    from estheory.reporting.page.weight_sections import pair_cosines
+    from estheory.reporting.text.verdicts import summary
     from estheory.validation.judge import exit_code, judge, without_band
     from estheory.validation.lines import line_pairs
 

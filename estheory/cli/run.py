@@ -140,7 +140,7 @@ def sequence(
     if common.json:
         emit(common, json_text(summary))
     else:
-        from estheory.reporting.sequence import sequence_text
+        from estheory.reporting.text.sequence import sequence_text
 
         emit(common, sequence_text(summary))
     _cite(common, *config.configs)

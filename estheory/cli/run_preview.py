@@ -14,9 +14,9 @@ from estheory.errors import ConfigError
 from estheory.evidence.weights import checkpoint_weights
 from estheory.models.builtin import model_folder
 from estheory.models.shapes import tensor_shapes, trainable_shapes
-from estheory.reporting.forecast import forecast_text, prediction_json
-from estheory.simulation.low_precision import Rounding, rounding_of
-from estheory.simulation.rounding import emulator_covers
+from estheory.reporting.text.forecast import forecast_text, prediction_json
+from estheory.simulation.emulator.emulate import emulator_covers
+from estheory.simulation.emulator.low_precision import Rounding, rounding_of
 from estheory.tasks import get_task
 from estheory.theory.predictions import Forecast, predict
 from estheory.training.config import ESRunConfig, GRPORunConfig
@@ -31,24 +31,7 @@ _SHOTS, _CHARACTERS_A_TOKEN = 8, 2  # of models that are not character-level
 
 
 def preview(config: ESRunConfig | GRPORunConfig, *, as_json: bool) -> str:
-    """Return what ``--dry-run`` shows. Loads no model and trains nothing; times a product and some noise.
-
-    Parameters
-    ----------
-    config
-        The run.
-    as_json
-        JSON instead of text.
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    ConfigError, DataError
-        The task is unknown, or the model's files cannot be read.
-    """
+    """Return what ``--dry-run`` shows. Loads no model and trains nothing; times a product and some noise."""
     shapes = _shapes(config)
     dim = sum(math.prod(shape) for shape in shapes.values())
     whole = sum(math.prod(shape) for shape in _shapes(dataclasses.replace(config, trainable="all")).values())
@@ -123,7 +106,7 @@ def _forecast(
 
 def _adamw_kept(config: GRPORunConfig, dim: int) -> float:
     """Return the norm of AdamW's walk in 16 bits, emulated on the model's own weights."""
-    from estheory.simulation.adamw_rounding import adamw_walks
+    from estheory.simulation.emulator.adamw import adamw_walks
     from estheory.theory.adamw import learning_rates
 
     weights = checkpoint_weights(config.model, config.dtype, config.trainable)
@@ -171,20 +154,10 @@ def _seconds(config: ESRunConfig | GRPORunConfig, dim: int, whole: int) -> float
 def preview_sequence(config: SequenceConfig) -> tuple[dict[str, Any], int]:
     """Return what a sequence needs.
 
-    Parameters
-    ----------
-    config
-        The sequence.
-
     Returns
     -------
     tuple of dict and int
         Configuration and needs, as JSON has them, and bytes on disk at most.
-
-    Raises
-    ------
-    ConfigError, DataError
-        As for `preview`.
     """
     for task in config.tasks:
         get_task(task, data=config.configs[0].data)

@@ -53,22 +53,7 @@ _FREE = ("executor", "workers")  # what a resumed run may change: its results do
 
 
 def es_config(run: RunOptions, settings: ESRunOptions, common: CommonOptions) -> ESRunConfig:
-    """Return the configuration of an ES run.
-
-    Parameters
-    ----------
-    run, settings, common
-        The command's options.
-
-    Returns
-    -------
-    ESRunConfig
-
-    Raises
-    ------
-    ConfigError
-        For unusable options.
-    """
+    """Return the configuration of an ES run."""
     values = _given(run, settings, common)
     small = _is_small(values.get("model", DEFAULT_MODEL))
     sigma = values.setdefault("sigma", 0.015 if small else 0.0015)
@@ -77,22 +62,7 @@ def es_config(run: RunOptions, settings: ESRunOptions, common: CommonOptions) ->
 
 
 def grpo_config(run: RunOptions, settings: GRPOOptions, common: CommonOptions) -> GRPORunConfig:
-    """Return the configuration of a GRPO run.
-
-    Parameters
-    ----------
-    run, settings, common
-        The command's options.
-
-    Returns
-    -------
-    GRPORunConfig
-
-    Raises
-    ------
-    ConfigError
-        For unusable options.
-    """
+    """Return the configuration of a GRPO run."""
     values = _given(run, settings, common)
     return GRPORunConfig(**_defaults(_is_small(values.get("model", DEFAULT_MODEL))) | values)
 
@@ -113,19 +83,8 @@ def sequence_config(
 
     Parameters
     ----------
-    run, es, grpo, common
-        The command's options, for all stages.
     tasks, methods, seeds, grpo_steps, grpo_prompts, keep
         Its own, as typed; None for those not given.
-
-    Returns
-    -------
-    SequenceConfig
-
-    Raises
-    ------
-    ConfigError
-        For unusable options.
     """
     from estheory.training.sequence_config import SequenceConfig
 
@@ -153,25 +112,7 @@ def sequence_config(
 
 
 def require_unchanged(directory: Path, run: RunOptions, settings: object, common: CommonOptions) -> dict[str, Any]:
-    """Check that the options given beside ``--resume`` are those of the run.
-
-    Parameters
-    ----------
-    directory
-        Of the run.
-    run, settings, common
-        The command's options.
-
-    Returns
-    -------
-    dict
-        Those given that may change, by name.
-
-    Raises
-    ------
-    ConfigError
-        An option differs (the message shows both values), or has no effect on a resumed run.
-    """
+    """Check that the options given beside ``--resume`` are those of the run."""
     for name in ("out", "dry_run"):
         if getattr(run, name):
             raise ConfigError(f"--{name.replace('_', '-')} has no effect with --resume", "leave it out")

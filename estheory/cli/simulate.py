@@ -21,7 +21,7 @@ from estheory.errors import ConfigError
 if TYPE_CHECKING:
     from estheory.landscape import Landscape
     from estheory.rules import ESConfig
-    from estheory.theory.precision import RoundingEffect
+    from estheory.theory.rounding.precision import RoundingEffect
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -71,8 +71,8 @@ def simulate(
     Exit code 3 if any prediction is refuted, 4 if none is consistent.
     """
     from estheory.quantities import Quantity
-    from estheory.reporting.geometry import geometry_json, geometry_text, plot_geometry
-    from estheory.reporting.simulation import SimulationReport, plot_simulation, simulation_json, simulation_text
+    from estheory.reporting.text.geometry import geometry_json, geometry_text, plot_geometry
+    from estheory.reporting.text.simulation import SimulationReport, plot_simulation, simulation_json, simulation_text
     from estheory.simulation.engine import Engine, chosen_engine
     from estheory.simulation.engine import simulate as run
     from estheory.simulation.named_rewards import REWARDS, named_reward
@@ -173,9 +173,9 @@ def _rounding(
     """Return what the emulator says of a 16-bit run, in the simulation's own arithmetic; None in float32."""
     if config.dtype == "float32" or weight_std is None:
         return None
-    from estheory.simulation.rounding import emulate
-    from estheory.simulation.strata import SampledWeights
-    from estheory.theory.weight_histograms import normal_weights
+    from estheory.simulation.emulator.emulate import emulate
+    from estheory.simulation.emulator.strata import SampledWeights
+    from estheory.theory.rounding.weights import normal_weights
 
     weights = SampledWeights.of(normal_weights(weight_std))
     emulation = emulate(config, weights, sorted({1, *steps}), seed=seed, arithmetic="fused")
@@ -187,7 +187,7 @@ def _problem(es: ESOptions, path: Path | None, name: str | None) -> tuple[ESConf
     from estheory.cli.es_options import cases
     from estheory.simulation.presets import PRESETS
     from estheory.simulation.presets import preset as get_preset
-    from estheory.theory.landscapes import read_landscape
+    from estheory.theory.curved.spectra import read_landscape
 
     for option in _UNUSED:
         if getattr(es, option) is not None:

@@ -36,19 +36,8 @@ def measured_geometry(
         Rates and off-task costs; those not given take their defaults.
     config, landscape
         The rule, and the landscape of all runs.
-    replicas, seed
-        Runs of each method, and their seed.
     progress
         Called with the number of steps of ES, over all runs, since the last call.
-
-    Returns
-    -------
-    Geometry
-
-    Raises
-    ------
-    ConfigError
-        An option is unusable.
     """
     from typing import get_args
 

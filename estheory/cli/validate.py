@@ -39,7 +39,7 @@ def validate(
 
     Exit code 3 if any prediction is refuted, 4 if none is consistent.
     """
-    from estheory.reporting.verdicts import validation_json, verdicts_text
+    from estheory.reporting.text.verdicts import validation_json, verdicts_text
     from estheory.validation.judge import exit_code, judge, without_band
 
     checked_level(level)

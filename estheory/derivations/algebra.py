@@ -71,13 +71,6 @@ def numeric(expression: Expr, values: Mapping[Expr, float | int]) -> Any:
     ----------
     expression
         Free of symbols other than the keys of ``values``.
-    values
-        Numbers, taken as they are in binary.
-
-    Returns
-    -------
-    mpmath number
-        Complex where the expression is.
     """
     return _numeric(expression, tuple(values.items()))
 
@@ -95,70 +88,22 @@ def _numeric(expression: Expr, values: tuple[tuple[Expr, float | int], ...]) -> 
 
 
 def numerically_equal(left: Expr, right: Expr, values: Mapping[Expr, float | int], digits: int = 40) -> bool:
-    """Say whether two expressions agree at some numbers, computed with 50 digits.
-
-    Parameters
-    ----------
-    left, right
-        The two expressions.
-    values
-        A number for each of their symbols.
-    digits
-        How many must agree.
-
-    Returns
-    -------
-    bool
-        True where they do.
-    """
+    """Say whether two expressions agree at some numbers, computed with 50 digits."""
     with mpmath.workdps(DIGITS):
         a, b = numeric(left, values), numeric(right, values)
         return bool(abs(a - b) <= mpmath.mpf(10) ** -digits * max(abs(a), abs(b)))
 
 
 def simplifies_to_zero(expression: Expr) -> bool:
-    """Say whether simplification leaves nothing of an expression.
-
-    Parameters
-    ----------
-    expression
-        A sympy expression.
-
-    Returns
-    -------
-    bool
-        False too where sympy sees no way.
-    """
+    """Say whether simplification leaves nothing of an expression."""
     return bool(sp.simplify(expression) == 0)
 
 
 def unknowns(expression: Expr) -> set[Expr]:
-    """Return the free symbols, and the functions without an expression, such as z(R).
-
-    Parameters
-    ----------
-    expression
-        A sympy expression.
-
-    Returns
-    -------
-    set
-        Of sympy symbols and functions.
-    """
+    """Return the free symbols, and the functions without an expression, such as z(R)."""
     return set(expression.free_symbols | expression.atoms(sp.core.function.AppliedUndef))
 
 
 def equation(left: Expr, right: Expr) -> Expr:
-    """Return left = right, kept as written.
-
-    Parameters
-    ----------
-    left, right
-        The two sides.
-
-    Returns
-    -------
-    sympy.Eq
-        Not evaluated.
-    """
+    """Return left = right, kept as written."""
     return sp.Eq(left, right, evaluate=False)

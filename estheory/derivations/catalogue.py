@@ -48,11 +48,6 @@ _TOPICS = (
 def derivations() -> dict[str, Derivation]:
     """Return every derivation by its name, topic by topic.
 
-    Returns
-    -------
-    dict
-        Derivations by name.
-
     Examples
     --------
     >>> list(derivations())[:2]

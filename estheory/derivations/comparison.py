@@ -10,7 +10,8 @@ from estheory._special import gamma_half_ratio
 from estheory.derivations.algebra import Expr, sp
 from estheory.derivations.derivation import Derivation, Evaluator, Values, agrees, define, follows
 from estheory.derivations.notation import EIGENVALUE, beta_mean, given, half, named, y
-from estheory.theory import adamw, comparison
+from estheory.theory import adamw
+from estheory.theory.curved import comparison
 
 OURS = comparison.OURS
 POSITION = given("u", "u", "position", "position on the line, 0 to 1", typical=(0.1, 0.9), extreme=(1e-6, 1.0))
@@ -49,7 +50,7 @@ interpolation = Derivation(
             "Never negative: no barrier, and flat directions do not enter. At the middle lambda (a - b)^2 / 8.",
         ),
     ),
-    evaluator=Evaluator(name="estheory.theory.comparison.interpolation_curve", call=_rise),
+    evaluator=Evaluator(name="estheory.theory.curved.comparison.interpolation_curve", call=_rise),
 )
 
 EARLIER = given("t", "t", "earlier", "the earlier of two steps", typical=(1, 6), extreme=(1, 200))

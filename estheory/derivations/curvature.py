@@ -28,7 +28,7 @@ from estheory.derivations.notation import (
 from estheory.derivations.signal import ZSCORE_STEPS, ZSCORE_SYMBOLS, response, reward, std, zscore
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig
-from estheory.theory import quadratic as theory
+from estheory.theory.curved import step as theory
 from estheory.theory.shaping import shaping_moments
 
 OURS = theory.OURS
@@ -153,7 +153,7 @@ quadratic_displacement = Derivation(
             "Good while x_k and X/N are small.",
         ),
     ),
-    evaluator=Evaluator(name="estheory.theory.quadratic.step_moments", call=_one_direction),
+    evaluator=Evaluator(name="estheory.theory.curved.step.step_moments", call=_one_direction),
 )
 
 DERIVATIONS = (quadratic_noise, quadratic_displacement)

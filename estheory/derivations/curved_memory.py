@@ -9,9 +9,9 @@ from estheory.derivations.dynamics import CONSTANT, CURVATURE, OURS, RATE, SPREA
 from estheory.derivations.memory import BETA, LIMIT, PULL
 from estheory.derivations.notation import C_OF_N, C_STEPS, POPULATION, STEPS, N, S, T, alpha, c, given, named, sigma
 from estheory.rules import AnchorForm, ESConfig
-from estheory.theory import dynamics as theory
-from estheory.theory.recursion import step_rule
-from estheory.theory.stationary import momentum_gain, rest
+from estheory.theory.curved import dynamics as theory
+from estheory.theory.curved.recursion import step_rule
+from estheory.theory.curved.stationary import momentum_gain, rest
 
 lam, a, kappa, beta, q = CURVATURE.symbol, RATE.symbol, PULL.symbol, BETA.symbol, LIMIT.symbol
 lag = sp.Symbol("k", integer=True, nonnegative=True)
@@ -69,7 +69,7 @@ def _anchored(form: AnchorForm, left: Expr, why: str) -> Derivation:
             ),
         ),
         evaluator=Evaluator(
-            name="estheory.theory.dynamics.coordinate_variance",
+            name="estheory.theory.curved.dynamics.coordinate_variance",
             call=lambda v: theory.coordinate_variance(
                 _config(v, form), v["eigenvalue"], v["member_std"], int(v["steps"])
             ),
@@ -109,7 +109,7 @@ anchored_rest = Derivation(
         ),
     ),
     evaluator=Evaluator(
-        name="estheory.theory.stationary.rest",
+        name="estheory.theory.curved.stationary.rest",
         call=_rest,
     ),
 )
@@ -160,7 +160,7 @@ momentum_stationary = Derivation(
         ),
     ),
     evaluator=Evaluator(
-        name="estheory.theory.stationary.momentum_gain",
+        name="estheory.theory.curved.stationary.momentum_gain",
         call=lambda v: v["noise"] * _gain(v),
     ),
 )

@@ -72,58 +72,17 @@ class Step:
 
 
 def define(left: Expr, right: Expr, why: str) -> Step:
-    """Return the step that names an expression.
-
-    Parameters
-    ----------
-    left
-        The new symbol.
-    right
-        What it stands for.
-    why
-        One sentence.
-
-    Returns
-    -------
-    Step
-        A definition.
-    """
+    """Return the step that names an expression."""
     return Step(equation=equation(left, right), justification=why, check="definition")
 
 
 def follows(left: Expr, right: Expr, why: str) -> Step:
-    """Return the step that simplification proves.
-
-    Parameters
-    ----------
-    left, right
-        The two sides.
-    why
-        One sentence.
-
-    Returns
-    -------
-    Step
-        Checked by ``simplify``.
-    """
+    """Return the step that simplification proves."""
     return Step(equation=equation(left, right), justification=why, check="simplify")
 
 
 def agrees(left: Expr, right: Expr, why: str) -> Step:
-    """Return the step that numbers of 50 digits confirm: integrals, and identities of Gamma functions.
-
-    Parameters
-    ----------
-    left, right
-        The two sides.
-    why
-        One sentence.
-
-    Returns
-    -------
-    Step
-        Checked by ``substitute``.
-    """
+    """Return the step that numbers of 50 digits confirm: integrals, and identities of Gamma functions."""
     return Step(equation=equation(left, right), justification=why, check="substitute")
 
 
@@ -201,13 +160,7 @@ class Derivation:
         return tuple(notation for notation in self.symbols if notation.symbol in free)
 
     def resolved(self) -> list[tuple[Expr, Expr]]:
-        """Return both sides of each step with the definitions before it put in.
-
-        Returns
-        -------
-        list of tuple
-            (left, right) a step.
-        """
+        """Return both sides of each step with the definitions before it put in."""
         known: dict[Expr, Expr] = {}
         sides = []
         for step in self.steps:
@@ -219,18 +172,7 @@ class Derivation:
         return sides
 
     def draws(self, count: int = 3) -> Iterator[dict[Expr, float | int]]:
-        """Yield random admissible numbers for all symbols that no step defines; the same ones every time.
-
-        Parameters
-        ----------
-        count
-            How many sets.
-
-        Yields
-        ------
-        dict
-            Numbers by symbol.
-        """
+        """Yield random admissible numbers for all symbols that no step defines; the same ones every time."""
         rng = random.Random(self.name)
         found = 0
         while found < count:
@@ -240,18 +182,7 @@ class Derivation:
                 yield values
 
     def admits(self, values: Mapping[Expr, float | int]) -> bool:
-        """Say whether some numbers meet the conditions that are about them.
-
-        Parameters
-        ----------
-        values
-            Numbers by symbol.
-
-        Returns
-        -------
-        bool
-            True where no condition is about them.
-        """
+        """Say whether some numbers meet the conditions that are about them."""
         asked = [condition for condition in self.conditions if condition.free_symbols <= set(values)]
         return all(condition.subs(values) for condition in asked)
 
@@ -285,19 +216,6 @@ class Derivation:
 
 
 def draw(notation: Notation, rng: random.Random) -> float | int:
-    """Return a random number of the notation's typical range.
-
-    Parameters
-    ----------
-    notation
-        The symbol.
-    rng
-        The random generator.
-
-    Returns
-    -------
-    int or float
-        Whole for an integer symbol.
-    """
+    """Return a random number of the notation's typical range."""
     low, high = notation.typical
     return rng.randint(int(low), int(high)) if notation.symbol.is_integer else rng.uniform(low, high)

@@ -29,8 +29,8 @@ from estheory.derivations.notation import (
 )
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig
-from estheory.theory import dynamics as theory
-from estheory.theory.stationary import equipartition_cost, stationary_state
+from estheory.theory.curved import dynamics as theory
+from estheory.theory.curved.stationary import equipartition_cost, stationary_state
 
 OURS = theory.OURS
 CONSTANT = "the spread S of the rewards is constant: noise dominates them"
@@ -82,7 +82,7 @@ ou_variance = Derivation(
         ),
     ),
     evaluator=Evaluator(
-        name="estheory.theory.dynamics.coordinate_variance",
+        name="estheory.theory.curved.dynamics.coordinate_variance",
         call=lambda v: theory.coordinate_variance(_config(v), v["eigenvalue"], v["member_std"], int(v["steps"])),
     ),
 )
@@ -104,7 +104,7 @@ ou_walk_limit = Derivation(
         follows(VARIANCE.symbol, alpha**2 * T / N, "The walk, to first order in its curvature."),
     ),
     evaluator=Evaluator(
-        name="estheory.theory.dynamics.coordinate_variance",
+        name="estheory.theory.curved.dynamics.coordinate_variance",
         call=lambda v: theory.coordinate_variance(_config(v), 0.0, 1.0, int(v["steps"])),
     ),
 )
@@ -160,7 +160,7 @@ stationary_variance = Derivation(
         ),
     ),
     evaluator=Evaluator(
-        name="estheory.theory.stationary.stationary_state",
+        name="estheory.theory.curved.stationary.stationary_state",
         call=lambda v: float(stationary_state(_config(v), _isotropic(v)).square[0]),
         parameters=(STEP, WIDTH, POPULATION, CURVATURE, COUNT, NOISE),
         inputs=_settled,
@@ -221,7 +221,7 @@ equipartition = Derivation(
         ),
     ),
     evaluator=Evaluator(
-        name="estheory.theory.stationary.equipartition_cost",
+        name="estheory.theory.curved.stationary.equipartition_cost",
         call=lambda v: equipartition_cost(_config(v), _isotropic(v)),
         parameters=(STEP, WIDTH, POPULATION, CURVATURE, COUNT, NOISE),
         inputs=lambda v: {

@@ -9,48 +9,14 @@ from estheory.derivations.derivation import Notation, Step, agrees, define
 
 
 def given(name: str, latex: str, argument: str, meaning: str, unit: str = "1", **ranges: Any) -> Notation:
-    """Return an input: a positive symbol, whole if its ``typical`` range is of ints.
-
-    Parameters
-    ----------
-    name
-        How text writes it.
-    latex
-        How LaTeX writes it.
-    argument
-        Name of the evaluator's argument.
-    meaning, unit
-        Unit 1 for pure numbers.
-    **ranges
-        ``typical`` and ``extreme`` of :class:`estheory.derivations.derivation.Notation`.
-
-    Returns
-    -------
-    Notation
-        With an argument.
-    """
+    """Return an input: a positive symbol, whole if its ``typical`` range is of ints."""
     whole = all(isinstance(end, int) for end in ranges.get("typical", (0.0,)))
     symbol = sp.Symbol(name, positive=True, integer=True) if whole else sp.Symbol(name, positive=True)
     return Notation(symbol=symbol, latex=latex, argument=argument, meaning=meaning, unit=unit, **ranges)
 
 
 def named(name: str, latex: str, meaning: str, unit: str = "1") -> Notation:
-    """Return a symbol that a step defines or that the last step is the value of.
-
-    Parameters
-    ----------
-    name
-        How text writes it.
-    latex
-        How LaTeX writes it.
-    meaning, unit
-        Unit 1 for pure numbers.
-
-    Returns
-    -------
-    Notation
-        Without argument.
-    """
+    """Return a symbol that a step defines or that the last step is the value of."""
     return Notation(symbol=sp.Symbol(name, positive=True), latex=latex, meaning=meaning, unit=unit)
 
 
@@ -93,73 +59,23 @@ c_of_n: Expr = sp.sqrt(2 / N) * sp.gamma(N / 2) / sp.gamma((N - 1) / 2)
 
 
 def normal_density(z: Expr) -> Expr:
-    """Return the density of a standard normal.
-
-    Parameters
-    ----------
-    z
-        Where.
-
-    Returns
-    -------
-    sympy expression
-        In ``z``.
-    """
+    """Return the density of a standard normal."""
     return sp.exp(-(z**2) / 2) / sp.sqrt(2 * sp.pi)
 
 
 def gaussian_mean(expression: Expr, z: Expr = x) -> Expr:
-    """Return the unevaluated expectation of an expression over a standard normal.
-
-    Parameters
-    ----------
-    expression
-        In ``z``.
-    z
-        The normal variable.
-
-    Returns
-    -------
-    sympy.Integral
-        Over the real line.
-    """
+    """Return the unevaluated expectation of an expression over a standard normal."""
     return sp.Integral(expression * normal_density(z), (z, -sp.oo, sp.oo))
 
 
 def chi_square_mean(expression: Expr, df: Expr) -> Expr:
-    """Return the unevaluated expectation of an expression over a chi-square variable.
-
-    Parameters
-    ----------
-    expression
-        In ``y``.
-    df
-        Degrees of freedom.
-
-    Returns
-    -------
-    sympy.Integral
-        Over ``y`` > 0.
-    """
+    """Return the unevaluated expectation of an expression over a chi-square variable."""
     density = y ** (df / 2 - 1) * sp.exp(-y / 2) / (2 ** (df / 2) * sp.gamma(df / 2))
     return sp.Integral(expression * density, (y, 0, sp.oo))
 
 
 def beta_mean(expression: Expr, a: Expr, b: Expr) -> Expr:
-    """Return the unevaluated expectation of an expression over a Beta(a, b) variable y = sin^2(theta).
-
-    Parameters
-    ----------
-    expression
-        In ``y``.
-    a, b
-        Of the Beta law.
-
-    Returns
-    -------
-    sympy.Integral
-        Over the angle.
-    """
+    """Return the unevaluated expectation of an expression over a Beta(a, b) variable y = sin^2(theta)."""
     angle = sp.Symbol("theta", positive=True)
     density = 2 * sp.sin(angle) ** (2 * a - 1) * sp.cos(angle) ** (2 * b - 1)
     scale = sp.gamma(a + b) / (sp.gamma(a) * sp.gamma(b))

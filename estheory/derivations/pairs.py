@@ -24,7 +24,7 @@ from estheory.derivations.notation import (
 )
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig
-from estheory.theory import quadratic as theory
+from estheory.theory.curved import step as theory
 from estheory.theory.shaping import shaping_moments
 
 DIRECTIONS = given(
@@ -77,7 +77,7 @@ two_point_displacement = Derivation(
         agrees(MEAN.symbol, alpha * g_k, "A step of gradient ascent, without bias."),
     ),
     evaluator=Evaluator(
-        name="estheory.theory.quadratic.step_moments", call=lambda v: float(_two_point(v).displacement[0])
+        name="estheory.theory.curved.step.step_moments", call=lambda v: float(_two_point(v).displacement[0])
     ),
 )
 
@@ -108,7 +108,7 @@ two_point_noise = Derivation(
         ),
     ),
     evaluator=Evaluator(
-        name="estheory.theory.quadratic.step_moments", call=lambda v: float(_two_point(v).second_moment[0])
+        name="estheory.theory.curved.step.step_moments", call=lambda v: float(_two_point(v).second_moment[0])
     ),
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from estheory.derivations.algebra import Expr, sp
 from estheory.derivations.derivation import Derivation, Evaluator, agrees, define
 from estheory.derivations.notation import given, half, named, normal_density
-from estheory.theory import rounding_gains as theory
+from estheory.theory.rounding import gains as theory
 
 SIZE = given(
     "x",
@@ -58,7 +58,7 @@ rounding_gain = Derivation(
         ),
     ),
     evaluator=Evaluator(
-        name="estheory.theory.rounding_gains.rounding_gain",
+        name="estheory.theory.rounding.gains.rounding_gain",
         call=lambda v: theory.rounding_gain(v["update_in_spacings"]),
     ),
 )
@@ -96,7 +96,7 @@ rounding_signal = Derivation(
         ),
     ),
     evaluator=Evaluator(
-        name="estheory.theory.rounding_gains.signal_gain", call=lambda v: theory.signal_gain(v["update_in_spacings"])
+        name="estheory.theory.rounding.gains.signal_gain", call=lambda v: theory.signal_gain(v["update_in_spacings"])
     ),
 )
 

@@ -49,18 +49,7 @@ def _half_ratios(product: Expr) -> Expr:
 
 
 def python_text(derivation: Derivation) -> str:
-    """Return the source of a function of the result's inputs that needs math, numpy and scipy at most.
-
-    Parameters
-    ----------
-    derivation
-        What is printed.
-
-    Returns
-    -------
-    str
-        Python.
-    """
+    """Return the source of a function of the result's inputs that needs math, numpy and scipy at most."""
     names = {n.symbol: sp.Symbol(n.argument) for n in derivation.inputs}
     expression = derivation.result.replace(lambda part: part.is_Mul, _half_ratios).xreplace(names)
     printer = _Printer()
@@ -81,36 +70,12 @@ def python_text(derivation: Derivation) -> str:
 
 
 def latex_of(derivation: Derivation, expression: Expr) -> str:
-    """Return an expression or equation in LaTeX.
-
-    Parameters
-    ----------
-    derivation
-        Whose notation is used.
-    expression
-        What is printed.
-
-    Returns
-    -------
-    str
-        LaTeX, without delimiters.
-    """
+    """Return an expression or equation in LaTeX."""
     return str(sp.latex(expression, symbol_names={n.symbol: n.latex for n in derivation.symbols}))
 
 
 def line_of(expression: Expr) -> str:
-    """Return an expression or equation on one line.
-
-    Parameters
-    ----------
-    expression
-        What is printed.
-
-    Returns
-    -------
-    str
-        As sympy writes it.
-    """
+    """Return an expression or equation on one line."""
     if isinstance(expression, sp.Eq):
         return f"{sp.sstr(expression.lhs)} = {sp.sstr(expression.rhs)}"
     return str(sp.sstr(expression))
@@ -126,11 +91,6 @@ def _wrapped(text: str, indent: str, hang: str = "") -> list[str]:
 
 def text(derivation: Derivation) -> str:
     """Return the derivation for people.
-
-    Parameters
-    ----------
-    derivation
-        What is printed.
 
     Returns
     -------
@@ -156,18 +116,7 @@ def text(derivation: Derivation) -> str:
 
 
 def latex(derivation: Derivation) -> str:
-    """Return the derivation as a LaTeX fragment: one displayed equation and one sentence a step.
-
-    Parameters
-    ----------
-    derivation
-        What is printed.
-
-    Returns
-    -------
-    str
-        LaTeX, with an enumeration.
-    """
+    """Return the derivation as a LaTeX fragment: one displayed equation and one sentence a step."""
     parts = [rf"\subsection*{{{_escaped(derivation.title)}}}", r"\begin{enumerate}"]
     for step in derivation.steps:
         parts += [r"\item", r"\[", latex_of(derivation, step.equation), r"\]", _escaped(step.justification)]
@@ -187,18 +136,7 @@ def _escaped(prose: str) -> str:
 
 
 def document(derivation: Derivation) -> dict[str, Any]:
-    """Return the derivation as the JSON document estheory/derivation/1.
-
-    Parameters
-    ----------
-    derivation
-        What is printed.
-
-    Returns
-    -------
-    dict
-        Of strings, lists and None.
-    """
+    """Return the derivation as the JSON document estheory/derivation/1."""
 
     def row(step: Step) -> dict[str, str]:
         return {

@@ -29,7 +29,7 @@ from estheory.derivations.notation import (
 )
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig
-from estheory.theory import quadratic as theory
+from estheory.theory.curved import step as theory
 
 OURS = theory.OURS
 LEADING = "leading order in 1/N and in the quadratic share x_k"
@@ -125,7 +125,7 @@ quadratic_gain = Derivation(
         ),
     ),
     evaluator=Evaluator(
-        name="estheory.theory.quadratic.expected_gain",
+        name="estheory.theory.curved.step.expected_gain",
         call=lambda v: theory.expected_gain(_config(v), _landscape(v, _noise(v, _TINY))),
         rtol=1e-10,  # the two parts of the gain nearly cancel at some of the numbers drawn
         parameters=_PARAMETERS,
@@ -162,7 +162,7 @@ optimal_alpha = Derivation(
         ),
     ),
     evaluator=Evaluator(
-        name="estheory.theory.quadratic.optimal_alpha",
+        name="estheory.theory.curved.step.optimal_alpha",
         call=lambda v: theory.optimal_alpha(_config(v), _landscape(v, _noise(v, _TINY))),
         parameters=_PARAMETERS,
         inputs=lambda v: _inputs(v, _TINY),
@@ -195,7 +195,7 @@ critical_population = Derivation(
         ),
     ),
     evaluator=Evaluator(
-        name="estheory.theory.quadratic.critical_population",
+        name="estheory.theory.curved.step.critical_population",
         call=lambda v: theory.critical_population(_config(v), _landscape(v, _noise(v, _SMALL))),
         parameters=_PARAMETERS,
         inputs=lambda v: _inputs(v, _SMALL),
@@ -219,7 +219,7 @@ smoothing_gap = Derivation(
         agrees(GAP.symbol, half * sigma**2 * trace, "A forward-only measurement of tr Lam."),
     ),
     evaluator=Evaluator(
-        name="estheory.theory.quadratic.smoothing_gap",
+        name="estheory.theory.curved.step.smoothing_gap",
         call=lambda v: theory.smoothing_gap(
             v["sigma"], _landscape({"first_eigenvalue": v["trace"], "second_eigenvalue": 0.0, "others": 1}, 0.0)
         ),

@@ -63,18 +63,7 @@ class Reading:
     repeat_head: bool = False
 
     def foreign(self, path: Path) -> Evidence:
-        """Read and measure a run directory of another code; a note says what its log shows and nothing predicts.
-
-        Parameters
-        ----------
-        path
-            The folder.
-
-        Returns
-        -------
-        Evidence
-            Without figures that nothing predicts.
-        """
+        """Read and measure a run directory of another code; a note says what its log shows and nothing predicts."""
         base = None if self.base is None else model_folder(self.base)
         found = foreign_evidence(path, base, self.given, keep_going=self.keep_going, repeat_head=self.repeat_head)
         if not found.unpredicted:
@@ -92,10 +81,6 @@ def collected(targets: Sequence[Path], how: Reading, said: Callable[[str], None]
 
     Parameters
     ----------
-    targets
-        Folders.
-    how
-        How they are read.
     said
         Called with the name of each run that was measured.
 
@@ -103,13 +88,6 @@ def collected(targets: Sequence[Path], how: Reading, said: Callable[[str], None]
     -------
     Collected
         With one run or stage at least that could be read.
-
-    Raises
-    ------
-    ConfigError
-        A folder is given twice.
-    DataError
-        Nothing can be judged.
     """
     found = Collected()
     for name, path in _named(targets).items():

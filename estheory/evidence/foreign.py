@@ -30,22 +30,13 @@ def foreign_displacements(
 
     Parameters
     ----------
-    run
-        Its records.
     base
         File or folder of the weights it began with.
-    keep_going, repeat_head
-        As of :func:`estheory.measurement.displacement.measure_displacements`.
 
     Returns
     -------
     Displacements
         Labels are ``step N``, in order; of ES from the base as its checkpoints store weights.
-
-    Raises
-    ------
-    DataError
-        If it has no checkpoint, or no base is known.
     """
     origin = base or run.base
     if not run.checkpoints:
@@ -70,8 +61,6 @@ def foreign_evidence(
 
     Parameters
     ----------
-    path
-        The folder.
     base
         File or folder of the weights it began with, where the folder does not hold them.
     given
@@ -86,11 +75,6 @@ def foreign_evidence(
     Evidence
         Norms, cosines and exponents, given the coefficients, reward spreads or hyper-parameters that the folder tells;
         unpredicted is what its own evaluations measured.
-
-    Raises
-    ------
-    DataError
-        If the folder is no known run directory, is damaged, or holds nothing that can be judged.
     """
     problems: list[str] | None = [] if keep_going else None
     run = read_foreign(path, given, problems)

@@ -37,32 +37,10 @@ def studies_of(
         Run directories or checkpoints at u = 0 and u = 1.
     labels
         What they are called; their folders' names when None.
-    model
-        Their base; a run directory tells it.
     task
         What is scored; a run directory tells it.
     data
         Folder of JSONL or Parquet files, or ``hf:ID``, with the task; a run directory tells it.
-    prompts
-        Held-out prompts, the same at every point.
-    points
-        Points of the line between them.
-    directions
-        Random directions of each probe.
-    seed
-        Of these directions.
-
-    Returns
-    -------
-    list of LineStudy
-        By accuracy, then by log-probability.
-
-    Raises
-    ------
-    ConfigError
-        If base or task are not told, the runs differ in them, or prompts, points or directions are too few.
-    DataError
-        If a checkpoint is missing, damaged, or of another model.
     """
     if prompts < 2:
         raise ConfigError(f"lines need 2 or more prompts, got {prompts}", "400 are common")

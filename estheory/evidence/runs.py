@@ -13,7 +13,7 @@ from estheory.measurement.displacement import Displacements, measure_displacemen
 from estheory.models.builtin import builtin_names, model_folder
 from estheory.models.shapes import tensor_shapes
 from estheory.rules import Dtype
-from estheory.simulation.strata import SampledWeights
+from estheory.simulation.emulator.strata import SampledWeights
 from estheory.validation.foreign import Given
 from estheory.validation.judge import Evidence, Pair
 from estheory.validation.records import RunRecord, is_run, read_run
@@ -89,8 +89,6 @@ def run_evidence(run: RunRecord, *, keep_going: bool = False) -> Evidence:
 
     Parameters
     ----------
-    run
-        The record.
     keep_going
         Note what cannot be compared, and judge the rest.
 
@@ -98,11 +96,6 @@ def run_evidence(run: RunRecord, *, keep_going: bool = False) -> Evidence:
     -------
     Evidence
         Norms, cosines and rewards, as far as the run recorded them; a note for each thing left out.
-
-    Raises
-    ------
-    DataError
-        If a file is missing or damaged, or no law covers the run's options together.
     """
     cosines: dict[tuple[int, int], float] = {}
     tensors: dict[str, tuple[int, float]] = {}
@@ -132,8 +125,6 @@ def run_displacements(run: RunRecord, *, keep_going: bool = False) -> Displaceme
 
     Parameters
     ----------
-    run
-        The record.
     keep_going
         Note what cannot be compared, and measure the rest.
 
@@ -141,11 +132,6 @@ def run_displacements(run: RunRecord, *, keep_going: bool = False) -> Displaceme
     -------
     Displacements
         Labels are ``step N``; from the base as the run stores its weights.
-
-    Raises
-    ------
-    DataError
-        If it has no checkpoint, trains adapters (their start is in no file), or a file is missing or damaged.
     """
     if not run.checkpoints:
         raise DataError(f"{run.path} has no checkpoint", "let the run finish, or set --checkpoint-every")

@@ -9,7 +9,7 @@ from estheory.models.builtin import model_folder
 from estheory.models.magnitudes import magnitude_counts
 from estheory.models.shapes import tensor_shapes, trainable_shapes
 from estheory.rules import Dtype, require_choice
-from estheory.simulation.strata import SampledWeights
+from estheory.simulation.emulator.strata import SampledWeights
 
 
 def checkpoint_weights(checkpoint: str | Path, dtype: Dtype, trainable: str = "all") -> SampledWeights:

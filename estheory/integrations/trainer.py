@@ -72,24 +72,12 @@ class GeometryCallback(TrainerCallback):
         self._increment: list[Tensor] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: nn.Module | None = None, **_: Any) -> None:
-        """Take the start. A resumed training starts anew: its displacement counts from where it resumed.
-
-        Raises
-        ------
-        ConfigError
-            The trainer gives no model.
-        """
+        """Take the start. A resumed training starts anew: its displacement counts from where it resumed."""
         self._start = [p.detach().float().clone() for p in _trained(model)]
         self._displacement, self._increment, self.rows = [], [], []
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: nn.Module | None = None, **_: Any) -> None:
-        """Measure, every so many steps.
-
-        Raises
-        ------
-        OutputError
-            The file cannot be written.
-        """
+        """Measure, every so many steps."""
         step = int(state.global_step)
         if step % self._every or not self._start:
             return

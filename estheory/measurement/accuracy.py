@@ -75,16 +75,6 @@ class ExampleScorer:
         ----------
         generator
             Answers are sampled from it; None decodes greedily.
-
-        Returns
-        -------
-        ndarray, shape (P,)
-            Scores, or nat for ``logprob``.
-
-        Raises
-        ------
-        DataError
-            If the model gives logits that are not numbers.
         """
         if self._scoring == "logprob":
             return self._log_probabilities(
@@ -151,19 +141,7 @@ def task_scores(
     *,
     batch_size: int = 64,
 ) -> NDArray[np.float64]:
-    """Score each example, 1 if right and 0 if not, as `ExampleScorer` does.
-
-    Parameters
-    ----------
-    model, tokenizer, task, examples
-        As for `ExampleScorer`.
-    batch_size
-        Prompts decoded together.
-
-    Returns
-    -------
-    ndarray, shape (P,)
-    """
+    """Score each example, 1 if right and 0 if not, as `ExampleScorer` does."""
     batches = [examples[start : start + batch_size] for start in range(0, len(examples), batch_size)]
     scores = [ExampleScorer(model, tokenizer, task, batch).scores() for batch in batches]
     return np.concatenate(scores) if scores else np.empty(0)
@@ -178,20 +156,7 @@ def task_scorers(
     *,
     batch_size: int = 200,
 ) -> Callable[[], NDArray[np.float64]]:
-    """Return a function that scores the model as it then is on the same examples, in batches.
-
-    Parameters
-    ----------
-    model, tokenizer, task, examples, scoring
-        As for `ExampleScorer`.
-    batch_size
-        Prompts decoded together.
-
-    Returns
-    -------
-    callable
-        Without arguments; gives the scores, shape (P,).
-    """
+    """Return a function that scores the model as it then is on the same examples, in batches."""
     batches = [examples[start : start + batch_size] for start in range(0, len(examples), batch_size)]
     scorers = [ExampleScorer(model, tokenizer, task, batch, scoring) for batch in batches]
     return lambda: np.concatenate([scorer.scores() for scorer in scorers])
@@ -240,22 +205,6 @@ def accuracy(scores: NDArray[np.float64], *, where: str = "", step: int | None =
 
     The standard error is that of a proportion with one right and one wrong answer added, so that a perfect
     score does not look certain; for partial credit it errs on the large side.
-
-    Parameters
-    ----------
-    scores : ndarray, shape (P,)
-        Scores in [0, 1].
-    where, step, source
-        Of the measurement.
-
-    Returns
-    -------
-    Measurement
-
-    Raises
-    ------
-    DataError
-        If there are no scores.
     """
     count = scores.size
     if not count:

@@ -47,18 +47,6 @@ def reward_gradient(model: nn.Module, parameters: FlatParameters, reward: Reward
     ----------
     model, parameters
         The model in evaluation mode and its trainable parameters.
-    reward
-        A differentiable scalar.
-
-    Returns
-    -------
-    Tensor, shape (dim,)
-        reward / weight.
-
-    Raises
-    ------
-    DataError
-        If it is not finite.
     """
     return _flat(_gradients(model, parameters, reward, graph=False))
 
@@ -66,24 +54,10 @@ def reward_gradient(model: nn.Module, parameters: FlatParameters, reward: Reward
 def curvature_product(model: nn.Module, parameters: FlatParameters, reward: Reward, direction: Tensor) -> Tensor:
     """Return Lam times a direction, by differentiating (g . direction) once more. Exact.
 
-    Parameters
-    ----------
-    model, parameters, reward
-        As for `reward_gradient`.
-    direction
-        Shape (dim,).
-
     Returns
     -------
     Tensor, shape (dim,)
         reward / weight^2 times the unit of the direction.
-
-    Raises
-    ------
-    ConfigError
-        If the model's attention cannot be differentiated twice.
-    DataError
-        If the product is not finite.
     """
     weights = _weights(model, parameters)
     gradients = _gradients(model, parameters, reward, graph=True)
@@ -111,8 +85,6 @@ def ggn_product(
 
     Parameters
     ----------
-    model, parameters, direction
-        As for `curvature_product`.
     outputs
         The model's outputs z as it is now, of any shape.
     score
@@ -122,13 +94,6 @@ def ggn_product(
     -------
     Tensor, shape (dim,)
         reward / weight^2 times the unit of the direction.
-
-    Raises
-    ------
-    ConfigError
-        If the outputs cannot be differentiated twice (fused attention).
-    DataError
-        If the product is not finite.
     """
     weights = _weights(model, parameters)
     with torch.enable_grad():
@@ -164,25 +129,8 @@ def curvature_probe(
     ----------
     model, parameters
         The model in evaluation mode and its trainable parameters.
-    reward
-        A differentiable scalar.
     directions
         Random signs for the trace, at least 2.
-    eigenvalues
-        How many, at least 1.
-    seed
-        Seed of both.
-
-    Returns
-    -------
-    CurvatureProbe
-
-    Raises
-    ------
-    ConfigError
-        If there are too few directions or eigenvalues, or the attention cannot be differentiated twice.
-    DataError
-        If a gradient is not finite.
     """
 
     def product(vector: Tensor) -> Tensor:

@@ -18,17 +18,6 @@ from estheory.models.parameters import FlatParameters
 def random_direction(like: Tensor, seed: int = 0) -> Tensor:
     """Return a uniformly random direction of length 1.
 
-    Parameters
-    ----------
-    like
-        Gives shape, dtype and device.
-    seed
-        Of the direction.
-
-    Returns
-    -------
-    Tensor, of that shape
-
     Examples
     --------
     >>> round(float(random_direction(torch.zeros(1000)).norm()), 4)
@@ -53,22 +42,8 @@ def probe_directions(
         The model's trainable parameters; their present value is the start.
     directions
         D displacements by label, each of shape (dim,); only their directions count.
-    radii
-        R distances (weight), negative ones too.
     evaluate
         Scores of the model as it is now, one for each of P prompts, P at least 2.
-
-    Returns
-    -------
-    DirectionProbe
-        Scores of shape (D, R, P).
-
-    Raises
-    ------
-    ConfigError
-        If a direction has another shape or length 0, or there is no distance.
-    DataError
-        If the scores are not finite, fewer than 2, or their number changes.
 
     Examples
     --------

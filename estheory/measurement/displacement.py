@@ -121,16 +121,6 @@ class Displacements:
         variances
             v of each checkpoint, length K: alpha^2 T / N, or (alpha^2 / N^2) times the sum of the squared
             logged coefficients (weight^2).
-
-        Returns
-        -------
-        ndarray, shape (K, tensors)
-            NaN for a tensor without entries.
-
-        Raises
-        ------
-        ConfigError
-            If there is not one positive variance for each checkpoint.
         """
         if len(variances) != len(self.labels) or not all(v > 0 and math.isfinite(v) for v in variances):
             raise ConfigError("each checkpoint needs one positive walk variance", "give alpha^2 T / N of each")
@@ -175,15 +165,6 @@ class Displacements:
         variances
             Variance of the walk behind each checkpoint (weight^2), for effective-dimension ratios; None leaves
             them out.
-
-        Returns
-        -------
-        list of Measurement
-
-        Raises
-        ------
-        ConfigError
-            As for `effective_dimension_ratios`.
         """
         levels = {
             "total": self.grouped(lambda name: ""),

@@ -45,12 +45,8 @@ def displacement_sums(
     ----------
     reference, others
         The base and K checkpoints, comparable with it.
-    stored
-        Round the base to this format first.
     chunk
         Entries of each file held at a time by one thread; None: as many as stay in its cache.
-    threads
-        Number of threads; None: one a processor.
 
     Returns
     -------
@@ -58,11 +54,6 @@ def displacement_sums(
         By tensor: the Gram matrix of the displacements (weight^2), and below it the sums of their fourth powers
         (weight^4), numbers of unchanged entries and largest absolute changes (weight). Where a checkpoint lacks
         the tensor its sums are NaN.
-
-    Raises
-    ------
-    DataError
-        If a file got shorter since it was opened.
     """
     pieces = [
         (row, name, start, min(start + SEGMENT, entry.size))

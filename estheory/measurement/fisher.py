@@ -98,20 +98,10 @@ class FisherProbe:
 def probe_ratio(small: FisherProbe, large: FisherProbe) -> tuple[float, float]:
     """Return the ratio of the traces at two scales, large over small: 1 where the quadratic law holds.
 
-    Parameters
-    ----------
-    small, large
-        Probes along the same directions.
-
     Returns
     -------
     tuple of float
         The ratio and its standard error: that of the paired differences, far below that of either trace.
-
-    Raises
-    ------
-    ConfigError
-        If the probes did not use the same directions.
 
     Examples
     --------

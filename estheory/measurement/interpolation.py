@@ -33,26 +33,8 @@ def interpolate(
 
     Parameters
     ----------
-    parameters
-        The model's trainable parameters.
-    start, end : Tensor, shape (dim,)
-        The two ends.
     evaluate
         Scores of the model as it is now, one for each of P prompts, P at least 2.
-    points
-        Number of points, at least 3.
-
-    Returns
-    -------
-    Interpolation
-        Scores of shape (points, P).
-
-    Raises
-    ------
-    ConfigError
-        If there are fewer than 3 points or an end has another shape.
-    DataError
-        If the scores are not finite, fewer than 2, or their number changes along the line.
 
     Examples
     --------
@@ -81,15 +63,6 @@ def stacked_scores(rows: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     ----------
     rows
         Scores at each of n points, one for each of P prompts.
-
-    Returns
-    -------
-    ndarray, shape (n, P)
-
-    Raises
-    ------
-    DataError
-        If the scores are not finite, fewer than 2, or their number changes.
     """
     if len({row.size for row in rows}) != 1 or rows[0].size < 2 or not all(np.isfinite(row).all() for row in rows):
         raise DataError("scores along the line are not finite, or not on the same 2 or more prompts", "fix the task")
@@ -132,18 +105,11 @@ def checkpoint_vector(parameters: FlatParameters, checkpoint: Checkpoint) -> Ten
     ----------
     parameters
         Of the model: which tensors, and their order.
-    checkpoint
-        An open one.
 
     Returns
     -------
     Tensor, shape (dim,)
         In the dtype and on the device of `parameters`.
-
-    Raises
-    ------
-    DataError
-        If the checkpoint does not hold exactly these tensors, or one is damaged or has another shape.
     """
     shapes = dict(zip(parameters.names, parameters.shapes, strict=True))
     stored = {name: entry.shape for name, entry in checkpoint.tensors.items()}

@@ -59,18 +59,7 @@ class TokenKL:
         return float(np.sqrt(count / (count - 1) * (residuals**2).sum()) / sum(self.tokens))
 
     def measurement(self, *, where: str = "", step: int | None = None, source: str = "") -> Measurement:
-        """Return the drift as a measurement.
-
-        Parameters
-        ----------
-        where, step, source
-            Of the measurement.
-
-        Returns
-        -------
-        Measurement
-            nat/token.
-        """
+        """Return the drift as a measurement."""
         return Measurement(
             quantity=Quantity.KL_DRIFT,
             value=self.value,
@@ -88,22 +77,8 @@ def prompt_tokens(
 
     Parameters
     ----------
-    tokenizer
-        The model's tokenizer.
-    prompts
-        The texts.
     context
         Longest sequence the model takes, in tokens; None: no limit.
-
-    Returns
-    -------
-    list of list of int
-        Token numbers of each prompt.
-
-    Raises
-    ------
-    DataError
-        If there is no prompt, one is empty, or one is longer than the context.
     """
     encoded = [[int(token) for token in tokenizer(prompt)["input_ids"]] for prompt in prompts]
     if not encoded:
@@ -151,10 +126,6 @@ def collect_kl(per_token: Iterator[Tensor]) -> TokenKL:
     ----------
     per_token
         Yields the divergence at each token (nat), one tensor of shape (tokens,) for each prompt.
-
-    Returns
-    -------
-    TokenKL
     """
     rows = [(float(values.sum()), len(values)) for values in per_token]
     return TokenKL(sums=tuple(total for total, _ in rows), tokens=tuple(count for _, count in rows))
@@ -167,16 +138,6 @@ def divergences(base_logits: Tensor, tuned_logits: Tensor) -> Tensor:
     ----------
     base_logits, tuned_logits : Tensor, shape (tokens, vocabulary)
         Of the two models at the same places.
-
-    Returns
-    -------
-    Tensor, shape (tokens,)
-        In nats.
-
-    Raises
-    ------
-    DataError
-        If the shapes differ or a value is not finite.
 
     Examples
     --------
@@ -200,15 +161,6 @@ def prompt_logits(model: PreTrainedModel, prompts: Prompts, *, batch_size: int =
     """Yield the logits at every token of every prompt, prompt by prompt.
 
     Prompts are padded on the right, where attention is causal and padding cannot reach a real token.
-
-    Parameters
-    ----------
-    model
-        In evaluation mode.
-    prompts
-        Token numbers of each prompt.
-    batch_size
-        Prompts in one forward pass.
 
     Yields
     ------

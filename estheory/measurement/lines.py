@@ -51,8 +51,6 @@ def study_lines(
     ----------
     parameters
         The model's trainable parameters; their present value is the base.
-    start, end : Tensor, shape (dim,)
-        The two solutions.
     evaluate
         Scores of the model as it is now, one for each of P prompts, P at least 2.
     score, labels
@@ -63,19 +61,6 @@ def study_lines(
         Random directions of each probe, at least 4.
     local
         Whether to probe slope and curvature of the base; they need a score that is smooth in the weights.
-    seed
-        Of the random directions.
-
-    Returns
-    -------
-    LineStudy
-
-    Raises
-    ------
-    ConfigError
-        If there are too few points or directions, or the solutions coincide with each other or the base.
-    DataError
-        If the scores are not finite.
     """
     if directions < 4:
         raise ConfigError(f"{directions} random directions are too few to tell their spread", "use 4 or more")

@@ -43,23 +43,8 @@ def trace_by_random_signs(product: Product, like: Tensor, *, directions: int = 1
 
     Parameters
     ----------
-    product
-        The matrix.
-    like : Tensor, shape (dim,)
-        Gives shape, dtype and device of vectors.
     directions
         Number of random vectors, at least 2; the standard error is over them.
-    seed
-        Of the vectors.
-
-    Returns
-    -------
-    Probed
-
-    Raises
-    ------
-    ConfigError
-        If there are fewer than 2 directions.
 
     Examples
     --------
@@ -92,22 +77,13 @@ def largest_eigenvalues(product: Product, like: Tensor, *, count: int = 4, seed:
 
     Parameters
     ----------
-    product, like
-        As for `trace_by_random_signs`.
     count
         Number of eigenvalues, at least 1 and below the dimension.
-    seed
-        Of the start vector.
 
     Returns
     -------
     tuple of Probed
         The largest first; products and seconds are those of all of them.
-
-    Raises
-    ------
-    ConfigError
-        If `count` is out of range.
     """
     from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 

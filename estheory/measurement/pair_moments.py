@@ -63,27 +63,11 @@ class PairMoments:
         ----------
         column
             Which moment: LINEAR, EVEN, VARIANCE, GAP or MIXED.
-        errors
-            By more than so many standard errors.
-
-        Returns
-        -------
-        bool
         """
         return bool(self.mean[column] > errors * math.sqrt(self.covariance[column, column]))
 
     def estimate(self, function: Callable[[Array], float]) -> Estimate:
-        """Return a function of the moments with its standard error (see `estheory.estimates.propagated`).
-
-        Parameters
-        ----------
-        function
-            Of the moments, shape (5,).
-
-        Returns
-        -------
-        Estimate
-        """
+        """Return a function of the moments with its standard error (see `estheory.estimates.propagated`)."""
         with np.errstate(divide="ignore", invalid="ignore"):
             return propagated(function, self.mean, self.covariance)
 
@@ -142,11 +126,6 @@ def pair_moments(centre: Array, plus: Array, minus: Array) -> Array:
     -------
     ndarray, shape (5,)
         In the order of LINEAR, EVEN, VARIANCE (reward^2), GAP (reward), MIXED (reward^3).
-
-    Raises
-    ------
-    DataError
-        If the shapes do not go together or a reward is not finite.
 
     Examples
     --------

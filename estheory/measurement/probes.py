@@ -35,21 +35,6 @@ def default_sigma(parameters: FlatParameters) -> float:
     The quadratic law errs by a share of the order of KL itself (the cubic term is odd in eps and averages out), and
     float32 forward passes leave a floor of 6e-12 nats per token. This scale lies far from both: it moves language
     models of 6e4 and 1.3e8 parameters by 4e-5 to 8e-4 nats, and half or twice the scale changes tr F by under 0.5 %.
-
-    Parameters
-    ----------
-    parameters
-        The model's trainable parameters.
-
-    Returns
-    -------
-    float
-        weight.
-
-    Raises
-    ------
-    ConfigError
-        If all weights are zero.
     """
     rms = float(parameters.vector.double().norm()) / math.sqrt(parameters.dim)
     if not rms > 0:
@@ -67,24 +52,7 @@ def fisher_probe(
     seed: int = 0,
     batch_size: int = 16,
 ) -> FisherProbe:
-    """Probe tr F at one scale (see :func:`fisher_probes`).
-
-    Parameters
-    ----------
-    model, parameters, prompts, directions, seed, batch_size
-        As for `fisher_probes`.
-    sigma
-        Scale sigma_p (weight); None: :func:`default_sigma`.
-
-    Returns
-    -------
-    FisherProbe
-
-    Raises
-    ------
-    ConfigError, DataError
-        As for `fisher_probes`.
-    """
+    """Probe tr F at one scale (see :func:`fisher_probes`)."""
     scale = default_sigma(parameters) if sigma is None else sigma
     return fisher_probes(
         model, parameters, prompts, sigmas=[scale], directions=directions, seed=seed, batch_size=batch_size
@@ -110,34 +78,14 @@ def fisher_probes(
 
     Parameters
     ----------
-    model
-        The model, in evaluation mode.
     parameters
         Its trainable parameters, the directions in which it may move.
-    prompts
-        Token numbers of each prompt.
     sigmas
         Scales sigma_p (weight): :func:`default_sigma` for tr F, sqrt(v) for the KL of a walk of variance v.
     directions
         Number of random directions K, at least 2.
-    seed
-        Seed of the directions.
-    batch_size
-        Prompts in one forward pass.
     structure
         Of the directions: the run's own, for then the samples average to tr(F C) with C the covariance of its noise.
-
-    Returns
-    -------
-    list of FisherProbe
-        One a scale.
-
-    Raises
-    ------
-    ConfigError
-        If a scale is not positive, there are fewer than 2 directions, or the parameters are half precision.
-    DataError
-        If the perturbed model gives NaN.
     """
     if parameters.vector.dtype not in (torch.float32, torch.float64):
         what = f"the parameters are {parameters.vector.dtype}, too coarse for a small perturbation"

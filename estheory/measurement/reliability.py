@@ -72,11 +72,6 @@ def reward_statistics(rewards: NDArray[np.float64]) -> RewardStatistics:
         two different prompts. Variances divide by N - 1. Standard errors: jackknife over members, steps as
         strata.
 
-    Raises
-    ------
-    DataError
-        If the shape is wrong, there are fewer than 3 members or 2 prompts, or no member differs from another.
-
     Examples
     --------
     >>> rng = np.random.default_rng(0)
@@ -113,23 +108,14 @@ def curvature_trace(centre: NDArray[np.float64], members: NDArray[np.float64], s
 
     Parameters
     ----------
-    centre : ndarray, shape (P,)
-        Rewards of the unperturbed model.
     members : ndarray, shape (N, P)
         Rewards of independent members theta + sigma eps on the same prompts.
-    sigma
-        Perturbation scale (weight).
 
     Returns
     -------
     CurvatureTrace
         The standard error adds the spread between members and the spread of the gap between prompts; the part
         common to both is counted twice, so it errs on the large side.
-
-    Raises
-    ------
-    DataError
-        If shapes disagree, there are fewer than 2 members or prompts, or sigma is not positive.
     """
     centre, members = _finite(centre, 1, "centre"), _finite(members, 2, "members")
     if members.shape[1] != centre.size or min(members.shape) < 2 or not sigma > 0:

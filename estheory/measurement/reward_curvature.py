@@ -85,19 +85,6 @@ def reward_curvature(
         Its cosine and norm are those that ES with this sigma sees. 0 for the reward itself.
     directions, eigenvalues
         As for :func:`estheory.measurement.curvature.curvature_probe`; 0 directions leave all curvature out (NaN).
-    seed
-        Of prompts, perturbations and random vectors.
-
-    Returns
-    -------
-    RewardCurvature
-
-    Raises
-    ------
-    ConfigError
-        If the groups do not divide the prompts, there are fewer than 2, or the attention has no second derivative.
-    DataError
-        If a checkpoint does not fit, or a gradient is not finite.
     """
     if groups < 2 or prompts % groups or members < 1 or not (sigma >= 0 and math.isfinite(sigma)):
         raise ConfigError(f"{prompts} prompts cannot be divided into {groups} groups", "use 2 or more that divide them")

@@ -18,22 +18,6 @@ def add_adapters(model: PreTrainedModel, trainable: str, *, seed: int) -> None:
     """Put LoRA adapters on every attention and MLP projection; the model computes what it did before.
 
     W becomes W + B A with A uniform in +-1/sqrt(n), n the projection's inputs, and B = 0 (the scale alpha / R is 1).
-
-    Parameters
-    ----------
-    model
-        Changed in place.
-    trainable
-        ``lora:R``, R the rank.
-    seed
-        Determines A.
-
-    Raises
-    ------
-    ConfigError
-        R is no positive integer, or the model has no such projection.
-    MissingDependencyError
-        peft is not installed.
     """
     shapes = trainable_shapes({name: tuple(p.shape) for name, p in model.named_parameters()}, trainable)
     try:

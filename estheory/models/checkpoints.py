@@ -55,19 +55,8 @@ class Checkpoint:
 
         Parameters
         ----------
-        name
-            Of the tensor.
         start, stop
             The first entry, and the one after the last; all of them by default.
-
-        Returns
-        -------
-        ndarray, shape (stop - start,)
-
-        Raises
-        ------
-        DataError
-            If the tensor does not exist, the file got shorter, or the tensor holds NaN or infinite entries.
         """
         entry = self._entry(name)
         values = read_entries(entry, start, entry.size if stop is None else min(stop, entry.size))
@@ -78,18 +67,7 @@ class Checkpoint:
         return values
 
     def require_finite(self, name: str) -> None:
-        """Check that a tensor has no NaN and infinite entries.
-
-        Parameters
-        ----------
-        name
-            Of the tensor.
-
-        Raises
-        ------
-        DataError
-            With their number, if it has any.
-        """
+        """Check that a tensor has no NaN and infinite entries."""
         entry = self._entry(name)
         count = sum(int(np.count_nonzero(~np.isfinite(piece))) for piece in entry.pieces(0, entry.size, _PIECE))
         if count:
@@ -99,23 +77,7 @@ class Checkpoint:
             )
 
     def tensor(self, name: str) -> NDArray[np.float64]:
-        """Read a whole tensor in its own shape.
-
-        Parameters
-        ----------
-        name
-            Of the tensor.
-
-        Returns
-        -------
-        ndarray
-            float64.
-
-        Raises
-        ------
-        DataError
-            As for `read`.
-        """
+        """Read a whole tensor in its own shape."""
         return self.read(name).reshape(self._entry(name).shape)
 
     def _entry(self, name: str) -> Source:
@@ -135,15 +97,6 @@ def open_checkpoint(path: str | Path, *, label: str | None = None, tied: bool | 
         Name in results; the path as given by default.
     tied
         Whether the output head repeats the embedding; None: as the folder's config.json says.
-
-    Returns
-    -------
-    Checkpoint
-
-    Raises
-    ------
-    DataError
-        If it is missing, truncated, lacks a shard or holds no plain weights.
 
     Examples
     --------
@@ -172,10 +125,6 @@ def open_comparable(
 
     Parameters
     ----------
-    base
-        The checkpoint to compare with.
-    others
-        The other checkpoints by label.
     names
         The tensors to keep (a run that trained only some of them wrote only those); None: all.
     repeat_head
@@ -184,17 +133,6 @@ def open_comparable(
         Where to note what does not fit; it is then left out. None raises.
     cast
         The caller rounds the base to the checkpoints' format: they may be stored more coarsely than it.
-
-    Returns
-    -------
-    tuple
-        The base, and a list of the others.
-
-    Raises
-    ------
-    DataError
-        Naming the first tensor that is missing, has another shape, or is stored too coarsely to be compared; with
-        `problems`, if no checkpoint can be opened.
     """
     declared = [declares_tied_head(path) for path in (base, *others.values())]
     tied = True if True in declared else None

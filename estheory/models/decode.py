@@ -17,24 +17,7 @@ from estheory.models.prefill import EncodedPrompts, left_padded, prefill, shared
 def encode_prompts(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]
 ) -> EncodedPrompts:
-    """Tokenize prompts for `generate`, on the model's device. Encode once what is decoded many times.
-
-    Parameters
-    ----------
-    model, tokenizer
-        As for `generate`.
-    prompts
-        n texts.
-
-    Returns
-    -------
-    EncodedPrompts
-
-    Raises
-    ------
-    ConfigError
-        If there is no prompt, or one has no token.
-    """
+    """Tokenize prompts for `generate`, on the model's device. Encode once what is decoded many times."""
     if not prompts:
         raise ConfigError("there are no prompts to decode", "give at least one prompt")
     return left_padded(_token_ids(tokenizer, prompts), tokenizer, model.device)
@@ -54,16 +37,10 @@ def generate(
 
     Parameters
     ----------
-    model
-        A decoder-only language model in eval mode.
-    tokenizer
-        Its tokenizer, with a pad token.
     prompts
         n texts, decoded as one batch, or what `encode_prompts` made of them.
     max_new_tokens
         Most tokens to generate for each prompt, at least 1.
-    single_line
-        Whether a newline ends a completion.
     generator
         Draws the tokens at temperature 1; None decodes greedily.
 
@@ -71,14 +48,6 @@ def generate(
     -------
     list of str
         n completions, without the end token and, if of a single line, without the newline and what follows it.
-
-    Raises
-    ------
-    ConfigError
-        If there is no prompt, max_new_tokens is not positive, or the longest prompt and its completion exceed the
-        model's context.
-    DataError
-        If the model gives logits that are not numbers.
 
     Examples
     --------
@@ -124,16 +93,6 @@ def answer_log_probabilities(
     include_end
         Whether the end token after the answer counts: with it, the sum is the log-probability that sampling
         completes the prompt with exactly the answer; without it, that it starts with the answer.
-
-    Returns
-    -------
-    Tensor
-        Sums over the answer's tokens, float32, shape [n].
-
-    Raises
-    ------
-    ConfigError
-        If the lists are empty or of unequal length, an answer has no token, or a text exceeds the context.
     """
     if len(prompts) != len(answers) or not prompts:
         raise ConfigError(f"{len(prompts)} prompts do not pair with {len(answers)} answers", "give one answer a prompt")
@@ -154,20 +113,7 @@ def answer_log_probabilities(
 
 
 def check_context(model: PreTrainedModel, prompt_tokens: int, max_new_tokens: int) -> None:
-    """Check that a prompt and its completion fit the model's context.
-
-    Parameters
-    ----------
-    model
-        Whose configuration may name a context.
-    prompt_tokens, max_new_tokens
-        Numbers of tokens.
-
-    Raises
-    ------
-    ConfigError
-        If they do not.
-    """
+    """Check that a prompt and its completion fit the model's context."""
     context = getattr(model.config, "max_position_embeddings", None)
     if context is not None and prompt_tokens + max_new_tokens > context:
         raise ConfigError(
@@ -178,18 +124,7 @@ def check_context(model: PreTrainedModel, prompt_tokens: int, max_new_tokens: in
 
 @lru_cache(maxsize=8)
 def stop_token_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """Return the ids of the end token and of every token that holds a newline.
-
-    Parameters
-    ----------
-    tokenizer
-        Of the model.
-
-    Returns
-    -------
-    tuple of int
-        In rising order.
-    """
+    """Return the ids of the end token and of every token that holds a newline."""
     marks = ("\n", "\u010a", "<0x0A>")  # as is, in byte-level alphabets, and as a byte token
     suspects = [index for token, index in tokenizer.get_vocab().items() if any(mark in token for mark in marks)]
     newlines = {index for index in suspects if "\n" in tokenizer.decode([index])}

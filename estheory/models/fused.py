@@ -62,16 +62,6 @@ def split_fused(checkpoints: Sequence[Mapping[str, Source]]) -> list[dict[str, S
     """Split fused projections where another of the checkpoints has them apart, by that one's shapes.
 
     A tensor that does not consist of those parts stays as it is.
-
-    Parameters
-    ----------
-    checkpoints
-        Tensors by name, of each checkpoint.
-
-    Returns
-    -------
-    list of dict
-        The same, split.
     """
     apart = {name: entry.shape for tensors in checkpoints for name, entry in tensors.items()}
     return [_split(tensors, apart) for tensors in checkpoints]

@@ -9,34 +9,12 @@ _BLOCK = 1 << 20
 
 
 def sha256_of_file(path: Path) -> str:
-    """Return the SHA-256 of a file's contents.
-
-    Parameters
-    ----------
-    path
-        Read in pieces.
-
-    Returns
-    -------
-    str
-        In hexadecimal.
-    """
+    """Return the SHA-256 of a file's contents."""
     return _sha256([path])
 
 
 def sha256_of_folder(folder: Path) -> str:
-    """Return the SHA-256 of the contents of a folder's safetensors files, in order of name.
-
-    Parameters
-    ----------
-    folder
-        Its subfolders are not read.
-
-    Returns
-    -------
-    str
-        In hexadecimal.
-    """
+    """Return the SHA-256 of the contents of a folder's safetensors files, in order of name."""
     return _sha256(sorted(folder.glob("*.safetensors")))
 
 

@@ -69,13 +69,6 @@ class Source(Protocol):
         ----------
         start, stop
             The first entry, and the one after the last.
-        length
-            Of a piece.
-
-        Yields
-        ------
-        ndarray, shape (length,)
-            The last one may be shorter.
         """
 
 
@@ -84,15 +77,8 @@ def read_entries(source: Source, start: int, stop: int) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    source
-        The tensor.
     start, stop
         The first entry in row-major order, and the one after the last.
-
-    Returns
-    -------
-    ndarray, shape (stop - start,)
-        float64.
     """
     return next(source.pieces(start, stop, stop - start)) if stop > start else np.empty(0)
 
@@ -126,11 +112,6 @@ class TensorEntry:
         """Yield entries in row-major order, widened exactly to float64.
 
         Parameters and result as of :meth:`estheory.models.headers.Source.pieces`.
-
-        Raises
-        ------
-        DataError
-            If the file got shorter since its header was read.
         """
         stored = np.empty(min(length, stop - start), dtype=_STORED[self.dtype])
         float32 = np.empty(len(stored) if self.dtype == "BF16" else 0, dtype="<u4")
@@ -161,20 +142,10 @@ def _filled(stream: RawIOBase, array: NDArray[Any]) -> int:
 def read_header(file: Path) -> dict[str, TensorEntry]:
     """Read the header of one safetensors file and check it against the file's size.
 
-    Parameters
-    ----------
-    file
-        Its tensors are not read.
-
     Returns
     -------
     dict
         Every tensor by name, buffers included, in the order of the header.
-
-    Raises
-    ------
-    DataError
-        If the file is missing, truncated or no safetensors file.
     """
     again = "copy or download it again"
     try:
@@ -224,16 +195,6 @@ def tensor_entries(
         one, as the file says whose two names share one tensor (otherwise: untied).
     problems
         Where to note missing and damaged shards and tensors, which are then left out; None raises.
-
-    Returns
-    -------
-    dict
-        Entries by tensor name.
-
-    Raises
-    ------
-    DataError
-        If there is no checkpoint, a shard is missing, or a file is damaged.
     """
     path = Path(path)
     entries: dict[str, Source] = {}

@@ -55,22 +55,6 @@ def load_model(spec: str, *, device: str = "cpu", dtype: torch.dtype = torch.flo
     ----------
     spec
         A built-in name, a Hugging Face folder, or a hub id (``owner/name``; only then is the network used).
-    device
-        A torch device.
-    dtype
-        Floating-point type of the weights in memory.
-
-    Returns
-    -------
-    LoadedModel
-
-    Raises
-    ------
-    ConfigError
-        If spec is none of the three, the device is unusable, or the tokenizer lacks a pad or an end token.
-    DataError
-        If the folder holds no model, a file is missing, truncated or of another model, or the hub is out of
-        reach.
 
     Examples
     --------
@@ -100,24 +84,7 @@ def load_model(spec: str, *, device: str = "cpu", dtype: torch.dtype = torch.flo
 
 
 def resolve_model(spec: str) -> Path:
-    """Return the folder a model specification stands for, downloading it if it is not there yet.
-
-    Parameters
-    ----------
-    spec
-        As for `load_model`.
-
-    Returns
-    -------
-    Path
-
-    Raises
-    ------
-    ConfigError
-        If it is no built-in name, folder or hub id.
-    DataError
-        If the folder holds no model, or the hub cannot be reached.
-    """
+    """Return the folder a model specification stands for, downloading it if it is not there yet."""
     if spec in builtin_names():
         return get_builtin(spec)
     folder = Path(spec).expanduser()

@@ -27,22 +27,6 @@ def magnitude_counts(
         A ``.safetensors`` file or a model folder; read in pieces.
     dtype
         ``bfloat16`` or ``float16``: how the run stores the weights.
-    names
-        The tensors to count; None: all.
-
-    Returns
-    -------
-    names : tuple of str
-        The tensors, k of them.
-    magnitudes : ndarray, shape (m,)
-        The magnitudes that occur, ascending.
-    counts : ndarray, shape (k, m)
-        How many weights of each tensor have each.
-
-    Raises
-    ------
-    DataError
-        If the checkpoint cannot be read, lacks a tensor, or holds weights beyond the format's range.
     """
     to = FORMATS[dtype]
     checkpoint = open_checkpoint(path)

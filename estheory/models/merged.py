@@ -80,15 +80,6 @@ def merged_entries(folder: Path, base: Mapping[str, Source]) -> dict[str, Source
         A folder with adapter_config.json and adapter_model.safetensors (or ``.bin``).
     base
         The tensors of the model that it adapts.
-
-    Returns
-    -------
-    dict of str to Source
-
-    Raises
-    ------
-    DataError
-        If the adapter is damaged, is no plain LoRA, or does not fit the base.
     """
     try:
         return _merged(folder, base)

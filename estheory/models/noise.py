@@ -43,15 +43,7 @@ class MemberNoise:
     threads: int = 1
 
     def fill(self, out: Tensor, *, step: int, member: int) -> None:
-        """Fill `out` with the noise vector eps of one member.
-
-        Parameters
-        ----------
-        out : Tensor, shape (dim,)
-            Overwritten. May be ``parameters.vector`` itself.
-        step, member
-            Non-negative integers.
-        """
+        """Fill `out` with the noise vector eps of one member."""
 
         def fill(chunk: Chunk, scratch: Tensor) -> None:
             draw(scratch, self.seed, step, member, chunk, self.structure)
@@ -68,8 +60,6 @@ class MemberNoise:
             Result and unperturbed parameters: the same vector, or two that do not overlap.
         sigma
             Perturbation scale (weight); negative for the mirrored member.
-        step, member
-            As for `fill`.
         """
 
         def add(chunk: Chunk, scratch: Tensor) -> None:
@@ -87,14 +77,10 @@ class MemberNoise:
 
         Parameters
         ----------
-        out : Tensor, shape (dim,)
-            Changed in place.
         weights
             Coefficient of each member's noise; member i is its position here.
         scale
             Factor of the whole sum: alpha / N.
-        step
-            As for `fill`.
         """
 
         def add(chunk: Chunk, scratch: Tensor) -> None:
@@ -111,11 +97,6 @@ class MemberNoise:
         """Add scale * weights_i eps_i to `out` for one member after the other, rounding to its dtype each time.
 
         What the reference code does with weights in half precision.
-
-        Parameters
-        ----------
-        out, weights, scale, step
-            As for `add_weighted`.
         """
 
         def add(chunk: Chunk, scratch: Tensor) -> None:

@@ -119,8 +119,6 @@ def chunks_of(
     ----------
     offsets, shapes
         Where each tensor begins in the vector, and its shape.
-    structure
-        Of the noise.
 
     Returns
     -------
@@ -159,19 +157,7 @@ def _blocks(offsets: tuple[int, ...], shapes: tuple[tuple[int, ...], ...], struc
 
 
 def draw(out: Tensor, seed: int, step: int, member: int, chunk: Chunk, structure: NoiseStructure) -> None:
-    """Draw one member's noise of one chunk.
-
-    Parameters
-    ----------
-    out
-        Overwritten: float32, of the chunk's length.
-    seed, step, member
-        Of the noise vector.
-    chunk
-        Which entries of it.
-    structure
-        How they depend on each other.
-    """
+    """Draw one member's noise of one chunk."""
     for block in chunk.blocks:
         part = out[block.start - chunk.start : block.stop - chunk.start]
         _draw_block(part, seed, step, member, block, structure)

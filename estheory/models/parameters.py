@@ -83,20 +83,8 @@ class FlatParameters:
 
         Parameters
         ----------
-        name
-            Of the tensor.
         vector
             Another vector of the same length; None: the buffer.
-
-        Returns
-        -------
-        Tensor
-            A view, in the tensor's own shape.
-
-        Raises
-        ------
-        ConfigError
-            There is no such tensor.
         """
         try:
             k = self.names.index(name)
@@ -106,17 +94,7 @@ class FlatParameters:
         return whole[self.offsets[k] : self.offsets[k] + self.sizes[k]].view(self.shapes[k])
 
     def items(self, vector: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
-        """Yield name and view of every tensor, in the order of the buffer.
-
-        Parameters
-        ----------
-        vector
-            As for `tensor`.
-
-        Yields
-        ------
-        tuple of str and Tensor
-        """
+        """Yield name and view of every tensor, in the order of the buffer."""
         for name in self.names:
             yield name, self.tensor(name, vector)
 
@@ -144,11 +122,6 @@ class FlatParameters:
             The file to make; an existing one is replaced as a whole or not at all.
         vector
             Values to write, shape (dim,); the buffer's own by default.
-
-        Raises
-        ------
-        OutputError
-            The file cannot be written.
         """
         temporary = path.with_name(path.name + ".tmp")
         try:
@@ -165,20 +138,7 @@ class FlatParameters:
             ) from error
 
     def read_safetensors(self, path: Path, vector: Tensor | None = None) -> None:
-        """Read what `write_safetensors` wrote, tensor by tensor.
-
-        Parameters
-        ----------
-        path
-            The file.
-        vector
-            Overwritten, shape (dim,); the buffer by default.
-
-        Raises
-        ------
-        DataError
-            The file is missing or damaged, or holds other tensors than these.
-        """
+        """Read what `write_safetensors` wrote, tensor by tensor."""
         remedy = "delete this checkpoint, or give one made from this model"
         try:
             with safe_open(path, framework="pt") as stored:

@@ -39,15 +39,6 @@ def left_padded(rows: list[list[int]], tokenizer: PreTrainedTokenizerBase, devic
     ----------
     rows
         Token ids of each text, n of them.
-    tokenizer
-        Gives the pad token.
-    device
-        Of the batch.
-
-    Returns
-    -------
-    EncodedPrompts
-        Of n rows as long as the longest.
     """
     length = max(map(len, rows))
     ids = torch.tensor([[tokenizer.pad_token_id] * (length - len(row)) + row for row in rows], device=device)
@@ -60,11 +51,6 @@ def left_padded(rows: list[list[int]], tokenizer: PreTrainedTokenizerBase, devic
 
 def token_positions(encoded: EncodedPrompts) -> Tensor:
     """Return the position of each token in its own text.
-
-    Parameters
-    ----------
-    encoded
-        A batch.
 
     Returns
     -------
@@ -83,15 +69,8 @@ def shared_tokens(model: PreTrainedModel, encoded: EncodedPrompts, spare: int = 
     ----------
     model
         Models with attention other than full causal attention share nothing.
-    encoded
-        The batch.
     spare
         Tokens at the end of each row that are never shared, at least 1.
-
-    Returns
-    -------
-    int
-        0 where it does not pay.
     """
     if getattr(model.config, "sliding_window", None) or set(getattr(model.config, "layer_types", None) or ()) - {
         "full_attention"
@@ -114,10 +93,6 @@ def prefill(
 
     Parameters
     ----------
-    model
-        In evaluation mode.
-    encoded
-        The batch.
     shared
         Tokens that all rows begin with and that pass once (`shared_tokens`).
     keep

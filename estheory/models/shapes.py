@@ -28,11 +28,6 @@ def tensor_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
     -------
     dict of str to tuple of int
         By name, a tied head counted once (see :func:`estheory.models.headers.tensor_entries`).
-
-    Raises
-    ------
-    DataError
-        If it is missing, truncated or holds no weights.
     """
     return {name: entry.shape for name, entry in tensor_entries(path).items()}
 
@@ -48,15 +43,6 @@ def trainable_shapes(shapes: Mapping[str, tuple[int, ...]], trainable: str = "al
         ``all``; ``last:K``, the last K transformer blocks by the layer number in the names; ``lora:R``,
         adapters A (R, n) and B (m, R) for every attention or MLP projection of shape (m, n);
         ``regex:PATTERN``, the names in which ``re.search`` finds the pattern.
-
-    Returns
-    -------
-    dict of str to tuple of int
-
-    Raises
-    ------
-    ConfigError
-        If the specification is malformed or selects nothing.
 
     Examples
     --------

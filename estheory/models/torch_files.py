@@ -82,20 +82,6 @@ def torch_entries(file: Path) -> dict[str, TorchEntry]:
 
     The state dict may lie directly in the file or as the only dictionary of tensors in a dictionary
     (``{"model": state_dict, "step": 100}``).
-
-    Parameters
-    ----------
-    file
-        The file.
-
-    Returns
-    -------
-    dict of str to TorchEntry
-
-    Raises
-    ------
-    DataError
-        If the file is missing, damaged, or holds anything but plain tensors.
     """
     content = _load(file)
     if isinstance(content, Mapping) and not _is_state_dict(content):
@@ -117,11 +103,6 @@ def shared_names(entries: Mapping[str, TorchEntry]) -> set[str]:
     ----------
     entries
         Of one model, by name; empty tensors share nothing.
-
-    Returns
-    -------
-    set of str
-        All names of a shared tensor.
     """
     counts = Counter(entry.address for entry in entries.values() if entry.size)
     return {name for name, entry in entries.items() if counts[entry.address] > 1}

@@ -16,38 +16,14 @@ _NAMES = ("model.safetensors", *(f"pytorch_model{suffix}" for suffix in TORCH_SU
 
 
 def note(error: DataError, problems: Problems | None) -> None:
-    """Raise an error, or note it where problems are collected.
-
-    Parameters
-    ----------
-    error
-        What is wrong.
-    problems
-        Where to note it; None raises.
-    """
+    """Raise an error, or note it where problems are collected."""
     if problems is None:
         raise error
     problems.append(error.what)
 
 
 def declares_tied_head(path: str | Path) -> bool | None:
-    """Return whether the folder's config.json ties the output head to the embedding.
-
-    Parameters
-    ----------
-    path
-        A model folder, or a file.
-
-    Returns
-    -------
-    bool or None
-        None if it does not say.
-
-    Raises
-    ------
-    DataError
-        If config.json is damaged.
-    """
+    """Return whether the folder's config.json ties the output head to the embedding."""
     config = Path(path) / "config.json"
     if not config.is_file():
         return None
@@ -60,17 +36,7 @@ def declares_tied_head(path: str | Path) -> bool | None:
 
 
 def is_adapter(path: str | Path) -> bool:
-    """Return whether a folder holds a PEFT adapter and no full weights.
-
-    Parameters
-    ----------
-    path
-        The folder.
-
-    Returns
-    -------
-    bool
-    """
+    """Return whether a folder holds a PEFT adapter and no full weights."""
     path = Path(path)
     full = any((path / name).is_file() for name in (*_INDICES, *_NAMES))
     return (path / "adapter_config.json").is_file() and not full
@@ -81,19 +47,8 @@ def weight_files(path: Path, problems: Problems | None = None) -> list[Path]:
 
     Parameters
     ----------
-    path
-        File or folder.
     problems
         Where to note a missing shard and go on; None raises.
-
-    Returns
-    -------
-    list of Path
-
-    Raises
-    ------
-    DataError
-        If a shard is missing, or the folder holds no weights or an adapter alone.
     """
     if not path.is_dir():
         return [path]
@@ -118,23 +73,7 @@ def weight_files(path: Path, problems: Problems | None = None) -> list[Path]:
 
 
 def weight_index(path: Path) -> dict[str, str]:
-    """Return the shard of each tensor, from the folder's index.
-
-    Parameters
-    ----------
-    path
-        The folder.
-
-    Returns
-    -------
-    dict of str to str
-        File by tensor; empty without an index.
-
-    Raises
-    ------
-    DataError
-        If the index is damaged or names a file elsewhere.
-    """
+    """Return the shard of each tensor, from the folder's index."""
     for index in (path / name for name in _INDICES):
         if not index.is_file():
             continue

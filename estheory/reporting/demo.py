@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from estheory.quantities import Quantity, Verdict
-from estheory.reporting import behaviour_sections, weight_sections
-from estheory.reporting.page import html_page
-from estheory.reporting.text import plain_table, render, short
-from estheory.reporting.verdicts import (
+from estheory.reporting.page import behaviour_sections, weight_sections
+from estheory.reporting.page.page import html_page
+from estheory.reporting.text.tables import plain_table, render, short
+from estheory.reporting.text.verdicts import (
     summary,
     tensor_sentence,
     validation_json,
@@ -27,20 +27,7 @@ NAMES = {"es": "ES", "grpo": "GRPO", "control": "ES, rewards permuted"}
 
 
 def demo_json(result: DemoResult, verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """Return everything the demo found as one JSON document.
-
-    Parameters
-    ----------
-    result
-        What the demo found.
-    verdicts
-        On its pairs.
-
-    Returns
-    -------
-    dict
-        With the JSON keys of ``estheory demo``.
-    """
+    """Return everything the demo found as one JSON document."""
     ends = result.displacements
     rise, rise_error = result.interpolation.middle_rise
     return {
@@ -67,16 +54,8 @@ def demo_text(result: DemoResult, verdicts: Sequence[Verdict], page: Path) -> st
 
     Parameters
     ----------
-    result
-        What the demo found.
-    verdicts
-        On its pairs.
     page
         Where the page is; named at the end.
-
-    Returns
-    -------
-    str
     """
     table = plain_table("run", "task", ">before", ">after", ">KL from base", ">norm")
     norms = dict(zip(result.displacements.labels, result.displacements.norms, strict=True))
@@ -106,20 +85,7 @@ def _sentences(result: DemoResult) -> list[str]:
 
 
 def demo_page(result: DemoResult, verdicts: Sequence[Verdict]) -> str:
-    """Return the demo as one self-contained HTML page.
-
-    Parameters
-    ----------
-    result
-        What the demo found.
-    verdicts
-        On its pairs.
-
-    Returns
-    -------
-    str
-        HTML.
-    """
+    """Return the demo as one self-contained HTML page."""
     line = result.interpolation
     runs = {NAMES[name]: result.runs[name] for name in NAMES}
     counts = ", ".join(f"{n} {kind}" for kind, n in summary(verdicts).items())

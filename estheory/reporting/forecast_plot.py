@@ -16,22 +16,7 @@ DRAWN = (Quantity.DISPLACEMENT_NORM, Quantity.REWARD, Quantity.KL_DRIFT, Quantit
 
 
 def plot_forecast(forecast: Forecast, path: Path, level: float) -> None:
-    """Draw mean and interval of the norm, and of reward, KL and off-task change where predicted, against the step.
-
-    Parameters
-    ----------
-    forecast
-        Of one configuration.
-    path
-        The file; its suffix is the format.
-    level
-        Probability of the intervals.
-
-    Raises
-    ------
-    MissingDependencyError, ConfigError, OutputError
-        As :func:`estheory.reporting.save_figure.save_figure`.
-    """
+    """Draw mean and interval of the norm, and of reward, KL and off-task change where predicted, against the step."""
     series = {q: [p for p in forecast.predictions if p.quantity is q] for q in DRAWN}
     series = {q: found for q, found in series.items() if found}
 

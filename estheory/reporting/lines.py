@@ -9,11 +9,11 @@ import numpy as np
 
 from estheory.line_scores import LineStudy
 from estheory.quantities import Quantity, Verdict
-from estheory.reporting import figures, probe_figures
-from estheory.reporting.measurements import measurement_json
-from estheory.reporting.page import Section
-from estheory.reporting.text import plain_table, render, short
-from estheory.reporting.verdicts import validation_json, verdicts_text
+from estheory.reporting.page import figures, probe_figures
+from estheory.reporting.page.page import Section
+from estheory.reporting.text.measurements import measurement_json
+from estheory.reporting.text.tables import plain_table, render, short
+from estheory.reporting.text.verdicts import validation_json, verdicts_text
 from estheory.validation.lines import slope_rises
 
 TITLES = {"accuracy": "accuracy", "logprob": "log-probability (nat)"}
@@ -28,15 +28,6 @@ def lines_json(studies: Sequence[LineStudy], verdicts: Sequence[Verdict], level:
     ----------
     studies
         Of one start and end, a score each.
-    verdicts
-        On what the probes predict.
-    level
-        Family-wise level of the judgement.
-
-    Returns
-    -------
-    dict
-        With the JSON keys of ``estheory lines``.
     """
     curves = []
     for study in studies:
@@ -90,14 +81,6 @@ def lines_text(studies: Sequence[LineStudy], verdicts: Sequence[Verdict], level:
     ----------
     studies
         Of one start and end, a score each.
-    verdicts
-        On what the probes predict.
-    level
-        Family-wise level of the judgement.
-
-    Returns
-    -------
-    str
     """
     parts: list[Any] = []
     for study in studies:
@@ -124,31 +107,13 @@ def lines_text(studies: Sequence[LineStudy], verdicts: Sequence[Verdict], level:
 
 
 def predicted_rises(study: LineStudy) -> figures.Array:
-    """Return the rises over the chord that the slopes at the ends predict.
-
-    Parameters
-    ----------
-    study
-        Of one score.
-
-    Returns
-    -------
-    ndarray, shape (points,)
-        A parabola, in the unit of the score.
-    """
+    """Return the rises over the chord that the slopes at the ends predict."""
     u = study.line.fractions
     return np.asarray(4 * u * (1 - u) * float(slope_rises(study).mean()))
 
 
 def predicted_along(study: LineStudy, label: str) -> figures.Array | None:
     """Return the local quadratic along one direction.
-
-    Parameters
-    ----------
-    study
-        Of one score.
-    label
-        Of the direction.
 
     Returns
     -------
@@ -166,11 +131,6 @@ def predicted_along(study: LineStudy, label: str) -> figures.Array | None:
 
 def change_stderrs(study: LineStudy) -> figures.Array:
     """Return standard errors of the change from the base, prompt by prompt.
-
-    Parameters
-    ----------
-    study
-        Of one score.
 
     Returns
     -------

@@ -21,19 +21,6 @@ def save_figure(path: Path, draw: Callable[[Figure], None], *, size: tuple[float
     ----------
     path
         Its suffix is the format; PNG without one.
-    draw
-        Called with the empty figure.
-    size
-        Width and height, in inches.
-
-    Raises
-    ------
-    MissingDependencyError
-        If matplotlib is not installed.
-    ConfigError
-        If the suffix of ``path`` is no format that matplotlib writes.
-    OutputError
-        If the file cannot be written; an old one stays as it was.
     """
     try:
         from matplotlib.figure import Figure

@@ -11,29 +11,13 @@ from estheory.landscape import Landscape
 
 
 def curved_rows(landscape: Landscape) -> tuple[Array, Array, Array]:
-    """Return eigenvalue, multiplicity and offset of the rows that have curvature.
-
-    Parameters
-    ----------
-    landscape
-        Its rows.
-
-    Returns
-    -------
-    tuple of ndarray, each of shape (rows,)
-        Eigenvalues (reward / weight^2), multiplicities and offsets (weight).
-    """
+    """Return eigenvalue, multiplicity and offset of the rows that have curvature."""
     curved = (landscape.eigenvalue > 0) & (landscape.multiplicity > 0)
     return landscape.eigenvalue[curved], landscape.multiplicity[curved], landscape.offset[curved]
 
 
 def with_explicit_rows(landscape: Landscape) -> Landscape:
     """Return the same landscape, rotated so that the offset of each curved row is one direction.
-
-    Parameters
-    ----------
-    landscape
-        Of k curved rows.
 
     Returns
     -------
@@ -56,11 +40,6 @@ def with_explicit_rows(landscape: Landscape) -> Landscape:
 def curved_coordinates(landscape: Landscape) -> tuple[Array, Array]:
     """Return eigenvalue and start theta - theta* of each curved direction.
 
-    Parameters
-    ----------
-    landscape
-        Its rows, of any multiplicity.
-
     Returns
     -------
     tuple of ndarray, each of shape (r,)
@@ -78,9 +57,5 @@ def flat_dimensions(landscape: Landscape) -> int:
     ----------
     landscape
         Its rows of eigenvalue 0, and all that its rows leave of ``dim``.
-
-    Returns
-    -------
-    int
     """
     return landscape.dim - int(curved_rows(landscape)[1].sum())

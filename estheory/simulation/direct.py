@@ -97,13 +97,7 @@ class DirectES:
         return self.start + self.displacement[:, : self.eigenvalue.size]
 
     def reward(self) -> Array:
-        """Return R - R* at the centre.
-
-        Returns
-        -------
-        ndarray, shape (replicas,)
-            reward.
-        """
+        """Return R - R* at the centre."""
         quadratic = self._quadratic()
         if self.form is None:
             return quadratic
@@ -201,8 +195,6 @@ def explicit_directions(landscape: Landscape, reward_form: Reward | None) -> Arr
 
     Parameters
     ----------
-    landscape
-        Of r curved directions in some rows.
     reward_form
         None for the quadratic itself, which needs none.
 
@@ -239,25 +231,10 @@ def direct(
         The run: any shaping and anchor, momentum, antithetic pairs; Gaussian noise.
     landscape
         Its offsets are those of the start; ``dim`` must be that of ``config``.
-    replicas
-        Number of independent runs.
     steps
         When to record; ``config.steps`` when empty. The first step is recorded too.
-    seed
-        Root of the tree of seeds.
-    progress
-        Called with the number of replica-steps done.
     reward
         In place of the quadratic with Gaussian noise, which it may be built on.
-
-    Returns
-    -------
-    Records
-
-    Raises
-    ------
-    ConfigError
-        For what the engine does not do, or coordinates that do not fit the memory.
 
     Examples
     --------

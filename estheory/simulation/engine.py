@@ -9,10 +9,10 @@ from estheory.errors import ConfigError, MissingDependencyError
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig, require_choice
 from estheory.simulation.direct import direct
+from estheory.simulation.emulator.direct import rounded_direct
 from estheory.simulation.records import Progress, Records
 from estheory.simulation.reduced import reduced, unsupported
 from estheory.simulation.rewards import Reward
-from estheory.simulation.rounded_direct import rounded_direct
 
 Engine = Literal["auto", "direct", "reduced"]
 
@@ -20,22 +20,10 @@ Engine = Literal["auto", "direct", "reduced"]
 def chosen_engine(config: ESConfig, landscape: Landscape, engine: Engine = "auto") -> Literal["direct", "reduced"]:
     """Return the engine that ``auto`` means: the reduced one wherever it is exact in law.
 
-    Parameters
-    ----------
-    config, landscape
-        The run.
-    engine
-        What was asked for.
-
     Returns
     -------
     str
         ``direct`` or ``reduced``; ``engine`` itself unless it is ``auto``.
-
-    Raises
-    ------
-    ConfigError
-        For another name.
     """
     require_choice("engine", engine, get_args(Engine))
     if engine != "auto":

@@ -21,19 +21,6 @@ def flat_gram(
     ----------
     config
         The run; its anchor and momentum fix h.
-    square_weights
-        sum_i w_ti^2, shape (replicas, T).
-    steps
-        The K recorded steps.
-    dim
-        Number of flat directions.
-    rng
-        Source of everything random.
-
-    Returns
-    -------
-    ndarray, shape (replicas, K, K)
-        weight^2.
     """
     replicas, k = square_weights.shape[0], len(steps)
     h = response(config, steps[-1])

@@ -130,28 +130,12 @@ def geometry(
 
     Parameters
     ----------
-    config, landscape
-        The ES run.
     runs, off_task
         The gradient runs and the other behaviour; those that
         :func:`estheory.simulation.gradient_runs.default_runs` and :func:`estheory.simulation.off_task.off_task_cost`
         make of the landscape when not given.
-    replicas
-        Number of independent runs of each method.
-    seed
-        Root of the tree of seeds.
     progress
         Called with the number of replica-steps of ES done; the gradient runs are cheap beside them.
-
-    Returns
-    -------
-    Geometry
-
-    Raises
-    ------
-    ConfigError
-        For what the direct engine does not do, a landscape without gradient or flat directions, or what does not fit
-        the memory.
 
     Examples
     --------

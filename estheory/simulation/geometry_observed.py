@@ -17,10 +17,11 @@ from estheory.quantities import Label, Measurement, Prediction, Quantity
 from estheory.simulation.coordinates import flat_dimensions
 from estheory.simulation.geometry_records import Geometry
 from estheory.simulation.observed import FLAT, Observed, observed_pairs
-from estheory.theory import comparison, drift
+from estheory.theory import drift
 from estheory.theory.adamw import grpo_mean_square
-from estheory.theory.dynamics import mean_field
-from estheory.theory.stationary import stationary_state
+from estheory.theory.curved import comparison
+from estheory.theory.curved.dynamics import mean_field
+from estheory.theory.curved.stationary import stationary_state
 from estheory.theory.walk import Walk, walk
 
 AGAINST = "ours: docs/concepts/es-and-grpo.md"
@@ -34,11 +35,6 @@ PEAK_RESAMPLES = 400
 
 def flat_walk(geometry: Geometry) -> Walk:
     """Return the walk of ES in the flat directions.
-
-    Parameters
-    ----------
-    geometry
-        What was measured.
 
     Returns
     -------
@@ -152,21 +148,11 @@ def _end_state(geometry: Geometry) -> Iterator[Observed]:
 def peak(geometry: Geometry) -> tuple[Prediction, Measurement] | None:
     """Return the peak of the mean reward curve, predicted and measured.
 
-    Parameters
-    ----------
-    geometry
-        What was measured.
-
     Returns
     -------
     tuple or None
         Mean-field prediction (step), and measurement with the standard error of a bootstrap over replicas. None where
         theory has no peak, or with fewer than 10 replicas.
-
-    Raises
-    ------
-    ConfigError
-        If mean field does not cover the run.
     """
     config = geometry.config
     predicted = mean_field(config, geometry.landscape, config.steps).peak
@@ -195,13 +181,6 @@ def geometry_pairs(
     geometry: Geometry, level: float
 ) -> tuple[tuple[tuple[Prediction, Measurement], ...], tuple[str, ...]]:
     """Return what is to be judged of a geometry.
-
-    Parameters
-    ----------
-    geometry
-        What was measured.
-    level
-        Family-wise level, as in :func:`estheory.simulation.observed.pairs`.
 
     Returns
     -------

@@ -113,18 +113,7 @@ class Geometry:
 
 
 def cosines(one: Array, two: Array) -> Array:
-    """Return the cosine of each pair of rows.
-
-    Parameters
-    ----------
-    one, two
-        Vectors, shape (replicas, dim).
-
-    Returns
-    -------
-    ndarray, shape (replicas,)
-        NaN where one of them is zero.
-    """
+    """Return the cosine of each pair of rows."""
     length = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
     product = np.sum(one * two, axis=1)
     return np.asarray(np.divide(product, length, out=np.full(length.shape, np.nan), where=length > 0))
@@ -137,10 +126,6 @@ def rewards_along(eigenvalue: Array, origin: Array, direction: Array, at: Array)
     ----------
     eigenvalue
         Of the curved coordinates, shape (r,), reward / weight^2.
-    origin, direction
-        From the optimum, shape (replicas, r), weight.
-    at
-        n multiples x of the direction.
 
     Returns
     -------

@@ -81,23 +81,11 @@ class GradientDescent:
         return self.start + self.displacement[:, : self.eigenvalue.size]
 
     def reward(self) -> Array:
-        """Return R - R* at the centre.
-
-        Returns
-        -------
-        ndarray, shape (replicas,)
-            reward.
-        """
+        """Return R - R* at the centre."""
         return np.asarray(-0.5 * np.square(self.distance) @ self.eigenvalue)
 
     def gradient(self) -> Array:
-        """Return an estimate of the gradient of every replica.
-
-        Returns
-        -------
-        ndarray, shape (replicas, dim)
-            reward / weight.
-        """
+        """Return an estimate of the gradient of every replica."""
         exact = -self.eigenvalue * self.distance
         if isinstance(self.estimator, GroupAdvantage):
             return self._policy_gradient(self.estimator, exact)
@@ -155,25 +143,10 @@ def rates_for(
 
     Parameters
     ----------
-    landscape
-        Its largest eigenvalue bounds SGD's rate.
-    optimiser
-        ``sgd`` or ``adamw``.
     lr
         Peak learning rate: weight^2 / reward for SGD, weight for AdamW.
-    steps
-        T.
     schedule
         ``constant``, or ``linear`` or ``cosine`` decay to 0.
-
-    Returns
-    -------
-    ndarray, shape (steps,)
-
-    Raises
-    ------
-    ConfigError
-        Where SGD would diverge, or a value is out of range.
     """
     require_choice("optimiser", optimiser, get_args(Optimiser))
     require_positive("lr", lr)
@@ -200,32 +173,17 @@ def gradient_descent(
 
     Parameters
     ----------
-    landscape, estimator, optimiser
-        As in :class:`GradientDescent`.
     lr
         Peak learning rate: weight^2 / reward for SGD, weight for AdamW.
-    steps
-        T, over which the schedule extends.
     schedule
         ``constant``, or ``linear`` or ``cosine`` decay to 0.
     record
         When to record, at most T; T when empty. The first step is recorded too.
-    replicas
-        Number of independent runs.
-    seed
-        Root of the tree of seeds.
-    progress
-        Called with the number of replica-steps done.
 
     Returns
     -------
     Records
         As of ES; sums over a batch of replicas at a time, so that memory does not grow with ``replicas``.
-
-    Raises
-    ------
-    ConfigError
-        For a value out of range, a diverging SGD, or coordinates that do not fit the memory.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """How gradient methods estimate the gradient g.
 
-- :class:`NoisyGradient`: g plus Gaussian noise, the setting of :mod:`estheory.theory.comparison` (noise of covariance
-  c Lam) and of :mod:`estheory.theory.adamw` (dense noise).
+- :class:`NoisyGradient`: g plus Gaussian noise, the setting of :mod:`estheory.theory.curved.comparison` (noise of
+  covariance c Lam) and of :mod:`estheory.theory.adamw` (dense noise).
 - :class:`GroupAdvantage`: what group-relative policy optimisation keeps when the language model is taken away.
 """
 

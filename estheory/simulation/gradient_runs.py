@@ -57,26 +57,11 @@ def default_runs(
 
     Parameters
     ----------
-    landscape
-        Of the ES run.
     lr
         Peak learning rate of AdamW and the GRPO-like method (weight); None: one whose steps add up to twice the largest
         offset.
-    steps
-        T.
-    schedule
-        Of that learning rate.
     noise
         Norm of the noise of a gradient over that of the gradient at the start.
-
-    Returns
-    -------
-    GradientRuns
-
-    Raises
-    ------
-    ConfigError
-        For a landscape without gradient at the start, or a value out of range.
     """
     require_count("grpo-steps", steps, 1)
     steps = int(steps)

@@ -19,46 +19,17 @@ MEMBER_NUMBERS = 8
 
 
 def draw_count(config: ESConfig) -> int:
-    """Return the number of independent noise vectors of a step.
-
-    Parameters
-    ----------
-    config
-        The run.
-
-    Returns
-    -------
-    int
-        N, or N/2 for antithetic pairs.
-    """
+    """Return the number of independent noise vectors of a step."""
     return config.population // 2 if config.antithetic else config.population
 
 
 def is_paired(config: ESConfig) -> bool:
-    """Return whether every noise vector is evaluated at both signs.
-
-    Parameters
-    ----------
-    config
-        The run.
-
-    Returns
-    -------
-    bool
-        For antithetic pairs, and two-point shaping.
-    """
+    """Return whether every noise vector is evaluated at both signs."""
     return config.antithetic or config.shaping == "two-point"
 
 
 def shaped(rewards: Array, config: ESConfig) -> Array:
     """Return shaped rewards, by the definitions of :class:`estheory.rules.ESConfig`.
-
-    Parameters
-    ----------
-    rewards
-        Shape (..., members).
-    config
-        Its shaping; ``raw`` divides by its sigma.
 
     Returns
     -------
@@ -90,23 +61,14 @@ def step_weights(
 
     Parameters
     ----------
-    config
-        The run.
     linear, even
         The parts of the rewards that are odd and even in eps, reward units, shape (replicas, draws); anything that
         all members of a step have in common is left out.
     reward_std
         Standard deviation of the Gaussian noise of every single evaluation, reward units.
-    rng
-        Source of that noise.
     evaluate
         From linear + even parts, shape (replicas, members), to rewards, in place of that noise
         (:func:`estheory.simulation.rewards.evaluation`).
-
-    Returns
-    -------
-    ndarray, shape (replicas, draws)
-        w, weight units.
     """
     scale = config.step_size / config.population
     if not is_paired(config):
@@ -131,20 +93,6 @@ def anchored(config: ESConfig, displacement: Array, step: Array) -> Array:
     """Return the displacement from the start after a step and the pull of the anchor.
 
     The L1 pull of the ``after`` form stops at the start (it is the proximal step).
-
-    Parameters
-    ----------
-    config
-        Its anchors and their form.
-    displacement
-        Before the step, shape (..., d), weight.
-    step
-        What is added, shape (..., d), weight.
-
-    Returns
-    -------
-    ndarray, shape (..., d)
-        weight.
     """
     after = config.anchor_form == "after"
     if config.anchor_l1:
@@ -162,34 +110,14 @@ def batches(replicas: int, size: int) -> list[int]:
 
     Parameters
     ----------
-    replicas
-        Their number.
     size
         Largest number in a batch, at least 1.
-
-    Returns
-    -------
-    list of int
-        How many each batch holds.
     """
     return [min(size, replicas - done) for done in range(0, replicas, size)]
 
 
 def require_memory(what: str, needed: float) -> None:
-    """Check that what is to be held fits.
-
-    Parameters
-    ----------
-    what
-        Names it in the message.
-    needed
-        Bytes.
-
-    Raises
-    ------
-    ConfigError
-        If ``needed`` exceeds the limit.
-    """
+    """Check that what is to be held fits."""
     if not needed <= MEMORY_LIMIT:
         raise ConfigError(
             f"{what} would take {needed / 2**30:.3g} GiB, more than {MEMORY_LIMIT / 2**30:.0f} GiB",
@@ -200,23 +128,7 @@ def require_memory(what: str, needed: float) -> None:
 def checked_steps(
     config: ESConfig, landscape: Landscape, replicas: int, steps: Sequence[int], seed: int
 ) -> tuple[int, ...]:
-    """Check a run for any engine, and return the steps to record.
-
-    Parameters
-    ----------
-    config, landscape, replicas, steps, seed
-        As for :func:`estheory.simulation.engine.simulate`.
-
-    Returns
-    -------
-    tuple of int
-        In order, the first step among them.
-
-    Raises
-    ------
-    ConfigError
-        For what no engine can do, or records that do not fit the memory.
-    """
+    """Check a run for any engine, and return the steps to record."""
     if config.noise != "gaussian":
         raise ConfigError(f"{config.noise} noise is not simulated", "use gaussian noise")
     if config.dtype != "float32":

@@ -36,16 +36,8 @@ def local_expansion(
 
     Parameters
     ----------
-    landscape
-        Of g, Lam and g_hat.
     slope, steepness, along
         As above; ``slope`` and ``steepness`` > 0, ``along`` >= 0 (reward / weight^2).
-    reward_std
-        s of the result.
-
-    Returns
-    -------
-    Landscape
     """
     if along == 0.0:
         eigenvalue, offset = landscape.eigenvalue * slope, landscape.offset * steepness / slope
@@ -92,15 +84,6 @@ def sigmoid_reward(
     prompts
         B: a member's reward is the share of B independent 0/1 outcomes of that probability, and nothing else.
 
-    Returns
-    -------
-    Reward
-
-    Raises
-    ------
-    ConfigError
-        For accuracies or prompts out of range, and where the start is the optimum.
-
     Examples
     --------
     >>> land = Landscape(dim=100, eigenvalue=[2.0], multiplicity=[1], offset=[1.0], reward_std=0.1)
@@ -140,24 +123,7 @@ def sigmoid_reward(
 
 
 def heavy_tail_reward(landscape: Landscape, *, noise_df: float = 3.0) -> Reward:
-    """Return the quadratic under Student-t noise whose standard deviation is the landscape's ``reward_std``.
-
-    Parameters
-    ----------
-    landscape
-        The quadratic, with noise.
-    noise_df
-        Degrees of freedom, above 2.
-
-    Returns
-    -------
-    Reward
-
-    Raises
-    ------
-    ConfigError
-        For other ``noise_df``, and without noise.
-    """
+    """Return the quadratic under Student-t noise whose standard deviation is the landscape's ``reward_std``."""
     if not 2 < noise_df <= 1e6:
         raise ConfigError(f"noise-df must lie between 2 and 1e6, got {noise_df}", "at 2 or less there is no variance")
     if landscape.reward_std == 0:
@@ -178,19 +144,8 @@ def cubic_reward(landscape: Landscape, *, cubic: float = 0.5) -> Reward:
 
     Parameters
     ----------
-    landscape
-        The quadratic and its noise.
     cubic
         Size of the term, between -2/3 and 1e6.
-
-    Returns
-    -------
-    Reward
-
-    Raises
-    ------
-    ConfigError
-        For other ``cubic``, and where the start is the optimum.
     """
     gap = _require_gap(landscape, "cubic")
     if not -2 / 3 < cubic <= 1e6:
@@ -220,22 +175,8 @@ def named_reward(kind: str, landscape: Landscape, **parameters: float) -> Reward
 
     Parameters
     ----------
-    kind
-        A name in REWARDS.
-    landscape
-        What it is built on.
     parameters
         Those that REWARDS lists for the kind; ``prompts`` of ``bernoulli`` are 16 when not given.
-
-    Returns
-    -------
-    Reward or None
-        None for the quadratic itself, which needs none.
-
-    Raises
-    ------
-    ConfigError
-        For an unknown name, or a parameter that this kind does not take.
     """
     require_choice("reward", kind, tuple(REWARDS))
     for name in parameters:

@@ -15,13 +15,6 @@ def fill_normals(rng: np.random.Generator, out: NDArray[np.float32]) -> None:
     sqrt(-2 log u) (cos, sin)(2 pi v), u and v uniform on multiples of 2^-24. So none exceeds sqrt(48 log 2) = 5.77,
     beyond which 8e-9 of the normal law lies, and the variance is 1 - 5.5e-7. The stream depends on how it is cut
     into calls.
-
-    Parameters
-    ----------
-    rng
-        Source of the uniforms.
-    out
-        Overwritten, shape (n,).
     """
     half = (min(BLOCK, out.size) + 1) // 2
     u, v, wave = (np.empty(half, dtype=np.float32) for _ in range(3))

@@ -23,11 +23,11 @@ from estheory.simulation.coordinates import flat_dimensions
 from estheory.simulation.records import Records, cosine, norms, ratio
 from estheory.simulation.sample_laws import mean_law, spread_law
 from estheory.theory.anchor_l1 import CLOSURE_ERROR
-from estheory.theory.comparison import es_end_point
-from estheory.theory.fluctuations import reward_spread
-from estheory.theory.landscape_predictions import follows_spread
-from estheory.theory.precision import RoundingEffect
+from estheory.theory.curved.comparison import es_end_point
+from estheory.theory.curved.fluctuations import reward_spread
+from estheory.theory.curved.predictions import follows_spread
 from estheory.theory.predictions import predict
+from estheory.theory.rounding.precision import RoundingEffect
 
 FLAT = "flat directions"
 BAND_ERRORS = 3.0
@@ -106,15 +106,8 @@ def flat_observed(config: ESConfig, landscape: Landscape, records: Records, step
 
     Parameters
     ----------
-    config, landscape, records
-        The runs and what they did.
     steps
         Which of the recorded steps to look at.
-
-    Returns
-    -------
-    list of Observed
-        Empty where no direction is flat.
     """
     dim = flat_dimensions(landscape)
     if dim < 1:
@@ -186,21 +179,6 @@ def curved_observed(
 
     The mean-field displacement gets the declared O(1/N) half-width of the reward, on the curved directions' share of
     its square.
-
-    Parameters
-    ----------
-    config, landscape, records, steps
-        As for `flat_observed`.
-
-    Returns
-    -------
-    tuple
-        List of Observed, and theory's warnings.
-
-    Raises
-    ------
-    ConfigError
-        If theory has nothing to say of these curved directions.
     """
     forecast = predict(config, checkpoints=steps, landscape=landscape)
     length = norms(records.gram)
@@ -243,16 +221,9 @@ def rounded_observed(
 
     Parameters
     ----------
-    config, landscape, records, steps
-        As for `flat_observed`.
     rounding
         The emulator's effect at step 1 and at ``steps``; `BAND_ERRORS` of its standard errors are declared as the
         systematic part.
-
-    Returns
-    -------
-    list of Observed
-        Empty where no direction is flat.
     """
     dim = flat_dimensions(landscape)
     if dim < 1:

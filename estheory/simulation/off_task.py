@@ -44,11 +44,6 @@ class OffTaskCost:
         ----------
         flat
             Displacements of the flat coordinates, shape (replicas, n), weight.
-
-        Returns
-        -------
-        tuple of ndarray, each of shape (replicas,)
-            KL (nat) and change of the other reward.
         """
         quadratic = 0.5 * self.trace / self.directions * np.sum(np.square(flat[:, : self.directions]), axis=1)
         free = flat[:, self.directions :] if flat.shape[1] > self.directions else flat
@@ -66,23 +61,10 @@ def off_task_cost(
 
     Parameters
     ----------
-    landscape
-        Of the ES run.
     trace
         tr F; None: the landscape's Fisher trace, else tr Lam.
     square_trace
         tr F^2, from which m follows; None: the landscape's, else m is a tenth of the flat directions.
-    gradient_norm
-        ||g_off||; None: the landscape's, else ||g||.
-
-    Returns
-    -------
-    OffTaskCost
-
-    Raises
-    ------
-    ConfigError
-        If there are no flat directions, or F needs more of them than there are.
     """
     flat = flat_dimensions(landscape)
     if flat < 2:

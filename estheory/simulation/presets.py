@@ -6,7 +6,7 @@ import numpy as np
 
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig, require_choice
-from estheory.theory.landscapes import power_law, two_scale
+from estheory.theory.curved.spectra import power_law, two_scale
 
 PRESETS = ("paper", "two-scale", "power-law")
 
@@ -19,21 +19,6 @@ def preset(name: str) -> Preset:
     ``paper``: the published runs, Qwen3-4B's dimension, no curved direction, reward noise alone. ``two-scale``: five
     sharp directions away from their optimum and 400 nearly flat ones at theirs, so that the reward rises, peaks and
     decays. ``power-law``: ten thousand directions of eigenvalues 1/k among a thousand million parameters.
-
-    Parameters
-    ----------
-    name
-        One of PRESETS.
-
-    Returns
-    -------
-    tuple
-        ESConfig, Landscape and the steps to look at.
-
-    Raises
-    ------
-    ConfigError
-        For an unknown name.
     """
     require_choice("preset", name, PRESETS)
     steps: tuple[int, ...]

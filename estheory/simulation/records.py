@@ -64,18 +64,7 @@ class Records:
 
 
 def norms(gram: Array) -> Array:
-    """Return the norms at the recorded steps.
-
-    Parameters
-    ----------
-    gram
-        Gram matrices, shape (replicas, K, K), weight^2.
-
-    Returns
-    -------
-    ndarray, shape (replicas, K)
-        weight.
-    """
+    """Return the norms at the recorded steps."""
     return np.sqrt(np.maximum(np.diagonal(gram, axis1=1, axis2=2), 0.0))
 
 
@@ -84,32 +73,15 @@ def cosine(gram: Array, first: int, second: int) -> Array:
 
     Parameters
     ----------
-    gram
-        Gram matrices, shape (replicas, K, K).
     first, second
         Positions of the records, 0 to K - 1.
-
-    Returns
-    -------
-    ndarray, shape (replicas,)
-        0 where nothing moved.
     """
     norm = norms(gram)
     return ratio(gram[:, first, second], norm[:, first] * norm[:, second])
 
 
 def ratio(part: Array, whole: Array) -> Array:
-    """Return a ratio that is 0 where nothing moved (all members of every step equal).
-
-    Parameters
-    ----------
-    part, whole
-        Of one shape; ``whole`` at least 0.
-
-    Returns
-    -------
-    ndarray, of that shape
-    """
+    """Return a ratio that is 0 where nothing moved (all members of every step equal)."""
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
@@ -138,34 +110,14 @@ class Method(Protocol):
         """Number of directions."""
 
     def reward(self) -> Array:
-        """Return R - R* at the centre.
-
-        Returns
-        -------
-        ndarray, shape (replicas,)
-            reward.
-        """
+        """Return R - R* at the centre."""
 
     def step(self) -> None:
         """Take one step in every replica."""
 
 
 def record_run(method: Method, steps: tuple[int, ...], progress: Progress) -> Records:
-    """Run a batch to the last of the recorded steps.
-
-    Parameters
-    ----------
-    method
-        The batch, at its start.
-    steps
-        When to record, in order.
-    progress
-        Called with the number of replica-steps done.
-
-    Returns
-    -------
-    Records
-    """
+    """Run a batch to the last of the recorded steps."""
     size, last = method.replicas, steps[-1]
     gradient = -method.start * method.eigenvalue
     length = float(np.linalg.norm(gradient))
@@ -200,18 +152,10 @@ def in_batches(
 
     Parameters
     ----------
-    replicas
-        Number of runs.
     at_once
         Largest number of runs in a batch, at least 1.
-    seed
-        Root of the tree.
     run
         Makes a batch: from its number of runs and its seed to its records.
-
-    Returns
-    -------
-    Records
     """
     sizes = batches(replicas, at_once)
     children = np.random.SeedSequence(seed).spawn(len(sizes))

@@ -42,18 +42,7 @@ EXPLICIT_EXTRA = 3
 
 
 def unsupported(config: ESConfig, landscape: Landscape) -> str | None:
-    """Return what keeps the reduced engine from simulating a run exactly.
-
-    Parameters
-    ----------
-    config, landscape
-        The run.
-
-    Returns
-    -------
-    str or None
-        None if nothing does.
-    """
+    """Return what keeps the reduced engine from simulating a run exactly."""
     if config.anchor_l1:
         return "an L1 anchor is not invariant to rotation"
     if config.momentum and landscape.trace > 0:
@@ -103,13 +92,7 @@ class ReducedES:
         self.rest = np.zeros((replicas, self.block_dim.size))
 
     def reward(self) -> Array:
-        """Return R - R* at the centre.
-
-        Returns
-        -------
-        ndarray, shape (replicas,)
-            reward.
-        """
+        """Return R - R* at the centre."""
         quadratic = self._quadratic()
         if self.form is None:
             return quadratic
@@ -199,8 +182,6 @@ def blocks(
 
     Parameters
     ----------
-    landscape
-        Of k curved rows.
     records
         Their number: a row of at most EXPLICIT_EXTRA more directions is followed one by one.
 
@@ -258,20 +239,6 @@ def reduced(
     reward: Reward | None = None,
 ) -> Records:
     """Sample runs of ES on a quadratic landscape, exact in law, at a cost that does not depend on ``dim``.
-
-    Parameters
-    ----------
-    config, landscape, replicas, steps, seed, progress, reward
-        As for :func:`estheory.simulation.direct.direct`.
-
-    Returns
-    -------
-    Records
-
-    Raises
-    ------
-    ConfigError
-        For what this engine cannot simulate (an L1 anchor, momentum on curved ground), and as for ``direct``.
 
     Examples
     --------

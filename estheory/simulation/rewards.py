@@ -68,8 +68,6 @@ def evaluation(
         Q and the explicit coordinates at the centre, shapes (replicas,) and (replicas, r).
     shift
         Explicit coordinates of eps, shape (replicas, draws, r).
-    rng
-        Source of the outcomes.
 
     Returns
     -------
@@ -82,17 +80,7 @@ def evaluation(
 
 
 def gaussian_outcome(std: float) -> Outcome:
-    """Return Gaussian reward noise.
-
-    Parameters
-    ----------
-    std
-        Its standard deviation (reward).
-
-    Returns
-    -------
-    Outcome
-    """
+    """Return Gaussian reward noise."""
     return lambda mean, rng: mean + std * rng.standard_normal(mean.shape) if std else mean
 
 
@@ -109,14 +97,8 @@ def explicit_reward(
     mean
         From theta - theta*, shape (replicas, members, r), to expected rewards, (replicas, members). The start is
         at minus the offsets.
-    optimum
-        Subtracted from the rewards that are reported.
     outcome
         Law of one evaluation; Gaussian noise of the landscape's ``reward_std`` when not given.
-
-    Returns
-    -------
-    Reward
 
     Examples
     --------

@@ -8,24 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from estheory.laws import ChiLaw, Law, NormalLaw
-from estheory.theory.quadratic_law import LinearQuadraticLaw
+from estheory.theory.curved.step_law import LinearQuadraticLaw
 
 
 def mean_law(law: Law, n: int) -> Law:
-    """Return the law of the mean of independent draws.
-
-    Parameters
-    ----------
-    law
-        Of one draw.
-    n
-        Number of draws.
-
-    Returns
-    -------
-    Law
-        Exact for gamma laws and constants, else normal.
-    """
+    """Return the law of the mean of independent draws."""
     if law.std == 0.0:
         return law
     if isinstance(law, LinearQuadraticLaw) and law.linear_std == 0.0:
@@ -35,11 +22,6 @@ def mean_law(law: Law, n: int) -> Law:
 
 def excess_kurtosis(law: Law) -> float:
     """Return the excess kurtosis of a law with spread.
-
-    Parameters
-    ----------
-    law
-        Of standard deviation above 0.
 
     Returns
     -------
@@ -53,19 +35,6 @@ def excess_kurtosis(law: Law) -> float:
 
 
 def spread_law(law: Law, n: int) -> Law:
-    """Return the law of the sample standard deviation: chi, with the draws' kurtosis in its degrees of freedom.
-
-    Parameters
-    ----------
-    law
-        Of one draw.
-    n
-        Number of draws, at least 2.
-
-    Returns
-    -------
-    Law
-        To first order in 1/n.
-    """
+    """Return the law of the sample standard deviation: chi, with the draws' kurtosis in its degrees of freedom."""
     freedom = 2.0 / (2.0 / (n - 1) + excess_kurtosis(law) / n)
     return ChiLaw(law.std / math.sqrt(freedom), freedom)

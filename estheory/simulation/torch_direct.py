@@ -28,22 +28,7 @@ from estheory.simulation.records import Progress, Records, in_batches, record_ru
 
 
 def checked_device(name: str) -> torch.device:
-    """Return a torch device that is there.
-
-    Parameters
-    ----------
-    name
-        ``cpu``, ``cuda``, ...
-
-    Returns
-    -------
-    torch.device
-
-    Raises
-    ------
-    ConfigError
-        If there is none of that name here.
-    """
+    """Return a torch device that is there."""
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -104,13 +89,7 @@ class TorchES:
         return self.origin + self.moved[:, : self.eigenvalue.size]
 
     def reward(self) -> Array:
-        """Return R - R* at the centre.
-
-        Returns
-        -------
-        ndarray, shape (replicas,)
-            reward.
-        """
+        """Return R - R* at the centre."""
         return np.asarray((-0.5 * self._distance().square() @ self.curvature).cpu().numpy())
 
     def _draw(self, members: int) -> torch.Tensor:
@@ -155,26 +134,7 @@ def direct_on_device(
     seed: int = 0,
     progress: Progress = lambda done: None,
 ) -> Records:
-    """Run ES on a quadratic landscape in every coordinate, on a torch device.
-
-    Parameters
-    ----------
-    config
-        The run, without an L1 anchor.
-    landscape, replicas, steps, seed, progress
-        As for :func:`estheory.simulation.direct.direct`.
-    device
-        ``cpu`` or ``cuda``.
-
-    Returns
-    -------
-    Records
-
-    Raises
-    ------
-    ConfigError
-        For what this engine cannot simulate, or a device that is not there.
-    """
+    """Run ES on a quadratic landscape in every coordinate, on a torch device."""
     where = checked_device(device)
     recorded = checked_steps(config, landscape, replicas, steps, seed)
     if config.anchor_l1:

@@ -23,12 +23,7 @@ _TASKS: dict[str, Task] = {family.name: family() for family in _FAMILIES}
 
 
 def task_names() -> tuple[str, ...]:
-    """Return the names of the generated tasks, held-out ones included, in alphabetical order.
-
-    Returns
-    -------
-    tuple of str
-    """
+    """Return the names of the generated tasks, held-out ones included, in alphabetical order."""
     return tuple(sorted(_TASKS))
 
 
@@ -45,18 +40,6 @@ def get_task(
         A folder, or ``hf:ID``, as for `estheory.tasks.files.records_of`; "" for none.
     form, render
         As for `estheory.tasks.data.data_task`; the generated tasks have but one form.
-
-    Returns
-    -------
-    Task
-
-    Raises
-    ------
-    ConfigError
-        If there is no such task, or `data` has no file of it, though a generated task of its name may exist; the
-        message lists the names.
-    DataError, MissingDependencyError
-        If the data, or the package that a task needs, cannot be read.
 
     Examples
     --------
@@ -84,22 +67,8 @@ def data_of(name: str, data: str, trained: str) -> str:
 
     Parameters
     ----------
-    name
-        The task.
-    data
-        Of the run; "" for none.
     trained
         The task that is trained, which must be in the data.
-
-    Returns
-    -------
-    str
-        `data` or "".
-
-    Raises
-    ------
-    DataError
-        The folder cannot be read.
     """
     generated = name in _TASKS and name != trained
     if name.startswith(GYM) or (generated and not (data and has_task(data, name))):

@@ -37,11 +37,6 @@ def final_answer(completion: str) -> str:
     ----------
     completion
         What the model wrote; of a very long one, only the end is read.
-
-    Returns
-    -------
-    str
-        Without white space around.
     """
     text = completion[-_MAX_COMPLETION:]
     if marked := _MARKED.findall(text):
@@ -62,16 +57,6 @@ def same_answer(given: str, right: str) -> bool:
     Numbers are compared exactly ("18.00", "$18" and "18." are 18; "1,800" is 1800). Other answers agree if they are
     equal without spaces and dollar signs, or if math-verify, where it is installed, finds them equal; it is given
     only short expressions without towers of powers or factorials, which it could not finish.
-
-    Parameters
-    ----------
-    given, right
-        Plain or LaTeX.
-
-    Returns
-    -------
-    bool
-        False where one of them is empty.
     """
     given, right = _plain(given), _plain(right)
     if not given or not right:
@@ -109,11 +94,6 @@ def chosen_option(completion: str, options: tuple[str, ...]) -> int | None:
 def yes_or_no(completion: str) -> bool | None:
     """Return the answer that a completion begins with: yes, no, true or false.
 
-    Parameters
-    ----------
-    completion
-        As for `chosen_option`.
-
     Returns
     -------
     bool or None
@@ -125,11 +105,6 @@ def yes_or_no(completion: str) -> bool | None:
 
 def tagged_answer(completion: str) -> str:
     """Return the content of the last ``<answer>`` tag, else the last line that is not empty.
-
-    Parameters
-    ----------
-    completion
-        As for `final_answer`.
 
     Returns
     -------

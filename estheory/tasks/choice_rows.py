@@ -10,24 +10,7 @@ from estheory.tasks.record import LABELS, MOST_OPTIONS, YES_NO, Record, Row, bad
 
 
 def read_arc(row: Row, where: str) -> Record:
-    """Read a row of ARC and SciKnowEval: question, choices {text, label}, answerKey.
-
-    Parameters
-    ----------
-    row
-        With these keys.
-    where
-        File and line, for messages.
-
-    Returns
-    -------
-    Record
-
-    Raises
-    ------
-    DataError
-        The row does not hold what its schema says.
-    """
+    """Read a row of ARC and SciKnowEval: question, choices {text, label}, answerKey."""
     choices = row["choices"]
     if isinstance(choices, Mapping):
         return _choice(row, choices.get("text"), choices.get("label"), row["answerKey"], where)
@@ -71,16 +54,6 @@ def first_label_of(rows: Sequence[tuple[str, Row]]) -> int:
     ----------
     rows
         All rows of PIQA in a file, at least one, each after its file and line.
-
-    Returns
-    -------
-    int
-        0 or 1.
-
-    Raises
-    ------
-    DataError
-        The labels fit neither count, or both: all are 1.
     """
     labels = {str(row.get("label")) for _, row in rows}
     if labels <= {"0", "1"} and "0" in labels:
@@ -96,19 +69,8 @@ def read_piqa(row: Row, where: str, first_label: int) -> Record:
 
     Parameters
     ----------
-    row, where
-        As for `read_arc`.
     first_label
         What the label of `sol1` is; see `first_label_of`.
-
-    Returns
-    -------
-    Record
-
-    Raises
-    ------
-    DataError
-        The row does not hold what its schema says.
     """
     labels = [str(first_label), str(first_label + 1)]
     asked = {"question": row["goal"]}

@@ -75,20 +75,6 @@ def evaluate(expression: str) -> Evaluated:
 
     Grammar: ``sum := product (('+'|'-') product)*``, ``product := atom (('*'|'/') atom)*``,
     ``atom := integer | '(' sum ')'``. There is no unary sign.
-
-    Parameters
-    ----------
-    expression
-        What the model wrote.
-
-    Returns
-    -------
-    Evaluated
-
-    Raises
-    ------
-    ValueError
-        If the text is too long, is not such an expression, or divides by zero.
     """
     if len(expression) > _MAX_EXPRESSION_LENGTH:
         raise ValueError("the expression is too long")
@@ -103,18 +89,6 @@ def solve(numbers: Sequence[int], target: Fraction) -> str | None:
     """Search all expressions for one that uses each number once and has the value `target`.
 
     A moment for four numbers, seconds for five.
-
-    Parameters
-    ----------
-    numbers
-        May repeat.
-    target
-        The value, exact.
-
-    Returns
-    -------
-    str or None
-        None if there is none.
     """
     return _combine([(Fraction(number), str(number)) for number in numbers], target)
 

@@ -88,28 +88,7 @@ class DataTask:
         return max(sizes[family] for family in self._families)
 
     def examples(self, split: Split, n: int, seed: int) -> list[Example]:
-        """Return distinct examples of a split.
-
-        Parameters
-        ----------
-        split
-            ``train`` or ``test``.
-        n
-            How many, at least 1.
-        seed
-            Equal seeds give equal lists.
-
-        Returns
-        -------
-        list of Example
-
-        Raises
-        ------
-        ConfigError
-            If the split is unknown, n is not positive, or the split has fewer than n problems.
-        DataError
-            If a countdown problem has no solution.
-        """
+        """Return distinct examples of a split."""
         if split not in ("train", "test"):
             raise ConfigError(f"unknown split {split!r} of task {self.name}", "use 'train' or 'test'")
         records = self._asked_in_training if split == "train" else self.test
@@ -120,40 +99,11 @@ class DataTask:
         return [self._example(record) for record in drawn]
 
     def score(self, example: Example, completion: str) -> float:
-        """Return the accuracy of a completion.
-
-        Parameters
-        ----------
-        example, completion
-            As for `partial_score`.
-
-        Returns
-        -------
-        float
-            1 if it is right, else 0.
-        """
+        """Return the accuracy of a completion."""
         return float(self.partial_score(example, completion) == 1.0)
 
     def partial_score(self, example: Example, completion: str) -> float:
-        """Return the accuracy; for countdown 1/2 for an expression that uses all numbers but misses the target.
-
-        Parameters
-        ----------
-        example
-            One of this task's own.
-        completion
-            What the model wrote.
-
-        Returns
-        -------
-        float
-            In [0, 1].
-
-        Raises
-        ------
-        ConfigError
-            If the example is another task's.
-        """
+        """Return the accuracy; for countdown 1/2 for an expression that uses all numbers but misses the target."""
         if not isinstance(example, RecordExample):
             raise ConfigError(f"the example is none of task {self.name}", "score the examples of the task itself")
         record = example.record
@@ -211,24 +161,10 @@ def data_task(
 
     Parameters
     ----------
-    data, name
-        As for `estheory.tasks.files.records_of`.
     form
         ``auto`` compares options by log-likelihood where all problems have some, and is few-shot otherwise.
     render
         Makes a prompt of chat messages: the tokenizer's chat template.
-
-    Returns
-    -------
-    DataTask or None
-        None if there is no file of it.
-
-    Raises
-    ------
-    ConfigError
-        The problems have no options to compare.
-    DataError
-        The data cannot be read, or a split has no problem.
     """
     found = records_of(data, name)
     if found is None:

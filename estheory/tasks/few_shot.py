@@ -59,11 +59,6 @@ class FewShot:
         """Return distinct examples of a split, none of them a worked one.
 
         Parameters and result as of :meth:`estheory.tasks.task.Task.examples`.
-
-        Raises
-        ------
-        ConfigError
-            As for the task's own.
         """
         shown = {shot.prompt for shot in self._shots}
         spare = SHOTS if split == "train" else 0

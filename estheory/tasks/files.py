@@ -28,8 +28,6 @@ def records_of(data: str, task: str) -> dict[str, list[Record]] | None:
 
     Parameters
     ----------
-    data
-        A folder, or ``hf:ID[:CONFIGURATION]``, which is downloaded.
     task
         In a folder, the files are ``TASK.jsonl``, ``TASK-train.parquet`` and the like, those in its subfolder TASK,
         or, in a folder named TASK itself, ``train.parquet`` and the like; ``validation`` and ``dev`` are test.
@@ -38,13 +36,6 @@ def records_of(data: str, task: str) -> dict[str, list[Record]] | None:
     -------
     dict or None
         None where the folder has no file of the task.
-
-    Raises
-    ------
-    DataError
-        The folder or a file cannot be read.
-    MissingDependencyError
-        The package that reads the format is not installed.
     """
     if data.startswith(HUB):
         return _from_hub(data)
@@ -57,20 +48,10 @@ def records_of(data: str, task: str) -> dict[str, list[Record]] | None:
 def has_task(data: str, task: str) -> bool:
     """Return whether a folder has files of a task.
 
-    Parameters
-    ----------
-    data, task
-        As for `records_of`.
-
     Returns
     -------
     bool
         False for a data set of the hub, whose name is any that it is given.
-
-    Raises
-    ------
-    DataError
-        The folder cannot be read.
     """
     return not data.startswith(HUB) and bool(_files(_folder(data), task))
 
@@ -78,20 +59,10 @@ def has_task(data: str, task: str) -> bool:
 def data_hashes(data: str, task: str) -> dict[str, str]:
     """Return what tells whether a task's data are what they were.
 
-    Parameters
-    ----------
-    data, task
-        As for `records_of`.
-
     Returns
     -------
     dict of str to str
         SHA-256 of each file by its name, or of the rows of each split of a data set of the hub.
-
-    Raises
-    ------
-    DataError, MissingDependencyError
-        As `records_of`.
     """
     if data.startswith(HUB):
         splits = _from_hub(data)
@@ -106,23 +77,7 @@ def data_hashes(data: str, task: str) -> dict[str, str]:
 
 
 def tasks_in(data: str) -> tuple[str, ...]:
-    """Return the names of the tasks that a folder's own files are of.
-
-    Parameters
-    ----------
-    data
-        As for `records_of`.
-
-    Returns
-    -------
-    tuple of str
-        In alphabetical order; none of the hub.
-
-    Raises
-    ------
-    DataError
-        The folder cannot be read.
-    """
+    """Return the names of the tasks that a folder's own files are of."""
     if data.startswith(HUB):
         return ()
     return tuple(sorted({name for path in _readable(Path(data)) if (name := _parts(path)[0])}))
@@ -135,24 +90,7 @@ def _folder(data: str) -> Path:
 
 
 def read_file(path: Path) -> list[Record]:
-    """Read one JSONL or Parquet file.
-
-    Parameters
-    ----------
-    path
-        The file.
-
-    Returns
-    -------
-    list of Record
-
-    Raises
-    ------
-    DataError
-        It cannot be read, is damaged, holds no row, or a row is of no known schema; the message names file and line.
-    MissingDependencyError
-        It is Parquet and pyarrow is not installed.
-    """
+    """Read one JSONL or Parquet file."""
     rows = list(_parquet_rows(path) if path.suffix.lower() == ".parquet" else _json_rows(path))
     if not rows:
         raise DataError(f"{path} holds no row", _READABLE)

@@ -78,11 +78,6 @@ class GymTask:
         """Return distinct examples of a split, none of them a worked one.
 
         Parameters and result as of :meth:`estheory.tasks.task.Task.examples`.
-
-        Raises
-        ------
-        ConfigError
-            If the split is unknown, n is not positive, or the family has too few problems.
         """
         if split not in ("train", "test"):
             raise ConfigError(f"unknown split {split!r} of task {self.name}", "use 'train' or 'test'")
@@ -111,11 +106,6 @@ class GymTask:
         """Return reasoning-gym's score, cut to [0, 1]; 0 where its scorer fails.
 
         Parameters and result as of :meth:`estheory.tasks.task.Task.partial_score`.
-
-        Raises
-        ------
-        ConfigError
-            The example is of another task.
         """
         if not isinstance(example, GymExample):
             raise ConfigError(f"the example is none of task {self.name}", "score the examples of the task itself")
@@ -166,23 +156,10 @@ def gym_task(name: str, form: Form = "auto", render: Callable[[Messages], str] |
 
     Parameters
     ----------
-    name
-        ``reasoning-gym:FAMILY``.
     form
         ``auto`` and ``few-shot`` show worked examples; ``chat`` asks in messages.
     render
         Makes a prompt of chat messages: the tokenizer's chat template.
-
-    Returns
-    -------
-    GymTask
-
-    Raises
-    ------
-    MissingDependencyError
-        The package is not installed.
-    ConfigError
-        There is no such family, its scorer runs answers as code, or the form is ``likelihood``.
     """
     if form == "likelihood":
         raise ConfigError(f"{name} has no options to compare", "use --form few-shot or chat")

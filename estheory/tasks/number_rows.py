@@ -37,19 +37,8 @@ def countdown_record(
         A decimal number or its text, perhaps rounded.
     answer
         An expression that reaches it, which then tells the exact target; "" if the row has none.
-    where
-        File and line, for messages.
     messages
         The data set's own chat prompt, (role, content) each; empty if it has none.
-
-    Returns
-    -------
-    Record
-
-    Raises
-    ------
-    DataError
-        The row is no problem of countdown, its answer is wrong, or too many numbers come without one.
     """
     if not isinstance(numbers, Sequence) or isinstance(numbers, str) or not 1 <= len(numbers) <= 26:
         raise bad_row(where, "countdown's numbers are no list of numbers")
@@ -96,21 +85,8 @@ def math_record(question: str, answer: str, worked: str, where: str, messages: t
 
     Parameters
     ----------
-    question, answer
-        Texts; the answer alone.
     worked
         The worked solution; "" if the row has none. Dropped where it does not end in the answer.
-    where, messages
-        As for `countdown_record`.
-
-    Returns
-    -------
-    Record
-
-    Raises
-    ------
-    DataError
-        The question is empty, or the answer is none.
     """
     if not question.strip() or not answer.strip():
         raise bad_row(where, "the question or the answer is empty")

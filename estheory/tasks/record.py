@@ -71,16 +71,6 @@ def solution_of(record: Record) -> str:
     ----------
     record
         One that has an answer, or of countdown.
-
-    Returns
-    -------
-    str
-        For countdown an expression.
-
-    Raises
-    ------
-    DataError
-        There is none.
     """
     found = record.answer or solve(record.numbers, record.target)
     if found is None:
@@ -89,52 +79,14 @@ def solution_of(record: Record) -> str:
 
 
 def mappings(value: Any, name: str, where: str) -> Sequence[Row]:
-    """Return a row's entry that is a list of objects.
-
-    Parameters
-    ----------
-    value
-        The entry.
-    name, where
-        Its key; file and line: for messages.
-
-    Returns
-    -------
-    sequence of mapping
-        At least one.
-
-    Raises
-    ------
-    DataError
-        It is another thing, or empty.
-    """
+    """Return a row's entry that is a list of objects."""
     if not isinstance(value, Sequence) or not value or not all(isinstance(item, Mapping) for item in value):
         raise bad_row(where, f"{name} is no list of objects")
     return value
 
 
 def text_in(row: Row, name: str, where: str) -> str:
-    """Return a row's text of that name.
-
-    Parameters
-    ----------
-    row
-        With the key `name`.
-    name
-        The key.
-    where
-        File and line, for messages.
-
-    Returns
-    -------
-    str
-        Not blank.
-
-    Raises
-    ------
-    DataError
-        There is none.
-    """
+    """Return a row's text of that name."""
     value = row.get(name)
     if not isinstance(value, str) or not value.strip():
         raise bad_row(where, f"{name} is empty or no text")
@@ -144,22 +96,10 @@ def text_in(row: Row, name: str, where: str) -> str:
 def scalar_text(value: Any, name: str, where: str) -> str:
     """Return a text, number or truth value as text.
 
-    Parameters
-    ----------
-    value
-        A row's entry.
-    name, where
-        As for `mappings`.
-
     Returns
     -------
     str
         Not blank; ``yes`` or ``no`` for a truth value.
-
-    Raises
-    ------
-    DataError
-        It is another thing, blank, or no finite number.
     """
     if isinstance(value, str) and value.strip():
         return value
@@ -171,18 +111,5 @@ def scalar_text(value: Any, name: str, where: str) -> str:
 
 
 def bad_row(where: str, what: str) -> DataError:
-    """Return the error that a row is in.
-
-    Parameters
-    ----------
-    where
-        File and line.
-    what
-        What is wrong.
-
-    Returns
-    -------
-    DataError
-        To be raised.
-    """
+    """Return the error that a row is in."""
     return DataError(f"{where}: {what}", "repair or remove the row; docs/how-to/tasks.md lists the schemas")

@@ -38,11 +38,6 @@ def read_records(rows: Sequence[tuple[str, Row]]) -> list[Record]:
     list of Record
         In order. Left out are SciKnowEval's rows that are not multiple choice, verl's whose ground truth is null, and
         countdown's whose own solution breaks the rule that it uses each number once.
-
-    Raises
-    ------
-    DataError
-        A row is of no known schema or does not hold what its schema says.
     """
     asked = [(where, row) for where, row in rows if not _is_unscorable(row)]
     if rows and not asked:

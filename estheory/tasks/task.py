@@ -65,47 +65,15 @@ class Task(Protocol):
         ...
 
     def examples(self, split: Split, n: int, seed: int) -> list[Example]:
-        """Return distinct examples of a split.
-
-        Parameters
-        ----------
-        split
-            ``train`` or ``test``.
-        n
-            How many, at least 1.
-        seed
-            Equal seeds give equal lists.
-
-        Returns
-        -------
-        list of Example
-        """
+        """Return distinct examples of a split."""
         ...
 
     def score(self, example: Example, completion: str) -> float:
-        """Return the accuracy of a completion.
-
-        Parameters
-        ----------
-        example
-            What was asked.
-        completion
-            What the model wrote.
-
-        Returns
-        -------
-        float
-            1 if it is right, else 0.
-        """
+        """Return the accuracy of a completion."""
         ...
 
     def partial_score(self, example: Example, completion: str) -> float:
         """Return a graded score.
-
-        Parameters
-        ----------
-        example, completion
-            As for `score`.
 
         Returns
         -------
@@ -153,39 +121,10 @@ class GeneratedTask(ABC):
 
     @abstractmethod
     def draw(self, rng: random.Random) -> Problem:
-        """Draw one problem.
-
-        Parameters
-        ----------
-        rng
-            Source of its numbers or letters.
-
-        Returns
-        -------
-        Problem
-        """
+        """Draw one problem."""
 
     def examples(self, split: Split, n: int, seed: int) -> list[Example]:
-        """Draw distinct examples of one split.
-
-        Parameters
-        ----------
-        split
-            ``train`` or ``test``.
-        n
-            How many, at least 1.
-        seed
-            Equal seeds give equal lists.
-
-        Returns
-        -------
-        list of Example
-
-        Raises
-        ------
-        ConfigError
-            If the split is unknown, n is not positive, or the split has fewer than n distinct prompts.
-        """
+        """Draw distinct examples of one split."""
         if split not in ("train", "test"):
             raise ConfigError(f"unknown split {split!r} of task {self.name}", "use 'train' or 'test'")
         if n < 1:
@@ -224,11 +163,6 @@ class GeneratedTask(ABC):
 def split_of(key: str) -> Split:
     """Return the split a problem belongs to.
 
-    Parameters
-    ----------
-    key
-        What tells it from others.
-
     Returns
     -------
     str
@@ -239,28 +173,12 @@ def split_of(key: str) -> Split:
 
 
 def first_line(completion: str) -> str:
-    """Return the first line of a completion.
-
-    Parameters
-    ----------
-    completion
-        What the model wrote.
-
-    Returns
-    -------
-    str
-        Without white space around.
-    """
+    """Return the first line of a completion."""
     return completion.split("\n", 1)[0].strip()
 
 
 def matching_share(text: str, reference: str) -> float:
     """Return the share of positions at which two texts agree.
-
-    Parameters
-    ----------
-    text, reference
-        Compared character by character, from the left.
 
     Returns
     -------
@@ -272,15 +190,5 @@ def matching_share(text: str, reference: str) -> float:
 
 
 def question_of(example: Example) -> str:
-    """Return the prompt of a generated task without its left filling.
-
-    Parameters
-    ----------
-    example
-        Of a generated task.
-
-    Returns
-    -------
-    str
-    """
+    """Return the prompt of a generated task without its left filling."""
     return example.prompt.lstrip(FILLER)

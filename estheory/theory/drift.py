@@ -11,7 +11,7 @@ import math
 from estheory.errors import ConfigError
 from estheory.laws import ChiLaw, Law, NormalLaw, PointLaw, SquaredLaw
 from estheory.rules import ESConfig, require_nonnegative, require_positive
-from estheory.theory.quadratic_law import LinearQuadraticLaw
+from estheory.theory.curved.step_law import LinearQuadraticLaw
 from estheory.theory.walk import Walk, checkpoint_correlation
 
 OURS = "ours: docs/concepts/drift.md"

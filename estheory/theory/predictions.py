@@ -15,13 +15,13 @@ from estheory.rules import ESConfig, require_count
 from estheory.theory import walk_predictions
 from estheory.theory.effective_dimension import Shapes
 from estheory.theory.grpo import GRPOConfig, against_grpo
-from estheory.theory.precision import NormBand, RoundingEffect
-from estheory.theory.precision_predictions import norm_factors, rounding_predictions
+from estheory.theory.rounding.precision import NormBand, RoundingEffect
+from estheory.theory.rounding.predictions import norm_factors, rounding_predictions
 from estheory.theory.step_predictions import first_step
 from estheory.theory.walk import Walk, walk
 
 if TYPE_CHECKING:
-    from estheory.theory.landscape_predictions import OffTask
+    from estheory.theory.curved.predictions import OffTask
     from estheory.theory.prompt_batch import PromptBatch
 
 CURVED_SHARE = 1e-6
@@ -99,7 +99,7 @@ def predict(
         Shapes of the trainable tensors, where the noise makes them matter.
     rounding
         What rounding does to the walk at every checkpoint and at step 1, for low-precision runs of known weights
-        (:func:`estheory.theory.precision.rounding_effects`, or the emulator's).
+        (:func:`estheory.theory.rounding.precision.rounding_effects`, or the emulator's).
     band
         Where the weights are unknown, the band of norms over a family of weights, at the same steps; None computes it
         from the closed forms.
@@ -140,7 +140,7 @@ def predict(
     '0.0004004'
     """
     if landscape is not None or off_task is not None:
-        from estheory.theory import landscape_predictions as curved  # imported when needed: a cold start stays short
+        from estheory.theory.curved import predictions as curved  # imported when needed: a cold start stays short
     if landscape is not None:
         if reward is not None:
             raise ConfigError("a landscape and a linear signal were both given", "give one of them")
@@ -211,7 +211,7 @@ def _curved(p: Prediction, config: ESConfig, landscape: Landscape, walks: dict[i
     if p.quantity is Quantity.GRADIENT_COSINE:
         return replace(p, label="large-N", assumptions=("locally quadratic reward", "Gaussian rewards"))
     if p.quantity is Quantity.DISPLACEMENT_NORM and p.step is not None and isinstance(p.law, ChiLaw):
-        from estheory.theory.landscape_predictions import curved_share
+        from estheory.theory.curved.predictions import curved_share
 
         share = curved_share(config, landscape, walks[p.step], p.step)
         if abs(share - 1) > CURVED_SHARE:

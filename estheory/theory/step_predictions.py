@@ -10,7 +10,7 @@ from estheory.laws import PointLaw
 from estheory.quantities import Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.theory import signal
-from estheory.theory.precision_predictions import rounded_norm
+from estheory.theory.rounding.predictions import rounded_norm
 from estheory.theory.step_variance import step_variance
 from estheory.theory.walk import Walk
 

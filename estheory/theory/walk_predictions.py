@@ -11,7 +11,7 @@ from estheory.laws import ChiLaw, Law, PointLaw, SquaredLaw
 from estheory.quantities import Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.theory import signal, walk
-from estheory.theory.precision_predictions import rounded_norm
+from estheory.theory.rounding.predictions import rounded_norm
 from estheory.theory.step_variance import PAPER
 from estheory.theory.walk import OURS, Walk
 

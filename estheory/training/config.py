@@ -104,22 +104,7 @@ class RunConfig:
             )
 
     def is_last(self, row: Mapping[str, Any]) -> bool:
-        """Return whether a row of steps.jsonl ends the run: the last step, or a budget is spent.
-
-        Parameters
-        ----------
-        row
-            Has ``step``, ``reward_mean`` and ``norm``.
-
-        Returns
-        -------
-        bool
-
-        Raises
-        ------
-        DataError
-            The row is damaged.
-        """
+        """Return whether a row of steps.jsonl ends the run: the last step, or a budget is spent."""
         try:
             spent = row["reward_mean"] >= self.stop_reward or row["norm"] >= self.stop_drift
         except (KeyError, TypeError) as error:
@@ -127,28 +112,12 @@ class RunConfig:
         return bool(row["step"] >= self.steps or spent)
 
     def keeps_checkpoint(self, step: int) -> bool:
-        """Return whether the run writes a checkpoint, and evaluates, after a step.
-
-        Parameters
-        ----------
-        step
-            1 to `steps`.
-
-        Returns
-        -------
-        bool
-        """
+        """Return whether the run writes a checkpoint, and evaluates, after a step."""
         every = self.checkpoint_every
         return step == self.steps or (every > 0 and step > 0 and step % every == 0)
 
     def to_toml(self) -> str:
-        """Return the configuration as TOML; `estheory.training.config_files` reads it back.
-
-        Returns
-        -------
-        str
-            One key a line.
-        """
+        """Return the configuration as TOML; `estheory.training.config_files` reads it back."""
         values = {"method": self.method, **dataclasses.asdict(self)}
         return "".join(f"{name} = {_toml(value)}\n" for name, value in values.items())
 

@@ -17,24 +17,6 @@ KINDS: dict[str, type[ESRunConfig] | type[GRPORunConfig]] = {"es": ESRunConfig, 
 def parse_config(text: str, source: str) -> ESRunConfig | GRPORunConfig:
     """Read the TOML form of a configuration.
 
-    Parameters
-    ----------
-    text
-        What `RunConfig.to_toml` wrote.
-    source
-        Where it comes from, for messages.
-
-    Returns
-    -------
-    ESRunConfig or GRPORunConfig
-
-    Raises
-    ------
-    DataError
-        It is no TOML, or a key is missing, unknown or of the wrong type.
-    ConfigError
-        A value is out of range.
-
     Examples
     --------
     >>> run = ESRunConfig(model="tiny-lm", task="addition", steps=10, sigma=0.01, alpha=0.005)
@@ -53,22 +35,7 @@ def parse_config(text: str, source: str) -> ESRunConfig | GRPORunConfig:
 
 
 def load_config(path: Path) -> ESRunConfig | GRPORunConfig:
-    """Read a configuration file.
-
-    Parameters
-    ----------
-    path
-        Of config.toml.
-
-    Returns
-    -------
-    ESRunConfig or GRPORunConfig
-
-    Raises
-    ------
-    DataError, ConfigError
-        As for `parse_config`, and where the file cannot be read.
-    """
+    """Read a configuration file."""
     try:
         return parse_config(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:

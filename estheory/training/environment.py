@@ -18,18 +18,7 @@ from estheory.training.streams import PERMUTATION, PROBE_PROMPTS, PROMPTS, SAMPL
 
 
 def record_environment(session: Session, directory: RunDirectory) -> None:
-    """Write environment.json, or check that the model and the data are those it names.
-
-    Parameters
-    ----------
-    session, directory
-        The run, loaded, and its folder.
-
-    Raises
-    ------
-    DataError
-        The folder's run began from another model or with other data.
-    """
+    """Write environment.json, or check that the model and the data are those it names."""
     config = session.config
     names = (config.task, *config.evaluation_tasks)
     data = {name: data_hashes(place, name) for name in names if (place := data_of(name, config.data, config.task))}

@@ -95,23 +95,8 @@ def resume(
 
     Parameters
     ----------
-    directory
-        Of the run.
     before_first_step
         As for `run_es`; called only if the run was cut off before step 1.
-    on_step
-        As for `run_es`.
-    executor, workers
-        In place of the run's own.
-
-    Returns
-    -------
-    RunResult
-
-    Raises
-    ------
-    ConfigError, DataError, OutputError
-        As for `run_es`; also where the folder holds no ES run, its record is damaged or its model has changed.
     """
     run = RunDirectory.open(directory)
     config = es_config(run)

@@ -45,26 +45,7 @@ class HeldOut:
 
 
 def task_for(loaded: LoadedModel, name: str, data: str = "", form: Form = "auto") -> Task:
-    """Return a task in the form that a model reads: compact for a character-level model, text for any other.
-
-    Parameters
-    ----------
-    loaded
-        The model.
-    name, data, form
-        As for `estheory.tasks.get_task`.
-
-    Returns
-    -------
-    Task
-
-    Raises
-    ------
-    ConfigError
-        The task is unknown, or the model cannot read its form.
-    DataError, MissingDependencyError
-        As for `estheory.tasks.get_task`.
-    """
+    """Return a task in the form that a model reads: compact for a character-level model, text for any other."""
     tokenizer = loaded.tokenizer
     task = get_task(name, data=data, form=form, render=chat_renderer(tokenizer) if tokenizer.chat_template else None)
     words = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
@@ -80,11 +61,6 @@ def task_for(loaded: LoadedModel, name: str, data: str = "", form: Form = "auto"
 
 def chat_renderer(tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[tuple[str, str]]], str]:
     """Return a function that makes a prompt of (role, content) messages by the tokenizer's chat template.
-
-    Parameters
-    ----------
-    tokenizer
-        With a chat template.
 
     Returns
     -------
@@ -108,46 +84,14 @@ def chat_renderer(tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[tupl
 
 
 def held_out(loaded: LoadedModel, task: Task, n: int) -> HeldOut:
-    """Draw the evaluation prompts of a task.
-
-    Parameters
-    ----------
-    loaded
-        The model that will be evaluated.
-    task
-        In the form that it reads (`task_for`).
-    n
-        Number of prompts.
-
-    Returns
-    -------
-    HeldOut
-
-    Raises
-    ------
-    ConfigError
-        The task has too few prompts, or one does not fit the model's context.
-    """
+    """Draw the evaluation prompts of a task."""
     examples = task.examples("test", n, EVALUATION_SEED)
     require_fit(loaded, task, examples)
     return HeldOut(task=task, examples=tuple(examples))
 
 
 def require_fit(loaded: LoadedModel, task: Task, examples: Sequence[Example]) -> None:
-    """Check that the longest prompt and its completion fit the model's context.
-
-    Parameters
-    ----------
-    loaded
-        The model.
-    task, examples
-        What it will be asked.
-
-    Raises
-    ------
-    ConfigError
-        They do not.
-    """
+    """Check that the longest prompt and its completion fit the model's context."""
     texts = [example.prompt + max(example.options, key=len, default="") for example in examples]
     chooses = any(example.options for example in examples)
     encoded = encode_prompts(loaded.model, loaded.tokenizer, texts)
@@ -163,12 +107,6 @@ def evaluate(
     ----------
     loaded, parameters
         The model as it is now and its buffer, which is left as it is.
-    base : Tensor, shape (dim,)
-        The parameters before training.
-    held
-        Task and prompts.
-    batch_size
-        Prompts decoded at once.
 
     Yields
     ------
@@ -192,16 +130,8 @@ def kl_prompts(loaded: LoadedModel, dim: int, held: HeldOut) -> list[list[int]]:
 
     Parameters
     ----------
-    loaded
-        The model.
     dim
         Its trainable parameters: a large model gets fewer prompts.
-    held
-        The task's prompts.
-
-    Returns
-    -------
-    list of list of int
     """
     count = LARGE_KL_PROMPTS if dim >= LARGE_DIM else KL_PROMPTS
     return prompt_tokens(loaded.tokenizer, [example.prompt for example in held.examples[:count]])
@@ -212,15 +142,8 @@ def kl_from_base(loaded: LoadedModel, parameters: FlatParameters, base: Tensor, 
 
     Parameters
     ----------
-    loaded, parameters, base
-        As for `evaluate`.
     held
         Gives the prompts: the first of its examples.
-
-    Returns
-    -------
-    TokenKL
-        Of value in nat per token.
     """
     prompts = kl_prompts(loaded, parameters.dim, held)
     with parameters.restored():

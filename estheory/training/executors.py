@@ -28,18 +28,7 @@ class Executor(Protocol):
     """Evaluates the members of the step after the given rows."""
 
     def rewards(self, rows: Sequence[Row]) -> Rewards:
-        """Return the rewards of all evaluations of the next step.
-
-        Parameters
-        ----------
-        rows
-            All steps of the run so far.
-
-        Returns
-        -------
-        Rewards
-            Of step ``len(rows) + 1``.
-        """
+        """Return the rewards of all evaluations of the next step."""
         ...
 
     def advance(self, row: Row) -> None:
@@ -62,19 +51,8 @@ def open_executor(config: ESRunConfig, own: Members) -> Executor:
 
     Parameters
     ----------
-    config
-        The run.
     own
         This process's model and walk, which the run keeps at the last step.
-
-    Returns
-    -------
-    Executor
-
-    Raises
-    ------
-    MissingDependencyError
-        Ray was asked for and is not installed.
     """
     if config.executor == "ray":
         from estheory.training.ray_executor import RayExecutor
@@ -84,40 +62,12 @@ def open_executor(config: ESRunConfig, own: Members) -> Executor:
 
 
 def shares(config: ESRunConfig, workers: int) -> list[list[int]]:
-    """Divide the evaluations of a step among workers; the division does not affect the results.
-
-    Parameters
-    ----------
-    config
-        The run.
-    workers
-        Their number.
-
-    Returns
-    -------
-    list of list of int
-        Numbers of the evaluations of each worker.
-    """
+    """Divide the evaluations of a step among workers; the division does not affect the results."""
     return [list(range(config.evaluations))[k::workers] for k in range(workers)]
 
 
 def gather(config: ESRunConfig, parts: Sequence[Rewards], divided: Sequence[Sequence[int]]) -> Rewards:
-    """Put the workers' rewards in the order of the evaluations.
-
-    Parameters
-    ----------
-    config
-        The run.
-    parts
-        What each worker returned.
-    divided
-        Which evaluations each worker had.
-
-    Returns
-    -------
-    Rewards
-        Its seconds are those of the slowest worker.
-    """
+    """Put the workers' rewards in the order of the evaluations."""
     values, halves = [float("nan")] * config.evaluations, [float("nan")] * config.evaluations
     for part, share in zip(parts, divided, strict=True):
         for evaluation, value, half in zip(share, part.values, part.halves, strict=True):

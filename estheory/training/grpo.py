@@ -72,22 +72,6 @@ def resume_grpo(
     """Continue a GRPO run that was cut off, from its last checkpoint; its result has the bits of an uninterrupted run.
 
     What was recorded after that checkpoint is made again. A run that is complete is left as it is.
-
-    Parameters
-    ----------
-    directory
-        Of the run.
-    before_first_step, on_step
-        As for `run_grpo`.
-
-    Returns
-    -------
-    RunResult
-
-    Raises
-    ------
-    ConfigError, DataError, OutputError
-        As for `run_grpo`; also where the folder holds no GRPO run, its record is damaged or its model has changed.
     """
     run = RunDirectory.open(directory)
     config = run.config

@@ -29,18 +29,7 @@ _RECOMPUTED_DIM = 10_000_000  # larger models recompute activations in the backw
 
 
 def trainer_states(run: RunDirectory) -> dict[int, Path]:
-    """Return the trainer's own checkpoints: optimizer, schedule, random state.
-
-    Parameters
-    ----------
-    run
-        The run's folder.
-
-    Returns
-    -------
-    dict of int to Path
-        Folders by step.
-    """
+    """Return the trainer's own checkpoints: optimizer, schedule, random state."""
     found = run.path.glob("checkpoints/step_*.trainer")
     return {int(folder.stem.partition("_")[2]): folder for folder in found}
 
@@ -83,21 +72,7 @@ class Recorder(TrainerCallback):
         self._started = 0.0
 
     def score(self, completions: list[str], index: list[int], **_: object) -> list[float | None]:
-        """Return the reward of each completion.
-
-        Parameters
-        ----------
-        completions
-            Texts.
-        index
-            Position of each one's example.
-        _
-            Whatever else the trainer hands over.
-
-        Returns
-        -------
-        list of float
-        """
+        """Return the reward of each completion."""
         task = self.session.task
         self._rewards = [
             task.score(self.examples[k], text.split("\n", 1)[0] if task.single_line else text)
@@ -110,13 +85,7 @@ class Recorder(TrainerCallback):
         self._started = perf_counter()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        """Record the step that has just been taken; the trainer logs after every one.
-
-        Raises
-        ------
-        DataError
-            The step left parameters that are no numbers.
-        """
+        """Record the step that has just been taken; the trainer logs after every one."""
         if logs is None or "loss" not in logs:  # the summary at the end
             return
         norm = self.session.displacement_norm(self.session.parameters.vector)
@@ -164,16 +133,8 @@ def make_trainer(session: Session, config: GRPORunConfig, recorder: Recorder, sc
 
     Parameters
     ----------
-    session, config
-        The run.
     recorder
         Scores the completions and writes the run's folder.
-    scratch
-        The trainer's own output folder.
-
-    Returns
-    -------
-    GRPOTrainer
     """
     model, tokenizer = session.loaded.model, session.loaded.tokenizer
     trained = set(session.parameters.names)

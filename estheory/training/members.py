@@ -55,23 +55,7 @@ class Members:
 
     @classmethod
     def load(cls, config: ESRunConfig) -> Members:
-        """Load the model in a process of its own.
-
-        Parameters
-        ----------
-        config
-            The run.
-
-        Returns
-        -------
-        Members
-            At the base.
-
-        Raises
-        ------
-        ConfigError, DataError
-            As for :func:`estheory.training.session.start_session`.
-        """
+        """Load the model in a process of its own."""
         session = start_session(config, evaluates=False)
         anchored = bool(config.anchor_l1 or config.anchor_l2)
         return cls(session, config, Walk(session.parameters, session.base, config, takes_base=not anchored))
@@ -95,8 +79,6 @@ class Members:
         ----------
         rows
             Steps of the run; those that the walk has not made yet are applied first.
-        evaluations
-            Numbers of the evaluations.
 
         Returns
         -------

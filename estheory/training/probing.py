@@ -33,16 +33,6 @@ def probes_before(session: Session) -> Mapping[str, object]:
     ----------
     session
         Of the untrained model; its buffer is overwritten.
-
-    Returns
-    -------
-    Mapping
-        Of schema ``estheory/probes/1``.
-
-    Raises
-    ------
-    ConfigError
-        If the run is not an ES run: the probes predict its walk.
     """
     config = session.config
     if not isinstance(config, ESRunConfig):
@@ -87,11 +77,6 @@ def probes_before(session: Session) -> Mapping[str, object]:
 
 def predicted_variance(session: Session, config: ESRunConfig) -> float | None:
     """Return the variance of a flat coordinate (of noise factor 1) after the run.
-
-    Parameters
-    ----------
-    session, config
-        Of the run.
 
     Returns
     -------

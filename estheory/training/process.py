@@ -15,17 +15,7 @@ from transformers.utils import logging
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Let torch use so many CPU threads for a while.
-
-    Parameters
-    ----------
-    count
-        Number of threads.
-
-    Yields
-    ------
-    None
-    """
+    """Let torch use so many CPU threads for a while."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -36,12 +26,7 @@ def torch_threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers, and what builds on it, from writing warnings, notices and progress bars for a while.
-
-    Yields
-    ------
-    None
-    """
+    """Keep transformers, and what builds on it, from writing warnings, notices and progress bars for a while."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(ERROR)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -57,12 +42,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def restored_random_state() -> Iterator[None]:
-    """Give Python's, numpy's and torch's global generators back as they were after a while.
-
-    Yields
-    ------
-    None
-    """
+    """Give Python's, numpy's and torch's global generators back as they were after a while."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng():
         try:

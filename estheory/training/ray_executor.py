@@ -35,13 +35,7 @@ class RayMembers:
         self._members: Members | None = None
 
     def advance(self, row: Row) -> None:
-        """Make a step.
-
-        Parameters
-        ----------
-        row
-            Of the step.
-        """
+        """Make a step."""
         if self._members is not None:
             with torch_threads(self._config.threads):
                 self._members.advance([row])

@@ -24,43 +24,14 @@ def replay(directory: Path, step: int) -> Tensor:
 
     Parameters
     ----------
-    directory
-        Folder of an ES run.
     step
         0 (the base) to the number of recorded steps.
-
-    Returns
-    -------
-    Tensor, shape (dim,)
-        The bits of the run's own parameters.
-
-    Raises
-    ------
-    ConfigError
-        No such step, or the run is not ES.
-    DataError
-        The record is damaged, the model has changed, or the result disagrees with the recorded norm.
     """
     return _replayed(directory, step)[1]
 
 
 def write_replay(directory: Path, step: int, out: Path) -> None:
-    """Write the model after a step as a Hugging Face folder.
-
-    Parameters
-    ----------
-    directory, step
-        As for `replay`.
-    out
-        Folder to make; must be free.
-
-    Raises
-    ------
-    ConfigError, DataError
-        As for `replay`.
-    OutputError
-        The folder is occupied or cannot be written.
-    """
+    """Write the model after a step as a Hugging Face folder."""
     RunDirectory.require_free(out)
     session, theta = _replayed(directory, step)
     session.parameters.vector.copy_(theta)
@@ -68,22 +39,7 @@ def write_replay(directory: Path, step: int, out: Path) -> None:
 
 
 def es_config(directory: RunDirectory) -> ESRunConfig:
-    """Return the configuration of an ES run.
-
-    Parameters
-    ----------
-    directory
-        Of a run.
-
-    Returns
-    -------
-    ESRunConfig
-
-    Raises
-    ------
-    ConfigError
-        It is a run of another method.
-    """
+    """Return the configuration of an ES run."""
     if not isinstance(directory.config, ESRunConfig):
         raise ConfigError(
             f"{directory.path} is a {directory.config.method} run, not es",
@@ -98,26 +54,6 @@ def rebuild(
     """Return the walk after `rows`: from the latest checkpoint among them, then step by step.
 
     Momentum remembers every step, so its walk is made again from the base.
-
-    Parameters
-    ----------
-    session
-        Of the run's model, at the base.
-    config, directory
-        The run.
-    rows
-        Its first rows.
-    checkpoints
-        Whether a checkpoint may be the start.
-
-    Returns
-    -------
-    Walk
-
-    Raises
-    ------
-    DataError
-        A row is damaged, or the norm is not the recorded one.
     """
     walk = Walk(session.parameters, session.base, config)
     usable = [step for step in directory.checkpoints() if step <= len(rows)]

@@ -18,8 +18,8 @@ from estheory.estimates import Estimate
 from estheory.measurement.accuracy import ExampleScorer
 from estheory.measurement.pair_moments import GAP, VARIANCE, PairMoments, pair_moments
 from estheory.measurement.probes import PROBE_STEP
-from estheory.theory.probe_forecast import predict_from_probe
-from estheory.theory.probed_reward import ProbedReward
+from estheory.theory.probe.forecast import predict_from_probe
+from estheory.theory.probe.reward import ProbedReward
 from estheory.training.config import ESRunConfig
 from estheory.training.reward_probe_size import PAIRS, probe_batches, why_unprobed
 from estheory.training.session import Session
@@ -41,11 +41,6 @@ def reward_probe(session: Session) -> Mapping[str, object]:
     -------
     Mapping
         What probes.json holds of it. Where there is no probe, the reason takes the place of the content.
-
-    Raises
-    ------
-    ConfigError
-        If the run is not an ES run.
     """
     config = session.config
     if not isinstance(config, ESRunConfig):

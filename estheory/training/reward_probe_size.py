@@ -12,35 +12,13 @@ FEWEST_BATCHES, MOST_BATCHES = 8, 64
 
 
 def probe_batches(config: ESRunConfig) -> int:
-    """Return the number of batches of the reward's probe.
-
-    Parameters
-    ----------
-    config
-        The run.
-
-    Returns
-    -------
-    int
-        A tenth of the run, at most 64.
-    """
+    """Return the number of batches of the reward's probe."""
     affordable = int(SHARE * config.steps * config.evaluations / (2 * PAIRS + 1))
     return min(affordable, MOST_BATCHES)
 
 
 def why_unprobed(config: ESRunConfig) -> str:
-    """Return why the reward of a run is not probed.
-
-    Parameters
-    ----------
-    config
-        The run.
-
-    Returns
-    -------
-    str
-        Empty where it is probed.
-    """
+    """Return why the reward of a run is not probed."""
     if config.dtype != "float32":
         return f"no reward probe: {config.dtype} rounds its members"
     if config.train_set:

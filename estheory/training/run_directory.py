@@ -52,18 +52,7 @@ class RunDirectory:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes from writing to the run; the lock ends with the process, however that ends.
-
-        Yields
-        ------
-        None
-            While the lock is held.
-
-        Raises
-        ------
-        OutputError
-            Another process has it.
-        """
+        """Keep other processes from writing to the run; the lock ends with the process, however that ends."""
         try:
             import fcntl
         except ImportError:  # a system without it
@@ -83,24 +72,7 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path, config: ESRunConfig | GRPORunConfig) -> RunDirectory:
-        """Make the folder and write its config.toml.
-
-        Parameters
-        ----------
-        path
-            The folder.
-        config
-            The run.
-
-        Returns
-        -------
-        RunDirectory
-
-        Raises
-        ------
-        OutputError
-            The folder exists and is not empty, or cannot be written.
-        """
+        """Make the folder and write its config.toml."""
         cls.require_free(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -112,18 +84,7 @@ class RunDirectory:
 
     @staticmethod
     def require_free(path: Path) -> None:
-        """Check that a folder can be made.
-
-        Parameters
-        ----------
-        path
-            The folder.
-
-        Raises
-        ------
-        OutputError
-            Unless it does not exist or is empty.
-        """
+        """Check that a folder can be made."""
         try:
             occupied = path.exists() and any(entry.name != "config.toml.tmp" for entry in path.iterdir())
         except OSError as error:
@@ -133,34 +94,13 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
-        """Open an existing run.
-
-        Parameters
-        ----------
-        path
-            Its folder.
-
-        Returns
-        -------
-        RunDirectory
-
-        Raises
-        ------
-        DataError, ConfigError
-            The folder holds no run, or its configuration is damaged.
-        """
+        """Open an existing run."""
         if not (path / "config.toml").is_file():
             raise DataError(f"{path} is no run directory (it has no config.toml)", "give the folder of a run")
         return cls(path, load_config(path / "config.toml"))
 
     def repair(self) -> None:
-        """Remove what a kill left half done: torn last lines and temporary files.
-
-        Raises
-        ------
-        OutputError
-            The folder cannot be written.
-        """
+        """Remove what a kill left half done: torn last lines and temporary files."""
         try:
             for name in ("steps.jsonl", "timings.jsonl", "evaluations.jsonl"):
                 file = self.path / name
@@ -176,35 +116,11 @@ class RunDirectory:
             raise OutputError(f"cannot repair {self.path}: {error}", "make the folder writable") from error
 
     def append(self, name: str, row: Mapping[str, object]) -> None:
-        """Append one line to ``<name>.jsonl`` and bring it to the disk.
-
-        Parameters
-        ----------
-        name
-            ``steps``, ``timings`` or ``evaluations``.
-        row
-            Its values, by key.
-
-        Raises
-        ------
-        OutputError
-            The line cannot be written (disk full, no permission).
-        """
+        """Append one line to ``<name>.jsonl`` and bring it to the disk."""
         self.append_all(name, [row])
 
     def append_all(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
-        """Append lines to ``<name>.jsonl`` in one write.
-
-        Parameters
-        ----------
-        name, rows
-            As for `append`, any number of rows.
-
-        Raises
-        ------
-        OutputError
-            As `append`.
-        """
+        """Append lines to ``<name>.jsonl`` in one write."""
         text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
         try:
             with _uninterrupted(), (self.path / f"{name}.jsonl").open("ab") as file:
@@ -217,23 +133,7 @@ class RunDirectory:
             ) from error
 
     def rows(self, name: str) -> list[Row]:
-        """Return the complete lines of ``<name>.jsonl``.
-
-        Parameters
-        ----------
-        name
-            ``steps``, ``timings`` or ``evaluations``.
-
-        Returns
-        -------
-        list of dict
-            Empty if the file does not exist.
-
-        Raises
-        ------
-        DataError
-            A complete line is no JSON object, or lacks a field.
-        """
+        """Return the complete lines of ``<name>.jsonl``."""
         file = self.path / f"{name}.jsonl"
         if not file.exists():
             return []
@@ -255,18 +155,7 @@ class RunDirectory:
         return rows
 
     def steps(self) -> list[Row]:
-        """Return the rows of steps.jsonl.
-
-        Returns
-        -------
-        list of mapping
-            In order, step 1 first.
-
-        Raises
-        ------
-        DataError
-            A line is damaged, or the steps do not count 1, 2, 3, ...
-        """
+        """Return the rows of steps.jsonl."""
         rows = self.rows("steps")
         for number, row in enumerate(rows, start=1):
             if row.get("step") != number:
@@ -276,55 +165,17 @@ class RunDirectory:
         return rows
 
     def keep_until(self, step: int) -> None:
-        """Drop the rows of later steps from steps.jsonl, timings.jsonl and evaluations.jsonl, each file as a whole.
-
-        Parameters
-        ----------
-        step
-            The last one that is kept.
-
-        Raises
-        ------
-        DataError, OutputError
-            A file cannot be read or written.
-        """
+        """Drop the rows of later steps from steps.jsonl, timings.jsonl and evaluations.jsonl, each file as a whole."""
         for name in ("evaluations", "timings", "steps"):
             kept = [row for row in self.rows(name) if row["step"] <= step]
             self._replace(f"{name}.jsonl", "".join(json.dumps(row, allow_nan=False) + "\n" for row in kept))
 
     def write_json(self, name: str, content: Mapping[str, object]) -> None:
-        """Write a JSON file of the run as a whole.
-
-        Parameters
-        ----------
-        name, content
-            Of the file.
-
-        Raises
-        ------
-        OutputError
-            It cannot be written.
-        """
+        """Write a JSON file of the run as a whole."""
         write_json(self.path / name, content)
 
     def read_json(self, name: str) -> Row | None:
-        """Read a JSON file of the run.
-
-        Parameters
-        ----------
-        name
-            Of the file.
-
-        Returns
-        -------
-        dict or None
-            None if there is none.
-
-        Raises
-        ------
-        DataError
-            It is damaged.
-        """
+        """Read a JSON file of the run."""
         file = self.path / name
         try:
             content = parse_json(file.read_bytes(), finite=True)
@@ -337,17 +188,7 @@ class RunDirectory:
         return content
 
     def checkpoint(self, step: int) -> Path:
-        """Return the path of a checkpoint, whether it exists or not.
-
-        Parameters
-        ----------
-        step
-            After which it is written.
-
-        Returns
-        -------
-        Path
-        """
+        """Return the path of a checkpoint, whether it exists or not."""
         return self.path / "checkpoints" / f"step_{step:06d}.safetensors"
 
     def checkpoints(self) -> dict[int, Path]:
@@ -370,18 +211,7 @@ class RunDirectory:
 
 
 def write_json(file: Path, content: Mapping[str, object]) -> None:
-    """Write a JSON file as a whole.
-
-    Parameters
-    ----------
-    file, content
-        The file and its values.
-
-    Raises
-    ------
-    OutputError
-        It cannot be written.
-    """
+    """Write a JSON file as a whole."""
     _replace(file, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 

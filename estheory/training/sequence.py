@@ -41,8 +41,6 @@ def run_sequence(
 
     Parameters
     ----------
-    config
-        The sequence.
     out
         Its folder: free, or that of the same sequence.
     watch
@@ -57,11 +55,6 @@ def run_sequence(
         ``accuracy_stderr``) and ``kl``, shape (stages + 1, tasks), before the first stage and after each, KL in nat
         per token from the base of the sequence; and for each stage ``steps``, ``norm`` from the stage's own start and
         ``norm_from_base``. ``cosines`` compares the last models' displacements from the base, where they are kept.
-
-    Raises
-    ------
-    ConfigError, DataError, OutputError
-        As for a run; also where `out` holds another sequence.
     """
     config = replace(config, configs=tuple(with_absolute_model(c) for c in config.configs))
     for task in config.tasks:

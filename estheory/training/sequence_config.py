@@ -67,11 +67,6 @@ class SequenceConfig:
         ----------
         model_bytes
             Of the base model's weights as they are trained.
-
-        Returns
-        -------
-        int
-            Bytes.
         """
         kept = {"all": len(self.tasks), "last": 1, "none": 0}[self.retention] * len(self.seeds) * len(self.configs)
         moments = 4 if any(config.method == "grpo" for config in self.configs) else 0  # two trainer states, two each
@@ -81,13 +76,6 @@ class SequenceConfig:
     def stage(self, method: AnyConfig, task: str) -> AnyConfig:
         """Return a method's configuration for the stage of a task, which evaluates all others, too.
 
-        Parameters
-        ----------
-        method
-            One of `configs`.
-        task
-            One of `tasks`.
-
         Returns
         -------
         ESRunConfig or GRPORunConfig
@@ -96,13 +84,7 @@ class SequenceConfig:
         return replace(method, task=task, evaluation_tasks=tuple(name for name in self.tasks if name != task))
 
     def manifest(self) -> dict[str, Any]:
-        """Return the content of ``sequence.json``, which says what a folder's sequence is.
-
-        Returns
-        -------
-        dict
-            Plain JSON values; an infinite budget is None.
-        """
+        """Return the content of ``sequence.json``, which says what a folder's sequence is."""
         content = {
             "schema": "estheory/sequence-config/1",
             "tasks": list(self.tasks),
@@ -121,17 +103,8 @@ def require_same(manifest: Path, wanted: Mapping[str, Any]) -> None:
 
     Parameters
     ----------
-    manifest
-        The folder's ``sequence.json``.
     wanted
         Of the sequence to go on with (`SequenceConfig.manifest`).
-
-    Raises
-    ------
-    ConfigError
-        It is another one; the message shows the difference.
-    DataError
-        The file is damaged.
     """
     try:
         content = parse_json(manifest.read_bytes())
@@ -153,17 +126,6 @@ def require_same(manifest: Path, wanted: Mapping[str, Any]) -> None:
 
 def flattened(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return the leaves of nested mappings by their dotted names.
-
-    Parameters
-    ----------
-    content
-        Mappings in mappings.
-    prefix
-        Before each name.
-
-    Returns
-    -------
-    dict
 
     Examples
     --------

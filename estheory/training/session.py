@@ -70,10 +70,6 @@ class Session:
             From 1; of a probe, the number of the batch from 0.
         probe
             Whether the prompts are those of a probe's batch.
-
-        Returns
-        -------
-        list of Example
         """
         purpose = PROBE_PROMPTS if probe else PROMPTS
         if len(self.train_set) == self.config.prompts:
@@ -85,50 +81,17 @@ class Session:
         return self.task.examples("train", self.config.prompts, stream_seed(self.config.seed, purpose, step))
 
     def sampling(self, step: int, evaluation: int) -> torch.Generator:
-        """Return the generator of the answers that one evaluation samples, fixed by (seed, step, evaluation).
-
-        Parameters
-        ----------
-        step, evaluation
-            From 1, and from 0.
-
-        Returns
-        -------
-        torch.Generator
-        """
+        """Return the generator of the answers that one evaluation samples, fixed by (seed, step, evaluation)."""
         generator = torch.Generator(self.parameters.vector.device)
         return generator.manual_seed(stream_seed(self.config.seed, SAMPLING, step, evaluation) >> 1)
 
     def permutation(self, step: int, n: int) -> list[int]:
-        """Return a random permutation of members, fixed by (seed, step).
-
-        Parameters
-        ----------
-        step
-            From 1.
-        n
-            Number of members.
-
-        Returns
-        -------
-        list of int
-        """
+        """Return a random permutation of members, fixed by (seed, step)."""
         order: list[int] = np.random.default_rng(stream(self.config.seed, PERMUTATION, step)).permutation(n).tolist()
         return order
 
     def displacement_norm(self, vector: Tensor) -> float:
-        """Return ||vector - theta_0||, summed in float64 in an order that does not depend on the number of threads.
-
-        Parameters
-        ----------
-        vector
-            Shape (dim,).
-
-        Returns
-        -------
-        float
-            weight.
-        """
+        """Return ||vector - theta_0||, summed in float64 in an order that does not depend on the number of threads."""
         parts = []
         for start in range(0, self.parameters.dim, _NORM_BLOCK):
             block = slice(start, start + _NORM_BLOCK)
@@ -141,17 +104,8 @@ class Session:
 
         Parameters
         ----------
-        directory
-            Of the run.
         step
             The buffer must hold the parameters after it.
-        last
-            Whether the run ends there.
-
-        Raises
-        ------
-        OutputError
-            The disk is full.
         """
         if step > 0 and not (last or self.config.keeps_checkpoint(step)):
             return
@@ -169,18 +123,7 @@ class Session:
             directory.append_all("evaluations", [{**place, **row} for row in missing])
 
     def write_model(self, folder: Path) -> None:
-        """Write the model as it is and its tokenizer as a Hugging Face folder, to a temporary name first.
-
-        Parameters
-        ----------
-        folder
-            To make, or to replace.
-
-        Raises
-        ------
-        OutputError
-            The folder cannot be written.
-        """
+        """Write the model as it is and its tokenizer as a Hugging Face folder, to a temporary name first."""
         temporary = folder.with_name(folder.name + ".tmp")
         try:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -228,19 +171,8 @@ def start_session(config: ESRunConfig | GRPORunConfig, *, evaluates: bool = True
 
     Parameters
     ----------
-    config
-        The run.
     evaluates
         Whether the session evaluates on held-out prompts; workers do not.
-
-    Returns
-    -------
-    Session
-
-    Raises
-    ------
-    ConfigError, DataError
-        The model cannot be loaded, a task is unknown, or prompts do not fit.
     """
     names = dict.fromkeys((config.task, *(config.evaluation_tasks if evaluates else ())))
     sources = {name: data_of(name, config.data, config.task) for name in names}
@@ -273,18 +205,7 @@ def start_session(config: ESRunConfig | GRPORunConfig, *, evaluates: bool = True
 
 
 def with_absolute_model(config: _Config) -> _Config:
-    """Name a model folder by its absolute path, so that a run resumes from anywhere.
-
-    Parameters
-    ----------
-    config
-        Of a run.
-
-    Returns
-    -------
-    ESRunConfig or GRPORunConfig
-        The same where the model is no folder.
-    """
+    """Name a model folder by its absolute path, so that a run resumes from anywhere."""
     folder = Path(config.model).expanduser()
     if config.model in builtin_names() or not folder.is_dir():
         return config

@@ -11,20 +11,7 @@ from estheory.training.config import ESRunConfig
 
 
 def direction_of(config: ESRunConfig, evaluation: int) -> tuple[int, float]:
-    """Return the noise vector that an evaluation uses.
-
-    Parameters
-    ----------
-    config
-        The run.
-    evaluation
-        From 0.
-
-    Returns
-    -------
-    tuple
-        Number of the vector, and its sign.
-    """
+    """Return the noise vector that an evaluation uses."""
     if not config.paired:
         return evaluation, 1.0
     return evaluation // 2, -1.0 if evaluation % 2 else 1.0
@@ -40,8 +27,6 @@ def coefficients(rewards: Sequence[float], shaping: Shaping = "zscore", sigma: f
     shaping
         ``zscore``: (R - mean R) / std R with the population standard deviation. ``centered-rank``: rank/(N-1) - 1/2,
         equal rewards sharing their mean rank. ``raw``: (R - mean R) / sigma. ``two-point``: (R+ - R-) / (2 sigma).
-    sigma
-        Perturbation scale (weight), for ``raw`` and ``two-point``.
 
     Returns
     -------
@@ -71,13 +56,6 @@ def coefficients(rewards: Sequence[float], shaping: Shaping = "zscore", sigma: f
 
 def noise_weights(config: ESRunConfig, shaped: Sequence[float]) -> list[float]:
     """Return w of the update (alpha / N) sum_k w_k eps_k.
-
-    Parameters
-    ----------
-    config
-        The run.
-    shaped
-        The coefficients of a step (`coefficients`).
 
     Returns
     -------

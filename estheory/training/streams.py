@@ -17,29 +17,12 @@ def stream(seed: int, *purpose: int) -> np.random.SeedSequence:
 
     Parameters
     ----------
-    seed
-        Of the run.
     purpose
         One of the constants of this module, then numbers such as the step.
-
-    Returns
-    -------
-    numpy.random.SeedSequence
     """
     return np.random.SeedSequence(seed, spawn_key=purpose)
 
 
 def stream_seed(seed: int, *purpose: int) -> int:
-    """Return 64 bits of a stream, for generators that take a number as their seed.
-
-    Parameters
-    ----------
-    seed, purpose
-        As for `stream`.
-
-    Returns
-    -------
-    int
-        0 to 2^64 - 1.
-    """
+    """Return 64 bits of a stream, for generators that take a number as their seed."""
     return int(stream(seed, *purpose).generate_state(1, np.uint64)[0])

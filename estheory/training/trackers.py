@@ -47,18 +47,6 @@ def tracked(name: str, directory: Path, warn: Callable[[str], None]) -> Iterator
         Of the run; read at the first step.
     warn
         Called with a line, once, where the tracker fails.
-
-    Yields
-    ------
-    callable
-        To call with each row of steps.jsonl.
-
-    Raises
-    ------
-    ConfigError
-        There is no such tracker.
-    MissingDependencyError
-        Its package is not installed.
     """
     require_tracker(name)
     close = contextlib.ExitStack()
@@ -97,18 +85,7 @@ def tracked(name: str, directory: Path, warn: Callable[[str], None]) -> Iterator
 
 
 def require_tracker(name: str) -> None:
-    """Check that a tracker exists and is installed.
-
-    Parameters
-    ----------
-    name
-        As for `tracked`.
-
-    Raises
-    ------
-    ConfigError, MissingDependencyError
-        As for `tracked`.
-    """
+    """Check that a tracker exists and is installed."""
     require_choice("tracker", name, get_args(TrackerName))
     if find_spec(name) is None:
         raise MissingDependencyError(f"the tracker {name} is not installed", f"pip install 'estheory[{name}]'")

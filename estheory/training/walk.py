@@ -22,17 +22,6 @@ def run_noise(config: ESRunConfig, parameters: FlatParameters) -> MemberNoise:
     ----------
     config
         The run: its seed, noise structure and factors of sigma.
-    parameters
-        Of its model.
-
-    Returns
-    -------
-    MemberNoise
-
-    Raises
-    ------
-    ConfigError
-        A pattern of `module_sigma` matches no tensor.
     """
     factors = config.sigma_factors(parameters.names)
     structure = NoiseStructure(kind=config.noise, scales=factors, generator=config.generator)
@@ -83,15 +72,7 @@ class Walk:
         self._pairs = 0
 
     def place(self, out: Tensor, evaluation: int) -> None:
-        """Set a vector to the parameters of one evaluation of the step to come.
-
-        Parameters
-        ----------
-        out
-            Overwritten, shape (dim,).
-        evaluation
-            From 0.
-        """
+        """Set a vector to the parameters of one evaluation of the step to come."""
         config = self.config
         centre = self.theta
         if evaluation < config.restore_pairs:
@@ -106,11 +87,6 @@ class Walk:
         ----------
         row
             Of steps.jsonl: the next step's seeds and coefficients.
-
-        Raises
-        ------
-        KeyError, TypeError, ValueError
-            The row is damaged.
         """
         config = self.config
         shaped = [float(value) for value in row["coefficients"]]

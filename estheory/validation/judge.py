@@ -51,11 +51,6 @@ def verdict_pvalue(prediction: Prediction, measurement: Measurement) -> float:
         With its law and its declared systematic band.
     measurement
         Of the same quantity, with its standard error.
-
-    Returns
-    -------
-    float
-        0 to 1.
     """
     mean, value = prediction.law.mean, measurement.value
     band = prediction.systematic * abs(mean)
@@ -77,8 +72,6 @@ def refuting_power(prediction: Prediction, measurement: Measurement, level: floa
 
     Parameters
     ----------
-    prediction, measurement
-        A pair of one quantity.
     level
         Two-sided level of the one test, in (0, 1).
 
@@ -150,30 +143,12 @@ def judge(pairs: Iterable[Pair], level: float = 0.05) -> tuple[Verdict, ...]:
 
 
 def without_band(verdicts: Sequence[Verdict], level: float = 0.05) -> tuple[Verdict, ...]:
-    """Judge the same pairs again with every systematic band set to 0.
-
-    Parameters
-    ----------
-    verdicts
-        What was judged before.
-    level
-        Family-wise level.
-
-    Returns
-    -------
-    tuple of Verdict
-        In the order of ``verdicts``.
-    """
+    """Judge the same pairs again with every systematic band set to 0."""
     return judge(((replace(v.prediction, systematic=0.0), v.measurement) for v in verdicts), level)
 
 
 def exit_code(verdicts: Sequence[Verdict]) -> int:
     """Return the exit code of the command line.
-
-    Parameters
-    ----------
-    verdicts
-        All that was judged; none gives 4.
 
     Returns
     -------

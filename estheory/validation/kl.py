@@ -21,10 +21,6 @@ def kl_pairs(run: RunRecord, walk: RecordedWalk, shapes: Mapping[str, tuple[int,
     ----------
     run
         An ES run; one without probes, or whose KL was not evaluated at its end, has no pairs.
-    walk
-        Its walk, given its logged coefficients.
-    shapes
-        Shapes of its trained tensors, by name.
 
     Yields
     ------

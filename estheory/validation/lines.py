@@ -27,11 +27,6 @@ def slope_rises(study: LineStudy) -> Array:
     ----------
     study
         Its scores next to both ends are used.
-
-    Returns
-    -------
-    ndarray, shape (P,)
-        In units of the score.
     """
     before, after, short_of, beyond = study.end_scores
     return np.asarray(((after - before) - (beyond - short_of)) / (16 * study.slope_share))
@@ -121,11 +116,6 @@ def over_directions(values: Array) -> Law:
 
     A scaled chi-square where they are positive on average, as a quadratic form of a random direction is, else a normal
     law. Its variance is theirs times (1 + 1/K), for the error of their mean, and (K-1)/(K-3), as Student's law has it.
-
-    Parameters
-    ----------
-    values : ndarray, shape (K,)
-        One for each direction, K >= 4.
 
     Returns
     -------

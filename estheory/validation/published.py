@@ -59,13 +59,6 @@ def predict_row(row: PublishedRow, rows: tuple[PublishedRow, ...]) -> Prediction
 
     A row without a dimension takes that of the same model elsewhere in the table.
 
-    Parameters
-    ----------
-    row
-        The figure.
-    rows
-        The whole table.
-
     Returns
     -------
     Prediction or Unpredicted

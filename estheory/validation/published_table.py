@@ -77,11 +77,6 @@ class PublishedRow:
         ----------
         quantity
             What it measures: the table does not tell ES from GRPO.
-
-        Returns
-        -------
-        Measurement
-            In the quantity's unit.
         """
         return Measurement(
             quantity=quantity,
@@ -100,16 +95,6 @@ def read_published(text: str | None = None) -> tuple[PublishedRow, ...]:
     ----------
     text
         CSV with the columns of the shipped table; the shipped table when None.
-
-    Returns
-    -------
-    tuple of PublishedRow
-        In the order of the lines.
-
-    Raises
-    ------
-    DataError
-        If a column is missing or a value cannot be read; the message names the line.
     """
     if text is None:
         text = files("estheory").joinpath("data/published_runs.csv").read_text(encoding="utf-8")

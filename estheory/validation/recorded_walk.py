@@ -64,23 +64,7 @@ class RecordedWalk:
 
     @staticmethod
     def of(run: RunRecord) -> RecordedWalk:
-        """Read the walk off a record.
-
-        Parameters
-        ----------
-        run
-            Record of an ES run.
-
-        Returns
-        -------
-        RecordedWalk
-            Of all its steps, without rounding.
-
-        Raises
-        ------
-        DataError, ConfigError
-            If the run is not an ES run, a row has no coefficients, or no law covers its options together.
-        """
+        """Read the walk off a record."""
         config = run.config
         try:
             scale = float(config["alpha"]) / int(config["population"])
@@ -128,49 +112,18 @@ class RecordedWalk:
         return self.plain and self.response is None
 
     def covariance(self, first: int, second: int) -> float:
-        """Return the covariance of a coordinate after two steps, without L1 pull. Exact.
-
-        Parameters
-        ----------
-        first, second
-            Numbers of steps, first <= second.
-
-        Returns
-        -------
-        float
-            weight^2.
-        """
+        """Return the covariance of a coordinate after two steps, without L1 pull. Exact."""
         if self.response is None:
             return float(self.squares[:first].sum())
         lags, h = np.arange(first), self.response
         return float(np.sum(self.squares[:first][::-1] * h[lags] * h[lags + second - first]))
 
     def variance(self, step: int) -> float:
-        """Return the variance of a coordinate after a step, of noise factor 1 and without L1 pull. Exact.
-
-        Parameters
-        ----------
-        step
-            Number of steps.
-
-        Returns
-        -------
-        float
-            weight^2.
-        """
+        """Return the variance of a coordinate after a step, of noise factor 1 and without L1 pull. Exact."""
         return self.covariance(step, step)
 
     def tensor(self, step: int, shape: tuple[int, ...], factor: float = 1.0) -> SquareLaw:
         """Return the law of ||Delta||^2 of a tensor whose noise has a factor; mean and variance exact but for L1.
-
-        Parameters
-        ----------
-        step
-            Number of steps.
-        shape
-            Of the tensor.
-        factor
-            Of its noise, over sigma.
 
         Returns
         -------
@@ -191,13 +144,6 @@ class RecordedWalk:
     def total(self, step: int, shapes: Mapping[str, tuple[int, ...]]) -> SquareLaw:
         """Return the law of ||Delta||^2 of all tensors.
 
-        Parameters
-        ----------
-        step
-            Number of steps.
-        shapes
-            Of all trained tensors, by name.
-
         Returns
         -------
         SquareLaw
@@ -217,11 +163,6 @@ class RecordedWalk:
 
     def factors(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, float]:
         """Return the factor of each tensor's noise.
-
-        Parameters
-        ----------
-        shapes
-            Of all trained tensors, by name.
 
         Returns
         -------
@@ -246,11 +187,6 @@ def noise_weights(coefficients: list[float], antithetic: bool) -> Array:
         z of each member of one step, length N.
     antithetic
         Whether members are pairs; then half as many noise vectors.
-
-    Returns
-    -------
-    ndarray, shape (N,) or (N/2,)
-        z, or z+ - z- of each pair.
     """
     values = np.asarray(coefficients, dtype=np.float64)
     return values[0::2] - values[1::2] if antithetic else values

@@ -18,22 +18,7 @@ DAMAGED = (KeyError, TypeError, ValueError, AttributeError, IndexError, Overflow
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Say of what a record does not hold that it is damaged, as `DataError`.
-
-    Parameters
-    ----------
-    path
-        What is read, for the message.
-
-    Yields
-    ------
-    None
-
-    Raises
-    ------
-    DataError
-        In place of the errors in `DAMAGED`.
-    """
+    """Say of what a record does not hold that it is damaged, as `DataError`."""
     try:
         yield
     except DAMAGED as error:
@@ -80,11 +65,6 @@ class RunRecord:
     def evaluated(self, quantity: str) -> dict[tuple[int, str], tuple[float, float]]:
         """Return the values of one evaluated quantity.
 
-        Parameters
-        ----------
-        quantity
-            As evaluations.jsonl names it.
-
         Returns
         -------
         dict
@@ -98,38 +78,17 @@ class RunRecord:
 
 
 def is_run(path: Path) -> bool:
-    """Return whether a folder looks like a run directory of this package.
-
-    Parameters
-    ----------
-    path
-        The folder, which need not exist.
-
-    Returns
-    -------
-    bool
-        Whether it has a config.toml.
-    """
+    """Return whether a folder looks like a run directory of this package."""
     return (path / "config.toml").is_file()
 
 
 def read_run(path: Path) -> RunRecord:
     """Read a run directory.
 
-    Parameters
-    ----------
-    path
-        The folder.
-
     Returns
     -------
     RunRecord
         With at least one step; without its weights, which are not read.
-
-    Raises
-    ------
-    DataError
-        If a file is missing, damaged or out of order; the message names file and line.
     """
     try:
         config = parse_toml((path / "config.toml").read_bytes())

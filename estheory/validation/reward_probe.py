@@ -9,7 +9,7 @@ import numpy as np
 
 from estheory.laws import NormalLaw, PointLaw
 from estheory.quantities import Measurement, Prediction, Quantity
-from estheory.theory.probe_forecast import EARLY_STEPS, early_slope_weights
+from estheory.theory.probe.forecast import EARLY_STEPS, early_slope_weights
 from estheory.validation.judge import Pair
 from estheory.validation.records import RunRecord, reading
 
@@ -24,34 +24,13 @@ _DRAWS = 400
 
 
 def reward_pairs(run: RunRecord) -> list[Pair]:
-    """Return the probe's predictions that a run's records can measure.
-
-    Parameters
-    ----------
-    run
-        Record of a run.
-
-    Returns
-    -------
-    list of (Prediction, Measurement)
-        Empty where nothing was probed or split.
-
-    Raises
-    ------
-    DataError
-        If a record is damaged.
-    """
+    """Return the probe's predictions that a run's records can measure."""
     with reading(run.path):
         return list(_pairs(run))
 
 
 def unmeasured(run: RunRecord) -> list[str]:
     """Return the predictions that the probe of a run's reward could not make, with reasons.
-
-    Parameters
-    ----------
-    run
-        Record of a run.
 
     Returns
     -------
@@ -143,11 +122,6 @@ def split_half_reliability(run: RunRecord, steps: int) -> Measured | None:
         A run that logged the rewards of half the prompts.
     steps
         How many of its first steps are pooled.
-
-    Returns
-    -------
-    tuple of float, or None
-        rho^2 and its standard error.
     """
     return _pooled(run, steps, lambda variance, covariance: covariance / variance)
 
@@ -188,11 +162,6 @@ def mean_reward_error(run: RunRecord) -> float:
     ----------
     run
         Record of an ES run that logged the rewards of half the prompts.
-
-    Returns
-    -------
-    float
-        reward; from the first `NOISE_ROWS` steps.
     """
     prompts = int(run.config["prompts"])
     more = (prompts + 1) // 2

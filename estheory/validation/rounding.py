@@ -20,11 +20,11 @@ from estheory.errors import ConfigError, DataError
 from estheory.laws import ChiLaw, PointLaw, SquaredLaw
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.rules import ESConfig
-from estheory.simulation.adamw_rounding import adamw_walks
-from estheory.simulation.emulation import Emulation
-from estheory.simulation.rounding import emulate
-from estheory.simulation.strata import SampledWeights
-from estheory.theory.precision import NormBand, RoundingEffect
+from estheory.simulation.emulator.adamw import adamw_walks
+from estheory.simulation.emulator.emulate import emulate
+from estheory.simulation.emulator.emulation import Emulation
+from estheory.simulation.emulator.strata import SampledWeights
+from estheory.theory.rounding.precision import NormBand, RoundingEffect
 from estheory.theory.walk import OURS
 from estheory.validation.assumptions import DENSE, FEWEST, FLAT, STUDENT
 from estheory.validation.judge import Pair
@@ -77,24 +77,15 @@ def rounded_pairs(
 
     Parameters
     ----------
-    run
-        The record.
     weights
         Magnitudes of the base weights as the run stores them, tensor by tensor.
     tensors
         Number of entries and displacement norm of each tensor at the last checkpoint, from the rounded base.
-    seed
-        Of the emulation.
 
     Returns
     -------
     list of (Prediction, Measurement)
         Of the whole model by step, then of its tensors.
-
-    Raises
-    ------
-    DataError
-        If the emulator does not cover the run, or a row has no coefficients.
     """
     config, coefficients = _run_rules(run)
     last = len(run.steps)
@@ -121,22 +112,8 @@ def rounded_grpo_pairs(run: RunRecord, weights: SampledWeights, seed: int = 0) -
 
     Parameters
     ----------
-    run
-        The record.
     weights
         Magnitudes of the base weights as the run stores them, tensor by tensor.
-    seed
-        Of the emulation.
-
-    Returns
-    -------
-    list of (Prediction, Measurement)
-        One, at the last step.
-
-    Raises
-    ------
-    DataError
-        If a row has no learning rate.
     """
     steps = len(run.steps)
     with reading(run.path):

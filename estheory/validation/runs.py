@@ -33,20 +33,10 @@ def walk_variances(run: RunRecord) -> dict[int, float]:
     differences within antithetic pairs), h the response of momentum and L2 anchor, 1 without them. For the plain
     walk v_T = alpha^2 T / N unless steps stalled. Without rounding, factors of modules and the pull of an L1 anchor.
 
-    Parameters
-    ----------
-    run
-        Record of an ES run.
-
     Returns
     -------
     dict of int to float
         weight^2, by the number of steps from 1 on.
-
-    Raises
-    ------
-    DataError
-        If the run is not an ES run, or a row has no coefficients.
     """
     walk = RecordedWalk.of(run)
     return {step: walk.variance(step) for step in range(1, len(run.steps) + 1)}
@@ -62,24 +52,12 @@ def run_pairs(
 
     Parameters
     ----------
-    run
-        The record.
     tensors
         Number of entries and displacement norm of each tensor at the last checkpoint, by name.
     cosines
         Cosine of the displacements at two steps, by the pair of steps.
     shapes
         Shapes of all trained tensors by name; only the plain walk does without.
-
-    Returns
-    -------
-    list of (Prediction, Measurement)
-        Every number in them is finite.
-
-    Raises
-    ------
-    DataError
-        If a record does not hold what it should, or no law here covers the run's options together.
     """
     with reading(run.path), np.errstate(over="ignore", invalid="ignore"):
         pairs = list(_grpo(run) if run.method == "grpo" else _es(run, tensors, cosines, shapes))
@@ -246,11 +224,6 @@ def _grpo(run: RunRecord) -> Iterator[Pair]:
 
 def step_pairs(run: RunRecord) -> list[tuple[int, int]]:
     """Return the pairs of checkpointed steps.
-
-    Parameters
-    ----------
-    run
-        Record of a run.
 
     Returns
     -------

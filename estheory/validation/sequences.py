@@ -73,31 +73,11 @@ class SequenceRecord:
     cosines: tuple[tuple[str, ...], np.ndarray[Any, np.dtype[np.float64]]] | None
 
     def of(self, method: str, seed: int) -> list[Stage]:
-        """Return the stages of one method and seed.
-
-        Parameters
-        ----------
-        method
-            ``es`` or ``grpo``.
-        seed
-            One of its seeds.
-
-        Returns
-        -------
-        list of Stage
-            In order.
-        """
+        """Return the stages of one method and seed."""
         return [stage for stage in self.stages if (stage.method, stage.seed) == (method, seed)]
 
     def matrix(self, method: str, seed: int, quantity: str) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Return what was evaluated before the first stage and after each.
-
-        Parameters
-        ----------
-        method, seed
-            Which of its runs.
-        quantity
-            ``accuracy`` or ``kl`` (nat/token).
 
         Returns
         -------
@@ -116,18 +96,7 @@ class SequenceRecord:
 
 
 def is_sequence(path: Path) -> bool:
-    """Return whether a folder looks like that of a sequence.
-
-    Parameters
-    ----------
-    path
-        The folder, which need not exist.
-
-    Returns
-    -------
-    bool
-        Whether it has a sequence.json.
-    """
+    """Return whether a folder looks like that of a sequence."""
     return (path / "sequence.json").is_file()
 
 
@@ -136,8 +105,6 @@ def read_sequence(path: Path, prefix: str = "") -> SequenceRecord:
 
     Parameters
     ----------
-    path
-        The folder.
     prefix
         What precedes the names of its stages, to tell them from another sequence's.
 
@@ -145,11 +112,6 @@ def read_sequence(path: Path, prefix: str = "") -> SequenceRecord:
     -------
     SequenceRecord
         With every planned stage; what one lacks is said in it.
-
-    Raises
-    ------
-    DataError
-        If sequence.json or summary.json is damaged.
     """
     with reading(path / "sequence.json"):
         plan = parse_json((path / "sequence.json").read_bytes())
@@ -209,22 +171,7 @@ def _done(raw: bytes) -> dict[str, Any]:
 
 
 def renamed(pairs: Iterable[Pair], run: RunRecord, name: str) -> list[Pair]:
-    """Return pairs whose measurements name the stage ``name`` in place of the run's folder.
-
-    Parameters
-    ----------
-    pairs
-        Of the stage's run.
-    run
-        Its record.
-    name
-        Of the stage in its sequence.
-
-    Returns
-    -------
-    list of (Prediction, Measurement)
-        In their order; only names change.
-    """
+    """Return pairs whose measurements name the stage ``name`` in place of the run's folder."""
     short = run.path.name
     return [
         (prediction, replace(m, where=m.where.replace(f":{short}", f":{name}"), source=name if m.source else ""))
@@ -242,11 +189,6 @@ def joint_pairs(sequence: SequenceRecord) -> Iterator[Pair]:
     ----------
     sequence
         With the records of its ES stages; a seed ends at the first that is unfinished or not additive.
-
-    Yields
-    ------
-    (Prediction, Measurement)
-        Distance from the base (weight).
     """
     for method, seed in ((m, s) for m in sequence.methods if m == "es" for s in sequence.seeds):
         weights: dict[tuple[int, int], np.ndarray[Any, np.dtype[np.float64]]] = {}

@@ -16,12 +16,12 @@ import numpy as np
 from estheory._special import normal_tails
 from estheory.floats import FORMATS
 from estheory.rules import ESConfig, UpdatePath
-from estheory.simulation.rounded_steps import Arithmetic
-from estheory.simulation.rounding import GROUPS, emulate
-from estheory.simulation.strata import SampledWeights
-from estheory.theory.precision import rounding_effects
-from estheory.theory.rounding_gains import variance_gains
-from estheory.theory.weight_histograms import WeightHistogram, normal_weights
+from estheory.simulation.emulator.emulate import GROUPS, emulate
+from estheory.simulation.emulator.steps import Arithmetic
+from estheory.simulation.emulator.strata import SampledWeights
+from estheory.theory.rounding.gains import variance_gains
+from estheory.theory.rounding.precision import rounding_effects
+from estheory.theory.rounding.weights import WeightHistogram, normal_weights
 
 OUT = Path(__file__).with_name("record.csv")
 ALPHA = {"bfloat16": 7.5e-4, "float16": 7.5e-4, "float8_e4m3fn": 0.012, "float8_e5m2": 0.024}

@@ -20,7 +20,7 @@ from estheory.demo import demo_configs
 from estheory.evidence.runs import recorded_pairs
 from estheory.measurement.displacement import measure_displacements
 from estheory.models.builtin import get_builtin
-from estheory.reporting.verdicts import summary
+from estheory.reporting.text.verdicts import summary
 from estheory.training.config import ESRunConfig, GRPORunConfig
 from estheory.training.es import run_es
 from estheory.training.grpo import run_grpo

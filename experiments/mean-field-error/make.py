@@ -17,7 +17,7 @@ import numpy as np
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig, Shaping
 from estheory.simulation.reduced import reduced
-from estheory.theory.fluctuations import reward_spread
+from estheory.theory.curved.fluctuations import reward_spread
 from estheory.theory.signal import mean_population_std
 
 STEPS = (10, 20, 40)

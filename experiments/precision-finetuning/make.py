@@ -21,8 +21,8 @@ from estheory.evidence.runs import recorded_pairs
 from estheory.models.builtin import get_builtin
 from estheory.models.magnitudes import magnitude_counts
 from estheory.quantities import Quantity
-from estheory.simulation.rounding import emulate
-from estheory.simulation.strata import SampledWeights
+from estheory.simulation.emulator.emulate import emulate
+from estheory.simulation.emulator.strata import SampledWeights
 from estheory.training.config import ESRunConfig, GRPORunConfig
 from estheory.training.es import resume, run_es
 from estheory.training.grpo import resume_grpo, run_grpo

@@ -23,8 +23,8 @@ from estheory.models.builtin import get_builtin
 from estheory.models.checkpoints import open_checkpoint
 from estheory.models.magnitudes import magnitude_counts
 from estheory.rules import ESConfig
-from estheory.simulation.rounding import emulate
-from estheory.simulation.strata import SampledWeights
+from estheory.simulation.emulator.emulate import emulate
+from estheory.simulation.emulator.strata import SampledWeights
 
 HERE = Path(__file__).parent
 ENTRIES = 16384

@@ -12,9 +12,9 @@ from typing import Any
 
 import estheory
 from estheory.rules import ESConfig
-from estheory.simulation.rounding import emulate
-from estheory.simulation.strata import SampledWeights
-from estheory.theory.weight_histograms import weight_family
+from estheory.simulation.emulator.emulate import emulate
+from estheory.simulation.emulator.strata import SampledWeights
+from estheory.theory.rounding.weights import weight_family
 
 OUT = Path(estheory.__file__).parent / "data" / "rounding_family.csv"
 ADDITIONS = 100_000_000

@@ -25,7 +25,7 @@ from estheory.laws import ChiLaw, SquaredLaw
 from estheory.measurement.displacement import Displacements, measure_displacements
 from estheory.models.builtin import get_builtin
 from estheory.quantities import Measurement, Prediction
-from estheory.reporting.verdicts import summary
+from estheory.reporting.text.verdicts import summary
 from estheory.tensor_names import module_of
 from estheory.training.config import ESRunConfig, GRPORunConfig
 from estheory.training.es import resume, run_es

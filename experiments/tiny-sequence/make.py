@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from estheory.evidence.runs import recorded_pairs
-from estheory.reporting.verdicts import summary
+from estheory.reporting.text.verdicts import summary
 from estheory.training.config import ESRunConfig, GRPORunConfig
 from estheory.training.es import resume, run_es
 from estheory.training.probing import probes_before

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from estheory.reporting.text import short
+from estheory.reporting.text.tables import short
 
 
 @pytest.fixture

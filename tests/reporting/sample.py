@@ -4,9 +4,9 @@ import numpy as np
 
 from estheory.laws import ChiLaw, NormalLaw, PointLaw, SquaredLaw
 from estheory.quantities import Measurement, Prediction, Quantity
-from estheory.reporting.figures import Band, Series, accuracy_bars, interpolation, norm_path, reward_path
-from estheory.reporting.page import Section, Table, html_page
-from estheory.reporting.row_figures import cosines, tensor_ratios
+from estheory.reporting.page.figures import Band, Series, accuracy_bars, interpolation, norm_path, reward_path
+from estheory.reporting.page.page import Section, Table, html_page
+from estheory.reporting.page.row_figures import cosines, tensor_ratios
 from estheory.validation.judge import judge, without_band
 
 DIM, ALPHA, POPULATION, STEPS = 59_000, 0.0075, 30, 100

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from estheory.errors import ConfigError, MissingDependencyError
-from estheory.reporting.figures import Band, Series, accuracy_bars, interpolation, norm_path, reward_path
-from estheory.reporting.row_figures import cosines, tensor_ratios
-from estheory.reporting.svg import NAMESPACE, WIDTH
-from estheory.reporting.theme import DARK, LIGHT, SERIES
+from estheory.reporting.page.figures import Band, Series, accuracy_bars, interpolation, norm_path, reward_path
+from estheory.reporting.page.row_figures import cosines, tensor_ratios
+from estheory.reporting.page.svg import NAMESPACE, WIDTH
+from estheory.reporting.page.theme import DARK, LIGHT, SERIES
 from tests.reporting import sample
 
 SVG = f"{{{NAMESPACE}}}"
@@ -85,7 +85,7 @@ def test_figures_are_the_same_in_another_process(drawn):
 
 
 def test_importing_figures_leaves_matplotlib_out():
-    code = "import estheory.reporting.row_figures, sys; print('matplotlib' in sys.modules)"
+    code = "import estheory.reporting.page.row_figures, sys; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 import pytest
 
 from estheory.quantities import Quantity
-from estheory.reporting.page import Section, Table, html_page
-from estheory.reporting.page_style import STYLE
-from estheory.reporting.weight_sections import cosine_sentence
+from estheory.reporting.page.page import Section, Table, html_page
+from estheory.reporting.page.style import STYLE
+from estheory.reporting.page.weight_sections import cosine_sentence
 from tests.reporting import sample
 
 VOID = {"meta", "link", "br", "wbr", "hr", "img", "input"}

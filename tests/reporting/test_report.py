@@ -13,10 +13,10 @@ import pytest
 from estheory.errors import ConfigError
 from estheory.laws import ChiLaw, SquaredLaw
 from estheory.quantities import Measurement, Prediction, Quantity, Verdict
-from estheory.reporting import weight_sections
-from estheory.reporting.figures import Series
-from estheory.reporting.probe_figures import direction_lines, kl_matrix
-from estheory.reporting.weight_sections import norm_series
+from estheory.reporting.page import weight_sections
+from estheory.reporting.page.figures import Series
+from estheory.reporting.page.probe_figures import direction_lines, kl_matrix
+from estheory.reporting.page.weight_sections import norm_series
 from estheory.validation.records import RunRecord
 from tests.reporting import chromium
 

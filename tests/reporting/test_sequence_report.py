@@ -14,8 +14,8 @@ pytest.importorskip("torch")
 
 from estheory.cli.app import main
 from estheory.quantities import Quantity
-from estheory.reporting.figures import Series
-from estheory.reporting.probe_figures import _close_up, direction_lines, matrix
+from estheory.reporting.page.figures import Series
+from estheory.reporting.page.probe_figures import _close_up, direction_lines, matrix
 from estheory.validation.judge import judge, verdict_pvalue
 from estheory.validation.sequences import joint_pairs, read_sequence
 from tests.reporting import chromium

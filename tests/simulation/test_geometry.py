@@ -17,7 +17,7 @@ from estheory.simulation.geometry_records import LINE, METHODS, PROBES
 from estheory.simulation.gradient_estimators import GroupAdvantage
 from estheory.simulation.gradient_runs import default_runs
 from estheory.simulation.off_task import off_task_cost
-from estheory.theory.comparison import displacement_cosine, es_end_point, interpolation_curve, sgd_end_point
+from estheory.theory.curved.comparison import displacement_cosine, es_end_point, interpolation_curve, sgd_end_point
 from estheory.validation.judge import judge
 from tests.statistics import agrees
 

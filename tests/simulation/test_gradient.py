@@ -12,7 +12,7 @@ from estheory.simulation.gradient import GradientDescent, gradient_descent, rate
 from estheory.simulation.gradient_estimators import GroupAdvantage, NoisyGradient, advantages
 from estheory.simulation.records import norms
 from estheory.theory.adamw import grpo_mean_square
-from estheory.theory.comparison import sgd_end_point
+from estheory.theory.curved.comparison import sgd_end_point
 from tests.statistics import agrees
 
 WHERE = Landscape(dim=60, eigenvalue=[4.0, 1.0, 0.0], multiplicity=[3, 20, 2], offset=[0.4, 0.2, 0.0], reward_std=0.05)

@@ -9,13 +9,13 @@ from estheory.errors import ConfigError
 from estheory.floats import FORMATS
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig
+from estheory.simulation.emulator.direct import RoundedES
+from estheory.simulation.emulator.emulate import emulate
+from estheory.simulation.emulator.steps import Rounder, take_fused_step
+from estheory.simulation.emulator.strata import SampledWeights
 from estheory.simulation.engine import simulate
 from estheory.simulation.observed import observe, observed_pairs
-from estheory.simulation.rounded_direct import RoundedES
-from estheory.simulation.rounded_steps import Rounder, take_fused_step
-from estheory.simulation.rounding import emulate
-from estheory.simulation.strata import SampledWeights
-from estheory.theory.weight_histograms import normal_weights
+from estheory.theory.rounding.weights import normal_weights
 from estheory.validation.judge import judge
 
 STD, LEVEL = 0.02, 1e-6

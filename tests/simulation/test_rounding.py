@@ -8,11 +8,11 @@ import pytest
 from estheory.errors import ConfigError
 from estheory.floats import FORMATS, rounded
 from estheory.rules import ESConfig
-from estheory.simulation.rounded_steps import Rounder, take_step
-from estheory.simulation.rounding import emulate, emulator_covers, member_coefficients, normal_pool
-from estheory.simulation.strata import Design, SampledWeights
-from estheory.theory.precision import rounding_effects
-from estheory.theory.weight_histograms import mixed_weights, normal_weights
+from estheory.simulation.emulator.emulate import emulate, emulator_covers, member_coefficients, normal_pool
+from estheory.simulation.emulator.steps import Rounder, take_step
+from estheory.simulation.emulator.strata import Design, SampledWeights
+from estheory.theory.rounding.precision import rounding_effects
+from estheory.theory.rounding.weights import mixed_weights, normal_weights
 from tests.statistics import Z, agrees
 
 torch = pytest.importorskip("torch")

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as h
 
 from estheory.errors import ConfigError
-from estheory.theory import comparison as theory
-from estheory.theory import dynamics
+from estheory.theory.curved import comparison as theory
+from estheory.theory.curved import dynamics
 from tests.statistics import agrees, variance_agrees
 from tests.theory.quadratic_es import config, expand, landscape, one_step, within
 

@@ -9,9 +9,11 @@ from hypothesis import strategies as h
 
 from estheory.errors import ConfigError
 from estheory.landscape import Signal
-from estheory.theory import comparison, dynamics, fluctuations, quadratic, recursion, shared_seed, stationary, walk
+from estheory.theory import shared_seed, walk
 from estheory.theory.anchor_l1 import CLOSURE_ERROR
-from estheory.theory.ranges import step_range
+from estheory.theory.curved import comparison, dynamics, fluctuations, recursion, stationary
+from estheory.theory.curved import step as quadratic
+from estheory.theory.curved.ranges import step_range
 from estheory.theory.shaping import antithetic_slopes, shaping_moments
 from estheory.theory.signal import progress_per_step
 from estheory.theory.step_variance import antithetic_share

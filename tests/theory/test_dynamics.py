@@ -10,7 +10,8 @@ from hypothesis import strategies as h
 
 from estheory.errors import ConfigError
 from estheory.laws import PointLaw
-from estheory.theory import dynamics, fluctuations, landscapes, recursion, stationary
+from estheory.theory.curved import dynamics, fluctuations, recursion, stationary
+from estheory.theory.curved import spectra as landscapes
 from estheory.theory.shaping import shaping_moments
 from tests.statistics import agrees, ks_agrees
 from tests.theory.quadratic_es import config, landscape, run, std_within, within

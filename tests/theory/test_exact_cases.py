@@ -8,7 +8,7 @@ import pytest
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape, Signal
 from estheory.rules import ESConfig
-from estheory.theory.comparison import EndPoint, displacement_cosine
+from estheory.theory.curved.comparison import EndPoint, displacement_cosine
 from estheory.theory.drift import kl_law
 from estheory.theory.signal import _projection_moments, _rank_projection, gradient_cosine
 from estheory.theory.walk import walk

@@ -16,8 +16,10 @@ from estheory.errors import ConfigError
 from estheory.landscape import Landscape, Signal
 from estheory.laws import SquaredLaw
 from estheory.rules import ESConfig
-from estheory.theory import dynamics, quadratic, recursion, shaping, signal, step_variance, walk
+from estheory.theory import shaping, signal, step_variance, walk
 from estheory.theory.anchor_l1 import flat_law
+from estheory.theory.curved import dynamics, recursion
+from estheory.theory.curved import step as quadratic
 from estheory.theory.effective_dimension import low_rank_dimension
 
 SHAPINGS = ("zscore", "centered-rank", "raw", "two-point", "antithetic")

@@ -15,28 +15,23 @@ from estheory.floats import FORMATS
 from estheory.landscape import Signal
 from estheory.laws import ChiLaw, NormalLaw, PointLaw, SquaredLaw
 from estheory.quantities import Prediction, Quantity
-from estheory.theory import (
-    anchor_l1,
-    mean_field_error,
-    precision,
-    prompt_batch,
-    rounded_adamw,
-    rounding_gains,
-    stationary,
-    step_variance,
-    walk,
-    weight_histograms,
-)
+from estheory.theory import anchor_l1, prompt_batch, step_variance, walk
 from estheory.theory.adamw import learning_rates
-from estheory.theory.comparison import EndPoint, interpolation_gain
+from estheory.theory.curved import error as mean_field_error
+from estheory.theory.curved import stationary
+from estheory.theory.curved.comparison import EndPoint, interpolation_gain
+from estheory.theory.curved.spectra import read_landscape
+from estheory.theory.curved.step_law import LinearQuadraticLaw
 from estheory.theory.drift import kl_law, off_task_reward_law
-from estheory.theory.landscapes import read_landscape
-from estheory.theory.precision import NormBand, RoundingEffect
 from estheory.theory.prompt_batch import PromptBatch
-from estheory.theory.quadratic_law import LinearQuadraticLaw
 from estheory.theory.rewards import rank_overlap, tie_probability, zscore_overlap
+from estheory.theory.rounding import adamw as rounded_adamw
+from estheory.theory.rounding import gains as rounding_gains
+from estheory.theory.rounding import precision
+from estheory.theory.rounding import weights as weight_histograms
+from estheory.theory.rounding.precision import NormBand, RoundingEffect
+from estheory.theory.rounding.weights import WeightHistogram
 from estheory.theory.ties import TiedLaw, binomial_probabilities
-from estheory.theory.weight_histograms import WeightHistogram
 from tests.theory.test_formulas import config, rows
 
 # --- rounding ---

@@ -10,14 +10,14 @@ from estheory.errors import ConfigError
 from estheory.landscape import Signal, linear_signal
 from estheory.laws import SquaredLaw
 from estheory.quantities import Quantity
-from estheory.theory.budgets import DriftBudget, norm_law
-from estheory.theory.choices import Choices
+from estheory.theory.curved.dynamics import mean_field
+from estheory.theory.curved.recursion import state_after
 from estheory.theory.drift import kl_law, off_task_reward_law
-from estheory.theory.dynamics import mean_field
-from estheory.theory.planning import Planner
-from estheory.theory.recursion import state_after
-from estheory.theory.spectrum_target import SpectrumTarget
-from estheory.theory.targets import LocalTarget, arm
+from estheory.theory.planning.budgets import DriftBudget, norm_law
+from estheory.theory.planning.choices import Choices
+from estheory.theory.planning.search import Planner
+from estheory.theory.planning.spectrum_target import SpectrumTarget
+from estheory.theory.planning.targets import LocalTarget, arm
 from estheory.theory.walk import walk
 from tests.theory.test_formulas import c_of_n, config, rows
 

@@ -10,25 +10,20 @@ from estheory.cosine_laws import CorrelationLaw, MixedCorrelationLaw
 from estheory.landscape import Signal, linear_signal
 from estheory.laws import SquaredLaw
 from estheory.quantities import Quantity
-from estheory.theory import (
-    comparison,
-    dynamics,
-    fluctuations,
-    precision,
-    probe_forecast,
-    probed_reward,
-    quadratic,
-    signal,
-    walk,
-    weight_histograms,
-)
+from estheory.theory import signal, walk
 from estheory.theory.adamw import grpo_mean_square
+from estheory.theory.curved import comparison, dynamics, fluctuations
+from estheory.theory.curved import step as quadratic
+from estheory.theory.curved.predictions import OffTask, flat_walk, landscape_signal
+from estheory.theory.curved.stationary import stationary_state
 from estheory.theory.drift import kl_law, off_task_reward_law
 from estheory.theory.grpo import GRPOConfig, against_grpo
-from estheory.theory.landscape_predictions import OffTask, flat_walk, landscape_signal
-from estheory.theory.precision import NormBand, RoundingEffect
 from estheory.theory.predictions import predict
-from estheory.theory.stationary import stationary_state
+from estheory.theory.probe import forecast as probe_forecast
+from estheory.theory.probe import reward as probed_reward
+from estheory.theory.rounding import precision
+from estheory.theory.rounding import weights as weight_histograms
+from estheory.theory.rounding.precision import NormBand, RoundingEffect
 from tests.theory.test_formulas import config, rows
 
 Q = Quantity

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from estheory.theory import fluctuations, mean_field_error, ranges, recursion, stationary
+from estheory.theory.curved import error as mean_field_error
+from estheory.theory.curved import fluctuations, ranges, recursion, stationary
 from tests.theory.test_formulas import MEMORY, SHAPINGS, config, rows
 
 WHERE = rows((2.0, 3, 0.4), (0.5, 10, 0.2), (0.0, 5, 0.1))

@@ -9,9 +9,9 @@ from estheory.errors import ConfigError
 from estheory.landscape import Signal
 from estheory.quantities import Quantity
 from estheory.rules import ESConfig
+from estheory.theory.curved.predictions import OffTask
+from estheory.theory.curved.spectra import two_scale
 from estheory.theory.grpo import GRPOConfig
-from estheory.theory.landscape_predictions import OffTask
-from estheory.theory.landscapes import two_scale
 from estheory.theory.predictions import predict
 from tests.statistics import agrees, shape_rewards
 

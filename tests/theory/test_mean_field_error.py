@@ -10,9 +10,9 @@ import pytest
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig
 from estheory.simulation.reduced import reduced
-from estheory.theory.fluctuations import reward_spread
-from estheory.theory.mean_field_error import declared_error, stationary_declared_error
-from estheory.theory.stationary import stationary_state
+from estheory.theory.curved.error import declared_error, stationary_declared_error
+from estheory.theory.curved.fluctuations import reward_spread
+from estheory.theory.curved.stationary import stationary_state
 from tests.statistics import Z
 
 RECORD = Path(__file__).parents[2] / "experiments" / "mean-field-error" / "record.csv"

@@ -10,10 +10,10 @@ from hypothesis import strategies as h
 from estheory.errors import ConfigError
 from estheory.floats import FORMATS, rounded
 from estheory.rules import ESConfig
-from estheory.theory import weight_histograms
-from estheory.theory.precision import rounding_effects, swallowed_warning, unknown_weights_band
-from estheory.theory.rounding_gains import rounding_gain, signal_gain, unchanged_shares, variance_gains
-from estheory.theory.weight_histograms import WeightHistogram, mixed_weights, normal_weights, student_weights
+from estheory.theory.rounding import weights as weight_histograms
+from estheory.theory.rounding.gains import rounding_gain, signal_gain, unchanged_shares, variance_gains
+from estheory.theory.rounding.precision import rounding_effects, swallowed_warning, unknown_weights_band
+from estheory.theory.rounding.weights import WeightHistogram, mixed_weights, normal_weights, student_weights
 from tests.statistics import agrees
 
 ALPHA, N = 7.5e-4, 30

@@ -9,10 +9,10 @@ import pytest
 
 from estheory.quantities import Quantity
 from estheory.rules import ESConfig
-from estheory.theory.landscapes import flat_plus_isotropic
-from estheory.theory.probe_forecast import EARLY_STEPS, early_slope_weights, predict_from_probe
-from estheory.theory.probed_reward import ProbedReward
-from estheory.theory.quadratic import critical_population, optimal_alpha
+from estheory.theory.curved.spectra import flat_plus_isotropic
+from estheory.theory.curved.step import critical_population, optimal_alpha
+from estheory.theory.probe.forecast import EARLY_STEPS, early_slope_weights, predict_from_probe
+from estheory.theory.probe.reward import ProbedReward
 from tests.statistics import agrees, variance_agrees
 
 SIGMA, ALPHA, POPULATION, STEPS = 0.1, 0.03, 40, 20

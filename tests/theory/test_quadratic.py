@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as h
 
 from estheory.errors import ConfigError
-from estheory.theory import quadratic as theory
 from estheory.theory import signal, walk
-from estheory.theory.ranges import step_range
+from estheory.theory.curved import step as theory
+from estheory.theory.curved.ranges import step_range
 from estheory.theory.shaping import shaping_moments
 from tests.statistics import agrees
 from tests.theory.quadratic_es import config, landscape, steps_from_start, within

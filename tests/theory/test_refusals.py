@@ -9,16 +9,16 @@ from estheory.errors import ConfigError
 from estheory.landscape import Landscape, Signal
 from estheory.quantities import Quantity
 from estheory.rules import ESConfig
-from estheory.theory import quadratic
-from estheory.theory.choices import Choices
+from estheory.theory.curved import step as quadratic
+from estheory.theory.curved.error import stationary_declared_error
+from estheory.theory.curved.predictions import landscape_signal
+from estheory.theory.curved.ranges import step_range
+from estheory.theory.curved.spectra import two_scale
+from estheory.theory.curved.stationary import stationary_state
 from estheory.theory.grpo import GRPOConfig
-from estheory.theory.landscape_predictions import landscape_signal
-from estheory.theory.landscapes import two_scale
-from estheory.theory.mean_field_error import stationary_declared_error
+from estheory.theory.planning.choices import Choices
 from estheory.theory.predictions import predict
 from estheory.theory.prompt_batch import PromptBatch
-from estheory.theory.ranges import step_range
-from estheory.theory.stationary import stationary_state
 
 RUN = ESConfig(dim=1005, sigma=0.01, alpha=0.01, population=30, steps=40)
 SILENT = Landscape(dim=1005, eigenvalue=[0.0], multiplicity=[5], offset=[0.0])

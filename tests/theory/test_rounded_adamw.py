@@ -7,9 +7,9 @@ import pytest
 
 from estheory.errors import ConfigError
 from estheory.floats import FORMATS, rounded
-from estheory.theory.rounded_adamw import adamw_rounding, correlated_gains
-from estheory.theory.rounding_gains import rounding_gain
-from estheory.theory.weight_histograms import normal_weights
+from estheory.theory.rounding.adamw import adamw_rounding, correlated_gains
+from estheory.theory.rounding.gains import rounding_gain
+from estheory.theory.rounding.weights import normal_weights
 from tests.statistics import agrees
 
 

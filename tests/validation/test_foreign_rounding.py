@@ -12,10 +12,10 @@ from estheory.evidence.foreign import foreign_evidence
 from estheory.floats import FORMATS, rounded
 from estheory.quantities import Quantity
 from estheory.rules import ESConfig
-from estheory.simulation.adamw_rounding import adamw_walks
-from estheory.simulation.rounded_steps import Rounder, take_awd_step, take_step
-from estheory.simulation.strata import SampledWeights
-from estheory.theory.weight_histograms import normal_weights
+from estheory.simulation.emulator.adamw import adamw_walks
+from estheory.simulation.emulator.steps import Rounder, take_awd_step, take_step
+from estheory.simulation.emulator.strata import SampledWeights
+from estheory.theory.rounding.weights import normal_weights
 from estheory.validation.foreign import Given
 from estheory.validation.foreign.rounded import FAMILY, OWN_WEIGHTS
 from estheory.validation.foreign.rounded_adamw import walk_square

@@ -10,12 +10,12 @@ from scipy.stats import binom
 from estheory.floats import FORMATS, rounded
 from estheory.quantities import Measurement, Quantity
 from estheory.rules import ESConfig
-from estheory.simulation.low_precision import rounding_of
-from estheory.simulation.rounded_steps import Rounder, take_fused_step
-from estheory.simulation.rounding import emulate
-from estheory.simulation.strata import SampledWeights
+from estheory.simulation.emulator.emulate import emulate
+from estheory.simulation.emulator.low_precision import rounding_of
+from estheory.simulation.emulator.steps import Rounder, take_fused_step
+from estheory.simulation.emulator.strata import SampledWeights
 from estheory.theory.predictions import predict
-from estheory.theory.weight_histograms import WeightHistogram, normal_weights
+from estheory.theory.rounding.weights import WeightHistogram, normal_weights
 from estheory.validation.judge import verdict_pvalue
 
 RUNS, DIM, STEPS, LEVEL = 100, 20_000, 5, 0.05

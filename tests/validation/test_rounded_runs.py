@@ -10,7 +10,7 @@ from estheory.evidence.runs import recorded_pairs
 from estheory.floats import FORMATS, rounded
 from estheory.quantities import Quantity
 from estheory.rules import ESConfig
-from estheory.simulation.rounded_steps import Rounder, take_fused_step
+from estheory.simulation.emulator.steps import Rounder, take_fused_step
 from estheory.validation.judge import exit_code, judge
 
 torch = pytest.importorskip("torch")

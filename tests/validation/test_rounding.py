@@ -3,9 +3,9 @@
 import pytest
 
 from estheory.rules import ESConfig
-from estheory.simulation.rounding import emulate
-from estheory.simulation.strata import SampledWeights
-from estheory.theory.weight_histograms import FAMILY_RMS, weight_family
+from estheory.simulation.emulator.emulate import emulate
+from estheory.simulation.emulator.strata import SampledWeights
+from estheory.theory.rounding.weights import FAMILY_RMS, weight_family
 from estheory.validation.rounding import recorded_band
 
 

@@ -54,20 +54,10 @@ _READERS: dict[Format, Callable[[Path, Given, Problems | None], ForeignRun]] = {
 def foreign_format(path: Path) -> Format | None:
     """Return whose code wrote a run directory; None if it is none that is known.
 
-    Parameters
-    ----------
-    path
-        The folder.
-
     Returns
     -------
     str or None
         As the names of its files tell; nothing is read.
-
-    Raises
-    ------
-    DataError
-        If it holds the records of two.
     """
     found: list[Format] = []
     if (path / esvsgrpo.ES_LOG).is_file():
@@ -92,22 +82,10 @@ def read_foreign(path: Path, given: Given | None = None, problems: Problems | No
 
     Parameters
     ----------
-    path
-        The folder.
     given
         What the caller says of it; wins over the folder's own hyper-parameters.
     problems
         Where to note damaged lines and steps that are missing or doubled; None raises.
-
-    Returns
-    -------
-    ForeignRun
-        Its increments, rates and norms are finite.
-
-    Raises
-    ------
-    DataError
-        If the folder is none of the known formats, or its records are damaged or incomplete.
     """
     kind = foreign_format(path)
     if kind is None:

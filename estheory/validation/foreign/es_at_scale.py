@@ -29,11 +29,6 @@ def final_weights(path: Path) -> dict[int, Path]:
 
     The package's trainer makes one step more than it names.
 
-    Parameters
-    ----------
-    path
-        Folder of a run.
-
     Returns
     -------
     dict

@@ -106,13 +106,6 @@ def _weight_changes(path: Path, problems: Problems | None) -> dict[int, dict[str
 def evaluations(path: Path, problems: Problems | None) -> Iterator[Shown]:
     """Yield the last KL and accuracy of every data set that the evaluation scripts scored.
 
-    Parameters
-    ----------
-    path
-        Folder of a run.
-    problems
-        Where to note damaged lines; None raises.
-
     Yields
     ------
     Shown

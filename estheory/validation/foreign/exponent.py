@@ -18,12 +18,8 @@ def exponent_law(steps: Sequence[int], variances: Array, effective_dim: float) -
 
     Parameters
     ----------
-    steps
-        Two or more different steps, in order.
     variances : ndarray, shape (K,)
         Variance of a coordinate at each (weight^2), without an anchor.
-    effective_dim
-        Effective number of independent coordinates.
 
     Returns
     -------
@@ -37,17 +33,6 @@ def exponent_law(steps: Sequence[int], variances: Array, effective_dim: float) -
 
 
 def slope_weights(steps: Sequence[int]) -> Array:
-    """Return what a least-squares slope in log T gives the value at each step.
-
-    Parameters
-    ----------
-    steps
-        Two or more different steps.
-
-    Returns
-    -------
-    ndarray, shape (K,)
-        They sum to 0.
-    """
+    """Return what a least-squares slope in log T gives the value at each step."""
     x = np.log(np.asarray(steps, dtype=np.float64))
     return np.asarray((x - x.mean()) / np.sum((x - x.mean()) ** 2))

@@ -44,8 +44,6 @@ def factor_range(found: Sequence[tuple[float, float]], kurtosis: float) -> Facto
     ----------
     found
         A value and its standard error for each way of rounding.
-    kurtosis
-        Of the factor that is returned.
 
     Returns
     -------

@@ -25,19 +25,8 @@ def norm_law(variance: float, count: float, dimension: float, factor: Factor) ->
 
     Parameters
     ----------
-    variance
-        Of one coordinate in exact arithmetic (weight^2).
-    count
-        Number of entries.
     dimension
         Effective number of independent ones in exact arithmetic.
-    factor
-        What rounding does to the variance.
-
-    Returns
-    -------
-    ChiLaw
-        weight.
     """
     df = dimension * 2 / (factor.kurtosis - 1)
     mixing = 2 / factor.error**2 if factor.error else math.inf
@@ -51,34 +40,14 @@ def factor_at(roundings: Roundings | None, step: int, tensors: Collection[str] |
     ----------
     roundings
         Emulations of the run; None in float32, where nothing is changed.
-    step
-        Number of steps.
     tensors
         Names of the tensors; None for all weights.
-
-    Returns
-    -------
-    Factor
-        1, without error, in float32.
     """
     return EXACT if roundings is None else roundings.variance(step, tensors)
 
 
 def with_rounding(assumptions: tuple[str, ...], roundings: Roundings | None) -> tuple[str, ...]:
-    """Return assumptions with that of the emulation, where there is one.
-
-    Parameters
-    ----------
-    assumptions
-        Those of the law in exact arithmetic.
-    roundings
-        Emulations of the run; None in float32.
-
-    Returns
-    -------
-    tuple of str
-        The emulation's last.
-    """
+    """Return assumptions with that of the emulation, where there is one."""
     return assumptions if roundings is None else (*assumptions, roundings.assumption)
 
 
@@ -98,20 +67,8 @@ def pair(
 
     Parameters
     ----------
-    run
-        The run that was measured.
-    quantity
-        Of both.
-    law
-        Of the prediction.
-    value
-        What was measured, in the quantity's unit.
     step
         Number of steps behind it; None where it is of several.
-    where
-        Part of the run: ``total:...``, ``tensor:...``, ``logged``.
-    assumptions, systematic, label, source
-        Of the prediction.
 
     Returns
     -------

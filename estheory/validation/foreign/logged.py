@@ -24,8 +24,6 @@ def logged_pairs(run: ForeignRun, roundings: Roundings | None, shapes: Mapping[s
 
     Parameters
     ----------
-    run
-        An ES run of es-awd.
     roundings
         What rounding does to it; None in float32.
     shapes
@@ -85,11 +83,6 @@ def logged_pairs(run: ForeignRun, roundings: Roundings | None, shapes: Mapping[s
 
 def layers_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, dict[str, tuple[int, ...]]]:
     """Return tensors by the layer that es-awd's log counts them in.
-
-    Parameters
-    ----------
-    shapes
-        Shapes of the tensors by name.
 
     Returns
     -------

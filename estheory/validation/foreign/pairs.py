@@ -69,8 +69,6 @@ def foreign_pairs(
 
     Parameters
     ----------
-    run
-        Its records.
     measured
         What its checkpoints show; None where only its log speaks.
     roundings
@@ -79,16 +77,6 @@ def foreign_pairs(
         Shapes of its tensors by name; what is logged of layers is judged only with them.
     adamw
         What rounding does to a gradient method's walk in 16 bits, by step; None in float32.
-
-    Returns
-    -------
-    list of (Prediction, Measurement)
-        What the log holds first, then the checkpoints.
-
-    Raises
-    ------
-    DataError
-        If nothing can be judged.
     """
     es = len(run.increments) > 0
     pairs = [

@@ -15,10 +15,10 @@ import numpy as np
 from estheory._special import Array
 from estheory.errors import ConfigError, DataError
 from estheory.rules import Dtype, ESConfig
-from estheory.simulation.emulation import Emulation
-from estheory.simulation.rounding import GROUP_SIZE, GROUPS, emulate
-from estheory.simulation.strata import SampledWeights
-from estheory.theory.weight_histograms import weight_family
+from estheory.simulation.emulator.emulate import GROUP_SIZE, GROUPS, emulate
+from estheory.simulation.emulator.emulation import Emulation
+from estheory.simulation.emulator.strata import SampledWeights
+from estheory.theory.rounding.weights import weight_family
 from estheory.validation.assumptions import STUDENT
 from estheory.validation.foreign.factor import MOST_EMULATED, Factor, factor_range
 from estheory.validation.foreign.run import ForeignRun, Implementation
@@ -52,8 +52,6 @@ class Roundings:
 
         Parameters
         ----------
-        step
-            Number of steps.
         tensors
             Names of the tensors; None for all weights.
 
@@ -71,18 +69,7 @@ class Roundings:
         return factor_range(found, kurtosis)
 
     def cosine(self, first: int, second: int) -> Factor:
-        """Return the cosine of the displacements at two steps (a value, not a factor).
-
-        Parameters
-        ----------
-        first, second
-            The steps.
-
-        Returns
-        -------
-        Factor
-            Middle and half-width over the emulations.
-        """
+        """Return the cosine of the displacements at two steps (a value, not a factor)."""
         found = [emulation.cosine(first, second) for emulation in self.emulations]
         return factor_range([(value, self._error * error) for value, error in found], 3.0)
 
@@ -95,13 +82,7 @@ class Roundings:
         return STUDENT * (1.0 if self.known else math.sqrt(GROUPS + 1))
 
     def names(self) -> Collection[str]:
-        """Return the tensors of the model.
-
-        Returns
-        -------
-        collection of str
-            Empty where its weights are unknown.
-        """
+        """Return the tensors of the model."""
         return self.emulations[0].design.names if self.assumption == OWN_WEIGHTS else ()
 
 
@@ -123,26 +104,15 @@ def roundings(
 
     Parameters
     ----------
-    run
-        An ES run.
-    dtype
-        How its weights are stored.
     steps
         Steps at which it will be asked for.
     weights
         The base weights; None where unknown: a declared family then stands for them.
-    seed
-        Of the emulation.
 
     Returns
     -------
     Roundings or None
         An emulation for each way of rounding that the folder leaves open.
-
-    Raises
-    ------
-    DataError
-        If the folder does not tell what the emulator needs, or the run is too long.
     """
     if dtype == "float32":
         return None

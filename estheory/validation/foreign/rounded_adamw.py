@@ -7,8 +7,8 @@ from collections.abc import Collection
 from estheory._special import Array
 from estheory.errors import DataError
 from estheory.rules import Dtype
-from estheory.simulation.adamw_rounding import adamw_walks
-from estheory.simulation.strata import SampledWeights
+from estheory.simulation.emulator.adamw import adamw_walks
+from estheory.simulation.emulator.strata import SampledWeights
 from estheory.theory.adamw import walk_factor
 from estheory.validation.assumptions import STUDENT
 from estheory.validation.foreign.factor import MOST_EMULATED, Factor, factor_range
@@ -16,18 +16,7 @@ from estheory.validation.foreign.run import ForeignRun
 
 
 def walk_square(rates: Array) -> float:
-    """Return the mean square of a weight after AdamW on dense gradient noise in exact arithmetic.
-
-    Parameters
-    ----------
-    rates : ndarray, shape (T,)
-        Learning rate of every step (weight).
-
-    Returns
-    -------
-    float
-        weight^2; 0 where no rate is positive.
-    """
+    """Return the mean square of a weight after AdamW on dense gradient noise in exact arithmetic."""
     peak = float(rates.max(initial=0.0))
     return walk_factor(rates / peak) * float(rates @ rates) if peak > 0 else 0.0
 
@@ -41,22 +30,11 @@ def adamw_factors(run: ForeignRun, dtype: Dtype, steps: Collection[int], weights
     ----------
     run
         Run of a gradient method, with its learning rates.
-    dtype
-        How its weights are stored.
-    steps
-        Steps at which factors are wanted.
-    weights
-        The base weights.
 
     Returns
     -------
     dict of int to Factor
         Factors on :func:`walk_square`, without steps before the first positive learning rate.
-
-    Raises
-    ------
-    DataError
-        If no step moves, or the run is too long to be emulated.
     """
     copies = (True,) if dtype == "float16" else run.copies
     looked = [step for step in steps if walk_square(run.rates[:step]) > 0]

@@ -21,22 +21,7 @@ MOST_STEPS = 10**7
 
 
 def json_object(file: Path) -> dict[str, Any]:
-    """Return the JSON object in a file.
-
-    Parameters
-    ----------
-    file
-        The file.
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    DataError
-        If it cannot be read, or is another JSON value.
-    """
+    """Return the JSON object in a file."""
     try:
         content = parse_json(file.read_bytes())
     except (OSError, ValueError) as error:
@@ -48,13 +33,6 @@ def json_object(file: Path) -> dict[str, Any]:
 
 def json_lines(file: Path, problems: Problems | None) -> list[dict[str, Any]]:
     """Return the objects of a JSONL file; a torn last line is an interrupted write and is left out.
-
-    Parameters
-    ----------
-    file
-        The file.
-    problems
-        Where to note damaged lines; None raises.
 
     Returns
     -------
@@ -82,21 +60,8 @@ def by_step(
 
     Parameters
     ----------
-    rows
-        Rows of a log.
-    key
-        What a row calls its step.
-    file
-        Where they are from, for messages.
     problems
         Where to note steps that are missing or doubled; None raises.
-    consecutive
-        Whether no step may be missing.
-
-    Returns
-    -------
-    dict of int to dict
-        In the order of the rows.
     """
     found: dict[int, dict[str, Any]] = {}
     for row in rows:
@@ -117,15 +82,8 @@ def problem(what: str, remedy: str, problems: Problems | None) -> None:
 
     Parameters
     ----------
-    what, remedy
-        The two halves of the message.
     problems
         Where to note the first half; None raises.
-
-    Raises
-    ------
-    DataError
-        If ``problems`` is None.
     """
     if problems is None:
         raise DataError(what, remedy)
@@ -133,25 +91,7 @@ def problem(what: str, remedy: str, problems: Problems | None) -> None:
 
 
 def count(value: Any, most: int = MOST_STEPS) -> int:
-    """Return a number of steps, or of something else.
-
-    Parameters
-    ----------
-    value
-        As it was logged.
-    most
-        Largest that can be true.
-
-    Returns
-    -------
-    int
-        0 to ``most``.
-
-    Raises
-    ------
-    ValueError
-        If it is not in that range, or no number.
-    """
+    """Return a number of steps, or of something else."""
     number = int(value)
     if not 0 <= number <= most:
         raise ValueError(f"{str(value)[:20]} is no number from 0 to {most}")
@@ -167,15 +107,8 @@ def moves(spread: Any, where: str, problems: Problems | None) -> float:
     ----------
     spread
         Standard deviation of a step's rewards, as it was logged (reward).
-    where
-        The step, for messages.
     problems
         Where to note what is no number; None raises.
-
-    Returns
-    -------
-    float
-        0 to 1.
     """
     value = float(spread)
     if math.isfinite(value) and value >= 0:
@@ -185,40 +118,13 @@ def moves(spread: Any, where: str, problems: Problems | None) -> float:
 
 
 def storage(value: Any) -> Dtype:
-    """Return a storage format by its name.
-
-    Parameters
-    ----------
-    value
-        As it was logged.
-
-    Returns
-    -------
-    str
-        One of :data:`estheory.rules.Dtype`.
-
-    Raises
-    ------
-    ValueError
-        If it is none of them.
-    """
+    """Return a storage format by its name."""
     if value not in get_args(Dtype):
         raise ValueError(f"precision {str(value)[:20]} is unknown")
     return cast(Dtype, value)
 
 
 def first_weights(*folders: Path) -> Path | None:
-    """Return the first of some folders that holds weights.
-
-    Parameters
-    ----------
-    *folders
-        Folders, which need not exist.
-
-    Returns
-    -------
-    Path or None
-        None where none has safetensors or PyTorch files.
-    """
+    """Return the first of some folders that holds weights."""
     patterns = ("*.safetensors", "pytorch_model*")
     return next((folder for folder in folders if any(any(folder.glob(p)) for p in patterns)), None)

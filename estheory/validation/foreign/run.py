@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from estheory.quantities import Measurement
 from estheory.rules import Dtype, UpdatePath
-from estheory.simulation.rounded_steps import Arithmetic
+from estheory.simulation.emulator.steps import Arithmetic
 from estheory.validation.assumptions import CONDITIONED
 
 Array = NDArray[np.float64]
@@ -56,7 +56,7 @@ class Implementation:
     update_path
         ``sequential``: member by member; ``accumulated``: once a step.
     arithmetic
-        Whose operations (:data:`estheory.simulation.rounded_steps.Arithmetic`).
+        Whose operations (:data:`estheory.simulation.emulator.steps.Arithmetic`).
     restore_pairs
         Members a step that were perturbed and restored on the copy that is updated.
     """
@@ -186,13 +186,6 @@ class Shown:
 
 def served(members: int, engines: int) -> range:
     """Return how many members the first of some engines may have served, when whichever is free takes the next.
-
-    Parameters
-    ----------
-    members
-        Members that are evaluated in a step.
-    engines
-        Processes that evaluate them.
 
     Returns
     -------

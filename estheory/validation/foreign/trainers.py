@@ -59,11 +59,6 @@ def verl_folders(path: Path) -> dict[int, Path]:
     ----------
     path
         Folder of a run, which need not exist.
-
-    Returns
-    -------
-    dict of int to Path
-        Folders by global step, in order.
     """
     found = {}
     for folder in path.iterdir() if path.is_dir() else ():

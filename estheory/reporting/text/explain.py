@@ -1,0 +1,148 @@
+"""What a quantity is, how it is predicted and where the prediction fails: ``estheory predict --explain``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from estheory.quantities import Prediction, Quantity
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a quantity rests on.
+
+    Attributes
+    ----------
+    formula, fails
+        The formula, and where it fails.
+    """
+
+    formula: str
+    fails: str
+
+
+EXPLANATIONS: dict[Quantity, Explanation] = {
+    Quantity.DISPLACEMENT_NORM: Explanation(
+        "||Delta_T|| = sqrt(v) chi_d, v = alpha^2 T / N for z-scores; otherwise see docs/concepts/walk.md",
+        "where much of the squared norm is signal (see signal_share_bound), and in low precision",
+    ),
+    Quantity.STEP_NORM: Explanation(
+        "E||Delta_1||^2 = (alpha^2/N)(d + (N-2) rho^2)", "rewards far from Gaussian with a large reliability"
+    ),
+    Quantity.MEMBER_PERTURBATION_NORM: Explanation("sigma chi_d", "noise rounded to low precision"),
+    Quantity.COORDINATE_STD: Explanation("sqrt(v), v = alpha^2 T / N", "coordinates the reward depends on"),
+    Quantity.EFFECTIVE_DIMENSION_RATIO: Explanation(
+        "chi^2_n / n, 1 +- sqrt(2/n) for a tensor of n entries", "tensors that carry signal, and rounding"
+    ),
+    Quantity.CHECKPOINT_COSINE: Explanation(
+        "sqrt(T1/T2), spread (1 - T1/T2)/sqrt(d)", "a coherent drift, which raises it"
+    ),
+    Quantity.INDEPENDENT_COSINE: Explanation("N(0, 1/d)", "runs that share seeds, or a common signal"),
+    Quantity.DISPLACEMENT_COSINE: Explanation(
+        "measured: <Delta_a, Delta_b> / (||Delta_a|| ||Delta_b||)", "never: measured"
+    ),
+    Quantity.GRPO_DISPLACEMENT_NORM: Explanation(
+        "||Delta||^2 = d k(T) sum_t lr_t^2, k of AdamW on dense Gaussian gradient noise",
+        "sparse gradients (less), a persistent signal (more; 2.4 times on tiny-lm), bf16 weights without a master copy",
+    ),
+    Quantity.NORM_RATIO: Explanation("displacement_norm / grpo_displacement_norm", "where either fails"),
+    Quantity.MATCHING_POPULATION: Explanation("N = alpha^2 d T / ||Delta_GRPO||^2", "where the GRPO norm fails"),
+    Quantity.ES_GRPO_COSINE_BOUND: Explanation(
+        "|cos| <= c(N) sqrt(N T / d), beside noise of 1/sqrt(d)", "shared-seed noise, whose bound is wider"
+    ),
+    Quantity.PRECISION_GAIN: Explanation(
+        "E_w gain(alpha / (sqrt(N) u(w))), gain(x) = sum_k 2(2k-1) Q((k-1/2)/x) / x^2",
+        "with perturb-restore pairs and anchors, which are emulated; many steps on weights near a binade's edge",
+    ),
+    Quantity.PRECISION_SIGNAL: Explanation(
+        "E_w kept(alpha / (sqrt(N) u(w))), kept(x) = (2/x) sum_k phi((k-1/2)/x)",
+        "a gradient that prefers large or small weights",
+    ),
+    Quantity.GRADIENT_COSINE: Explanation(
+        "A / sqrt(A^2 + chi^2_(d-1)), A = rho chi_(N-1) + sqrt(1-rho^2) Z", "rewards far from Gaussian"
+    ),
+    Quantity.PROGRESS_PER_STEP: Explanation(
+        "alpha rho c(N); of 0/1 rewards (--success, --prompts) exact; with a spectrum sum_k g_k E Delta_k / ||g||",
+        "rewards far from Gaussian: up to 25 % more or less; --success and --prompts take 0/1 rewards in",
+    ),
+    Quantity.REWARD_GAIN_PER_STEP: Explanation(
+        "||g|| times progress; with a spectrum minus 1/2 sum_k lam_k E Delta_k^2", "beyond the quadratic neighbourhood"
+    ),
+    Quantity.TIE_PROBABILITY: Explanation(
+        "sum_k P(k of B prompts right)^N", "prompts of different difficulty (fewer ties), sampled batches per member"
+    ),
+    Quantity.COHERENT_DISPLACEMENT_BOUND: Explanation("alpha c(N) T", "shared-seed noise: times sqrt(lambda_max(C))"),
+    Quantity.SIGNAL_SHARE_BOUND: Explanation("c(N)^2 N T / d", "not binding when it reaches 1"),
+    Quantity.CRITICAL_POPULATION: Explanation(
+        "N_crit = A S^2 / (sigma^2 g'Lam g), A = tr Lam + quadratic-share term", "quadratic shares x_k above 0.5"
+    ),
+    Quantity.OPTIMAL_ALPHA: Explanation(
+        "N c sigma (||g||^2/S) / (A + (N-2) sigma^2 g'Lam g / S^2)", "it is greedy: best for one step only"
+    ),
+    Quantity.REWARD: Explanation(
+        "-1/2 sum_k lam_k q_k(t), q_k by the mean-field recursion", "few directions, small N: error O(1/N)"
+    ),
+    Quantity.REWARD_PEAK_STEP: Explanation(
+        "argmax of the mean-field reward", "single runs scatter about the mean curve"
+    ),
+    Quantity.REWARD_PEAK_STEP_LOWER_BOUND: Explanation(
+        "argmax of the mean-field reward with all of the gradient in one direction of its own curvature",
+        "rewards that saturate",
+    ),
+    Quantity.REWARD_CHANGE: Explanation(
+        "rise along the gradient at its own curvature, minus 1/2 v tr Lam of the rest",
+        "beyond the quadratic neighbourhood: rewards that saturate",
+    ),
+    Quantity.RELIABILITY: Explanation(
+        "mean covariance of two prompts' rewards over the variance of their mean, between members",
+        "an upper bound on rho^2: curvature common to all prompts counts",
+    ),
+    Quantity.MEMBER_REWARD_STD: Explanation("S of the probe's members", "later steps: S changes along the run"),
+    Quantity.STATIONARY_REWARD_GAP: Explanation(
+        "1/2 sum_k lam_k q_k, solved jointly with S", "runs too short to settle; flat directions never do"
+    ),
+    Quantity.INTERPOLATION_GAIN: Explanation(
+        "D' Lam D / 8 at the middle", "landscapes that are not concave between the ends"
+    ),
+    Quantity.DIRECTION_GAIN: Explanation(
+        "t g.u - t^2 u' Lam u / 2 from the base; -t^2 tr Lam / (2 d) along a random direction",
+        "beyond the quadratic neighbourhood, as along a gradient method's direction past its end",
+    ),
+    Quantity.LOG_PROBABILITY: Explanation("measured: teacher-forced, mean over prompts", "never: measured"),
+    Quantity.KL_DRIFT: Explanation(
+        "1/2 v sum_k f_k chi^2_1: mean 1/2 v tr F",
+        "long walks (KL grows slower or faster than v), and runs whose signal moves KL",
+    ),
+    Quantity.OFF_TASK_REWARD_CHANGE: Explanation(
+        "mean -1/2 v tr Lam_off, std sqrt(v ||g_off||^2 + 1/2 v^2 tr Lam_off^2)", "beyond the quadratic neighbourhood"
+    ),
+    Quantity.DISPLACEMENT_EXPONENT: Explanation(
+        "1 for a walk: the slope of log ||Delta_T||^2 in log T", "it does not tell ES from AdamW: both are near 1"
+    ),
+    Quantity.UNCHANGED_FRACTION: Explanation("measured: share of entries equal to the base's", "never: measured"),
+    Quantity.DISPLACEMENT_KURTOSIS: Explanation("measured; 3 for Gaussian changes", "never: measured"),
+    Quantity.LARGEST_CHANGE: Explanation("measured: largest |Delta_k|", "never: measured"),
+    Quantity.ACCURACY: Explanation("measured: mean score of greedy answers", "never: measured"),
+    Quantity.ACCURACY_CHANGE: Explanation("measured: accuracy after minus before", "never: measured"),
+}
+
+
+def explain(quantity: Quantity, predictions: list[Prediction]) -> str:
+    """Return definition, formula, where it fails, and the assumptions of the predictions at hand.
+
+    Parameters
+    ----------
+    predictions
+        Of that quantity; those of one label, source and assumptions are told once.
+    """
+    entry = EXPLANATIONS[quantity]
+    lines = [
+        f"{quantity} ({quantity.unit}, {quantity.topic})",
+        f"  definition: {quantity.definition}",
+        f"  formula:    {entry.formula}",
+        f"  fails:      {entry.fails}",
+    ]
+    for label, source, assumptions in dict.fromkeys((p.label, p.source, p.assumptions) for p in predictions):
+        lines.append(f"  label:      {label}, {source}")
+        lines.extend(f"  assumes:    {assumption}" for assumption in assumptions)
+    return "\n".join(lines) + "\n"

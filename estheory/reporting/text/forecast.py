@@ -1,0 +1,163 @@
+"""A forecast as a table, as sentences, and as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from rich.table import Table
+
+from estheory.quantities import Prediction, Quantity, Topic
+from estheory.reporting.text.tables import plain_table, render, short
+from estheory.theory.predictions import Forecast
+
+_UNITS = {"weight": "w", "reward": "R", "1": ""}
+
+
+def forecast_json(forecast: Forecast, config: dict[str, Any], level: float) -> dict[str, Any]:
+    """Return one configuration's ``config``, ``predictions`` and ``warnings`` as contract.md's JSON keys."""
+    return {
+        "config": config,
+        "predictions": [prediction_json(p, level) for p in forecast.predictions],
+        "warnings": list(forecast.warnings),
+    }
+
+
+def prediction_json(prediction: Prediction, level: float) -> dict[str, Any]:
+    """Return one prediction as a JSON object.
+
+    Parameters
+    ----------
+    prediction
+        Its law gives mean, standard deviation and interval.
+
+    Returns
+    -------
+    dict
+        With contract.md's keys; ``where`` only if there is one.
+    """
+    entry = {
+        "quantity": str(prediction.quantity),
+        "step": prediction.step,
+        "unit": prediction.quantity.unit,
+        "mean": prediction.law.mean,
+        "std": prediction.law.std,
+        "interval": list(prediction.law.interval(level)),
+        "level": level,
+        "systematic": prediction.systematic,
+        "label": prediction.label,
+        "source": prediction.source,
+        "assumptions": list(prediction.assumptions),
+    }
+    return entry | ({"where": prediction.where} if prediction.where else {})
+
+
+def forecast_text(forecast: Forecast, level: float) -> str:
+    """Return the tables by topic and, under them, what they mean in plain words."""
+    parts: list[Table | str] = []
+    for topic in get_args(Topic):
+        chosen = [p for p in forecast.predictions if p.quantity.topic == topic]
+        if not chosen:
+            continue
+        table = plain_table("quantity", ">step", ">mean", f">{level:.0%} interval", "unit", "label", title=topic)
+        for p in chosen:
+            table.add_row(
+                str(p.quantity), p.where or str(p.step or ""), *_mean_and_interval(p, level), _unit(p), p.label
+            )
+        parts.append(table)
+    parts.append(sentence(forecast))
+    parts.extend(f"warning: {warning}" for warning in forecast.warnings)
+    return render(*parts)
+
+
+ROW_COLUMNS = 7
+ROW_FIRST = (
+    Quantity.DISPLACEMENT_NORM,
+    Quantity.PROGRESS_PER_STEP,
+    Quantity.GRADIENT_COSINE,
+    Quantity.REWARD,
+    Quantity.KL_DRIFT,
+    Quantity.NORM_RATIO,
+    Quantity.SIGNAL_SHARE_BOUND,
+)
+"""What a table of configurations shows first, where it differs."""
+
+
+def rows_text(forecasts: Sequence[tuple[dict[str, Any], Forecast]], varied: Sequence[str]) -> str:
+    """Return one table with a row a configuration: the varied options, then the means that differ between rows.
+
+    Of a quantity predicted at several steps the last is shown; of more quantities than fit, the first.
+
+    Parameters
+    ----------
+    varied
+        Names of the options that differ, as in the configurations.
+    """
+    means = [{p.quantity: p.law.mean for p in forecast.predictions} for _, forecast in forecasts]
+    ordered = dict.fromkeys((*ROW_FIRST, *Quantity))
+    differing = [q for q in ordered if len({short(row.get(q, math.nan), 10) for row in means}) > 1]
+    shown = differing[:ROW_COLUMNS]
+    heads = [name.replace("_", "\n") for name in (*varied, *shown)]
+    table = plain_table(*(f">{head}" for head in heads))
+    for (config, _), row in zip(forecasts, means, strict=True):
+        cells = [short(row[q]) if q in row else "-" for q in shown]
+        table.add_row(*(short(config[name], 6) for name in varied), *cells)
+    notes = list(dict.fromkeys(w for _, forecast in forecasts for w in forecast.warnings))
+    left = len(differing) - len(shown)
+    more = [f"{left} more quantities differ: --json shows all."] if left else []
+    return render(table, *more, *(f"warning: {note}" for note in notes))
+
+
+def sentence(forecast: Forecast) -> str:
+    """Return what the forecast means, in plain words."""
+    words = []
+    step = max(p.step or 0 for p in forecast.predictions if p.quantity is Quantity.DISPLACEMENT_NORM)
+    norm = forecast.get(Quantity.DISPLACEMENT_NORM, step)
+    words.append(f"ES will move {short(norm.law.mean, 3)} weight units in {step} step{'s' if step > 1 else ''}")
+    if norm.systematic:
+        words[-1] += f" (give or take {norm.systematic:.0%} for {forecast.config.dtype} rounding)"
+    found = {p.quantity: p for p in forecast.predictions if p.step in (step, 1, None) or "grpo" in p.quantity}
+    if share := found.get(Quantity.SIGNAL_SHARE_BOUND):
+        if share.law.mean >= 1:
+            words.append("the bound on its signal is not binding: dim is small for so many members and steps")
+        else:
+            words.append(
+                f"at most {short(share.law.mean, 1)} of the squared norm can be signal, the rest is a random walk"
+            )
+    if cosine := found.get(Quantity.GRADIENT_COSINE):
+        words.append(f"one step's cosine with the gradient is {short(cosine.law.mean, 2)} on average")
+    if bound := found.get(Quantity.ES_GRPO_COSINE_BOUND):
+        noise = 1 / math.sqrt(forecast.config.dim)
+        words.append(
+            f"its cosine with any GRPO solution is at most {short(bound.law.mean, 2)} beyond noise of {short(noise, 2)}"
+        )
+    if ratio := found.get(Quantity.NORM_RATIO):
+        words.append(
+            f"that is {short(ratio.law.mean, 3)} times as far as GRPO, a ratio that the hyper-parameters set"
+            if forecast_has_grpo(forecast)
+            else f"that is {short(ratio.law.mean, 3)} times as far as GRPO"
+        )
+    return "; ".join(words) + "."
+
+
+def forecast_has_grpo(forecast: Forecast) -> bool:
+    """Return whether the GRPO norm is itself a prediction, from hyper-parameters."""
+    return any(p.quantity is Quantity.GRPO_DISPLACEMENT_NORM for p in forecast.predictions)
+
+
+def _unit(prediction: Prediction) -> str:
+    return _UNITS.get(prediction.quantity.unit, prediction.quantity.unit)
+
+
+def _mean_and_interval(prediction: Prediction, level: float) -> tuple[str, str]:
+    """Return mean and interval with the digits that the spread supports."""
+    law = prediction.law
+    if law.std == 0.0:
+        mean, interval = short(law.mean, 6), ""
+    else:
+        scale = max(abs(law.mean), law.std)
+        digits = min(max(4, math.ceil(math.log10(scale / law.std)) + 2), 14)
+        low, high = law.interval(level)
+        mean, interval = short(law.mean, digits), f"{short(low, digits)} .. {short(high, digits)}"
+    return mean, interval + (f" +-{100 * prediction.systematic:.2g}%" if prediction.systematic else "")

@@ -1,0 +1,181 @@
+"""A plan as tables, as sentences, as JSON and as a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from estheory.reporting.save_figure import save_figure
+from estheory.reporting.text.forecast import prediction_json
+from estheory.reporting.text.tables import plain_table, render, short
+from estheory.theory.planning.search import Candidate, Plan, Planner
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_DRIFT = {"max-norm": "norm", "max-kl": "KL", "max-off-task-loss": "off-task loss"}
+_UNITS = {"max-norm": "w", "max-kl": "nat/token", "max-off-task-loss": "R"}
+
+
+def candidate_json(candidate: Candidate, confidence: float) -> dict[str, Any]:
+    """Return a configuration, what it attains and what it uses of the budgets as a JSON object."""
+    config = candidate.config
+    return {
+        "sigma": config.sigma,
+        "alpha": config.step_size,
+        "population": config.population,
+        "steps": config.steps,
+        "evaluations": candidate.evaluations,
+        "reliability": candidate.arm.signal.reliability,
+        "progress": {"mean": candidate.attained.progress, "std": candidate.progress_std, "unit": "weight"},
+        "target": candidate.attained.value,
+        "drift_at_confidence": dict(candidate.used),
+        "predictions": [prediction_json(p, confidence) for p in candidate.predictions],
+    }
+
+
+def plan_json(plan: Plan, config: dict[str, Any], warnings: Sequence[str]) -> dict[str, Any]:
+    """Return the whole document of ``estheory plan --json``."""
+    planner, level = plan.planner, plan.planner.budget.confidence
+    document: dict[str, Any] = {
+        "schema": "estheory/plan/1",
+        "config": config,
+        "budget": {**planner.budget.limits, "confidence": level},
+        "target": {"kind": planner.target.name, "value": planner.target.value},
+        "recommendation": candidate_json(plan.recommendation, level) if plan.recommendation else None,
+        "front": [{"budget_scale": scale, **candidate_json(found, level)} for scale, found in plan.front],
+        "binding": list(plan.binding),
+        "statement": statement(plan),
+        "warnings": list(warnings),
+    }
+    if plan.recommendation is None:
+        document["best"] = candidate_json(plan.best, level) if plan.best else None
+        document["share_of_target"] = plan.share
+        document["needed"] = candidate_json(plan.needed, level) if plan.needed else None
+    return document
+
+
+def plan_text(plan: Plan, warnings: Sequence[str]) -> str:
+    """Return the recommendation, the front, and what they mean in plain words."""
+    parts: list[Table | str] = []
+    planner = plan.planner
+    if plan.recommendation:
+        parts.append(_recommendation(plan.recommendation, planner))
+    if len(plan.front) > 1:
+        parts.append(_front(plan, planner))
+    parts.append(statement(plan))
+    parts.extend(f"warning: {warning}" for warning in warnings)
+    return render(*parts)
+
+
+def _recommendation(best: Candidate, planner: Planner) -> Table:
+    table = plain_table(">sigma", ">alpha", ">N", ">T", ">evaluations", *_heads(planner), title="recommendation")
+    table.add_row(*_cells(best, planner))
+    return table
+
+
+def _front(plan: Plan, planner: Planner) -> Table:
+    columns = (">budget", ">sigma", ">alpha", ">N", ">T", ">evaluations", *_heads(planner))
+    table = plain_table(*columns, title="evaluations against drift: the same target on other budgets")
+    for scale, found in plan.front:
+        table.add_row(f"x {short(scale, 3)}", *_cells(found, planner))
+    return table
+
+
+def _heads(planner: Planner) -> list[str]:
+    return [">progress", *(f">{_DRIFT[name]}, {_percent(planner)}" for name in planner.budget.limits)]
+
+
+def _cells(found: Candidate, planner: Planner) -> list[str]:
+    config = found.config
+    progress = f"{short(found.attained.progress, 3)} +-{short(found.progress_std, 1)}"
+    sizes = [short(config.sigma, 3), short(config.step_size, 3), str(config.population), str(config.steps)]
+    used = [short(found.used[name], 4) for name in planner.budget.limits]
+    return [*sizes, f"{found.evaluations:,}", progress, *used]
+
+
+def _budgets(planner: Planner) -> str:
+    return " and ".join(f"--{name} {value:g}" for name, value in planner.budget.limits.items())
+
+
+def _attained(found: Candidate, planner: Planner) -> str:
+    if planner.target.name == "target-gain":
+        return f"gain {short(found.attained.value, 3)} reward"
+    return f"move {short(found.attained.progress, 3)} along the gradient"
+
+
+def statement(plan: Plan) -> str:
+    """Return the answer in plain words."""
+    best, planner = plan.recommendation, plan.planner
+    if best is None:
+        return _infeasible(plan, planner)
+    config = best.config
+    used = " and ".join(
+        f"the {_DRIFT[name]} under {short(best.used[name], 4)} {_UNITS[name]} (budget {limit:g})"
+        for name, limit in planner.budget.limits.items()
+    )
+    words = (
+        f"Run {best.steps} steps of {config.population} members at sigma {short(config.sigma, 3)} and alpha "
+        f"{short(config.step_size, 4)}: {best.evaluations:,} evaluations {_attained(best, planner)} on average "
+        f"and keep {used}{', each' if len(planner.budget.limits) > 1 else ''} in {_percent(planner)} of seeds."
+    )
+    if plan.binding:
+        words += f" What stands in the way of fewer: {', '.join(plan.binding)}."
+    scales = {round(scale, 6): found.evaluations for scale, found in plan.front}
+    others = [(words_of, scales.get(scale)) for words_of, scale in (("half", 0.5), ("twice", 2.0))]
+    differing = [f"{name} the norm takes {count:,}" for name, count in others if count and count != best.evaluations]
+    if differing:
+        words += f" For the same target, a budget of {' and of '.join(differing)} evaluations."
+    return words
+
+
+def _percent(planner: Planner) -> str:
+    return f"{100 * planner.budget.confidence:.4g} %"
+
+
+def _infeasible(plan: Plan, planner: Planner) -> str:
+    cap = planner.choices.max_evaluations
+    what = planner.target.name.removeprefix("target-")
+    words = f"No configuration meets {_budgets(planner)} with --{planner.target.name} {planner.target.value:g}"
+    if plan.best is None:
+        words += f": not even a millionth of the {what} is within reach of these choices"
+    else:
+        config = plan.best.config
+        value = plan.best.attained.value
+        choice = f"sigma {short(config.sigma, 3)}, alpha {short(config.step_size, 4)}, N {config.population}"
+        words += f": the best {what} within the budget at N*T <= {cap:,} is {short(value, 4)}, "
+        words += f"{short(100 * plan.share, 3)} % of it ({choice}, T {config.steps}), "
+        words += f"held back by {', '.join(plan.binding) or 'the choices given'}"
+    if plan.needed is not None:
+        return words + f". The target would take {plan.needed.evaluations:,} evaluations (--max-evaluations)."
+    limit = planner.budget.max_norm
+    if planner.target.name == "target-progress" and limit is not None and planner.target.value >= limit:
+        return words + ". The target is itself longer than --max-norm: no number of evaluations helps."
+    return words + ". More evaluations alone do not help: relax the budget, the target or the choices given."
+
+
+def plot_plan(plan: Plan, path: Path) -> None:
+    """Draw evaluations against the first budget's drift along the front, the recommendation marked."""
+    planner = plan.planner
+    [name, *_] = planner.budget.limits
+
+    def draw(figure: Figure) -> None:
+        ax = figure.subplots()
+        front = [found for _, found in plan.front]
+        ax.plot([c.used[name] for c in front], [c.evaluations for c in front], "o-", markersize=4, label="Pareto front")
+        if plan.recommendation:
+            ax.plot(
+                plan.recommendation.used[name], plan.recommendation.evaluations, "*", markersize=14, label="recommended"
+            )
+        ax.axvline(planner.budget.limits[name], linestyle="--", linewidth=1, color="0.4", label=f"--{name}")
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        ax.set_xlabel(f"{_DRIFT[name]}, not passed in {_percent(planner)} of seeds ({_UNITS[name]})")
+        ax.set_ylabel("evaluations N T")
+        ax.set_title(f"--{planner.target.name} {planner.target.value:g}", loc="left", fontsize=10)
+        ax.legend(fontsize=8)
+
+    save_figure(path, draw, size=(6.0, 4.0))

@@ -1,0 +1,120 @@
+"""AdamW on gradient noise in 16 bits: what rounding leaves of its walk, on a sample of the model's weights.
+
+Two ways of keeping the weights. *In place*: weights, gradients and both moments are stored in 16 bits, as torch's
+AdamW keeps them for a model loaded in 16 bits; most of a small step is lost. *With a copy*: AdamW runs in float32 and
+the weights are rounded when they are saved. See docs/concepts/precision.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from estheory._special import Array
+from estheory.floats import FORMATS, Float32, FloatFormat, rounded
+from estheory.rules import Dtype
+from estheory.simulation.emulator.emulate import GROUP_SIZE, GROUPS
+from estheory.simulation.emulator.strata import Design, SampledWeights
+
+BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundedWalk:
+    """What AdamW's walk became.
+
+    Attributes
+    ----------
+    variance
+        Mean square displacement of a weight, weight^2.
+    stderr
+        Its standard error.
+    kurtosis
+        E[moved^4]/E[moved^2]^2 over weights and noise.
+    """
+
+    variance: float
+    stderr: float
+    kurtosis: float
+
+
+def adamw_walks(
+    weights: SampledWeights, dtype: Dtype, rates: Array, steps: Sequence[int], *, copy: bool, seed: int = 0
+) -> dict[int, RoundedWalk]:
+    """Emulate AdamW (betas 0.9 and 0.999, no weight decay) on dense, independent Gaussian gradients of unit scale.
+
+    Parameters
+    ----------
+    rates
+        Learning rate of each step (weight), shape (T,).
+    steps
+        Steps at which to look, at most T.
+    copy
+        Whether float32 weights are kept beside the stored ones.
+
+    Returns
+    -------
+    dict
+        By step. Label mean-field; the errors are those of the sample.
+    """
+    to = FORMATS[dtype]
+    looked = tuple(sorted(set(steps)))
+    design = Design.of(weights, GROUP_SIZE, floor=float(rates.max()) / 64)
+    found = np.stack(
+        [
+            np.stack([design.shares @ design.means(m) for m in _group(design, to, rates, looked, copy, stream)])
+            for stream in np.random.SeedSequence(seed).spawn(GROUPS)
+        ]
+    )
+    square, fourth = found.mean(axis=0).T
+    errors = found[:, :, 0].std(axis=0, ddof=1) / math.sqrt(GROUPS)
+    return {
+        step: RoundedWalk(
+            variance=float(square[k]),
+            stderr=float(errors[k]),
+            kurtosis=float(fourth[k] / square[k] ** 2) if square[k] > 0 else 3.0,
+        )
+        for k, step in enumerate(looked)
+    }
+
+
+def _group(
+    design: Design, to: FloatFormat, rates: Array, steps: tuple[int, ...], copy: bool, seed: np.random.SeedSequence
+) -> Iterator[Array]:
+    """Run one group; yield (n, 2): the second and fourth powers of each weight's displacement, at each of ``steps``."""
+    rng = np.random.default_rng(seed)
+    start = rounded(design.draw(rng), to)
+    weights = start.copy()
+    first, second = np.zeros_like(start), np.zeros_like(start)
+    for step, rate in enumerate(rates[: steps[-1]], start=1):
+        gradient = rng.standard_normal(len(start), dtype=np.float32)
+        weights = (_step if copy else _step_in_place)(weights, gradient, first, second, float(rate), step, to)
+        if step in steps:
+            moved = rounded(weights, to).astype(np.float64) - start
+            yield np.stack([moved**2, moved**4], axis=1)
+
+
+def _step(
+    weights: Float32, gradient: Float32, first: Float32, second: Float32, rate: float, step: int, to: FloatFormat
+) -> Float32:
+    first += np.float32(1 - BETA1) * (gradient - first)
+    second += np.float32(1 - BETA2) * (gradient**2 - second)
+    scale = np.sqrt(second) / np.float32(math.sqrt(1 - BETA2**step)) + np.float32(EPS)
+    return np.asarray(weights - np.float32(rate / (1 - BETA1**step)) * first / scale)
+
+
+def _step_in_place(
+    weights: Float32, gradient: Float32, first: Float32, second: Float32, rate: float, step: int, to: FloatFormat
+) -> Float32:
+    """Take torch's operations one by one, each rounded to the storage format."""
+    gradient = rounded(gradient, to)
+    first[:] = rounded(first + np.float32(1 - BETA1) * (gradient - first), to)
+    second[:] = rounded(rounded(second * np.float32(BETA2), to) + np.float32(1 - BETA2) * gradient * gradient, to)
+    scale = rounded(rounded(np.sqrt(second), to) / np.float32(math.sqrt(1 - BETA2**step)), to)
+    scale = rounded(scale + np.float32(EPS), to)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        move = np.float32(rate / (1 - BETA1**step)) * first / scale
+    return rounded(weights - np.where(scale > 0, move, np.float32(0)), to)

@@ -1,0 +1,1 @@
+"""One quadratic landscape: a step, many steps, where they end."""

@@ -1,0 +1,351 @@
+"""Predictions that need the curvature of the reward, or what another task's behaviour depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from estheory.errors import ConfigError
+from estheory.landscape import Landscape, Signal
+from estheory.laws import Law, PointLaw
+from estheory.quantities import Label, Prediction, Quantity
+from estheory.rules import ESConfig
+from estheory.theory import drift
+from estheory.theory.anchor_l1 import CLOSURE_ERROR
+from estheory.theory.curved import comparison, dynamics
+from estheory.theory.curved import step as quadratic
+from estheory.theory.curved.error import stationary_declared_error
+from estheory.theory.curved.fluctuations import reward_spread
+from estheory.theory.curved.ranges import step_range
+from estheory.theory.curved.stationary import stationary_state
+from estheory.theory.walk import Walk
+
+QUADRATIC = "ours: docs/concepts/quadratic.md"
+DYNAMICS = "ours: docs/concepts/dynamics.md"
+DRIFT = "ours: docs/concepts/drift.md"
+LOCAL = ("locally quadratic reward", "Gaussian reward noise")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OffTask:
+    """What is known of another behaviour around the model; any of it may be unknown.
+
+    Attributes
+    ----------
+    fisher_trace, fisher_square_trace
+        tr F and tr F^2 per token, for KL(base || tuned), 1/weight^2 and 1/weight^4.
+    fisher_trace_stderr
+        Standard error of the estimate of tr F, 1/weight^2.
+    trace, square_trace
+        tr Lam_off and tr Lam_off^2 of minus the Hessian of another task's reward, reward / weight^2 and its square.
+    gradient_norm
+        ||g_off|| of that reward, reward / weight.
+    """
+
+    fisher_trace: float | None = None
+    fisher_square_trace: float | None = None
+    fisher_trace_stderr: float = 0.0
+    trace: float | None = None
+    square_trace: float | None = None
+    gradient_norm: float | None = None
+
+
+def landscape_off_task(landscape: Landscape, given: OffTask | None) -> OffTask | None:
+    """Return what is known of another behaviour: what was given, then what the landscape has.
+
+    Parameters
+    ----------
+    landscape
+        Its fields for another behaviour.
+    given
+        What wins over them.
+
+    Returns
+    -------
+    OffTask or None
+        None where nothing is known.
+    """
+    nothing = OffTask()
+    known = OffTask(
+        fisher_trace=landscape.fisher_trace or None,
+        fisher_square_trace=landscape.fisher_square_trace or None,
+        fisher_trace_stderr=landscape.fisher_trace_stderr,
+        trace=landscape.off_task_trace,
+        square_trace=landscape.off_task_square_trace,
+        gradient_norm=landscape.off_task_gradient_norm,
+    )
+    if given is not None:
+        known = replace(known, **{k: value for k, value in vars(given).items() if value != getattr(nothing, k)})
+    return None if known == nothing else known
+
+
+def landscape_signal(config: ESConfig, landscape: Landscape) -> Signal:
+    """Return the linear signal of a landscape at its offsets, rho^2 = sigma^2 ||g||^2 / S^2.
+
+    Parameters
+    ----------
+    config, landscape
+        The run; sigma alone enters.
+
+    Returns
+    -------
+    Signal
+        Its gradient norm is None where the gradient is 0.
+
+    Raises
+    ------
+    ConfigError
+        Where all members have the same reward.
+    """
+    if landscape.member_std(config.sigma) == 0:
+        raise ConfigError("all members have the same reward", "give --reward-std, or a spectrum with curvature")
+    return replace(landscape.signal(config.sigma), gradient_norm=landscape.gradient_norm or None)
+
+
+def follows_spread(config: ESConfig, landscape: Landscape) -> bool:
+    """Return whether the noise of a step changes along the run with the spread of the rewards.
+
+    Parameters
+    ----------
+    config, landscape
+        The run.
+
+    Returns
+    -------
+    bool
+        True on curved ground with pairs, raw or two-point shaping.
+    """
+    return bool(landscape.trace) and (config.antithetic or config.shaping in ("raw", "two-point"))
+
+
+def flat_walk(config: ESConfig, landscape: Landscape, w: Walk, step: int) -> Walk:
+    """Return the walk of the flat directions after ``step`` steps, the spread of the rewards as along the run.
+
+    Parameters
+    ----------
+    config, landscape
+        The run.
+    w
+        The walk under a spread as at the start, which is right where the shaping takes the spread out.
+    step
+        T.
+
+    Returns
+    -------
+    Walk
+        ``w`` itself where the spread does not matter, or the recursion diverges.
+
+    Notes
+    -----
+    Label: mean-field. Source: ours: docs/concepts/dynamics.md.
+    """
+    if not follows_spread(config, landscape):
+        return w
+    with np.errstate(over="ignore", invalid="ignore"):
+        variance = comparison.es_end_point(config, landscape, step).flat_variance
+    if not np.isfinite(variance):
+        return w
+    along = ("the spread of the rewards follows the run by mean field",)
+    return replace(w, variance=variance, label="mean-field", source=DYNAMICS, assumptions=(*w.assumptions, *along))
+
+
+def _predicted(
+    quantity: Quantity, law: Law, label: Label, source: str, *, step: int | None = None, systematic: float = 0.0
+) -> Prediction:
+    return Prediction(
+        quantity=quantity, law=law, label=label, source=source, assumptions=LOCAL, step=step, systematic=systematic
+    )
+
+
+def on_task(config: ESConfig, landscape: Landscape, steps: list[int], warnings: list[str]) -> Iterator[Prediction]:
+    """Predict progress, gain, best step size, critical population, reward curve, peak and stationary state.
+
+    Parameters
+    ----------
+    config, landscape
+        The run.
+    steps
+        Steps at which the reward is predicted.
+    warnings
+        Grows by what is out of range and what has no result (no curvature along the gradient, a diverging recursion).
+
+    Yields
+    ------
+    Prediction
+        Each with its label and source.
+    """
+    warnings.extend(str(left) for left in step_range(config, landscape))
+    if config.noise == "shared-seed":
+        warnings.append(
+            "shared seeds: curved directions are taken to lie as if at random among the tensors (v'Cv = 1 each); along "
+            "one that repeats in m tensors sigma and alpha act sqrt(m) times as large"
+        )
+    elif config.noise_rank is not None:
+        warnings.append("low-rank noise: curved directions are taken to be spread over many rows and columns")
+    moments = quadratic.step_moments(config, landscape)
+
+    def progress() -> float:
+        if not landscape.gradient_norm:
+            raise ConfigError("the gradient is zero at the offsets given")
+        along = landscape.multiplicity @ (landscape.gradient * moments.displacement)
+        return float(along) / landscape.gradient_norm
+
+    one_step: list[tuple[Quantity, Callable[[], float], Label]] = [
+        (Quantity.PROGRESS_PER_STEP, progress, moments.label),
+        (Quantity.REWARD_GAIN_PER_STEP, lambda: quadratic.expected_gain(config, landscape), moments.label),
+        (Quantity.OPTIMAL_ALPHA, lambda: quadratic.optimal_alpha(config, landscape), moments.label),
+        (Quantity.CRITICAL_POPULATION, lambda: quadratic.critical_population(config, landscape), "large-N"),
+    ]
+    for quantity, compute, label in one_step:
+        try:
+            yield _predicted(quantity, PointLaw(compute()), label, QUADRATIC, step=1)
+        except ConfigError as error:
+            warnings.append(f"no {quantity}: {error.what}")
+    try:
+        settled = stationary_state(config, landscape)
+        yield _predicted(
+            Quantity.STATIONARY_REWARD_GAP,
+            PointLaw(settled.gap),
+            "mean-field",
+            DYNAMICS,
+            systematic=stationary_declared_error(config, landscape, settled),
+        )
+    except ConfigError as error:
+        warnings.append(f"no stationary_reward_gap: {error.what}")
+    try:
+        curve = dynamics.mean_field(config, landscape, max(steps))
+        yield from _rewards(config, landscape, steps, curve, warnings)
+    except ConfigError as error:
+        warnings.append(f"no reward: {error.what}")
+        return
+    if curve.peak is None:
+        warnings.append(f"no reward_peak_step: the mean reward has not come down from a peak by step {max(steps)}")
+    else:
+        yield _predicted(Quantity.REWARD_PEAK_STEP, PointLaw(float(curve.peak[0])), curve.label, DYNAMICS)
+
+
+def _rewards(
+    config: ESConfig, landscape: Landscape, steps: list[int], curve: dynamics.Trajectory, warnings: list[str]
+) -> list[Prediction]:
+    """Predict the reward of a run after each of ``steps``; with an L1 anchor its mean alone."""
+    if config.anchor_l1:
+        warnings.append("the spread of single runs with an L1 anchor has no result here: reward is the mean over runs")
+        laws: list[tuple[Law, int, float]] = [
+            (PointLaw(curve.at(t)), t, 2 / config.population + CLOSURE_ERROR) for t in steps
+        ]
+    else:
+        laws = [(s.law, s.step, s.systematic) for s in reward_spread(config, landscape, steps)]
+    return [
+        _predicted(Quantity.REWARD, law, curve.label, DYNAMICS, step=step, systematic=band) for law, step, band in laws
+    ]
+
+
+def curved_share(config: ESConfig, landscape: Landscape, walk: Walk, step: int) -> float:
+    """Return E||Delta||^2 over that of a walk in every coordinate: curved directions travel and then settle.
+
+    Parameters
+    ----------
+    config, landscape
+        The run.
+    walk
+        Its walk after ``step`` steps.
+    step
+        T.
+
+    Returns
+    -------
+    float
+        1 where nearly all directions are flat, and where the recursion diverges.
+
+    Notes
+    -----
+    Label: mean-field. Source: ours: docs/concepts/dynamics.md.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        end = comparison.es_end_point(config, landscape, step)
+        if config.anchor_l1:  # of flat directions the walk has the law itself, the recursion a closure
+            end = replace(end, flat_variance=walk.variance)
+        share = end.displacement_square(landscape) / (walk.variance * walk.dim)
+    return share if np.isfinite(share) else 1.0
+
+
+def off_task_predictions(
+    off_task: OffTask, walks: Mapping[int, Walk], gains: Mapping[int, float]
+) -> Iterator[Prediction]:
+    """Predict the KL from the base model and the change of another task's reward, at each step.
+
+    Parameters
+    ----------
+    off_task
+        What is known of the other behaviour.
+    walks
+        The walk by step.
+    gains
+        Rounding's factor on the variance of the walk, by step.
+
+    Yields
+    ------
+    Prediction
+        ``kl_drift`` (nats per token) and ``off_task_reward_change`` (reward), as far as they are known.
+    """
+    for step, w in walks.items():
+        gain = gains[step]
+        entries: list[tuple[Quantity, Law]] = []
+        if off_task.fisher_trace is not None:
+            square = off_task.fisher_square_trace
+            law = drift.kl_law(
+                w,
+                fisher_trace=off_task.fisher_trace * gain,
+                fisher_square_trace=None if square is None else square * gain**2,
+                fisher_trace_stderr=off_task.fisher_trace_stderr * gain,
+            )
+            entries.append((Quantity.KL_DRIFT, law))
+        if off_task.trace is not None or off_task.gradient_norm is not None:
+            law = drift.off_task_reward_law(
+                w,
+                trace=(off_task.trace or 0.0) * gain,
+                square_trace=None if off_task.square_trace is None else off_task.square_trace * gain**2,
+                gradient_norm=(off_task.gradient_norm or 0.0) * float(np.sqrt(gain)),
+            )
+            entries.append((Quantity.OFF_TASK_REWARD_CHANGE, law))
+        for quantity, law in entries:
+            yield Prediction(
+                quantity=quantity,
+                law=law,
+                label="small-step",
+                source=DRIFT,
+                assumptions=(*w.assumptions, "isotropic drift", "quadratic in the displacement"),
+                step=step,
+                systematic=w.declared_error,
+            )
+
+
+def against_optimum(config: ESConfig, landscape: Landscape, step: int) -> Prediction:
+    """Predict the largest rise over the chord between ES and a gradient run that ends at the optimum.
+
+    Parameters
+    ----------
+    config, landscape
+        The ES run.
+    step
+        T.
+
+    Returns
+    -------
+    Prediction
+        ``interpolation_gain``, reward units.
+    """
+    optimum = comparison.EndPoint(
+        mean=np.zeros_like(landscape.offset), variance=np.zeros_like(landscape.offset), flat_variance=0.0
+    )
+    law = comparison.interpolation_gain(landscape, comparison.es_end_point(config, landscape, step), optimum)
+    return Prediction(
+        quantity=Quantity.INTERPOLATION_GAIN,
+        law=law,
+        label="mean-field",
+        source="ours: docs/concepts/es-and-grpo.md",
+        assumptions=(*LOCAL, "GRPO ends at the optimum of the curved directions"),
+        step=step,
+    )

@@ -1,0 +1,1 @@
+"""The inverse problem: which sigma, alpha, N and T meet a budget."""

@@ -1,0 +1,1 @@
+"""Predictions from probes made before a run."""

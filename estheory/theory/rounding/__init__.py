@@ -1,0 +1,1 @@
+"""What 16-bit storage does to a walk."""
