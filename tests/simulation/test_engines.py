@@ -107,7 +107,7 @@ def test_direct_step_is_the_algorithm(change):
     draws = 4 if config.antithetic else 8
     for _ in range(2):
         eps = twin._draw(2 * draws).reshape(2, draws, 60).astype(float)
-        signs = np.concatenate([eps, -eps], axis=1) if pairs else eps
+        signs = np.stack([eps, -eps], axis=2).reshape(2, -1, 60) if pairs else eps
         rewards = np.array(
             [
                 [-0.5 * np.sum(lam * (t + config.sigma * e - optimum) ** 2) for e in es_]
@@ -116,7 +116,7 @@ def test_direct_step_is_the_algorithm(change):
         )
         rewards += 0.05 * twin.reward_rng.standard_normal(rewards.shape)
         if config.shaping == "two-point":
-            weights = (rewards[:, :8] - rewards[:, 8:]) / (2 * config.sigma)
+            weights = (rewards[:, 0::2] - rewards[:, 1::2]) / (2 * config.sigma)
             update = config.alpha / 8 * np.einsum("rn,rnd->rd", weights, eps)
         else:
             update = (

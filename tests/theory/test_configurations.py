@@ -204,7 +204,7 @@ def test_derivative_of_a_step(shaping, sigma, noise, population, kappa, beta, fo
     where = landscape((4, 3, 0.4), (1, 20, 0.2), (0.1, 50, 0.7), reward_std=noise)
     rng = np.random.default_rng(0)
     lam, count, start = where.eigenvalue, where.multiplicity, where.offset
-    rule, constant = recursion.step_rule(c, where), recursion.constant_variance(c, where)
+    rule, constant = recursion.step_rule(c, where), estimator_of(c).constant_variance(where)
     begin = [start**2 + 0.02, 0.1 * start, 0.3 * np.ones(3), 0.8 * start, 0.2 * start]  # E d^2, E du, E u^2, E d, E u
 
     def after(now):  # mean of the five after a step, written out
