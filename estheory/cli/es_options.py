@@ -100,7 +100,7 @@ def cases(es: ESOptions) -> tuple[list[Case], list[str]]:
     checkpoints = tuple(whole("steps", value) for value in numbers("steps", es.steps)) or (1,)
     weights = None
     if es.weights is not None and es.dtype not in (None, "float32"):
-        from estheory.evidence.weights import checkpoint_weights
+        from estheory.simulation.emulator.checkpoint_weights import checkpoint_weights
 
         dtype = cast(Dtype, choice("dtype", es.dtype, get_args(Dtype), ""))
         weights = checkpoint_weights(es.weights, dtype, es.trainable or "all")

@@ -12,16 +12,16 @@ from estheory.cli.es_options import cases, require_given, whole
 from estheory.cli.measure import MeasureOptions
 from estheory.cli.options import ESOptions, choice, number
 from estheory.errors import ConfigError
-from estheory.evidence.checkpoints import displacement_pairs
-from estheory.evidence.foreign import foreign_displacements
-from estheory.evidence.runs import recorded_pairs, run_displacements
 from estheory.measurement.displacement import Displacements, measure_displacements
 from estheory.models.builtin import model_folder
 from estheory.models.headers import tensor_entries
 from estheory.rules import UpdatePath, require_count, require_positive
-from estheory.validation.foreign import Given, read_foreign
+from estheory.runs.foreign import Given, read_foreign
+from estheory.runs.view import is_run, read_run
+from estheory.validation.checkpoints import displacement_pairs
+from estheory.validation.foreign_runs import foreign_displacements
 from estheory.validation.judge import Evidence
-from estheory.validation.records import is_run, read_run
+from estheory.validation.own_runs import recorded_pairs, run_displacements
 from estheory.validation.runs import walk_variances
 
 DESCRIBING = ("model", "alpha", "population", "sigma", "update_path", "restore_pairs")

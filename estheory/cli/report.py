@@ -15,7 +15,7 @@ from estheory.errors import ConfigError
 if TYPE_CHECKING:
     from estheory.line_scores import LineStudy
     from estheory.measurement.displacement import Displacements
-    from estheory.validation.records import RunRecord
+    from estheory.runs.view import RunRecord
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -42,11 +42,11 @@ def report(
     Exit code 3 if any prediction is refuted, 4 if none is consistent.
     """
     from estheory.cli.measuring import given_of, head_twice
-    from estheory.evidence.collected import Reading, collected
     from estheory.reporting.lines import line_sections
     from estheory.reporting.page.report import BETWEEN, Report, report_page
     from estheory.reporting.page.weight_sections import pair_cosines
     from estheory.reporting.text.verdicts import summary
+    from estheory.validation.collected import Reading, collected
     from estheory.validation.judge import exit_code, judge, without_band
     from estheory.validation.lines import line_pairs
 
@@ -119,7 +119,7 @@ def _studies(runs: dict[str, RunRecord], prompts: int, seed: int) -> list[LineSt
     first = {run.method: name for name, run in reversed(alike.items())}
     if not prompts or not {"es", "grpo"} <= set(first):
         return []
-    from estheory.evidence.lines import studies_of
+    from estheory.measurement.line_ends import studies_of
 
     names = (first["es"], first["grpo"])
     ends = (alike[names[0]].path, alike[names[1]].path)

@@ -10,8 +10,7 @@ from estheory.cli.es_options import whole
 from estheory.cli.options import CommonOptions, choice, number, numbers
 from estheory.errors import ConfigError
 from estheory.rules import AnchorForm, Dtype, Shaping, UpdatePath
-from estheory.tasks.data import Form
-from estheory.training.config import (
+from estheory.runs.config import (
     Decode,
     ESRunConfig,
     ExecutorName,
@@ -19,11 +18,12 @@ from estheory.training.config import (
     Reward,
     Schedule,
 )
-from estheory.training.run_directory import RunDirectory
+from estheory.runs.directory import RunDirectory
+from estheory.tasks.data import Form
 
 if TYPE_CHECKING:
     from estheory.cli.run_options import ESRunOptions, GRPOOptions, RunOptions
-    from estheory.training.sequence_config import SequenceConfig
+    from estheory.runs.sequence import SequenceConfig
 
 DEFAULT_MODEL, DEFAULT_TASK, DEFAULT_STEPS = "tiny-lm", "addition", 100
 SMALL_DIM = 10_000_000
@@ -84,7 +84,7 @@ def sequence_config(
     tasks, methods, seeds, grpo_steps, grpo_prompts, keep
         Its own, as typed; None for those not given.
     """
-    from estheory.training.sequence_config import SequenceConfig
+    from estheory.runs.sequence import SequenceConfig
 
     if run.task is not None or run.evaluate is not None:
         raise ConfigError("a sequence trains and evaluates --tasks", "leave --task and --evaluate out")

@@ -17,7 +17,7 @@ from estheory.reporting.text.verdicts import (
     validation_json,
     verdicts_text,
 )
-from estheory.validation.records import RunRecord
+from estheory.runs.view import RunRecord
 
 if TYPE_CHECKING:
     from estheory.demo import DemoResult

@@ -8,9 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from estheory.errors import DataError
+from estheory.runs.directory import RunDirectory
 from estheory.tasks import data_of
 from estheory.tasks.files import data_hashes
-from estheory.training.run_directory import RunDirectory
 from estheory.training.session import Session
 from estheory.training.streams import PERMUTATION, PROBE_PROMPTS, PROMPTS, SAMPLING, TRAIN_SET
 

@@ -15,14 +15,14 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from estheory.errors import OutputError
+from estheory.measurement.held_out import EVALUATED, HeldOut, evaluate, held_out, require_fit, task_for
 from estheory.models.builtin import builtin_names
 from estheory.models.load import LoadedModel, load_model
 from estheory.models.parameters import FlatParameters
+from estheory.runs.config import ESRunConfig, GRPORunConfig
+from estheory.runs.directory import RunDirectory
 from estheory.tasks import Example, Task, data_of, get_task
-from estheory.training.config import ESRunConfig, GRPORunConfig
-from estheory.training.evaluation import EVALUATED, HeldOut, evaluate, held_out, require_fit, task_for
 from estheory.training.process import quiet
-from estheory.training.run_directory import RunDirectory
 from estheory.training.streams import PERMUTATION, PROBE_PROMPTS, PROMPTS, SAMPLING, TRAIN_SET, stream, stream_seed
 
 _NORM_BLOCK = 1 << 18

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from estheory.laws import ChiLaw, SquaredLaw
 from estheory.quantities import Measurement, Prediction, Quantity
+from estheory.runs.view import RunRecord
 from estheory.validation.judge import Pair
 from estheory.validation.recorded_walk import RecordedWalk
-from estheory.validation.records import RunRecord
 
 
 def kl_pairs(run: RunRecord, walk: RecordedWalk, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Pair]:

@@ -11,9 +11,9 @@ import numpy as np
 from estheory._special import Array
 from estheory.errors import DataError
 from estheory.rules import ESConfig, module_factors
+from estheory.runs.view import RunRecord
 from estheory.theory.anchor_l1 import flat_law
 from estheory.theory.walk import response
-from estheory.validation.records import RunRecord
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,9 @@ import numpy as np
 
 from estheory.laws import NormalLaw, PointLaw
 from estheory.quantities import Measurement, Prediction, Quantity
+from estheory.runs.view import RunRecord, reading
 from estheory.theory.probe.forecast import EARLY_STEPS, early_slope_weights
 from estheory.validation.judge import Pair
-from estheory.validation.records import RunRecord, reading
 
 Measured = tuple[float, float]
 """A value and its standard error."""

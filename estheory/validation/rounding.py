@@ -20,6 +20,7 @@ from estheory.errors import ConfigError, DataError
 from estheory.laws import ChiLaw, PointLaw, SquaredLaw
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.rules import ESConfig
+from estheory.runs.view import RunRecord, reading
 from estheory.simulation.emulator.adamw import adamw_walks
 from estheory.simulation.emulator.emulate import emulate
 from estheory.simulation.emulator.emulation import Emulation
@@ -29,7 +30,6 @@ from estheory.theory.walk import OURS
 from estheory.validation.assumptions import DENSE, FEWEST, FLAT, STUDENT
 from estheory.validation.judge import Pair
 from estheory.validation.recorded_walk import RecordedWalk
-from estheory.validation.records import RunRecord, reading
 
 EMULATED = "rounding emulated on the base weights, given the logged coefficients"
 

@@ -13,6 +13,7 @@ from estheory.cosine_laws import CorrelationLaw
 from estheory.errors import DataError
 from estheory.laws import ChiLaw, PointLaw, SquaredLaw
 from estheory.quantities import Measurement, Prediction, Quantity
+from estheory.runs.view import RunRecord, reading
 from estheory.theory.adamw import Schedule, grpo_mean_square
 from estheory.theory.step_variance import PAPER
 from estheory.theory.walk import OURS
@@ -20,7 +21,6 @@ from estheory.validation.assumptions import CONDITIONED, DENSE, FLAT, SHARED
 from estheory.validation.judge import Pair
 from estheory.validation.kl import kl_pairs
 from estheory.validation.recorded_walk import RecordedWalk
-from estheory.validation.records import RunRecord, reading
 from estheory.validation.reward_probe import reward_pairs
 
 Shapes = Mapping[str, tuple[int, ...]]

@@ -14,11 +14,11 @@ from estheory.errors import DataError
 from estheory.laws import ChiLaw
 from estheory.parsing import parse_json
 from estheory.quantities import Measurement, Prediction, Quantity
+from estheory.runs.view import DAMAGED, RunRecord, is_run, read_run, reading
 from estheory.theory.walk import OURS
 from estheory.validation.assumptions import CONDITIONED, FLAT
 from estheory.validation.judge import Pair
 from estheory.validation.recorded_walk import RecordedWalk, noise_weights
-from estheory.validation.records import DAMAGED, RunRecord, is_run, read_run, reading
 
 
 @dataclass(frozen=True, kw_only=True)

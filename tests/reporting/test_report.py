@@ -17,7 +17,7 @@ from estheory.reporting.page import weight_sections
 from estheory.reporting.page.figures import Series
 from estheory.reporting.page.probe_figures import direction_lines, kl_matrix
 from estheory.reporting.page.weight_sections import norm_series
-from estheory.validation.records import RunRecord
+from estheory.runs.view import RunRecord
 from tests.reporting import chromium
 
 SIZES = {"model.embed_tokens.weight": 300, "model.layers.0.a.weight": 100, "model.layers.0.b.weight": 200}

@@ -14,10 +14,10 @@ import pytest
 from scipy.stats import binom
 
 from estheory.quantities import Quantity
-from estheory.validation.foreign import BY_COEFFICIENTS, BY_HYPERPARAMETERS, BY_REWARDS, ForeignRun
-from estheory.validation.foreign.pairs import MeasuredPath, foreign_pairs
+from estheory.runs.foreign import BY_COEFFICIENTS, BY_HYPERPARAMETERS, BY_REWARDS, ForeignRun
+from estheory.runs.view import RunRecord
+from estheory.validation.foreign_pairs import MeasuredPath, foreign_pairs
 from estheory.validation.judge import judge
-from estheory.validation.records import RunRecord
 from estheory.validation.runs import run_pairs
 from tests.statistics import agrees, variance_agrees
 

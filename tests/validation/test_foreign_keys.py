@@ -8,7 +8,7 @@ import json
 import pytest
 
 from estheory.errors import DataError
-from estheory.validation.foreign import Given, read_foreign
+from estheory.runs.foreign import Given, read_foreign
 
 pytest.importorskip("torch")
 from tests.validation import foreign_runs as make

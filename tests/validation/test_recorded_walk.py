@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from estheory.errors import DataError
+from estheory.runs.view import RunRecord
 from estheory.validation.recorded_walk import RecordedWalk
-from estheory.validation.records import RunRecord
 from tests.statistics import agrees, variance_agrees
 
 SHAPES = {"a.embed": (12, 4), "b.mlp": (6, 8), "b.norm": (9,)}  # a and b.mlp have as many entries

@@ -14,10 +14,10 @@ from estheory.laws import NormalLaw
 from estheory.measurement.pair_moments import PairMoments, pair_moments
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.rules import ESConfig
+from estheory.runs.view import RunRecord
 from estheory.theory.probe.forecast import predict_from_probe
 from estheory.theory.probe.reward import ProbedReward
 from estheory.validation.judge import judge, verdict_pvalue
-from estheory.validation.records import RunRecord
 from estheory.validation.reward_probe import (
     HELD_OUT,
     MEMBERS,

@@ -13,7 +13,7 @@ from estheory.quantities import Quantity, Verdict
 from estheory.reporting.page import figures, probe_figures
 from estheory.reporting.page.page import Section, Table
 from estheory.reporting.text.tables import short
-from estheory.validation.records import RunRecord
+from estheory.runs.view import RunRecord
 
 Runs = Mapping[str, RunRecord]
 """Records of runs by the name that the page gives them."""

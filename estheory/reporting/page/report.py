@@ -10,7 +10,7 @@ from estheory.reporting.page import behaviour_sections, weight_sections
 from estheory.reporting.page.page import Section, Table, html_page
 from estheory.reporting.page.sequence_page import missing_section, sequence_sections
 from estheory.reporting.text.verdicts import summary, tensor_sentence
-from estheory.validation.records import RunRecord, reading
+from estheory.runs.view import RunRecord, reading
 from estheory.validation.sequences import SequenceRecord
 
 BETWEEN = "between and along"

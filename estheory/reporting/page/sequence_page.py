@@ -11,8 +11,8 @@ from estheory.quantities import Quantity, Verdict
 from estheory.reporting.page import figures, probe_figures, weight_sections
 from estheory.reporting.page.page import Section
 from estheory.reporting.text.tables import short
+from estheory.runs.view import RunRecord
 from estheory.theory.adamw import learning_rates, walk_factor
-from estheory.validation.records import RunRecord
 from estheory.validation.sequences import SequenceRecord
 
 METHODS = {"es": "ES", "grpo": "GRPO"}

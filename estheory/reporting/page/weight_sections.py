@@ -13,11 +13,11 @@ from estheory.reporting.page import figures, row_figures
 from estheory.reporting.page.page import Section
 from estheory.reporting.text.tables import short
 from estheory.reporting.text.verdicts import TENSOR_LEVEL
+from estheory.runs.view import RunRecord
 from estheory.tensor_names import layer_of, module_of
 from estheory.theory.effective_dimension import shared_seed_dimension
 from estheory.validation.assumptions import SHARED
 from estheory.validation.recorded_walk import RecordedWalk
-from estheory.validation.records import RunRecord
 
 
 def norm_series(name: str, run: RunRecord) -> figures.Series:

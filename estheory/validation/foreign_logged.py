@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 
 from estheory.laws import SquaredLaw
 from estheory.quantities import Quantity
+from estheory.runs.foreign.run import ForeignRun
 from estheory.tensor_names import layer_of
 from estheory.theory.effective_dimension import shared_seed_dimension
 from estheory.validation.assumptions import FLAT, SHARED
-from estheory.validation.foreign.factor import Factor
-from estheory.validation.foreign.laws import factor_at, norm_law, pair, with_rounding
-from estheory.validation.foreign.rounded import Roundings
-from estheory.validation.foreign.run import ForeignRun
+from estheory.validation.foreign_laws import factor_at, norm_law, pair, with_rounding
+from estheory.validation.foreign_rounding import Roundings
 from estheory.validation.judge import Pair
+from estheory.validation.rounding_factor import Factor
 
 APART = "independent noise: the log has no tensor shapes"
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from estheory.quantities import Measurement, Quantity
-from estheory.validation.foreign.rows import (
+from estheory.runs.foreign.rows import (
     Problems,
     by_step,
     count,
@@ -19,7 +19,7 @@ from estheory.validation.foreign.rows import (
     json_object,
     moves,
 )
-from estheory.validation.foreign.run import BY_REWARDS, Array, ForeignRun, Given, Implementation, Shown, served
+from estheory.runs.foreign.run import BY_REWARDS, Array, ForeignRun, Given, Implementation, Shown, served
 
 Row = dict[str, Any]
 
@@ -31,7 +31,7 @@ def read_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
 
     The update is N sequential additions on the first engine, which also served about its share of the members.
 
-    Parameters and result as of :func:`estheory.validation.foreign.read_foreign`.
+    Parameters and result as of :func:`estheory.runs.foreign.read_foreign`.
     """
     config, log = json_object(path / "config.json"), path / ES_LOG
     shared = config["es_hyperparameters"]
@@ -86,7 +86,7 @@ def read_grpo(path: Path, given: Given, problems: Problems | None) -> ForeignRun
 
     The log names a step's learning rate after the schedule went on: a row holds the next step's.
 
-    Parameters and result as of :func:`estheory.validation.foreign.read_foreign`.
+    Parameters and result as of :func:`estheory.runs.foreign.read_foreign`.
     """
     config, log = json_object(path / "config.json"), path / GRPO_LOG
     optimizer = config.get("optimizer", {})

@@ -17,8 +17,8 @@ import numpy as np
 
 from estheory.errors import DataError
 from estheory.rules import Dtype, UpdatePath
-from estheory.validation.foreign.rows import Problems, count, first_weights, json_object, moves, storage
-from estheory.validation.foreign.run import BY_HYPERPARAMETERS, BY_REWARDS, ForeignRun, Given, Implementation
+from estheory.runs.foreign.rows import Problems, count, first_weights, json_object, moves, storage
+from estheory.runs.foreign.run import BY_HYPERPARAMETERS, BY_REWARDS, ForeignRun, Given, Implementation
 
 _NAME = re.compile(r"-sigma([0-9.e-]+)-alpha([0-9.e-]+)-pop(\d+)-")
 _FINAL = re.compile(r"^(final_model|checkpoint-es_fine_tuned)_iteration_(\d+)$")
@@ -46,7 +46,7 @@ def read_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
 
     DataError where its event files lack steps and nothing collects problems.
 
-    Parameters and result as of :func:`estheory.validation.foreign.read_foreign`.
+    Parameters and result as of :func:`estheory.runs.foreign.read_foreign`.
     """
     ends = final_weights(path)
     base = first_weights(path / "model_saves/base_model")

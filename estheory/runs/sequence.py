@@ -12,9 +12,9 @@ from typing import Any, Literal
 from estheory.errors import ConfigError, DataError
 from estheory.parsing import parse_json
 from estheory.rules import require_choice, require_seed
+from estheory.runs.config import ESRunConfig, GRPORunConfig
 from estheory.tasks import data_of
 from estheory.tasks.files import data_hashes
-from estheory.training.config import ESRunConfig, GRPORunConfig
 
 Retention = Literal["all", "last", "none"]
 AnyConfig = ESRunConfig | GRPORunConfig

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from estheory.errors import DataError
 from estheory.parsing import parse_toml
-from estheory.training.config import ESRunConfig, GRPORunConfig
+from estheory.runs.config import ESRunConfig, GRPORunConfig
 
 
 def parse_config(text: str, source: str) -> ESRunConfig | GRPORunConfig:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from estheory.errors import DataError
-from estheory.validation.foreign.es_awd import evaluations
-from estheory.validation.foreign.rows import Problems, by_step, count, first_weights, json_object
-from estheory.validation.foreign.run import Array, ForeignRun, Given
+from estheory.runs.foreign.es_awd import evaluations
+from estheory.runs.foreign.rows import Problems, by_step, count, first_weights, json_object
+from estheory.runs.foreign.run import Array, ForeignRun, Given
 
 _STEP = re.compile(r"(?:^|_)global_step_(\d+)$")
 
@@ -20,7 +20,7 @@ def read_trl(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
 
     DataError where no learning rate was logged.
 
-    Parameters and result as of :func:`estheory.validation.foreign.read_foreign`.
+    Parameters and result as of :func:`estheory.runs.foreign.read_foreign`.
     """
     folders = {int(folder.name.rpartition("-")[2]): folder for folder in path.glob("checkpoint-*") if folder.is_dir()}
     states = [path / "trainer_state.json", *(folders[step] / "trainer_state.json" for step in sorted(folders)[::-1])]
@@ -73,7 +73,7 @@ def read_verl(path: Path, given: Given, problems: Problems | None) -> ForeignRun
 
     No file holds learning rates or the optimiser's steps within a global one, so no norm is predicted.
 
-    Parameters and result as of :func:`estheory.validation.foreign.read_foreign`.
+    Parameters and result as of :func:`estheory.runs.foreign.read_foreign`.
     """
     named = path / "model.txt"
     base = Path(named.read_text(encoding="utf-8").strip()) if named.is_file() else None

@@ -22,8 +22,8 @@ from typing import Any
 
 from estheory.errors import DataError, OutputError
 from estheory.parsing import parse_json
-from estheory.training.config import ESRunConfig, GRPORunConfig
-from estheory.training.config_files import load_config
+from estheory.runs.config import ESRunConfig, GRPORunConfig
+from estheory.runs.config_files import load_config
 
 Row = dict[str, Any]
 

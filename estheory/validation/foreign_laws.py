@@ -7,11 +7,11 @@ from collections.abc import Collection
 
 from estheory.laws import ChiLaw, Law
 from estheory.quantities import Label, Measurement, Prediction, Quantity
+from estheory.runs.foreign.run import ForeignRun
 from estheory.theory.step_variance import PAPER
-from estheory.validation.foreign.factor import Factor
-from estheory.validation.foreign.rounded import Roundings
-from estheory.validation.foreign.run import ForeignRun
+from estheory.validation.foreign_rounding import Roundings
 from estheory.validation.judge import Pair
+from estheory.validation.rounding_factor import Factor
 
 EXACT = Factor()
 

@@ -14,17 +14,17 @@ from estheory.errors import DataError
 from estheory.laws import Law, NormalLaw, SquaredLaw
 from estheory.quantities import Label, Quantity
 from estheory.rules import Dtype
+from estheory.runs.foreign.run import ForeignRun
 from estheory.theory.effective_dimension import Shapes, shared_seed_dimension
 from estheory.theory.walk import OURS
 from estheory.validation.assumptions import DENSE, FEWEST, FLAT, SHARED
-from estheory.validation.foreign.exponent import exponent_law, slope_weights
-from estheory.validation.foreign.factor import Factor
-from estheory.validation.foreign.laws import EXACT, factor_at, norm_law, pair, with_rounding
-from estheory.validation.foreign.logged import logged_pairs
-from estheory.validation.foreign.rounded import OWN_WEIGHTS, Roundings
-from estheory.validation.foreign.rounded_adamw import walk_square
-from estheory.validation.foreign.run import ForeignRun
+from estheory.validation.exponent import exponent_law, slope_weights
+from estheory.validation.foreign_adamw import walk_square
+from estheory.validation.foreign_laws import EXACT, factor_at, norm_law, pair, with_rounding
+from estheory.validation.foreign_logged import logged_pairs
+from estheory.validation.foreign_rounding import OWN_WEIGHTS, Roundings
 from estheory.validation.judge import Pair
+from estheory.validation.rounding_factor import Factor
 
 Array = NDArray[np.float64]
 

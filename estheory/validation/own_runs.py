@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import cast
 
 from estheory.errors import ConfigError, DataError
-from estheory.evidence.foreign import foreign_evidence
-from estheory.evidence.weights import checkpoint_weights
 from estheory.floats import FORMATS
 from estheory.measurement.displacement import Displacements, measure_displacements
 from estheory.models.builtin import builtin_names, model_folder
 from estheory.models.shapes import tensor_shapes
 from estheory.rules import Dtype
+from estheory.runs.foreign import Given
+from estheory.runs.view import RunRecord, is_run, read_run
+from estheory.simulation.emulator.checkpoint_weights import checkpoint_weights
 from estheory.simulation.emulator.strata import SampledWeights
-from estheory.validation.foreign import Given
+from estheory.validation.foreign_runs import foreign_evidence
 from estheory.validation.judge import Evidence, Pair
-from estheory.validation.records import RunRecord, is_run, read_run
 from estheory.validation.reward_probe import unmeasured
 from estheory.validation.rounding import rounded_grpo_pairs, rounded_pairs
 from estheory.validation.runs import run_pairs, step_pairs
@@ -35,7 +35,7 @@ def recorded_pairs(
     Parameters
     ----------
     path
-        A run directory of this package, or of another code (:mod:`estheory.validation.foreign`).
+        A run directory of this package, or of another code (:mod:`estheory.runs.foreign`).
     base
         The weights that a run of another code began with, where its folder does not hold them.
     given

@@ -15,13 +15,13 @@ import numpy as np
 from estheory._special import Array
 from estheory.errors import ConfigError, DataError
 from estheory.rules import Dtype, ESConfig
+from estheory.runs.foreign.run import ForeignRun, Implementation
 from estheory.simulation.emulator.emulate import GROUP_SIZE, GROUPS, emulate
 from estheory.simulation.emulator.emulation import Emulation
 from estheory.simulation.emulator.strata import SampledWeights
 from estheory.theory.rounding.weights import weight_family
 from estheory.validation.assumptions import STUDENT
-from estheory.validation.foreign.factor import MOST_EMULATED, Factor, factor_range
-from estheory.validation.foreign.run import ForeignRun, Implementation
+from estheory.validation.rounding_factor import MOST_EMULATED, Factor, factor_range
 
 OWN_WEIGHTS = "rounding emulated on the base weights"
 FAMILY = "rounding emulated on a declared family of weights (rms 0.01 to 0.05)"

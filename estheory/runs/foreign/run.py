@@ -12,14 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estheory.quantities import Measurement
-from estheory.rules import Dtype, UpdatePath
-from estheory.simulation.emulator.steps import Arithmetic
-from estheory.validation.assumptions import CONDITIONED
+from estheory.rules import Arithmetic, Dtype, UpdatePath
 
 Array = NDArray[np.float64]
 Format = Literal["ESvsGRPO ES", "ESvsGRPO GRPO", "es-awd", "es-at-scale", "TRL", "verl"]
 
-BY_COEFFICIENTS = CONDITIONED
+BY_COEFFICIENTS = "conditioned on the logged coefficients: v = (alpha^2/N^2) sum z^2"
 BY_REWARDS = "conditioned on the logged reward spreads: a step of equal rewards moves nothing"
 BY_HYPERPARAMETERS = "no step with equal rewards (nothing is logged of them)"
 
@@ -56,7 +54,7 @@ class Implementation:
     update_path
         ``sequential``: member by member; ``accumulated``: once a step.
     arithmetic
-        Whose operations (:data:`estheory.simulation.emulator.steps.Arithmetic`).
+        Whose operations (:data:`estheory.rules.Arithmetic`).
     restore_pairs
         Members a step that were perturbed and restored on the copy that is updated.
     """

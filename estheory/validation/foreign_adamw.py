@@ -7,12 +7,12 @@ from collections.abc import Collection
 from estheory._special import Array
 from estheory.errors import DataError
 from estheory.rules import Dtype
+from estheory.runs.foreign.run import ForeignRun
 from estheory.simulation.emulator.adamw import adamw_walks
 from estheory.simulation.emulator.strata import SampledWeights
 from estheory.theory.adamw import walk_factor
 from estheory.validation.assumptions import STUDENT
-from estheory.validation.foreign.factor import MOST_EMULATED, Factor, factor_range
-from estheory.validation.foreign.run import ForeignRun
+from estheory.validation.rounding_factor import MOST_EMULATED, Factor, factor_range
 
 
 def walk_square(rates: Array) -> float:

@@ -11,8 +11,8 @@ import numpy as np
 
 from estheory.quantities import Measurement, Quantity
 from estheory.rules import LARGEST_COUNT
-from estheory.validation.foreign.rows import Problems, by_step, count, json_lines, json_object, problem, storage
-from estheory.validation.foreign.run import BY_COEFFICIENTS, Array, ForeignRun, Given, Implementation, Shown
+from estheory.runs.foreign.rows import Problems, by_step, count, json_lines, json_object, problem, storage
+from estheory.runs.foreign.run import BY_COEFFICIENTS, Array, ForeignRun, Given, Implementation, Shown
 
 WEIGHT_CHANGE = "weight_change.jsonl"
 
@@ -20,7 +20,7 @@ WEIGHT_CHANGE = "weight_change.jsonl"
 def read_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
     """Read a run: args.json, the coefficients of each step, and what its evaluation scripts wrote beside them.
 
-    Parameters and result as of :func:`estheory.validation.foreign.read_foreign`.
+    Parameters and result as of :func:`estheory.runs.foreign.read_foreign`.
     """
     args, updates = json_object(path / "args.json"), path / "iteration_updates"
     alpha, population = float(given.alpha or args["alpha"]), int(given.population or args["population_size"])

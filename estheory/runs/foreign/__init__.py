@@ -14,9 +14,9 @@ import numpy as np
 
 from estheory.errors import DataError
 from estheory.rules import LARGEST
-from estheory.validation.foreign import es_at_scale, es_awd, esvsgrpo, trainers
-from estheory.validation.foreign.rows import Problems
-from estheory.validation.foreign.run import (
+from estheory.runs.foreign import es_at_scale, es_awd, esvsgrpo, trainers
+from estheory.runs.foreign.rows import Problems
+from estheory.runs.foreign.run import (
     BY_COEFFICIENTS,
     BY_HYPERPARAMETERS,
     BY_REWARDS,
@@ -26,7 +26,7 @@ from estheory.validation.foreign.run import (
     Implementation,
     Shown,
 )
-from estheory.validation.records import reading
+from estheory.runs.view import reading
 
 __all__ = [
     "BY_COEFFICIENTS",

@@ -114,7 +114,7 @@ class RunConfig:
         return step == self.steps or (every > 0 and step > 0 and step % every == 0)
 
     def to_toml(self) -> str:
-        """Return the configuration as TOML; `estheory.training.config_files` reads it back."""
+        """Return the configuration as TOML; `estheory.runs.config_files` reads it back."""
         values = {"method": self.method, **dataclasses.asdict(self)}
         return "".join(f"{name} = {_toml(value)}\n" for name, value in values.items())
 

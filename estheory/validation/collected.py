@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from estheory.errors import ConfigError, DataError, EstheoryError
-from estheory.evidence.foreign import foreign_evidence
-from estheory.evidence.runs import run_evidence
 from estheory.models.builtin import model_folder
-from estheory.validation.foreign import Given
+from estheory.runs.foreign import Given
+from estheory.runs.view import RunRecord, is_run, read_run, reading
+from estheory.validation.foreign_runs import foreign_evidence
 from estheory.validation.judge import Evidence, Pair
-from estheory.validation.records import RunRecord, is_run, read_run, reading
+from estheory.validation.own_runs import run_evidence
 from estheory.validation.sequences import SequenceRecord, is_sequence, joint_pairs, read_sequence, renamed
 
 

@@ -7,17 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from estheory.errors import DataError
-from estheory.evidence.weights import checkpoint_weights
 from estheory.floats import FORMATS
 from estheory.measurement.displacement import Displacements, measure_displacements
 from estheory.models.headers import tensor_entries
 from estheory.models.shapes import tensor_shapes
 from estheory.models.weight_files import is_adapter
 from estheory.rules import Dtype
-from estheory.validation.foreign import ForeignRun, Given, read_foreign
-from estheory.validation.foreign.pairs import MeasuredPath, foreign_pairs
-from estheory.validation.foreign.rounded import Roundings, roundings
-from estheory.validation.foreign.rounded_adamw import adamw_factors
+from estheory.runs.foreign import ForeignRun, Given, read_foreign
+from estheory.simulation.emulator.checkpoint_weights import checkpoint_weights
+from estheory.validation.foreign_adamw import adamw_factors
+from estheory.validation.foreign_pairs import MeasuredPath, foreign_pairs
+from estheory.validation.foreign_rounding import Roundings, roundings
 from estheory.validation.judge import Evidence
 
 _STORED: dict[str, Dtype] = {"BF16": "bfloat16", "F16": "float16"}

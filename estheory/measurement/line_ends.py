@@ -8,13 +8,13 @@ from pathlib import Path
 from estheory.errors import ConfigError, DataError
 from estheory.line_scores import LineStudy
 from estheory.measurement.accuracy import task_scorers
+from estheory.measurement.held_out import held_out, task_for
 from estheory.measurement.interpolation import checkpoint_vector
 from estheory.measurement.lines import study_lines
 from estheory.models.checkpoints import open_checkpoint
 from estheory.models.load import load_model
 from estheory.models.parameters import FlatParameters
-from estheory.training.evaluation import held_out, task_for
-from estheory.validation.records import is_run, read_run
+from estheory.runs.view import is_run, read_run
 
 
 def studies_of(
