@@ -24,7 +24,8 @@ from estheory.measurement.interpolation import Interpolation, interpolate_checkp
 from estheory.models.builtin import get_builtin
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.runs.config import ESRunConfig, GRPORunConfig
-from estheory.runs.view import RunRecord, read_run
+from estheory.runs.read import read_own
+from estheory.runs.view import OwnRun
 from estheory.theory.signal import mean_population_std
 from estheory.theory.walk import OURS
 from estheory.training.es import run_es
@@ -57,7 +58,7 @@ class DemoResult:
         Wall time.
     """
 
-    runs: Mapping[str, RunRecord]
+    runs: Mapping[str, OwnRun]
     displacements: Displacements
     interpolation: Interpolation
     pairs: list[Pair]
@@ -124,7 +125,7 @@ def run_demo(out: Path, seed: int, say: Callable[[str], None], smollm2: bool) ->
         if not _finished(out / "smollm2", config):
             _train(out, {"smollm2": config}, say)
     names = [*configs, *(("smollm2",) if smollm2 else ())]
-    runs = {name: read_run(out / name) for name in names}
+    runs = {name: read_own(out / name) for name in names}
     ends = {name: list(runs[name].checkpoints.values())[-1] for name in ("es", "grpo", "control")}
     displacements = measure_displacements(get_builtin(MODEL), ends)
     say("measured the displacements")

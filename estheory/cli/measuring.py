@@ -16,8 +16,10 @@ from estheory.measurement.displacement import Displacements, measure_displacemen
 from estheory.models.builtin import model_folder
 from estheory.models.headers import tensor_entries
 from estheory.rules import UpdatePath, require_count, require_positive
-from estheory.runs.foreign import Given, read_foreign
-from estheory.runs.view import is_run, read_run
+from estheory.runs.directory import is_run
+from estheory.runs.foreign import read_foreign
+from estheory.runs.read import read_own
+from estheory.runs.view import Given
 from estheory.validation.checkpoints import displacement_pairs
 from estheory.validation.foreign_runs import foreign_displacements
 from estheory.validation.judge import Evidence
@@ -51,7 +53,7 @@ def displacements_of(targets: Sequence[Path], how: MeasureOptions, *, steps: Seq
     twice = head_twice(how)
     if len(targets) == 1:
         if is_run(targets[0]):
-            return run_displacements(read_run(targets[0]), keep_going=how.keep_going)
+            return run_displacements(read_own(targets[0]), keep_going=how.keep_going)
         run = read_foreign(targets[0])
         return foreign_displacements(run, keep_going=how.keep_going, repeat_head=twice)
     _require_one_run(targets, "give it alone, or BASE and files of its folder checkpoints")
@@ -105,7 +107,7 @@ def _recorded_walk(path: Path, given: Given) -> dict[int, float]:
     """Return the variance of a flat coordinate by step, as a run directory tells it; empty for gradient methods."""
     if not is_run(path):
         return dict(enumerate(read_foreign(path, given).variances.tolist()))
-    run = read_run(path)
+    run = read_own(path)
     return walk_variances(run) if run.method == "es" else {}
 
 

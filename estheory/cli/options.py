@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from estheory.errors import ConfigError, DataError
-from estheory.parsing import parse_toml
+from estheory.files import parse_toml
 
 
 @dataclass(frozen=True, kw_only=True)

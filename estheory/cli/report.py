@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from estheory.cli.emit import cite, emit, json_text, narrate, warn, write_whole
+from estheory.cli.emit import cite, emit, json_text, narrate, warn
 from estheory.cli.measure import MeasureOptions
 from estheory.cli.options import CommonOptions, ESOptions, checked_level, options
 from estheory.errors import ConfigError
+from estheory.files import write_text
 
 if TYPE_CHECKING:
     from estheory.line_scores import LineStudy
     from estheory.measurement.displacement import Displacements
-    from estheory.runs.view import RunRecord
+    from estheory.runs.view import OwnRun
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -77,7 +78,7 @@ def report(
         missing=what.missing,
         notes=notes,
     )
-    write_whole(out, report_page(page))
+    write_text(out, report_page(page))
     counts = summary(verdicts)
     if common.json:
         document = {
@@ -94,7 +95,7 @@ def report(
     raise typer.Exit(exit_code(verdicts))
 
 
-def _ends(runs: dict[str, RunRecord], how: MeasureOptions) -> Displacements | None:
+def _ends(runs: dict[str, OwnRun], how: MeasureOptions) -> Displacements | None:
     """Measure the last checkpoints of the runs that share the first one's base and train all of it."""
     from estheory.measurement.displacement import measure_displacements
     from estheory.models.builtin import model_folder
@@ -102,20 +103,20 @@ def _ends(runs: dict[str, RunRecord], how: MeasureOptions) -> Displacements | No
     alike = _alike(runs)
     if len(alike) < 2:
         return None
-    base = model_folder(str(next(iter(alike.values())).config["model"]))
+    base = model_folder(next(iter(alike.values())).config.model)
     files = {name: list(run.checkpoints.values())[-1] for name, run in alike.items()}
     return measure_displacements(base, files, keep_going=how.keep_going)
 
 
-def _alike(runs: dict[str, RunRecord]) -> dict[str, RunRecord]:
-    whole = {n: run for n, run in runs.items() if run.checkpoints and run.config.get("trainable", "all") == "all"}
-    models = [run.config["model"] for run in whole.values()]
-    return {name: run for name, run in whole.items() if run.config["model"] == models[0]}
+def _alike(runs: dict[str, OwnRun]) -> dict[str, OwnRun]:
+    whole = {n: run for n, run in runs.items() if run.checkpoints and run.config.trainable == "all"}
+    models = [run.config.model for run in whole.values()]
+    return {name: run for name, run in whole.items() if run.config.model == models[0]}
 
 
-def _studies(runs: dict[str, RunRecord], prompts: int, seed: int) -> list[LineStudy]:
+def _studies(runs: dict[str, OwnRun], prompts: int, seed: int) -> list[LineStudy]:
     """Score the model between and along the first ES and the first GRPO run of one base."""
-    alike = _alike({name: run for name, run in runs.items() if not run.config.get("permute_rewards")})
+    alike = _alike({name: run for name, run in runs.items() if not (run.method == "es" and run.es.permute_rewards)})
     first = {run.method: name for name, run in reversed(alike.items())}
     if not prompts or not {"es", "grpo"} <= set(first):
         return []
@@ -123,5 +124,5 @@ def _studies(runs: dict[str, RunRecord], prompts: int, seed: int) -> list[LineSt
 
     names = (first["es"], first["grpo"])
     ends = (alike[names[0]].path, alike[names[1]].path)
-    task = str(alike[names[0]].config["task"])
+    task = alike[names[0]].config.task
     return studies_of(ends, labels=names, task=task, prompts=prompts, seed=seed)

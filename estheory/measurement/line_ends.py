@@ -14,7 +14,8 @@ from estheory.measurement.lines import study_lines
 from estheory.models.checkpoints import open_checkpoint
 from estheory.models.load import load_model
 from estheory.models.parameters import FlatParameters
-from estheory.runs.view import is_run, read_run
+from estheory.runs.directory import is_run
+from estheory.runs.read import read_own
 
 
 def studies_of(
@@ -78,10 +79,10 @@ def _end(path: Path) -> tuple[Path, dict[str, str]]:
     """Return the last checkpoint of a run, or the checkpoint itself, and what the run's configuration tells."""
     if not is_run(path):
         return path, {}
-    run = read_run(path)
+    run = read_own(path)
     if not run.checkpoints:
         raise DataError(f"{path} has no checkpoint", "let the run finish")
-    told = {key: str(run.config[key]) for key in ("model", "task", "trainable", "data", "form") if key in run.config}
+    told = {key: str(getattr(run.config, key)) for key in ("model", "task", "trainable", "data", "form")}
     return list(run.checkpoints.values())[-1], told
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from estheory.errors import DataError
-from estheory.parsing import parse_toml
+from estheory.errors import ConfigError, DataError
+from estheory.files import parse_toml
 from estheory.runs.config import ESRunConfig, GRPORunConfig
 
 
@@ -51,12 +52,17 @@ def _build(
     if missing := sorted(required - set(values)):
         raise DataError(f"{source}: {missing[0]!r} is missing", "add it")
     hints = get_type_hints(kind)
-    checked: dict[str, Any] = {name: _typed(value, hints[name], f"{source}: {name}") for name, value in values.items()}
-    return kind(**checked)
+    checked: dict[str, Any] = {name: typed(value, hints[name], f"{source}: {name}") for name, value in values.items()}
+    try:
+        return kind(**checked)
+    except ConfigError as error:
+        raise DataError(f"{source}: {error.what}", error.remedy) from error
 
 
-def _typed(value: object, hint: Any, where: str) -> object:
+def typed(value: object, hint: Any, where: str) -> object:
     """`value` as the type that `hint` names."""
+    if get_origin(hint) is UnionType and NoneType in get_args(hint):
+        [hint] = (each for each in get_args(hint) if each is not NoneType)
     if get_origin(hint) is Literal:
         if value in get_args(hint):
             return value

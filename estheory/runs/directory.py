@@ -1,4 +1,4 @@
-"""The folder of a training run: what is written where, and how it is read back after a crash. Imports no torch.
+"""The folder of a training run: what is written where, how it is resumed after a crash, and how it is read.
 
 Files: ``config.toml``, ``environment.json``, ``probes.json`` (written once, before step 1), ``steps.jsonl`` (one line
 a step; bit-reproducible), ``timings.jsonl``, ``evaluations.jsonl`` and ``checkpoints/step_000100.safetensors``.
@@ -20,10 +20,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from estheory.errors import DataError, OutputError
-from estheory.parsing import parse_json
+from estheory.files import read_lines, read_object, reading, write_json, write_text
+from estheory.rules import LARGEST_COUNT
 from estheory.runs.config import ESRunConfig, GRPORunConfig
 from estheory.runs.config_files import load_config
+from estheory.runs.view import Array, Evaluation, OwnRun, Step
 
 Row = dict[str, Any]
 
@@ -79,7 +83,7 @@ class RunDirectory:
         except OSError as error:
             raise OutputError(f"cannot make the folder {path}: {error}", "choose another folder") from error
         directory = cls(path, config)
-        directory._replace("config.toml", config.to_toml())
+        write_text(path / "config.toml", config.to_toml())
         return directory
 
     @staticmethod
@@ -137,19 +141,9 @@ class RunDirectory:
         file = self.path / f"{name}.jsonl"
         if not file.exists():
             return []
-        try:
-            content = file.read_bytes()
-        except OSError as error:
-            raise DataError(f"cannot read {file}: {error}", "restore it") from error
         rows: list[Row] = []
-        for number, line in enumerate(content.split(b"\n")[:-1], start=1):
-            try:
-                row = parse_json(line, finite=True)
-            except ValueError:
-                row = None
-            if not isinstance(row, dict) or not all(
-                key in row and isinstance(row[key], kind) for key, kind in _FIELDS[name].items()
-            ):
+        for number, row in read_lines(file, finite=True):
+            if not all(key in row and isinstance(row[key], kind) for key, kind in _FIELDS[name].items()):
                 raise DataError(f"{file}: line {number} is damaged", "restore the file, or cut it before that line")
             rows.append(row)
         return rows
@@ -168,7 +162,7 @@ class RunDirectory:
         """Drop the rows of later steps from steps.jsonl, timings.jsonl and evaluations.jsonl, each file as a whole."""
         for name in ("evaluations", "timings", "steps"):
             kept = [row for row in self.rows(name) if row["step"] <= step]
-            self._replace(f"{name}.jsonl", "".join(json.dumps(row, allow_nan=False) + "\n" for row in kept))
+            write_text(self.path / f"{name}.jsonl", "".join(json.dumps(row, allow_nan=False) + "\n" for row in kept))
 
     def write_json(self, name: str, content: Mapping[str, object]) -> None:
         """Write a JSON file of the run as a whole."""
@@ -177,15 +171,7 @@ class RunDirectory:
     def read_json(self, name: str) -> Row | None:
         """Read a JSON file of the run."""
         file = self.path / name
-        try:
-            content = parse_json(file.read_bytes(), finite=True)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise DataError(f"cannot read {file}: {error}", "restore it or start a new run") from error
-        if not isinstance(content, dict):
-            raise DataError(f"{file} holds no JSON object", "restore it or start a new run")
-        return content
+        return read_object(file, "restore it or start a new run", finite=True) if file.exists() else None
 
     def checkpoint(self, step: int) -> Path:
         """Return the path of a checkpoint, whether it exists or not."""
@@ -206,26 +192,66 @@ class RunDirectory:
         }
         return dict(sorted(found.items()))
 
-    def _replace(self, name: str, text: str) -> None:
-        _replace(self.path / name, text)
+    def record(self) -> OwnRun:
+        """Return what the run tells, without its weights.
+
+        Returns
+        -------
+        OwnRun
+            With at least one step.
+        """
+        environment = self.read_json("environment.json")
+        if environment is None:
+            raise DataError(f"{self.path / 'environment.json'} is missing", "restore it, or run again")
+        with reading(self.path):
+            dim = int(environment["model"]["dim"])
+            if not 1 <= dim <= LARGEST_COUNT:
+                raise ValueError(f"a model of {dim} parameters")
+            steps = tuple(map(_step, self.steps()))
+            evaluations = tuple(map(_evaluation, self.rows("evaluations")))
+        if not steps:
+            raise DataError(f"{self.path} has no finished step", "let the run make at least one")
+        return OwnRun(
+            path=self.path,
+            config=self.config,
+            dim=dim,
+            steps=steps,
+            checkpoints=self.checkpoints(),
+            probes=self.read_json("probes.json") or {},
+            evaluations=evaluations,
+        )
 
 
-def write_json(file: Path, content: Mapping[str, object]) -> None:
-    """Write a JSON file as a whole."""
-    _replace(file, json.dumps(content, indent=2, allow_nan=False) + "\n")
+def is_run(path: Path) -> bool:
+    """Return whether a folder looks like a run directory of this package."""
+    return (path / "config.toml").is_file() and not (path / "log.jsonl").is_file()
 
 
-def _replace(file: Path, text: str) -> None:
-    """Write a text file under a temporary name, then rename it."""
-    temporary = file.with_name(f"{file.name}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as handle:
-            handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(file)
-    except OSError as error:
-        raise OutputError(f"cannot write {file}: {error}", "free space or choose another folder") from error
+def _step(row: Row) -> Step:
+    seeds = row.get("seeds")
+    values: dict[str, Any] = {
+        name: float(row[name]) for name in ("reward_mean", "reward_std", "norm", "lr") if name in row
+    }
+    values |= {name: _array(row[name]) for name in ("rewards", "half_rewards", "coefficients") if name in row}
+    stream = None if seeds is None else (int(seeds["seed"]), int(seeds["step"]))
+    return Step(step=row["step"], stream=stream, **values)
+
+
+def _array(values: Any) -> Array:
+    array = np.array(values, dtype=np.float64)
+    if array.ndim != 1:
+        raise ValueError("it is no list of numbers")
+    return array
+
+
+def _evaluation(row: Row) -> Evaluation:
+    return Evaluation(
+        step=row["step"],
+        task=row["task"],
+        quantity=row["quantity"],
+        value=float(row["value"]),
+        stderr=float(row["stderr"]),
+    )
 
 
 @contextmanager

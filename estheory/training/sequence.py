@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from estheory.errors import DataError, OutputError
+from estheory.files import write_json
 from estheory.measurement.displacement import measure_displacements
 from estheory.measurement.held_out import kl_from_base
 from estheory.models.load import resolve_model
 from estheory.quantities import Quantity
 from estheory.runs.config import ESRunConfig
-from estheory.runs.directory import Row, RunDirectory, write_json
+from estheory.runs.directory import Row, RunDirectory
 from estheory.runs.sequence import AnyConfig, SequenceConfig, require_same
 from estheory.tasks import get_task
 from estheory.training.process import torch_threads

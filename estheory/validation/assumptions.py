@@ -1,6 +1,6 @@
 """What the laws of recorded runs assume, in the words that verdicts show, and the emulator's limits."""
 
-from estheory.runs.foreign.run import BY_COEFFICIENTS
+from estheory.runs.view import BY_COEFFICIENTS
 
 FLAT = "all but a vanishing share of the coordinates are flat"
 CONDITIONED = BY_COEFFICIENTS

@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from estheory.errors import ConfigError, DataError, EstheoryError
+from estheory.files import reading
 from estheory.models.builtin import model_folder
-from estheory.runs.foreign import Given
-from estheory.runs.view import RunRecord, is_run, read_run, reading
+from estheory.runs.directory import is_run
+from estheory.runs.read import read_own
+from estheory.runs.sequence import SequenceRecord, is_sequence, read_sequence
+from estheory.runs.view import Given, OwnRun
 from estheory.validation.foreign_runs import foreign_evidence
 from estheory.validation.judge import Evidence, Pair
 from estheory.validation.own_runs import run_evidence
-from estheory.validation.sequences import SequenceRecord, is_sequence, joint_pairs, read_sequence, renamed
+from estheory.validation.sequences import joint_pairs, renamed
 
 
 @dataclass(kw_only=True)
@@ -36,7 +39,7 @@ class Collected:
     """
 
     pairs: dict[str, list[Pair]] = field(default_factory=dict)
-    runs: dict[str, RunRecord] = field(default_factory=dict)
+    runs: dict[str, OwnRun] = field(default_factory=dict)
     sequences: dict[str, SequenceRecord] = field(default_factory=dict)
     staged: set[str] = field(default_factory=set)
     missing: list[str] = field(default_factory=list)
@@ -125,7 +128,7 @@ def _runs_inside(path: Path) -> list[Path]:
 
 def _add(found: Collected, name: str, path: Path, how: Reading, keep_going: bool) -> None:
     try:
-        run = read_run(path) if is_run(path) else None
+        run = read_own(path) if is_run(path) else None
         evidence = how.foreign(path) if run is None else run_evidence(run, keep_going=how.keep_going)
     except DataError as error:
         if not keep_going:
@@ -140,10 +143,10 @@ def _add(found: Collected, name: str, path: Path, how: Reading, keep_going: bool
             found.missing.append(f"{name}: {lack}")
 
 
-def _unfinished(run: RunRecord) -> str:
+def _unfinished(run: OwnRun) -> str:
     """Return how far a run is that has neither all its steps nor a reason to stop early; empty if it is done."""
-    planned, made = int(run.config.get("steps", 0)), len(run.steps)
-    may_stop = any(math.isfinite(run.config.get(name, math.inf)) for name in ("stop_reward", "stop_drift"))
+    planned, made = run.config.steps, len(run.steps)
+    may_stop = math.isfinite(run.config.stop_reward) or math.isfinite(run.config.stop_drift)
     return "" if made >= planned or may_stop else f"at step {made} of {planned}, still running or cut off"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from estheory._special import Array
 from estheory.errors import DataError
 from estheory.rules import Dtype
-from estheory.runs.foreign.run import ForeignRun
+from estheory.runs.view import ForeignRun
 from estheory.simulation.emulator.adamw import adamw_walks
 from estheory.simulation.emulator.strata import SampledWeights
 from estheory.theory.adamw import walk_factor

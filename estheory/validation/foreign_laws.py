@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from estheory.laws import ChiLaw, Law
 from estheory.quantities import Label, Measurement, Prediction, Quantity
-from estheory.runs.foreign.run import ForeignRun
+from estheory.runs.view import ForeignRun
 from estheory.theory.step_variance import PAPER
 from estheory.validation.foreign_rounding import Roundings
 from estheory.validation.judge import Pair

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from estheory.laws import SquaredLaw
 from estheory.quantities import Quantity
-from estheory.runs.foreign.run import ForeignRun
+from estheory.runs.view import ForeignRun
 from estheory.tensor_names import layer_of
 from estheory.theory.effective_dimension import shared_seed_dimension
 from estheory.validation.assumptions import FLAT, SHARED

@@ -14,7 +14,7 @@ from estheory.errors import DataError
 from estheory.laws import Law, NormalLaw, SquaredLaw
 from estheory.quantities import Label, Quantity
 from estheory.rules import Dtype
-from estheory.runs.foreign.run import ForeignRun
+from estheory.runs.view import ForeignRun
 from estheory.theory.effective_dimension import Shapes, shared_seed_dimension
 from estheory.theory.walk import OURS
 from estheory.validation.assumptions import DENSE, FEWEST, FLAT, SHARED

@@ -15,7 +15,7 @@ import numpy as np
 from estheory._special import Array
 from estheory.errors import ConfigError, DataError
 from estheory.rules import Dtype, ESConfig
-from estheory.runs.foreign.run import ForeignRun, Implementation
+from estheory.runs.view import ForeignRun, Implementation
 from estheory.simulation.emulator.emulate import GROUP_SIZE, GROUPS, emulate
 from estheory.simulation.emulator.emulation import Emulation
 from estheory.simulation.emulator.strata import SampledWeights

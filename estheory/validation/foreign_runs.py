@@ -13,7 +13,8 @@ from estheory.models.headers import tensor_entries
 from estheory.models.shapes import tensor_shapes
 from estheory.models.weight_files import is_adapter
 from estheory.rules import Dtype
-from estheory.runs.foreign import ForeignRun, Given, read_foreign
+from estheory.runs.foreign import read_foreign
+from estheory.runs.view import ForeignRun, Given
 from estheory.simulation.emulator.checkpoint_weights import checkpoint_weights
 from estheory.validation.foreign_adamw import adamw_factors
 from estheory.validation.foreign_pairs import MeasuredPath, foreign_pairs

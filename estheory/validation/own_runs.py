@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 from estheory.errors import ConfigError, DataError
 from estheory.floats import FORMATS
 from estheory.measurement.displacement import Displacements, measure_displacements
 from estheory.models.builtin import builtin_names, model_folder
 from estheory.models.shapes import tensor_shapes
-from estheory.rules import Dtype
-from estheory.runs.foreign import Given
-from estheory.runs.view import RunRecord, is_run, read_run
+from estheory.runs.directory import is_run
+from estheory.runs.read import read_own
+from estheory.runs.view import Given, OwnRun
 from estheory.simulation.emulator.checkpoint_weights import checkpoint_weights
 from estheory.simulation.emulator.strata import SampledWeights
 from estheory.validation.foreign_runs import foreign_evidence
@@ -64,8 +63,9 @@ def recorded_pairs(
     >>> from tempfile import mkdtemp
     >>> from estheory.validation.judge import judge
     >>> folder = Path(mkdtemp())
-    >>> config = ('method = "es"', 'model = "tiny-lm"', 'task = "addition"', "alpha = 0.0075", "population = 4")
-    >>> _ = (folder / "config.toml").write_text("\n".join(config))
+    >>> from estheory.runs.config import ESRunConfig
+    >>> run = ESRunConfig(model="tiny-lm", task="addition", steps=1, sigma=0.015, alpha=0.0075, population=4)
+    >>> _ = (folder / "config.toml").write_text(run.to_toml())
     >>> _ = (folder / "environment.json").write_text('{"model": {"dim": 59184}}')
     >>> step = '{"step": 1, "norm": 0.911, "coefficients": [1.0, -1.0, 1.0, -1.0]}'
     >>> _ = (folder / "steps.jsonl").write_text(step + "\n")
@@ -81,10 +81,10 @@ def recorded_pairs(
         return foreign_evidence(path, origin, given, keep_going=keep_going, repeat_head=repeat_head)
     if base is not None or (given is not None and given != Given()):
         raise ConfigError("the ES options describe the run behind BASE CHECKPOINT", "leave them out here")
-    return run_evidence(read_run(path), keep_going=keep_going)
+    return run_evidence(read_own(path), keep_going=keep_going)
 
 
-def run_evidence(run: RunRecord, *, keep_going: bool = False) -> Evidence:
+def run_evidence(run: OwnRun, *, keep_going: bool = False) -> Evidence:
     """Measure the checkpoints of a run of this package and join its records with what theory says of it.
 
     Parameters
@@ -109,18 +109,18 @@ def run_evidence(run: RunRecord, *, keep_going: bool = False) -> Evidence:
         tensors = {name: (size, float(norm)) for (name, size), norm in sized if size}
         shapes = tensor_shapes(list(run.checkpoints.values())[-1])
         notes = list(measured.problems)
-    if run.config.get("dtype", "float32") != "float32":
+    if run.config.dtype != "float32":
         weights = _base_weights(run)
         pairs: list[Pair] = (
             rounded_pairs(run, weights, tensors) if run.method == "es" else rounded_grpo_pairs(run, weights)
         )
         return Evidence(pairs=pairs, notes=notes)
-    if cosines and run.config.get("anchor_l1"):
+    if cosines and run.settings.anchor_l1:
         notes.append("no law tells the cosines of checkpoints under an L1 anchor: they are not judged")
     return Evidence(pairs=run_pairs(run, tensors, cosines, shapes), notes=notes + unmeasured(run))
 
 
-def run_displacements(run: RunRecord, *, keep_going: bool = False) -> Displacements:
+def run_displacements(run: OwnRun, *, keep_going: bool = False) -> Displacements:
     """Measure every checkpoint of a run of this package against its base, over the trained tensors.
 
     Parameters
@@ -135,21 +135,21 @@ def run_displacements(run: RunRecord, *, keep_going: bool = False) -> Displaceme
     """
     if not run.checkpoints:
         raise DataError(f"{run.path} has no checkpoint", "let the run finish, or set --checkpoint-every")
-    if str(run.config.get("trainable")).startswith("lora"):
+    if run.config.trainable.startswith("lora"):
         raise DataError(f"{run.path} trains adapters, whose start is in no file", "estheory validate judges its norms")
     trained = None
-    if run.config.get("trainable", "all") != "all":
+    if run.config.trainable != "all":
         trained = set(tensor_shapes(next(iter(run.checkpoints.values()))))
     files = {f"step {step}": file for step, file in run.checkpoints.items()}
-    base = model_folder(str(run.config["model"]))
-    stored = FORMATS.get(str(run.config.get("dtype", "float32")))
+    base = model_folder(run.config.model)
+    stored = FORMATS.get(run.config.dtype)
     return measure_displacements(base, files, names=trained, keep_going=keep_going, stored=stored)
 
 
-def _unmeasurable(run: RunRecord) -> str:
+def _unmeasurable(run: OwnRun) -> str:
     """Return why a run's checkpoints cannot be measured, as a stage of a sequence that kept none; empty if they can."""
-    base = str(run.config["model"])
-    if str(run.config.get("trainable")).startswith("lora"):
+    base = run.config.model
+    if run.config.trainable.startswith("lora"):
         return f"{run.path} trains adapters, whose start is in no file: its tensors and cosines are not judged"
     if not run.checkpoints:
         return f"{run.path} has no checkpoint: its tensors and cosines are not judged"
@@ -158,11 +158,8 @@ def _unmeasurable(run: RunRecord) -> str:
     return ""
 
 
-def _base_weights(run: RunRecord) -> SampledWeights:
+def _base_weights(run: OwnRun) -> SampledWeights:
     """Return the magnitudes of the weights that a 16-bit run trains, as it stores them at its start."""
-    trainable, dtype = str(run.config.get("trainable", "all")), run.config["dtype"]
-    if dtype not in ("bfloat16", "float16"):
-        raise DataError(f"{run.path}: dtype = {str(dtype)[:20]!r} is unknown", "restore config.toml")
-    if trainable.startswith("lora"):
+    if run.config.trainable.startswith("lora"):
         raise DataError(f"{run.path}: rounding of adapters is not predicted", "train them in float32")
-    return checkpoint_weights(str(run.config["model"]), cast(Dtype, dtype), trainable)
+    return checkpoint_weights(run.config.model, run.config.dtype, run.config.trainable)

@@ -9,7 +9,7 @@ import pytest
 from estheory import _special
 from estheory.cli.app import main
 from estheory.errors import DataError
-from estheory.parsing import parse_json, parse_toml
+from estheory.files import parse_json, parse_toml
 from tests.hardening.damage import call
 
 DEEP = "[" * 100_000

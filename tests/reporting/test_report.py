@@ -17,7 +17,7 @@ from estheory.reporting.page import weight_sections
 from estheory.reporting.page.figures import Series
 from estheory.reporting.page.probe_figures import direction_lines, kl_matrix
 from estheory.reporting.page.weight_sections import norm_series
-from estheory.runs.view import RunRecord
+from estheory.runs.view import OwnRun
 from tests.reporting import chromium
 
 SIZES = {"model.embed_tokens.weight": 300, "model.layers.0.a.weight": 100, "model.layers.0.b.weight": 200}
@@ -164,9 +164,7 @@ ES_RUN = {"alpha": 0.01, "population": 4, "model": "m", "task": "t", "steps": 3}
 def test_a_band_is_drawn_only_where_it_is_the_law(options, has_band):
     """Rounding and the pull of an L1 anchor are in the verdicts; the plain walk's band would contradict them."""
     rows = tuple({"step": k, "norm": 0.1 * k, "coefficients": [1.0, -1.0, 1.0, -1.0]} for k in (1, 2, 3))
-    run = RunRecord(
-        path=Path("es"), method="es", config=ES_RUN | options, dim=100, steps=rows, probes={}, evaluations=()
-    )
+    run = OwnRun(path=Path("es"), method="es", config=ES_RUN | options, dim=100, steps=rows, probes={}, evaluations=())
     band = norm_series("es", run).predicted
     assert (band is not None) == has_band
     if not options:

@@ -172,7 +172,7 @@ def test_a_changed_checkpoint_is_found_out(finished: Path, tmp_path: Path) -> No
 
 
 def test_adapters_are_trained_alone(tmp_path: Path) -> None:
-    from estheory.runs.view import read_run
+    from estheory.runs.read import read_own
     from estheory.validation.own_runs import recorded_pairs, run_displacements
 
     run_grpo(grpo_config(trainable="lora:2", steps=1), tmp_path / "run")
@@ -183,4 +183,4 @@ def test_adapters_are_trained_alone(tmp_path: Path) -> None:
     assert measured.value == norm
     assert "adapters" in evidence.notes[0]
     with pytest.raises(DataError, match="adapters"):
-        run_displacements(read_run(tmp_path / "run"))
+        run_displacements(read_own(tmp_path / "run"))

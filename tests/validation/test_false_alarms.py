@@ -14,8 +14,7 @@ import pytest
 from scipy.stats import binom
 
 from estheory.quantities import Quantity
-from estheory.runs.foreign import BY_COEFFICIENTS, BY_HYPERPARAMETERS, BY_REWARDS, ForeignRun
-from estheory.runs.view import RunRecord
+from estheory.runs.view import BY_COEFFICIENTS, BY_HYPERPARAMETERS, BY_REWARDS, ForeignRun, OwnRun
 from estheory.validation.foreign_pairs import MeasuredPath, foreign_pairs
 from estheory.validation.judge import judge
 from estheory.validation.runs import run_pairs
@@ -53,7 +52,7 @@ def geometry(paths):
     return norms, paths @ paths.T / np.outer(norms, norms), tensors
 
 
-class Record(RunRecord):
+class Record(OwnRun):
     checkpoints = property(lambda self: dict.fromkeys(MARKS, Path("unread")))
 
 

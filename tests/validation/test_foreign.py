@@ -13,7 +13,8 @@ from estheory.cli.measuring import given_of
 from estheory.cli.options import ESOptions
 from estheory.errors import ConfigError, DataError
 from estheory.quantities import Quantity
-from estheory.runs.foreign import Given, foreign_format, read_foreign
+from estheory.runs.foreign import foreign_format, read_foreign
+from estheory.runs.view import Given
 from estheory.validation.exponent import exponent_law
 from estheory.validation.foreign_runs import foreign_displacements, foreign_evidence
 from estheory.validation.judge import judge

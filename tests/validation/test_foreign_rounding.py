@@ -11,7 +11,7 @@ from estheory.errors import DataError
 from estheory.floats import FORMATS, rounded
 from estheory.quantities import Quantity
 from estheory.rules import ESConfig
-from estheory.runs.foreign import Given
+from estheory.runs.view import Given
 from estheory.simulation.emulator.adamw import adamw_walks
 from estheory.simulation.emulator.steps import Rounder, take_awd_step, take_step
 from estheory.simulation.emulator.strata import SampledWeights

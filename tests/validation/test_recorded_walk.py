@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from estheory.errors import DataError
-from estheory.runs.view import RunRecord
+from estheory.runs.view import OwnRun
 from estheory.validation.recorded_walk import RecordedWalk
 from tests.statistics import agrees, variance_agrees
 
@@ -19,7 +19,7 @@ def record(coefficients, **options):
     rows = tuple({"step": t, "coefficients": list(map(float, z))} for t, z in enumerate(coefficients, start=1))
     config = {"alpha": ALPHA, "population": N, **options}
     dim = sum(math.prod(shape) for shape in SHAPES.values())
-    return RunRecord(path=Path("run"), method="es", config=config, dim=dim, steps=rows, probes={}, evaluations=())
+    return OwnRun(path=Path("run"), method="es", config=config, dim=dim, steps=rows, probes={}, evaluations=())
 
 
 def coefficients(seed=0):

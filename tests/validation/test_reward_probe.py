@@ -14,7 +14,7 @@ from estheory.laws import NormalLaw
 from estheory.measurement.pair_moments import PairMoments, pair_moments
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.rules import ESConfig
-from estheory.runs.view import RunRecord
+from estheory.runs.view import OwnRun
 from estheory.theory.probe.forecast import predict_from_probe
 from estheory.theory.probe.reward import ProbedReward
 from estheory.validation.judge import judge, verdict_pvalue
@@ -74,7 +74,7 @@ def record(rng, predictions, *, permuted=False, logged=True):
         rows.append(row if logged else {k: v for k, v in row.items() if k != "half_rewards"})
         theta = theta + ALPHA / POPULATION * (rng.permutation(z) if permuted else z) @ eps
     change = rewards(rng, theta[None], np.zeros(400), 0.0)[0].mean()
-    return RunRecord(
+    return OwnRun(
         path=Path("run"),
         method="es",
         config={"task": "t", "prompts": PROMPTS, "steps": STEPS, "reward": "accuracy"},

@@ -1,8 +1,8 @@
-"""Run directories of other people's code, as their records tell them: JSON, JSON lines and TensorBoard only.
+"""Runs of other people's code, as their records tell them: JSON, JSON lines and TensorBoard only.
 
-Every reader returns one :class:`ForeignRun`: what each step added to the variance of a flat coordinate (ES), or its
-learning rate (gradient methods), and where the checkpoints lie. What the code does not log is taken from its
-hyper-parameters, or from the caller's.
+Every reader returns a `estheory.runs.view.ForeignRun`: the steps as they were logged, what each added to the variance
+of a flat coordinate (ES) or its learning rate (gradient methods), and where the checkpoints lie. What the code does
+not log is taken from its hyper-parameters, or from the caller's.
 """
 
 from __future__ import annotations
@@ -12,34 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from estheory.errors import DataError
+from estheory.errors import ConfigError, DataError
+from estheory.files import Problems, reading
 from estheory.rules import LARGEST
-from estheory.runs.foreign import es_at_scale, es_awd, esvsgrpo, trainers
-from estheory.runs.foreign.rows import Problems
-from estheory.runs.foreign.run import (
-    BY_COEFFICIENTS,
-    BY_HYPERPARAMETERS,
-    BY_REWARDS,
-    ForeignRun,
-    Format,
-    Given,
-    Implementation,
-    Shown,
-)
-from estheory.runs.view import reading
-
-__all__ = [
-    "BY_COEFFICIENTS",
-    "BY_HYPERPARAMETERS",
-    "BY_REWARDS",
-    "ForeignRun",
-    "Format",
-    "Given",
-    "Implementation",
-    "Shown",
-    "foreign_format",
-    "read_foreign",
-]
+from estheory.runs.foreign import es_at_scale, es_awd, esvsgrpo, log, trainers
+from estheory.runs.view import ForeignRun, Format, Given
 
 _READERS: dict[Format, Callable[[Path, Given, Problems | None], ForeignRun]] = {
     "ESvsGRPO ES": esvsgrpo.read_es,
@@ -48,11 +25,12 @@ _READERS: dict[Format, Callable[[Path, Given, Problems | None], ForeignRun]] = {
     "es-at-scale": es_at_scale.read_es,
     "TRL": trainers.read_trl,
     "verl": trainers.read_verl,
+    "log": log.read_log,
 }
 
 
 def foreign_format(path: Path) -> Format | None:
-    """Return whose code wrote a run directory; None if it is none that is known.
+    """Return whose code wrote a run directory or a log; None if it is none that is known.
 
     Returns
     -------
@@ -70,6 +48,8 @@ def foreign_format(path: Path) -> Format | None:
         found.append("TRL")
     if trainers.verl_folders(path):
         found.append("verl")
+    if log.log_file(path) is not None:
+        found.append("log")
     if len(found) > 1:
         raise DataError(f"{path} holds records of {' and of '.join(found)}", "give each run a folder of its own")
     if not found and (any(path.glob("events.out.tfevents*")) or es_at_scale.final_weights(path)):
@@ -78,7 +58,7 @@ def foreign_format(path: Path) -> Format | None:
 
 
 def read_foreign(path: Path, given: Given | None = None, problems: Problems | None = None) -> ForeignRun:
-    """Read a run directory of another code.
+    """Read a run directory, or a log, of another code.
 
     Parameters
     ----------
@@ -87,12 +67,15 @@ def read_foreign(path: Path, given: Given | None = None, problems: Problems | No
     problems
         Where to note damaged lines and steps that are missing or doubled; None raises.
     """
-    kind = foreign_format(path)
+    kind, given = foreign_format(path), given or Given()
     if kind is None:
-        known = "this package, ESvsGRPO, es-awd, es-at-scale, TRL or verl"
-        raise DataError(f"{path} is no run directory of {known}", "give such a folder, or BASE CHECKPOINT ...")
+        codes = "this package, ESvsGRPO, es-awd, es-at-scale, TRL or verl, nor a JSONL log"
+        raise DataError(f"{path} is no run directory of {codes}", "give such a folder, or BASE CHECKPOINT ...")
+    for name in ("shaping", "antithetic"):
+        if kind != "log" and getattr(given, name) is not None:
+            raise ConfigError(f"the {kind} format tells its {name}", f"leave --{name} out")
     with reading(path), np.errstate(over="ignore", invalid="ignore"):
-        run = _READERS[kind](path, given or Given(), problems)
+        run = _READERS[kind](path, given, problems)
         norms = [norm for norm, _ in run.logged_norms.values()]
         for values in (run.increments, run.rates, np.array(norms)):
             if not (np.abs(values) <= LARGEST).all():

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from estheory.errors import DataError
+from estheory.files import Problems, read_object
 from estheory.rules import Dtype, UpdatePath
-from estheory.runs.foreign.rows import Problems, count, first_weights, json_object, moves, storage
-from estheory.runs.foreign.run import BY_HYPERPARAMETERS, BY_REWARDS, ForeignRun, Given, Implementation
+from estheory.runs.foreign.rows import count, first_weights, moves, storage
+from estheory.runs.view import BY_HYPERPARAMETERS, BY_REWARDS, ForeignRun, Given, Implementation
 
 _NAME = re.compile(r"-sigma([0-9.e-]+)-alpha([0-9.e-]+)-pop(\d+)-")
 _FINAL = re.compile(r"^(final_model|checkpoint-es_fine_tuned)_iteration_(\d+)$")
@@ -84,7 +85,7 @@ def read_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
 def _told(path: Path) -> dict[str, Any]:
     """Return the hyper-parameters in args.json or in the folder's name; empty where there are none."""
     if (path / "args.json").is_file():
-        return json_object(path / "args.json")
+        return read_object(path / "args.json")
     match = _NAME.search(path.resolve().name)
     if match is None:
         return {}

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from estheory.files import Problems, problem, read_lines, read_object
 from estheory.quantities import Measurement, Quantity
 from estheory.rules import LARGEST_COUNT
-from estheory.runs.foreign.rows import Problems, by_step, count, json_lines, json_object, problem, storage
-from estheory.runs.foreign.run import BY_COEFFICIENTS, Array, ForeignRun, Given, Implementation, Shown
+from estheory.runs.foreign.rows import by_step, count, storage
+from estheory.runs.view import BY_COEFFICIENTS, Array, ForeignRun, Given, Implementation, Shown
 
 WEIGHT_CHANGE = "weight_change.jsonl"
 
@@ -22,11 +23,11 @@ def read_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
 
     Parameters and result as of :func:`estheory.runs.foreign.read_foreign`.
     """
-    args, updates = json_object(path / "args.json"), path / "iteration_updates"
+    args, updates = read_object(path / "args.json"), path / "iteration_updates"
     alpha, population = float(given.alpha or args["alpha"]), int(given.population or args["population_size"])
     mirrored, engines = bool(args.get("mirror_sampling")), count(args.get("num_engines", 1))
     vectors = population // 2 if mirrored else population
-    rows = [json_object(file) for file in sorted(updates.glob("iteration_*.json"))]
+    rows = [read_object(file) for file in sorted(updates.glob("iteration_*.json"))]
     found = by_step(rows, "iteration", updates, problems)
     z = _coefficients(found, vectors, engines, updates, problems, blank=math.sqrt(population / max(vectors, 1)))
     weights = alpha / population * z
@@ -100,7 +101,7 @@ def _weight_changes(path: Path, problems: Problems | None) -> dict[int, dict[str
     file = path / WEIGHT_CHANGE
     if not file.is_file():
         return {}
-    return by_step(json_lines(file, problems), "step", file, problems, consecutive=False)
+    return by_step((row for _, row in read_lines(file, problems)), "step", file, problems, consecutive=False)
 
 
 def evaluations(path: Path, problems: Problems | None) -> Iterator[Shown]:
@@ -112,7 +113,7 @@ def evaluations(path: Path, problems: Problems | None) -> Iterator[Shown]:
         KL (nat/token) or accuracy (a share) of one data set: measured, and predicted by nothing.
     """
     for file in sorted(path.glob("*.jsonl")):
-        rows = [row for row in json_lines(file, problems) if "step" in row]
+        rows = [row for _, row in read_lines(file, problems) if "step" in row]
         if file.name == WEIGHT_CHANGE or not rows:
             continue
         row = rows[-1]

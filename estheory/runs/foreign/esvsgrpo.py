@@ -9,17 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from estheory.files import Problems, read_lines, read_object
 from estheory.quantities import Measurement, Quantity
-from estheory.runs.foreign.rows import (
-    Problems,
-    by_step,
-    count,
-    first_weights,
-    json_lines,
-    json_object,
-    moves,
-)
-from estheory.runs.foreign.run import BY_REWARDS, Array, ForeignRun, Given, Implementation, Shown, served
+from estheory.runs.foreign.rows import by_step, count, first_weights, moves, served
+from estheory.runs.view import BY_REWARDS, Array, ForeignRun, Given, Implementation, Shown
 
 Row = dict[str, Any]
 
@@ -33,9 +26,9 @@ def read_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
 
     Parameters and result as of :func:`estheory.runs.foreign.read_foreign`.
     """
-    config, log = json_object(path / "config.json"), path / ES_LOG
+    config, log = read_object(path / "config.json"), path / ES_LOG
     shared = config["es_hyperparameters"]
-    rows = json_lines(log, problems)
+    rows = [row for _, row in read_lines(log, problems)]
     train = [row for row in rows if row.get("type") == "train"]
     steps = by_step(train, "global_step", log, problems)
     increments: list[float] = []
@@ -88,9 +81,9 @@ def read_grpo(path: Path, given: Given, problems: Problems | None) -> ForeignRun
 
     Parameters and result as of :func:`estheory.runs.foreign.read_foreign`.
     """
-    config, log = json_object(path / "config.json"), path / GRPO_LOG
+    config, log = read_object(path / "config.json"), path / GRPO_LOG
     optimizer = config.get("optimizer", {})
-    rows = json_lines(log, problems)
+    rows = [row for _, row in read_lines(log, problems)]
     legs: dict[tuple[int, str], list[Row]] = {}
     for row in rows:
         if row.get("type", "train") == "train" and "lr" in row:

@@ -1,4 +1,4 @@
-"""The rows of other people's logs: JSON objects and JSON lines, by step, with their damage named."""
+"""The rows of other people's logs by step, and the values in them, with their damage named."""
 
 from __future__ import annotations
 
@@ -7,50 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from estheory.errors import DataError
-from estheory.parsing import parse_json
+from estheory.files import Problems, problem
 from estheory.rules import Dtype
-
-Problems = list[str]
 
 STD_FLOOR = 1e-8
 """What these codes add to the rewards' standard deviation: equal rewards move nothing."""
 
 MOST_STEPS = 10**7
 """No run has more; a larger count is a damaged record."""
-
-
-def json_object(file: Path) -> dict[str, Any]:
-    """Return the JSON object in a file."""
-    try:
-        content = parse_json(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file} cannot be read: {error}", "restore the files of the run") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{file} holds no JSON object", "restore the files of the run")
-    return content
-
-
-def json_lines(file: Path, problems: Problems | None) -> list[dict[str, Any]]:
-    """Return the objects of a JSONL file; a torn last line is an interrupted write and is left out.
-
-    Returns
-    -------
-    list of dict
-        In the order of the lines; blank lines are left out.
-    """
-    rows = []
-    lines = file.read_bytes().split(b"\n")
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = parse_json(line) if line.strip() else None
-        except ValueError:
-            row = () if number < len(lines) else None
-        if isinstance(row, dict):
-            rows.append(row)
-        elif row is not None:
-            problem(f"{file}: line {number} is damaged", "restore the file, or cut it before that line", problems)
-    return rows
 
 
 def by_step(
@@ -75,19 +39,6 @@ def by_step(
         first = next(step for step in range(1, last) if step not in found)
         problem(f"{file} lacks step {first} ({missing} missing)", "restore the file", problems)
     return found
-
-
-def problem(what: str, remedy: str, problems: Problems | None) -> None:
-    """Note what is wrong, or raise it where nothing collects problems.
-
-    Parameters
-    ----------
-    problems
-        Where to note the first half; None raises.
-    """
-    if problems is None:
-        raise DataError(what, remedy)
-    problems.append(what)
 
 
 def count(value: Any, most: int = MOST_STEPS) -> int:
@@ -128,3 +79,15 @@ def first_weights(*folders: Path) -> Path | None:
     """Return the first of some folders that holds weights."""
     patterns = ("*.safetensors", "pytorch_model*")
     return next((folder for folder in folders if any(any(folder.glob(p)) for p in patterns)), None)
+
+
+def served(members: int, engines: int) -> range:
+    """Return how many members the first of some engines may have served, when whichever is free takes the next.
+
+    Returns
+    -------
+    range
+        From one fewer than an equal share to one more.
+    """
+    share = members / max(engines, 1)
+    return range(max(0, math.floor(share) - 1), math.ceil(share) + 2)

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from estheory.errors import DataError
+from estheory.files import Problems, read_object
 from estheory.runs.foreign.es_awd import evaluations
-from estheory.runs.foreign.rows import Problems, by_step, count, first_weights, json_object
-from estheory.runs.foreign.run import Array, ForeignRun, Given
+from estheory.runs.foreign.rows import by_step, count, first_weights
+from estheory.runs.view import Array, ForeignRun, Given
 
 _STEP = re.compile(r"(?:^|_)global_step_(\d+)$")
 
@@ -24,7 +25,7 @@ def read_trl(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
     """
     folders = {int(folder.name.rpartition("-")[2]): folder for folder in path.glob("checkpoint-*") if folder.is_dir()}
     states = [path / "trainer_state.json", *(folders[step] / "trainer_state.json" for step in sorted(folders)[::-1])]
-    state = json_object(next(file for file in states if file.is_file()))
+    state = read_object(next(file for file in states if file.is_file()))
     rows = [row for row in state["log_history"] if "learning_rate" in row]
     logged = by_step(rows, "step", path / "trainer_state.json", problems, consecutive=False)
     if not logged:
