@@ -70,11 +70,11 @@ def read_object(file: Path, remedy: str = "restore it", *, finite: bool = False)
 
 
 def read_lines(
-    file: Path, problems: Problems | None = None, *, finite: bool = False
+    file: Path, problems: Problems | None = None, *, finite: bool = False, appended: bool = False
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the objects of a JSONL file with the numbers of their lines, without blank lines.
 
-    A last line that is torn, without its line break, is an interrupted write and is left out.
+    A last line without its line break that is torn is an interrupted write and is left out.
 
     Parameters
     ----------
@@ -82,13 +82,15 @@ def read_lines(
         Where to note damaged lines; None raises.
     finite
         As in `parse_json`.
+    appended
+        The file's writer ends every line, so that a last line without its break is left out whatever it says.
     """
     try:
         lines = file.read_bytes().split(b"\n")
     except OSError as error:
         raise DataError(f"cannot read {file}: {error}", "restore it") from error
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
+        if not line.strip() or (appended and number == len(lines)):
             continue
         try:
             row = parse_json(line, finite=finite)

@@ -142,7 +142,7 @@ class RunDirectory:
         if not file.exists():
             return []
         rows: list[Row] = []
-        for number, row in read_lines(file, finite=True):
+        for number, row in read_lines(file, finite=True, appended=True):
             if not all(key in row and isinstance(row[key], kind) for key, kind in _FIELDS[name].items()):
                 raise DataError(f"{file}: line {number} is damaged", "restore the file, or cut it before that line")
             rows.append(row)
@@ -207,7 +207,7 @@ class RunDirectory:
             dim = int(environment["model"]["dim"])
             if not 1 <= dim <= LARGEST_COUNT:
                 raise ValueError(f"a model of {dim} parameters")
-            steps = tuple(map(_step, self.steps()))
+            steps = tuple(map(step_of, self.steps()))
             evaluations = tuple(map(_evaluation, self.rows("evaluations")))
         if not steps:
             raise DataError(f"{self.path} has no finished step", "let the run make at least one")
@@ -227,7 +227,8 @@ def is_run(path: Path) -> bool:
     return (path / "config.toml").is_file() and not (path / "log.jsonl").is_file()
 
 
-def _step(row: Row) -> Step:
+def step_of(row: Row) -> Step:
+    """Return what a row of steps.jsonl says; TypeError, ValueError or KeyError where it is damaged."""
     seeds = row.get("seeds")
     values: dict[str, Any] = {
         name: float(row[name]) for name in ("reward_mean", "reward_std", "norm", "lr") if name in row
