@@ -74,6 +74,9 @@ class ESRunOptions:
     permute_rewards: Annotated[
         bool, typer.Option("--permute-rewards", help="Control: coefficients permuted between members.")
     ] = False
+    generator: Annotated[
+        str | None, typer.Option(help="Draws the noise on a CPU: mt19937 | philox (default mt19937, the faster).")
+    ] = None
     executor: Annotated[str | None, typer.Option(help="local | ray (default local).")] = None
     workers: Annotated[int | None, typer.Option(help="Processes that evaluate members (default 1).")] = None
 

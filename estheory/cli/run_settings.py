@@ -14,6 +14,7 @@ from estheory.runs.config import (
     Decode,
     ESRunConfig,
     ExecutorName,
+    Generator,
     GRPORunConfig,
     Reward,
     Schedule,
@@ -36,6 +37,7 @@ _CHOICES = {
     "reward": Reward,
     "decode": Decode,
     "executor": ExecutorName,
+    "generator": Generator,
     "schedule": Schedule,
     "form": Form,
 }
