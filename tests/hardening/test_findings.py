@@ -159,9 +159,10 @@ def test_a_csv_with_one_endless_cell(tmp_path):
 
 
 def test_half_a_surrogate_is_written_as_its_escape(tmp_path):
-    from estheory.cli.emit import json_text, write_whole
+    from estheory.cli.emit import json_text
+    from estheory.files import write_text
 
-    write_whole(tmp_path / "x.json", json_text({"name": "\ud800"}))
+    write_text(tmp_path / "x.json", json_text({"name": "\ud800"}))
     assert json.loads((tmp_path / "x.json").read_text()) == {"name": "\ud800"}
 
 
