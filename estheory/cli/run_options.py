@@ -38,6 +38,7 @@ _HELP = {field.name: field.metadata["help"] for field in fields(ESConfig) if fie
     "decode": "How answers are decoded.",
     "train_set": "Draw all prompts from this many examples (default 0: new ones in each step).",
     "permute_rewards": "Control: hand the rewards' coefficients to other members at random.",
+    "generator": "Draws the noise on a CPU; mt19937 is the faster (default mt19937).",
     "executor": "Where members are evaluated.",
     "workers": "Processes that evaluate members.",
     "samples": "Completions per prompt, K.",
@@ -67,7 +68,7 @@ ES = ConfigOptions(
     ESRunConfig,
     {
         "Evolution strategies": ("sigma", "alpha", "population", "shaping", "antithetic", "noise", "reward"),
-        VARIANTS: ("module_sigma", "decode", "train_set", "permute_rewards"),
+        VARIANTS: ("module_sigma", "decode", "train_set", "permute_rewards", "generator"),
         ANCHORS: ("anchor_l2", "anchor_l1", "anchor_form", "momentum"),
         ROUNDING: ("update_path", "restore_pairs"),
         MACHINE: ("executor", "workers"),
