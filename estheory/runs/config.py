@@ -86,7 +86,7 @@ class RunConfig:
     threads: int = 1
     checkpoint_every: int = 0
     evaluation_prompts: int = 400
-    evaluation_tasks: tuple[str, ...] = ()
+    evaluation_tasks: tuple[str, ...] = dataclasses.field(default=(), metadata={"option": "evaluate"})
     data: str = ""
     form: Form = "auto"
     stop_reward: float = math.inf

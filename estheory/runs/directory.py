@@ -206,7 +206,7 @@ class RunDirectory:
         with reading(self.path):
             dim = int(environment["model"]["dim"])
             if not 1 <= dim <= LARGEST_COUNT:
-                raise ValueError(f"a model of {dim} parameters")
+                raise ValueError("its model's number of parameters is too large, or none")
             steps = tuple(map(step_of, self.steps()))
             evaluations = tuple(map(_evaluation, self.rows("evaluations")))
         if not steps:

@@ -50,8 +50,8 @@ OF_A_RUN = {
     "a probe without spread": (document("probes.json", lambda p: p["fisher"][0].update(relative_std=0)), "damaged"),
     "a probe below 0": (document("probes.json", lambda p: p["fisher"][0].update(trace=-1e300)), "damaged"),
     "an evaluation without value": (line("evaluations.jsonl", -1, value=None), "damaged"),
-    "a model that is a number": (document("environment.json", lambda e: e.update(model=3)), "missing from its records"),
-    "a dim of 1e400": (document("environment.json", lambda e: e["model"].update(dim=10**400)), "its model"),
+    "a model that is a number": (document("environment.json", lambda e: e.update(model=3)), "damaged"),
+    "a dim of 1e400": (document("environment.json", lambda e: e["model"].update(dim=10**400)), "too large"),
 }
 
 
