@@ -90,7 +90,7 @@ def read_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
 def _step(row: Mapping[str, Any], step: int, norms: Mapping[int, tuple[float, int]], mirrored: bool) -> Step:
     """Return a logged step; mirrored members' coefficients are logged as differences only, which are no members'."""
     values = np.array(row.get("update_coefficients", []), dtype=np.float64)
-    seeds = tuple(int(seed) for seed in row.get("seeds", ()))
+    seeds = tuple(seed for seed in row.get("seeds", ()) if isinstance(seed, int))
     norm = norms[step][0] if step in norms else None
     return Step(step=step, coefficients=None if mirrored or not values.size else values, seeds=seeds, norm=norm)
 
