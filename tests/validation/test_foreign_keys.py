@@ -18,7 +18,9 @@ READ = {
     "esvsgrpo/config.json": "num_cycles tasks es_hyperparameters",
     "esvsgrpo/config.json tasks": "name num_iterations sigma alpha population_size",
     "esvsgrpo/config.json es_hyperparameters": "num_engines",  # the others stand in for tasks that lack them
-    "esvsgrpo/metrics_baseline.jsonl": "type global_step fitness_mean fitness_std kl_mean kl_std batch_size task eval_type reward",
+    "esvsgrpo/metrics_baseline.jsonl": (
+        "type global_step fitness_mean fitness_std kl_mean kl_std batch_size task eval_type reward"
+    ),
     "esvsgrpo/c0_t0_countdown/metadata.json": "",
     "grpo/config.json": "tasks optimizer",
     "grpo/config.json tasks": "name lr scheduler_type warmup_ratio",
