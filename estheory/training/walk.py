@@ -9,8 +9,8 @@ from torch import Tensor
 from estheory.models.noise import MemberNoise
 from estheory.models.noise_streams import NoiseStructure
 from estheory.models.parameters import FlatParameters
-from estheory.training.config import ESRunConfig
-from estheory.training.run_directory import Row
+from estheory.runs.config import ESRunConfig
+from estheory.runs.directory import Row
 
 _BLOCK = 1 << 18
 

@@ -92,7 +92,7 @@ def test_the_rule_is_its_definition(kind, rewards):
 @given(rewards=REWARDS)
 def test_every_place_that_shapes_has_the_same_bits(kind, rewards):
     """The estimator, a batch of it, a simulated step, the configuration of a training run, and a recorded one."""
-    from estheory.training.config import ESRunConfig
+    from estheory.runs.config import ESRunConfig
 
     run = run_of(kind, rewards.size)
     estimator = estimator_of(run)
