@@ -22,6 +22,12 @@ class RunOptions:
     task: Annotated[str | None, typer.Option(help="Task to train (default addition).")] = None
     data: Annotated[str | None, typer.Option(help="Folder of JSONL or Parquet files, or hf:ID, with the task.")] = None
     form: Annotated[str | None, typer.Option(help="auto | few-shot | chat | likelihood (default auto).")] = None
+    max_new_tokens: Annotated[
+        str | None, typer.Option(help="Cut answers after this many tokens (default: the task's own number).")
+    ] = None
+    temperature: Annotated[str | None, typer.Option(help="Of sampled answers (default 1).")] = None
+    top_p: Annotated[str | None, typer.Option(help="Sample from the likeliest tokens of this probability.")] = None
+    system: Annotated[str | None, typer.Option(help="System message of chats (default: the chat template's).")] = None
     steps: Annotated[str | None, typer.Option(help="Number of updates, T (default 100).")] = None
     prompts: Annotated[str | None, typer.Option(help="Prompts of a step (default 64; GRPO 16).")] = None
     trainable: Annotated[str | None, typer.Option(help="all | last:K | lora:R | regex:... (default all).")] = None
@@ -77,6 +83,9 @@ class ESRunOptions:
     generator: Annotated[
         str | None, typer.Option(help="Draws the noise on a CPU: mt19937 | philox (default mt19937, the faster).")
     ] = None
+    no_prompt_rewards: Annotated[
+        bool, typer.Option("--no-prompt-rewards", help="Keep members' mean rewards only, not those by prompt.")
+    ] = False
     executor: Annotated[str | None, typer.Option(help="local | ray (default local).")] = None
     workers: Annotated[int | None, typer.Option(help="Processes that evaluate members (default 1).")] = None
 

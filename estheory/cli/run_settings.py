@@ -47,8 +47,28 @@ GRPO_PRESETS: dict[str, dict[str, Any]] = {
     # without weight decay, gradients clipped at norm 1.
     "paper": {"samples": 8, "lr": 3e-6, "schedule": "linear", "prompts": 63, "steps": 80},
 }
-_COUNTS = ("steps", "prompts", "population", "restore_pairs", "train_set", "samples", "evaluation_prompts")
-_NUMBERS = ("sigma", "alpha", "anchor_l2", "anchor_l1", "momentum", "lr", "stop_reward", "stop_drift")
+_COUNTS = (
+    "steps",
+    "prompts",
+    "population",
+    "restore_pairs",
+    "train_set",
+    "samples",
+    "evaluation_prompts",
+    "max_new_tokens",
+)
+_NUMBERS = (
+    "sigma",
+    "alpha",
+    "anchor_l2",
+    "anchor_l1",
+    "momentum",
+    "lr",
+    "stop_reward",
+    "stop_drift",
+    "temperature",
+    "top_p",
+)
 _FREE = ("executor", "workers")  # what a resumed run may change: its results do not depend on it
 
 
@@ -148,6 +168,8 @@ def _given(run: RunOptions, settings: object, common: CommonOptions) -> dict[str
             values[name] = choice(flag, text, get_args(_CHOICES[name]), "")
         elif name == "data":
             values[name] = text if text.startswith("hf:") else str(Path(text).resolve())
+        elif name == "no_prompt_rewards":
+            values["prompt_rewards"] = False
         elif name == "evaluate":
             values["evaluation_tasks"] = tuple(text.split(","))
         elif name == "module_sigma":

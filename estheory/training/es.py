@@ -20,6 +20,7 @@ from estheory.training.environment import record_environment
 from estheory.training.executors import Executor, open_executor
 from estheory.training.members import Members
 from estheory.training.process import torch_threads
+from estheory.training.prompt_rewards import packed_rewards
 from estheory.training.replay import es_config, rebuild
 from estheory.training.run_directory import Row, RunDirectory
 from estheory.training.session import (
@@ -118,6 +119,7 @@ def _run(
     """Go on from the last recorded step to the end."""
     record_environment(session, directory)
     rows = directory.steps()
+    directory.drop_rewards_after(len(rows))
     walk = rebuild(session, config, directory, rows)
     buffer = session.parameters.vector
     if not rows and before_first_step is not None and directory.read_json("probes.json") is None:
@@ -169,6 +171,8 @@ def _step(
     if not math.isfinite(row["norm"]):
         raise DataError(f"step {step} leaves parameters that are no numbers", "lower alpha")
     updated = perf_counter()
+    if config.prompt_rewards:
+        directory.append("rewards", packed_rewards(step, evaluated.by_prompt))
     directory.append("steps", row)
     timing = {
         "step": step,

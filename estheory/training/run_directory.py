@@ -1,7 +1,9 @@
 """The folder of a training run: what is written where, and how it is read back after a crash. Imports no torch.
 
 Files: ``config.toml``, ``environment.json``, ``probes.json`` (written once, before step 1), ``steps.jsonl`` (one line
-a step; bit-reproducible), ``timings.jsonl``, ``evaluations.jsonl`` and ``checkpoints/step_000100.safetensors``.
+a step; bit-reproducible), ``rewards.jsonl`` (each step's rewards by prompt, before its line in steps.jsonl;
+:mod:`estheory.training.prompt_rewards`), ``timings.jsonl``, ``evaluations.jsonl`` and
+``checkpoints/step_000100.safetensors``.
 
 Lines are appended, flushed and synchronised one at a time, so that a kill can tear only the last one; whole files
 are written under a temporary name and renamed.
@@ -20,15 +22,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from estheory.errors import DataError, OutputError
 from estheory.parsing import parse_json
 from estheory.training.config import ESRunConfig, GRPORunConfig
 from estheory.training.config_files import load_config
+from estheory.training.prompt_rewards import unpacked_rewards
 
 Row = dict[str, Any]
 
 _FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "steps": {"step": int},
+    "rewards": {"step": int, "shape": list, "float64": str},
     "timings": {"step": int},
     "evaluations": {"step": int, "task": str, "quantity": str, "value": (int, float), "stderr": (int, float)},
 }
@@ -102,8 +109,8 @@ class RunDirectory:
     def repair(self) -> None:
         """Remove what a kill left half done: torn last lines and temporary files."""
         try:
-            for name in ("steps.jsonl", "timings.jsonl", "evaluations.jsonl"):
-                file = self.path / name
+            for name in _FIELDS:
+                file = self.path / f"{name}.jsonl"
                 if file.exists():
                     content = file.read_bytes()
                     os.truncate(file, content.rfind(b"\n") + 1)
@@ -164,11 +171,27 @@ class RunDirectory:
                 )
         return rows
 
+    def prompt_rewards(self) -> dict[int, NDArray[np.float64]]:
+        """Return each recorded step's rewards, shape (evaluations, prompts); empty where none were kept."""
+        try:
+            return {row["step"]: unpacked_rewards(row) for row in self.rows("rewards")}
+        except ValueError as error:
+            raise DataError(f"{self.path / 'rewards.jsonl'}: {error}", "restore or delete the file") from error
+
+    def drop_rewards_after(self, step: int) -> None:
+        """Drop from rewards.jsonl what a kill left of a step that steps.jsonl lacks."""
+        if any(row["step"] > step for row in self.rows("rewards")):
+            self._keep_until("rewards", step)
+
     def keep_until(self, step: int) -> None:
-        """Drop the rows of later steps from steps.jsonl, timings.jsonl and evaluations.jsonl, each file as a whole."""
-        for name in ("evaluations", "timings", "steps"):
-            kept = [row for row in self.rows(name) if row["step"] <= step]
-            self._replace(f"{name}.jsonl", "".join(json.dumps(row, allow_nan=False) + "\n" for row in kept))
+        """Drop the rows of later steps from all files, each file as a whole."""
+        for name in ("evaluations", "timings", "rewards", "steps"):
+            if name != "rewards" or self.rows(name):
+                self._keep_until(name, step)
+
+    def _keep_until(self, name: str, step: int) -> None:
+        kept = [row for row in self.rows(name) if row["step"] <= step]
+        self._replace(f"{name}.jsonl", "".join(json.dumps(row, allow_nan=False) + "\n" for row in kept))
 
     def write_json(self, name: str, content: Mapping[str, object]) -> None:
         """Write a JSON file of the run as a whole."""
