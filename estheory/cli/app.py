@@ -23,6 +23,7 @@ COMMANDS = {
     "simulate": "Monte Carlo on a quadratic landscape, judged against the closed forms.",
     "models": "List the built-in language models, or get one.",
     "run": "Fine-tune a causal language model by ES or GRPO, recorded for the theory.",
+    "pilot": "One iteration's member rewards, of any code: will it learn, and with which sigma, alpha, N?",
     "measure": "Geometry of checkpoints or of a run directory.",
     "validate": "Predictions against measurements: 'published', a run directory, or checkpoints.",
     "lines": "Rewards between two solutions and along their directions, predicted and judged.",
