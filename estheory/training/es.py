@@ -15,14 +15,14 @@ from time import perf_counter
 import numpy as np
 
 from estheory.errors import DataError
-from estheory.training.config import ESRunConfig, ExecutorName
+from estheory.runs.config import ESRunConfig, ExecutorName
+from estheory.runs.directory import Row, RunDirectory
+from estheory.runs.prompt_rewards import packed_rewards
 from estheory.training.environment import record_environment
 from estheory.training.executors import Executor, open_executor
 from estheory.training.members import Members
 from estheory.training.process import torch_threads
-from estheory.training.prompt_rewards import packed_rewards
 from estheory.training.replay import es_config, rebuild
-from estheory.training.run_directory import Row, RunDirectory
 from estheory.training.session import (
     BeforeFirstStep,
     OnStep,
@@ -171,7 +171,7 @@ def _step(
     if not math.isfinite(row["norm"]):
         raise DataError(f"step {step} leaves parameters that are no numbers", "lower alpha")
     updated = perf_counter()
-    if config.prompt_rewards:
+    if not config.drop_prompt_rewards:
         directory.append("rewards", packed_rewards(step, evaluated.by_prompt))
     directory.append("steps", row)
     timing = {

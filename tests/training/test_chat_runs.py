@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from estheory.cli.app import main
+from estheory.measurement.held_out import task_for
 from estheory.models.load import load_model
-from estheory.training.evaluation import task_for
-from estheory.training.run_directory import RunDirectory
+from estheory.runs.directory import RunDirectory
 from tests.training.text_model import save_text_model
 
 SIZES = ["--task", "sums", "--steps", "1", "--prompts", "4", "--evaluation-prompts", "40", "--quiet"]

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from estheory.errors import DataError
+from estheory.runs.directory import RunDirectory
+from estheory.runs.prompt_rewards import packed_rewards, unpacked_rewards
 from estheory.training.es import resume, run_es
-from estheory.training.prompt_rewards import packed_rewards, unpacked_rewards
-from estheory.training.run_directory import RunDirectory
 from tests.training.runs import contents, es_config
 
 
@@ -64,7 +64,7 @@ def test_a_kill_before_a_step_s_own_line_leaves_no_rewards_of_it(tmp_path: Path,
 
 
 def test_they_need_not_be_kept_and_may_be_deleted(tmp_path: Path, finished: Path) -> None:
-    config = es_config(steps=2, prompt_rewards=False)
+    config = es_config(steps=2, drop_prompt_rewards=True)
     run_es(config, tmp_path / "without", before_first_step=lambda s: {"trace": s.parameters.dim})
     assert not (tmp_path / "without" / "rewards.jsonl").exists()
     assert RunDirectory.open(tmp_path / "without").prompt_rewards() == {}
