@@ -18,6 +18,7 @@ from estheory.evidence.runs import recorded_pairs, run_displacements
 from estheory.measurement.displacement import Displacements, measure_displacements
 from estheory.models.builtin import model_folder
 from estheory.models.headers import tensor_entries
+from estheory.models.weight_files import adapter_file, adapter_folder, is_adapter
 from estheory.rules import UpdatePath, require_count, require_positive
 from estheory.validation.foreign import Given, read_foreign
 from estheory.validation.judge import Evidence
@@ -40,6 +41,14 @@ def _require_one_run(targets: Sequence[Path], remedy: str) -> None:
             raise ConfigError(f"{target} is a run directory, and one run is read at a time", remedy)
 
 
+def _require_walking_weights(targets: Sequence[Path]) -> None:
+    """Raise ConfigError if an adapter is compared with full weights: ES over an adapter moves its factors at random."""
+    adapters = [target for target in targets[1:] if is_adapter(target)]
+    if adapters and not is_adapter(targets[0]):
+        what = f"{adapters[0]} is an adapter: its factors walk, not the weights"
+        raise ConfigError(what, "give the adapter as it was at the start in the place of BASE")
+
+
 def displacements_of(targets: Sequence[Path], how: MeasureOptions, *, steps: Sequence[float] = ()) -> Displacements:
     """Measure a run directory (one target), or checkpoints against the base named first.
 
@@ -57,7 +66,7 @@ def displacements_of(targets: Sequence[Path], how: MeasureOptions, *, steps: Seq
     _require_one_run(targets, "give it alone, or BASE and files of its folder checkpoints")
     if len(set(targets[1:])) < len(targets) - 1:
         raise ConfigError("a checkpoint is given twice", "give one or more different checkpoints")
-    base, *others = (model_folder(target) for target in targets)
+    base, *others = (model_folder(target, download=False) for target in targets)
     labelled = dict(zip(map(str, targets[1:]), others, strict=True))
     measured = measure_displacements(base, labelled, repeat_head=twice, keep_going=how.keep_going)
     if steps and len(steps) != len(measured.labels):
@@ -94,6 +103,7 @@ def variances_of(
         return [walk[step] for step in steps] if steps and all(walk.get(step) for step in steps) else None
     if alpha is None or population is None:
         return None
+    _require_walking_weights(targets)
     if len(steps) < len(measured.steps):
         raise ConfigError("the step of a checkpoint is unknown", "give --steps with one for each")
     require_positive("alpha", alpha)
@@ -154,6 +164,7 @@ def evidence_of(targets: Sequence[Path], es: ESOptions, how: MeasureOptions) -> 
     )
     required = ("sigma", "population")
     require_given([name for name in required if getattr(es, name) is not None], required)  # before minutes of measuring
+    _require_walking_weights(targets)
     measured = displacements_of(targets, how)
     if es.dim is None and es.model is None:
         es = replace(es, dim=str(sum(measured.tensors.values())))
@@ -165,12 +176,14 @@ def evidence_of(targets: Sequence[Path], es: ESOptions, how: MeasureOptions) -> 
             f"{len(measured.labels)} checkpoints but {len(case.checkpoints)} steps", "give --steps with one for each"
         )
     pairs = displacement_pairs(measured, forecast_of(case), steps=case.checkpoints, source=f"against {targets[0]}")
-    return Evidence(pairs=pairs, notes=[*measured.problems, *_stored_notes(targets[1], es)])
+    return Evidence(pairs=pairs, notes=[*measured.problems, *measured.notes, *_stored_notes(targets[1], es)])
 
 
 def _stored_notes(checkpoint: Path, es: ESOptions) -> list[str]:
     """Return what to say of a checkpoint in 16 bits that is judged without rounding since no --dtype was given."""
-    stored = {entry.dtype for entry in tensor_entries(model_folder(checkpoint)).values()}
+    path = model_folder(checkpoint, download=False)
+    folder = adapter_folder(path)
+    stored = {entry.dtype for entry in tensor_entries(adapter_file(folder) if folder else path).values()}
     dtype = {"BF16": "bfloat16", "F16": "float16"}.get(stored.pop()) if len(stored) == 1 else None
     if es.dtype is not None or dtype is None:
         return []
