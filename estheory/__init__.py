@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from estheory.measurement.displacement import measure_displacements
     from estheory.measurement.interpolation import interpolate_checkpoints
     from estheory.measurement.kl import token_kl
+    from estheory.measurement.rewards import read_rewards
     from estheory.quantities import Measurement, Prediction, Quantity, Verdict
     from estheory.rules import ESConfig, UpdateConvention
     from estheory.simulation.emulator.low_precision import rounding_of
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from estheory.simulation.observed import observe, observed_pairs
     from estheory.theory.curved.predictions import OffTask
     from estheory.theory.curved.spectra import read_landscape
+    from estheory.theory.economy.members import Iteration
+    from estheory.theory.economy.pilot import PlannedRun, pilot
     from estheory.theory.grpo import GRPOConfig
     from estheory.theory.planning.budgets import DriftBudget
     from estheory.theory.planning.choices import Choices
@@ -55,6 +58,7 @@ _HOMES = {
     "estheory.measurement.displacement": ("measure_displacements",),
     "estheory.measurement.interpolation": ("interpolate_checkpoints",),
     "estheory.measurement.kl": ("token_kl",),
+    "estheory.measurement.rewards": ("read_rewards",),
     "estheory.quantities": ("Measurement", "Prediction", "Quantity", "Verdict"),
     "estheory.rules": ("ESConfig", "UpdateConvention"),
     "estheory.simulation.engine": ("simulate",),
@@ -65,6 +69,8 @@ _HOMES = {
     "estheory.theory.curved.predictions": ("OffTask",),
     "estheory.theory.curved.spectra": ("read_landscape",),
     "estheory.theory.planning.plan": ("plan",),
+    "estheory.theory.economy.members": ("Iteration",),
+    "estheory.theory.economy.pilot": ("PlannedRun", "pilot"),
     "estheory.theory.grpo": ("GRPOConfig",),
     "estheory.theory.predictions": ("Forecast", "predict"),
     "estheory.theory.prompt_batch": ("PromptBatch",),
@@ -90,12 +96,14 @@ __all__ = [
     "Forecast",
     "GRPOConfig",
     "GRPORunConfig",
+    "Iteration",
     "Landscape",
     "Law",
     "Measurement",
     "NormalLaw",
     "OffTask",
     "OutputError",
+    "PlannedRun",
     "PointLaw",
     "Prediction",
     "PromptBatch",
@@ -114,10 +122,12 @@ __all__ = [
     "measure_displacements",
     "observe",
     "observed_pairs",
+    "pilot",
     "plan",
     "predict",
     "published_pairs",
     "read_landscape",
+    "read_rewards",
     "recorded_pairs",
     "rounding_of",
     "run_es",

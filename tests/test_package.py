@@ -14,6 +14,7 @@ ROOT = Path(estheory.__file__).parent
 MAY_IMPORT = {
     "theory": {"theory"},
     "derivations": {"theory", "derivations"},
+    "diagnosis": {"theory", "training", "diagnosis"},
     "simulation": {"theory", "simulation"},
     "tasks": {"tasks"},
     "models": {"models"},
@@ -71,7 +72,7 @@ def test_the_vocabulary_has_an_order():
         assert {m.split(".")[1] for m in modules if m.startswith("estheory.")} <= allowed
 
 
-@pytest.mark.parametrize("room", ["theory", "simulation", "validation", "tasks"])
+@pytest.mark.parametrize("room", ["theory", "simulation", "diagnosis", "validation", "tasks"])
 def test_no_torch_in_these_rooms(room):
     for path in (ROOT / room).rglob("*.py"):
         if path.name == "torch_direct.py":  # the optional backend, imported when --device asks for it

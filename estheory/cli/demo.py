@@ -1,6 +1,6 @@
 """``estheory demo``: the whole line on the embedded model."""
 
-from __future__ import annotations
+# no postponed annotations: see options.py
 
 import sys
 from pathlib import Path
@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from estheory.cli.emit import cite, emit, json_text, write_whole
-from estheory.cli.options import CommonOptions, options
+from estheory.cli.options import Command, CommonOptions, options, program
 
-app = typer.Typer(rich_markup_mode=None, add_completion=False)
+app = program()
 
 
-@app.command()
+@app.command(cls=Command, epilog="estheory demo --out demo-output")
 @options(CommonOptions)
 def demo(
     common: CommonOptions,

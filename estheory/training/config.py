@@ -28,6 +28,7 @@ Reward = Literal["accuracy", "partial", "logprob"]
 Decode = Literal["greedy", "sample"]
 ExecutorName = Literal["local", "ray"]
 Schedule = Literal["constant", "linear", "cosine"]
+Generator = Literal["mt19937", "philox"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,8 @@ class RunConfig:
     """
 
     method: ClassVar[str]
+    before: ClassVar[Mapping[str, object]] = {}
+    """What a file that lacks a field says by that, where it is not the default: the field is younger than the file."""
 
     model: str
     task: str
@@ -83,7 +86,7 @@ class RunConfig:
     threads: int = 1
     checkpoint_every: int = 0
     evaluation_prompts: int = 400
-    evaluation_tasks: tuple[str, ...] = ()
+    evaluation_tasks: tuple[str, ...] = dataclasses.field(default=(), metadata={"option": "evaluate"})
     data: str = ""
     form: Form = "auto"
     stop_reward: float = math.inf
@@ -145,6 +148,9 @@ class ESRunConfig(RunConfig):
         `prompts`, every step sees all of them.
     permute_rewards
         Control: hand each member's coefficient to a random other one, so that no reward steers the walk.
+    generator
+        What draws the noise on the CPU (:mod:`estheory.models.noise_streams`): ``mt19937``, or ``philox``, which is
+        slower and has the same bits on every processor. Runs from before there was a choice have ``philox``.
     executor, workers
         Where members are evaluated; the results do not depend on it.
     method
@@ -152,6 +158,7 @@ class ESRunConfig(RunConfig):
     """
 
     method: ClassVar[str] = "es"
+    before: ClassVar[Mapping[str, object]] = {"generator": "philox"}
 
     sigma: float
     alpha: float
@@ -171,6 +178,7 @@ class ESRunConfig(RunConfig):
     decode: Decode = "greedy"
     train_set: int = 0
     permute_rewards: bool = False
+    generator: Generator = "mt19937"
     executor: ExecutorName = "local"
     workers: int = 1
 
@@ -179,6 +187,7 @@ class ESRunConfig(RunConfig):
         self.rules(1)
         require_choice("reward", self.reward, get_args(Reward))
         require_choice("decode", self.decode, get_args(Decode))
+        require_choice("generator", self.generator, get_args(Generator))
         require_choice("executor", self.executor, get_args(ExecutorName))
         require_count("workers", self.workers, 1)
         require_count("train-set", self.train_set, 0)

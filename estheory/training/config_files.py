@@ -11,6 +11,8 @@ from estheory.errors import DataError
 from estheory.parsing import parse_toml
 from estheory.training.config import ESRunConfig, GRPORunConfig
 
+KINDS: dict[str, type[ESRunConfig] | type[GRPORunConfig]] = {"es": ESRunConfig, "grpo": GRPORunConfig}
+
 
 def parse_config(text: str, source: str) -> ESRunConfig | GRPORunConfig:
     """Read the TOML form of a configuration.
@@ -25,11 +27,11 @@ def parse_config(text: str, source: str) -> ESRunConfig | GRPORunConfig:
         values = parse_toml(text)
     except ValueError as error:
         raise DataError(f"{source} is not TOML ({error})", "restore it or start a new run") from error
-    kinds: dict[str, type[ESRunConfig] | type[GRPORunConfig]] = {"es": ESRunConfig, "grpo": GRPORunConfig}
     method = values.pop("method", None)
-    if not isinstance(method, str) or method not in kinds:
-        raise DataError(f"{source}: method = {method!r}", f"use one of {', '.join(kinds)}")
-    return _build(kinds[method], values, source)
+    if not isinstance(method, str) or method not in KINDS:
+        raise DataError(f"{source}: method = {method!r}", f"use one of {', '.join(KINDS)}")
+    kind = KINDS[method]
+    return _build(kind, {**kind.before, **values}, source)
 
 
 def load_config(path: Path) -> ESRunConfig | GRPORunConfig:
@@ -38,6 +40,14 @@ def load_config(path: Path) -> ESRunConfig | GRPORunConfig:
         return parse_config(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {path}: {error}", "give the folder of a run") from error
+
+
+def younger_fields(method: str, values: Mapping[str, object]) -> dict[str, object]:
+    """Return the fields that a recorded configuration of a method lacks, with the values that this stands for."""
+    kind = KINDS[method]
+    defaults = {field.name: field.default for field in dataclasses.fields(kind)}
+    meant: dict[str, object] = {**defaults, **kind.before}
+    return {name: value for name, value in meant.items() if name not in values and value is not dataclasses.MISSING}
 
 
 def _build(

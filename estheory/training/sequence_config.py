@@ -15,6 +15,7 @@ from estheory.rules import require_choice, require_seed
 from estheory.tasks import data_of
 from estheory.tasks.files import data_hashes
 from estheory.training.config import ESRunConfig, GRPORunConfig
+from estheory.training.config_files import KINDS, younger_fields
 
 Retention = Literal["all", "last", "none"]
 AnyConfig = ESRunConfig | GRPORunConfig
@@ -106,8 +107,12 @@ def require_same(manifest: Path, wanted: Mapping[str, Any]) -> None:
         Of the sequence to go on with (`SequenceConfig.manifest`).
     """
     try:
-        known = flattened(parse_json(manifest.read_bytes()))
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        content = parse_json(manifest.read_bytes())
+        for method in content.get("configs", {}).keys() & KINDS.keys():
+            values = content["configs"][method]
+            values |= _finite(younger_fields(method, values))
+        known = flattened(content)
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise DataError(f"{manifest} is damaged ({error})", "restore it, or choose another folder") from error
     here = flattened(wanted)
     for name in sorted(known.keys() | here.keys()):
@@ -137,7 +142,9 @@ def flattened(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """Return a value with infinities as None, for JSON."""
+    """Return a value as JSON has it: infinities as None, tuples as lists."""
     if isinstance(value, Mapping):
         return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, tuple):
+        return list(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value

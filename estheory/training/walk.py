@@ -23,7 +23,8 @@ def run_noise(config: ESRunConfig, parameters: FlatParameters) -> MemberNoise:
     config
         The run: its seed, noise structure and factors of sigma.
     """
-    structure = NoiseStructure(kind=config.noise, scales=config.sigma_factors(parameters.names))
+    factors = config.sigma_factors(parameters.names)
+    structure = NoiseStructure(kind=config.noise, scales=factors, generator=config.generator)
     return MemberNoise(parameters=parameters, seed=config.seed, structure=structure, threads=config.threads)
 
 

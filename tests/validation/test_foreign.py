@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from estheory.cli.measuring import given_of
-from estheory.cli.options import ESOptions
 from estheory.errors import ConfigError, DataError
 from estheory.evidence.foreign import foreign_displacements, foreign_evidence
 from estheory.quantities import Quantity
@@ -245,7 +244,7 @@ def test_unknown_and_empty_folders(tmp_path):
 def test_options_that_describe_no_foreign_run_are_refused(tmp_path):
     make.esvsgrpo_es(tmp_path / "run")
     with pytest.raises(ConfigError, match="--momentum does not describe"):
-        given_of(tmp_path / "run", ESOptions(momentum="0.9"))
+        given_of(tmp_path / "run", {"momentum": (0.9,)})
 
 
 def test_rewards_that_are_no_numbers(tmp_path):
