@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estheory.errors import DataError
+from estheory.files import parse_json
 from estheory.models.headers import Listing, listing
 from estheory.models.sources import Source, read_entries
 from estheory.models.weight_files import adapter_file
-from estheory.parsing import parse_json
 
 _FACTOR = re.compile(r"^(.*)\.lora_(embedding_)?([AB])(?:\.(?!weight$|bias$)([^.]+))?(?:\.(weight|bias))?$")
 _KEEPING = (True, False, "gaussian", "eva", "orthogonal")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from estheory.errors import DataError
+from estheory.files import parse_json
 from estheory.models.file_kinds import TORCH_SUFFIXES as TORCH_SUFFIXES
-from estheory.parsing import parse_json
 
 Problems = list[str]
 """What was wrong with the data and did not keep the rest from being measured, one line each."""
