@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import FlakyFailure
 
 from estheory._special import Array
+from estheory.diagnosis.coefficients import explain_coefficients
 from estheory.diagnosis.rule import direction_weights, evaluations, is_paired
 from estheory.rules import ESConfig
 from estheory.testing.failures import Check, ViolationError
@@ -24,9 +25,28 @@ EXAMPLES = 20
 """Examples of an invariant of rewards."""
 
 
+class _EnoughError(BaseException):
+    """Ends a search: the smallest example so far will do."""
+
+
 def search(test: Callable[..., None], *strategies: st.SearchStrategy[Any], seed: int, examples: int = EXAMPLES) -> None:
-    """Try a test on drawn examples; the violation that comes out is that of the smallest one."""
-    drawn = hypothesis.settings(
+    """Try a test on drawn examples; the violation that comes out is that of the smallest one found in bounded time."""
+    smallest: list[ViolationError] = []
+    left = 3 * examples
+
+    def bounded(drawn: tuple[Any, ...]) -> None:
+        nonlocal left
+        if smallest:
+            left -= 1
+            if left < 0:
+                raise _EnoughError
+        try:
+            test(*drawn)
+        except ViolationError as found:
+            smallest[:] = [found]  # hypothesis goes on from the smallest that fails
+            raise
+
+    run = hypothesis.settings(
         max_examples=examples,
         deadline=None,
         database=None,
@@ -35,11 +55,13 @@ def search(test: Callable[..., None], *strategies: st.SearchStrategy[Any], seed:
         phases=(hypothesis.Phase.generate, hypothesis.Phase.shrink),
         suppress_health_check=list(hypothesis.HealthCheck),
         verbosity=hypothesis.Verbosity.quiet,
-    )(hypothesis.seed(seed)(hypothesis.given(*strategies)(test)))
+    )(hypothesis.seed(seed)(hypothesis.given(st.tuples(*strategies))(bounded)))
     try:
-        drawn()
+        run()
     except FlakyFailure:
         raise ViolationError("the result of one example differs from call to call") from None
+    except _EnoughError:
+        raise smallest[0] from None
 
 
 def compare(what: str, measured: Array, expected: Array, *, example: str, unit: float = 0.0) -> None:
@@ -67,6 +89,8 @@ class Response:
         Of the examples.
     examples
         Their number for each invariant.
+    moves
+        Whether the result is a displacement, to which pairs of even reward add nothing.
     """
 
     rule: ESConfig
@@ -75,6 +99,7 @@ class Response:
     diagnose: Callable[[], str]
     seed: int
     examples: int = EXAMPLES
+    moves: bool = True
 
     @property
     def size(self) -> int:
@@ -100,6 +125,15 @@ def plain_rewards(rule: ESConfig, seed: int) -> Array:
     """Return rewards of a step that all differ, of spread about 1."""
     drawn = np.random.default_rng([seed, 11]).standard_normal(evaluations(rule))
     return np.asarray(np.round(3 + drawn, 3))
+
+
+def explained(weights: Callable[[Array], Array], rewards: Array, rule: ESConfig) -> str:
+    """Return what the weights that code gives to noise vectors are, on plain rewards and, where right, on tied ones."""
+    plain = explain_coefficients(rewards, weights(rewards), rule)
+    if not plain.right:
+        return plain.text
+    tied = np.round(rewards)
+    return explain_coefficients(tied, weights(tied), rule).text
 
 
 def reward_checks(response: Response) -> list[Check]:
@@ -203,7 +237,7 @@ def reward_checks(response: Response) -> list[Check]:
         found.append(
             response.check("order alone", "only the order of the rewards counts", monotone, response.rewards())
         )
-    if is_paired(rule) and response.size > 2:
+    if is_paired(rule) and response.size > 2 and (response.moves or rule.shaping == "two-point"):
         values = reward_vectors(response.size // 2, kinds=("plain",)) if response.size > 4 else st.just(np.arange(2.0))
         found.append(
             response.check("even rewards", "a pair whose two rewards are equal does not move the step", pairs, values)

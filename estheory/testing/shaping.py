@@ -12,7 +12,7 @@ from estheory._special import Array
 from estheory.diagnosis.coefficients import explain_coefficients
 from estheory.diagnosis.rule import evaluations, shaped
 from estheory.rules import ESConfig
-from estheory.testing.algebra import Response, compare, plain_rewards, reward_checks
+from estheory.testing.algebra import Response, compare, explained, plain_rewards, reward_checks
 from estheory.testing.failures import Check, ViolationError
 from estheory.testing.subject import Subject, shown
 
@@ -27,7 +27,7 @@ def shaping_checks(shaping: Callable[..., Any], rule: ESConfig, seed: int) -> li
         return subject(values, shape=shape)
 
     def diagnose() -> str:
-        return explain_coefficients(rewards, of(rewards), rule).text
+        return explained(of, rewards, rule)
 
     def tied(values: Array) -> None:
         result = of(values)
@@ -55,7 +55,7 @@ def shaping_checks(shaping: Callable[..., Any], rule: ESConfig, seed: int) -> li
             example=f"rewards {shown(values)}, then {shown(moved)}",
         )
 
-    response = Response(rule=rule, of=of, expected=lambda r: shaped(r, rule), diagnose=diagnose, seed=seed)
+    response = Response(rule=rule, of=of, expected=lambda r: shaped(r, rule), diagnose=diagnose, seed=seed, moves=False)
     found = [
         *call_checks(subject, (rewards,), shape, diagnose),
         *reward_checks(response),

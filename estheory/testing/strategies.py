@@ -22,6 +22,13 @@ LandscapeKind = Literal["quadratic", "saturating", "binary"]
 _GRID = st.integers(-20, 20).map(lambda k: k / 4)  # sums, shifts and products of few of them have no rounding
 
 
+def _told_apart(rewards: Array) -> Array:
+    """Return rewards that are not all equal: 1 is taken from or added to the first of equal ones."""
+    if len(rewards) > 1 and np.ptp(rewards) == 0:
+        rewards[0] += 1.0 if rewards[0] <= 0 else -1.0
+    return rewards
+
+
 def reward_vectors(
     size: int | st.SearchStrategy[int] | None = None, *, kinds: Sequence[RewardKind] = get_args(RewardKind)
 ) -> st.SearchStrategy[Array]:
@@ -59,16 +66,15 @@ def reward_vectors(
     sizes = size if isinstance(size, st.SearchStrategy) else st.just(size) if size is not None else st.integers(2, 40)
 
     def of_kind(kind: RewardKind, n: int) -> st.SearchStrategy[Array]:
-        few = arrays(np.int8, n, elements=st.integers(-20, 20)).map(lambda r: r / 4)
+        few = arrays(np.int8, n, elements=st.integers(-20, 20)).map(lambda r: _told_apart(r / 4))
         many = st.integers(0, 2**16).map(lambda seed: np.random.default_rng(seed).integers(-20, 21, n) / 4)
-        plain = st.one_of(few, many).filter(lambda r: n == 1 or np.ptp(r) > 0)
+        plain = st.one_of(few, many.map(_told_apart))
         if kind == "equal":
             return _GRID.map(lambda value: np.full(n, value))
         if kind == "ties":
             return arrays(np.int8, n, elements=st.integers(0, 2)).map(lambda r: r * 1.0)
         if kind == "binary":
-            coins = arrays(np.int8, n, elements=st.integers(0, 1)).map(lambda r: r * 1.0)
-            return coins.filter(lambda r: n == 1 or np.ptp(r) > 0)
+            return arrays(np.int8, n, elements=st.integers(0, 1)).map(lambda r: _told_apart(r * 1.0))
         return plain.map(lambda r: {"huge": 1e12, "tiny": 1e-12}.get(kind, 1.0) * r)
 
     return st.tuples(st.sampled_from(list(kinds)), sizes).flatmap(lambda pair: of_kind(*pair))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import traceback
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,7 @@ def _told(error: BaseException) -> str:
 
 
 def shown(values: Array | Sequence[float]) -> str:
-    """Return numbers for a message, at most eight of them."""
-    flat = np.asarray(values, dtype=np.float64).ravel()
-    text = ", ".join(f"{value:.6g}" for value in flat[:8])
-    return f"[{text}{', ...' if flat.size > 8 else ''}]"
+    """Return numbers for a message: runs of one number told once, at most eight of them."""
+    runs = [(value, len(list(same))) for value, same in groupby(np.asarray(values, dtype=np.float64).ravel().tolist())]
+    text = ", ".join(f"{value:.6g}" + (f" ({count} times)" if count > 1 else "") for value, count in runs[:8])
+    return f"[{text}{', ...' if len(runs) > 8 else ''}]"
