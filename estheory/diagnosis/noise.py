@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from estheory._special import Array
 from estheory.diagnosis.faults import explain_ratio, length_sentence, perturbation_faults
@@ -36,13 +37,12 @@ def shared_tensors(vector: Array, shapes: Sequence[tuple[int, ...]], *, cosine: 
 
 def mirrored_rows(eps: Array) -> list[tuple[int, int]]:
     """Return the pairs of rows that are each other's negative, shape (n, d); a row is in one pair at most."""
-    left, pairs = list(range(len(eps))), []
-    while left:
-        row = left.pop(0)
-        match = next((k for k in left if _same(eps[row], -eps[k])), None)
-        if match is not None:
-            left.remove(match)
-            pairs.append((row, match))
+    opposite, pairs, taken = _same(eps, -eps), [], set()
+    for row in range(len(eps)):
+        match = [k for k in range(row + 1, len(eps)) if opposite[row, k] and k not in taken]
+        if row not in taken and match:
+            taken.add(match[0])
+            pairs.append((row, match[0]))
     return pairs
 
 
@@ -73,7 +73,7 @@ def explain_noise(eps: Array, rule: ESConfig, shapes: Sequence[tuple[int, ...]])
     norms = np.linalg.norm(eps, axis=1)
     if len(eps) > 2 and _accumulates(eps, norms):
         return ("perturbations are not taken back: each member holds the noise of all before it",)
-    same = [(i, j) for i, j in combinations(range(len(eps)), 2) if _same(eps[i], eps[j])]
+    same = np.argwhere(np.triu(_same(eps, eps), 1)).tolist()
     if len(same) == len(eps) * (len(eps) - 1) // 2 and same:
         found.append("all members have the same noise")
     elif same:
@@ -104,5 +104,8 @@ def _accumulates(eps: Array, norms: Array) -> bool:
     return grows and bool(np.all(np.abs(steps / max(norms[0], 1e-300) - 1) < 0.5))
 
 
-def _same(one: Array, other: Array) -> bool:
-    return bool(np.linalg.norm(one - other) <= 1e-3 * np.linalg.norm(one))
+def _same(some: Array, others: Array) -> NDArray[np.bool_]:
+    """Return which rows of two arrays are alike to a thousandth, shape (n, n)."""
+    square = np.sum(some**2, axis=1)
+    distance = square[:, None] + np.sum(others**2, axis=1) - 2 * some @ others.T
+    return np.asarray(distance <= 1e-6 * square[:, None])

@@ -181,7 +181,8 @@ def reward_checks(response: Response) -> list[Check]:
             example=f"rewards {shown(rewards)}",
         )
 
-    unit = float(np.linalg.norm(response.expected(plain_rewards(rule, response.seed))))
+    def unit() -> float:
+        return float(np.linalg.norm(response.expected(plain_rewards(rule, response.seed))))
 
     def equal(value: float) -> None:
         result = _finite(of, np.full(response.size, value), value)
@@ -190,7 +191,7 @@ def reward_checks(response: Response) -> list[Check]:
             result,
             np.zeros_like(result),
             example=f"all rewards {value:g}",
-            unit=unit,
+            unit=unit(),
         )
 
     def pairs(values: Array) -> None:
@@ -200,7 +201,7 @@ def reward_checks(response: Response) -> list[Check]:
             result,
             np.zeros_like(result),
             example=f"rewards of the pairs {shown(values)}",
-            unit=unit,
+            unit=unit(),
         )
 
     factor = "unchanged" if free else "multiplied by it"
