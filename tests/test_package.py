@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "derivations": {"theory", "derivations"},
     "diagnosis": {"theory", "training", "diagnosis"},
     "tasks": {"tasks"},
+    "testing": {"theory", "simulation", "diagnosis", "testing"},
     "models": {"models"},
     "runs": {"tasks", "runs"},
     "simulation": {"theory", "models", "simulation"},

@@ -69,6 +69,8 @@ def explain_noise(eps: Array, rule: ESConfig, shapes: Sequence[tuple[int, ...]])
     >>> explain_noise(0.01 * np.random.default_rng(0).standard_normal((4, 50)), rule, [(50,)])
     ('perturbations are 104 times too short: sigma is applied twice (sigma^2)',)
     """
+    if not np.any(eps):
+        return ("no member is perturbed",)
     found = []
     norms = np.linalg.norm(eps, axis=1)
     if len(eps) > 2 and _accumulates(eps, norms):
@@ -89,11 +91,14 @@ def explain_noise(eps: Array, rule: ESConfig, shapes: Sequence[tuple[int, ...]])
     if flat.size >= 100 and np.allclose(np.abs(flat), 1.0, atol=1e-4):
         found.append("noise is +-1, not normal")
     ratio, error = math.sqrt(float(np.mean(eps**2))), 1 / math.sqrt(2 * max(eps.size, 1))
-    scale = explain_ratio(ratio, error, perturbation_faults(rule)) if ratio > 0 else ()
-    uniform = flat.size >= 100 and float(np.abs(flat).max()) < 2.0
-    scale = tuple(fit for fit in scale if uniform or "uniform" not in fit.fault.name)
-    if not found or scale:
-        found += [f"perturbations are {length_sentence(ratio, scale)}"] if scale else []
+    scale = explain_ratio(ratio, error, perturbation_faults(rule))
+    bounded = flat.size >= 100 and float(np.abs(flat).max()) < 2.0
+    wrong_range = "[-1, 1]" if float(eps.min()) >= 0 else "[0, 1]"
+    scale = tuple(
+        fit for fit in scale if "uniform" not in fit.fault.name or (bounded and wrong_range not in fit.fault.name)
+    )
+    if scale:
+        found.append(f"perturbations are {length_sentence(ratio, scale)}")
     return tuple(found)
 
 

@@ -176,8 +176,15 @@ def test_refusals():
 
 
 def test_lists_and_float32_are_taken():
-    check_shaping(lambda r: z(r.astype(np.float32)).tolist(), rule=RULE)
-    check_update(lambda r, e: np.float32(ALPHA / N) * z(r.astype(np.float32)) @ e.astype(np.float32), rule=RULE)
+    check_shaping(lambda r: z(r).astype(np.float32).tolist(), rule=RULE)
+    check_update(lambda r, e: np.float32(ALPHA / N) * z(r).astype(np.float32) @ e.astype(np.float32), rule=RULE)
+
+
+def test_equal_rewards_whose_mean_is_rounded():
+    """0.1 thirty times: in float32 their mean is not one of them, and what is left is a coefficient of 0.6."""
+    message = failure(check_shaping, lambda r: z(r.astype(np.float32)), rule=RULE)
+    assert "all rewards 0.1" in message
+    assert "rounded" in message
 
 
 def test_a_check_is_fast():
