@@ -88,7 +88,11 @@ def checks_text(target: str, found: list["Outcome"]) -> str:
     failed = [outcome for outcome in found if not outcome.holds]
     width = max(len(outcome.name) for outcome in found)
     lines = [f"  {'holds' if o.holds else 'FAILS'}  {o.name:<{width}}  {o.claim}" for o in found]
-    verdict = f"{len(failed)} of {len(found)} invariants fail" if failed else f"all {len(found)} invariants hold"
+    verdict = (
+        f"{len(failed)} of {len(found)} invariants fail{'s' * (len(failed) == 1)}"
+        if failed
+        else f"all {len(found)} invariants hold"
+    )
     details = "".join(f"\n{outcome.problem}\n" for outcome in failed)
     return "\n".join([f"{target}: {verdict}", *lines, ""]) + details
 

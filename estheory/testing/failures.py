@@ -30,7 +30,15 @@ class ViolationError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How one check came out: ``problem`` is empty where it holds, and the message of the failure where it does not."""
+    """How one check came out.
+
+    Attributes
+    ----------
+    name, claim
+        Of the check.
+    problem
+        Empty where it holds, else the message of the failure.
+    """
 
     name: str
     claim: str
