@@ -59,7 +59,7 @@ app = typer.Typer(
     cls=LazyGroup,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
 
@@ -118,10 +118,20 @@ def _usage(error: Any, words: Sequence[str]) -> str:
         program = " ".join(["estheory", *named[: 2 if named[:1] in (["run"], ["models"]) else 1]])
     else:
         program = context.command_path
-    what = error.format_message().rstrip(".")
+    what = _wrong_value(error, context) or error.format_message().rstrip(".")
     if what == "Missing command":
         what = f"{program} needs a command ({', '.join(context.command.list_commands(context))})"
     return f"{what}: see {program} --help"
+
+
+def _wrong_value(error: Any, context: Any) -> str:
+    """Return what is wrong with the value of an option, and the file it stands in; empty for another error."""
+    parameter = getattr(error, "param", None)
+    if context is None or parameter is None or not error.message or parameter.param_type_name != "option":
+        return ""
+    source = context.get_parameter_source(parameter.name)
+    file = f"config file {context.params.get('config')}: " if source is not None and "MAP" in source.name else ""
+    return f"{file}{parameter.opts[0]}: {error.message.rstrip('.')}"
 
 
 def _abandon(stream: TextIO) -> None:

@@ -1,51 +1,58 @@
 """``estheory pilot``: from one iteration's rewards, whether ES will learn, and with which sigma, alpha and N."""
 
-from __future__ import annotations
+# no postponed annotations: see options.py
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import typer
 
 from estheory.cli.emit import cite, emit, json_text, warn
-from estheory.cli.options import CommonOptions, choice, number, options
+from estheory.cli.options import Command, CommonOptions, options, program
 from estheory.errors import ConfigError
+from estheory.rules import Shaping
 
 if TYPE_CHECKING:
     from estheory.quantities import Prediction
 
-app = typer.Typer(rich_markup_mode=None, add_completion=False)
+app = program()
 
 
 @dataclass(frozen=True, kw_only=True)
 class PilotOptions:
     """The run that the pilot is for, and how the file is read."""
 
-    sigma: Annotated[str | None, typer.Option(help="Perturbation scale of the members, where the file has none.")] = (
+    panel: ClassVar[str] = "The pilot and the planned run"
+
+    sigma: Annotated[float | None, typer.Option(help="Perturbation scale of the members, where the file has none.")] = (
         None
     )
-    alpha: Annotated[str | None, typer.Option(help="Step size of the run (default sigma/2).")] = None
-    population: Annotated[str | None, typer.Option(help="N of the run (default the pilot's).")] = None
-    prompts: Annotated[str | None, typer.Option(help="B of each update of the run (default the pilot's).")] = None
-    steps: Annotated[str | None, typer.Option(help="T of the run.")] = None
-    dim: Annotated[str | None, typer.Option(help="Number of parameters, for the norm of the run.")] = None
-    shaping: Annotated[str | None, typer.Option(help="zscore | centered-rank | raw | two-point.")] = None
-    mirrored: Annotated[str | None, typer.Option(help="interleaved | halves: rows are theta +- sigma eps.")] = None
+    alpha: Annotated[float | None, typer.Option(help="Step size of the run (default sigma/2).")] = None
+    population: Annotated[int | None, typer.Option(help="N of the run (default the pilot's).")] = None
+    prompts: Annotated[int | None, typer.Option(help="B of each update of the run (default the pilot's).")] = None
+    steps: Annotated[int | None, typer.Option(help="T of the run.")] = None
+    dim: Annotated[int | None, typer.Option(help="Number of parameters, for the norm of the run.")] = None
+    shaping: Annotated[
+        Shaping | None, typer.Option(help="How rewards become weights of the members (default zscore)")
+    ] = None
+    mirrored: Annotated[
+        Literal["interleaved", "halves"] | None, typer.Option(help="Rows are theta + sigma eps and theta - sigma eps")
+    ] = None
     centre: Annotated[Path | None, typer.Option(help="File with theta's own reward on each prompt.")] = None
     prompts_fixed: Annotated[bool, typer.Option("--prompts-fixed", help="The run trains on these very prompts.")] = (
         False
     )
-    rollouts: Annotated[str | None, typer.Option(help="N times B of an update, to be split anew.")] = None
-    seconds_per_evaluation: Annotated[str | None, typer.Option(help="Of one member on one prompt, for hours.")] = None
-    workers: Annotated[str | None, typer.Option(help="How many evaluate at once (default 1).")] = None
+    rollouts: Annotated[int | None, typer.Option(help="N times B of an update, to be split anew.")] = None
+    seconds_per_evaluation: Annotated[float | None, typer.Option(help="Of one member on one prompt, for hours.")] = None
+    workers: Annotated[int | None, typer.Option(help="How many evaluate at once (default 1).")] = None
 
 
 VERDICTS = {"learns": 0, "stalls": 3, "undecided": 4}
 """Exit codes."""
 
 
-@app.command()
+@app.command(cls=Command, epilog="estheory pilot rewards.json --sigma 0.001")
 @options(PilotOptions, CommonOptions)
 def pilot(
     asked: PilotOptions,
@@ -59,30 +66,21 @@ def pilot(
 
     Exit code 0 if it learns, 3 if it stalls, 4 if the rewards cannot tell.
     """
-    from estheory.measurement.rewards import Mirroring, read_rewards
+    from estheory.measurement.rewards import read_rewards
     from estheory.reporting.text.pilot import pilot_json, pilot_text, plot_pilot
-    from estheory.rules import Shaping
     from estheory.theory.economy.pilot import PlannedRun
     from estheory.theory.economy.pilot import pilot as read_pilot
     from estheory.theory.predictions import predict
 
-    mirrored = asked.mirrored and choice("mirrored", asked.mirrored, get_args(Mirroring), "")
-    shaping = cast(Shaping, choice("shaping", asked.shaping, get_args(Shaping), "zscore"))
-    read = read_rewards(
-        rewards,
-        sigma=number("sigma", asked.sigma),
-        mirrored=cast("Mirroring | None", mirrored),
-        centre=asked.centre,
-    )
-    alpha = number("alpha", asked.alpha)
+    read = read_rewards(rewards, sigma=asked.sigma, mirrored=asked.mirrored, centre=asked.centre)
     planned = PlannedRun(
-        alpha=read.alpha if alpha is None else alpha,
-        population=_whole("population", asked.population),
-        prompts=_whole("prompts", asked.prompts),
-        steps=_whole("steps", asked.steps),
-        dim=_whole("dim", asked.dim),
-        shaping=shaping,
-        rollouts=_whole("rollouts", asked.rollouts),
+        alpha=read.alpha if asked.alpha is None else asked.alpha,
+        population=asked.population,
+        prompts=asked.prompts,
+        steps=asked.steps,
+        dim=asked.dim,
+        shaping=asked.shaping or "zscore",
+        rollouts=asked.rollouts,
         fixed=asked.prompts_fixed,
     )
     found = read_pilot(read.iterations, planned)
@@ -102,16 +100,9 @@ def pilot(
     raise typer.Exit(VERDICTS[found.verdict])
 
 
-def _whole(name: str, text: str | None) -> int | None:
-    from estheory.cli.es_options import whole
-
-    value = number(name, text)
-    return None if value is None else whole(name, value)
-
-
 def _hours(asked: PilotOptions, evaluations: int) -> float | None:
     """Return how long the evaluations take; None where nobody said how long one takes."""
-    seconds, workers = number("seconds-per-evaluation", asked.seconds_per_evaluation), _whole("workers", asked.workers)
+    seconds, workers = asked.seconds_per_evaluation, asked.workers
     if seconds is None:
         if workers is not None:
             raise ConfigError("--workers needs the time of one evaluation", "give --seconds-per-evaluation")
