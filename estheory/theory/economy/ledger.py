@@ -349,14 +349,15 @@ def _entry(update: LoggedUpdate, rules: LedgerRules) -> Entry:
     by_prompt, shares = _by_prompt(update, means)
     centred = means - means.mean()
     slope = float(z @ centred) / float(centred @ centred) if centred.any() else 0.0
-    freedom = n - 2.0
+    scored = rules.shaping == "zscore"
+    freedom = n - 1.0 - scored
     odd_known = rules.mirrored or (update.mirror_rewards is not None and matrix is not None)
     if rules.mirrored:
         half = None if by_prompt is None else (by_prompt[0::2] - by_prompt[1::2]) / 2
         effects = _effects(z[0::2] - z[1::2], (means[0::2] - means[1::2]) / 2, half, shares, rules.fixed)
         square = float(effects.own @ effects.own)
         slope = float(effects.weights @ effects.own) / square if square else 0.0
-        freedom = n / 2 - 2 * square / (n * float(means.var())) if square else 0.0
+        freedom = n / 2 - (2 * square / (n * float(means.var())) if scored and square else 0.0)
     elif update.mirror_rewards is not None and matrix is not None:
         pairs = (matrix - update.mirror_rewards) / 2
         effects = _effects(z, pairs.mean(axis=1), pairs, None, rules.fixed)
