@@ -22,7 +22,6 @@ from estheory.errors import DataError, MissingDependencyError
 from estheory.files import parse_json
 from estheory.rules import require_positive
 from estheory.runs.read import read_run
-from estheory.runs.view import Given, RunRecord
 from estheory.theory.economy.members import Iteration, require_matrix
 
 Mirroring = Literal["interleaved", "halves"]
@@ -99,10 +98,10 @@ def read_rewards(
     if str(source) == "-":
         return _of_bytes(sys.stdin.buffer.read(), "", asked)
     if source.is_dir():
-        return _of_run(read_run(source), asked)
+        return _of_run(source, asked)
     raw = _bytes(source)
     if source.suffix.lower() == ".jsonl" and b'"prompt_rewards"' in raw:
-        return _of_run(read_run(source, Given(sigma=sigma)), asked)
+        return _of_run(source, asked)
     return _of_bytes(raw, source.suffix.lower(), asked)
 
 
@@ -269,8 +268,12 @@ def _of_objects(documents: Sequence[Any], asked: _Asked) -> RewardFile:
     return RewardFile(iterations=tuple(found), alpha=alpha)
 
 
-def _of_run(run: RunRecord, asked: _Asked) -> RewardFile:
-    """Take the updates of a run that kept rewards by prompt."""
+def _of_run(path: Path, asked: _Asked) -> RewardFile:
+    """Take the updates of a run that kept rewards by prompt; others may be missing."""
+    problems: list[str] = []
+    run = read_run(path, problems=problems)
+    if damaged := [problem for problem in problems if " lacks step " not in problem]:
+        raise DataError(damaged[0], "correct it, or leave the update out")
     settings = run.settings
     found = [
         _iteration(

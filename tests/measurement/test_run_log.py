@@ -8,7 +8,7 @@ import pytest
 from estheory.errors import DataError
 from estheory.measurement.run_log import run_log
 from estheory.runs.read import read_run
-from estheory.runs.view import Given
+from estheory.runs.view import ForeignRun, Given, Settings, Step
 from estheory.theory.economy.ledger import ledger
 
 RNG = np.random.default_rng(0)
@@ -46,13 +46,9 @@ def test_the_independent_code_s_log(tmp_path):
 
 def test_two_point_directions_are_pairs(tmp_path):
     rewards = RNG.random(8)
-    head = {"sigma": 1e-3, "alpha": 5e-4, "population": 4, "shaping": "two-point"}
-    row = {"step": 1, "rewards": rewards.tolist(), "coefficients": ((rewards[::2] - rewards[1::2]) / 2e-3).tolist()}
-    try:
-        log = run_log(read_run(write(tmp_path, [head, row])))
-    except DataError as error:  # a reader may not take rewards of both signs
-        assert "step 1" in str(error)
-        return
+    step = Step(step=1, rewards=rewards, coefficients=(rewards[::2] - rewards[1::2]) / 2e-3)
+    told = Settings(method="es", sigma=1e-3, alpha=5e-4, population=4, shaping="two-point")
+    log = run_log(ForeignRun(path=tmp_path, format="log", steps=(step,), told=told))
     assert (log.rules.population, log.rules.mirrored) == (8, True)
     assert log.updates[0].coefficients[:2].sum() == pytest.approx(0)
 

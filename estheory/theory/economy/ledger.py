@@ -16,7 +16,7 @@ import numpy as np
 from estheory._special import Array
 from estheory.errors import DataError
 from estheory.rules import Shaping
-from estheory.theory.economy.members import Iteration, members_of
+from estheory.theory.economy.members import seen_and_noise, smoothing_gap
 
 OURS = "ours: docs/concepts/economy.md"
 
@@ -448,9 +448,7 @@ def _effects(
         # of two parts with shares f and 1 - f, whose common part is their covariance
         noise = float(own @ own - by_prompt[:, 0] @ by_prompt[:, 1]) / df
     elif by_prompt is not None:
-        residual = by_prompt - own[:, None]
-        prompts = by_prompt.shape[1]
-        noise = float((residual * residual).sum()) / (df * (prompts - 1) * prompts)
+        noise = seen_and_noise(by_prompt, centred=centred, fixed=fixed)[1]
     return _Effects(weights=weights, own=own, by_prompt=by_prompt, shares=shares, noise=noise)
 
 
@@ -480,12 +478,7 @@ def _earned(effects: _Effects, rules: LedgerRules, slope: float, freedom: float)
 def _gap(update: LoggedUpdate, matrix: Array | None, means: Array, rules: LedgerRules) -> tuple[float, float]:
     """Return the smoothing gap before the update and its standard error; NaN where not known."""
     if matrix is not None and update.centre_rewards is not None:
-        if np.ptp(matrix) == 0:
-            return float(update.centre_rewards.mean() - matrix.mean()), 0.0
-        iteration = Iteration(rewards=matrix, sigma=rules.sigma, mirrored=rules.mirrored, centre=update.centre_rewards)
-        found = members_of([iteration], fixed=rules.fixed).gap
-        assert found is not None
-        return found.value, found.stderr
+        return smoothing_gap(matrix, update.centre_rewards, mirrored=rules.mirrored, fixed=rules.fixed)
     centre = update.centre_reward if update.centre_rewards is None else float(update.centre_rewards.mean())
     return (math.nan if centre is None else centre - float(means.mean())), math.nan
 

@@ -103,13 +103,13 @@ def test_windows_and_refusals():
 
 
 def test_a_long_run_is_quick():
-    from time import perf_counter
+    from time import process_time
 
     rng = np.random.default_rng(6)
     rows = [
         LoggedUpdate(step=t, prompt_rewards=rng.random((30, 200)), centre_rewards=rng.random(200))
         for t in range(1, 501)
     ]
-    started = perf_counter()
+    started = process_time()
     outlook(rows, LedgerRules(sigma=0.1, alpha=0.1, population=30, mirrored=True))
-    assert perf_counter() - started < 3
+    assert process_time() - started < 3
