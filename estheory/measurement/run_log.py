@@ -63,7 +63,7 @@ def run_log(
     DataError
         If no row is read, steps are missing between them, or sigma, alpha or the population are not known.
     """
-    steps = [step for step in run.steps if at is None or step.step <= at]
+    steps = [step for step in run.steps if (at is None or step.step <= at) and _is_logged(step)]
     if not steps:
         before = "" if at is None else f" up to {at}"
         raise DataError(f"{run.path} holds no update{before}", "let the run make one, or read on")
@@ -82,6 +82,11 @@ def run_log(
         planned=settings.steps,
         ceiling=_ceiling(run, updates),
     )
+
+
+def _is_logged(step: Step) -> bool:
+    """Whether a log holds rewards of a step; of one that it lacks, nothing is recorded."""
+    return any(value is not None for value in (step.rewards, step.prompt_rewards, step.reward_mean, step.centre_reward))
 
 
 def _update(step: Step, prompts: int | None, mirrored: Mirroring | None) -> LoggedUpdate:
