@@ -115,6 +115,12 @@ class Quantity(StrEnum):
         "n sum(Delta_i^4) / (sum(Delta_i^2))^2: 3 for a Gaussian displacement",
     )
     LARGEST_CHANGE = "largest_change", "weight", "geometry", "largest |Delta_i|"
+    STORAGE_CHANGE = (
+        "storage_change",
+        "weight",
+        "geometry",
+        "norm of what rounding the base to the checkpoint's dtype moves; no part of the displacement",
+    )
     PRECISION_GAIN = "precision_gain", "1", "geometry", "factor of rounding on the variance of the walk"
     PRECISION_SIGNAL = "precision_signal", "1", "geometry", "share of the intended update that rounding keeps"
     GRADIENT_COSINE = "gradient_cosine", "1", "on-task", "cosine of one step with the gradient of the reward"
