@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,22 @@ def test_arrows_point_one_way(room):
     for path in (ROOT / room).rglob("*.py"):
         outside = set(imported_rooms(path)) - MAY_IMPORT[room]
         assert not outside, f"{path.relative_to(ROOT)} imports {outside}"
+
+
+def imported_modules(path, names):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
+                if name in names:
+                    yield name
+
+
+def test_no_modules_import_one_another():
+    """Imports inside functions count: a circle of modules has no order in which to read them."""
+    paths = {".".join(p.relative_to(ROOT.parent).with_suffix("").parts): p for p in ROOT.rglob("*.py")}
+    paths = {name: path for name, path in paths.items() if not name.endswith("__init__")}
+    order = TopologicalSorter({name: set(imported_modules(path, paths)) for name, path in paths.items()})
+    assert list(order.static_order())  # CycleError names a circle
 
 
 def test_every_room_has_its_arrows():

@@ -9,7 +9,7 @@ from typing import Any
 
 from estheory.cli.case import forecast_of
 from estheory.cli.es_options import cases, require_given
-from estheory.cli.measure import MeasureOptions
+from estheory.cli.options import MeasureOptions
 from estheory.errors import ConfigError
 from estheory.measurement.displacement import Displacements, measure_displacements
 from estheory.models.builtin import model_folder

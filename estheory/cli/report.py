@@ -9,8 +9,7 @@ import typer
 
 from estheory.cli import complete
 from estheory.cli.emit import cite, emit, json_text, narrate, warn
-from estheory.cli.measure import MeasureOptions
-from estheory.cli.options import Command, CommonOptions, options, program
+from estheory.cli.options import Command, CommonOptions, MeasureOptions, options, program
 from estheory.cli.values import level as probability
 from estheory.errors import ConfigError
 from estheory.files import write_text

@@ -18,7 +18,7 @@ from estheory.errors import DataError
 from estheory.runs.config import ESRunConfig, ExecutorName
 from estheory.runs.directory import Row, RunDirectory
 from estheory.training.environment import record_environment
-from estheory.training.executors import Executor, open_executor
+from estheory.training.executors import Executor, LocalExecutor
 from estheory.training.members import Members
 from estheory.training.process import torch_threads
 from estheory.training.replay import es_config, rebuild
@@ -126,7 +126,7 @@ def _run(
     done = bool(rows) and config.is_last(rows[-1])
     session.settle(directory, len(rows), last=done)
     if not done:
-        executor = open_executor(config, Members(session, config, walk))
+        executor = _open_executor(config, Members(session, config, walk))
         try:
             while not done:
                 rows.append(_step(session, config, directory, walk, executor, rows))
@@ -179,3 +179,12 @@ def _step(
     }
     directory.append("timings", timing)
     return row
+
+
+def _open_executor(config: ESRunConfig, own: Members) -> Executor:
+    """Return the executor of a configuration; ``own`` is this process's model and walk, kept at the last step."""
+    if config.executor == "ray":
+        from estheory.training.ray_executor import RayExecutor
+
+        return RayExecutor(config)
+    return LocalExecutor(config, own)

@@ -6,11 +6,11 @@ import math
 from collections.abc import Collection
 
 from estheory.laws import ChiLaw, Law
-from estheory.quantities import Label, Measurement, Prediction, Quantity
+from estheory.quantities import Label, Prediction, Quantity
 from estheory.runs.view import ForeignRun
 from estheory.theory.step_variance import PAPER
 from estheory.validation.foreign_rounding import Roundings
-from estheory.validation.judge import Pair
+from estheory.validation.judge import Pair, paired
 from estheory.validation.rounding_factor import Factor
 
 EXACT = Factor()
@@ -76,7 +76,7 @@ def pair(
         The measurement names the run's folder and its code.
     """
     name = run.path.resolve().name
-    return (
+    return paired(
         Prediction(
             quantity=quantity,
             law=law,
@@ -86,5 +86,7 @@ def pair(
             step=step,
             systematic=systematic,
         ),
-        Measurement(quantity=quantity, value=value, step=step, where=where, source=f"{name} ({run.format})"),
+        value,
+        where=where,
+        source=f"{name} ({run.format})",
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from estheory.laws import ChiLaw, SquaredLaw
-from estheory.quantities import Measurement, Prediction, Quantity
+from estheory.quantities import Prediction, Quantity
 from estheory.runs.view import OwnRun
-from estheory.validation.judge import Pair
+from estheory.validation.judge import Pair, paired
 from estheory.validation.recorded_walk import RecordedWalk
 
 
@@ -40,7 +40,7 @@ def kl_pairs(run: OwnRun, walk: RecordedWalk, shapes: Mapping[str, tuple[int, ..
         df = 2 / float(row["relative_std"]) ** 2
         error = float(row["trace_stderr"]) / float(row["trace"])
         matched = row["scale"] == "walk"
-        yield (
+        yield paired(
             Prediction(
                 quantity=Quantity.KL_DRIFT,
                 law=SquaredLaw(ChiLaw(1.0, df, 2 / error**2), mean / df),
@@ -52,11 +52,7 @@ def kl_pairs(run: OwnRun, walk: RecordedWalk, shapes: Mapping[str, tuple[int, ..
                 ),
                 step=len(run.steps),
             ),
-            Measurement(
-                quantity=Quantity.KL_DRIFT,
-                value=kl[0],
-                step=len(run.steps),
-                where=f"{row['task']}, {'probe at the scale of the walk' if matched else 'quadratic law'}",
-                source=run.path.name,
-            ),
+            kl[0],
+            where=f"{row['task']}, {'probe at the scale of the walk' if matched else 'quadratic law'}",
+            source=run.path.name,
         )
