@@ -32,8 +32,8 @@ from estheory.training.es import run_es
 from estheory.training.grpo import run_grpo
 from estheory.training.probing import probes_before
 from estheory.validation.judge import Pair, paired
+from estheory.validation.own_pairs import run_pairs
 from estheory.validation.own_runs import run_evidence
-from estheory.validation.runs import run_pairs
 
 MODEL, TASK, OFF_TASK = "tiny-lm", "addition", "sorting"
 STEPS, POPULATION, SIGMA = 100, 30, 0.015

@@ -31,7 +31,7 @@ from estheory.training.session import (
     with_absolute_model,
 )
 from estheory.training.shaping import coefficients
-from estheory.training.walk import Walk
+from estheory.training.trajectory import Trajectory
 
 
 def run_es(
@@ -144,7 +144,12 @@ def _run(
 
 
 def _step(
-    session: Session, config: ESRunConfig, directory: RunDirectory, walk: Walk, executor: Executor, rows: list[Row]
+    session: Session,
+    config: ESRunConfig,
+    directory: RunDirectory,
+    walk: Trajectory,
+    executor: Executor,
+    rows: list[Row],
 ) -> Row:
     """Evaluate the members, move the walk, and record the step."""
     started, step = perf_counter(), walk.step + 1

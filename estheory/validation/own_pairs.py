@@ -20,7 +20,6 @@ from estheory.theory.step_variance import PAPER
 from estheory.theory.walk import OURS
 from estheory.validation.assumptions import CONDITIONED, DENSE, FLAT, SHARED
 from estheory.validation.judge import Pair, paired
-from estheory.validation.kl import kl_pairs
 from estheory.validation.recorded_walk import RecordedWalk
 from estheory.validation.reward_probe import reward_pairs
 
@@ -216,3 +215,50 @@ def step_pairs(run: OwnRun) -> list[tuple[int, int]]:
         The earlier first; without checkpoints beyond the last recorded step.
     """
     return list(combinations([step for step in run.checkpoints if step <= len(run.steps)], 2))
+
+
+def kl_pairs(run: OwnRun, walk: RecordedWalk, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Pair]:
+    """Pair the KL of the run with the probes made before it, on the same prompts.
+
+    Two predictions of the same number: the quadratic law 1/2 v tr F from the smallest probe, and the probe at the
+    scale of the walk itself, which needs no quadratic law. Both are rescaled by the walk's logged variance.
+
+    Parameters
+    ----------
+    run
+        An ES run; one without probes, or whose KL was not evaluated at its end, has no pairs.
+
+    Yields
+    ------
+    tuple of Prediction and Measurement
+        Of `kl_drift` (nat/token), for each task and each scale of the probes.
+    """
+    measured = run.evaluated(Quantity.KL_DRIFT)
+    for row in run.probes.get("fisher", ()):
+        kl = measured.get((len(run.steps), row["task"]))
+        if kl is None:
+            continue
+        variance = walk.variance(len(run.steps))
+        if walk.pull:  # L1 shortens the walk of all coordinates alike
+            variance = walk.total(len(run.steps), shapes).mean / run.dim
+        mean = 0.5 * variance * float(row["trace"])
+        # chi-square of the probe's relative spread over directions, mixed with the error of its mean
+        df = 2 / float(row["relative_std"]) ** 2
+        error = float(row["trace_stderr"]) / float(row["trace"])
+        matched = row["scale"] == "walk"
+        yield paired(
+            Prediction(
+                quantity=Quantity.KL_DRIFT,
+                law=SquaredLaw(ChiLaw(1.0, df, 2 / error**2), mean / df),
+                label="small-step",
+                source="ours: docs/concepts/drift.md",
+                assumptions=(
+                    "isotropic drift; spread over seeds as over the probe's directions, a scaled chi-square",
+                    "probe at the walk's own scale" if matched else "KL quadratic up to the walk's length",
+                ),
+                step=len(run.steps),
+            ),
+            kl[0],
+            where=f"{row['task']}, {'probe at the scale of the walk' if matched else 'quadratic law'}",
+            source=run.path.name,
+        )
