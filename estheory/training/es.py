@@ -17,6 +17,7 @@ import numpy as np
 from estheory.errors import DataError
 from estheory.runs.config import ESRunConfig, ExecutorName
 from estheory.runs.directory import Row, RunDirectory
+from estheory.runs.prompt_rewards import packed_rewards
 from estheory.training.environment import record_environment
 from estheory.training.executors import Executor, LocalExecutor
 from estheory.training.members import Members
@@ -118,6 +119,7 @@ def _run(
     """Go on from the last recorded step to the end."""
     record_environment(session, directory)
     rows = directory.steps()
+    directory.drop_rewards_after(len(rows))
     walk = rebuild(session, config, directory, rows)
     buffer = session.parameters.vector
     if not rows and before_first_step is not None and directory.read_json("probes.json") is None:
@@ -174,6 +176,8 @@ def _step(
     if not math.isfinite(row["norm"]):
         raise DataError(f"step {step} leaves parameters that are no numbers", "lower alpha")
     updated = perf_counter()
+    if not config.drop_prompt_rewards:
+        directory.append("rewards", packed_rewards(step, evaluated.by_prompt))
     directory.append("steps", row)
     timing = {
         "step": step,
