@@ -1,6 +1,7 @@
 """The package's face and its inner arrows."""
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -95,6 +96,23 @@ def test_no_torch_in_these_rooms(room):
         if path.name == "torch_direct.py":  # the optional backend, imported when --device asks for it
             continue
         assert "import torch" not in path.read_text(), path
+
+
+def test_a_configuration_is_read_by_its_attributes():
+    """Only runs/ knows the keys of config.toml."""
+    looks_up = re.compile(r"""config(\[|\.get\()["']""")
+    found = [path.relative_to(ROOT) for path in ROOT.rglob("*.py") if looks_up.search(path.read_text())]
+    assert {path.parts[0] for path in found} <= {"runs", "models"}  # models: Hugging Face's config.json
+
+
+def test_the_map_of_the_house_names_files_that_exist():
+    text = (ROOT.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    walk = text[text.index("## Four commands") : text.index("## A new quantity")]
+    named = set(re.findall(r"`((?:\w+/)+\w*(?:\.py)?)`", walk))
+    assert len(named) > 25
+    assert [name for name in named if not (ROOT / name).exists() and not name.startswith("runs/es")] == []
+    rooms = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert set(re.findall(r"`(\w+)/`[^|]*(?:\||, )", text)) & rooms >= rooms - {"integrations"}
 
 
 NEED_TORCH = {"interpolate_checkpoints", "task_evaluator", "token_kl"}
