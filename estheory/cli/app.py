@@ -24,6 +24,7 @@ COMMANDS = {
     "models": "List the built-in language models, or get one.",
     "run": "Fine-tune a causal language model by ES or GRPO, recorded for the theory.",
     "pilot": "One iteration's member rewards, of any code: will it learn, and with which sigma, alpha, N?",
+    "forecast": "A run's ledger (what each update earned and paid), what comes next, when to stop.",
     "measure": "Geometry of checkpoints or of a run directory.",
     "validate": "Predictions against measurements: 'published', a run directory, or checkpoints.",
     "lines": "Rewards between two solutions and along their directions, predicted and judged.",

@@ -11,7 +11,7 @@ from estheory._special import Array
 from estheory.laws import ChiLaw, Law, NormalLaw
 from estheory.quantities import Label, Prediction, Quantity
 from estheory.runs.view import ForeignRun
-from estheory.theory.step_variance import PAPER
+from estheory.theory.estimators.estimator import PAPER
 from estheory.validation.foreign_rounding import Factor, Roundings
 from estheory.validation.judge import Pair, paired
 
