@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "derivations": {"theory", "derivations"},
     "diagnosis": {"theory", "diagnosis"},
     "tasks": {"tasks"},
+    "testing": {"theory", "simulation", "diagnosis", "testing"},
     "models": {"models"},
     "runs": {"tasks", "theory", "runs"},
     "simulation": {"theory", "models", "simulation"},
