@@ -169,7 +169,7 @@ def perturbation_faults(rule: ESConfig) -> tuple[Fault, ...]:
         ("sigma is halved", 0.5),
         ("alpha stands for sigma", rule.step_size / sigma),
         ("noise is uniform on [-1, 1], not normal", 1 / math.sqrt(3)),
-        ("noise is uniform on [0, 1], not normal", 1 / math.sqrt(12)),
+        ("noise is uniform on [0, 1], not normal", 1 / math.sqrt(3)),
     ]
     if rule.noise_rank is not None and rule.noise_rank > 1:
         root = math.sqrt(rule.noise_rank)
