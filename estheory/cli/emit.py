@@ -8,12 +8,12 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from estheory.cli.options import CommonOptions
-from estheory.errors import OutputError
+from estheory.errors import Interrupted, OutputError
 from estheory.outputs import replaceable
 
 if TYPE_CHECKING:
@@ -75,16 +75,32 @@ def emit(common: CommonOptions, text: str) -> None:
         narrate(common, f"wrote {common.output}")
 
 
-def warn(problems: Sequence[str]) -> None:
-    """Say on stderr what was left out, one line each: it changes what the result means, so quiet does not hide it.
+def warn(common: CommonOptions, problems: Sequence[str]) -> None:
+    """Say on stderr what was left out, one line each, unless quiet was asked for; JSON has it in any case.
 
     Parameters
     ----------
     problems
         White space in them, newlines too, becomes a space.
     """
-    for problem in problems:
-        print("warning: " + " ".join(problem.split()), file=sys.stderr)
+    if not common.quiet:
+        for problem in problems:
+            print("warning: " + " ".join(problem.split()), file=sys.stderr)
+
+
+@contextlib.contextmanager
+def interruptible(go_on: Callable[[], str]) -> Iterator[None]:
+    """Tell a user who presses Ctrl-C how to go on.
+
+    Parameters
+    ----------
+    go_on
+        Says it, as things then stand.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(go_on()) from None
 
 
 def cite(common: CommonOptions, used: Iterable[Cited | str] = ()) -> None:

@@ -58,5 +58,5 @@ def measure(
         emit(common, json_text(document))
     else:
         emit(common, measurements_text(measurements, measured.labels, sum(measured.tensors.values())))
-    warn(measured.problems)
+    warn(common, measured.problems)
     cite(common)

@@ -120,7 +120,7 @@ def sentence(forecast: Forecast) -> str:
     found = {p.quantity: p for p in forecast.predictions if p.step in (step, 1, None) or "grpo" in p.quantity}
     if share := found.get(Quantity.SIGNAL_SHARE_BOUND):
         if share.law.mean >= 1:
-            words.append("the bound on its signal is not binding: dim is small for so many members and steps")
+            words.append("the bound on its signal says nothing here: dim is small for so many members and steps")
         else:
             words.append(
                 f"at most {short(share.law.mean, 1)} of the squared norm can be signal, the rest is a random walk"
@@ -130,7 +130,8 @@ def sentence(forecast: Forecast) -> str:
     if bound := found.get(Quantity.ES_GRPO_COSINE_BOUND):
         noise = 1 / math.sqrt(forecast.config.dim)
         words.append(
-            f"its cosine with any GRPO solution is at most {short(bound.law.mean, 2)} beyond noise of {short(noise, 2)}"
+            f"its cosine with any GRPO solution is at most {short(bound.law.mean, 2)}, "
+            f"plus sampling noise of about {short(noise, 2)}"
         )
     if ratio := found.get(Quantity.NORM_RATIO):
         words.append(

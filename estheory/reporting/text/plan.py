@@ -123,13 +123,19 @@ def statement(plan: Plan) -> str:
         f"and keep {used}{', each' if len(planner.budget.limits) > 1 else ''} in {_percent(planner)} of seeds."
     )
     if plan.binding:
-        words += f" What stands in the way of fewer: {', '.join(plan.binding)}."
+        words += f" Fewer evaluations are ruled out by {_named(plan.binding)}."
     scales = {round(scale, 6): found.evaluations for scale, found in plan.front}
     others = [(words_of, scales.get(scale)) for words_of, scale in (("half", 0.5), ("twice", 2.0))]
     differing = [f"{name} the norm takes {count:,}" for name, count in others if count and count != best.evaluations]
     if differing:
         words += f" For the same target, a budget of {' and of '.join(differing)} evaluations."
     return words
+
+
+def _named(limits: Sequence[str]) -> str:
+    """Return limits as options and conditions in words."""
+    shown = [limit.replace("<=", " <= ") if "<=" in limit else f"--{limit}" for limit in limits]
+    return " and ".join(filter(None, [", ".join(shown[:-1]), *shown[-1:]]))
 
 
 def _percent(planner: Planner) -> str:
@@ -148,7 +154,7 @@ def _infeasible(plan: Plan, planner: Planner) -> str:
         choice = f"sigma {short(config.sigma, 3)}, alpha {short(config.step_size, 4)}, N {config.population}"
         words += f": the best {what} within the budget at N*T <= {cap:,} is {short(value, 4)}, "
         words += f"{short(100 * plan.share, 3)} % of it ({choice}, T {config.steps}), "
-        words += f"held back by {', '.join(plan.binding) or 'the choices given'}"
+        words += f"limited by {_named(plan.binding) or 'the choices given'}"
     if plan.needed is not None:
         return words + f". The target would take {plan.needed.evaluations:,} evaluations (--max-evaluations)."
     limit = planner.budget.max_norm

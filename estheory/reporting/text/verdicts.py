@@ -155,10 +155,9 @@ def verdicts_text(
     if banded:
         without = ", ".join(f"{n} {kind}" for kind, n in summary(plain).items())
         words.append(
-            "A band (+-) is declared for what a prediction does not know and is granted in full: what rounding does "
-            "to norms in bfloat16 or float16 while the weights are unknown (the range over a family of weights) or the "
-            "folder of another code leaves open how it rounds, the error of an emulated gain, the remainder of an "
-            f"expansion. Without bands: {without}."
+            "'+-' is a systematic uncertainty, not a random spread: the effect of 16-bit rounding when the weights or "
+            "the order of updates are unknown, the error of the rounding emulator, or the truncation error of an "
+            f"expansion. A measurement anywhere inside it counts as agreement. Without it: {without}."
         )
     if unpredicted:
         words.append("Not judged:")
