@@ -166,8 +166,8 @@ def line_sections(studies: Sequence[LineStudy]) -> list[Section]:
                 title=f"Between the solutions: {TITLES[study.score]}",
                 sentence=(
                     f"{word} half-way from {start} to {end} differs by {_signed(rise)} ± {error:.2g} from the mean of "
-                    f"both ends ({verb} it); the slopes at the ends predict {_signed(expected)}, a line of this length in "
-                    f"a random direction {_signed(others)}."
+                    f"both ends ({verb} it); the slopes at the ends predict {_signed(expected)}, a line of this length "
+                    f"in a random direction {_signed(others)}."
                 ),
                 figure_svg=figures.interpolation(
                     *(line.fractions, line.means, line.stderrs, line.chord),

@@ -360,7 +360,7 @@ class Planner:
         config = best.config
         if free_sigma and config.sigma == max(one.config.sigma for one in self.arms):
             found.append(
-                f"sigma {config.sigma:g} is the largest of the default list: a linear reward always favours the largest. "
+                f"sigma {config.sigma:g} is the largest of the default list: a linear reward favours the largest. "
                 "Give --sigma with values at which the reward is still linear"
             )
         if config.step_size > config.sigma * (1 + 1e-9):
