@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from estheory.cosine_laws import CorrelationLaw, CosineLaw
     from estheory.derivations.catalogue import derive
     from estheory.errors import ConfigError, DataError, EstheoryError, OutputError
-    from estheory.evidence.checkpoints import displacement_pairs
-    from estheory.evidence.runs import recorded_pairs
-    from estheory.evidence.weights import checkpoint_weights
     from estheory.landscape import Landscape, Signal, linear_signal
     from estheory.laws import ChiLaw, Law, NormalLaw, PointLaw, SquaredLaw
     from estheory.measurement.accuracy import task_evaluator
@@ -25,6 +22,8 @@ if TYPE_CHECKING:
     from estheory.measurement.rewards import read_rewards
     from estheory.quantities import Measurement, Prediction, Quantity, Verdict
     from estheory.rules import ESConfig, UpdateConvention
+    from estheory.runs.config import ESRunConfig, GRPORunConfig
+    from estheory.simulation.emulator.checkpoint_weights import checkpoint_weights
     from estheory.simulation.emulator.low_precision import rounding_of
     from estheory.simulation.engine import simulate
     from estheory.simulation.observed import observe, observed_pairs
@@ -38,10 +37,11 @@ if TYPE_CHECKING:
     from estheory.theory.planning.plan import plan
     from estheory.theory.predictions import Forecast, predict
     from estheory.theory.prompt_batch import PromptBatch
-    from estheory.training.config import ESRunConfig, GRPORunConfig
     from estheory.training.es import run_es
     from estheory.training.grpo import run_grpo
+    from estheory.validation.checkpoints import displacement_pairs
     from estheory.validation.judge import judge
+    from estheory.validation.own_runs import recorded_pairs
     from estheory.validation.published import published_pairs
 
 _HOMES = {
@@ -49,9 +49,9 @@ _HOMES = {
     "estheory.cosine_laws": ("CorrelationLaw", "CosineLaw"),
     "estheory.derivations.catalogue": ("derive",),
     "estheory.errors": ("ConfigError", "DataError", "EstheoryError", "OutputError"),
-    "estheory.evidence.checkpoints": ("displacement_pairs",),
-    "estheory.evidence.runs": ("recorded_pairs",),
-    "estheory.evidence.weights": ("checkpoint_weights",),
+    "estheory.validation.checkpoints": ("displacement_pairs",),
+    "estheory.validation.own_runs": ("recorded_pairs",),
+    "estheory.simulation.emulator.checkpoint_weights": ("checkpoint_weights",),
     "estheory.landscape": ("Landscape", "Signal", "linear_signal"),
     "estheory.laws": ("ChiLaw", "Law", "NormalLaw", "PointLaw", "SquaredLaw"),
     "estheory.measurement.accuracy": ("task_evaluator",),
@@ -74,7 +74,7 @@ _HOMES = {
     "estheory.theory.grpo": ("GRPOConfig",),
     "estheory.theory.predictions": ("Forecast", "predict"),
     "estheory.theory.prompt_batch": ("PromptBatch",),
-    "estheory.training.config": ("ESRunConfig", "GRPORunConfig"),
+    "estheory.runs.config": ("ESRunConfig", "GRPORunConfig"),
     "estheory.training.es": ("run_es",),
     "estheory.training.grpo": ("run_grpo",),
     "estheory.validation.judge": ("judge",),

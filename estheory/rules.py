@@ -15,6 +15,8 @@ Shaping = Literal["zscore", "centered-rank", "raw", "two-point"]
 AnchorForm = Literal["before", "after"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 UpdatePath = Literal["accumulated", "sequential"]
+Arithmetic = Literal["rounded", "fused", "es-awd"]
+"""Whose rounded operations a 16-bit step follows: the reference code's, ``estheory run``'s, or es-awd's."""
 
 _NOISE = re.compile(r"gaussian|shared-seed|low-rank:[1-9][0-9]*")
 

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from estheory.cli.emit import cite, emit, interruptible, json_text, write_whole
+from estheory.cli.emit import cite, emit, interruptible, json_text
 from estheory.cli.options import Command, CommonOptions, options, program
+from estheory.files import write_text
 
 app = program()
 
@@ -38,7 +39,7 @@ def demo(
         result = run_demo(out, common.seed or 0, say, smollm2=present)
     verdicts = judge(result.pairs)
     page = out / "report.html"
-    write_whole(page, demo_page(result, verdicts))
+    write_text(page, demo_page(result, verdicts))
     emit(common, json_text(demo_json(result, verdicts)) if common.json else demo_text(result, verdicts, page))
     cite(common, [used for v in verdicts for used in (v.prediction, v.measurement)])
     raise typer.Exit(exit_code(verdicts))

@@ -159,7 +159,7 @@ def cases(*groups: object) -> tuple[list[Case], list[str]]:
     single = {name: value for name, value in given.items() if name not in sweep}
     weights = None
     if "weights" in given and given.get("dtype", "float32") != "float32":
-        from estheory.evidence.weights import checkpoint_weights
+        from estheory.simulation.emulator.checkpoint_weights import checkpoint_weights
 
         weights = checkpoint_weights(given["weights"], given["dtype"], given.get("trainable", "all"))
     rows = [

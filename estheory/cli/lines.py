@@ -37,7 +37,7 @@ def lines(
 
     Exit code 3 if any prediction is refuted, 4 if none is consistent.
     """
-    from estheory.evidence.lines import studies_of
+    from estheory.measurement.line_ends import studies_of
     from estheory.reporting.lines import lines_json, lines_text
     from estheory.validation.judge import exit_code, judge
     from estheory.validation.lines import line_pairs

@@ -11,16 +11,18 @@ from estheory.cli.case import forecast_of
 from estheory.cli.es_options import cases, require_given
 from estheory.cli.measure import MeasureOptions
 from estheory.errors import ConfigError
-from estheory.evidence.checkpoints import displacement_pairs
-from estheory.evidence.foreign import foreign_displacements
-from estheory.evidence.runs import recorded_pairs, run_displacements
 from estheory.measurement.displacement import Displacements, measure_displacements
 from estheory.models.builtin import model_folder
 from estheory.models.headers import tensor_entries
 from estheory.rules import require_count, require_positive
-from estheory.validation.foreign import Given, read_foreign
+from estheory.runs.directory import is_run
+from estheory.runs.foreign import read_foreign
+from estheory.runs.read import read_own
+from estheory.runs.view import Given
+from estheory.validation.checkpoints import displacement_pairs
+from estheory.validation.foreign_runs import foreign_displacements
 from estheory.validation.judge import Evidence
-from estheory.validation.records import is_run, read_run
+from estheory.validation.own_runs import recorded_pairs, run_displacements
 from estheory.validation.runs import walk_variances
 
 DESCRIBING = ("model", "alpha", "population", "sigma", "update_path", "restore_pairs")
@@ -45,7 +47,7 @@ def displacements_of(targets: Sequence[Path], how: MeasureOptions, *, steps: Seq
     twice = how.head_twice
     if len(targets) == 1:
         if is_run(targets[0]):
-            return run_displacements(read_run(targets[0]), keep_going=how.keep_going)
+            return run_displacements(read_own(targets[0]), keep_going=how.keep_going)
         run = read_foreign(targets[0])
         return foreign_displacements(run, keep_going=how.keep_going, repeat_head=twice)
     _require_one_run(targets, "give it alone, or BASE and files of its folder checkpoints")
@@ -99,7 +101,7 @@ def _recorded_walk(path: Path, given: Given) -> dict[int, float]:
     """Return the variance of a flat coordinate by step, as a run directory tells it; empty for gradient methods."""
     if not is_run(path):
         return dict(enumerate(read_foreign(path, given).variances.tolist()))
-    run = read_run(path)
+    run = read_own(path)
     return walk_variances(run) if run.method == "es" else {}
 
 

@@ -26,7 +26,7 @@ from typer.models import OptionInfo
 
 from estheory.cli import values
 from estheory.errors import ConfigError, DataError
-from estheory.parsing import parse_toml
+from estheory.files import parse_toml
 
 ANCHORS = "Anchor and momentum"
 ROUNDING = "Rounding in 16 bits"

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Union
 import typer
 
 from estheory.cli import complete
-from estheory.cli.emit import cite, emit, json_text, narrate, warn, write_whole
+from estheory.cli.emit import cite, emit, json_text, narrate, warn
 from estheory.cli.measure import MeasureOptions
 from estheory.cli.options import Command, CommonOptions, options, program
 from estheory.cli.values import level as probability
 from estheory.errors import ConfigError
+from estheory.files import write_text
 
 if TYPE_CHECKING:
     from estheory.line_scores import LineStudy
     from estheory.measurement.displacement import Displacements
-    from estheory.validation.records import RunRecord
+    from estheory.runs.view import OwnRun
 
 app = program()
 
@@ -46,11 +47,11 @@ def report(
     Exit code 3 if any prediction is refuted, 4 if none is consistent.
     """
     from estheory.cli.measuring import given_of
-    from estheory.evidence.collected import Reading, collected
     from estheory.reporting.lines import line_sections
     from estheory.reporting.page.report import BETWEEN, Report, report_page
     from estheory.reporting.page.weight_sections import pair_cosines
     from estheory.reporting.text.verdicts import summary
+    from estheory.validation.collected import Reading, collected
     from estheory.validation.judge import exit_code, judge, without_band
     from estheory.validation.lines import line_pairs
 
@@ -81,7 +82,7 @@ def report(
         missing=what.missing,
         notes=notes,
     )
-    write_whole(out, report_page(page))
+    write_text(out, report_page(page))
     counts = summary(verdicts)
     if common.json:
         document = {
@@ -98,7 +99,7 @@ def report(
     raise typer.Exit(exit_code(verdicts))
 
 
-def _ends(runs: dict[str, "RunRecord"], how: MeasureOptions) -> Union["Displacements", None]:
+def _ends(runs: dict[str, "OwnRun"], how: MeasureOptions) -> Union["Displacements", None]:
     """Measure the last checkpoints of the runs that share the first one's base and train all of it."""
     from estheory.measurement.displacement import measure_displacements
     from estheory.models.builtin import model_folder
@@ -106,26 +107,26 @@ def _ends(runs: dict[str, "RunRecord"], how: MeasureOptions) -> Union["Displacem
     alike = _alike(runs)
     if len(alike) < 2:
         return None
-    base = model_folder(str(next(iter(alike.values())).config["model"]))
+    base = model_folder(next(iter(alike.values())).config.model)
     files = {name: list(run.checkpoints.values())[-1] for name, run in alike.items()}
     return measure_displacements(base, files, keep_going=how.keep_going)
 
 
-def _alike(runs: dict[str, "RunRecord"]) -> dict[str, "RunRecord"]:
-    whole = {n: run for n, run in runs.items() if run.checkpoints and run.config.get("trainable", "all") == "all"}
-    models = [run.config["model"] for run in whole.values()]
-    return {name: run for name, run in whole.items() if run.config["model"] == models[0]}
+def _alike(runs: dict[str, "OwnRun"]) -> dict[str, "OwnRun"]:
+    whole = {n: run for n, run in runs.items() if run.checkpoints and run.config.trainable == "all"}
+    models = [run.config.model for run in whole.values()]
+    return {name: run for name, run in whole.items() if run.config.model == models[0]}
 
 
-def _studies(runs: dict[str, "RunRecord"], prompts: int, seed: int) -> list["LineStudy"]:
+def _studies(runs: dict[str, "OwnRun"], prompts: int, seed: int) -> list["LineStudy"]:
     """Score the model between and along the first ES and the first GRPO run of one base."""
-    alike = _alike({name: run for name, run in runs.items() if not run.config.get("permute_rewards")})
+    alike = _alike({name: run for name, run in runs.items() if not (run.method == "es" and run.es.permute_rewards)})
     first = {run.method: name for name, run in reversed(alike.items())}
     if not prompts or not {"es", "grpo"} <= set(first):
         return []
-    from estheory.evidence.lines import studies_of
+    from estheory.measurement.line_ends import studies_of
 
     names = (first["es"], first["grpo"])
     ends = (alike[names[0]].path, alike[names[1]].path)
-    task = str(alike[names[0]].config["task"])
+    task = alike[names[0]].config.task
     return studies_of(ends, labels=names, task=task, prompts=prompts, seed=seed)

@@ -14,7 +14,7 @@ from estheory.cli.run_options import ES, GRPO, SEQUENCE_SHARED, SHARED, OutOptio
 from estheory.errors import ConfigError
 
 if TYPE_CHECKING:
-    from estheory.training.config import ESRunConfig, GRPORunConfig
+    from estheory.runs.config import ESRunConfig, GRPORunConfig
     from estheory.training.session import RunResult
 
 app = program()
@@ -205,7 +205,7 @@ def _cite(common: CommonOptions, *configs: Union["ESRunConfig", "GRPORunConfig"]
     if not common.cite:
         return
     from estheory.citations import METHODS
-    from estheory.training.config import ESRunConfig
+    from estheory.runs.config import ESRunConfig
 
     parts: list[str] = []
     for config in configs:
@@ -248,7 +248,7 @@ def _go(
         stalled = f"; {result.stalled_steps} of them did not move (equal rewards)" if result.stalled_steps else ""
         emit(common, f"{result.directory}: {result.step} steps{stalled}; ||theta - theta_0|| = {result.norm:.6g}\n")
     if common.cite:
-        from estheory.training.run_directory import RunDirectory
+        from estheory.runs.directory import RunDirectory
 
         _cite(common, RunDirectory.open(result.directory).config)
 
@@ -264,6 +264,6 @@ def _replay(common: CommonOptions, directory: Path, step: int | None, out: Path 
         json_text({"schema": "estheory/replay/1", "step": step, "folder": str(out)}) if common.json else f"{out}\n",
     )
     if common.cite:
-        from estheory.training.run_directory import RunDirectory
+        from estheory.runs.directory import RunDirectory
 
         _cite(common, RunDirectory.open(directory).config)

@@ -11,7 +11,7 @@ import typer
 from estheory.cli import complete
 from estheory.cli.options import ANCHORS, MACHINE, RECORDS, ROUNDING, VARIANTS, ConfigOptions
 from estheory.rules import ESConfig
-from estheory.training.config import ESRunConfig, GRPORunConfig
+from estheory.runs.config import ESRunConfig, GRPORunConfig
 
 _RUN = ("model", "task", "steps", "prompts", "trainable", "dtype")
 _RECORDS = ("data", "form", "checkpoint_every", "evaluation_tasks", "evaluation_prompts", "stop_reward", "stop_drift")

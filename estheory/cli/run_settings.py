@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from estheory.cli.options import choice
 from estheory.errors import ConfigError
-from estheory.training.config import ESRunConfig, GRPORunConfig
-from estheory.training.run_directory import RunDirectory
+from estheory.runs.config import ESRunConfig, GRPORunConfig
+from estheory.runs.directory import RunDirectory
 
 if TYPE_CHECKING:
-    from estheory.training.sequence_config import SequenceConfig
+    from estheory.runs.sequence import SequenceConfig
 
 DEFAULT_MODEL, DEFAULT_TASK, DEFAULT_STEPS = "tiny-lm", "addition", 100
 SMALL_DIM = 10_000_000
@@ -60,7 +60,7 @@ def sequence_config(
     shared, es, grpo
         Fields that were given: of both methods' runs, and of each method's alone, which win.
     """
-    from estheory.training.sequence_config import SequenceConfig
+    from estheory.runs.sequence import SequenceConfig
 
     if not tasks:
         raise ConfigError("--tasks is missing", "e.g. --tasks countdown,addition,choice,reversal")

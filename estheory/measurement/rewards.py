@@ -19,7 +19,7 @@ import numpy as np
 
 from estheory._special import Array
 from estheory.errors import DataError, MissingDependencyError
-from estheory.parsing import parse_json, parse_toml
+from estheory.files import parse_json, parse_toml
 from estheory.rules import require_positive
 from estheory.theory.economy.members import Iteration, require_matrix
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from estheory.errors import DataError
+from estheory.runs.directory import RunDirectory
 from estheory.tasks import data_of
 from estheory.tasks.files import data_hashes
-from estheory.training.run_directory import RunDirectory
 from estheory.training.session import Session
 from estheory.training.streams import PERMUTATION, PROBE_PROMPTS, PROMPTS, SAMPLING, TRAIN_SET
 

@@ -18,10 +18,10 @@ import torch
 from estheory.errors import ConfigError, DataError, EstheoryError, OutputError
 from estheory.models.load import load_model
 from estheory.models.parameters import FlatParameters
-from estheory.training.config import GRPORunConfig
+from estheory.runs.config import GRPORunConfig
+from estheory.runs.directory import RunDirectory
 from estheory.training.es import resume, run_es
 from estheory.training.replay import replay, write_replay
-from estheory.training.run_directory import RunDirectory
 from tests.training.runs import contents, es_config
 
 CHILD = """

@@ -15,10 +15,10 @@ import torch
 from estheory.errors import ConfigError, OutputError
 from estheory.models.load import load_model
 from estheory.models.parameters import FlatParameters
-from estheory.training.config import GRPORunConfig
-from estheory.training.run_directory import RunDirectory
+from estheory.runs.config import GRPORunConfig
+from estheory.runs.directory import RunDirectory
+from estheory.runs.sequence import SequenceConfig, require_same
 from estheory.training.sequence import run_sequence
-from estheory.training.sequence_config import SequenceConfig, require_same
 from tests.training.runs import es_config
 
 TASKS = ("reversal", "addition")

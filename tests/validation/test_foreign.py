@@ -11,10 +11,11 @@ import pytest
 
 from estheory.cli.measuring import given_of
 from estheory.errors import ConfigError, DataError
-from estheory.evidence.foreign import foreign_displacements, foreign_evidence
 from estheory.quantities import Quantity
-from estheory.validation.foreign import Given, foreign_format, read_foreign
-from estheory.validation.foreign.exponent import exponent_law
+from estheory.runs.foreign import foreign_format, read_foreign
+from estheory.runs.view import Given
+from estheory.validation.exponent import exponent_law
+from estheory.validation.foreign_runs import foreign_displacements, foreign_evidence
 from estheory.validation.judge import judge
 from tests.validation import foreign_runs as make
 
