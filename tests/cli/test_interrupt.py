@@ -1,5 +1,6 @@
 """Ctrl-C: exit code 130 and one line that says how to go on, which then works."""
 
+import contextlib
 import json
 import os
 import signal
@@ -19,13 +20,17 @@ def interrupted(arguments, when, **options):
         start_new_session=True,
         **options,
     )
-    deadline = time.monotonic() + 120
-    while not when() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    _, said = process.communicate(timeout=60)
-    with pytest.raises(ProcessLookupError):  # nobody is left
-        os.killpg(process.pid, 0)
+    try:
+        deadline = time.monotonic() + 300
+        while not when() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        _, said = process.communicate(timeout=60)
+        with pytest.raises(ProcessLookupError):  # nobody is left
+            os.killpg(process.pid, 0)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     return process.returncode, said
 
 

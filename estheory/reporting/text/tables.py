@@ -60,9 +60,16 @@ def render(*parts: Table | str) -> str:
     terminal = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     width = shutil.get_terminal_size((120, 40)).columns if terminal else 120
     stream = io.StringIO()
-    console = Console(file=stream, force_terminal=terminal, width=max(width, 120), highlight=False)
+    console = Console(
+        file=stream,
+        force_terminal=terminal,
+        width=max(width, 120),
+        highlight=False,
+        markup=False,  # a name in a cell is none
+        emoji=False,
+    )
     for part in parts:
-        console.print(part, markup=False, width=width) if isinstance(part, str) else console.print(part)
+        console.print(part, width=width) if isinstance(part, str) else console.print(part)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
 
 
