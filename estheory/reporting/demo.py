@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from estheory.quantities import Quantity, Verdict
 from estheory.reporting.page import behaviour_sections, weight_sections
 from estheory.reporting.page.page import html_page
-from estheory.reporting.text.tables import plain_table, render, short
+from estheory.reporting.text.tables import Table, render, short
 from estheory.reporting.text.verdicts import (
     summary,
     tensor_sentence,
@@ -57,7 +57,7 @@ def demo_text(result: DemoResult, verdicts: Sequence[Verdict], page: Path) -> st
     page
         Where the page is; named at the end.
     """
-    table = plain_table("run", "task", ">before", ">after", ">KL from base", ">norm")
+    table = Table("run", "task", ">before", ">after", ">KL from base", ">norm")
     norms = dict(zip(result.displacements.labels, result.displacements.norms, strict=True))
     for row in behaviour_sections.accuracy_rows(_runs(result)):
         table.add_row(

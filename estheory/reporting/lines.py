@@ -12,7 +12,7 @@ from estheory.quantities import Quantity, Verdict
 from estheory.reporting.page import figures, probe_figures
 from estheory.reporting.page.page import Section
 from estheory.reporting.text.measurements import measurement_json
-from estheory.reporting.text.tables import plain_table, render, short
+from estheory.reporting.text.tables import Table, render, short
 from estheory.reporting.text.verdicts import validation_json, verdicts_text
 from estheory.validation.lines import slope_rises
 
@@ -85,7 +85,7 @@ def lines_text(studies: Sequence[LineStudy], verdicts: Sequence[Verdict], level:
     parts: list[Any] = []
     for study in studies:
         start, end = study.labels
-        between = plain_table(">u", f">{TITLES[study.score]}", ">over the chord", ">predicted")
+        between = Table(">u", f">{TITLES[study.score]}", ">over the chord", ">predicted")
         rows = zip(
             *(study.line.fractions, study.line.means, study.line.stderrs),
             *(study.line.rises, study.line.rise_stderrs, predicted_rises(study)),
@@ -95,7 +95,7 @@ def lines_text(studies: Sequence[LineStudy], verdicts: Sequence[Verdict], level:
             between.add_row(
                 f"{u:.2g}", f"{mean:.4f} ± {error:.4f}", f"{rise:+.4f} ± {rise_error:.4f}", f"{predicted:+.4f}"
             )
-        fan = plain_table(">distance", *(f">{label}" for label in study.directions.labels))
+        fan = Table(">distance", *(f">{label}" for label in study.directions.labels))
         columns = [study.directions.means, study.directions.stderrs]
         for k, radius in enumerate(study.directions.radii.tolist()):
             fan.add_row(

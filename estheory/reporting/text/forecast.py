@@ -6,10 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from rich.table import Table
-
 from estheory.quantities import Prediction, Quantity, Topic
-from estheory.reporting.text.tables import plain_table, render, short
+from estheory.reporting.text.tables import Table, render, short
 from estheory.theory.predictions import Forecast
 
 _UNITS = {"weight": "w", "reward": "R", "1": ""}
@@ -60,7 +58,7 @@ def forecast_text(forecast: Forecast, level: float) -> str:
         chosen = [p for p in forecast.predictions if p.quantity.topic == topic]
         if not chosen:
             continue
-        table = plain_table("quantity", ">step", ">mean", f">{level:.0%} interval", "unit", "label", title=topic)
+        table = Table("quantity", ">step", ">mean", f">{level:.0%} interval", "unit", "label", title=topic)
         for p in chosen:
             table.add_row(
                 str(p.quantity), p.where or str(p.step or ""), *_mean_and_interval(p, level), _unit(p), p.label
@@ -99,7 +97,7 @@ def rows_text(forecasts: Sequence[tuple[dict[str, Any], Forecast]], varied: Sequ
     differing = [q for q in ordered if len({short(row.get(q, math.nan), 10) for row in means}) > 1]
     shown = differing[:ROW_COLUMNS]
     heads = [name.replace("_", "\n") for name in (*varied, *shown)]
-    table = plain_table(*(f">{head}" for head in heads))
+    table = Table(*(f">{head}" for head in heads))
     for (config, _), row in zip(forecasts, means, strict=True):
         cells = [short(row[q]) if q in row else "-" for q in shown]
         table.add_row(*(short(config[name], 6) for name in varied), *cells)

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from estheory.reporting.save_figure import save_figure
 from estheory.reporting.text.forecast import prediction_json
-from estheory.reporting.text.tables import plain_table, render, short
+from estheory.reporting.text.tables import Table, render, short
 from estheory.theory.planning.search import Candidate, Plan, Planner
 
 if TYPE_CHECKING:
@@ -72,14 +70,14 @@ def plan_text(plan: Plan, warnings: Sequence[str]) -> str:
 
 
 def _recommendation(best: Candidate, planner: Planner) -> Table:
-    table = plain_table(">sigma", ">alpha", ">N", ">T", ">evaluations", *_heads(planner), title="recommendation")
+    table = Table(">sigma", ">alpha", ">N", ">T", ">evaluations", *_heads(planner), title="recommendation")
     table.add_row(*_cells(best, planner))
     return table
 
 
 def _front(plan: Plan, planner: Planner) -> Table:
     columns = (">budget", ">sigma", ">alpha", ">N", ">T", ">evaluations", *_heads(planner))
-    table = plain_table(*columns, title="evaluations against drift: the same target on other budgets")
+    table = Table(*columns, title="evaluations against drift: the same target on other budgets")
     for scale, found in plan.front:
         table.add_row(f"x {short(scale, 3)}", *_cells(found, planner))
     return table
