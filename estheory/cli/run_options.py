@@ -9,16 +9,17 @@ from typing import Annotated, ClassVar, Literal
 import typer
 
 from estheory.cli import complete
-from estheory.cli.options import ANCHORS, MACHINE, RECORDS, ROUNDING, VARIANTS, ConfigOptions
+from estheory.cli.options import ANCHORS, ANSWERS, MACHINE, RECORDS, ROUNDING, VARIANTS, ConfigOptions
 from estheory.runs.config import ESRunConfig, GRPORunConfig
 
 _RUN = ("model", "task", "steps", "prompts", "trainable", "dtype")
 _RECORDS = ("data", "form", "checkpoint_every", "evaluation_tasks", "evaluation_prompts", "stop_reward", "stop_drift")
+_ANSWERS = ("max_new_tokens", "temperature", "top_p", "system")
 _MACHINE = ("device", "threads")
 _COMPLETE = {"model": complete.models, "task": complete.tasks, "evaluation_tasks": complete.tasks}
 SHARED = ConfigOptions(
     ESRunConfig,
-    {"Run": _RUN, RECORDS: _RECORDS, MACHINE: _MACHINE},
+    {"Run": _RUN, ANSWERS: _ANSWERS, RECORDS: _RECORDS, MACHINE: _MACHINE},
     complete=_COMPLETE,
 )
 """What every run takes."""
@@ -26,6 +27,7 @@ SEQUENCE_SHARED = ConfigOptions(
     ESRunConfig,
     {
         "Run": tuple(name for name in _RUN if name != "task"),
+        ANSWERS: _ANSWERS,
         RECORDS: tuple(name for name in _RECORDS if name != "evaluation_tasks"),
         MACHINE: _MACHINE,
     },
@@ -36,7 +38,7 @@ ES = ConfigOptions(
     ESRunConfig,
     {
         "Evolution strategies": ("sigma", "alpha", "population", "shaping", "antithetic", "noise", "reward"),
-        VARIANTS: ("module_sigma", "decode", "train_set", "permute_rewards", "generator"),
+        VARIANTS: ("module_sigma", "decode", "train_set", "permute_rewards", "generator", "drop_prompt_rewards"),
         ANCHORS: ("anchor_l2", "anchor_l1", "anchor_form", "momentum"),
         ROUNDING: ("update_path", "restore_pairs"),
         MACHINE: ("executor", "workers"),

@@ -23,6 +23,8 @@ from estheory.rules import (
     require_seed,
 )
 from estheory.tasks.data import Form
+from estheory.theory.estimators import estimator_of
+from estheory.theory.estimators.estimator import Estimator
 
 Reward = Literal["accuracy", "partial", "logprob"]
 Decode = Literal["greedy", "sample"]
@@ -67,17 +69,26 @@ class RunConfig:
     form
         Of the prompts of tasks that are text: ``auto``, ``few-shot``, ``chat`` or ``likelihood`` (see
         `estheory.tasks.data.DataTask`).
+    max_new_tokens
+        Tokens after which an answer is cut, in training and evaluation, of every task that is decoded; 0: each task's
+        own number.
+    temperature, top_p
+        Of sampled answers: what divides the logits, and how much probability the likeliest tokens, which alone are
+        drawn, have in all.
+    system
+        System message of prompts in chat form; "" for what the model's chat template has.
     stop_reward
         Mean reward of a step at which the run ends early.
     stop_drift
         ||theta - theta_0|| (weight) at which the run ends early.
     method
         Its name in files and on the command line.
+    before
+        What a file that lacks a field says by that, where it is not the default: the field is younger than the file.
     """
 
     method: ClassVar[str]
     before: ClassVar[Mapping[str, object]] = {}
-    """What a file that lacks a field says by that, where it is not the default: the field is younger than the file."""
 
     model: str = field(metadata={"help": "Built-in name, Hugging Face folder or hub id (default tiny-lm)."})
     task: str = field(metadata={"help": "Task to train (default addition)."})
@@ -98,6 +109,14 @@ class RunConfig:
     )
     data: str = field(default="", metadata={"help": "Folder of JSONL or Parquet files, or hf:ID, with the task."})
     form: Form = field(default="auto", metadata={"help": "Form of the prompts."})
+    max_new_tokens: int = field(
+        default=0, metadata={"help": "Cut answers after this many tokens (default: the task's own number)."}
+    )
+    temperature: float = field(default=1.0, metadata={"help": "Temperature of sampled answers."})
+    top_p: float = field(
+        default=1.0, metadata={"help": "Sample from the likeliest tokens whose probabilities add up to this."}
+    )
+    system: str = field(default="", metadata={"help": "System message of chats (default: the chat template's)."})
     stop_reward: float = field(default=math.inf, metadata={"help": "End when the mean reward of a step reaches this."})
     stop_drift: float = field(default=math.inf, metadata={"help": "End when ||theta - theta_0|| reaches this."})
 
@@ -107,6 +126,10 @@ class RunConfig:
         require_seed(self.seed)
         require_count("checkpoint_every", self.checkpoint_every, 0)
         require_choice("form", self.form, get_args(Form))
+        require_count("max-new-tokens", self.max_new_tokens, 0)
+        require_positive("temperature", self.temperature)
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"top-p must lie in (0, 1], got {self.top_p}", "give a probability, 1 for all tokens")
         if math.isnan(self.stop_reward) or not self.stop_drift > 0:
             raise ConfigError(
                 f"stop-reward {self.stop_reward} or stop-drift {self.stop_drift} is no budget", "give a number (> 0)"
@@ -151,7 +174,7 @@ class ESRunConfig(RunConfig):
         ``accuracy``: mean score of the answers; ``partial``: their mean partial credit; ``logprob``: mean
         log-probability of the reference answer, teacher-forced.
     decode
-        Answers are decoded greedily, or sampled at temperature 1 from a stream of (seed, step, evaluation).
+        Answers are decoded greedily, or sampled from a stream of (seed, step, evaluation).
     train_set
         Number of training examples that the whole run draws its prompts from; 0 draws new ones each step. Equal to
         `prompts`, every step sees all of them.
@@ -160,14 +183,19 @@ class ESRunConfig(RunConfig):
     generator
         What draws the noise on the CPU (:mod:`estheory.models.noise_streams`): ``mt19937``, or ``philox``, which is
         slower and has the same bits on every processor. Runs from before there was a choice have ``philox``.
+    drop_prompt_rewards
+        Whether only members' mean rewards are kept, and not those by prompt (rewards.jsonl), which `pilot` and
+        `forecast` read.
     executor, workers
         Where members are evaluated; the results do not depend on it.
     method
         ``es``.
+    before
+        As in `RunConfig`.
     """
 
     method: ClassVar[str] = "es"
-    before: ClassVar[Mapping[str, object]] = {"generator": "philox"}
+    before: ClassVar[Mapping[str, object]] = {"generator": "philox", "drop_prompt_rewards": True}
 
     sigma: float = field(metadata={"help": "Perturbation scale, in weight units (default 0.0015; small models 0.015)."})
     alpha: float = field(metadata=_RULES["alpha"])
@@ -197,6 +225,9 @@ class ESRunConfig(RunConfig):
     generator: Generator = field(
         default="mt19937", metadata={"help": "Draws the noise on a CPU; mt19937 is the faster."}
     )
+    drop_prompt_rewards: bool = field(
+        default=False, metadata={"help": "Keep members' mean rewards only, not those by prompt."}
+    )
     executor: ExecutorName = field(default="local", metadata={"help": "Where members are evaluated."})
     workers: int = field(default=1, metadata={"help": "Processes that evaluate members."})
 
@@ -215,6 +246,8 @@ class ESRunConfig(RunConfig):
             raise ConfigError(
                 f"restore-pairs {self.restore_pairs} exceeds the {self.evaluations} evaluations of a step", "lower it"
             )
+        if self.decode == "greedy" and (self.temperature, self.top_p) != (1.0, 1.0):
+            raise ConfigError("temperature and top-p have no effect on greedy answers", "use decode sample")
         if self.decode == "sample" and self.reward == "logprob":
             raise ConfigError("decode=sample has no effect on the reward logprob", "leave one of them out")
         if self.anchor_form == "after" and not (self.anchor_l1 or self.anchor_l2):
@@ -231,12 +264,12 @@ class ESRunConfig(RunConfig):
     @property
     def evaluations(self) -> int:
         """Reward evaluations of a step: N, or 2 N for two-point, whose members are directions."""
-        return 2 * self.population if self.shaping == "two-point" else self.population
+        return self.estimator.evaluations
 
     @property
-    def paired(self) -> bool:
-        """Whether evaluations 2 k and 2 k + 1 are the two signs of one direction k."""
-        return self.antithetic or self.shaping == "two-point"
+    def estimator(self) -> Estimator:
+        """What shapes the rewards, and which evaluation uses which noise vector."""
+        return estimator_of(self.rules(1))
 
     def rules(self, dim: int) -> ESConfig:
         """Return what the theory needs of this run.
@@ -282,7 +315,7 @@ class ESRunConfig(RunConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class GRPORunConfig(RunConfig):
-    """GRPO through TRL: no KL term, AdamW, K samples a prompt at temperature 1.
+    """GRPO through TRL: no KL term, AdamW, K samples a prompt.
 
     Attributes
     ----------
