@@ -315,7 +315,7 @@ class ESRunConfig(RunConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class GRPORunConfig(RunConfig):
-    """GRPO through TRL: no KL term, AdamW, K samples a prompt.
+    """GRPO through TRL: no KL term, AdamW, K samples per prompt.
 
     Attributes
     ----------

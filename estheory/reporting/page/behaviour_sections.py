@@ -28,7 +28,7 @@ def accuracy_rows(runs: Runs) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        One a run and task: ``run``, ``task``, ``before`` and ``after`` with ``before_stderr`` and
+        One per run and task: ``run``, ``task``, ``before`` and ``after`` with ``before_stderr`` and
         ``after_stderr`` (in [0, 1]), and ``kl_drift``, from the base (nat per token), NaN where it was not
         measured.
     """
