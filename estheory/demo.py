@@ -25,7 +25,7 @@ from estheory.measurement.displacement import Displacements, measure_displacemen
 from estheory.measurement.held_out import EVALUATION_SEED
 from estheory.measurement.interpolation import Interpolation, interpolate_checkpoints
 from estheory.models.builtin import get_builtin
-from estheory.quantities import Measurement, Prediction, Quantity
+from estheory.quantities import Prediction, Quantity
 from estheory.runs.config import ESRunConfig, GRPORunConfig
 from estheory.runs.read import read_own
 from estheory.runs.view import OwnRun
@@ -34,9 +34,9 @@ from estheory.theory.walk import OURS
 from estheory.training.es import run_es
 from estheory.training.grpo import run_grpo
 from estheory.training.probing import probes_before
-from estheory.validation.judge import Pair
+from estheory.validation.judge import Pair, paired
+from estheory.validation.own_pairs import run_pairs
 from estheory.validation.own_runs import run_evidence
-from estheory.validation.runs import run_pairs
 
 MODEL, TASK, OFF_TASK = "tiny-lm", "addition", "sorting"
 STEPS, POPULATION, SIGMA = 100, 30, 0.015
@@ -215,7 +215,7 @@ def _cosines(ends: Displacements) -> list[Pair]:
             assumptions=("the control's rewards do not steer it",),
             step=STEPS,
         )
-        pairs.append((prediction, _cosine(Quantity.INDEPENDENT_COSINE, cosines[a, b], f"{a}|{b}", 0.0)))
+        pairs.append(paired(prediction, cosines[a, b], where=f"{a}|{b}"))
     bound = Prediction(
         quantity=Quantity.ES_GRPO_COSINE_BOUND,
         law=PointLaw(mean_population_std(POPULATION) * math.sqrt(POPULATION * STEPS / dim)),
@@ -224,10 +224,5 @@ def _cosines(ends: Displacements) -> list[Pair]:
         assumptions=("any reward", "a bound, not an estimate"),
         step=STEPS,
     )
-    noise = 1 / math.sqrt(dim)
-    pairs.append((bound, _cosine(Quantity.ES_GRPO_COSINE_BOUND, cosines["es", "grpo"], "es|grpo", noise)))
+    pairs.append(paired(bound, cosines["es", "grpo"], stderr=1 / math.sqrt(dim), where="es|grpo"))
     return pairs
-
-
-def _cosine(quantity: Quantity, value: float, where: str, stderr: float) -> Measurement:
-    return Measurement(quantity=quantity, value=value, stderr=stderr, step=STEPS, where=where)

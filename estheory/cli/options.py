@@ -118,6 +118,26 @@ class CommonOptions:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class MeasureOptions:
+    """How checkpoints are compared; shared by measure, validate and report."""
+
+    panel: ClassVar[str] = "Checkpoints"
+
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Measure what can be measured; warn of what cannot.")
+    ] = False
+    tied_head: Annotated[
+        Literal["once", "twice"] | None,
+        typer.Option(help="Count a tied output head once, or again as a state dict does (default once)"),
+    ] = None
+
+    @property
+    def head_twice(self) -> bool:
+        """Whether a tied output head counts twice."""
+        return self.tied_head == "twice"
+
+
 class ConfigOptions:
     """Some fields of a configuration as options; a command receives a mapping of those that were given.
 

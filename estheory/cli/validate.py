@@ -11,8 +11,7 @@ import typer
 
 from estheory.cli.emit import cite, emit, json_text, warn
 from estheory.cli.es_options import RULES, ModelOptions, SignalOptions, WeightOptions
-from estheory.cli.measure import MeasureOptions
-from estheory.cli.options import Command, CommonOptions, given_in, options, program
+from estheory.cli.options import Command, CommonOptions, MeasureOptions, given_in, options, program
 from estheory.cli.values import level as probability
 from estheory.errors import ConfigError
 

@@ -14,7 +14,7 @@ from estheory.errors import ConfigError, DataError
 from estheory.quantities import Quantity
 from estheory.runs.foreign import foreign_format, read_foreign
 from estheory.runs.view import Given
-from estheory.validation.exponent import exponent_law
+from estheory.validation.foreign_laws import exponent_law
 from estheory.validation.foreign_runs import foreign_displacements, foreign_evidence
 from estheory.validation.judge import judge
 from tests.validation import foreign_runs as make

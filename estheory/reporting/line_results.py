@@ -14,7 +14,7 @@ from estheory.reporting.page.page import Section
 from estheory.reporting.text.measurements import measurement_json
 from estheory.reporting.text.tables import Table, render, short
 from estheory.reporting.text.verdicts import validation_json, verdicts_text
-from estheory.validation.lines import slope_rises
+from estheory.validation.line_pairs import slope_rises
 
 TITLES = {"accuracy": "accuracy", "logprob": "log-probability (nat)"}
 WORDS = {"accuracy": "Accuracy", "logprob": "The log-probability of the reference answers"}
