@@ -40,5 +40,5 @@ def measure(
     else:
         size = sum(measured.tensors.values())
         emit(common, measurements_text(measurements, measured.labels, size, remarks(measured)))
-    warn(warnings)
+    warn(common, warnings)
     cite(common)

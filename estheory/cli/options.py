@@ -35,9 +35,10 @@ GRADIENT = "A GRPO run to compare with"
 GEOMETRY = "Comparison with gradient methods"
 RECORDS = "Data, evaluation and records"
 MACHINE = "Machine"
+ANSWERS = "Answers"
 VARIANTS = "Variants and controls"
 EVERY = "Every command"
-FOLDED = (ANCHORS, ROUNDING, OFF_TASK, GRADIENT, GEOMETRY, VARIANTS, RECORDS, MACHINE, EVERY)
+FOLDED = (ANCHORS, ROUNDING, OFF_TASK, GRADIENT, GEOMETRY, VARIANTS, ANSWERS, RECORDS, MACHINE, EVERY)
 """Panels that --help shows as one line of names where a command has more than `SCREEN` options."""
 SCREEN = 25
 

@@ -93,7 +93,7 @@ def report(
         emit(common, json_text(document))
     else:
         emit(common, f"{', '.join(f'{n} {kind}' for kind, n in counts.items())}; page: {out}\n")
-    warn([*what.missing, *notes])
+    warn(common, [*what.missing, *notes])
     cite(common, [used for v in verdicts for used in (v.prediction, v.measurement)])
     raise typer.Exit(exit_code(verdicts))
 

@@ -63,7 +63,7 @@ def validate(
         text = verdicts_text(verdicts, plain, level, evidence.unpredicted)
         described = len(targets) > 1 and any(v.kind == "refuted" for v in verdicts)
         emit(common, text + DESCRIBED if described else text)
-    warn(evidence.notes)
+    warn(common, evidence.notes)
     cite(common, [used for v in verdicts for used in (v.prediction, v.measurement)])
     raise typer.Exit(exit_code(verdicts))
 
