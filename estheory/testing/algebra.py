@@ -13,11 +13,12 @@ from hypothesis.errors import FlakyFailure
 
 from estheory._special import Array
 from estheory.diagnosis.coefficients import explain_coefficients
-from estheory.diagnosis.rule import direction_weights, evaluations, is_paired
+from estheory.diagnosis.rule import direction_weights, evaluations
 from estheory.rules import ESConfig
 from estheory.testing.failures import Check, ViolationError
 from estheory.testing.strategies import reward_vectors
 from estheory.testing.subject import shown
+from estheory.theory.estimators import estimator_of
 
 TOLERANCE = 1e-4
 """Relative: float32 code with rewards of spread 0.04 about 15 stays below."""
@@ -145,7 +146,8 @@ def explained(weights: Callable[[Array], Array], rewards: Array, rule: ESConfig)
 def reward_checks(response: Response) -> list[Check]:
     """Return the invariants of what is made of rewards."""
     rule, of = response.rule, response.of
-    free = rule.shaping in ("zscore", "centered-rank")
+    estimator = estimator_of(rule)
+    free = estimator.scale_free
 
     def shift(rewards: Array, by: float) -> None:
         compare(
@@ -216,7 +218,7 @@ def reward_checks(response: Response) -> list[Check]:
     found = [
         response.check(
             "definition",
-            f"the result is that of the rule ({rule.shaping}{', antithetic' if rule.antithetic else ''})",
+            f"the result is that of the rule ({estimator.title})",
             definition,
             response.rewards(),
         ),
@@ -242,11 +244,11 @@ def reward_checks(response: Response) -> list[Check]:
             st.sampled_from([0.0, 1.0, -3.0, 0.25, 0.1]),
         ),
     ]
-    if rule.shaping == "centered-rank":
+    if estimator.order_alone:
         found.append(
             response.check("order alone", "only the order of the rewards counts", monotone, response.rewards())
         )
-    if is_paired(rule) and response.size > 2 and (response.moves or rule.shaping == "two-point"):
+    if estimator.paired and response.size > 2 and (response.moves or estimator.evaluations_per_member > 1):
         values = reward_vectors(response.size // 2, kinds=("plain",)) if response.size > 4 else st.just(np.arange(2.0))
         found.append(
             response.check("even rewards", "a pair whose two rewards are equal does not move the step", pairs, values)

@@ -15,6 +15,7 @@ from estheory.rules import ESConfig
 from estheory.testing.algebra import Response, compare, explained, plain_rewards, reward_checks
 from estheory.testing.failures import Check, ViolationError
 from estheory.testing.subject import Subject, shown
+from estheory.theory.estimators import estimator_of
 
 
 def shaping_checks(shaping: Callable[..., Any], rule: ESConfig, seed: int) -> list[Check]:
@@ -42,8 +43,9 @@ def shaping_checks(shaping: Callable[..., Any], rule: ESConfig, seed: int) -> li
                     fault=explain_coefficients(values, result, rule).text,
                 )
 
-    block = 2 if evaluations(rule) != rule.population or rule.antithetic else 1
-    inner = 2 if rule.antithetic else 1
+    estimator = estimator_of(rule)
+    inner = estimator.members_per_direction
+    block = inner * estimator.evaluations_per_member
 
     def order(values: Array, shuffle: int) -> None:
         places = np.random.default_rng(shuffle).permutation(evaluations(rule) // block)
@@ -67,7 +69,7 @@ def shaping_checks(shaping: Callable[..., Any], rule: ESConfig, seed: int) -> li
             st.integers(0, 100),
         ),
     ]
-    if rule.shaping != "two-point":
+    if estimator.evaluations_per_member == 1:
         found.append(
             response.check("ties", "members of equal reward have equal coefficients", tied, response.rewards("ties"))
         )
