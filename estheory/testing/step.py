@@ -32,6 +32,7 @@ EVALUATIONS = 6000
 """Evaluations of a statistical law, at most."""
 EXAMPLES = 6
 """Examples of an invariant of rewards: each costs two steps or more."""
+RESIDUE = "rounding is left: perturbations are taken back by subtraction, or equal rewards get coefficients beside 0"
 CHAIN = 6
 """Steps of a run with memory."""
 NOISE_TESTS = 8
@@ -238,7 +239,7 @@ def step_checks(
                 example="all rewards 1",
                 measured=f"off by {np.abs(moved).max():.3g}",
                 expected="the very bits",
-                fault="perturbations are taken back by subtraction, which leaves rounding" if size < TIGHT else "",
+                fault=RESIDUE if size < TIGHT else "",
             )
 
     def seeds() -> None:
