@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from estheory.rules import ESConfig
 from estheory.testing import checks
 from estheory.testing.checks import Kind
@@ -84,8 +85,10 @@ def evotorch_step(algorithm: str, **settings: Any) -> Callable[..., Any]:
     logging.disable(logging.INFO)
 
     def step(theta: Any, reward: Callable[[Any], float], seed: int) -> Any:
+        updates = False
+
         def rewards(member: Any) -> Any:
-            return torch.tensor(reward(member.numpy()))
+            return torch.tensor(0.0 if updates else reward(member.numpy()))
 
         problem = Problem("max", rewards, solution_length=DIM, initial_bounds=(-1, 1), seed=seed + 1)
         es = getattr(algorithms, algorithm)(
@@ -96,6 +99,8 @@ def evotorch_step(algorithm: str, **settings: Any) -> Callable[..., Any]:
             stdev_learning_rate=0.0,
             **settings,
         )
+        es.step()
+        updates = True  # its second step updates by the rewards of the first, and evaluates new members
         es.step()
         return es.status["center"]
 
