@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar
 import typer
 
 from estheory.cli.emit import warn
+from estheory.cli.options import CommonOptions
 from estheory.errors import ConfigError, DataError
 from estheory.files import read_object
 
@@ -32,7 +33,7 @@ _OF_PROBES = ("fisher_trace", "fisher_square_trace")
 _REMEDY = "give the JSON document that the command wrote"
 
 
-def measured(files: MeasuredOptions, given: Mapping[str, Any]) -> dict[str, float]:
+def measured(common: CommonOptions, files: MeasuredOptions, given: Mapping[str, Any]) -> dict[str, float]:
     """Return options by name as files measured them, those that were not given; says what limits them.
 
     Parameters
@@ -44,9 +45,9 @@ def measured(files: MeasuredOptions, given: Mapping[str, Any]) -> dict[str, floa
     if files.pilot is not None and files.probes is not None:
         raise ConfigError("--pilot and --probes both tell the signal", "give one")
     if files.pilot is not None:
-        found = _of_pilot(files.pilot)
+        found = _of_pilot(common, files.pilot)
     if files.probes is not None:
-        found = _of_probes(files.probes)
+        found = _of_probes(common, files.probes)
     if "reliability" in given:
         found = {name: value for name, value in found.items() if name not in ("gradient_norm", "reward_std")}
     return {name: value for name, value in found.items() if name not in given}
@@ -62,7 +63,7 @@ def pilot_ends(path: Path) -> tuple[float, float] | None:
     return float(low) ** 0.5 / sigma, float(high) ** 0.5 / sigma
 
 
-def _of_pilot(path: Path) -> dict[str, float]:
+def _of_pilot(common: CommonOptions, path: Path) -> dict[str, float]:
     document = _read(path, "estheory/pilot/1")
     sigma, rows = _rows(document, path)
     odd, std = float(rows["odd_variance"]["value"]), float(rows["member_reward_std"]["value"])
@@ -71,7 +72,7 @@ def _of_pilot(path: Path) -> dict[str, float]:
             f"{path} resolves no signal (odd variance {odd:.2g})", "give --gradient-norm, or a larger pilot"
         )
     if rows["odd_variance"]["bound"]:
-        warn([f"{path} has no mirrored members: the signal is an upper bound"])
+        warn(common, [f"{path} has no mirrored members: the signal is an upper bound"])
     found = {"sigma": sigma, "gradient_norm": odd**0.5 / sigma, "reward_std": (std**2 - odd) ** 0.5}
     gap = next((row["value"] for row in document["estimates"] if row["quantity"] == "smoothing_gap"), None)
     return found | ({"curvature_trace": 2 * gap / sigma**2} if gap is not None and gap > 0 else {})
@@ -86,7 +87,7 @@ def _rows(document: Mapping[str, Any], path: Path) -> tuple[float, dict[str, Any
         raise DataError(f"{path} lacks {error}", _REMEDY) from error
 
 
-def _of_probes(path: Path) -> dict[str, float]:
+def _of_probes(common: CommonOptions, path: Path) -> dict[str, float]:
     document = _read(path, "estheory/probe/1")
     try:
         rows = [(row["task"], row["quantity"], row["value"]) for row in document["probes"]]
@@ -104,7 +105,7 @@ def _of_probes(path: Path) -> dict[str, float]:
         found["off_task_trace"] = float(other["off_task_trace"])
         if other.get("gradient_norm") is not None:
             found["off_task_gradient_norm"] = float(other["gradient_norm"])
-        warn([f"{tasks[0]} is taken as the task, {tasks[-1]} as the other one"])
+        warn(common, [f"{tasks[0]} is taken as the task, {tasks[-1]} as the other one"])
     return found
 
 

@@ -199,7 +199,7 @@ def plan(
     """
     from estheory.reporting.text.plan import plan_json, plan_text, plot_plan
 
-    found = measured(files, given_in(target, known, drift, searched))
+    found = measured(common, files, given_in(target, known, drift, searched))
     known, drift = _with(known, found), _with(drift, found)
     if target.target_gain is not None:
         target = _with(target, found)

@@ -50,7 +50,7 @@ def probe(
     predict --probes and plan --probes take the JSON document in place of the options that it measures.
     """
     from estheory.cli.run_settings import es_config
-    from estheory.reporting.text.tables import plain_table, render, short
+    from estheory.reporting.text.tables import Table, render, short
     from estheory.training.task_probe import probe_task
 
     if not asked.tasks:
@@ -68,7 +68,7 @@ def probe(
         rows = [dataclasses.asdict(row) for row in found]
         emit(common, json_text({"schema": "estheory/probe/1", "model": model, "sigma": sigma, "probes": rows}))
     else:
-        table = plain_table("task", "quantity", ">value", ">standard error")
+        table = Table("task", "quantity", ">value", ">standard error")
         for row in found:
             table.add_row(row.task, row.quantity, short(row.value), short(row.stderr, 2))
         emit(common, render(table))

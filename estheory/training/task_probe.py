@@ -20,7 +20,7 @@ from estheory.runs.config import ESRunConfig
 from estheory.theory.economy.intervals import Interval, recovered
 from estheory.theory.economy.members import Iteration, Members, MirroredMembers, members_of
 from estheory.training.session import Session, start_session
-from estheory.training.walk import run_noise
+from estheory.training.trajectory import run_noise
 
 
 @dataclass(frozen=True, kw_only=True)
