@@ -31,7 +31,7 @@ EXPLANATIONS: dict[Quantity, Explanation] = {
         "members that are not mirrored: then only an upper bound is known",
     ),
     Quantity.EVEN_VARIANCE: Explanation(
-        "variance of half sums of mirrored members, less its noise; 1/2 sigma^4 tr Lam^2 on a quadratic (estheory pilot)",
+        "variance of half sums of mirrored members, less noise; 1/2 sigma^4 tr Lam^2 on a quadratic (estheory pilot)",
         "members that are not mirrored",
     ),
     Quantity.SMOOTHING_GAP: Explanation(
