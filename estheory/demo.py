@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from time import perf_counter
 
@@ -31,6 +31,7 @@ from estheory.theory.walk import OURS
 from estheory.training.es import run_es
 from estheory.training.grpo import run_grpo
 from estheory.training.probing import probes_before
+from estheory.training.process import end_with_parent
 from estheory.validation.judge import Pair
 from estheory.validation.own_runs import run_evidence
 from estheory.validation.runs import run_pairs
@@ -171,12 +172,18 @@ def _train(out: Path, configs: Mapping[str, ESRunConfig | GRPORunConfig], say: C
     """Make runs, two at a time: two one-thread processes are nearly twice as fast as one."""
     if not configs:
         return
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
         jobs = [pool.submit(_train_one, name, out / name, config) for name, config in configs.items()]
-        for job in as_completed(jobs):
-            name, seconds = job.result()
-            config = configs[name]
-            say(f"{name}: {config.steps} steps of {config.method} on {config.model} in {seconds:.0f} s")
+        try:
+            for job in as_completed(jobs):
+                name, seconds = job.result()
+                config = configs[name]
+                say(f"{name}: {config.steps} steps of {config.method} on {config.model} in {seconds:.0f} s")
+        except BaseException:  # Ctrl-C, or a run that failed: the others need not end
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in active_children():
+                child.terminate()
+            raise
 
 
 def _interpolate(start: Path, end: Path) -> Interpolation:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 from estheory.cli.options import CommonOptions
 from estheory.files import UNPRINTABLE, write_text
@@ -38,6 +41,17 @@ def emit(common: CommonOptions, text: str) -> None:
     else:
         write_text(common.output, text, "choose another path")
         narrate(common, f"wrote {common.output}")
+
+
+@contextlib.contextmanager
+def resumable(remedy: Callable[[], str]) -> Iterator[None]:
+    """Answer Ctrl-C with one line that says how to go on, and exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        with contextlib.suppress(OSError):
+            print(f"error: interrupted: {remedy()}", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 def warn(problems: Sequence[str]) -> None:

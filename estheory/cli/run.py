@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 import typer
 
-from estheory.cli.emit import cite, emit, json_text, narrate
+from estheory.cli.emit import cite, emit, json_text, narrate, resumable
 from estheory.cli.options import Command, CommonOptions, given_in, options, program
 from estheory.cli.run_options import ES, GRPO, SEQUENCE_SHARED, SHARED, OutOptions, PresetOptions
 from estheory.errors import ConfigError
@@ -158,9 +158,13 @@ def sequence(
     from estheory.cli.progress import watch_run
     from estheory.training.sequence import run_sequence
 
-    summary = run_sequence(
-        config, out, watch=lambda stage: watch_run(common, stage, where.tracker), say=lambda text: narrate(common, text)
-    )
+    with resumable(lambda: "the same command goes on"):
+        summary = run_sequence(
+            config,
+            out,
+            watch=lambda stage: watch_run(common, stage, where.tracker),
+            say=lambda text: narrate(common, text),
+        )
     if common.json:
         emit(common, json_text(summary))
     else:
@@ -220,7 +224,14 @@ def _go(
     """Run with a progress bar on stderr and say how it ended."""
     from estheory.cli.progress import watch_run
 
-    with watch_run(common, out, where.tracker) as on_step:
+    def how_to_go_on() -> str:
+        if not (out / "config.toml").is_file():
+            return "the run had not begun"
+        from estheory.runs.directory import RunDirectory
+
+        return f"estheory run {RunDirectory.open(out).config.method} --resume {out} goes on"
+
+    with resumable(how_to_go_on), watch_run(common, out, where.tracker) as on_step:
         result = train(on_step)
     if result.stalled_steps:
         narrate(common, f"{result.stalled_steps} steps did not move: all rewards were equal")
