@@ -3,6 +3,7 @@
 # no postponed annotations: see options.py
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,10 +72,12 @@ def validate(
 def _evidence(targets: Sequence[str], es: Mapping[str, Any], how: MeasureOptions) -> "Evidence":
     if list(targets) == ["published"]:
         from estheory.validation.published import published_pairs
+        from estheory.validation.reward_facts import reward_fact_pairs
 
         if es:
             raise ConfigError("the ES options describe the run behind BASE CHECKPOINT", "leave them out here")
-        return published_pairs()
+        figures = published_pairs()
+        return replace(figures, pairs=[*figures.pairs, *reward_fact_pairs()])
     from estheory.cli.measuring import evidence_of
 
     return evidence_of([Path(target) for target in targets], es, how)

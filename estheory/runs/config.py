@@ -23,6 +23,8 @@ from estheory.rules import (
     require_seed,
 )
 from estheory.tasks.data import Form
+from estheory.theory.estimators import estimator_of
+from estheory.theory.estimators.estimator import Estimator
 
 Reward = Literal["accuracy", "partial", "logprob"]
 Decode = Literal["greedy", "sample"]
@@ -238,12 +240,12 @@ class ESRunConfig(RunConfig):
     @property
     def evaluations(self) -> int:
         """Reward evaluations of a step: N, or 2 N for two-point, whose members are directions."""
-        return 2 * self.population if self.shaping == "two-point" else self.population
+        return self.estimator.evaluations
 
     @property
-    def paired(self) -> bool:
-        """Whether evaluations 2 k and 2 k + 1 are the two signs of one direction k."""
-        return self.antithetic or self.shaping == "two-point"
+    def estimator(self) -> Estimator:
+        """What shapes the rewards, and which evaluation uses which noise vector."""
+        return estimator_of(self.rules(1))
 
     def rules(self, dim: int) -> ESConfig:
         """Return what the theory needs of this run.

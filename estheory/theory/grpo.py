@@ -11,6 +11,7 @@ from estheory.laws import ChiLaw, PointLaw
 from estheory.quantities import Prediction, Quantity
 from estheory.rules import ESConfig, require_count, require_positive
 from estheory.theory import adamw
+from estheory.theory.estimators import estimator_of
 from estheory.theory.walk import Walk
 
 
@@ -87,7 +88,7 @@ def against_grpo(
         (Quantity.NORM_RATIO, ChiLaw(norm.scale * gain / grpo_norm, norm.df, norm.mixing_df)),
         (Quantity.MATCHING_POPULATION, PointLaw(config.population * square / grpo_norm**2)),
     ):
-        if quantity is Quantity.MATCHING_POPULATION and config.shaping != "zscore":
+        if quantity is Quantity.MATCHING_POPULATION and not estimator_of(config).divides_by_spread:
             continue
         yield Prediction(
             quantity=quantity,

@@ -14,6 +14,7 @@ from estheory.quantities import Prediction, Quantity
 from estheory.rules import ESConfig, require_count
 from estheory.theory import walk_predictions
 from estheory.theory.effective_dimension import Shapes
+from estheory.theory.estimators import estimator_of
 from estheory.theory.grpo import GRPOConfig, against_grpo
 from estheory.theory.rounding.precision import NormBand, RoundingEffect
 from estheory.theory.rounding.predictions import norm_factors, rounding_predictions
@@ -160,27 +161,21 @@ def predict(
     if config.noise_rank is not None and shapes is None:
         warnings.append("low-rank without --model: the spread of norms is that of independent entries, too narrow")
     kept = rounding[1].signal if rounding is not None and config.dtype != "float32" else 1.0
-    walks = {step: walk(config, reward, step, shapes) for step in steps}
-    first = walks.get(1) or walk(config, reward, 1, shapes)
+    rewards = None if batch is None else batch.model(config.sigma * (reward.gradient_norm or 0.0))
+    if rewards is not None and landscape is not None:
+        stays = estimator_of(config).variance(reward, rewards).tie_probability
+        warnings.append(
+            f"0/1 rewards are taken as Gaussian with a spectrum; all are equal in {stays:.2g} of the first steps"
+        )
+        rewards = None
+    walks = {step: walk(config, reward, step, shapes, rewards) for step in steps}
+    first = walks.get(1) or walk(config, reward, 1, shapes, rewards)
     if landscape is not None:  # flat directions follow the spread of the rewards along the run
         walks = {step: curved.flat_walk(config, landscape, w, step) for step, w in walks.items()}
-    if batch is not None:
-        from estheory.theory import prompt_batch as binary
-
-        binary.require_supported(config)
-        model = binary.member_rewards(batch, reward, config)
-        if landscape is not None:
-            warnings.append(
-                f"0/1 rewards are taken as Gaussian with a spectrum; all are equal in {binary.ties(config, model):.2g} "
-                "of the first steps"
-            )
-            batch = None
-        else:
-            walks = {step: binary.walked(w, config, model) for step, w in walks.items()}
     predictions: list[Prediction] = [
         *walk_predictions.norms(config, walks, gains, bands, fluctuations),
         *walk_predictions.cosines(config, walks, fluctuations, warnings),
-        *first_step(config, reward, first, gains[1], bands[1], fluctuations[1], kept, warnings),
+        *first_step(config, reward, first, gains[1], bands[1], fluctuations[1], kept, warnings, rewards),
         *walk_predictions.bounds(config, walks),
     ]
     if landscape is not None:
@@ -189,18 +184,16 @@ def predict(
         predictions.extend(curved.on_task(config, landscape, steps, warnings))
         if grpo is not None:
             predictions.append(curved.against_optimum(config, landscape, steps[-1]))
-    if batch is not None:
-        gaussian = (Quantity.GRADIENT_COSINE, Quantity.PROGRESS_PER_STEP, Quantity.REWARD_GAIN_PER_STEP)
-        predictions = [p for p in predictions if p.quantity not in gaussian]
-        predictions.extend(binary.on_task(config, model, reward))
     if off_task is not None:
         predictions.extend(curved.off_task_predictions(off_task, walks, {s: gain**2 for s, gain in gains.items()}))
     if rounding is not None:
         predictions.extend(rounding_predictions(rounding, steps))
     if grpo is not None:
         predictions.extend(against_grpo(config, walks[last], grpo, last, gains[last], bands[last]))
-    if batch is not None:
-        predictions = [binary.thinned(p, walks) for p in predictions]
+    if rewards is not None:
+        from estheory.theory.prompt_batch import thinned
+
+        predictions = [thinned(p, walks) for p in predictions]
     order = list(Quantity)
     predictions.sort(key=lambda p: order.index(p.quantity))  # stable: steps stay in order
     return Forecast(config, tuple(predictions), tuple(warnings))

@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterator
 
 from estheory.landscape import Signal
-from estheory.laws import PointLaw
-from estheory.quantities import Prediction, Quantity
+from estheory.laws import Law, PointLaw
+from estheory.quantities import Label, Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.theory import signal
+from estheory.theory.estimators import estimator_of
+from estheory.theory.rewards import RewardModel, tie_probability
 from estheory.theory.rounding.predictions import rounded_norm
-from estheory.theory.step_variance import step_variance
 from estheory.theory.walk import Walk
 
 
@@ -24,6 +25,7 @@ def first_step(
     fluctuation: float,
     kept: float,
     warnings: list[str],
+    rewards: RewardModel | None = None,
 ) -> Iterator[Prediction]:
     """Predict the norm, cosine, progress and gain of one step.
 
@@ -45,58 +47,57 @@ def first_step(
         Rounding's factor on the progress.
     warnings
         Grows by what to know.
+    rewards
+        The law of a member's reward where it is not Gaussian, which then takes the place of the Gaussian forms.
 
     Yields
     ------
     Prediction
-        ``step_norm`` (weight) and, where they are known, ``gradient_cosine``, ``progress_per_step`` (weight) and
-        ``reward_gain_per_step`` (reward).
+        ``tie_probability`` of 0/1 rewards, ``step_norm`` (weight) and, where they are known, ``gradient_cosine``,
+        ``progress_per_step`` (weight) and ``reward_gain_per_step`` (reward).
     """
-    gaussian: tuple[str, ...] = ("Gaussian rewards, linear signal",)
-    law = signal.step_norm(config, reward, first.effective_dim)
+    estimator = estimator_of(config)
+    one = estimator.variance(reward, rewards)
+    if rewards is None:
+        given: tuple[str, ...] = ("Gaussian rewards, linear signal",)
+    else:
+        given = ("0/1 rewards, prompts independent given the perturbation",)
+        yield _predicted(Quantity.TIE_PROBABILITY, PointLaw(tie_probability(rewards, config.population)), given)
     # the after form of an L1 anchor pulls the first step already
-    pulled = math.sqrt(first.variance / step_variance(config, reward).value) if config.anchor_l1 else 1.0
+    pulled = math.sqrt(first.variance / one.value) if config.anchor_l1 else 1.0
+    law = signal.step_norm(config, reward, first.effective_dim, rewards)
+    gaussian_signal = rewards is not None and reward.reliability  # what the signal adds is that of Gaussian rewards
     yield Prediction(
         quantity=Quantity.STEP_NORM,
         law=rounded_norm(law, gain * pulled, fluctuation),
-        label="exact",
+        label="large-N" if gaussian_signal else one.label,
         source=signal.OURS,
-        assumptions=gaussian if reward.reliability is not None else ("reliability unknown, taken as 0",),
+        assumptions=given if reward.reliability is not None else ("reliability unknown, taken as 0",),
         step=1,
         systematic=systematic,
     )
     if config.noise == "shared-seed" and reward.reliability is not None:
         warnings.append("cosine and progress are for independent noise; shared seeds multiply both by unknown factors")
     if reward.reliability is not None and kept != 1.0:
-        gaussian = (*gaussian, "the gradient lies on large and small weights alike")
+        given = (*given, "the gradient lies on large and small weights alike")
         warnings.append(f"gradient_cosine is that of exact arithmetic: rounding multiplies it by {kept / gain:.3f}")
     if reward.reliability is not None and config.dim >= 2:
-        yield Prediction(
-            quantity=Quantity.GRADIENT_COSINE,
-            law=signal.gradient_cosine(config, reward.reliability, reward.even_share),
-            label="large-N" if config.shaping == "centered-rank" else "exact",
-            source=signal.OURS,
-            assumptions=gaussian,
-            step=1,
-        )
-    knows_progress = reward.gradient_norm if config.shaping in ("raw", "two-point") else reward.reliability
-    if knows_progress is None:
+        cosine = estimator.cosine(config.dim, reward, rewards)
+        if cosine is not None and rewards is not None:
+            yield _predicted(
+                Quantity.GRADIENT_COSINE, cosine, (*given, "a step that moves", "a weak signal"), "large-N"
+            )
+        elif cosine is not None:
+            yield _predicted(Quantity.GRADIENT_COSINE, cosine, given, estimator.cosine_label)
+    if not estimator.knows_progress(reward):
         return
-    progress = kept * signal.progress_per_step(config, reward)
-    yield Prediction(
-        quantity=Quantity.PROGRESS_PER_STEP,
-        law=PointLaw(progress),
-        label="exact",
-        source=signal.OURS,
-        assumptions=(*gaussian, "an expected value: single steps scatter around it"),
-        step=1,
-    )
+    mean = "an expected value: single steps scatter around it"
+    progress = kept * signal.progress_per_step(config, reward, rewards)
+    yield _predicted(Quantity.PROGRESS_PER_STEP, PointLaw(progress), (*given, mean))
     if reward.gradient_norm is not None:
-        yield Prediction(
-            quantity=Quantity.REWARD_GAIN_PER_STEP,
-            law=PointLaw(reward.gradient_norm * progress),
-            label="exact",
-            source=signal.OURS,
-            assumptions=(*gaussian, "no curvature", "an expected value: single steps scatter around it"),
-            step=1,
-        )
+        gain_of_reward = PointLaw(reward.gradient_norm * progress)
+        yield _predicted(Quantity.REWARD_GAIN_PER_STEP, gain_of_reward, (*given, "no curvature", mean))
+
+
+def _predicted(quantity: Quantity, law: Law, assumptions: tuple[str, ...], label: Label = "exact") -> Prediction:
+    return Prediction(quantity=quantity, law=law, label=label, source=signal.OURS, assumptions=assumptions, step=1)

@@ -11,8 +11,8 @@ from estheory.laws import ChiLaw, Law, PointLaw, SquaredLaw
 from estheory.quantities import Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.theory import signal, walk
+from estheory.theory.estimators.estimator import PAPER
 from estheory.theory.rounding.predictions import rounded_norm
-from estheory.theory.step_variance import PAPER
 from estheory.theory.walk import OURS, Walk
 
 NEGLIGIBLE_TIES = 1e-9

@@ -31,7 +31,6 @@ from estheory.training.session import (
     start_session,
     with_absolute_model,
 )
-from estheory.training.shaping import coefficients
 from estheory.training.walk import Walk
 
 
@@ -158,7 +157,7 @@ def _step(
     row["rewards"] = evaluated.values
     if config.prompts > 1:
         row["half_rewards"] = evaluated.halves
-    row["coefficients"] = coefficients(evaluated.values, config.shaping, config.sigma)
+    row["coefficients"] = config.estimator.shape(np.asarray(evaluated.values)).tolist()
     if config.permute_rewards:
         row["permutation"] = session.permutation(step, config.population)
         row["coefficients"] = [row["coefficients"][member] for member in row["permutation"]]

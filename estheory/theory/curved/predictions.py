@@ -20,6 +20,7 @@ from estheory.theory.curved.error import stationary_declared_error
 from estheory.theory.curved.fluctuations import reward_spread
 from estheory.theory.curved.ranges import step_range
 from estheory.theory.curved.stationary import stationary_state
+from estheory.theory.estimators import estimator_of
 from estheory.theory.walk import Walk
 
 QUADRATIC = "ours: docs/concepts/quadratic.md"
@@ -117,7 +118,7 @@ def follows_spread(config: ESConfig, landscape: Landscape) -> bool:
     bool
         True on curved ground with pairs, raw or two-point shaping.
     """
-    return bool(landscape.trace) and (config.antithetic or config.shaping in ("raw", "two-point"))
+    return bool(landscape.trace) and not estimator_of(config).fixed_variance
 
 
 def flat_walk(config: ESConfig, landscape: Landscape, w: Walk, step: int) -> Walk:

@@ -13,7 +13,9 @@ from typing import Literal, Protocol
 from estheory.errors import ConfigError
 from estheory.landscape import Signal
 from estheory.rules import ESConfig, require_nonnegative, require_positive
-from estheory.theory.signal import mean_population_std, progress_per_step
+from estheory.theory.estimators import estimator_of
+from estheory.theory.estimators.zscores import mean_population_std
+from estheory.theory.signal import progress_per_step
 from estheory.theory.walk import Walk, walk
 
 TargetName = Literal["target-progress", "target-gain"]
@@ -91,14 +93,13 @@ def arm(config: ESConfig, signal: Signal) -> Arm:
     """
     unit = replace(config, alpha=1.0)
     n, rho_square = config.population, signal.reliability or 0.0
-    plain = config.shaping == "zscore" and not config.antithetic
     excess = n - 1 - n * mean_population_std(n) ** 2
     return Arm(
         config=unit,
         signal=signal,
         progress=progress_per_step(unit, signal),
         variance=walk(unit, signal, 1).variance,
-        spread=1 - rho_square + rho_square * excess if plain else 1.0,
+        spread=1 - rho_square + rho_square * excess if estimator_of(config).independent_zscores else 1.0,
     )
 
 
