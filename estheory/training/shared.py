@@ -49,7 +49,15 @@ class Ticket:
 
 @dataclass(frozen=True, kw_only=True)
 class Tickets:
-    """Of theta, and of the vector that is written to make its next value."""
+    """Of the vectors that the processes of a run share.
+
+    Attributes
+    ----------
+    theta
+        The parameters after the last step.
+    made
+        What is written to make their next value.
+    """
 
     theta: Ticket
     made: Ticket
