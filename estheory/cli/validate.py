@@ -11,8 +11,7 @@ import typer
 
 from estheory.cli.emit import cite, emit, json_text, warn
 from estheory.cli.es_options import RULES, ModelOptions, SignalOptions, WeightOptions
-from estheory.cli.measure import MeasureOptions
-from estheory.cli.options import Command, CommonOptions, given_in, options, program
+from estheory.cli.options import Command, CommonOptions, MeasureOptions, given_in, options, program
 from estheory.cli.values import level as probability
 from estheory.errors import ConfigError
 
@@ -64,7 +63,7 @@ def validate(
         text = verdicts_text(verdicts, plain, level, evidence.unpredicted)
         described = len(targets) > 1 and any(v.kind == "refuted" for v in verdicts)
         emit(common, text + DESCRIBED if described else text)
-    warn(evidence.notes)
+    warn(common, evidence.notes)
     cite(common, [used for v in verdicts for used in (v.prediction, v.measurement)])
     raise typer.Exit(exit_code(verdicts))
 

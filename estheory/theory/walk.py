@@ -180,7 +180,7 @@ def walk(
         law = flat_law(pull, steps, config.anchor_form)
         variance, dim, source, declared = one.value * law.second, 2 * dim / (law.kurtosis - 1), OURS, law.error
         label = "small-step" if law.error else label
-        assumptions += (f"pull of {pull:.3g} standard deviations a step",)
+        assumptions += (f"pull of {pull:.3g} standard deviations per step",)
     return Walk(
         variance=variance,
         effective_dim=dim,

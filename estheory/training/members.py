@@ -17,7 +17,7 @@ from estheory.runs.config import ESRunConfig
 from estheory.runs.directory import Row
 from estheory.training.session import Session, start_session
 from estheory.training.shared import SharedVector, Tickets
-from estheory.training.walk import Walk
+from estheory.training.trajectory import Trajectory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class Members:
         Where theta is another process's: what its next value is written to, shape (dim,).
     """
 
-    def __init__(self, session: Session, config: ESRunConfig, walk: Walk, made: Tensor | None = None) -> None:
+    def __init__(self, session: Session, config: ESRunConfig, walk: Trajectory, made: Tensor | None = None) -> None:
         self.session = session
         self.config = config
         self.walk = walk
@@ -81,7 +81,7 @@ class Members:
         session = start_session(config, evaluates=False, base=theta)
         anchored = bool(config.anchor_l1 or config.anchor_l2)
         takes_base = theta is not None or not anchored
-        return cls(session, config, Walk(session.parameters, session.base, config, takes_base=takes_base), made)
+        return cls(session, config, Trajectory(session.parameters, session.base, config, takes_base=takes_base), made)
 
     def share(self) -> tuple[SharedVector, SharedVector]:
         """Move theta, and the buffer that the model computes with, into memory that other processes can map.

@@ -97,8 +97,8 @@ class RayExecutor:
 
     Parameters
     ----------
-    config, own
-        As for `estheory.training.executors.open_executor`.
+    own
+        This process's model and walk, which the run keeps at the last step.
 
     Raises
     ------

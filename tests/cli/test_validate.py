@@ -48,7 +48,7 @@ def test_text_names_what_is_not_judged(estheory):
     out = estheory("validate", "published").out
     assert "Not judged:" in out
     assert "Fisher trace" in out
-    assert "Without bands:" in out
+    assert "Without it:" in out
     assert "plot_weight_" in out  # a name breaks at its marks
     assert "frobenius" in out
 
