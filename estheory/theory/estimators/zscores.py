@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -51,7 +50,6 @@ def mean_population_std(population: int) -> float:
     return chi_mean(population - 1) / math.sqrt(population)
 
 
-@dataclass(frozen=True, kw_only=True)
 class ZScores(Estimator):
     """z-scores of independent members."""
 
