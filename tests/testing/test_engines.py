@@ -21,9 +21,6 @@ class Direct:
     def __init__(self, rule):
         self.rule = rule
 
-    def start(self, theta):
-        self.memory = None
-
     def __call__(self, theta, reward, seed):
         land = Landscape(
             dim=len(theta),
@@ -64,10 +61,10 @@ def test_what_all_engines_make_of_rewards(name):
 
 
 def training_step(rule, shapes):
-    """One step of training as a run makes it: its walk places the members, and a row of steps.jsonl moves it."""
+    """One step of training as a run makes it: its trajectory places the members, and a row of steps.jsonl moves it."""
     torch = pytest.importorskip("torch")
     from estheory.models.parameters import FlatParameters
-    from estheory.training.walk import Walk
+    from estheory.training.trajectory import Trajectory
     from tests.training.runs import es_config
 
     fields = ("sigma", "alpha", "population", "shaping", "antithetic", "noise", "momentum", "anchor_l2", "anchor_form")
@@ -76,22 +73,18 @@ def training_step(rule, shapes):
         def __init__(self):
             tensors = {f"t{k}": torch.nn.Parameter(torch.zeros(shape)) for k, shape in enumerate(shapes)}
             self.parameters = FlatParameters(torch.nn.ParameterDict(tensors))
-            self.walk = None
-
-        def start(self, theta):
-            self.walk = None
 
         def __call__(self, theta, reward, seed):
             config = es_config(seed=seed, **{name: getattr(rule, name) for name in fields})
             start = torch.from_numpy(np.concatenate([part.ravel() for part in theta]).astype(np.float32))
-            walk = Walk(self.parameters, start, config)
+            trajectory = Trajectory(self.parameters, start, config)
             out, values = torch.empty_like(start), []
             for evaluation in range(config.evaluations):
-                walk.place(out, evaluation)
+                trajectory.place(out, evaluation)
                 values.append(reward(self.split(out)))
             shaped = config.estimator.shape(np.asarray(values)).tolist()
-            walk.advance({"step": 1, "seeds": {"seed": seed, "step": 1}, "coefficients": shaped})
-            return self.split(walk.theta)
+            trajectory.advance({"step": 1, "seeds": {"seed": seed, "step": 1}, "coefficients": shaped})
+            return self.split(trajectory.theta)
 
         def split(self, flat):
             parts = np.split(flat.numpy().copy(), np.cumsum([math.prod(shape) for shape in shapes])[:-1])
@@ -121,7 +114,7 @@ def test_training(name):
 
 @pytest.mark.slow
 def test_the_engines_checks_have_power():
-    """The same adapter around training whose walk believes in another alpha."""
+    """The same adapter around training that believes in another alpha."""
     rule = ESConfig(dim=104, sigma=SIGMA, alpha=ALPHA, population=N)
     other = ESConfig(dim=104, sigma=SIGMA, alpha=2 * ALPHA, population=N)
     with pytest.raises(AssertionError, match="applied twice, or alpha stands for alpha/2"):
