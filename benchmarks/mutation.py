@@ -30,6 +30,7 @@ ESTIMATORS = [
     "theory/test_formulas.py",
     "theory/test_formulas_of_laws.py",
     "theory/test_walk.py",
+    "diagnosis/test_faults.py",
 ]
 FORMULAS = ["theory/test_exact_cases.py", "theory/test_formulas.py", "theory/test_formulas_of_runs.py"]
 TESTS = {
@@ -42,6 +43,12 @@ TESTS = {
     "cosine_laws": ["theory/test_formulas_of_laws.py", "test_laws.py"],
     "drift": ["theory/test_formulas_of_laws.py", "theory/test_drift.py"],
     "curved.dynamics": ["theory/test_dynamics.py", "theory/test_configurations.py"],
+    "economy.forecast": ["theory/economy/test_forecast.py"],
+    "economy.intervals": ["theory/economy/test_pilot.py", "theory/economy/test_forecast.py"],
+    "economy.ledger": ["theory/economy/test_ledger.py", "theory/economy/test_forecast.py"],
+    "economy.members": ["theory/economy/test_pilot.py", "theory/economy/test_ledger.py"],
+    "economy.pilot": ["theory/economy/test_pilot.py", "cli/test_pilot.py"],
+    "economy.update": ["theory/economy/test_pilot.py"],
     "effective_dimension": ["theory/test_formulas_of_laws.py", "theory/test_walk.py"],
     "curved.fluctuations": [
         "theory/test_dynamics.py",

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from estheory._special import Array
 from estheory.diagnosis.coefficients import explain_coefficients
-from estheory.diagnosis.rule import evaluations, shaped
 from estheory.rules import ESConfig
 from estheory.testing.algebra import Response, compare, explained, plain_rewards, reward_checks
 from estheory.testing.failures import Check, ViolationError
@@ -48,7 +47,7 @@ def shaping_checks(shaping: Callable[..., Any], rule: ESConfig, seed: int) -> li
     block = inner * estimator.evaluations_per_member
 
     def order(values: Array, shuffle: int) -> None:
-        places = np.random.default_rng(shuffle).permutation(evaluations(rule) // block)
+        places = np.random.default_rng(shuffle).permutation(estimator.evaluations // block)
         moved = values.reshape(-1, block)[places].ravel()
         compare(
             "members in another order do not have their own coefficients",
@@ -57,7 +56,9 @@ def shaping_checks(shaping: Callable[..., Any], rule: ESConfig, seed: int) -> li
             example=f"rewards {shown(values)}, then {shown(moved)}",
         )
 
-    response = Response(rule=rule, of=of, expected=lambda r: shaped(r, rule), diagnose=diagnose, seed=seed, moves=False)
+    response = Response(
+        rule=rule, of=of, expected=lambda r: estimator_of(rule).shape(r), diagnose=diagnose, seed=seed, moves=False
+    )
     found = [
         *call_checks(subject, (rewards,), shape, diagnose),
         *reward_checks(response),
