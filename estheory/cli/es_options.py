@@ -39,6 +39,7 @@ _SWEPT = (
     "fisher_trace",
     "fisher_square_trace",
     "off_task_trace",
+    "off_task_square_trace",
     "off_task_gradient_norm",
     "grpo_lr",
     "grpo_steps",
@@ -172,12 +173,15 @@ def _case(
     if any(name.startswith(("fisher", "off_task")) for name in value):
         if "fisher_square_trace" in value and "fisher_trace" not in value:
             raise ConfigError("--fisher-square-trace needs --fisher-trace", "give both")
+        if "off_task_square_trace" in value and "off_task_trace" not in value:
+            raise ConfigError("--off-task-square-trace needs --off-task-trace", "give both (the trace may be 0)")
         from estheory.theory.curved.predictions import OffTask
 
         off_task = OffTask(
             fisher_trace=value.get("fisher_trace"),
             fisher_square_trace=value.get("fisher_square_trace"),
             trace=value.get("off_task_trace"),
+            square_trace=value.get("off_task_square_trace"),
             gradient_norm=value.get("off_task_gradient_norm"),
         )
     weights: SampledWeights | WeightHistogram | None = sampled

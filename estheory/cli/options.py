@@ -65,6 +65,7 @@ class ESOptions:
     fisher_trace: Annotated[str | None, typer.Option(help="tr F per token, for kl_drift.")] = None
     fisher_square_trace: Annotated[str | None, typer.Option(help="tr F^2, for its spread over seeds.")] = None
     off_task_trace: Annotated[str | None, typer.Option(help="tr of another task's curvature.")] = None
+    off_task_square_trace: Annotated[str | None, typer.Option(help="tr of its square, for the spread.")] = None
     off_task_gradient_norm: Annotated[str | None, typer.Option(help="||g|| of another task.")] = None
     grpo_lr: Annotated[str | None, typer.Option(help="AdamW's peak learning rate.")] = None
     grpo_steps: Annotated[str | None, typer.Option(help="AdamW's number of steps.")] = None

@@ -90,6 +90,7 @@ def _answer(es: ESOptions, wanted: PlanOptions) -> tuple[Plan, dict[str, Any]]:
         fisher_trace=_one("fisher-trace", es.fisher_trace),
         fisher_square_trace=_one("fisher-square-trace", es.fisher_square_trace),
         off_task_trace=_one("off-task-trace", es.off_task_trace),
+        off_task_square_trace=_one("off-task-square-trace", es.off_task_square_trace),
         off_task_gradient_norm=_one("off-task-gradient-norm", es.off_task_gradient_norm),
         confidence=0.95 if confidence is None else confidence,
     )

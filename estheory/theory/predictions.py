@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape, Signal
-from estheory.laws import ChiLaw
 from estheory.quantities import Prediction, Quantity
 from estheory.rules import ESConfig, require_count
 from estheory.theory import walk_predictions
@@ -17,15 +15,13 @@ from estheory.theory.effective_dimension import Shapes
 from estheory.theory.grpo import GRPOConfig, against_grpo
 from estheory.theory.rounding.precision import NormBand, RoundingEffect
 from estheory.theory.rounding.predictions import norm_factors, rounding_predictions
+from estheory.theory.step_norm import RunNorm, run_norm
 from estheory.theory.step_predictions import first_step
 from estheory.theory.walk import Walk, walk
 
 if TYPE_CHECKING:
     from estheory.theory.curved.predictions import OffTask
     from estheory.theory.prompt_batch import PromptBatch
-
-CURVED_SHARE = 1e-6
-"""Relative effect of curvature on ||Delta||^2 from which the displacement norm takes it in."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +137,7 @@ def predict(
     """
     if landscape is not None or off_task is not None:
         from estheory.theory.curved import predictions as curved  # imported when needed: a cold start stays short
+        from estheory.theory.curved.norms import curved_cosines, curved_norms
     if landscape is not None:
         if reward is not None:
             raise ConfigError("a landscape and a linear signal were both given", "give one of them")
@@ -160,10 +157,10 @@ def predict(
     if config.noise_rank is not None and shapes is None:
         warnings.append("low-rank without --model: the spread of norms is that of independent entries, too narrow")
     kept = rounding[1].signal if rounding is not None and config.dtype != "float32" else 1.0
-    walks = {step: walk(config, reward, step, shapes) for step in steps}
-    first = walks.get(1) or walk(config, reward, 1, shapes)
+    walks = {step: walk(config, reward, step, shapes) for step in sorted({1, *steps})}
     if landscape is not None:  # flat directions follow the spread of the rewards along the run
         walks = {step: curved.flat_walk(config, landscape, w, step) for step, w in walks.items()}
+    model = None
     if batch is not None:
         from estheory.theory import prompt_batch as binary
 
@@ -174,31 +171,59 @@ def predict(
                 f"0/1 rewards are taken as Gaussian with a spectrum; all are equal in {binary.ties(config, model):.2g} "
                 "of the first steps"
             )
-            batch = None
+            batch = model = None
         else:
             walks = {step: binary.walked(w, config, model) for step, w in walks.items()}
+    lengths: Mapping[int, RunNorm]
+    pair_moments = None
+    if landscape is not None:
+        lengths = curved_norms(config, landscape, walks, warnings)
+        pair_moments = curved_cosines(config, landscape, steps) if lengths else {}
+    else:
+        progress = (
+            None if model is None or not reward.gradient_norm else config.step_size * binary.overlap(config, model)
+        )
+        lengths = _linear_norms(config, reward, walks, progress, warnings)
+    first = lengths.get(1)
+    walks = {step: w for step, w in walks.items() if step in steps}
+    lengths = {step: length for step, length in lengths.items() if step in steps}
     predictions: list[Prediction] = [
-        *walk_predictions.norms(config, walks, gains, bands, fluctuations),
-        *walk_predictions.cosines(config, walks, fluctuations, warnings),
+        *walk_predictions.norms(config, walks, lengths, gains, bands, fluctuations, shapes),
+        *walk_predictions.cosines(config, walks, lengths, fluctuations, shapes, pair_moments, warnings),
         *first_step(config, reward, first, gains[1], bands[1], fluctuations[1], kept, warnings),
         *walk_predictions.bounds(config, walks),
     ]
     if landscape is not None:
         linear = (Quantity.PROGRESS_PER_STEP, Quantity.REWARD_GAIN_PER_STEP)  # the landscape's own replace these
-        predictions = [_curved(p, config, landscape, walks) for p in predictions if p.quantity not in linear]
+        predictions = [_curved(p) for p in predictions if p.quantity not in linear]
         predictions.extend(curved.on_task(config, landscape, steps, warnings))
         if grpo is not None:
-            predictions.append(curved.against_optimum(config, landscape, steps[-1]))
+            predictions.extend(curved.against_optimum(config, landscape, steps[-1], predictions))
     if batch is not None:
+        assert model is not None  # made with the batch
         gaussian = (Quantity.GRADIENT_COSINE, Quantity.PROGRESS_PER_STEP, Quantity.REWARD_GAIN_PER_STEP)
         predictions = [p for p in predictions if p.quantity not in gaussian]
-        predictions.extend(binary.on_task(config, model, reward))
+        pulled = config.anchor_l1 > 0 and config.anchor_form == "after"
+        predictions.extend(binary.on_task(config, model, Signal() if pulled else reward))
     if off_task is not None:
         predictions.extend(curved.off_task_predictions(off_task, walks, {s: gain**2 for s, gain in gains.items()}))
+        warnings.extend(curved.off_task_warnings(off_task))
     if rounding is not None:
         predictions.extend(rounding_predictions(rounding, steps))
-    if grpo is not None:
-        predictions.extend(against_grpo(config, walks[last], grpo, last, gains[last], bands[last]))
+    if grpo is not None and last in lengths:
+        predictions.extend(
+            against_grpo(
+                config,
+                reward,
+                walks[last],
+                lengths[last],
+                grpo,
+                last,
+                gains[last],
+                bands[last],
+                fluctuations[last],
+            )
+        )
     if batch is not None:
         predictions = [binary.thinned(p, walks) for p in predictions]
     order = list(Quantity)
@@ -206,17 +231,19 @@ def predict(
     return Forecast(config, tuple(predictions), tuple(warnings))
 
 
-def _curved(p: Prediction, config: ESConfig, landscape: Landscape, walks: dict[int, Walk]) -> Prediction:
-    """Return a prediction with what the curvature of the landscape does to it."""
+def _linear_norms(
+    config: ESConfig, reward: Signal, walks: Mapping[int, Walk], progress: float | None, warnings: list[str]
+) -> dict[int, RunNorm]:
+    """Return the norms by step; none where there is no law."""
+    try:
+        return {step: run_norm(config, reward, w, step, progress) for step, w in walks.items()}
+    except ConfigError as error:
+        warnings.append(f"no norms: {error.what}")
+        return {}
+
+
+def _curved(p: Prediction) -> Prediction:
+    """Return a prediction of a linear signal as what it is on curved ground."""
     if p.quantity is Quantity.GRADIENT_COSINE:
         return replace(p, label="large-N", assumptions=("locally quadratic reward", "Gaussian rewards"))
-    if p.quantity is Quantity.DISPLACEMENT_NORM and p.step is not None and isinstance(p.law, ChiLaw):
-        from estheory.theory.curved.predictions import curved_share
-
-        share = curved_share(config, landscape, walks[p.step], p.step)
-        if abs(share - 1) > CURVED_SHARE:
-            law = replace(p.law, scale=p.law.scale * math.sqrt(share))
-            return replace(
-                p, law=law, label="mean-field", assumptions=("curved directions by mean field; their spread as flat",)
-            )
     return p

@@ -9,9 +9,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from estheory._special import chi_mean
+from estheory.cosine_laws import CosineLaw
 from estheory.errors import ConfigError
 from estheory.landscape import Signal
-from estheory.laws import ChiLaw, Law, NormalLaw, PointLaw
+from estheory.laws import Law, PointLaw
 from estheory.quantities import Label, Prediction, Quantity
 from estheory.rules import ESConfig, require_count
 from estheory.theory.rewards import (
@@ -21,13 +23,16 @@ from estheory.theory.rewards import (
     tie_probability,
     zscore_overlap,
 )
-from estheory.theory.signal import first_step_share
+from estheory.theory.signal import first_step_share, rank_projection
 from estheory.theory.step_variance import NO_TIES
 from estheory.theory.ties import TiedLaw
 from estheory.theory.walk import Walk
 
 OURS = "ours: docs/concepts/signal.md"
 MAX_PROMPTS = 2000
+_CONSTANT = 1e6
+_MOST_SIGNAL = 1e3
+"""sigma ||g|| beyond which every member's success is cut off at 0 or 1."""
 SCALED = {
     Quantity.DISPLACEMENT_NORM: 0.5,
     Quantity.STEP_NORM: 0.5,
@@ -100,7 +105,7 @@ class PromptBatch:
     def signal(self, *, sigma: float, reliability: float | None = None, gradient_norm: float | None = None) -> Signal:
         """Return the linear signal: S^2 = p (1-p) / B + (1 - 1/B) (sigma ||g||)^2 where nothing is cut off at 0 or 1.
 
-        With ``reliability`` rho^2 the gradient follows, sigma^2 ||g||^2 = rho^2 s^2 / (1 - rho^2 (1 - 1/B)).
+        With ``reliability`` the gradient is the one whose rewards have it, cut off at 0 and 1 as they are.
 
         Parameters
         ----------
@@ -119,19 +124,49 @@ class PromptBatch:
         Raises
         ------
         ConfigError
-            For both, or a reliability outside [0, 1).
+            For both, a reliability outside [0, 1), or one that no gradient gives such rewards.
         """
         if gradient_norm is not None and reliability is not None:
             raise ConfigError("success, prompts, gradient-norm and reliability are one too many", "leave one out")
         if reliability is not None:
             if not 0 <= reliability < 1:
                 raise ConfigError(f"reliability must lie in [0, 1) here, got {reliability}", "0/1 rewards have noise")
-            share = reliability / (1 - reliability * (1 - 1 / self.prompts))
-            gradient_norm = self.reward_std * math.sqrt(share) / sigma
+            gradient_norm = self._signal_std(reliability) / sigma
         if not gradient_norm:
             return Signal(reliability=reliability, member_std=self.reward_std)
         model = self.model(sigma * gradient_norm)
         return Signal(reliability=model.correlation**2, gradient_norm=gradient_norm, member_std=model.std)
+
+    def _signal_std(self, reliability: float) -> float:
+        """Return sigma ||g|| of the smallest gradient that gives the rewards this reliability."""
+        if reliability == 0:
+            return 0.0
+
+        def excess(spread: float) -> float:
+            return self.model(spread).correlation ** 2 - reliability
+
+        # without the cut at 0 and 1: where it starts to matter more signal is needed
+        low = self.reward_std * math.sqrt(reliability / (1 - reliability * (1 - 1 / self.prompts)))
+        if abs(excess(low)) < 1e-9 * reliability:
+            return low
+        high, best = low, excess(low)
+        while best < 0:
+            high *= 1.5
+            found = excess(high)
+            if found <= best or high > _MOST_SIGNAL:
+                raise ConfigError(
+                    f"0/1 rewards of {self.prompts} prompts at success {self.success:g} reach a reliability of "
+                    f"{best + reliability:.3g} at most, not {reliability:g}",
+                    "lower --reliability, give --gradient-norm, or leave --success and --prompts out",
+                )
+            best = found
+        low = min(low, high / 1.5)
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if excess(middle) < 0 else (low, middle)
+            if high - low < 1e-12 * high:
+                break
+        return high
 
 
 def member_rewards(batch: PromptBatch, signal: Signal, config: ESConfig) -> RewardModel:
@@ -219,18 +254,23 @@ def walked(w: Walk, config: ESConfig, model: RewardModel) -> Walk:
     Label: exact, where that of the walk is. Source: ours: docs/concepts/signal.md.
     """
     stays, freedom = ties(config, model), variance_mixing(config, model)
+    if freedom is None:
+        return replace(w, variance=w.variance * (1 - stays), tie_probability=stays)
+    # a raw step's mean variance counts ties already; what is left of its fluctuation is that of steps that move
+    left = (1 + 2 / freedom) * (1 - stays) - 1
+    moving = max(1.0, w.independent_steps * (1 - stays))
     return replace(
         w,
-        variance=w.variance * (1 - stays),
         tie_probability=stays,
-        mixing_df=w.mixing_df if freedom is None else freedom * w.independent_steps,
+        mixing_df=2 / left * moving if left > 1e-12 else math.inf,
+        label="large-N" if w.label == "exact" else w.label,
     )
 
 
 def ties(config: ESConfig, model: RewardModel) -> float:
-    """Return the share of steps that do not move: P(all N rewards equal) for z-scores.
+    """Return the share of steps that do not move: P(all N rewards equal) for z-scores and raw rewards.
 
-    Centred ranks break ties at random and move all the same; a raw step's own variance already counts ties.
+    Centred ranks break ties at random and move all the same.
 
     Parameters
     ----------
@@ -248,7 +288,7 @@ def ties(config: ESConfig, model: RewardModel) -> float:
     -----
     Label: exact. Source: ours: docs/concepts/signal.md.
     """
-    return tie_probability(model, config.population) if config.shaping == "zscore" else 0.0
+    return tie_probability(model, config.population) if config.shaping in ("zscore", "raw") else 0.0
 
 
 def overlap(config: ESConfig, model: RewardModel) -> float:
@@ -285,7 +325,7 @@ def overlap(config: ESConfig, model: RewardModel) -> float:
     return first_step_share(config) * found
 
 
-def gradient_cosine(config: ESConfig, model: RewardModel) -> NormalLaw | None:
+def gradient_cosine(config: ESConfig, model: RewardModel) -> CosineLaw | None:
     """Return the law of the cosine of a step with the gradient, given that it moves.
 
     The projection A = sum z_i x_i / sqrt(N) has the exact mean; its variance is to first order in rho^2, with the
@@ -300,7 +340,7 @@ def gradient_cosine(config: ESConfig, model: RewardModel) -> NormalLaw | None:
 
     Returns
     -------
-    NormalLaw or None
+    CosineLaw or None
         None for raw rewards.
 
     Raises
@@ -320,11 +360,12 @@ def gradient_cosine(config: ESConfig, model: RewardModel) -> NormalLaw | None:
         variance = max(1 + rho2 * ((n - 1) / move - 1 - skewness**2) - mean**2, 0.1)
     elif config.shaping == "centered-rank":
         mean = math.sqrt(n) * rank_overlap(model) / math.sqrt((n + 1) / (12 * (n - 1)))
-        variance = 1.0
+        variance = rank_projection(n, rho2)[1]
     else:
         return None
-    length = math.sqrt(config.dim - 1.0 + mean**2 + variance)
-    return NormalLaw(mean / length, math.sqrt(variance) / length)
+    # a chi variable of so many degrees of freedom is a constant beside the normal part
+    signal = mean / chi_mean(_CONSTANT)
+    return CosineLaw(signal, _CONSTANT, math.sqrt(variance - 0.5 * signal**2), config.dim - 1.0)
 
 
 def on_task(config: ESConfig, model: RewardModel, signal: Signal) -> Iterator[Prediction]:
@@ -385,9 +426,6 @@ def thinned(p: Prediction, walks: dict[int, Walk]) -> Prediction:
     if power is None or w.tie_probability == 0:
         return p
     count = 1 if p.quantity is Quantity.STEP_NORM else max(1, round(w.independent_steps))
-    root = p.law
-    if p.quantity is Quantity.STEP_NORM and isinstance(root, ChiLaw):  # made without the walk
-        root = replace(root, scale=root.scale * math.sqrt(1 - w.tie_probability))
-    law = TiedLaw(root, count, 1 - w.tie_probability, power)
+    law = TiedLaw(p.law, count, 1 - w.tie_probability, power)
     assumption = f"a step ties with probability {w.tie_probability:.3g} and does not move"
     return replace(p, law=law, assumptions=(*(a for a in p.assumptions if a != NO_TIES), assumption))

@@ -210,7 +210,7 @@ def progress_per_step(config: ESConfig, signal: Signal) -> float:
     return first * alpha * rho * mean_pair_overlap(n, (1 + signal.kappa) / 2)
 
 
-def _projection(config: ESConfig, reliability: float, even_share: float = 0.0) -> tuple[float, float, float]:
+def projection(config: ESConfig, reliability: float, even_share: float = 0.0) -> tuple[float, float, float]:
     """Return (a, m, b) of the projection A = a chi_m + b Z of a step on the gradient, in units of the flat std."""
     n, rho = config.population, math.sqrt(reliability)
     if config.shaping == "two-point":
@@ -222,7 +222,7 @@ def _projection(config: ESConfig, reliability: float, even_share: float = 0.0) -
     return rho, float(m), math.sqrt(max(1.0 - rho * rho, 0.0))
 
 
-def _rank_projection(population: int, reliability: float) -> tuple[float, float]:
+def rank_projection(population: int, reliability: float) -> tuple[float, float]:
     """Return mean and variance of A for centred ranks: rho L + sqrt(1-rho^2) Z, L = sum u_i R_i / sqrt(sum u_i^2).
 
     Exact.
@@ -236,11 +236,11 @@ def _rank_projection(population: int, reliability: float) -> tuple[float, float]
 
 
 def _rank_chi(population: int) -> tuple[float, float]:
-    """Return scale and degrees of freedom of the chi variable with the mean and variance of L of `_rank_projection`.
+    """Return scale and degrees of freedom of the chi variable with the mean and variance of L of `rank_projection`.
 
     L is exactly a chi variable for two members, and close to one beyond.
     """
-    mean, variance = _rank_projection(population, 1.0)
+    mean, variance = rank_projection(population, 1.0)
     spread = variance / mean**2
     low, high = 1.0, 1.0 + 1.0 / spread
     for _ in range(100 if spread > 1e-7 else 0):  # the relative variance of a chi variable falls with its degrees
@@ -289,11 +289,11 @@ def gradient_cosine(config: ESConfig, reliability: float, even_share: float = 0.
     if config.shaping == "centered-rank":
         scale, df = _rank_chi(config.population)
         return CosineLaw(math.sqrt(reliability) * scale, df, math.sqrt(1.0 - reliability), rest)
-    a, m, b = _projection(config, reliability, even_share)
+    a, m, b = projection(config, reliability, even_share)
     return CosineLaw(a, m, b, rest)
 
 
-def _projection_moments(config: ESConfig, reliability: float, even_share: float) -> tuple[float, float, float]:
+def projection_moments(config: ESConfig, reliability: float, even_share: float) -> tuple[float, float, float]:
     """Return E[V A^2]/E[V], E[V^2 A^2]/E[V^2] and E[V^2 A^4]/E[V^2] of the projection A.
 
     V is the step's own variance over its mean. It is fixed for z-scores and ranks; for raw and two-point shaping it is
@@ -301,10 +301,10 @@ def _projection_moments(config: ESConfig, reliability: float, even_share: float)
     antithetic pairs both depend on the odd part of the rewards.
     """
     if config.shaping == "centered-rank":
-        mean, variance = _rank_projection(config.population, reliability)
+        mean, variance = rank_projection(config.population, reliability)
         second = mean**2 + variance
         return second, second, mean**4 + 6 * mean**2 * variance + 3 * variance**2
-    a, m, b = _projection(config, reliability, even_share)
+    a, m, b = projection(config, reliability, even_share)
     kappa = max(reliability - even_share, 1e-12 - 1.0)
     if config.antithetic:
         x, wx = chi_nodes(m)
@@ -355,7 +355,7 @@ def step_norm(config: ESConfig, signal: Signal, effective_dim: float) -> ChiLaw:
     """
     one = step_variance(config, signal)
     scale = first_step_share(config)
-    once, twice, fourth = _projection_moments(config, signal.reliability or 0.0, signal.even_share)
+    once, twice, fourth = projection_moments(config, signal.reliability or 0.0, signal.even_share)
     rest = config.dim - 1.0
     square = rest + once
     spread = 2 * rest * config.dim / effective_dim + 2 * rest * (twice - once) + fourth - once**2

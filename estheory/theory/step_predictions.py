@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from estheory.landscape import Signal
@@ -11,14 +10,13 @@ from estheory.quantities import Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.theory import signal
 from estheory.theory.rounding.predictions import rounded_norm
-from estheory.theory.step_variance import step_variance
-from estheory.theory.walk import Walk
+from estheory.theory.step_norm import RunNorm
 
 
 def first_step(
     config: ESConfig,
     reward: Signal,
-    first: Walk,
+    first: RunNorm | None,
     gain: float,
     systematic: float,
     fluctuation: float,
@@ -34,7 +32,7 @@ def first_step(
     reward
         What is known of its linear signal.
     first
-        Its walk after one step, that of flat directions.
+        The law of its displacement after one step; None where it has none.
     gain
         Rounding's factor on the length of the step.
     systematic
@@ -53,23 +51,28 @@ def first_step(
         ``reward_gain_per_step`` (reward).
     """
     gaussian: tuple[str, ...] = ("Gaussian rewards, linear signal",)
-    law = signal.step_norm(config, reward, first.effective_dim)
-    # the after form of an L1 anchor pulls the first step already
-    pulled = math.sqrt(first.variance / step_variance(config, reward).value) if config.anchor_l1 else 1.0
-    yield Prediction(
-        quantity=Quantity.STEP_NORM,
-        law=rounded_norm(law, gain * pulled, fluctuation),
-        label="exact",
-        source=signal.OURS,
-        assumptions=gaussian if reward.reliability is not None else ("reliability unknown, taken as 0",),
-        step=1,
-        systematic=systematic,
-    )
+    if first is not None:
+        plain = gain == 1.0 and fluctuation == 0.0
+        exact = plain or first.law == first.matched or first.label != "exact"
+        yield Prediction(
+            quantity=Quantity.STEP_NORM,
+            law=first.law if plain else rounded_norm(first.matched, gain, fluctuation),
+            label=first.label if exact else "large-N",
+            source=first.source,
+            assumptions=first.assumptions
+            if reward.reliability is not None
+            else (*first.assumptions, "reliability unknown, taken as 0"),
+            step=1,
+            systematic=systematic,
+        )
     if config.noise == "shared-seed" and reward.reliability is not None:
         warnings.append("cosine and progress are for independent noise; shared seeds multiply both by unknown factors")
     if reward.reliability is not None and kept != 1.0:
         gaussian = (*gaussian, "the gradient lies on large and small weights alike")
         warnings.append(f"gradient_cosine is that of exact arithmetic: rounding multiplies it by {kept / gain:.3f}")
+    if config.anchor_l1 and config.anchor_form == "after" and reward.reliability is not None:
+        warnings.append("no gradient_cosine and progress: the after form of an L1 anchor pulls the first step already")
+        return
     if reward.reliability is not None and config.dim >= 2:
         yield Prediction(
             quantity=Quantity.GRADIENT_COSINE,

@@ -10,7 +10,7 @@ from hypothesis import strategies as h
 
 from estheory.errors import ConfigError
 from estheory.laws import PointLaw
-from estheory.theory.curved import dynamics, fluctuations, recursion, stationary
+from estheory.theory.curved import dynamics, fluctuations, long_runs, recursion, stationary
 from estheory.theory.curved import spectra as landscapes
 from estheory.theory.shaping import shaping_moments
 from tests.statistics import agrees, ks_agrees
@@ -194,7 +194,7 @@ def test_vanishing_eigenvalue_recovers_the_walk(eigenvalue, step, population):
     walk = 0.05**2 * step / population
     assert dynamics.coordinate_variance(c, eigenvalue, 0.3, step) == pytest.approx(walk, rel=1e-6)
     assert dynamics.coordinate_variance(c, 0.0, 0.3, step) == pytest.approx(walk, rel=1e-14)
-    state = recursion.state_after(c, landscape((eigenvalue, 3, 0.0), reward_std=0.3), min(step, 30))
+    state = long_runs.state_after(c, landscape((eigenvalue, 3, 0.0), reward_std=0.3), min(step, 30))
     assert state.variance[0] == pytest.approx(0.05**2 * min(step, 30) / population, rel=1e-6)
 
 
@@ -222,7 +222,7 @@ def test_stationary_state_is_the_fixed_point_of_the_recursion(sharp, soft, noise
     there = landscape(*((*row, offset) for row, offset in zip(rows, offsets, strict=True)), reward_std=noise)
     assert there.gap == pytest.approx(state.gap)
     assert there.member_std(0.1) == pytest.approx(state.member_std)
-    after = recursion.state_after(c, there, 1)
+    after = long_runs.state_after(c, there, 1)
     assert after.square[:2] == pytest.approx(state.square[:2], rel=1e-9)
 
 

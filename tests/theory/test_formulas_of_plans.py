@@ -11,13 +11,14 @@ from estheory.landscape import Signal, linear_signal
 from estheory.laws import SquaredLaw
 from estheory.quantities import Quantity
 from estheory.theory.curved.dynamics import mean_field
-from estheory.theory.curved.recursion import state_after
+from estheory.theory.curved.long_runs import state_after
 from estheory.theory.drift import kl_law, off_task_reward_law
-from estheory.theory.planning.budgets import DriftBudget, norm_law
+from estheory.theory.planning.budgets import DriftBudget
 from estheory.theory.planning.choices import Choices
 from estheory.theory.planning.search import Planner
 from estheory.theory.planning.spectrum_target import SpectrumTarget
 from estheory.theory.planning.targets import LocalTarget, arm
+from estheory.theory.step_norm import steered_norm
 from estheory.theory.walk import walk
 from tests.theory.test_formulas import c_of_n, config, rows
 
@@ -128,7 +129,7 @@ def test_the_norm_of_a_walk_that_also_moved(kind):
     """||D||^2 = v (chi^2_(d-1) + (P/sqrt v + sqrt w Z)^2), v fluctuating by its own degrees of freedom."""
     one = walk(config(kind), KNOWN, 5)
     one = replace(one, effective_dim=25.0)
-    law = SquaredLaw(norm_law(one, 0.7, 0.4))
+    law = SquaredLaw(steered_norm(one, 0.7, 0.4))
     v, m = one.variance, one.mixing_df
     flat = 2 * 39 * 40 / 25  # of a chi-square of 39 coordinates of which fewer are independent
     assert law.mean == pytest.approx(v * (39 + 0.4) + 0.49, rel=1e-13)
@@ -152,7 +153,7 @@ BUDGET = DriftBudget(
 def test_a_budget_is_used_up_to_the_quantile_of_each_law():
     one = walk(config(), Signal(), 5)
     used = BUDGET.used(one, 0.7, 0.4)
-    assert used["max-norm"] == norm_law(one, 0.7, 0.4).quantile(0.9)
+    assert used["max-norm"] == steered_norm(one, 0.7, 0.4).quantile(0.9)
     assert used["max-kl"] == kl_law(one, fisher_trace=9.0, fisher_square_trace=12.0).quantile(0.9)
     loss = off_task_reward_law(one, trace=3.0, gradient_norm=0.4)
     assert used["max-off-task-loss"] == -loss.quantile(1 - 0.9)
@@ -181,7 +182,7 @@ def test_the_predictions_of_a_budget():
     one = walk(config(), Signal(), 5)
     found = {p.quantity: p for p in BUDGET.predictions(one, 0.7, 0.4, 5)}
     assert set(found) == {Quantity.DISPLACEMENT_NORM, Quantity.KL_DRIFT, Quantity.OFF_TASK_REWARD_CHANGE}
-    assert found[Quantity.DISPLACEMENT_NORM].law == norm_law(one, 0.7, 0.4)
+    assert found[Quantity.DISPLACEMENT_NORM].law == steered_norm(one, 0.7, 0.4)
     assert {p.step for p in found.values()} == {5}
     assert len(list(DriftBudget(max_norm=2.0).predictions(one, 0.7, 0.4, 5))) == 1
     only = DriftBudget(max_norm=2.0, off_task_gradient_norm=0.4).predictions(one, 0.7, 0.4, 5)
