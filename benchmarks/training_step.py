@@ -23,14 +23,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from estheory.measurement.held_out import task_for
 from estheory.models.decode import encode_prompts, generate, stop_token_ids
 from estheory.models.load import load_model
-from estheory.training.config import ESRunConfig
+from estheory.runs.config import ESRunConfig
+from estheory.runs.directory import Row
 from estheory.training.es import run_es
-from estheory.training.evaluation import task_for
 from estheory.training.executors import LocalExecutor
 from estheory.training.members import Members
-from estheory.training.run_directory import Row
 from estheory.training.session import start_session
 from estheory.training.shaping import coefficients
 from estheory.training.walk import Walk

@@ -13,32 +13,35 @@ if TYPE_CHECKING:
     from estheory.cosine_laws import CorrelationLaw, CosineLaw
     from estheory.derivations.catalogue import derive
     from estheory.errors import ConfigError, DataError, EstheoryError, OutputError
-    from estheory.evidence.checkpoints import displacement_pairs
-    from estheory.evidence.runs import recorded_pairs
-    from estheory.evidence.weights import checkpoint_weights
     from estheory.landscape import Landscape, Signal, linear_signal
     from estheory.laws import ChiLaw, Law, NormalLaw, PointLaw, SquaredLaw
     from estheory.measurement.accuracy import task_evaluator
     from estheory.measurement.displacement import measure_displacements
     from estheory.measurement.interpolation import interpolate_checkpoints
     from estheory.measurement.kl import token_kl
+    from estheory.measurement.rewards import read_rewards
     from estheory.quantities import Measurement, Prediction, Quantity, Verdict
     from estheory.rules import ESConfig, UpdateConvention
+    from estheory.runs.config import ESRunConfig, GRPORunConfig
+    from estheory.simulation.emulator.checkpoint_weights import checkpoint_weights
     from estheory.simulation.emulator.low_precision import rounding_of
     from estheory.simulation.engine import simulate
     from estheory.simulation.observed import observe, observed_pairs
     from estheory.theory.curved.predictions import OffTask
     from estheory.theory.curved.spectra import read_landscape
+    from estheory.theory.economy.members import Iteration
+    from estheory.theory.economy.pilot import PlannedRun, pilot
     from estheory.theory.grpo import GRPOConfig
     from estheory.theory.planning.budgets import DriftBudget
     from estheory.theory.planning.choices import Choices
     from estheory.theory.planning.plan import plan
     from estheory.theory.predictions import Forecast, predict
     from estheory.theory.prompt_batch import PromptBatch
-    from estheory.training.config import ESRunConfig, GRPORunConfig
     from estheory.training.es import run_es
     from estheory.training.grpo import run_grpo
+    from estheory.validation.checkpoints import displacement_pairs
     from estheory.validation.judge import judge
+    from estheory.validation.own_runs import recorded_pairs
     from estheory.validation.published import published_pairs
 
 _HOMES = {
@@ -46,15 +49,16 @@ _HOMES = {
     "estheory.cosine_laws": ("CorrelationLaw", "CosineLaw"),
     "estheory.derivations.catalogue": ("derive",),
     "estheory.errors": ("ConfigError", "DataError", "EstheoryError", "OutputError"),
-    "estheory.evidence.checkpoints": ("displacement_pairs",),
-    "estheory.evidence.runs": ("recorded_pairs",),
-    "estheory.evidence.weights": ("checkpoint_weights",),
+    "estheory.validation.checkpoints": ("displacement_pairs",),
+    "estheory.validation.own_runs": ("recorded_pairs",),
+    "estheory.simulation.emulator.checkpoint_weights": ("checkpoint_weights",),
     "estheory.landscape": ("Landscape", "Signal", "linear_signal"),
     "estheory.laws": ("ChiLaw", "Law", "NormalLaw", "PointLaw", "SquaredLaw"),
     "estheory.measurement.accuracy": ("task_evaluator",),
     "estheory.measurement.displacement": ("measure_displacements",),
     "estheory.measurement.interpolation": ("interpolate_checkpoints",),
     "estheory.measurement.kl": ("token_kl",),
+    "estheory.measurement.rewards": ("read_rewards",),
     "estheory.quantities": ("Measurement", "Prediction", "Quantity", "Verdict"),
     "estheory.rules": ("ESConfig", "UpdateConvention"),
     "estheory.simulation.engine": ("simulate",),
@@ -65,10 +69,12 @@ _HOMES = {
     "estheory.theory.curved.predictions": ("OffTask",),
     "estheory.theory.curved.spectra": ("read_landscape",),
     "estheory.theory.planning.plan": ("plan",),
+    "estheory.theory.economy.members": ("Iteration",),
+    "estheory.theory.economy.pilot": ("PlannedRun", "pilot"),
     "estheory.theory.grpo": ("GRPOConfig",),
     "estheory.theory.predictions": ("Forecast", "predict"),
     "estheory.theory.prompt_batch": ("PromptBatch",),
-    "estheory.training.config": ("ESRunConfig", "GRPORunConfig"),
+    "estheory.runs.config": ("ESRunConfig", "GRPORunConfig"),
     "estheory.training.es": ("run_es",),
     "estheory.training.grpo": ("run_grpo",),
     "estheory.validation.judge": ("judge",),
@@ -90,12 +96,14 @@ __all__ = [
     "Forecast",
     "GRPOConfig",
     "GRPORunConfig",
+    "Iteration",
     "Landscape",
     "Law",
     "Measurement",
     "NormalLaw",
     "OffTask",
     "OutputError",
+    "PlannedRun",
     "PointLaw",
     "Prediction",
     "PromptBatch",
@@ -114,10 +122,12 @@ __all__ = [
     "measure_displacements",
     "observe",
     "observed_pairs",
+    "pilot",
     "plan",
     "predict",
     "published_pairs",
     "read_landscape",
+    "read_rewards",
     "recorded_pairs",
     "rounding_of",
     "run_es",

@@ -16,22 +16,23 @@ from time import perf_counter
 
 from estheory.cosine_laws import CosineLaw
 from estheory.errors import OutputError
-from estheory.evidence.runs import run_evidence
 from estheory.laws import PointLaw
 from estheory.measurement.accuracy import task_evaluator
 from estheory.measurement.displacement import Displacements, measure_displacements
+from estheory.measurement.held_out import EVALUATION_SEED
 from estheory.measurement.interpolation import Interpolation, interpolate_checkpoints
 from estheory.models.builtin import get_builtin
 from estheory.quantities import Measurement, Prediction, Quantity
+from estheory.runs.config import ESRunConfig, GRPORunConfig
+from estheory.runs.read import read_own
+from estheory.runs.view import OwnRun
 from estheory.theory.signal import mean_population_std
 from estheory.theory.walk import OURS
-from estheory.training.config import ESRunConfig, GRPORunConfig
 from estheory.training.es import run_es
-from estheory.training.evaluation import EVALUATION_SEED
 from estheory.training.grpo import run_grpo
 from estheory.training.probing import probes_before
 from estheory.validation.judge import Pair
-from estheory.validation.records import RunRecord, read_run
+from estheory.validation.own_runs import run_evidence
 from estheory.validation.runs import run_pairs
 
 MODEL, TASK, OFF_TASK = "tiny-lm", "addition", "sorting"
@@ -57,7 +58,7 @@ class DemoResult:
         Wall time.
     """
 
-    runs: Mapping[str, RunRecord]
+    runs: Mapping[str, OwnRun]
     displacements: Displacements
     interpolation: Interpolation
     pairs: list[Pair]
@@ -124,7 +125,7 @@ def run_demo(out: Path, seed: int, say: Callable[[str], None], smollm2: bool) ->
         if not _finished(out / "smollm2", config):
             _train(out, {"smollm2": config}, say)
     names = [*configs, *(("smollm2",) if smollm2 else ())]
-    runs = {name: read_run(out / name) for name in names}
+    runs = {name: read_own(out / name) for name in names}
     ends = {name: list(runs[name].checkpoints.values())[-1] for name in ("es", "grpo", "control")}
     displacements = measure_displacements(get_builtin(MODEL), ends)
     say("measured the displacements")

@@ -25,7 +25,7 @@ class Quantity(StrEnum):
     Attributes
     ----------
     unit
-        ``weight``, ``reward``, ``nat``, ``nat/token`` or ``1``.
+        ``weight``, ``reward``, ``reward^2``, ``nat``, ``nat/token`` or ``1``.
     topic
         ``geometry``, ``on-task`` or ``off-task``.
     definition
@@ -151,6 +151,23 @@ class Quantity(StrEnum):
         "share of the variance of a member's reward that all prompts agree on: the linear signal and curvature",
     )
     MEMBER_REWARD_STD = "member_reward_std", "reward", "on-task", "S, the standard deviation of a member's reward"
+    REWARD_RELIABILITY = (
+        "reward_reliability",
+        "1",
+        "on-task",
+        "v/S^2: share of the variance of a member's reward that fresh prompts would see too, odd and even",
+    )
+    ODD_VARIANCE = "odd_variance", "reward^2", "on-task", "variance of members' effects that change sign with the noise"
+    EVEN_VARIANCE = "even_variance", "reward^2", "on-task", "variance of members' effects that mirrored members share"
+    SMOOTHING_GAP = "smoothing_gap", "reward", "on-task", "R(theta) - mean reward of its members"
+    DIFFUSION_COST_PER_STEP = (
+        "diffusion_cost_per_step",
+        "reward",
+        "on-task",
+        "reward that the random part of one step costs",
+    )
+    NET_GAIN_PER_STEP = "net_gain_per_step", "reward", "on-task", "expected gain of one step less its diffusion cost"
+    BEST_NET_GAIN = "best_net_gain", "reward", "on-task", "net gain of one step at the best step size"
     STATIONARY_REWARD_GAP = "stationary_reward_gap", "reward", "on-task", "R* - E R in the stationary state"
     INTERPOLATION_GAIN = "interpolation_gain", "reward", "on-task", "largest rise over the chord between ES and GRPO"
     DIRECTION_GAIN = "direction_gain", "reward", "on-task", "change of the reward at a distance along one direction"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal, get_args
 
@@ -15,6 +15,8 @@ Shaping = Literal["zscore", "centered-rank", "raw", "two-point"]
 AnchorForm = Literal["before", "after"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 UpdatePath = Literal["accumulated", "sequential"]
+Arithmetic = Literal["rounded", "fused", "es-awd"]
+"""Whose rounded operations a 16-bit step follows: the reference code's, ``estheory run``'s, or es-awd's."""
 
 _NOISE = re.compile(r"gaussian|shared-seed|low-rank:[1-9][0-9]*")
 
@@ -106,20 +108,39 @@ class ESConfig:
     """
 
     dim: int
-    sigma: float
-    population: int
-    alpha: float | None = None
-    steps: int = 1
-    shaping: Shaping = "zscore"
-    antithetic: bool = False
-    noise: str = "gaussian"
-    anchor_l2: float = 0.0
-    anchor_l1: float = 0.0
-    anchor_form: AnchorForm = "before"
-    momentum: float = 0.0
-    dtype: Dtype = "float32"
-    update_path: UpdatePath = "accumulated"
-    restore_pairs: int = 0
+    sigma: float = field(metadata={"help": "Perturbation scale, in weight units."})
+    population: int = field(metadata={"help": "Members evaluated per step, N."})
+    alpha: float | None = field(default=None, metadata={"help": "Step size, in weight units (default sigma/2)."})
+    steps: int = field(default=1, metadata={"help": "Number of steps, T."})
+    shaping: Shaping = field(default="zscore", metadata={"help": "How rewards become weights of the members."})
+    antithetic: bool = field(default=False, metadata={"help": "The N members are N/2 pairs theta +- sigma eps."})
+    noise: str = field(
+        default="gaussian",
+        metadata={
+            "help": "gaussian | low-rank:R | shared-seed (same noise in tensors of one size).",
+            "metavar": "<kind>",
+        },
+    )
+    anchor_l2: float = field(
+        default=0.0, metadata={"help": "Pull toward the start per step, as a share of the displacement."}
+    )
+    anchor_l1: float = field(
+        default=0.0, metadata={"help": "Constant pull toward the start per step, in weight units."}
+    )
+    anchor_form: AnchorForm = field(
+        default="before", metadata={"help": "Pull toward the start before or after the new step is added."}
+    )
+    momentum: float = field(default=0.0, metadata={"help": "Heavy-ball momentum B; the new step is weighted 1-B."})
+    dtype: Dtype = field(default="float32", metadata={"help": "How the weights are stored and updated."})
+    update_path: UpdatePath = field(
+        default="accumulated", metadata={"help": "Sum the members' updates first, or add them one by one."}
+    )
+    restore_pairs: int = field(
+        default=0,
+        metadata={
+            "help": "In-place perturb/restore operations per step on the trained weights (they leave rounding residue)."
+        },
+    )
 
     def __post_init__(self) -> None:
         """Check every field."""

@@ -36,7 +36,7 @@ PARSED_ONLY = {
     "simulate --preset two-scale --geometry": "fifteen seconds",
     "simulate --preset paper --dim 2000": "ten seconds; tests/simulation/test_rounded_direct.py",
 }
-JUDGES = ("simulate", "validate")
+JUDGES = ("simulate", "validate", "pilot")
 MACHINE = ("run", "validate")  # late digits of real runs are torch's and the machine's
 
 

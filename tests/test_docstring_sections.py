@@ -83,7 +83,7 @@ def incomplete(node: ast.FunctionDef, known: dict[str, ast.FunctionDef]) -> list
     found = sections(text)
     if (groups := option_groups(node)) is not None:
         arguments = [*node.args.args, *node.args.kwonlyargs]
-        unexplained = [a.arg for a in arguments if not (is_group(a.annotation, groups) or has_help(a.annotation))]
+        unexplained = [a.arg for a in arguments[groups:] if not has_help(a.annotation)]
         return sorted(unexplained) + list(found)
     listed, said = entries(found.get("Parameters", "")), entries(found.get("Raises", ""))
     is_property = any(isinstance(d, ast.Name) and d.id.endswith("property") for d in node.decorator_list)
@@ -101,18 +101,12 @@ def incomplete(node: ast.FunctionDef, known: dict[str, ast.FunctionDef]) -> list
     return missing + ["Returns"] * (silent and not any(found.get(title, "").strip() for title in ("Returns", "Yields")))
 
 
-def option_groups(node: ast.FunctionDef) -> set[str] | None:
-    """Return the names of the groups of options that a command takes; None of a function that is no command."""
+def option_groups(node: ast.FunctionDef) -> int | None:
+    """Return how many groups of options a command takes as its first arguments; None of a function that is none."""
     calls = [d for d in node.decorator_list if isinstance(d, ast.Call)]
     if not any(isinstance(d.func, ast.Attribute) and d.func.attr in ("command", "callback") for d in calls):
         return None
-    given = [d.args for d in calls if isinstance(d.func, ast.Name) and d.func.id == "options"]
-    return {a.id for arguments in given for a in arguments if isinstance(a, ast.Name)}
-
-
-def is_group(annotation: ast.expr | None, groups: set[str]) -> bool:
-    """Say whether an annotation is one of these groups of options."""
-    return isinstance(annotation, ast.Name) and annotation.id in groups
+    return sum(len(d.args) for d in calls if isinstance(d.func, ast.Name) and d.func.id == "options")
 
 
 def has_help(annotation: ast.expr | None) -> bool:
@@ -131,7 +125,11 @@ def classes(tree: ast.Module) -> Iterator[ast.ClassDef]:
 def unlisted(node: ast.ClassDef) -> list[str]:
     """Return the fields that ``Attributes`` lacks, and what ``__init__`` takes and ``Parameters`` lacks."""
     found = sections(ast.get_docstring(node) or "")
-    typed = [f for f in node.body if isinstance(f, ast.AnnAssign) and not has_help(f.annotation)]
+    typed = [
+        f
+        for f in node.body
+        if isinstance(f, ast.AnnAssign) and not has_help(f.annotation) and "ClassVar" not in ast.unparse(f.annotation)
+    ]
     fields = [f.target.id for f in typed if isinstance(f.target, ast.Name)]
     public = {name for name in fields if not name.startswith("_")}
     init = [f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == "__init__"]

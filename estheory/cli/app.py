@@ -23,6 +23,7 @@ COMMANDS = {
     "simulate": "Monte Carlo on a quadratic landscape, judged against the closed forms.",
     "models": "List the built-in language models, or get one.",
     "run": "Fine-tune a causal language model by ES or GRPO, recorded for the theory.",
+    "pilot": "One iteration's member rewards, of any code: will it learn, and with which sigma, alpha, N?",
     "measure": "Geometry of checkpoints or of a run directory.",
     "validate": "Predictions against measurements: 'published', a run directory, or checkpoints.",
     "lines": "Rewards between two solutions and along their directions, predicted and judged.",
@@ -57,7 +58,7 @@ app = typer.Typer(
     cls=LazyGroup,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
 
@@ -116,10 +117,20 @@ def _usage(error: Any, words: Sequence[str]) -> str:
         program = " ".join(["estheory", *named[: 2 if named[:1] in (["run"], ["models"]) else 1]])
     else:
         program = context.command_path
-    what = error.format_message().rstrip(".")
+    what = _wrong_value(error, context) or error.format_message().rstrip(".")
     if what == "Missing command":
         what = f"{program} needs a command ({', '.join(context.command.list_commands(context))})"
     return f"{what}: see {program} --help"
+
+
+def _wrong_value(error: Any, context: Any) -> str:
+    """Return what is wrong with the value of an option, and the file it stands in; empty for another error."""
+    parameter = getattr(error, "param", None)
+    if context is None or parameter is None or not error.message or parameter.param_type_name != "option":
+        return ""
+    source = context.get_parameter_source(parameter.name)
+    file = f"config file {context.params.get('config')}: " if source is not None and "MAP" in source.name else ""
+    return f"{file}{parameter.opts[0]}: {error.message.rstrip('.')}"
 
 
 def _abandon(stream: TextIO) -> None:

@@ -1,6 +1,6 @@
 """``estheory demo``: the whole line on the embedded model."""
 
-from __future__ import annotations
+# no postponed annotations: see options.py
 
 import sys
 from pathlib import Path
@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
-from estheory.cli.emit import cite, emit, json_text, write_whole
-from estheory.cli.options import CommonOptions, options
+from estheory.cli.emit import cite, emit, json_text
+from estheory.cli.options import Command, CommonOptions, options, program
+from estheory.files import write_text
 
-app = typer.Typer(rich_markup_mode=None, add_completion=False)
+app = program()
 
 
-@app.command()
+@app.command(cls=Command, epilog="estheory demo --out demo-output")
 @options(CommonOptions)
 def demo(
     common: CommonOptions,
@@ -35,7 +36,7 @@ def demo(
     result = run_demo(out, common.seed or 0, say, smollm2=present)
     verdicts = judge(result.pairs)
     page = out / "report.html"
-    write_whole(page, demo_page(result, verdicts))
+    write_text(page, demo_page(result, verdicts))
     emit(common, json_text(demo_json(result, verdicts)) if common.json else demo_text(result, verdicts, page))
     cite(common, [used for v in verdicts for used in (v.prediction, v.measurement)])
     raise typer.Exit(exit_code(verdicts))

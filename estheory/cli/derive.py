@@ -1,32 +1,34 @@
 """``estheory derive``: a named result, derived step by step."""
 
-from __future__ import annotations
+# no postponed annotations: see options.py
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from estheory.cli import complete
 from estheory.cli.emit import cite, emit, json_text
-from estheory.cli.options import CommonOptions, choice, options
+from estheory.cli.options import Command, CommonOptions, options, program
 from estheory.errors import ConfigError
 
-app = typer.Typer(rich_markup_mode=None, add_completion=False)
+app = program()
 
 
-@app.command()
+@app.command(cls=Command, epilog="estheory derive flat-variance --format python")
 @options(CommonOptions)
 def derive(
     common: CommonOptions,
-    name: Annotated[str | None, typer.Argument(help="A result; --list shows their names.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A result; --list shows their names.", autocompletion=complete.derivations)
+    ] = None,
     list: Annotated[bool, typer.Option("--list", help="List the results.")] = False,
-    format: Annotated[str | None, typer.Option("--format", help="text | latex | python (default text).")] = None,
+    format: Annotated[Literal["text", "latex", "python"], typer.Option("--format", help="How it is written")] = "text",
 ) -> None:
     """Derive a result of the theory symbolically: steps with their justification, as text, LaTeX or Python."""
     from estheory.derivations import printing
     from estheory.derivations.catalogue import derivations
     from estheory.derivations.catalogue import derive as derived
 
-    style = choice("format", format, ("text", "latex", "python"), "text")
     if list:
         if name is not None:
             raise ConfigError(f"--list shows every result, and '{name}' names one", "give one of the two")
@@ -44,9 +46,9 @@ def derive(
     derivation = derived(name)
     if common.json:
         emit(common, json_text(printing.document(derivation)))
-    elif style == "python":
+    elif format == "python":
         emit(common, printing.python_text(derivation))
-    elif style == "latex":
+    elif format == "latex":
         emit(common, printing.latex(derivation))
     else:
         emit(common, printing.text(derivation))

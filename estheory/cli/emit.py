@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from estheory.cli.options import CommonOptions
-from estheory.errors import OutputError
-from estheory.outputs import replaceable
+from estheory.files import UNPRINTABLE, write_text
 
 if TYPE_CHECKING:
     from estheory.citations import Cited
-
-UNPRINTABLE = "backslashreplace"
-"""Half a surrogate pair, which names in files may hold, is written as its escape, which JSON reads back."""
 
 
 def json_text(document: Any) -> str:
@@ -38,40 +30,13 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` through a temporary file beside it, so that the file is never half-written.
-
-    Parameters
-    ----------
-    path, text
-        Where, and what; an old file stays as it was until the new one is whole.
-    """
-    temporary = None
-    try:
-        path = replaceable(path)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors=UNPRINTABLE) as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-        raise OutputError(f"cannot write {path}: {error.strerror}", "choose another path") from error
-
-
 def emit(common: CommonOptions, text: str) -> None:
     """Send the result to ``--output``, or to stdout."""
     if common.output is None:
         encoding = sys.stdout.encoding or "utf-8"
         sys.stdout.write(text.encode(encoding, UNPRINTABLE).decode(encoding))
     else:
-        write_whole(common.output, text)
+        write_text(common.output, text, "choose another path")
         narrate(common, f"wrote {common.output}")
 
 

@@ -1,17 +1,22 @@
-"""From ES options to configurations: what predict, plan, simulate, run and validate share."""
+"""The ES options that commands share, in groups, and the configurations that they describe."""
 
-from __future__ import annotations
+# no postponed annotations: see options.py
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any, cast, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Union
 
+import typer
+
+from estheory.cli import complete, values
 from estheory.cli.case import Case
-from estheory.cli.options import ESOptions, choice, numbers
+from estheory.cli.options import ANCHORS, GRADIENT, OFF_TASK, ROUNDING, ConfigOptions, given_in
 from estheory.errors import ConfigError
 from estheory.landscape import linear_signal
-from estheory.rules import AnchorForm, Dtype, ESConfig, Shaping, UpdatePath
+from estheory.rules import ESConfig
 from estheory.theory.adamw import Schedule
 from estheory.theory.effective_dimension import Shapes
 from estheory.theory.grpo import GRPOConfig
@@ -21,143 +26,183 @@ if TYPE_CHECKING:
     from estheory.simulation.emulator.strata import SampledWeights
     from estheory.theory.prompt_batch import PromptBatch
 
-_SWEPT = (
-    "dim",
-    "sigma",
-    "alpha",
-    "population",
-    "anchor_l2",
-    "anchor_l1",
-    "momentum",
-    "restore_pairs",
-    "weight_std",
-    "reliability",
-    "gradient_norm",
-    "reward_std",
-    "success",
-    "prompts",
-    "fisher_trace",
-    "fisher_square_trace",
-    "off_task_trace",
-    "off_task_square_trace",
-    "off_task_gradient_norm",
-    "grpo_lr",
-    "grpo_steps",
-    "grpo_norm",
+MOST_ROWS = 10_000
+"""Most configurations that comma lists may make."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """How many parameters are trained."""
+
+    panel: ClassVar[str] = "Model"
+
+    dim: Annotated[
+        tuple[int, ...], typer.Option(help="Number of trainable parameters, e.g. 4e9 or 3B.", parser=values.sizes)
+    ] = ()
+    model: Annotated[
+        str | None,
+        typer.Option(help="Or a model folder or built-in model that has them.", autocompletion=complete.models),
+    ] = None
+    trainable: Annotated[
+        str | None, typer.Option(help="Which of them: all | last:K | lora:R | regex:... (default all).")
+    ] = None
+
+
+_RULES = ("sigma", "alpha", "population", "steps", "shaping", "antithetic", "noise")
+_ANCHORS = ("anchor_l2", "anchor_l1", "anchor_form", "momentum")
+_ROUNDING = ("dtype", "update_path", "restore_pairs")
+RULES = ConfigOptions(
+    ESConfig,
+    {"Rules of the run": _RULES, ANCHORS: _ANCHORS, ROUNDING: _ROUNDING},
+    lists=True,
+    help={"steps": "Steps T; a list predicts at each (default 1)."},
 )
-"""Number options whose comma lists make rows, in the order in which the last varies fastest."""
-_COUNTS = ("dim", "population", "prompts", "restore_pairs", "grpo_steps")
+"""What the ES run does."""
 
 
-def whole(name: str, value: float) -> int:
-    """Return the value of an option that is a whole number.
+@dataclass(frozen=True, kw_only=True)
+class WeightOptions:
+    """The weights that rounding acts on."""
 
-    Parameters
-    ----------
-    name
-        Of the option, without dashes in front, for the message.
-    """
-    if value != value or value in (float("inf"), float("-inf")) or value != int(value):
-        raise ConfigError(f"--{name} must be a whole number, got {value:g}", "e.g. 30 or 4e9")
-    return int(value)
+    panel: ClassVar[str] = ROUNDING
+
+    weights: Annotated[Path | None, typer.Option(help="Checkpoint whose weights rounding acts on.")] = None
+    weight_std: Annotated[tuple[float, ...], typer.Option(help="Or their standard deviation, taken as normal.")] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignalOptions:
+    """What is known of the rewards."""
+
+    panel: ClassVar[str] = "Signal in the rewards"
+
+    reliability: Annotated[
+        tuple[float, ...], typer.Option(help="rho^2: share of the variance of member rewards that is signal.")
+    ] = ()
+    gradient_norm: Annotated[tuple[float, ...], typer.Option(help="||g||, in reward per weight unit.")] = ()
+    reward_std: Annotated[tuple[float, ...], typer.Option(help="s: noise of one member's reward.")] = ()
+    success: Annotated[tuple[float, ...], typer.Option(help="Base accuracy p of 0/1 rewards; needs --prompts.")] = ()
+    prompts: Annotated[tuple[int, ...], typer.Option(help="Prompts B that a member's reward averages over.")] = ()
+    spectrum: Annotated[
+        Path | None, typer.Option(help="CSV file eigenvalue,multiplicity,offset of minus the Hessian.")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OffTaskOptions:
+    """What is known of another task."""
+
+    panel: ClassVar[str] = OFF_TASK
+
+    fisher_trace: Annotated[tuple[float, ...], typer.Option(help="tr F per token, for kl_drift.")] = ()
+    fisher_square_trace: Annotated[tuple[float, ...], typer.Option(help="tr F^2, for its spread over seeds.")] = ()
+    off_task_trace: Annotated[tuple[float, ...], typer.Option(help="Trace of another task's curvature.")] = ()
+    off_task_square_trace: Annotated[
+        tuple[float, ...], typer.Option(help="Trace of its square, for the spread over seeds.")
+    ] = ()
+    off_task_gradient_norm: Annotated[tuple[float, ...], typer.Option(help="||g|| of another task.")] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientOptions:
+    """The gradient-trained run to compare with."""
+
+    panel: ClassVar[str] = GRADIENT
+
+    grpo_lr: Annotated[tuple[float, ...], typer.Option(help="AdamW's peak learning rate.")] = ()
+    grpo_steps: Annotated[tuple[int, ...], typer.Option(help="AdamW's number of steps.")] = ()
+    grpo_schedule: Annotated[Schedule | None, typer.Option(help="Learning-rate schedule (default linear)")] = None
+    grpo_norm: Annotated[tuple[float, ...], typer.Option(help="Or the measured GRPO displacement norm.")] = ()
 
 
 def require_given(names: Collection[str], required: Sequence[str] = ("dim", "sigma", "population")) -> None:
-    """Require options.
+    """Require options, naming all that are missing.
 
     Parameters
     ----------
     names
-        Those that are given, without dashes in front.
+        Those that are given, as Python names.
     """
-    for name in required:
-        if name not in names:
-            also = " or --model" if name == "dim" else ""
-            raise ConfigError(f"--{name}{also} is missing", f"e.g. --{name} {_EXAMPLES[name]}")
-
-
-def cases(es: ESOptions) -> tuple[list[Case], list[str]]:
-    """Return the rows that the options describe.
-
-    Parameters
-    ----------
-    es
-        A comma list makes a row for each of its numbers, but ``steps``, a list of checkpoints.
-
-    Returns
-    -------
-    tuple of list of Case and list of str
-        One case a row of the Cartesian product, and the names of the options that vary.
-    """
-    shapes, dim = _shapes(es)
-    sweep: dict[str, list[float]] = {}
-    for name in _SWEPT:
-        values = numbers(name.replace("_", "-"), getattr(es, name))
-        if values:
-            sweep[name] = values
-    if dim is not None:
-        sweep = {"dim": [float(dim)], **sweep}
-    require_given(set(sweep))
-    checkpoints = tuple(whole("steps", value) for value in numbers("steps", es.steps)) or (1,)
-    weights = None
-    if es.weights is not None and es.dtype not in (None, "float32"):
-        from estheory.evidence.weights import checkpoint_weights
-
-        dtype = cast(Dtype, choice("dtype", es.dtype, get_args(Dtype), ""))
-        weights = checkpoint_weights(es.weights, dtype, es.trainable or "all")
-    rows = [
-        _case(es, dict(zip(sweep, values, strict=True)), checkpoints, shapes, weights)
-        for values in product(*sweep.values())
-    ]
-    return rows, [name for name, values in sweep.items() if len(values) > 1]
+    missing = [name for name in required if name not in names]
+    if missing:
+        shown = [f"--{name}{' or --model' if name == 'dim' else ''}" for name in missing]
+        verb = "is" if len(missing) == 1 else "are"
+        example = " ".join(f"--{name} {_EXAMPLES[name]}" for name in missing)
+        raise ConfigError(f"{_listed(shown)} {verb} missing", f"e.g. {example}")
 
 
 _EXAMPLES = {"dim": "4e9", "sigma": "0.0015", "population": "30"}
 
 
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def cases(*groups: object) -> tuple[list[Case], list[str]]:
+    """Return the rows that groups of options describe.
+
+    Parameters
+    ----------
+    *groups
+        A list in them makes a row for each of its numbers, but ``steps``, a list of checkpoints.
+
+    Returns
+    -------
+    tuple of list of Case and list of str
+        One case per row of the Cartesian product, last option fastest, and the names of the options that vary.
+    """
+    given = given_in(*groups)
+    shapes, dim = _shapes(given)
+    checkpoints = tuple(given.pop("steps", (1,)))
+    sweep: dict[str, Sequence[Any]] = {} if dim is None else {"dim": (dim,)}
+    sweep |= {name: value for name, value in given.items() if isinstance(value, tuple)}
+    require_given(set(sweep))
+    if (count := math.prod(map(len, sweep.values()))) > MOST_ROWS:
+        raise ConfigError(f"the lists make {count:,} rows", f"at most {MOST_ROWS:,} are allowed: shorten a list")
+    single = {name: value for name, value in given.items() if name not in sweep}
+    weights = None
+    if "weights" in given and given.get("dtype", "float32") != "float32":
+        from estheory.simulation.emulator.checkpoint_weights import checkpoint_weights
+
+        weights = checkpoint_weights(given["weights"], given["dtype"], given.get("trainable", "all"))
+    rows = [
+        _case(dict(zip(sweep, row, strict=True)), single, checkpoints, shapes, weights)
+        for row in product(*sweep.values())
+    ]
+    return rows, [name for name, entries in sweep.items() if len(entries) > 1]
+
+
+_FIELDS = tuple(name for name in (*_RULES, *_ANCHORS, *_ROUNDING) if name != "steps")
+
+
 def _case(
-    es: ESOptions,
-    row: dict[str, float],
+    value: dict[str, Any],
+    single: Mapping[str, Any],
     checkpoints: tuple[int, ...],
     shapes: Shapes | None,
-    sampled: SampledWeights | None,
+    sampled: Union["SampledWeights", None],
 ) -> Case:
-    value: dict[str, Any] = {
-        name: whole(name.replace("_", "-"), entry) if name in _COUNTS else entry for name, entry in row.items()
-    }
-    texts = {
-        "shaping": choice("shaping", es.shaping, get_args(Shaping), "zscore"),
-        "noise": es.noise or "gaussian",
-        "anchor_form": choice("anchor-form", es.anchor_form, get_args(AnchorForm), "before"),
-        "dtype": choice("dtype", es.dtype, get_args(Dtype), "float32"),
-        "update_path": choice("update-path", es.update_path, get_args(UpdatePath), "accumulated"),
-    }
-    config = ESConfig(
-        dim=value["dim"],
-        sigma=value["sigma"],
-        alpha=value.get("alpha"),
-        population=value["population"],
-        steps=max(checkpoints),
-        shaping=cast(Shaping, texts["shaping"]),
-        antithetic=es.antithetic,
-        noise=texts["noise"],
-        anchor_l2=value.get("anchor_l2", 0.0),
-        anchor_l1=value.get("anchor_l1", 0.0),
-        anchor_form=cast(AnchorForm, texts["anchor_form"]),
-        momentum=value.get("momentum", 0.0),
-        dtype=cast(Dtype, texts["dtype"]),
-        update_path=cast(UpdatePath, texts["update_path"]),
-        restore_pairs=value.get("restore_pairs", 0),
-    )
+    """Return one row.
+
+    Parameters
+    ----------
+    value
+        Of each number option that is given.
+    single
+        Of each other option that is given.
+    """
+    told = {**single, **value}
+    rules = {name: told[name] for name in _FIELDS if name in told}
+    config = ESConfig(dim=value["dim"], steps=max(checkpoints), **rules)
     reward = landscape = None
     batch = _batch(value)
     reward_std = value.get("reward_std") if batch is None else batch.reward_std
-    if es.spectrum is not None:
+    if "spectrum" in single:
         if "reliability" in value or "gradient_norm" in value:
             raise ConfigError("--spectrum excludes --reliability and --gradient-norm", "the spectrum determines both")
         from estheory.theory.curved.spectra import read_landscape
 
-        landscape = read_landscape(es.spectrum, dim=config.dim, reward_std=reward_std)
+        landscape = read_landscape(single["spectrum"], dim=config.dim, reward_std=reward_std)
     elif batch is not None:
         reward = batch.signal(
             sigma=config.sigma, reliability=value.get("reliability"), gradient_norm=value.get("gradient_norm")
@@ -173,8 +218,6 @@ def _case(
     if any(name.startswith(("fisher", "off_task")) for name in value):
         if "fisher_square_trace" in value and "fisher_trace" not in value:
             raise ConfigError("--fisher-square-trace needs --fisher-trace", "give both")
-        if "off_task_square_trace" in value and "off_task_trace" not in value:
-            raise ConfigError("--off-task-square-trace needs --off-task-trace", "give both (the trace may be 0)")
         from estheory.theory.curved.predictions import OffTask
 
         off_task = OffTask(
@@ -187,14 +230,14 @@ def _case(
     weights: SampledWeights | WeightHistogram | None = sampled
     if "weight_std" in value:
         weights = normal_weights(value["weight_std"])
-    schedule = choice("grpo-schedule", es.grpo_schedule, get_args(Schedule), "linear")
+    schedule: Schedule = single.get("grpo_schedule", "linear")
     grpo = None
     if any(name.startswith("grpo") for name in value):
         grpo = GRPOConfig(
             lr=value.get("grpo_lr"),
             steps=value.get("grpo_steps"),
             norm=value.get("grpo_norm"),
-            schedule=cast(Schedule, schedule),
+            schedule=schedule,
         )
     steps = checkpoints[0] if len(checkpoints) == 1 else list(checkpoints)
     shown: dict[str, Any] = {
@@ -204,18 +247,13 @@ def _case(
         "population": config.population,
     }
     shown |= {"steps": steps} | {k: v for k, v in value.items() if k not in shown}
-    given: dict[str, Any] = {
-        "antithetic": es.antithetic or None,
-        "grpo_schedule": schedule if grpo and grpo.lr else None,
-    }
-    given |= {name: texts[name] for name in texts if getattr(es, name) is not None}
-    given |= {"model": es.model, "trainable": es.trainable, "weights": str(es.weights) if es.weights else None}
-    given |= {"spectrum": str(es.spectrum) if es.spectrum else None}
-    shown |= {name: item for name, item in given.items() if item is not None}
+    if grpo is not None and grpo.lr is not None:
+        shown["grpo_schedule"] = schedule
+    shown |= {name: str(item) if isinstance(item, Path) else item for name, item in single.items()}
     return Case(shown, config, checkpoints, reward, landscape, off_task, shapes, weights, grpo, batch)
 
 
-def _batch(value: dict[str, Any]) -> PromptBatch | None:
+def _batch(value: dict[str, Any]) -> Union["PromptBatch", None]:
     """Return the prompts behind 0/1 rewards, if they were given."""
     if "success" not in value and "prompts" not in value:
         return None
@@ -228,19 +266,19 @@ def _batch(value: dict[str, Any]) -> PromptBatch | None:
     return PromptBatch(success=value["success"], prompts=value["prompts"])
 
 
-def _shapes(es: ESOptions) -> tuple[Shapes | None, int | None]:
+def _shapes(given: Mapping[str, Any]) -> tuple[Shapes | None, int | None]:
     """Return tensor shapes and, without ``--dim``, the number of trainable parameters."""
-    if es.weights is not None and es.weight_std is not None:
+    if "weights" in given and "weight_std" in given:
         raise ConfigError("--weights and --weight-std exclude each other", "give one")
-    if es.model is not None and es.dim is not None:
+    if "model" in given and "dim" in given:
         raise ConfigError("--model and --dim exclude each other", "give one")
-    if es.trainable is not None and es.model is None and es.weights is None:
+    if "trainable" in given and "model" not in given and "weights" not in given:
         raise ConfigError("--trainable needs --model or --weights", "it selects among a model's tensors")
-    source = es.model if es.model is not None else es.weights
+    source = given.get("model", given.get("weights"))
     if source is None:
         return None, None
     from estheory.models.builtin import model_folder
     from estheory.models.shapes import tensor_shapes, trainable_shapes
 
-    shapes = list(trainable_shapes(tensor_shapes(model_folder(source)), es.trainable or "all").values())
-    return shapes, sum(math.prod(shape) for shape in shapes) if es.dim is None else None
+    shapes = list(trainable_shapes(tensor_shapes(model_folder(source)), given.get("trainable", "all")).values())
+    return shapes, sum(math.prod(shape) for shape in shapes) if "dim" not in given else None

@@ -1,42 +1,47 @@
 """``estheory lines``: rewards between two solutions and along their directions, measured and predicted."""
 
-from __future__ import annotations
+# no postponed annotations: see options.py
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from estheory.cli import complete
 from estheory.cli.emit import cite, emit, json_text, narrate
-from estheory.cli.options import CommonOptions, checked_level, options
+from estheory.cli.options import Command, CommonOptions, options, program
+from estheory.cli.values import level as probability
 
-app = typer.Typer(rich_markup_mode=None, add_completion=False)
+app = program()
 
 
-@app.command()
+@app.command(cls=Command, epilog="estheory lines runs/es runs/grpo --prompts 200")
 @options(CommonOptions)
 def lines(
     common: CommonOptions,
     start: Annotated[Path, typer.Argument(help="Run directory or checkpoint at u = 0, e.g. of ES.")],
     end: Annotated[Path, typer.Argument(help="Run directory or checkpoint at u = 1, e.g. of GRPO.")],
-    model: Annotated[str | None, typer.Option(help="Their base; a run directory names it.")] = None,
-    task: Annotated[str | None, typer.Option(help="Task to score; a run directory names it.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Their base; a run directory names it.", autocompletion=complete.models)
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Task to score; a run directory names it.", autocompletion=complete.tasks)
+    ] = None,
     data: Annotated[str | None, typer.Option(help="Folder of JSONL or Parquet files, or hf:ID, with the task.")] = None,
     prompts: Annotated[int, typer.Option(help="Held-out prompts, the same at every point.")] = 400,
     points: Annotated[int, typer.Option(help="Points of the line between them.")] = 11,
     directions: Annotated[int, typer.Option(help="Random directions of each probe.")] = 32,
-    level: Annotated[float, typer.Option(help="Family-wise level (Holm).")] = 0.05,
+    level: Annotated[float, typer.Option(help="Family-wise level (Holm).", parser=probability)] = 0.05,
 ) -> None:
     """Score a model between two solutions and along their directions; predict and judge both.
 
     Exit code 3 if any prediction is refuted, 4 if none is consistent.
     """
-    from estheory.evidence.lines import studies_of
+    from estheory.measurement.line_ends import studies_of
     from estheory.reporting.lines import lines_json, lines_text
     from estheory.validation.judge import exit_code, judge
     from estheory.validation.lines import line_pairs
 
-    checked_level(level)
     studies = studies_of(
         (start, end),
         model=model,

@@ -1,46 +1,56 @@
 """``estheory measure``: geometry of checkpoints or of a run directory."""
 
-from __future__ import annotations
+# no postponed annotations: see options.py
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar, Literal
 
 import typer
 
 from estheory.cli.emit import cite, emit, json_text, warn
-from estheory.cli.options import CommonOptions, numbers, options
+from estheory.cli.options import Command, CommonOptions, options, program
 
-app = typer.Typer(rich_markup_mode=None, add_completion=False)
+app = program()
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureOptions:
     """How checkpoints are compared; shared by measure, validate and report."""
 
+    panel: ClassVar[str] = "Checkpoints"
+
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="Measure what can be measured; warn of what cannot.")
     ] = False
     tied_head: Annotated[
-        str | None, typer.Option(help="once | twice: count a tied output head again, as a state dict does.")
+        Literal["once", "twice"] | None,
+        typer.Option(help="Count a tied output head once, or again as a state dict does (default once)"),
     ] = None
 
+    @property
+    def head_twice(self) -> bool:
+        """Whether a tied output head counts twice."""
+        return self.tied_head == "twice"
 
-@app.command()
+
+@app.command(cls=Command, epilog="estheory measure tiny-lm runs/es/checkpoints/step_000100.safetensors")
 @options(MeasureOptions, CommonOptions)
 def measure(
     how: MeasureOptions,
     common: CommonOptions,
-    targets: Annotated[list[Path], typer.Argument(help="RUN_DIR, or BASE CHECKPOINT [CHECKPOINT ...].")],
+    targets: Annotated[
+        list[Path], typer.Argument(metavar="TARGET...", help="RUN_DIR, or BASE CHECKPOINT [CHECKPOINT ...].")
+    ],
     alpha: Annotated[float | None, typer.Option(help="ES step size, for effective-dimension ratios.")] = None,
     population: Annotated[int | None, typer.Option(help="ES population, for the same.")] = None,
-    steps: Annotated[str | None, typer.Option(help="Step of each checkpoint whose name does not tell it.")] = None,
+    steps: Annotated[tuple[int, ...], typer.Option(help="Step of each checkpoint whose name does not tell it.")] = (),
 ) -> None:
     """Measure how far checkpoints moved: norms, ratios, cosines, shape of the changes. Never builds the model."""
     from estheory.cli.measuring import displacements_of, variances_of
     from estheory.reporting.text.measurements import measurement_json, measurements_text
 
-    measured = displacements_of(targets, how, steps=numbers("steps", steps))
+    measured = displacements_of(targets, how, steps=steps or ())
     measurements = measured.measurements(variances_of(targets, measured, alpha, population))
     if common.json:
         rows = [measurement_json(m) for m in measurements]

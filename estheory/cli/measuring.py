@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any
 
 from estheory.cli.case import forecast_of
-from estheory.cli.es_options import cases, require_given, whole
+from estheory.cli.es_options import cases, require_given
 from estheory.cli.measure import MeasureOptions
-from estheory.cli.options import ESOptions, choice, number
 from estheory.errors import ConfigError
-from estheory.evidence.checkpoints import displacement_pairs
-from estheory.evidence.foreign import foreign_displacements
-from estheory.evidence.runs import recorded_pairs, run_displacements
 from estheory.measurement.displacement import Displacements, measure_displacements
 from estheory.models.builtin import model_folder
 from estheory.models.headers import tensor_entries
-from estheory.rules import UpdatePath, require_count, require_positive
-from estheory.validation.foreign import Given, read_foreign
+from estheory.rules import require_count, require_positive
+from estheory.runs.directory import is_run
+from estheory.runs.foreign import read_foreign
+from estheory.runs.read import read_own
+from estheory.runs.view import Given
+from estheory.validation.checkpoints import displacement_pairs
+from estheory.validation.foreign_runs import foreign_displacements
 from estheory.validation.judge import Evidence
-from estheory.validation.records import is_run, read_run
+from estheory.validation.own_runs import recorded_pairs, run_displacements
 from estheory.validation.runs import walk_variances
 
 DESCRIBING = ("model", "alpha", "population", "sigma", "update_path", "restore_pairs")
 """The ES options that may say what the run directory of another code does not."""
-
-
-def head_twice(how: MeasureOptions) -> bool:
-    """Return whether a tied output head counts twice."""
-    return choice("tied-head", how.tied_head, ("once", "twice"), "once") == "twice"
 
 
 def _require_one_run(targets: Sequence[Path], remedy: str) -> None:
@@ -40,7 +36,7 @@ def _require_one_run(targets: Sequence[Path], remedy: str) -> None:
             raise ConfigError(f"{target} is a run directory, and one run is read at a time", remedy)
 
 
-def displacements_of(targets: Sequence[Path], how: MeasureOptions, *, steps: Sequence[float] = ()) -> Displacements:
+def displacements_of(targets: Sequence[Path], how: MeasureOptions, *, steps: Sequence[int] = ()) -> Displacements:
     """Measure a run directory (one target), or checkpoints against the base named first.
 
     Parameters
@@ -48,10 +44,10 @@ def displacements_of(targets: Sequence[Path], how: MeasureOptions, *, steps: Seq
     steps
         Of the checkpoints, one each; empty where their names tell them.
     """
-    twice = head_twice(how)
+    twice = how.head_twice
     if len(targets) == 1:
         if is_run(targets[0]):
-            return run_displacements(read_run(targets[0]), keep_going=how.keep_going)
+            return run_displacements(read_own(targets[0]), keep_going=how.keep_going)
         run = read_foreign(targets[0])
         return foreign_displacements(run, keep_going=how.keep_going, repeat_head=twice)
     _require_one_run(targets, "give it alone, or BASE and files of its folder checkpoints")
@@ -64,7 +60,7 @@ def displacements_of(targets: Sequence[Path], how: MeasureOptions, *, steps: Seq
         raise ConfigError(
             f"{len(measured.labels)} checkpoints but {len(steps)} steps", "give --steps with one for each"
         )
-    return replace(measured, steps=tuple(whole("steps", step) for step in steps)) if steps else measured
+    return replace(measured, steps=tuple(steps)) if steps else measured
 
 
 def variances_of(
@@ -105,30 +101,23 @@ def _recorded_walk(path: Path, given: Given) -> dict[int, float]:
     """Return the variance of a flat coordinate by step, as a run directory tells it; empty for gradient methods."""
     if not is_run(path):
         return dict(enumerate(read_foreign(path, given).variances.tolist()))
-    run = read_run(path)
+    run = read_own(path)
     return walk_variances(run) if run.method == "es" else {}
 
 
-def given_of(path: Path, es: ESOptions) -> Given:
-    """Return what the ES options say of the run directory of another code."""
-    unset = asdict(ESOptions())
-    other = [name for name, value in asdict(es).items() if value != unset[name] and name not in DESCRIBING]
-    if other:
-        allowed = ", --".join(name.replace("_", "-") for name in DESCRIBING)
-        raise ConfigError(f"--{other[0].replace('_', '-')} does not describe the run in {path}", f"use --{allowed}")
-    population, paths = number("population", es.population), get_args(UpdatePath)
-    pairs = number("restore-pairs", es.restore_pairs)
-    path_given = None if es.update_path is None else choice("update-path", es.update_path, paths, "")
-    return Given(
-        alpha=number("alpha", es.alpha),
-        population=None if population is None else whole("population", population),
-        sigma=number("sigma", es.sigma),
-        update_path=cast("UpdatePath | None", path_given),
-        restore_pairs=None if pairs is None else whole("restore-pairs", pairs),
-    )
+def given_of(path: Path, es: Mapping[str, Any]) -> Given:
+    """Return what the ES options that were given say of the run directory of another code."""
+    for name, value in es.items():
+        if name not in DESCRIBING:
+            allowed = ", --".join(name.replace("_", "-") for name in DESCRIBING)
+            raise ConfigError(f"--{name.replace('_', '-')} does not describe the run in {path}", f"use --{allowed}")
+        if isinstance(value, tuple) and len(value) > 1:
+            raise ConfigError(f"--{name.replace('_', '-')} has several values", "give one: they describe one run")
+    one = {name: value[0] if isinstance(value, tuple) else value for name, value in es.items() if name != "model"}
+    return Given(**one)
 
 
-def evidence_of(targets: Sequence[Path], es: ESOptions, how: MeasureOptions) -> Evidence:
+def evidence_of(targets: Sequence[Path], es: Mapping[str, Any], how: MeasureOptions) -> Evidence:
     """Return what a run directory, or a base and the checkpoints of one run, say of the theory.
 
     The ES options describe the run behind checkpoints, and what the run directory of another code leaves open; a run
@@ -139,24 +128,23 @@ def evidence_of(targets: Sequence[Path], es: ESOptions, how: MeasureOptions) -> 
     targets
         One run directory, or a base and its checkpoints.
     es
-        As above; for checkpoints, sigma and population at least.
+        Those that were given, by name; for checkpoints, sigma and population at least.
     """
-    twice = head_twice(how)
+    twice = how.head_twice
     if len(targets) == 1:
         path, given = targets[0], None
         if not is_run(path):
             given = given_of(path, es)
-        elif es != ESOptions():
+        elif es:
             raise ConfigError("the ES options describe the run behind BASE CHECKPOINT", "leave them out here")
-        return recorded_pairs(path, es.model, given, keep_going=how.keep_going, repeat_head=twice)
+        return recorded_pairs(path, es.get("model"), given, keep_going=how.keep_going, repeat_head=twice)
     _require_one_run(
         targets, "give it alone; BASE CHECKPOINT ... are files of weights, with the ES options of their run"
     )
-    required = ("sigma", "population")
-    require_given([name for name in required if getattr(es, name) is not None], required)  # before minutes of measuring
+    require_given(es, ("sigma", "population"))  # before minutes of measuring
     measured = displacements_of(targets, how)
-    if es.dim is None and es.model is None:
-        es = replace(es, dim=str(sum(measured.tensors.values())))
+    if "dim" not in es and "model" not in es:
+        es = {"dim": (sum(measured.tensors.values()),), **es}
     [case, *more] = cases(es)[0]
     if more:
         raise ConfigError("validate takes one configuration", "give one number for each option but --steps")
@@ -168,11 +156,11 @@ def evidence_of(targets: Sequence[Path], es: ESOptions, how: MeasureOptions) -> 
     return Evidence(pairs=pairs, notes=[*measured.problems, *_stored_notes(targets[1], es)])
 
 
-def _stored_notes(checkpoint: Path, es: ESOptions) -> list[str]:
+def _stored_notes(checkpoint: Path, es: Mapping[str, Any]) -> list[str]:
     """Return what to say of a checkpoint in 16 bits that is judged without rounding since no --dtype was given."""
     stored = {entry.dtype for entry in tensor_entries(model_folder(checkpoint)).values()}
     dtype = {"BF16": "bfloat16", "F16": "float16"}.get(stored.pop()) if len(stored) == 1 else None
-    if es.dtype is not None or dtype is None:
+    if "dtype" in es or dtype is None:
         return []
     return [
         f"weights are stored in {dtype}: rounding is not in this prediction; give --dtype {dtype} --update-path ... "

@@ -1,16 +1,17 @@
 """``estheory models``: the built-in language models."""
 
-from __future__ import annotations
+# no postponed annotations: see options.py
 
 import dataclasses
 from typing import Annotated
 
 import typer
 
+from estheory.cli import complete
 from estheory.cli.emit import cite, emit, json_text, narrate
-from estheory.cli.options import CommonOptions, options
+from estheory.cli.options import Command, CommonOptions, options, program
 
-app = typer.Typer(rich_markup_mode=None, add_completion=False)
+app = program()
 
 
 @app.callback()
@@ -18,7 +19,7 @@ def models() -> None:
     """List the built-in language models, or get one."""
 
 
-@app.command("list")
+@app.command("list", cls=Command, epilog="estheory models list")
 @options(CommonOptions)
 def list_models(common: CommonOptions) -> None:
     """List the built-in models: size, licence, where they come from, whether they are here."""
@@ -45,9 +46,12 @@ def list_models(common: CommonOptions) -> None:
     cite(common)
 
 
-@app.command("get")
+@app.command("get", cls=Command, epilog="estheory models get tiny-lm")
 @options(CommonOptions)
-def get(common: CommonOptions, name: Annotated[str, typer.Argument(help="Name of a built-in model.")]) -> None:
+def get(
+    common: CommonOptions,
+    name: Annotated[str, typer.Argument(help="Name of a built-in model.", autocompletion=complete.models)],
+) -> None:
     """Make a built-in model ready as a Hugging Face folder and print where it is."""
     from estheory.models.builtin import get_builtin
 

@@ -1,105 +1,234 @@
-"""Options that commands share: declared once as dataclasses, spread into a command's signature by :func:`options`."""
+"""From dataclasses to the options of commands, and the help that shows them.
 
-from __future__ import annotations
+A group of options is a dataclass written for the command line, whose fields carry ``typer.Option``, or `ConfigOptions`:
+fields of a configuration, declared where the configuration is. :func:`options` spreads groups into a command's
+signature, which typer reads.
+"""
 
+# no postponed annotations: typer would have to evaluate each of them at every start
+
+import copy
+import dataclasses
 import difflib
 import functools
 import inspect
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from textwrap import fill
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
+from typer.core import TyperCommand, TyperOption
+from typer.models import OptionInfo
 
+from estheory.cli import values
 from estheory.errors import ConfigError, DataError
-from estheory.parsing import parse_toml
+from estheory.files import parse_toml
+
+ANCHORS = "Anchor and momentum"
+ROUNDING = "Rounding in 16 bits"
+OFF_TASK = "Another task"
+GRADIENT = "A GRPO run to compare with"
+GEOMETRY = "Comparison with gradient methods"
+RECORDS = "Data, evaluation and records"
+MACHINE = "Machine"
+VARIANTS = "Variants and controls"
+EVERY = "Every command"
+FOLDED = (ANCHORS, ROUNDING, OFF_TASK, GRADIENT, GEOMETRY, VARIANTS, RECORDS, MACHINE, EVERY)
+"""Panels that --help shows as one line of names where a command has more than `SCREEN` options."""
+SCREEN = 25
+
+_PARSERS: dict[Any, Callable[[Any], Any]] = {
+    float: values.number,
+    int: values.count,
+    tuple[float, ...]: values.numbers,
+    tuple[int, ...]: values.counts,
+    tuple[str, ...]: values.words,
+}
+_METAVARS: dict[Any, str] = {
+    **dict.fromkeys((values.number, values.finite, values.level), "<number>"),
+    values.count: "<count>",
+    values.numbers: "<numbers>",
+    **dict.fromkeys((values.counts, values.sizes), "<counts>"),
+    values.words: "<list>",
+}
+_LISTS: dict[Any, Any] = {float: tuple[float, ...], int: tuple[int, ...]}
+
+
+def _load_config(context: Any, parameter: Any, path: Path | None) -> Path | None:
+    """Let a TOML file of options fill what the command line leaves unset."""
+    if path is None or context.resilient_parsing:
+        return path
+    try:
+        table = parse_toml(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"config file {path}: {error.strerror}", "check the path") from error
+    except ValueError as error:
+        raise DataError(f"config file {path} is not TOML: {error}", "correct it") from error
+    known = {p.name: p for p in context.command.params if p.name not in ("config", "help_all")}
+    context.default_map = {
+        (name := _known_name(key, known, path)): _toml_value(f"config file {path}: key '{key}'", value, known[name])
+        for key, value in table.items()
+    }
+    return path
+
+
+def _known_name(key: str, known: Mapping[str, Any], path: Path) -> str:
+    names = {word.lstrip("-"): name for name, p in known.items() for word in (*p.opts, name, name.replace("_", "-"))}
+    if key in names:
+        return str(names[key])
+    close = difflib.get_close_matches(key, names, 1)
+    hint = f"did you mean '{close[0]}'?" if close else "keys are the names of the command's options"
+    raise ConfigError(f"config file {path}: unknown key '{key}'", hint)
+
+
+def _toml_value(what: str, value: Any, parameter: Any) -> Any:
+    """Return a TOML value as the command line would have it: a flag as a boolean, anything else as text."""
+    if getattr(parameter, "is_flag", False):
+        if not isinstance(value, bool):
+            raise ConfigError(f"{what} must be true or false, got {value!r}", "correct it")
+        return value
+    if isinstance(value, (bool, dict)) or "\0" in str(value):
+        raise ConfigError(f"{what} has an unusable value {value!r}", "give a number, a text or a list")
+    if parameter.nargs == -1:
+        return [str(item) for item in value] if isinstance(value, list) else [str(value)]
+    return ", ".join(str(item) for item in value) if isinstance(value, list) else str(value)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CommonOptions:
     """What every subcommand takes."""
 
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")] = False
+    panel: ClassVar[str] = EVERY
+
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")] = False
     output: Annotated[Path | None, typer.Option(help="Write the result to this file instead of stdout.")] = None
-    config: Annotated[Path | None, typer.Option(help="TOML file of options; flags win.")] = None
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random (default 0).")] = None
-    quiet: Annotated[bool, typer.Option("--quiet", help="No narration on stderr.")] = False
-    cite: Annotated[bool, typer.Option("--cite", help="BibTeX of what was used on stderr, after the result.")] = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class ESOptions:
-    """The ES options that commands share; number options are text, since a comma list makes rows."""
-
-    dim: Annotated[str | None, typer.Option(help="Number of trainable parameters, e.g. 4e9.")] = None
-    model: Annotated[str | None, typer.Option(help="Count them from a model folder or a built-in model.")] = None
-    trainable: Annotated[str | None, typer.Option(help="all | last:K | lora:R | regex:... (default all).")] = None
-    sigma: Annotated[str | None, typer.Option(help="Perturbation scale, weight units.")] = None
-    alpha: Annotated[str | None, typer.Option(help="Step size, weight units (default sigma/2).")] = None
-    population: Annotated[str | None, typer.Option(help="Members evaluated per step, N.")] = None
-    steps: Annotated[str | None, typer.Option(help="Steps T; a list predicts at each (default 1).")] = None
-    shaping: Annotated[str | None, typer.Option(help="zscore | centered-rank | raw | two-point (default zscore).")] = (
-        None
+    config: Annotated[
+        Path | None,
+        typer.Option(help="TOML file of options; flags win.", callback=_load_config, is_eager=True),
+    ] = None
+    seed: Annotated[int | None, typer.Option(help="Seed of all random numbers (default 0).")] = None
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress and no remarks on stderr.")] = False
+    cite: Annotated[bool, typer.Option("--cite", help="Print BibTeX of the sources on stderr, after the result.")] = (
+        False
     )
-    antithetic: Annotated[bool, typer.Option("--antithetic", help="The N members are N/2 pairs.")] = False
-    noise: Annotated[str | None, typer.Option(help="gaussian | low-rank:R | shared-seed (default gaussian).")] = None
-    anchor_l2: Annotated[str | None, typer.Option(help="Proportional pull to the start per step.")] = None
-    anchor_l1: Annotated[str | None, typer.Option(help="Constant pull to the start per step, weight units.")] = None
-    anchor_form: Annotated[str | None, typer.Option(help="before | after: is the new step pulled too (after)?")] = None
-    momentum: Annotated[str | None, typer.Option(help="Heavy-ball momentum, (1-B) convention.")] = None
-    dtype: Annotated[str | None, typer.Option(help="float32 | bfloat16 | float16 (default float32).")] = None
-    update_path: Annotated[str | None, typer.Option(help="accumulated | sequential (default accumulated).")] = None
-    restore_pairs: Annotated[str | None, typer.Option(help="Perturb-restore pairs a step on the updated copy.")] = None
-    weights: Annotated[Path | None, typer.Option(help="Checkpoint whose weights rounding acts on.")] = None
-    weight_std: Annotated[str | None, typer.Option(help="Or their standard deviation, taken as normal.")] = None
-    reliability: Annotated[str | None, typer.Option(help="rho^2: share of reward variance that is signal.")] = None
-    gradient_norm: Annotated[str | None, typer.Option(help="||g||, reward per weight.")] = None
-    reward_std: Annotated[str | None, typer.Option(help="s: reward noise of one member.")] = None
-    success: Annotated[str | None, typer.Option(help="Base accuracy p of 0/1 rewards; needs --prompts.")] = None
-    prompts: Annotated[str | None, typer.Option(help="Prompts B that a member's reward averages over.")] = None
-    spectrum: Annotated[Path | None, typer.Option(help="CSV eigenvalue,multiplicity,offset of minus the Hessian.")] = (
-        None
-    )
-    fisher_trace: Annotated[str | None, typer.Option(help="tr F per token, for kl_drift.")] = None
-    fisher_square_trace: Annotated[str | None, typer.Option(help="tr F^2, for its spread over seeds.")] = None
-    off_task_trace: Annotated[str | None, typer.Option(help="tr of another task's curvature.")] = None
-    off_task_square_trace: Annotated[str | None, typer.Option(help="tr of its square, for the spread.")] = None
-    off_task_gradient_norm: Annotated[str | None, typer.Option(help="||g|| of another task.")] = None
-    grpo_lr: Annotated[str | None, typer.Option(help="AdamW's peak learning rate.")] = None
-    grpo_steps: Annotated[str | None, typer.Option(help="AdamW's number of steps.")] = None
-    grpo_schedule: Annotated[str | None, typer.Option(help="constant | linear | cosine (default linear).")] = None
-    grpo_norm: Annotated[str | None, typer.Option(help="Or the measured GRPO displacement norm.")] = None
 
 
-def options(*groups: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of ``groups``; it receives one instance of each as its first arguments.
+class ConfigOptions:
+    """Some fields of a configuration as options; a command receives a mapping of those that were given.
 
-    A ``config`` option among them names a TOML file that fills what the command line leaves unset. Its keys are the
-    command's option names; an unknown one is an error.
+    Parameters
+    ----------
+    config
+        A dataclass. The metadata of a field may hold ``help``, ``metavar`` and ``option`` (its name on the command
+        line, where it is not the field's).
+    panels
+        Names of its fields by the heading they stand under in --help, in the order of the help and of the rows that
+        lists make.
+    lists
+        Whether number options take comma lists.
+    help
+        By field, where a command says it differently.
+    complete
+        By field, what the shell offers as its values.
+    defaults
+        Whether the help tells the defaults of the fields.
+    """
+
+    def __init__(
+        self,
+        config: type,
+        panels: Mapping[str, Sequence[str]],
+        *,
+        lists: bool = False,
+        help: Mapping[str, str] | None = None,
+        complete: Mapping[str, Callable[[str], list[str]]] | None = None,
+        defaults: bool = True,
+    ) -> None:
+        self._config, self._lists, self._defaults = config, lists, defaults
+        self._help, self._complete = help or {}, complete or {}
+        self._panels = {name: panel for panel, names in panels.items() for name in names}
+
+    def parameters(self) -> list[inspect.Parameter]:
+        """Return the parameters of the command."""
+        hints, known = get_type_hints(self._config), {f.name: f for f in dataclasses.fields(self._config)}
+        return [self._parameter(known[name], hints[name]) for name in self._panels]
+
+    def _parameter(self, field: Any, hint: Any) -> inspect.Parameter:
+        said = field.metadata
+        inner = _inner(hint)
+        text = self._help.get(field.name, said.get("help", ""))
+        unset = field.default in (dataclasses.MISSING, None, False, 0, math.inf, "", ())
+        info = typer.Option(
+            f"--{said.get('option', field.name).replace('_', '-')}",
+            help=text
+            if unset or not self._defaults or "default" in text
+            else f"{text[:-1]} (default {field.default}).",
+            metavar=said.get("metavar"),
+            rich_help_panel=self._panels[field.name],
+            autocompletion=self._complete.get(field.name),
+        )
+        if inner is bool:
+            return _parameter(field.name, bool, info, False)
+        return _parameter(field.name, _LISTS.get(inner, inner) if self._lists else inner, info, None)
+
+    def pack(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields that were given, out of all values of the command."""
+        values = {name: given.pop(name) for name in self._panels}
+        return {name: value for name, value in values.items() if value is not None and value is not False}
+
+
+class _Declared:
+    """The options of a dataclass that is written for the command line."""
+
+    def __init__(self, group: Any) -> None:
+        self._group = group
+
+    def parameters(self) -> list[inspect.Parameter]:
+        hints, panel = get_type_hints(self._group, include_extras=True), getattr(self._group, "panel", None)
+        found = []
+        for field in dataclasses.fields(self._group):
+            hint, info = _split(hints[field.name])
+            info.rich_help_panel = info.rich_help_panel or panel
+            found.append(_parameter(field.name, hint, info, field.default or None if hint is not bool else False))
+        return found
+
+    def pack(self, given: dict[str, Any]) -> Any:
+        values = {field.name: given.pop(field.name) for field in dataclasses.fields(self._group)}
+        return self._group(**{name: value for name, value in values.items() if value is not None})
+
+
+Group = type | ConfigOptions
+
+
+def given_in(*groups: object) -> dict[str, Any]:
+    """Return what was given in groups, by name, in their order."""
+    given: dict[str, Any] = {}
+    for group in groups:
+        given |= group if isinstance(group, Mapping) else vars(group)
+    return {name: value for name, value in given.items() if value is not None and value is not False and value != ()}
+
+
+def options(*groups: Group) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of ``groups``; it receives each group as one of its first arguments.
+
+    A dataclass arrives as its instance, `ConfigOptions` as a mapping of what was given.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        spread = [group if isinstance(group, ConfigOptions) else _Declared(group) for group in groups]
         own = list(inspect.signature(command, eval_str=True).parameters.values())[len(groups) :]
-        spread: list[inspect.Parameter] = []
-        for group in groups:
-            hints = get_type_hints(group, include_extras=True)
-            spread.extend(
-                inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
-                for f in fields(group)
-            )
 
         @functools.wraps(command)
-        def run(**values: Any) -> None:
-            hints = {p.name: p.annotation for p in (*own, *spread)}
-            settable = {name: hint for name, hint in hints.items() if name != "config"}
-            if values.get("config") is not None:
-                fill_from_toml(values, values["config"], settable)
-            packed = [group(**{f.name: values.pop(f.name) for f in fields(group)}) for group in groups]
-            command(*packed, **values)
+        def run(**given: Any) -> None:
+            packed = [group.pack(given) for group in spread]
+            command(*packed, **given)
 
-        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + spread
+        parameters = [_parameter(p.name, *_split(p.annotation), p.default) for p in own]
+        parameters += [p for group in spread for p in group.parameters()]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # read by typer
         run.__annotations__ = {p.name: p.annotation for p in parameters}
         return run
@@ -107,111 +236,117 @@ def options(*groups: type) -> Callable[[Callable[..., None]], Callable[..., None
     return decorate
 
 
-def fill_from_toml(values: dict[str, Any], path: Path, settable: dict[str, Any]) -> None:
-    """Fill unset options from a TOML file.
+def _split(annotation: Any) -> tuple[Any, Any]:
+    """Return the type of an annotated option and a copy of what typer knows of it."""
+    hint, info = get_args(annotation)
+    return hint, copy.copy(info)
 
-    Parameters
-    ----------
-    values
-        By option name; None and False are unset, and replaced in place.
-    """
-    try:
-        table = parse_toml(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"config file {path}: {error.strerror}", "check the path") from error
-    except ValueError as error:
-        raise DataError(f"config file {path} is not TOML: {error}", "correct it") from error
-    for key, value in table.items():
-        name = key.replace("-", "_")
-        if name not in settable:
-            close = difflib.get_close_matches(name, settable, 1)
-            known = ", ".join(sorted(settable))
-            hint = (
-                f"did you mean '{close[0].replace('_', '-')}'?" if close else f"known keys: {known.replace('_', '-')}"
+
+def _inner(hint: Any) -> Any:
+    """Return the type without ``| None``."""
+    if get_origin(hint) in (Union, UnionType):
+        [hint] = [part for part in get_args(hint) if part is not type(None)]
+    return hint
+
+
+def _parameter(name: str, hint: Any, info: Any, default: Any) -> inspect.Parameter:
+    """Return a parameter whose values are parsed as its type says."""
+    inner = _inner(hint)
+    if info.parser is None and inner in _PARSERS:
+        info.parser = _PARSERS[inner]
+    if info.parser is not None:
+        metavar, inner = _METAVARS[info.parser], str
+    elif get_origin(inner) is Literal:
+        metavar, choices = "<choice>", " | ".join(get_args(inner))
+        said, mark, value = (info.help or "").removesuffix(".").partition(" (default ")
+        info.help = f"{said}: {choices}{mark}{value}."
+    else:
+        metavar = "<path>" if inner is Path else "<text>"
+    if isinstance(info, OptionInfo) and inner is not bool:
+        info.metavar = info.metavar or metavar
+    annotation = inner if default is not None else inner | None
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[annotation, info]
+    )
+
+
+class Command(TyperCommand):
+    """A command whose --help groups options in panels, folds the rare ones and ends with an example to run."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._folds = len(self.params) > SCREEN
+        if self._folds:
+            self.params.append(
+                TyperOption(
+                    param_decls=["help_all", "--help-all"],
+                    is_flag=True,
+                    is_eager=True,
+                    expose_value=False,
+                    callback=_show_all,
+                    help="Show this message with every option and exit.",
+                )
             )
-            raise ConfigError(f"config file {path}: unknown key '{key}'", hint)
-        if values.get(name) in (None, False):
-            values[name] = _typed(f"config file {path}: key '{key}'", value, str(settable[name]))
+
+    def panels(self, context: Any) -> dict[str, list[Any]]:
+        """Return the options by the heading of their panel, those without one first."""
+        found: dict[str, list[Any]] = {"Options": []}
+        for parameter in self.get_params(context):
+            if parameter.param_type_name == "option":
+                found.setdefault(getattr(parameter, "rich_help_panel", None) or "Options", []).append(parameter)
+        return found
+
+    def folded(self, context: Any) -> Sequence[str]:
+        """Return the headings of the panels that are shown by the names of their options alone."""
+        return FOLDED if self._folds and not context.meta.get("help_all") else ()
+
+    def format_options(self, context: Any, formatter: Any) -> None:
+        """Write arguments, then the panels, then what is folded."""
+        arguments = [p.get_help_record(context) for p in self.get_params(context) if p.param_type_name == "argument"]
+        if shown := [record for record in arguments if record]:
+            with formatter.section("Arguments"):
+                formatter.write_dl(shown)
+        folded = self.folded(context)
+        panels = self.panels(context)
+        for title in [t for t in panels if t not in folded and panels[t]]:
+            with formatter.section(title):
+                formatter.write_dl([p.get_help_record(context) for p in panels[title]])
+        if rest := [title for title in panels if title in folded]:
+            with formatter.section("More options, explained by --help-all"):
+                for title in rest:
+                    names = " ".join(p.opts[0] for p in panels[title])
+                    room = {"width": formatter.width, "break_on_hyphens": False, "subsequent_indent": " " * 6}
+                    formatter.write(fill(f"{title}: {names}", initial_indent="  ", **room) + "\n")
+
+    def format_epilog(self, context: Any, formatter: Any) -> None:
+        """Write the example as it is typed."""
+        if self.epilog:
+            with formatter.section("Example"):
+                formatter.write("".join(f"  {line}\n" for line in self.epilog.splitlines()))
 
 
-def _typed(what: str, value: Any, annotation: str) -> Any:
-    """Return a TOML value as the option's type: booleans for flags, whole numbers for int, text for the rest."""
-    if "bool" in annotation:
-        if not isinstance(value, bool):
-            raise ConfigError(f"{what} must be true or false, got {value!r}", "correct it")
-        return value
-    if isinstance(value, (bool, dict)) or "\0" in str(value):
-        raise ConfigError(f"{what} has an unusable value {value!r}", "give a number, a text or a list")
-    if "int" in annotation:
-        if not isinstance(value, int):
-            raise ConfigError(f"{what} must be a whole number, got {value!r}", "correct it")
-        return value
-    if "float" in annotation:
-        if not isinstance(value, (int, float)):
-            raise ConfigError(f"{what} must be a number, got {value!r}", "correct it")
-        return float(value) if abs(value) < 1e308 else math.copysign(math.inf, value)
-    text = ",".join(str(item) for item in value) if isinstance(value, list) else str(value)
-    return Path(text) if "Path" in annotation else text
+def _show_all(context: Any, parameter: Any, asked: bool) -> None:
+    if asked and not context.resilient_parsing:
+        context.meta["help_all"] = True
+        typer.echo(context.get_help())
+        raise typer.Exit
 
 
-def numbers(name: str, text: str | None) -> list[float]:
-    """Parse a comma list of numbers.
-
-    Parameters
-    ----------
-    name
-        Of the option, without dashes in front, for the message.
-    text
-        The list; None for an option that is not given.
-    """
-    if text is None:
-        return []
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise ConfigError(
-            f"--{name} '{text}' is not a number or a comma list of numbers", f"e.g. --{name} 1e-3"
-        ) from None
+def program() -> typer.Typer:
+    """Return the app of one command's module."""
+    return typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
-def number(name: str, text: str | None) -> float | None:
-    """Parse one number.
-
-    Parameters
-    ----------
-    name
-        Of the option, without dashes in front, for the message.
-    text
-        None for an option that is not given.
-    """
-    values = numbers(name, text)
-    if len(values) > 1:
-        raise ConfigError(f"--{name} takes one number, got '{text}'", "give one")
-    return values[0] if values else None
-
-
-def checked_level(level: float) -> float:
-    """Return a probability above 0 and below 1."""
-    if not 0 < level < 1:
-        raise ConfigError(f"--level must lie between 0 and 1, got {level}", "e.g. 0.05")
-    return level
-
-
-def choice(name: str, text: str | None, choices: Sequence[str], default: str) -> str:
-    """Return the value of an option that is one of a few words.
+def choice(name: str, text: str, choices: Sequence[str]) -> str:
+    """Return the value of an option that is one of many words.
 
     Parameters
     ----------
     name
         Of the option, without dashes in front, for the message.
-    text
-        None for an option that is not given.
-    default
-        For None; one of `choices`, or any text if `text` cannot be None.
     """
-    value = default if text is None else text
-    if value not in choices:
-        close = difflib.get_close_matches(value, choices, 1)
+    if text not in choices:
+        close = difflib.get_close_matches(text, choices, 1)
         hint = f"did you mean '{close[0]}'? " if close else ""
-        raise ConfigError(f"--{name} '{value}' is unknown", f"{hint}choose one of {', '.join(choices)}")
-    return value
+        raise ConfigError(f"--{name} '{text}' is unknown", f"{hint}choose one of {', '.join(choices)}")
+    return text

@@ -1,66 +1,206 @@
 """``estheory plan``: which sigma, alpha, N and T meet a drift budget and a target at the fewest evaluations."""
 
-from __future__ import annotations
+# no postponed annotations: see options.py
 
-import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import typer
 
+from estheory.cli import complete, values
 from estheory.cli.emit import cite, emit, json_text
-from estheory.cli.options import CommonOptions, ESOptions, number, numbers, options
+from estheory.cli.es_options import ModelOptions, cases
+from estheory.cli.options import OFF_TASK, Command, CommonOptions, ConfigOptions, options, program
 from estheory.errors import ConfigError
+from estheory.rules import ESConfig
 
 if TYPE_CHECKING:
-    from estheory.rules import ESConfig
     from estheory.theory.planning.choices import Choices
     from estheory.theory.planning.search import Plan
 
-app = typer.Typer(rich_markup_mode=None, add_completion=False)
-
-_NO_PART = (
-    *("noise", "anchor_l2", "anchor_l1", "anchor_form", "momentum", "dtype", "update_path", "restore_pairs"),
-    *("weights", "success", "prompts", "grpo_lr", "grpo_steps", "grpo_schedule", "grpo_norm"),
-)
-_SIGNAL = ("reliability", "gradient_norm", "reward_std")
+app = program()
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanOptions:
-    """Budget, target and limits; number options are text so that a config file and flags read alike."""
+class SizeOptions:
+    """How many parameters are trained."""
 
-    max_norm: Annotated[str | None, typer.Option(help="Budget: displacement norm, weight units.")] = None
-    max_kl: Annotated[str | None, typer.Option(help="Budget: KL, nats per token; needs --fisher-trace.")] = None
-    max_off_task_loss: Annotated[
-        str | None, typer.Option(help="Budget: loss of another task's reward; needs --off-task-... .")
+    panel: ClassVar[str] = "Model"
+
+    dim: Annotated[int | None, typer.Option(help="Number of trainable parameters, e.g. 4e9 or 3B.")] = None
+    model: Annotated[
+        str | None,
+        typer.Option(help="Or a model folder or built-in model that has them.", autocompletion=complete.models),
     ] = None
-    confidence: Annotated[str | None, typer.Option(help="Share of seeds that keep each budget (default 0.95).")] = None
-    target_progress: Annotated[str | None, typer.Option(help="Mean displacement along the gradient.")] = None
-    target_gain: Annotated[str | None, typer.Option(help="Or mean gain of reward.")] = None
-    curvature_trace: Annotated[str | None, typer.Option(help="tr Lam, for the cost of a gain.")] = None
-    gradient_curvature: Annotated[str | None, typer.Option(help="g'Lam g / ||g||^2, the same.")] = None
-    max_evaluations: Annotated[str | None, typer.Option(help="Largest N*T (default 1e7).")] = None
+    trainable: Annotated[
+        str | None, typer.Option(help="Which of them: all | last:K | lora:R | regex:... (default all).")
+    ] = None
 
 
-@app.command()
-@options(ESOptions, PlanOptions, CommonOptions)
+SEARCHED = ConfigOptions(
+    ESConfig,
+    {"Restrict the search (comma lists)": ("sigma", "alpha", "population", "steps")},
+    lists=True,
+    defaults=False,
+    help={
+        "sigma": "Perturbation scales to try, in weight units.",
+        "alpha": "Step sizes to try, in weight units (default: searched).",
+        "population": "Populations N to try (default: searched).",
+        "steps": "Numbers of steps T to try (default: searched).",
+    },
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimatorOptions:
+    """The estimators whose alpha is a length, which a plan needs."""
+
+    panel: ClassVar[str] = "Rules of the run"
+
+    shaping: Annotated[
+        Literal["zscore", "centered-rank"] | None,
+        typer.Option(help="How rewards become weights of the members (default zscore)"),
+    ] = None
+    antithetic: Annotated[
+        bool, typer.Option("--antithetic", help="The N members are N/2 pairs theta +- sigma eps.")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """What else the search takes."""
+
+    panel: ClassVar[str] = "Restrict the search (comma lists)"
+
+    weight_std: Annotated[
+        float | None, typer.Option(help="Standard deviation of the weights: scales the sigmas to try.")
+    ] = None
+    max_evaluations: Annotated[int | None, typer.Option(help="Largest N*T (default 1e7).")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetOptions:
+    """What the run may cost in drift."""
+
+    panel: ClassVar[str] = "Drift budget (one or more)"
+
+    max_norm: Annotated[
+        float | None, typer.Option(help="Largest displacement norm, in weight units.", parser=values.finite)
+    ] = None
+    max_kl: Annotated[
+        float | None, typer.Option(help="Largest KL, in nats per token; needs --fisher-trace.", parser=values.finite)
+    ] = None
+    max_off_task_loss: Annotated[
+        float | None,
+        typer.Option(help="Largest loss of another task's reward; needs --off-task-...", parser=values.finite),
+    ] = None
+    confidence: Annotated[
+        float | None, typer.Option(help="Share of seeds that keep each budget (default 0.95).", parser=values.finite)
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetOptions:
+    """What the run shall reach."""
+
+    panel: ClassVar[str] = "Target (one)"
+
+    target_progress: Annotated[
+        float | None, typer.Option(help="Mean displacement along the gradient, in weight units.", parser=values.finite)
+    ] = None
+    target_gain: Annotated[float | None, typer.Option(help="Mean gain of reward.", parser=values.finite)] = None
+    curvature_trace: Annotated[
+        float | None, typer.Option(help="tr Lam: curvature lowers the gain.", parser=values.finite)
+    ] = None
+    gradient_curvature: Annotated[
+        float | None, typer.Option(help="g'Lam g / ||g||^2: curvature along the gradient.", parser=values.finite)
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownOptions:
+    """What is known of the rewards."""
+
+    panel: ClassVar[str] = "Signal in the rewards"
+
+    reliability: Annotated[
+        float | None,
+        typer.Option(help="rho^2: share of the variance of member rewards that is signal.", parser=values.finite),
+    ] = None
+    gradient_norm: Annotated[
+        float | None, typer.Option(help="||g||, in reward per weight unit.", parser=values.finite)
+    ] = None
+    reward_std: Annotated[float | None, typer.Option(help="s: noise of one member's reward.", parser=values.finite)] = (
+        None
+    )
+    spectrum: Annotated[
+        Path | None, typer.Option(help="CSV file eigenvalue,multiplicity,offset of minus the Hessian.")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftOptions:
+    """What is known of another task."""
+
+    panel: ClassVar[str] = OFF_TASK
+
+    fisher_trace: Annotated[float | None, typer.Option(help="tr F per token.", parser=values.finite)] = None
+    fisher_square_trace: Annotated[
+        float | None, typer.Option(help="tr F^2, for the spread over seeds.", parser=values.finite)
+    ] = None
+    off_task_trace: Annotated[
+        float | None, typer.Option(help="Trace of another task's curvature.", parser=values.finite)
+    ] = None
+    off_task_square_trace: Annotated[
+        float | None, typer.Option(help="Trace of its square, for the spread over seeds.", parser=values.finite)
+    ] = None
+    off_task_gradient_norm: Annotated[
+        float | None, typer.Option(help="||g|| of another task.", parser=values.finite)
+    ] = None
+
+
+@app.command(
+    cls=Command,
+    epilog=(
+        "estheory plan --dim 3B --sigma 0.001 --gradient-norm 2 --reward-std 0.01 --max-norm 90 --target-progress 0.05"
+    ),
+)
+@options(
+    SizeOptions,
+    BudgetOptions,
+    TargetOptions,
+    KnownOptions,
+    DriftOptions,
+    SEARCHED,
+    SearchOptions,
+    EstimatorOptions,
+    CommonOptions,
+)
 def plan(
-    es: ESOptions,
-    wanted: PlanOptions,
+    size: SizeOptions,
+    budget: BudgetOptions,
+    target: TargetOptions,
+    known: KnownOptions,
+    drift: DriftOptions,
+    searched: Mapping[str, Any],
+    search: SearchOptions,
+    estimator: EstimatorOptions,
     common: CommonOptions,
     plot: Annotated[Path | None, typer.Option(help="Draw evaluations against drift to this file.")] = None,
 ) -> None:
     """Plan the cheapest run: which sigma, alpha, population and steps meet a drift budget and a target.
 
-    Comma lists of --sigma, --alpha, --population and --steps restrict the search. Exit code 4 if nothing meets both.
+    Exit code 4 if nothing meets both.
     """
     from estheory.reporting.text.plan import plan_json, plan_text, plot_plan
 
-    answer, config = _answer(es, wanted)
+    _require_all(size, budget, target, known, searched)
+    choices = _choices(searched, search)
+    answer, config = _answer(size, budget, target, known, drift, choices, estimator)
     best = answer.recommendation
-    warnings = answer.planner.warnings(best, es.sigma is None) if best else ()
+    warnings = answer.planner.warnings(best, "sigma" not in searched) if best else ()
     if plot is not None and answer.front:
         plot_plan(answer, plot)
     if common.json:
@@ -72,84 +212,74 @@ def plan(
     raise typer.Exit(0 if answer.recommendation else 4)
 
 
-def _answer(es: ESOptions, wanted: PlanOptions) -> tuple[Plan, dict[str, Any]]:
+def _require_all(
+    size: SizeOptions, budget: BudgetOptions, target: TargetOptions, known: KnownOptions, searched: Mapping[str, Any]
+) -> None:
+    """Refuse a plan that lacks something, naming all that it lacks."""
+    budgets = (budget.max_norm, budget.max_kl, budget.max_off_task_loss)
+    told = known.spectrum is not None or known.reliability is not None
+    told = told or None not in (known.gradient_norm, known.reward_std)
+    needs = {
+        "the number of parameters (--dim or --model)": size.dim is None and size.model is None,
+        "a drift budget (--max-norm, --max-kl or --max-off-task-loss)": budgets == (None, None, None),
+        "a target (--target-progress or --target-gain)": (target.target_progress, target.target_gain) == (None, None),
+        "the signal (--gradient-norm and --reward-std, --reliability with one --sigma, or --spectrum)": not told,
+    }
+    if lacking := [what for what, missing in needs.items() if missing]:
+        raise ConfigError(f"a plan needs {'; '.join(lacking)}", "estheory plan --help shows an example")
+
+
+def _answer(
+    size: SizeOptions,
+    budget: BudgetOptions,
+    target: TargetOptions,
+    known: KnownOptions,
+    drift: DriftOptions,
+    choices: "Choices",
+    estimator: EstimatorOptions,
+) -> tuple["Plan", dict[str, Any]]:
     """Return the plan, and the options behind it as JSON shows them."""
     from estheory.theory.curved.spectra import read_landscape
     from estheory.theory.planning.budgets import DriftBudget
     from estheory.theory.planning.plan import plan
 
-    for name in _NO_PART:
-        if getattr(es, name) is not None:
-            raise ConfigError(f"--{name.replace('_', '-')} has no part in a plan", "leave it out; predict takes it")
-    base = _base(es)
-    confidence = _one("confidence", wanted.confidence)
-    budget = DriftBudget(
-        max_norm=_one("max-norm", wanted.max_norm),
-        max_kl=_one("max-kl", wanted.max_kl),
-        max_off_task_loss=_one("max-off-task-loss", wanted.max_off_task_loss),
-        fisher_trace=_one("fisher-trace", es.fisher_trace),
-        fisher_square_trace=_one("fisher-square-trace", es.fisher_square_trace),
-        off_task_trace=_one("off-task-trace", es.off_task_trace),
-        off_task_square_trace=_one("off-task-square-trace", es.off_task_square_trace),
-        off_task_gradient_norm=_one("off-task-gradient-norm", es.off_task_gradient_norm),
-        confidence=0.95 if confidence is None else confidence,
-    )
-    choices = _choices(es, wanted)
-    known = {name: _one(name.replace("_", "-"), getattr(es, name)) for name in _SIGNAL}
-    landscape = None
-    if es.spectrum is not None:
-        landscape = read_landscape(es.spectrum, dim=base.dim, reward_std=known["reward_std"])
+    dim = _dim(size)
+    limits = {name: value for name, value in vars(budget).items() if value is not None}
+    landscape, signal = None, {name: value for name, value in vars(known).items() if name != "spectrum"}
+    if known.spectrum is not None:
+        landscape = read_landscape(known.spectrum, dim=dim, reward_std=known.reward_std)
+    shaping = estimator.shaping or "zscore"
     answer = plan(
-        dim=base.dim,
-        budget=budget,
-        target_progress=_one("target-progress", wanted.target_progress),
-        target_gain=_one("target-gain", wanted.target_gain),
-        reliability=known["reliability"],
-        gradient_norm=known["gradient_norm"],
-        reward_std=known["reward_std"] if landscape is None else None,  # the landscape has it
-        curvature_trace=_one("curvature-trace", wanted.curvature_trace),
-        gradient_curvature=_one("gradient-curvature", wanted.gradient_curvature),
+        dim=dim,
+        budget=DriftBudget(**limits, **vars(drift)),
+        **vars(target),
+        **signal | ({} if landscape is None else {"reward_std": None}),  # the landscape has it
         landscape=landscape,
         choices=choices,
-        shaping=base.shaping,
-        antithetic=base.antithetic,
+        shaping=shaping,
+        antithetic=estimator.antithetic,
     )
     given = {"sigma": choices.sigmas, "alpha": choices.alphas, "population": choices.populations}
     given |= {"steps": choices.steps}
-    config: dict[str, Any] = {"dim": base.dim, "model": es.model, "shaping": base.shaping}
-    config |= {"antithetic": base.antithetic or None, "max_evaluations": choices.max_evaluations}
-    config |= {name: list(values) or None for name, values in given.items()} | known
+    config: dict[str, Any] = {"dim": dim, "model": size.model, "shaping": shaping}
+    config |= {"antithetic": estimator.antithetic or None, "max_evaluations": choices.max_evaluations}
+    config |= {name: list(values) or None for name, values in given.items()} | signal
     return answer, {name: value for name, value in config.items() if value is not None}
 
 
-def _one(name: str, text: str | None) -> float | None:
-    value = number(name, text)
-    if value is not None and not math.isfinite(value):
-        raise ConfigError(f"--{name} must be a finite number, got {value}", "correct it")
-    return value
+def _dim(size: SizeOptions) -> int:
+    """Return the number of trained parameters."""
+    lists = ModelOptions(dim=() if size.dim is None else (size.dim,), model=size.model, trainable=size.trainable)
+    return cases(lists, {"sigma": (1.0,), "population": (4,)})[0][0].config.dim
 
 
-def _base(es: ESOptions) -> ESConfig:
-    """Return dim, shaping and pairing; the other fields stand for whatever the search puts there."""
-    from estheory.cli.es_options import cases
-
-    asked = ESOptions(dim=es.dim, model=es.model, trainable=es.trainable, shaping=es.shaping, antithetic=es.antithetic)
-    rows, varied = cases(replace(asked, sigma="1", population="4"))
-    if varied:
-        raise ConfigError("--dim takes one number in a plan", "give one")
-    return rows[0].config
-
-
-def _choices(es: ESOptions, wanted: PlanOptions) -> Choices:
-    from estheory.cli.es_options import whole
+def _choices(searched: Mapping[str, Any], search: SearchOptions) -> "Choices":
     from estheory.theory.planning.choices import DEFAULT_MAX_EVALUATIONS, Choices, default_sigmas
 
-    cap = _one("max-evaluations", wanted.max_evaluations)
-    sigmas = tuple(numbers("sigma", es.sigma)) or default_sigmas(_one("weight-std", es.weight_std))
     return Choices(
-        sigmas=sigmas,
-        alphas=tuple(numbers("alpha", es.alpha)),
-        populations=tuple(whole("population", n) for n in numbers("population", es.population)),
-        steps=tuple(whole("steps", t) for t in numbers("steps", es.steps)),
-        max_evaluations=DEFAULT_MAX_EVALUATIONS if cap is None else whole("max-evaluations", cap),
+        sigmas=searched.get("sigma") or default_sigmas(search.weight_std),
+        alphas=searched.get("alpha", ()),
+        populations=searched.get("population", ()),
+        steps=searched.get("steps", ()),
+        max_evaluations=DEFAULT_MAX_EVALUATIONS if search.max_evaluations is None else search.max_evaluations,
     )

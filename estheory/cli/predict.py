@@ -2,49 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from estheory.cli import complete
 from estheory.cli.case import forecast_of, rounding_of
 from estheory.cli.emit import cite, emit, json_text
-from estheory.cli.es_options import cases
-from estheory.cli.options import CommonOptions, ESOptions, checked_level, choice, options
+from estheory.cli.es_options import (
+    RULES,
+    GradientOptions,
+    ModelOptions,
+    OffTaskOptions,
+    SignalOptions,
+    WeightOptions,
+    cases,
+)
+from estheory.cli.options import Command, CommonOptions, choice, given_in, options, program
+from estheory.cli.values import level as probability
 from estheory.errors import ConfigError
 
-app = typer.Typer(rich_markup_mode=None, add_completion=False)
+app = program()
 
 
-@app.command()
-@options(ESOptions, CommonOptions)
+@app.command(
+    cls=Command,
+    epilog="estheory predict --dim 4e9 --sigma 0.0015 --population 30 --steps 100,200 --reliability 0.2",
+)
+@options(ModelOptions, RULES, SignalOptions, WeightOptions, OffTaskOptions, GradientOptions, CommonOptions)
 def predict(
-    es: ESOptions,
+    model: ModelOptions,
+    rules: Mapping[str, Any],
+    signal: SignalOptions,
+    weights: WeightOptions,
+    off_task: OffTaskOptions,
+    gradient: GradientOptions,
     common: CommonOptions,
     plot: Annotated[Path | None, typer.Option(help="Draw the predictions along the steps to this file.")] = None,
-    explain: Annotated[str | None, typer.Option(help="Say what a quantity is, its formula and where it fails.")] = None,
+    explain: Annotated[
+        str | None,
+        typer.Option(
+            help="Say what a quantity is, its formula and where it fails.", autocompletion=complete.quantities
+        ),
+    ] = None,
     tensors: Annotated[
         bool, typer.Option("--tensors", help="With --weights and --dtype: what rounding does to each tensor.")
     ] = False,
-    level: Annotated[float, typer.Option(help="Probability of the intervals.")] = 0.95,
+    level: Annotated[float, typer.Option(help="Probability of the intervals.", parser=probability)] = 0.95,
 ) -> None:
-    """Predict the geometry of an ES run before it is run: on-task progress, off-task drift, geometry."""
+    """Predict the geometry of an ES run before it is run: on-task progress, off-task drift, geometry.
+
+    A comma list in a number option makes a row for each of its numbers.
+    """
     from estheory.quantities import Quantity
     from estheory.reporting.forecast_plot import plot_forecast
     from estheory.reporting.text.explain import explain as explain_quantity
     from estheory.reporting.text.forecast import forecast_json, forecast_text, rows_text
     from estheory.reporting.text.rounding import rounding_json, rounding_text
 
-    checked_level(level)
+    groups = (model, rules, signal, weights, off_task, gradient)
     if explain is not None:
-        choice("explain", explain, tuple(Quantity), "")
-        described = es != ESOptions()
-        found = forecast_of(cases(es)[0][0]).predictions if described else ()
+        choice("explain", explain, tuple(Quantity))
+        found = forecast_of(cases(*groups)[0][0]).predictions if given_in(*groups) else ()
         explained = [p for p in found if p.quantity == explain]
         emit(common, explain_quantity(Quantity.named(explain), explained))
         cite(common, explained)
         return
-    rows, varied = cases(es)
+    rows, varied = cases(*groups)
     rounding = [rounding_of(case, common.seed or 0) for case in rows]
     forecasts = [(case.shown, forecast_of(case, r)) for case, r in zip(rows, rounding, strict=True)]
     by_name = [(r.tensors, r.layers) if r and r.tensors and r.layers else None for r in rounding]

@@ -69,8 +69,8 @@ class RunView:
     """
 
     def __init__(self, out: Path) -> None:
-        from estheory.training.config import ESRunConfig
-        from estheory.training.run_directory import RunDirectory
+        from estheory.runs.config import ESRunConfig
+        from estheory.runs.directory import RunDirectory
 
         self._run = RunDirectory.open(out)
         self.steps = self._run.config.steps

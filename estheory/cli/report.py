@@ -1,26 +1,29 @@
 """``estheory report``: one self-contained HTML page from run directories."""
 
-from __future__ import annotations
+# no postponed annotations: see options.py
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Union
 
 import typer
 
-from estheory.cli.emit import cite, emit, json_text, narrate, warn, write_whole
+from estheory.cli import complete
+from estheory.cli.emit import cite, emit, json_text, narrate, warn
 from estheory.cli.measure import MeasureOptions
-from estheory.cli.options import CommonOptions, ESOptions, checked_level, options
+from estheory.cli.options import Command, CommonOptions, options, program
+from estheory.cli.values import level as probability
 from estheory.errors import ConfigError
+from estheory.files import write_text
 
 if TYPE_CHECKING:
     from estheory.line_scores import LineStudy
     from estheory.measurement.displacement import Displacements
-    from estheory.validation.records import RunRecord
+    from estheory.runs.view import OwnRun
 
-app = typer.Typer(rich_markup_mode=None, add_completion=False)
+app = program()
 
 
-@app.command()
+@app.command(cls=Command, epilog="estheory report runs --out report.html")
 @options(MeasureOptions, CommonOptions)
 def report(
     how: MeasureOptions,
@@ -29,32 +32,34 @@ def report(
         list[Path], typer.Argument(metavar="RUN_DIR...", help="Folders of runs, of sequences, or of several runs.")
     ],
     out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
-    level: Annotated[float, typer.Option(help="Family-wise level (Holm), over all runs together.")] = 0.05,
+    level: Annotated[float, typer.Option(help="Family-wise level (Holm), over all runs.", parser=probability)] = 0.05,
     evaluate: Annotated[
         int, typer.Option(help="Prompts for accuracy between and along an ES and a GRPO run (0: none).")
     ] = 0,
-    model: Annotated[str | None, typer.Option(help="Base of runs whose folder does not hold it.")] = None,
-    alpha: Annotated[str | None, typer.Option(help="ES step size of runs that do not log it.")] = None,
-    population: Annotated[str | None, typer.Option(help="ES population of runs that do not log it.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Base of runs whose folder does not hold it.", autocompletion=complete.models)
+    ] = None,
+    alpha: Annotated[float | None, typer.Option(help="ES step size of runs that do not log it.")] = None,
+    population: Annotated[int | None, typer.Option(help="ES population of runs that do not log it.")] = None,
 ) -> None:
     """Judge runs and show them on one HTML page that loads nothing: verdicts first, then figures.
 
     Exit code 3 if any prediction is refuted, 4 if none is consistent.
     """
-    from estheory.cli.measuring import given_of, head_twice
-    from estheory.evidence.collected import Reading, collected
+    from estheory.cli.measuring import given_of
     from estheory.reporting.lines import line_sections
     from estheory.reporting.page.report import BETWEEN, Report, report_page
     from estheory.reporting.page.weight_sections import pair_cosines
     from estheory.reporting.text.verdicts import summary
+    from estheory.validation.collected import Reading, collected
     from estheory.validation.judge import exit_code, judge, without_band
     from estheory.validation.lines import line_pairs
 
-    checked_level(level)
     if evaluate < 0 or evaluate == 1:
         raise ConfigError(f"--evaluate needs 2 or more prompts, got {evaluate}", "0 evaluates nothing")
-    given = given_of(targets[0], ESOptions(alpha=alpha, population=population))
-    reading = Reading(base=model, given=given, keep_going=how.keep_going, repeat_head=head_twice(how))
+    described = {"alpha": alpha, "population": population}
+    given = given_of(targets[0], {n: v for n, v in described.items() if v is not None})
+    reading = Reading(base=model, given=given, keep_going=how.keep_going, repeat_head=how.head_twice)
     what = collected(targets, reading, lambda name: narrate(common, f"measured {name}"))
     found, notes, runs = dict(what.pairs), what.notes, what.runs
     studies = _studies(runs, evaluate, common.seed or 0)
@@ -77,7 +82,7 @@ def report(
         missing=what.missing,
         notes=notes,
     )
-    write_whole(out, report_page(page))
+    write_text(out, report_page(page))
     counts = summary(verdicts)
     if common.json:
         document = {
@@ -94,7 +99,7 @@ def report(
     raise typer.Exit(exit_code(verdicts))
 
 
-def _ends(runs: dict[str, RunRecord], how: MeasureOptions) -> Displacements | None:
+def _ends(runs: dict[str, "OwnRun"], how: MeasureOptions) -> Union["Displacements", None]:
     """Measure the last checkpoints of the runs that share the first one's base and train all of it."""
     from estheory.measurement.displacement import measure_displacements
     from estheory.models.builtin import model_folder
@@ -102,26 +107,26 @@ def _ends(runs: dict[str, RunRecord], how: MeasureOptions) -> Displacements | No
     alike = _alike(runs)
     if len(alike) < 2:
         return None
-    base = model_folder(str(next(iter(alike.values())).config["model"]))
+    base = model_folder(next(iter(alike.values())).config.model)
     files = {name: list(run.checkpoints.values())[-1] for name, run in alike.items()}
     return measure_displacements(base, files, keep_going=how.keep_going)
 
 
-def _alike(runs: dict[str, RunRecord]) -> dict[str, RunRecord]:
-    whole = {n: run for n, run in runs.items() if run.checkpoints and run.config.get("trainable", "all") == "all"}
-    models = [run.config["model"] for run in whole.values()]
-    return {name: run for name, run in whole.items() if run.config["model"] == models[0]}
+def _alike(runs: dict[str, "OwnRun"]) -> dict[str, "OwnRun"]:
+    whole = {n: run for n, run in runs.items() if run.checkpoints and run.config.trainable == "all"}
+    models = [run.config.model for run in whole.values()]
+    return {name: run for name, run in whole.items() if run.config.model == models[0]}
 
 
-def _studies(runs: dict[str, RunRecord], prompts: int, seed: int) -> list[LineStudy]:
+def _studies(runs: dict[str, "OwnRun"], prompts: int, seed: int) -> list["LineStudy"]:
     """Score the model between and along the first ES and the first GRPO run of one base."""
-    alike = _alike({name: run for name, run in runs.items() if not run.config.get("permute_rewards")})
+    alike = _alike({name: run for name, run in runs.items() if not (run.method == "es" and run.es.permute_rewards)})
     first = {run.method: name for name, run in reversed(alike.items())}
     if not prompts or not {"es", "grpo"} <= set(first):
         return []
-    from estheory.evidence.lines import studies_of
+    from estheory.measurement.line_ends import studies_of
 
     names = (first["es"], first["grpo"])
     ends = (alike[names[0]].path, alike[names[1]].path)
-    task = str(alike[names[0]].config["task"])
+    task = alike[names[0]].config.task
     return studies_of(ends, labels=names, task=task, prompts=prompts, seed=seed)

@@ -1,23 +1,23 @@
 """``estheory run``: a real fine-tuning run of a causal language model."""
 
-from __future__ import annotations
+# no postponed annotations: see options.py
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 import typer
 
 from estheory.cli.emit import cite, emit, json_text, narrate
-from estheory.cli.options import CommonOptions, options
-from estheory.cli.run_options import ESRunOptions, GRPOOptions, RunOptions
+from estheory.cli.options import Command, CommonOptions, given_in, options, program
+from estheory.cli.run_options import ES, GRPO, SEQUENCE_SHARED, SHARED, OutOptions, PresetOptions
 from estheory.errors import ConfigError
 
 if TYPE_CHECKING:
-    from estheory.training.config import ESRunConfig, GRPORunConfig
+    from estheory.runs.config import ESRunConfig, GRPORunConfig
     from estheory.training.session import RunResult
 
-app = typer.Typer(rich_markup_mode=None, add_completion=False)
+app = program()
 
 
 @app.callback()
@@ -25,11 +25,12 @@ def run() -> None:
     """Fine-tune a language model by ES or GRPO and record everything that the theory needs."""
 
 
-@app.command("es")
-@options(RunOptions, ESRunOptions, CommonOptions)
+@app.command("es", cls=Command, epilog="estheory run es --task addition --steps 20 --population 16 --out runs/es")
+@options(OutOptions, SHARED, ES, CommonOptions)
 def es(
-    run: RunOptions,
-    settings: ESRunOptions,
+    where: OutOptions,
+    shared: Mapping[str, Any],
+    rules: Mapping[str, Any],
     common: CommonOptions,
     resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder.")] = None,
     replay: Annotated[Path | None, typer.Option(help="Rebuild the weights of a recorded run; with --step.")] = None,
@@ -40,76 +41,86 @@ def es(
         raise ConfigError("--resume and --replay exclude each other", "give one")
     if step is not None and replay is None:
         raise ConfigError("--step has no effect without --replay", "give --replay DIR, or leave it out")
+    given = _given(shared, rules, common=common)
     if resume is not None:
         from estheory.cli.run_settings import require_unchanged
         from estheory.training.es import resume as continue_run
         from estheory.training.probing import probes_before
 
-        free = require_unchanged(resume, run, settings, common)
+        _require_resumable(where)
+        free = require_unchanged(resume, given)
         _go(
             common,
-            run,
+            where,
             resume,
             lambda on_step: continue_run(resume, before_first_step=probes_before, on_step=on_step, **free),
         )
         return
     if replay is not None:
-        _replay(common, replay, step, run.out)
+        _replay(common, replay, step, where.out)
         return
     from estheory.cli.run_settings import es_config
 
-    config = es_config(run, settings, common)
-    if run.dry_run:
+    config = es_config(given)
+    if where.dry_run:
         _show(common, config)
         return
-    out = _out(run)
+    out = _out(where)
     from estheory.training.es import run_es
     from estheory.training.probing import probes_before
 
-    _go(common, run, out, lambda on_step: run_es(config, out, before_first_step=probes_before, on_step=on_step))
+    _go(common, where, out, lambda on_step: run_es(config, out, before_first_step=probes_before, on_step=on_step))
 
 
-@app.command("grpo")
-@options(RunOptions, GRPOOptions, CommonOptions)
+@app.command("grpo", cls=Command, epilog="estheory run grpo --task addition --steps 20 --lr 1e-4 --out runs/grpo")
+@options(OutOptions, SHARED, GRPO, PresetOptions, CommonOptions)
 def grpo(
-    run: RunOptions,
-    settings: GRPOOptions,
+    where: OutOptions,
+    shared: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    published: PresetOptions,
     common: CommonOptions,
     resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder.")] = None,
 ) -> None:
     """Fine-tune by GRPO through TRL: no KL term, AdamW, linear decay (the settings of arXiv:2604.01499)."""
+    given = _given(shared, settings, common=common)
     if resume is not None:
-        from estheory.cli.run_settings import require_unchanged
+        from estheory.cli.run_settings import GRPO_PRESETS, require_unchanged
         from estheory.training.grpo import resume_grpo
 
-        require_unchanged(resume, run, settings, common)
-        _go(common, run, resume, lambda on_step: resume_grpo(resume, on_step=on_step))
+        _require_resumable(where)
+        require_unchanged(resume, (GRPO_PRESETS[published.preset] if published.preset else {}) | given)
+        _go(common, where, resume, lambda on_step: resume_grpo(resume, on_step=on_step))
         return
     from estheory.cli.run_settings import grpo_config
 
-    config = grpo_config(run, settings, common)
-    if run.dry_run:
+    config = grpo_config(given, published.preset)
+    if where.dry_run:
         _show(common, config)
         return
-    out = _out(run)
+    out = _out(where)
     from estheory.training.grpo import run_grpo
 
-    _go(common, run, out, lambda on_step: run_grpo(config, out, on_step=on_step))
+    _go(common, where, out, lambda on_step: run_grpo(config, out, on_step=on_step))
 
 
-@app.command("sequence")
-@options(RunOptions, ESRunOptions, GRPOOptions, CommonOptions)
+@app.command(
+    "sequence", cls=Command, epilog="estheory run sequence --tasks addition,reversal --steps 10 --out runs/sequence"
+)
+@options(OutOptions, SEQUENCE_SHARED, ES, GRPO, PresetOptions, CommonOptions)
 def sequence(
-    run: RunOptions,
-    es: ESRunOptions,
-    grpo: GRPOOptions,
+    where: OutOptions,
+    shared: Mapping[str, Any],
+    rules: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    published: PresetOptions,
     common: CommonOptions,
-    tasks: Annotated[str | None, typer.Option(help="Tasks in the order of training, comma list.")] = None,
-    methods: Annotated[str | None, typer.Option(help="es | grpo, comma list (default es,grpo).")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Seeds, comma list (default 0).")] = None,
-    grpo_steps: Annotated[str | None, typer.Option(help="Steps of a GRPO stage (default --steps).")] = None,
-    grpo_prompts: Annotated[str | None, typer.Option(help="Prompts of a GRPO step (default 16).")] = None,
-    keep: Annotated[str | None, typer.Option(help="Stage models to keep: all | last | none (default last).")] = None,
+    tasks: Annotated[tuple[str, ...], typer.Option(help="Tasks in the order of training, comma list.")] = (),
+    methods: Annotated[tuple[str, ...], typer.Option(help="es, grpo or both (default es,grpo).")] = (),
+    seeds: Annotated[tuple[int, ...], typer.Option(help="Seeds, comma list (default 0).")] = (),
+    grpo_steps: Annotated[int | None, typer.Option(help="Steps of a GRPO stage (default --steps).")] = None,
+    grpo_prompts: Annotated[int | None, typer.Option(help="Prompts per GRPO step (default 16).")] = None,
+    keep: Annotated[Literal["all", "last", "none"], typer.Option(help="Stage models to keep")] = "last",
 ) -> None:
     """Train tasks one after another by ES and by GRPO from one base, evaluating all of them at every stage.
 
@@ -117,25 +128,38 @@ def sequence(
     """
     from estheory.cli.run_settings import sequence_config
 
-    config = sequence_config(run, es, grpo, common, tasks, methods, seeds, grpo_steps, grpo_prompts, keep)
+    if common.seed is not None and seeds:
+        raise ConfigError("--seed and --seeds exclude each other", "give --seeds")
+    stage = {"steps": grpo_steps, "prompts": grpo_prompts}
+    of_es = {name: value for name, value in shared.items() if name == "prompts"}
+    config = sequence_config(
+        {name: value for name, value in shared.items() if name != "prompts"},
+        of_es | dict(rules),
+        dict(settings) | {name: value for name, value in stage.items() if value is not None},
+        preset=published.preset,
+        tasks=tasks or (),
+        methods=methods or ("es", "grpo"),
+        seeds=seeds or (common.seed or 0,),
+        retention=keep,
+    )
     from estheory.cli.run_preview import preview_sequence
 
     shown, size = preview_sequence(config)
-    if run.dry_run:
+    if where.dry_run:
         emit(common, json_text(shown))
         _cite(common, *config.configs)
         return
-    out = _out(run)
+    out = _out(where)
     narrate(common, f"up to {size / 1e9:.2g} GB of disk (keep {config.retention})")
-    if run.tracker is not None:
+    if where.tracker is not None:
         from estheory.training.trackers import require_tracker
 
-        require_tracker(run.tracker)
+        require_tracker(where.tracker)
     from estheory.cli.progress import watch_run
     from estheory.training.sequence import run_sequence
 
     summary = run_sequence(
-        config, out, watch=lambda stage: watch_run(common, stage, run.tracker), say=lambda text: narrate(common, text)
+        config, out, watch=lambda stage: watch_run(common, stage, where.tracker), say=lambda text: narrate(common, text)
     )
     if common.json:
         emit(common, json_text(summary))
@@ -146,25 +170,37 @@ def sequence(
     _cite(common, *config.configs)
 
 
-def _out(run: RunOptions) -> Path:
-    if run.out is None:
+def _given(*groups: Mapping[str, Any], common: CommonOptions) -> dict[str, Any]:
+    """Return the fields of a run's configuration that were given."""
+    return given_in(*groups) | ({} if common.seed is None else {"seed": common.seed})
+
+
+def _require_resumable(where: OutOptions) -> None:
+    """Refuse what has no effect beside ``--resume``."""
+    for name, given in (("out", where.out is not None), ("dry-run", where.dry_run)):
+        if given:
+            raise ConfigError(f"--{name} has no effect with --resume", "leave it out")
+
+
+def _out(where: OutOptions) -> Path:
+    if where.out is None:
         raise ConfigError("--out is missing", "name the run directory to make, e.g. --out runs/addition")
-    return run.out
+    return where.out
 
 
-def _show(common: CommonOptions, config: ESRunConfig | GRPORunConfig) -> None:
+def _show(common: CommonOptions, config: Union["ESRunConfig", "GRPORunConfig"]) -> None:
     from estheory.cli.run_preview import preview
 
     emit(common, preview(config, as_json=common.json))
     _cite(common, config)
 
 
-def _cite(common: CommonOptions, *configs: ESRunConfig | GRPORunConfig) -> None:
+def _cite(common: CommonOptions, *configs: Union["ESRunConfig", "GRPORunConfig"]) -> None:
     """Cite the methods that runs are made of."""
     if not common.cite:
         return
     from estheory.citations import METHODS
-    from estheory.training.config import ESRunConfig
+    from estheory.runs.config import ESRunConfig
 
     parts: list[str] = []
     for config in configs:
@@ -177,14 +213,14 @@ def _cite(common: CommonOptions, *configs: ESRunConfig | GRPORunConfig) -> None:
 
 def _go(
     common: CommonOptions,
-    run: RunOptions,
+    where: OutOptions,
     out: Path,
-    train: Callable[[Callable[[Mapping[str, Any]], None]], RunResult],
+    train: Callable[[Callable[[Mapping[str, Any]], None]], "RunResult"],
 ) -> None:
     """Run with a progress bar on stderr and say how it ended."""
     from estheory.cli.progress import watch_run
 
-    with watch_run(common, out, run.tracker) as on_step:
+    with watch_run(common, out, where.tracker) as on_step:
         result = train(on_step)
     if result.stalled_steps:
         narrate(common, f"{result.stalled_steps} steps did not move: all rewards were equal")
@@ -201,7 +237,7 @@ def _go(
         stalled = f"; {result.stalled_steps} of them did not move (equal rewards)" if result.stalled_steps else ""
         emit(common, f"{result.directory}: {result.step} steps{stalled}; ||theta - theta_0|| = {result.norm:.6g}\n")
     if common.cite:
-        from estheory.training.run_directory import RunDirectory
+        from estheory.runs.directory import RunDirectory
 
         _cite(common, RunDirectory.open(result.directory).config)
 
@@ -217,6 +253,6 @@ def _replay(common: CommonOptions, directory: Path, step: int | None, out: Path 
         json_text({"schema": "estheory/replay/1", "step": step, "folder": str(out)}) if common.json else f"{out}\n",
     )
     if common.cite:
-        from estheory.training.run_directory import RunDirectory
+        from estheory.runs.directory import RunDirectory
 
         _cite(common, RunDirectory.open(directory).config)

@@ -1,90 +1,106 @@
-"""The options of ``estheory run``, declared once for its subcommands."""
+"""The options of ``estheory run``: fields of the run configurations, and what concerns the command alone."""
 
-from __future__ import annotations
+# no postponed annotations: see options.py
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, ClassVar, Literal
 
 import typer
 
-if TYPE_CHECKING:
-    pass
+from estheory.cli import complete
+from estheory.cli.options import ANCHORS, MACHINE, RECORDS, ROUNDING, VARIANTS, ConfigOptions
+from estheory.rules import ESConfig
+from estheory.runs.config import ESRunConfig, GRPORunConfig
+
+_RUN = ("model", "task", "steps", "prompts", "trainable", "dtype")
+_RECORDS = ("data", "form", "checkpoint_every", "evaluation_tasks", "evaluation_prompts", "stop_reward", "stop_drift")
+_MACHINE = ("device", "threads")
+_HELP = {field.name: field.metadata["help"] for field in fields(ESConfig) if field.metadata} | {
+    "model": "Built-in name, Hugging Face folder or hub id (default tiny-lm).",
+    "task": "Task to train (default addition).",
+    "data": "Folder of JSONL or Parquet files, or hf:ID, with the task.",
+    "form": "Form of the prompts.",
+    "steps": "Number of updates, T (default 100).",
+    "prompts": "Training prompts per step (default 64; GRPO 16).",
+    "trainable": "Which parameters move (default all): all | last:K | lora:R | regex:...",
+    "device": "Torch device.",
+    "dtype": "How the weights are stored and updated.",
+    "threads": "CPU threads.",
+    "checkpoint_every": "Steps between checkpoints (default: the last one only).",
+    "evaluation_tasks": "Further tasks to evaluate, comma list.",
+    "evaluation_prompts": "Held-out prompts (default 50; small models 400).",
+    "stop_reward": "End when a step's mean reward reaches this.",
+    "stop_drift": "End when ||theta - theta_0|| reaches this.",
+    "sigma": "Perturbation scale, in weight units (default 0.0015; small models 0.015).",
+    "module_sigma": "Factors of sigma by tensor name: PATTERN=FACTOR, comma list; the first match wins.",
+    "reward": "Reward of a member.",
+    "decode": "How answers are decoded.",
+    "train_set": "Draw all prompts from this many examples (default 0: new ones in each step).",
+    "permute_rewards": "Control: hand the rewards' coefficients to other members at random.",
+    "generator": "Draws the noise on a CPU; mt19937 is the faster (default mt19937).",
+    "executor": "Where members are evaluated.",
+    "workers": "Processes that evaluate members.",
+    "samples": "Completions per prompt, K.",
+    "lr": "AdamW's peak learning rate.",
+    "schedule": "Learning-rate schedule.",
+}
+_COMPLETE = {"model": complete.models, "task": complete.tasks, "evaluation_tasks": complete.tasks}
+SHARED = ConfigOptions(
+    ESRunConfig,
+    {"Run": _RUN, RECORDS: _RECORDS, MACHINE: _MACHINE},
+    help=_HELP,
+    complete=_COMPLETE,
+)
+"""What every run takes."""
+SEQUENCE_SHARED = ConfigOptions(
+    ESRunConfig,
+    {
+        "Run": tuple(name for name in _RUN if name != "task"),
+        RECORDS: tuple(name for name in _RECORDS if name != "evaluation_tasks"),
+        MACHINE: _MACHINE,
+    },
+    help=_HELP,
+    complete=_COMPLETE,
+)
+"""What the runs of a sequence take: it has tasks of its own, and evaluates all of them."""
+ES = ConfigOptions(
+    ESRunConfig,
+    {
+        "Evolution strategies": ("sigma", "alpha", "population", "shaping", "antithetic", "noise", "reward"),
+        VARIANTS: ("module_sigma", "decode", "train_set", "permute_rewards", "generator"),
+        ANCHORS: ("anchor_l2", "anchor_l1", "anchor_form", "momentum"),
+        ROUNDING: ("update_path", "restore_pairs"),
+        MACHINE: ("executor", "workers"),
+    },
+    help=_HELP,
+)
+"""What an ES run takes beside them."""
+GRPO = ConfigOptions(GRPORunConfig, {"GRPO": ("samples", "lr", "schedule")}, help=_HELP)
+"""What a GRPO run takes beside them."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """What every run takes."""
+class OutOptions:
+    """Where a run goes."""
 
-    model: Annotated[str | None, typer.Option(help="Built-in name, Hugging Face folder or id (default tiny-lm).")] = (
-        None
-    )
-    task: Annotated[str | None, typer.Option(help="Task to train (default addition).")] = None
-    data: Annotated[str | None, typer.Option(help="Folder of JSONL or Parquet files, or hf:ID, with the task.")] = None
-    form: Annotated[str | None, typer.Option(help="auto | few-shot | chat | likelihood (default auto).")] = None
-    steps: Annotated[str | None, typer.Option(help="Number of updates, T (default 100).")] = None
-    prompts: Annotated[str | None, typer.Option(help="Prompts of a step (default 64; GRPO 16).")] = None
-    trainable: Annotated[str | None, typer.Option(help="all | last:K | lora:R | regex:... (default all).")] = None
-    device: Annotated[str | None, typer.Option(help="Torch device (default cpu).")] = None
-    dtype: Annotated[
-        str | None,
-        typer.Option(help="Of the weights: float32 | bfloat16 | float16 (default float32)."),
-    ] = None
-    threads: Annotated[int | None, typer.Option(help="CPU threads (default 1).")] = None
-    checkpoint_every: Annotated[int | None, typer.Option(help="Steps between checkpoints (default: last only).")] = None
-    evaluate: Annotated[str | None, typer.Option(help="Further tasks to evaluate, comma list.")] = None
-    evaluation_prompts: Annotated[int | None, typer.Option(help="Held-out prompts (default 50; small models 400).")] = (
-        None
-    )
-    stop_reward: Annotated[str | None, typer.Option(help="End when a step's mean reward reaches this.")] = None
-    stop_drift: Annotated[str | None, typer.Option(help="End when ||theta - theta_0|| reaches this.")] = None
-    tracker: Annotated[str | None, typer.Option(help="Also log to tensorboard | wandb | trackio.")] = None
+    panel: ClassVar[str] = "Run"
+
     out: Annotated[Path | None, typer.Option(help="Run directory to make.")] = None
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the resolved configuration and run nothing.")] = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class ESRunOptions:
-    """What an ES run takes beside `RunOptions`."""
-
-    sigma: Annotated[str | None, typer.Option(help="Perturbation scale (default 0.0015; small models 0.015).")] = None
-    alpha: Annotated[str | None, typer.Option(help="Step size, weight units (default sigma/2).")] = None
-    population: Annotated[str | None, typer.Option(help="Members evaluated per step (default 30).")] = None
-    shaping: Annotated[str | None, typer.Option(help="zscore | centered-rank | raw | two-point (default zscore).")] = (
-        None
-    )
-    antithetic: Annotated[bool, typer.Option("--antithetic", help="The N members are N/2 pairs.")] = False
-    noise: Annotated[str | None, typer.Option(help="gaussian | low-rank:R | shared-seed (default gaussian).")] = None
-    module_sigma: Annotated[
-        str | None, typer.Option(help="Factors of sigma by tensor name: PATTERN=FACTOR, comma list; first match wins.")
-    ] = None
-    anchor_l2: Annotated[str | None, typer.Option(help="Proportional pull to the start per step.")] = None
-    anchor_l1: Annotated[str | None, typer.Option(help="Constant pull to the start per step, weight units.")] = None
-    anchor_form: Annotated[str | None, typer.Option(help="before | after: is the new step pulled too (after)?")] = None
-    momentum: Annotated[str | None, typer.Option(help="Heavy-ball momentum, (1-B) convention.")] = None
-    update_path: Annotated[str | None, typer.Option(help="accumulated | sequential (default accumulated).")] = None
-    restore_pairs: Annotated[
-        str | None, typer.Option(help="Evaluations a step that perturb and restore the weights in place.")
-    ] = None
-    reward: Annotated[str | None, typer.Option(help="accuracy | partial | logprob (default accuracy).")] = None
-    decode: Annotated[str | None, typer.Option(help="greedy | sample (default greedy).")] = None
-    train_set: Annotated[
-        str | None, typer.Option(help="Draw all prompts from this many examples (default 0: new ones each step).")
-    ] = None
-    permute_rewards: Annotated[
-        bool, typer.Option("--permute-rewards", help="Control: coefficients permuted between members.")
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the resolved configuration, its cost and forecast; run nothing.")
     ] = False
-    executor: Annotated[str | None, typer.Option(help="local | ray (default local).")] = None
-    workers: Annotated[int | None, typer.Option(help="Processes that evaluate members (default 1).")] = None
+    tracker: Annotated[
+        Literal["tensorboard", "wandb", "trackio"] | None, typer.Option(help="Also log there", rich_help_panel=RECORDS)
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class GRPOOptions:
-    """What a GRPO run takes beside `RunOptions`."""
+class PresetOptions:
+    """Settings of published GRPO runs."""
 
-    preset: Annotated[str | None, typer.Option(help="paper: the settings of arXiv:2604.01499; other options win.")] = (
-        None
-    )
-    samples: Annotated[str | None, typer.Option(help="Completions of a prompt, K (default 8).")] = None
-    lr: Annotated[str | None, typer.Option(help="AdamW's peak learning rate (default 3e-6).")] = None
-    schedule: Annotated[str | None, typer.Option(help="constant | linear | cosine (default linear).")] = None
+    panel: ClassVar[str] = "GRPO"
+
+    preset: Annotated[
+        Literal["paper"] | None, typer.Option(help="Settings of arXiv:2604.01499, where other options leave them open")
+    ] = None

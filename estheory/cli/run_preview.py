@@ -11,19 +11,19 @@ import numpy as np
 
 from estheory.cli.emit import json_text
 from estheory.errors import ConfigError
-from estheory.evidence.weights import checkpoint_weights
 from estheory.models.builtin import model_folder
 from estheory.models.shapes import tensor_shapes, trainable_shapes
 from estheory.reporting.text.forecast import forecast_text, prediction_json
+from estheory.runs.config import ESRunConfig, GRPORunConfig
+from estheory.simulation.emulator.checkpoint_weights import checkpoint_weights
 from estheory.simulation.emulator.emulate import emulator_covers
 from estheory.simulation.emulator.low_precision import Rounding, rounding_of
 from estheory.tasks import get_task
 from estheory.theory.predictions import Forecast, predict
-from estheory.training.config import ESRunConfig, GRPORunConfig
 from estheory.training.reward_probe_size import PAIRS, probe_batches, why_unprobed
 
 if TYPE_CHECKING:
-    from estheory.training.sequence_config import SequenceConfig
+    from estheory.runs.sequence import SequenceConfig
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _LEVEL = 0.95

@@ -1,21 +1,22 @@
 """``estheory simulate``: Monte Carlo on a quadratic landscape, judged against the closed forms."""
 
-from __future__ import annotations
+# no postponed annotations: see options.py
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import typer
 
 from estheory.cli.emit import cite, emit, json_text
-from estheory.cli.es_options import whole
-from estheory.cli.options import CommonOptions, ESOptions, checked_level, choice, number, options
-from estheory.cli.simulate_geometry import USED, measured_geometry
+from estheory.cli.es_options import RULES, cases
+from estheory.cli.options import ROUNDING, Command, CommonOptions, options, program
+from estheory.cli.simulate_geometry import GeometryOptions, measured_geometry
+from estheory.cli.values import level as probability
 from estheory.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,48 +24,76 @@ if TYPE_CHECKING:
     from estheory.rules import ESConfig
     from estheory.theory.rounding.precision import RoundingEffect
 
-app = typer.Typer(rich_markup_mode=None, add_completion=False)
-
-_UNUSED = (
-    *("model", "trainable", "weights", "reliability", "gradient_norm"),
-    *(
-        "success",
-        "prompts",
-        "spectrum",
-        "fisher_trace",
-        "fisher_square_trace",
-        "off_task_trace",
-        "off_task_gradient_norm",
-    ),
-    *("grpo_lr", "grpo_steps", "grpo_schedule", "grpo_norm"),
-)
-"""ES options that a simulation has no use for."""
+app = program()
 
 
-@app.command()
-@options(ESOptions, CommonOptions)
+@dataclass(frozen=True, kw_only=True)
+class LandscapeOptions:
+    """What is optimised."""
+
+    panel: ClassVar[str] = "Landscape"
+
+    landscape: Annotated[
+        Path | None, typer.Option(help="CSV file of spectrum rows, or TOML file of rows and options.")
+    ] = None
+    preset: Annotated[
+        Literal["paper", "two-scale", "power-law"] | None,
+        typer.Option(help="Or a built-in one; ES options win over it"),
+    ] = None
+    dim: Annotated[int | None, typer.Option(help="Number of trainable parameters.")] = None
+    reward_std: Annotated[float | None, typer.Option(help="s: noise of one member's reward.")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardOptions:
+    """Rewards made of the quadratic one."""
+
+    panel: ClassVar[str] = "Other rewards"
+
+    reward: Annotated[
+        Literal["quadratic", "sigmoid", "bernoulli", "heavy-tail", "cubic"] | None,
+        typer.Option(help="Kind of reward (default quadratic)"),
+    ] = None
+    start_accuracy: Annotated[
+        float | None, typer.Option(help="sigmoid, bernoulli: accuracy at the start (default 0.5).")
+    ] = None
+    best_accuracy: Annotated[
+        float | None, typer.Option(help="sigmoid, bernoulli: accuracy at the optimum (default 0.95).")
+    ] = None
+    prompts: Annotated[int | None, typer.Option(help="bernoulli: prompts that a member's reward averages over.")] = None
+    noise_df: Annotated[float | None, typer.Option(help="heavy-tail: Student's degrees of freedom (default 3).")] = None
+    cubic: Annotated[
+        float | None, typer.Option(help="cubic: the cubic term over R - R* at the start (default 0.5).")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpreadOptions:
+    """The weights that rounding acts on."""
+
+    panel: ClassVar[str] = ROUNDING
+
+    weight_std: Annotated[float | None, typer.Option(help="Standard deviation of the weights, taken as normal.")] = None
+
+
+@app.command(cls=Command, epilog="estheory simulate --preset two-scale --steps 20 --replicas 50")
+@options(LandscapeOptions, RULES, RewardOptions, GeometryOptions, SpreadOptions, CommonOptions)
 def simulate(
-    es: ESOptions,
+    place: LandscapeOptions,
+    rules: Mapping[str, Any],
+    rewards: RewardOptions,
+    compare: GeometryOptions,
+    spread: SpreadOptions,
     common: CommonOptions,
-    landscape: Annotated[Path | None, typer.Option(help="CSV or TOML: spectrum rows (TOML: and options).")] = None,
-    preset: Annotated[str | None, typer.Option(help="paper | two-scale | power-law; ES options win over it.")] = None,
-    replicas: Annotated[int | None, typer.Option(help="Number of independent runs (default 200).")] = None,
-    engine: Annotated[str | None, typer.Option(help="auto | direct (every coordinate) | reduced (any dim).")] = None,
+    replicas: Annotated[int, typer.Option(help="Number of independent runs.")] = 200,
+    engine: Annotated[
+        Literal["auto", "direct", "reduced"], typer.Option(help="direct takes every coordinate, reduced any dim")
+    ] = "auto",
     device: Annotated[
-        str | None, typer.Option(help="cpu | cuda: the direct engine on torch, in place of numpy.")
+        Literal["cpu", "cuda"] | None, typer.Option(help="Run the direct engine on torch in place of numpy")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw trajectory and norms against theory to this file.")] = None,
-    level: Annotated[float | None, typer.Option(help="Family-wise level, Holm (default 0.001).")] = None,
-    reward: Annotated[
-        str | None, typer.Option(help="quadratic (default) | sigmoid | bernoulli | heavy-tail | cubic.")
-    ] = None,
-    start_accuracy: Annotated[float | None, typer.Option(help="sigmoid, bernoulli: at the start (0.5).")] = None,
-    best_accuracy: Annotated[float | None, typer.Option(help="sigmoid, bernoulli: at the optimum (0.95).")] = None,
-    noise_df: Annotated[float | None, typer.Option(help="heavy-tail: Student's degrees of freedom (3).")] = None,
-    cubic: Annotated[float | None, typer.Option(help="cubic: the term over R - R* at the start (0.5).")] = None,
-    geometry: Annotated[
-        bool, typer.Option("--geometry", help="Compare with SGD, AdamW and a GRPO-like run; --plot draws this.")
-    ] = False,
+    level: Annotated[float, typer.Option(help="Family-wise level (Holm).", parser=probability)] = 1e-3,
 ) -> None:
     """Run ES on a quadratic landscape, or another reward made of one, many times and judge the theory by it.
 
@@ -75,30 +104,21 @@ def simulate(
     from estheory.reporting.text.simulation import SimulationReport, plot_simulation, simulation_json, simulation_text
     from estheory.simulation.engine import Engine, chosen_engine
     from estheory.simulation.engine import simulate as run
-    from estheory.simulation.named_rewards import REWARDS, named_reward
+    from estheory.simulation.named_rewards import named_reward
     from estheory.simulation.observed import observe, observed_pairs
     from estheory.validation.judge import exit_code, judge, without_band
 
-    replicas, level = 200 if replicas is None else replicas, 1e-3 if level is None else level
-    checked_level(level)
-    unused: dict[str, Any] = dict.fromkeys((*USED, "prompts") if geometry else ("prompts",))
-    config, where, steps = _problem(replace(es, **unused), landscape, preset)
-    wanted = cast(Engine, choice("engine", engine, ("auto", "direct", "reduced"), "auto"))
-    kind = choice("reward", reward, tuple(REWARDS), "quadratic")
-    given = {
-        "start_accuracy": start_accuracy,
-        "best_accuracy": best_accuracy,
-        "prompts": None if es.prompts is None else whole("prompts", number("prompts", es.prompts) or 0),
-        "noise_df": noise_df,
-        "cubic": cubic,
-    }
-    if kind == "bernoulli" and es.reward_std is not None:
+    compare.require_used()
+    config, where, steps = _problem(place, rules)
+    wanted: Engine = engine
+    kind = rewards.reward or "quadratic"
+    given = {name: value for name, value in vars(rewards).items() if name != "reward" and value is not None}
+    if kind == "bernoulli" and place.reward_std is not None:
         raise ConfigError("--reward-std has no use with --reward bernoulli", "its noise is that of --prompts outcomes")
-    form = named_reward(kind, where, **{name: value for name, value in given.items() if value is not None})
+    form = named_reward(kind, where, **given)
     if device is not None:
-        choice("device", device, ("cpu", "cuda"), "")
         wanted = "direct" if wanted == "auto" else wanted
-    weight_std = number("weight-std", es.weight_std)
+    weight_std, geometry = spread.weight_std, compare.geometry
     rounding = _rounding(config, weight_std, steps, common.seed or 0)
     if geometry and rounding is not None:
         raise ConfigError(f"--geometry compares runs in float32, not in {config.dtype}", "leave out --dtype")
@@ -128,7 +148,7 @@ def simulate(
         from estheory.simulation.geometry_observed import geometry_pairs
 
         with _progress(common, replicas * config.steps) as progress:
-            compared = measured_geometry(es, config, where, replicas=replicas, seed=seed, progress=progress)
+            compared = measured_geometry(compare, config, where, replicas=replicas, seed=seed, progress=progress)
         more, unjudged = geometry_pairs(compared, level)
         joined, warnings = joined + more, warnings + unjudged
     verdicts = judge(joined, level)
@@ -168,8 +188,8 @@ def simulate(
 
 
 def _rounding(
-    config: ESConfig, weight_std: float | None, steps: tuple[int, ...], seed: int
-) -> dict[int, RoundingEffect] | None:
+    config: "ESConfig", weight_std: float | None, steps: tuple[int, ...], seed: int
+) -> dict[int, "RoundingEffect"] | None:
     """Return what the emulator says of a 16-bit run, in the simulation's own arithmetic; None in float32."""
     if config.dtype == "float32" or weight_std is None:
         return None
@@ -182,38 +202,28 @@ def _rounding(
     return {step: emulation.effect(step) for step in emulation.steps}
 
 
-def _problem(es: ESOptions, path: Path | None, name: str | None) -> tuple[ESConfig, Landscape, tuple[int, ...]]:
+def _problem(place: LandscapeOptions, rules: Mapping[str, Any]) -> tuple["ESConfig", "Landscape", tuple[int, ...]]:
     """Return what is to be simulated: configuration, landscape and the steps to record."""
-    from estheory.cli.es_options import cases
-    from estheory.simulation.presets import PRESETS
     from estheory.simulation.presets import preset as get_preset
     from estheory.theory.curved.spectra import read_landscape
 
-    for option in _UNUSED:
-        if getattr(es, option) is not None:
-            raise ConfigError(
-                f"--{option.replace('_', '-')} has no use in a simulation", "the landscape determines the rewards"
-            )
-    if (path is None) == (name is None):
+    if (place.landscape is None) == (place.preset is None):
         raise ConfigError("simulate needs one of --landscape and --preset", "e.g. --preset two-scale")
-    reward_std = number("reward-std", es.reward_std)
-    given: dict[str, Any] = {}
-    if path is not None:
-        dim = number("dim", es.dim)
-        landscape = read_landscape(path, dim=dim, reward_std=reward_std)
+    filled: dict[str, Any] = {}
+    if place.landscape is not None:
+        landscape = read_landscape(place.landscape, dim=place.dim, reward_std=place.reward_std)
     else:
-        config, landscape, steps = get_preset(choice("preset", name, PRESETS, ""))
+        assert place.preset is not None  # one of the two is given
+        config, landscape, steps = get_preset(place.preset)
         landscape = replace(
             landscape,
-            dim=cast(int, number("dim", es.dim) or landscape.dim),
-            reward_std=landscape.reward_std if reward_std is None else reward_std,
+            dim=landscape.dim if place.dim is None else place.dim,
+            reward_std=landscape.reward_std if place.reward_std is None else place.reward_std,
         )
-        given = {"sigma": config.sigma, "population": config.population}
-        given |= {"steps": ",".join(map(str, steps))}
-        if es.sigma is None:
-            given["alpha"] = config.step_size
-    filled: dict[str, Any] = {key: str(value) for key, value in given.items() if getattr(es, key) is None}
-    rows, varied = cases(replace(es, **filled, dim=str(landscape.dim), reward_std=None))
+        filled = {"sigma": (config.sigma,), "population": (config.population,), "steps": steps}
+        if "sigma" not in rules:
+            filled["alpha"] = (config.step_size,)
+    rows, varied = cases({"dim": (landscape.dim,)}, filled | dict(rules))
     if varied:
         raise ConfigError(f"--{varied[0].replace('_', '-')} has several values", "simulate one configuration at a time")
     return rows[0].config, landscape, rows[0].checkpoints

@@ -1,16 +1,18 @@
 """``estheory validate``: predictions against measurements."""
 
-from __future__ import annotations
+# no postponed annotations: see options.py
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from estheory.cli.emit import cite, emit, json_text, warn
+from estheory.cli.es_options import RULES, ModelOptions, SignalOptions, WeightOptions
 from estheory.cli.measure import MeasureOptions
-from estheory.cli.options import CommonOptions, ESOptions, checked_level, options
+from estheory.cli.options import Command, CommonOptions, given_in, options, program
+from estheory.cli.values import level as probability
 from estheory.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,27 +25,35 @@ DESCRIBED = (
 )
 """Stands below the table where the options, and no record, describe the run."""
 
-app = typer.Typer(rich_markup_mode=None, add_completion=False)
+app = program()
 
 
-@app.command()
-@options(ESOptions, MeasureOptions, CommonOptions)
+@app.command(cls=Command, epilog="estheory validate published")
+@options(ModelOptions, RULES, SignalOptions, WeightOptions, MeasureOptions, CommonOptions)
 def validate(
-    es: ESOptions,
+    model: ModelOptions,
+    rules: Mapping[str, Any],
+    signal: SignalOptions,
+    weights: WeightOptions,
     how: MeasureOptions,
     common: CommonOptions,
-    targets: Annotated[list[str], typer.Argument(help="published, or RUN_DIR, or BASE CHECKPOINT [CHECKPOINT ...].")],
-    level: Annotated[float, typer.Option(help="Family-wise level (Holm).")] = 0.05,
+    targets: Annotated[
+        list[str],
+        typer.Argument(metavar="TARGET...", help="published, or RUN_DIR, or BASE CHECKPOINT [CHECKPOINT ...]."),
+    ],
+    level: Annotated[float, typer.Option(help="Family-wise level (Holm).", parser=probability)] = 0.05,
 ) -> None:
-    """Judge predictions against measurements; the ES options describe the run behind BASE CHECKPOINT.
+    """Judge predictions against measurements.
+
+    For BASE CHECKPOINT, describe the run: --sigma, --population and --steps are needed. A run directory of this
+    package describes itself; --model names its base if it has moved.
 
     Exit code 3 if any prediction is refuted, 4 if none is consistent.
     """
     from estheory.reporting.text.verdicts import validation_json, verdicts_text
     from estheory.validation.judge import exit_code, judge, without_band
 
-    checked_level(level)
-    evidence = _evidence(targets, es, how)
+    evidence = _evidence(targets, given_in(model, rules, signal, weights), how)
     verdicts = judge(evidence.pairs, level)
     plain = without_band(verdicts, level)
     if common.json:
@@ -58,11 +68,11 @@ def validate(
     raise typer.Exit(exit_code(verdicts))
 
 
-def _evidence(targets: Sequence[str], es: ESOptions, how: MeasureOptions) -> Evidence:
+def _evidence(targets: Sequence[str], es: Mapping[str, Any], how: MeasureOptions) -> "Evidence":
     if list(targets) == ["published"]:
         from estheory.validation.published import published_pairs
 
-        if es != ESOptions():
+        if es:
             raise ConfigError("the ES options describe the run behind BASE CHECKPOINT", "leave them out here")
         return published_pairs()
     from estheory.cli.measuring import evidence_of

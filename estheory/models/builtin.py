@@ -14,10 +14,10 @@ from importlib import resources
 from pathlib import Path
 
 from estheory.errors import ConfigError, DataError, OutputError
+from estheory.files import parse_json
 from estheory.models import smollm2
 from estheory.models.hashing import sha256_of_folder
 from estheory.models.headers import tensor_entries
-from estheory.parsing import parse_json
 
 RECORD_NAME = "conversion.json"
 

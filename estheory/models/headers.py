@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estheory.errors import DataError
+from estheory.files import parse_json
 from estheory.models.weight_files import (
     TORCH_SUFFIXES,
     Problems,
@@ -29,7 +30,6 @@ from estheory.models.weight_files import (
     weight_files,
     weight_index,
 )
-from estheory.parsing import parse_json
 
 ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _BUFFER_BYTES = {"BOOL": 1, "I64": 8}

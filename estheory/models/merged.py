@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estheory.errors import DataError
+from estheory.files import parse_json
 from estheory.models.headers import Source, read_entries, tensor_entries
-from estheory.parsing import parse_json
 
 _FACTOR = re.compile(r"^(.*)\.lora_(embedding_)?([AB])(?:\.\w+)?(?:\.weight)?$")
 

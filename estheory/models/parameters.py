@@ -5,8 +5,6 @@ A perturbation of a model is then one addition and its restoration one copy, wha
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from estheory.errors import ConfigError, DataError, OutputError
+from estheory.files import replacing
 from estheory.models.shapes import trainable_shapes
 
 
@@ -123,16 +122,11 @@ class FlatParameters:
         vector
             Values to write, shape (dim,); the buffer's own by default.
         """
-        temporary = path.with_name(path.name + ".tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(dict(self.items(vector)), temporary, metadata={"format": "pt"})
-            with temporary.open("rb") as handle:
-                os.fsync(handle.fileno())
-            temporary.replace(path)
+            with replacing(path) as temporary:
+                save_file(dict(self.items(vector)), temporary, metadata={"format": "pt"})
         except (OSError, SafetensorError) as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
             raise OutputError(
                 f"cannot write the checkpoint {path}: {error}", "free space or choose another folder"
             ) from error

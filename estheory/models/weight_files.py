@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from estheory.errors import DataError
-from estheory.parsing import parse_json
+from estheory.files import parse_json
 
 TORCH_SUFFIXES = (".bin", ".pt", ".pth")
 Problems = list[str]

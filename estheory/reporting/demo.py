@@ -17,7 +17,7 @@ from estheory.reporting.text.verdicts import (
     validation_json,
     verdicts_text,
 )
-from estheory.validation.records import RunRecord
+from estheory.runs.view import OwnRun
 
 if TYPE_CHECKING:
     from estheory.demo import DemoResult
@@ -126,7 +126,7 @@ def _distance_sentence(result: DemoResult, verdicts: Sequence[Verdict]) -> str:
     return f"Distance from the base at the end: {went}; {refuted} of {len(walks)} norms of the random walk are refuted."
 
 
-def _runs(result: DemoResult) -> dict[str, RunRecord]:
+def _runs(result: DemoResult) -> dict[str, OwnRun]:
     return {name: result.runs[name] for name in NAMES}
 
 

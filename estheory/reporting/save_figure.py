@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from estheory.errors import ConfigError, MissingDependencyError, OutputError
-from estheory.outputs import replaceable
+from estheory.errors import ConfigError, MissingDependencyError
+from estheory.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,15 +27,8 @@ def save_figure(path: Path, draw: Callable[[Figure], None], *, size: tuple[float
         raise MissingDependencyError("--plot needs matplotlib", "pip install 'estheory[plots]'") from None
     figure = Figure(figsize=size, layout="constrained")
     draw(figure)
-    path = replaceable(path)
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        figure.savefig(temporary, format=path.suffix.removeprefix(".") or "png", dpi=150)
-        temporary.replace(path)
+        with replacing(path, "choose another --plot") as temporary:
+            figure.savefig(temporary, format=path.suffix.removeprefix(".") or "png", dpi=150)
     except ValueError as error:
         raise ConfigError(f"--plot {path}: {error}", "end the name in .png, .svg or .pdf") from None
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}", "choose another --plot") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)

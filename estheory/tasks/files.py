@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from estheory.errors import DataError, MissingDependencyError
-from estheory.parsing import parse_json
+from estheory.files import parse_json
 from estheory.tasks.record import Record
 from estheory.tasks.records import read_records
 

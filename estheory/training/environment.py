@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import torch
+
 from estheory.errors import DataError
+from estheory.runs.directory import RunDirectory
 from estheory.tasks import data_of
 from estheory.tasks.files import data_hashes
-from estheory.training.run_directory import RunDirectory
 from estheory.training.session import Session
 from estheory.training.streams import PERMUTATION, PROBE_PROMPTS, PROMPTS, SAMPLING, TRAIN_SET
 
@@ -31,10 +33,12 @@ def record_environment(session: Session, directory: RunDirectory) -> None:
             "threads": session.config.threads,
             "python": platform.python_version(),
             "platform": platform.platform(),
+            "instructions": torch.backends.cpu.get_cpu_capability(),
             "packages": {name: _version(name) for name in ("torch", "transformers", "trl", "numpy", "safetensors")},
             "seeds": {
                 "root": session.config.seed,
-                "noise": "Philox4x64: key from the root, counter from (step, member, tensor, block)",
+                "noise": "Philox4x64: key from the root, counter from (step, member, tensor, block); its words are the "
+                "state of the configuration's generator",
                 "prompts": f"SeedSequence(root, spawn_key=({PROMPTS}, step))",
                 "probe prompts": f"SeedSequence(root, spawn_key=({PROBE_PROMPTS}, batch))",
                 "permutation": f"SeedSequence(root, spawn_key=({PERMUTATION}, step))",

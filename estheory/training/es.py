@@ -15,13 +15,13 @@ from time import perf_counter
 import numpy as np
 
 from estheory.errors import DataError
-from estheory.training.config import ESRunConfig, ExecutorName
+from estheory.runs.config import ESRunConfig, ExecutorName
+from estheory.runs.directory import Row, RunDirectory
 from estheory.training.environment import record_environment
 from estheory.training.executors import Executor, open_executor
 from estheory.training.members import Members
 from estheory.training.process import torch_threads
 from estheory.training.replay import es_config, rebuild
-from estheory.training.run_directory import Row, RunDirectory
 from estheory.training.session import (
     BeforeFirstStep,
     OnStep,

@@ -15,10 +15,10 @@ from multiprocessing.process import BaseProcess
 from typing import Protocol
 
 from estheory.errors import DataError, EstheoryError
-from estheory.training.config import ESRunConfig
+from estheory.runs.config import ESRunConfig
+from estheory.runs.directory import Row
 from estheory.training.members import Members, Rewards
 from estheory.training.process import torch_threads
-from estheory.training.run_directory import Row
 
 PATIENCE = 3
 """Workers that may die in one step before the run gives up."""

@@ -10,11 +10,11 @@ import shutil
 from pathlib import Path
 
 from estheory.errors import ConfigError, DataError, OutputError
-from estheory.training.config import GRPORunConfig
+from estheory.runs.config import GRPORunConfig
+from estheory.runs.directory import RunDirectory
 from estheory.training.environment import record_environment
 from estheory.training.grpo_trainer import Recorder, make_trainer, trainer_states
 from estheory.training.process import quiet, restored_random_state, torch_threads
-from estheory.training.run_directory import RunDirectory
 from estheory.training.session import (
     BeforeFirstStep,
     OnStep,

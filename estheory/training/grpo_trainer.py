@@ -13,8 +13,8 @@ from transformers import PrinterCallback, TrainerCallback
 
 from estheory.errors import DataError, MissingDependencyError
 from estheory.models.decode import stop_token_ids
-from estheory.training.config import GRPORunConfig
-from estheory.training.run_directory import Row, RunDirectory
+from estheory.runs.config import GRPORunConfig
+from estheory.runs.directory import Row, RunDirectory
 from estheory.training.session import OnStep, Session
 from estheory.training.streams import GRPO_SAMPLING, stream
 

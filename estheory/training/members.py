@@ -8,8 +8,8 @@ from time import perf_counter
 
 from estheory.errors import DataError
 from estheory.measurement.accuracy import ExampleScorer
-from estheory.training.config import ESRunConfig
-from estheory.training.run_directory import Row
+from estheory.runs.config import ESRunConfig
+from estheory.runs.directory import Row
 from estheory.training.session import Session, start_session
 from estheory.training.walk import Walk
 

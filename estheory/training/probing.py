@@ -8,10 +8,10 @@ from collections.abc import Mapping
 
 from estheory.errors import ConfigError
 from estheory.landscape import Signal
+from estheory.measurement.held_out import LARGE_DIM, kl_prompts
 from estheory.measurement.probes import default_sigma, fisher_probes
+from estheory.runs.config import ESRunConfig
 from estheory.theory.walk import walk
-from estheory.training.config import ESRunConfig
-from estheory.training.evaluation import LARGE_DIM, kl_prompts
 from estheory.training.reward_probe import reward_probe
 from estheory.training.session import Session
 from estheory.training.walk import run_noise

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from estheory.errors import DataError, EstheoryError, MissingDependencyError
-from estheory.training.config import ESRunConfig
+from estheory.runs.config import ESRunConfig
+from estheory.runs.directory import Row
 from estheory.training.executors import PATIENCE, gather, shares
 from estheory.training.members import Members, Rewards
 from estheory.training.process import torch_threads
-from estheory.training.run_directory import Row
 
 try:
     import ray

@@ -9,10 +9,10 @@ from pathlib import Path
 from torch import Tensor
 
 from estheory.errors import ConfigError, DataError
-from estheory.training.config import ESRunConfig
+from estheory.runs.config import ESRunConfig
+from estheory.runs.directory import Row, RunDirectory
 from estheory.training.environment import record_environment
 from estheory.training.process import torch_threads
-from estheory.training.run_directory import Row, RunDirectory
 from estheory.training.session import Session, start_session
 from estheory.training.walk import Walk
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from estheory.training.config import ESRunConfig
+from estheory.runs.config import ESRunConfig
 
 SHARE = 0.1
 """Reward evaluations of the probe, at most, over those of the run."""

@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from estheory.errors import DataError, OutputError
+from estheory.files import write_json
 from estheory.measurement.displacement import measure_displacements
+from estheory.measurement.held_out import kl_from_base
 from estheory.models.load import resolve_model
 from estheory.quantities import Quantity
+from estheory.runs.config import ESRunConfig
+from estheory.runs.directory import Row, RunDirectory
+from estheory.runs.sequence import AnyConfig, SequenceConfig, require_same
 from estheory.tasks import get_task
-from estheory.training.config import ESRunConfig
-from estheory.training.evaluation import kl_from_base
 from estheory.training.process import torch_threads
-from estheory.training.run_directory import Row, RunDirectory, write_json
-from estheory.training.sequence_config import AnyConfig, SequenceConfig, require_same
 from estheory.training.session import OnStep, start_session, with_absolute_model
 
 DONE = "done.json"

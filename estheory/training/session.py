@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,14 +14,15 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from estheory.errors import OutputError
+from estheory.files import replacing
+from estheory.measurement.held_out import EVALUATED, HeldOut, evaluate, held_out, require_fit, task_for
 from estheory.models.builtin import builtin_names
 from estheory.models.load import LoadedModel, load_model
 from estheory.models.parameters import FlatParameters
+from estheory.runs.config import ESRunConfig, GRPORunConfig
+from estheory.runs.directory import RunDirectory
 from estheory.tasks import Example, Task, data_of, get_task
-from estheory.training.config import ESRunConfig, GRPORunConfig
-from estheory.training.evaluation import EVALUATED, HeldOut, evaluate, held_out, require_fit, task_for
 from estheory.training.process import quiet
-from estheory.training.run_directory import RunDirectory
 from estheory.training.streams import PERMUTATION, PROBE_PROMPTS, PROMPTS, SAMPLING, TRAIN_SET, stream, stream_seed
 
 _NORM_BLOCK = 1 << 18
@@ -124,16 +124,11 @@ class Session:
 
     def write_model(self, folder: Path) -> None:
         """Write the model as it is and its tokenizer as a Hugging Face folder, to a temporary name first."""
-        temporary = folder.with_name(folder.name + ".tmp")
         try:
-            shutil.rmtree(temporary, ignore_errors=True)
-            with quiet():
+            with replacing(folder) as temporary, quiet():
                 self.loaded.model.save_pretrained(temporary)
                 self.loaded.tokenizer.save_pretrained(temporary)
-            shutil.rmtree(folder, ignore_errors=True)
-            temporary.replace(folder)
-        except (OSError, SafetensorError) as error:
-            shutil.rmtree(temporary, ignore_errors=True)
+        except SafetensorError as error:
             raise OutputError(f"cannot write {folder}: {error}", "free space or choose another folder") from error
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from estheory.rules import Shaping
-from estheory.training.config import ESRunConfig
+from estheory.runs.config import ESRunConfig
 
 
 def direction_of(config: ESRunConfig, evaluation: int) -> tuple[int, float]:

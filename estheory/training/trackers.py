@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args
 
 from estheory.errors import MissingDependencyError
 from estheory.rules import require_choice
-from estheory.training.run_directory import RunDirectory
+from estheory.runs.directory import RunDirectory
 
 TrackerName = Literal["tensorboard", "wandb", "trackio"]
 

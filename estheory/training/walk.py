@@ -8,8 +8,8 @@ from torch import Tensor
 from estheory.models.noise import MemberNoise
 from estheory.models.noise_streams import NoiseStructure
 from estheory.models.parameters import FlatParameters
-from estheory.training.config import ESRunConfig
-from estheory.training.run_directory import Row
+from estheory.runs.config import ESRunConfig
+from estheory.runs.directory import Row
 from estheory.training.shaping import direction_of, noise_weights
 
 _BLOCK = 1 << 18
@@ -23,7 +23,8 @@ def run_noise(config: ESRunConfig, parameters: FlatParameters) -> MemberNoise:
     config
         The run: its seed, noise structure and factors of sigma.
     """
-    structure = NoiseStructure(kind=config.noise, scales=config.sigma_factors(parameters.names))
+    factors = config.sigma_factors(parameters.names)
+    structure = NoiseStructure(kind=config.noise, scales=factors, generator=config.generator)
     return MemberNoise(parameters=parameters, seed=config.seed, structure=structure, threads=config.threads)
 
 

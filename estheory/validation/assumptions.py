@@ -1,7 +1,9 @@
 """What the laws of recorded runs assume, in the words that verdicts show, and the emulator's limits."""
 
+from estheory.runs.view import BY_COEFFICIENTS
+
 FLAT = "all but a vanishing share of the coordinates are flat"
-CONDITIONED = "conditioned on the logged coefficients: v = (alpha^2/N^2) sum z^2"
+CONDITIONED = BY_COEFFICIENTS
 SHARED = "tensors of equal element count share their noise"
 DENSE = "dense, independent gradient noise"
 

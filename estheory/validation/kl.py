@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 
 from estheory.laws import ChiLaw, SquaredLaw
 from estheory.quantities import Measurement, Prediction, Quantity
+from estheory.runs.view import OwnRun
 from estheory.validation.judge import Pair
 from estheory.validation.recorded_walk import RecordedWalk
-from estheory.validation.records import RunRecord
 
 
-def kl_pairs(run: RunRecord, walk: RecordedWalk, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Pair]:
+def kl_pairs(run: OwnRun, walk: RecordedWalk, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Pair]:
     """Pair the KL of the run with the probes made before it, on the same prompts.
 
     Two predictions of the same number: the quadratic law 1/2 v tr F from the smallest probe, and the probe at the

@@ -10,10 +10,11 @@ import numpy as np
 
 from estheory._special import Array
 from estheory.errors import DataError
-from estheory.rules import ESConfig, module_factors
+from estheory.files import reading
+from estheory.rules import module_factors
+from estheory.runs.view import OwnRun
 from estheory.theory.anchor_l1 import flat_law
 from estheory.theory.walk import response
-from estheory.validation.records import RunRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,24 +64,12 @@ class RecordedWalk:
     module_sigma: tuple[str, ...]
 
     @staticmethod
-    def of(run: RunRecord) -> RecordedWalk:
+    def of(run: OwnRun) -> RecordedWalk:
         """Read the walk off a record."""
-        config = run.config
-        try:
-            scale = float(config["alpha"]) / int(config["population"])
-            weights = [scale * noise_weights(row["coefficients"], bool(config.get("antithetic"))) for row in run.steps]
-            rules = ESConfig(
-                dim=1,
-                sigma=1.0,
-                population=2,
-                noise=config.get("noise", "gaussian"),
-                anchor_l2=float(config.get("anchor_l2", 0.0)),
-                anchor_l1=float(config.get("anchor_l1", 0.0)),
-                anchor_form=config.get("anchor_form", "before"),
-                momentum=float(config.get("momentum", 0.0)),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{run.path}: no ES coefficients ({error})", "give the folder of an ES run") from error
+        config, settings = run.es, run.settings
+        with reading(run.path):
+            weights = [row.weights(settings) for row in run.steps]
+        rules = config.rules(run.dim)
         squares = np.array([np.sum(w**2) for w in weights])
         if rules.anchor_l1:
             together = "" if rules.noise == "gaussian" else f"{rules.noise} noise"
@@ -98,7 +87,7 @@ class RecordedWalk:
             anchor_form=rules.anchor_form,
             rank=rules.noise_rank,
             shared=rules.noise == "shared-seed",
-            module_sigma=tuple(config.get("module_sigma", ())),
+            module_sigma=config.module_sigma,
         )
 
     @property
@@ -176,17 +165,3 @@ class RecordedWalk:
         """Return the sum of fourth powers of all noise vectors' weights over the squared sum of their squares."""
         h = np.ones(step) if self.response is None else self.response[:step][::-1]
         return float(np.sum(h**4 * self.fourths[:step]) / self.variance(step) ** 2)
-
-
-def noise_weights(coefficients: list[float], antithetic: bool) -> Array:
-    """Return the weights of one step's noise vectors: the coefficients, or their differences within pairs.
-
-    Parameters
-    ----------
-    coefficients
-        z of each member of one step, length N.
-    antithetic
-        Whether members are pairs; then half as many noise vectors.
-    """
-    values = np.asarray(coefficients, dtype=np.float64)
-    return values[0::2] - values[1::2] if antithetic else values

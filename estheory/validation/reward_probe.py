@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from estheory.files import reading
 from estheory.laws import NormalLaw, PointLaw
 from estheory.quantities import Measurement, Prediction, Quantity
+from estheory.runs.view import Array, OwnRun, Step, known
 from estheory.theory.probe.forecast import EARLY_STEPS, early_slope_weights
 from estheory.validation.judge import Pair
-from estheory.validation.records import RunRecord, reading
 
 Measured = tuple[float, float]
 """A value and its standard error."""
@@ -23,13 +24,13 @@ NOISE_ROWS = 4 * EARLY_STEPS
 _DRAWS = 400
 
 
-def reward_pairs(run: RunRecord) -> list[Pair]:
+def reward_pairs(run: OwnRun) -> list[Pair]:
     """Return the probe's predictions that a run's records can measure."""
     with reading(run.path):
         return list(_pairs(run))
 
 
-def unmeasured(run: RunRecord) -> list[str]:
+def unmeasured(run: OwnRun) -> list[str]:
     """Return the predictions that the probe of a run's reward could not make, with reasons.
 
     Returns
@@ -41,7 +42,7 @@ def unmeasured(run: RunRecord) -> list[str]:
         return [str(why) for why in run.probes.get("unpredicted", ())] if run.probes.get("reward") else []
 
 
-def _pairs(run: RunRecord) -> Iterator[Pair]:
+def _pairs(run: OwnRun) -> Iterator[Pair]:
     for row in run.probes.get("predictions", ()):
         quantity = Quantity.named(row["quantity"])
         mean, std, step = float(row["mean"]), float(row["std"]), row["step"]
@@ -65,17 +66,17 @@ def _pairs(run: RunRecord) -> Iterator[Pair]:
                     value=measured[0],
                     stderr=measured[1],
                     step=step,
-                    where=f"{run.config['task']}, {where}",
+                    where=f"{run.config.task}, {where}",
                     source=run.path.name,
                 ),
             )
 
 
-def _measured(run: RunRecord, quantity: Quantity, step: int | None) -> dict[str, Measured | None]:
+def _measured(run: OwnRun, quantity: Quantity, step: int | None) -> dict[str, Measured | None]:
     """Return what the run measured of a quantity, by where."""
     if quantity is Quantity.REWARD_CHANGE:
         return {MEMBERS: _member_change(run, int(step or 0)), HELD_OUT: _accuracy_change(run, int(step or 0))}
-    early = min(EARLY_STEPS, int(run.config["steps"]) - 1)
+    early = min(EARLY_STEPS, run.config.steps - 1)
     if len(run.steps) <= early or not _is_split(run):
         return {}
     if quantity is Quantity.RELIABILITY:
@@ -83,7 +84,7 @@ def _measured(run: RunRecord, quantity: Quantity, step: int | None) -> dict[str,
     if quantity is Quantity.MEMBER_REWARD_STD:
         return {MEMBERS: _pooled(run, early, lambda variance, _: math.sqrt(variance))}
     if quantity is Quantity.REWARD_GAIN_PER_STEP:
-        means = np.array([np.mean(row["rewards"]) for row in run.steps[: early + 1]])
+        means = _member_means(run)[: early + 1]
         weights = early_slope_weights(early)
         return {MEMBERS: (float(weights @ means), mean_reward_error(run) * float(np.linalg.norm(weights)))}
     if quantity is Quantity.REWARD_PEAK_STEP_LOWER_BOUND:
@@ -91,12 +92,22 @@ def _measured(run: RunRecord, quantity: Quantity, step: int | None) -> dict[str,
     return {}
 
 
-def _is_split(run: RunRecord) -> bool:
+def _member_means(run: OwnRun) -> Array:
+    """Return the members' mean reward of each step, shape (T,)."""
+    return np.array([known(row.rewards, "members' rewards").mean() for row in run.steps])
+
+
+def _halves(row: Step) -> tuple[Array, Array]:
+    """Return the members' rewards over all prompts of a step and over the first half of them."""
+    return known(row.rewards, "members' rewards"), known(row.half_rewards, "rewards of half the prompts")
+
+
+def _is_split(run: OwnRun) -> bool:
     """Whether the rewards of half the prompts were logged too, of 3 members or more."""
-    return all("half_rewards" in row and len(row["rewards"]) >= 3 for row in run.steps)
+    return all(row.half_rewards is not None and row.rewards is not None and row.rewards.size >= 3 for row in run.steps)
 
 
-def _member_change(run: RunRecord, step: int) -> Measured | None:
+def _member_change(run: OwnRun, step: int) -> Measured | None:
     """Return the change of the members' mean reward, five steps around the one asked for against the probe's members.
 
     Members of step t + 1 are around theta_t; the window is symmetric and shorter near the ends of the run.
@@ -105,12 +116,12 @@ def _member_change(run: RunRecord, step: int) -> Measured | None:
     half = min(2, step - 1, len(run.steps) - step - 1)
     if before is None or half < 0 or not _is_split(run):
         return None
-    after = float(np.mean([np.mean(row["rewards"]) for row in run.steps[step - half : step + half + 1]]))
+    after = float(np.mean(_member_means(run)[step - half : step + half + 1]))
     error = mean_reward_error(run) / math.sqrt(2 * half + 1)
     return after - float(before["value"]), math.hypot(error, float(before["stderr"]))
 
 
-def split_half_reliability(run: RunRecord, steps: int) -> Measured | None:
+def split_half_reliability(run: OwnRun, steps: int) -> Measured | None:
     """Return the reliability of member rewards by split halves of the prompts, pooled over the first steps.
 
     Mean covariance of the halves between members over mean variance of the whole: the Spearman-Brown corrected
@@ -126,15 +137,15 @@ def split_half_reliability(run: RunRecord, steps: int) -> Measured | None:
     return _pooled(run, steps, lambda variance, covariance: covariance / variance)
 
 
-def _pooled(run: RunRecord, steps: int, function: Callable[[float, float], float]) -> Measured | None:
+def _pooled(run: OwnRun, steps: int, function: Callable[[float, float], float]) -> Measured | None:
     """Return a function of S^2 and the halves' covariance, means over steps, with a standard error.
 
     The larger of two: jackknife over members within steps, and over steps (few, but they count the prompts).
     """
     moments, without = [], []
     for row in run.steps[:steps]:
-        whole, first = (np.array(row[name], dtype=np.float64) for name in ("rewards", "half_rewards"))
-        prompts = int(run.config["prompts"])
+        whole, first = _halves(row)
+        prompts = run.config.prompts
         more = (prompts + 1) // 2
         halves = np.stack([whole, first, (prompts * whole - more * first) / (prompts - more)])
         centred = halves - halves.mean(axis=1, keepdims=True)
@@ -155,7 +166,7 @@ def _pooled(run: RunRecord, steps: int, function: Callable[[float, float], float
     return function(*total), math.sqrt(max(square, again))
 
 
-def mean_reward_error(run: RunRecord) -> float:
+def mean_reward_error(run: OwnRun) -> float:
     """Return the standard error of a step's mean reward: its prompts', by the halves' difference, and its members'.
 
     Parameters
@@ -163,31 +174,31 @@ def mean_reward_error(run: RunRecord) -> float:
     run
         Record of an ES run that logged the rewards of half the prompts.
     """
-    prompts = int(run.config["prompts"])
+    prompts = run.config.prompts
     more = (prompts + 1) // 2
-    rows = run.steps[:NOISE_ROWS]
-    means = np.array([[np.mean(row["rewards"]), np.mean(row["half_rewards"])] for row in rows])
+    rows = [_halves(row) for row in run.steps[:NOISE_ROWS]]
+    means = np.array([[whole.mean(), first.mean()] for whole, first in rows])
     other = (prompts * means[:, 0] - more * means[:, 1]) / (prompts - more)
     by_prompts = float(np.mean((means[:, 1] - other) ** 2)) * more * (prompts - more) / prompts**2
-    by_members = float(np.mean([np.var(row["rewards"], ddof=1) / len(row["rewards"]) for row in rows]))
+    by_members = float(np.mean([np.var(whole, ddof=1) / whole.size for whole, _ in rows]))
     return math.sqrt(by_prompts + by_members)
 
 
-def _accuracy_change(run: RunRecord, step: int) -> Measured | None:
+def _accuracy_change(run: OwnRun, step: int) -> Measured | None:
     """Return the change of the trained task's accuracy on held-out prompts; the errors are taken as independent."""
-    if run.config.get("reward", "accuracy") != "accuracy":
+    if run.es.reward != "accuracy":
         return None
     found = run.evaluated(Quantity.ACCURACY)
-    task = str(run.config["task"])
+    task = run.config.task
     before, after = found.get((0, task)), found.get((step, task))
     if before is None or after is None:
         return None
     return after[0] - before[0], math.hypot(before[1], after[1])
 
 
-def _peak(run: RunRecord) -> Measured | None:
+def _peak(run: OwnRun) -> Measured | None:
     """Return the step of the largest mean reward, averaged over an eighth of the run, and its error by resampling."""
-    means = np.array([np.mean(row["rewards"]) for row in run.steps])
+    means = _member_means(run)
     width = max(5, means.size // 8)
     if means.size < 2 * width:
         return None

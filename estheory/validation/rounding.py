@@ -9,17 +9,19 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any
 
 import numpy as np
 
 from estheory._special import Array
 from estheory.errors import ConfigError, DataError
+from estheory.files import reading
 from estheory.laws import ChiLaw, PointLaw, SquaredLaw
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.rules import ESConfig
+from estheory.runs.view import OwnRun, known
 from estheory.simulation.emulator.adamw import adamw_walks
 from estheory.simulation.emulator.emulate import emulate
 from estheory.simulation.emulator.emulation import Emulation
@@ -29,7 +31,6 @@ from estheory.theory.walk import OURS
 from estheory.validation.assumptions import DENSE, FEWEST, FLAT, STUDENT
 from estheory.validation.judge import Pair
 from estheory.validation.recorded_walk import RecordedWalk
-from estheory.validation.records import RunRecord, reading
 
 EMULATED = "rounding emulated on the base weights, given the logged coefficients"
 
@@ -66,7 +67,7 @@ def recorded_band(config: ESConfig, path_known: bool = True) -> NormBand | None:
 
 
 def rounded_pairs(
-    run: RunRecord, weights: SampledWeights, tensors: Mapping[str, tuple[int, float]], seed: int = 0
+    run: OwnRun, weights: SampledWeights, tensors: Mapping[str, tuple[int, float]], seed: int = 0
 ) -> list[Pair]:
     """Return predictions and measurements of an ES run that stores its weights in 16 bits.
 
@@ -100,11 +101,13 @@ def rounded_pairs(
         quantity = Quantity.STEP_NORM if step == 1 else Quantity.DISPLACEMENT_NORM
         law = _norm_law(emulation, step, walk.variance(step), None)
         if law is not None:
-            pairs.append(_pair(run, quantity, law, float(run.steps[step - 1]["norm"]), step, f"total:{run.path.name}"))
+            pairs.append(
+                _pair(run, quantity, law, known(run.steps[step - 1].norm, "norm"), step, f"total:{run.path.name}")
+            )
     return [*pairs, *_tensor_pairs(run, emulation, walk.variance(last), tensors)]
 
 
-def rounded_grpo_pairs(run: RunRecord, weights: SampledWeights, seed: int = 0) -> list[Pair]:
+def rounded_grpo_pairs(run: OwnRun, weights: SampledWeights, seed: int = 0) -> list[Pair]:
     """Return the prediction and the measurement of the norm of a GRPO run that AdamW updates in 16 bits, in place.
 
     AdamW on dense gradient noise, emulated on the run's own base weights with its logged learning rates; the norm is a
@@ -117,9 +120,9 @@ def rounded_grpo_pairs(run: RunRecord, weights: SampledWeights, seed: int = 0) -
     """
     steps = len(run.steps)
     with reading(run.path):
-        rates = np.array([float(row["lr"]) for row in run.steps])
-        measured = float(run.steps[-1]["norm"])
-    walk = adamw_walks(weights, run.config["dtype"], rates, [steps], copy=False, seed=seed)[steps]
+        rates = np.array([known(row.lr, "learning rate") for row in run.steps])
+        measured = known(run.steps[-1].norm, "norm")
+    walk = adamw_walks(weights, run.config.dtype, rates, [steps], copy=False, seed=seed)[steps]
     df, error = 2 * run.dim / (walk.kurtosis - 1), STUDENT * walk.stderr / walk.variance
     law = ChiLaw(math.sqrt(walk.variance * run.dim / df), df, 2 / error**2)
     assumptions = (DENSE, "AdamW in place, emulated on the base weights")
@@ -131,28 +134,24 @@ def rounded_grpo_pairs(run: RunRecord, weights: SampledWeights, seed: int = 0) -
     return [(prediction, Measurement(quantity=quantity, value=measured, step=steps, where=where, source=run.path.name))]
 
 
-def _run_rules(run: RunRecord) -> tuple[ESConfig, Array]:
+def _run_rules(run: OwnRun) -> tuple[ESConfig, Array]:
     """Return the rules of a run for the emulator, and its coefficients, shape (T, noise vectors)."""
-    config = run.config
-    for name, plain in (("noise", "gaussian"), ("module_sigma", []), ("anchor_l1", 0.0), ("momentum", 0.0)):
-        if config.get(name, plain) != plain:
+    config = run.es
+    for name, plain in (("noise", "gaussian"), ("module_sigma", ()), ("anchor_l1", 0.0), ("momentum", 0.0)):
+        if (value := getattr(config, name)) != plain:
             raise DataError(
-                f"{run.path}: rounding in {config['dtype']} with {name} = {config[name]} is not emulated",
+                f"{run.path}: rounding in {config.dtype} with {name} = {value} is not emulated",
                 "compare its norms with estheory predict",
             )
-    antithetic = bool(config.get("antithetic"))
-    if antithetic and config.get("restore_pairs"):
+    if config.antithetic and config.restore_pairs:
         raise DataError(f"{run.path}: restore pairs of antithetic members are not emulated", "judge other runs")
-    try:
-        z = np.array([row["coefficients"] for row in run.steps], dtype=np.float64)
-        z = z[:, 0::2] - z[:, 1::2] if antithetic else z  # half as many noise vectors; alpha / N stays
-        rules: dict[str, Any] = {"anchor_form": config.get("anchor_form", "before")}
-        rules |= {"anchor_l2": float(config.get("anchor_l2", 0.0)), "dtype": config["dtype"]}
-        rules |= {name: config[name] for name in ("update_path", "restore_pairs") if name in config}
-        alpha = float(config["alpha"]) / (2 if antithetic else 1)
-        return ESConfig(dim=run.dim, sigma=float(config["sigma"]), alpha=alpha, population=z.shape[1], **rules), z
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise DataError(f"{run.path}: no ES coefficients ({error})", "give the folder of an ES run") from error
+    with reading(run.path):
+        z = np.array([known(row.coefficients, "coefficient") for row in run.steps])
+    rules = config.rules(run.dim)
+    if config.antithetic:  # half as many noise vectors; alpha / N stays
+        z = z[:, 0::2] - z[:, 1::2]
+        rules = replace(rules, antithetic=False, alpha=config.alpha / 2, population=z.shape[1])
+    return rules, z
 
 
 def _norm_law(emulation: Emulation, step: int, plain: float, tensor: str | None) -> ChiLaw | PointLaw | None:
@@ -176,7 +175,7 @@ def _norm_law(emulation: Emulation, step: int, plain: float, tensor: str | None)
 
 
 def _tensor_pairs(
-    run: RunRecord, emulation: Emulation, plain: float, tensors: Mapping[str, tuple[int, float]]
+    run: OwnRun, emulation: Emulation, plain: float, tensors: Mapping[str, tuple[int, float]]
 ) -> Iterator[Pair]:
     step = len(run.steps)
     for name, (size, norm) in tensors.items():
@@ -193,7 +192,7 @@ def _tensor_pairs(
 
 
 def _pair(
-    run: RunRecord, quantity: Quantity, law: ChiLaw | PointLaw | SquaredLaw, value: float, step: int, where: str
+    run: OwnRun, quantity: Quantity, law: ChiLaw | PointLaw | SquaredLaw, value: float, step: int, where: str
 ) -> Pair:
     prediction = Prediction(
         quantity=quantity, law=law, label="mean-field", source=OURS, assumptions=(FLAT, EMULATED), step=step

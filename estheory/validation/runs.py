@@ -5,28 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from itertools import combinations
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from estheory.cosine_laws import CorrelationLaw
 from estheory.errors import DataError
+from estheory.files import reading
 from estheory.laws import ChiLaw, PointLaw, SquaredLaw
 from estheory.quantities import Measurement, Prediction, Quantity
-from estheory.theory.adamw import Schedule, grpo_mean_square
+from estheory.runs.view import OwnRun, known
+from estheory.theory.adamw import grpo_mean_square
 from estheory.theory.step_variance import PAPER
 from estheory.theory.walk import OURS
 from estheory.validation.assumptions import CONDITIONED, DENSE, FLAT, SHARED
 from estheory.validation.judge import Pair
 from estheory.validation.kl import kl_pairs
 from estheory.validation.recorded_walk import RecordedWalk
-from estheory.validation.records import RunRecord, reading
 from estheory.validation.reward_probe import reward_pairs
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def walk_variances(run: RunRecord) -> dict[int, float]:
+def walk_variances(run: OwnRun) -> dict[int, float]:
     """Return the variance of one flat coordinate after each step, given the logged coefficients. Exact.
 
     v_T = (alpha^2/N^2) sum_t h_{T-t}^2 sum_k w_tk^2: w are the weights of the noise vectors (the coefficients, or their
@@ -43,7 +44,7 @@ def walk_variances(run: RunRecord) -> dict[int, float]:
 
 
 def run_pairs(
-    run: RunRecord,
+    run: OwnRun,
     tensors: Mapping[str, tuple[int, float]],
     cosines: Mapping[tuple[int, int], float],
     shapes: Shapes | None = None,
@@ -68,7 +69,7 @@ def run_pairs(
 
 
 def _es(
-    run: RunRecord,
+    run: OwnRun,
     tensors: Mapping[str, tuple[int, float]],
     cosines: Mapping[tuple[int, int], float],
     shapes: Shapes | None,
@@ -87,7 +88,7 @@ def _es(
     yield from reward_pairs(run)
 
 
-def _nothing_moved(run: RunRecord) -> Pair:
+def _nothing_moved(run: OwnRun) -> Pair:
     """Pair the law of a run in which all rewards of every step were equal: it stays where it was."""
     quantity, step = Quantity.DISPLACEMENT_NORM, len(run.steps)
     prediction = Prediction(
@@ -98,7 +99,7 @@ def _nothing_moved(run: RunRecord) -> Pair:
         assumptions=("all rewards of every step were equal: nothing moves",),
         step=step,
     )
-    value, where = float(run.steps[-1]["norm"]), f"total:{run.path.name}"
+    value, where = known(run.steps[-1].norm, "norm"), f"total:{run.path.name}"
     return prediction, Measurement(quantity=quantity, value=value, step=step, where=where, source=run.path.name)
 
 
@@ -117,7 +118,7 @@ def _how(walk: RecordedWalk) -> Any:
     return {"label": label, "source": PAPER if walk.plain else OURS, "assumptions": assumptions}
 
 
-def _norms(run: RunRecord, walk: RecordedWalk, shapes: Shapes) -> Iterator[Pair]:
+def _norms(run: OwnRun, walk: RecordedWalk, shapes: Shapes) -> Iterator[Pair]:
     """Pair the displacement norm at the first step, at every checkpoint and at the end."""
     last = len(run.steps)
     for step in sorted({1, last, *(s for s in run.checkpoints if s <= last)}):
@@ -135,7 +136,7 @@ def _norms(run: RunRecord, walk: RecordedWalk, shapes: Shapes) -> Iterator[Pair]
             ),
             Measurement(
                 quantity=quantity,
-                value=float(run.steps[step - 1]["norm"]),
+                value=known(run.steps[step - 1].norm, "norm"),
                 step=step,
                 where=f"total:{run.path.name}",
                 source=run.path.name,
@@ -144,7 +145,7 @@ def _norms(run: RunRecord, walk: RecordedWalk, shapes: Shapes) -> Iterator[Pair]
 
 
 def _cosines(
-    run: RunRecord, walk: RecordedWalk, shapes: Shapes, cosines: Mapping[tuple[int, int], float]
+    run: OwnRun, walk: RecordedWalk, shapes: Shapes, cosines: Mapping[tuple[int, int], float]
 ) -> Iterator[Pair]:
     """Pair the cosines of displacements at two steps; there is no law for them with an L1 anchor."""
     for (first, second), value in cosines.items():
@@ -171,7 +172,7 @@ def _cosines(
 
 
 def _tensors(
-    run: RunRecord, walk: RecordedWalk, shapes: Shapes, tensors: Mapping[str, tuple[int, float]]
+    run: OwnRun, walk: RecordedWalk, shapes: Shapes, tensors: Mapping[str, tuple[int, float]]
 ) -> Iterator[Pair]:
     """Pair the squared displacement of each tensor, over that of independent entries of noise factor 1."""
     step, factors = len(run.steps), walk.factors(shapes)
@@ -196,13 +197,13 @@ def _tensors(
         )
 
 
-def _grpo(run: RunRecord) -> Iterator[Pair]:
+def _grpo(run: OwnRun) -> Iterator[Pair]:
     """Pair the AdamW walk of dense gradient noise with the run's norm, at its end."""
     steps = len(run.steps)
-    if steps != int(run.config["steps"]):
-        raise DataError(f"{run.path} stopped at step {steps} of {run.config['steps']}", "let it finish")
-    schedule = cast(Schedule, run.config["schedule"])
-    norm = math.sqrt(grpo_mean_square(run.dim, float(run.config["lr"]), steps, schedule))
+    config = run.grpo
+    if steps != config.steps:
+        raise DataError(f"{run.path} stopped at step {steps} of {config.steps}", "let it finish")
+    norm = math.sqrt(grpo_mean_square(run.dim, config.lr, steps, config.schedule))
     yield (
         Prediction(
             quantity=Quantity.GRPO_DISPLACEMENT_NORM,
@@ -214,7 +215,7 @@ def _grpo(run: RunRecord) -> Iterator[Pair]:
         ),
         Measurement(
             quantity=Quantity.GRPO_DISPLACEMENT_NORM,
-            value=float(run.steps[-1]["norm"]),
+            value=known(run.steps[-1].norm, "norm"),
             step=steps,
             where=f"total:{run.path.name}",
             source=run.path.name,
@@ -222,7 +223,7 @@ def _grpo(run: RunRecord) -> Iterator[Pair]:
     )
 
 
-def step_pairs(run: RunRecord) -> list[tuple[int, int]]:
+def step_pairs(run: OwnRun) -> list[tuple[int, int]]:
     """Return the pairs of checkpointed steps.
 
     Returns

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from estheory.runs.config import GRPORunConfig
 from estheory.theory.adamw import learning_rates, walk_factor
-from estheory.training.config import GRPORunConfig
 from estheory.training.grpo import run_grpo
 
 HERE = Path(__file__).parent

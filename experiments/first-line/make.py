@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 
 from estheory.demo import demo_configs
-from estheory.evidence.runs import recorded_pairs
 from estheory.measurement.displacement import measure_displacements
 from estheory.models.builtin import get_builtin
 from estheory.reporting.text.verdicts import summary
-from estheory.training.config import ESRunConfig, GRPORunConfig
+from estheory.runs.config import ESRunConfig, GRPORunConfig
 from estheory.training.es import run_es
 from estheory.training.grpo import run_grpo
 from estheory.training.probing import probes_before
 from estheory.validation.judge import judge
+from estheory.validation.own_runs import recorded_pairs
 
 SEEDS = (0, 10)
 TEXTS = ("addition", "sorting", "reversal")

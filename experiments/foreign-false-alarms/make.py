@@ -24,9 +24,9 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))  # the fixtures that write such folders are the tests'
 
-from estheory.evidence.foreign import foreign_evidence  # noqa: E402
 from estheory.quantities import Quantity  # noqa: E402
-from estheory.validation.foreign import Given  # noqa: E402
+from estheory.runs.view import Given  # noqa: E402
+from estheory.validation.foreign_runs import foreign_evidence  # noqa: E402
 from estheory.validation.judge import judge  # noqa: E402
 from tests.validation import foreign_runs as make  # noqa: E402
 

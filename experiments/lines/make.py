@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 
 from estheory.demo import demo_configs
-from estheory.evidence.lines import studies_of
+from estheory.measurement.line_ends import studies_of
 from estheory.reporting.lines import lines_json
-from estheory.training.config import ESRunConfig
+from estheory.runs.config import ESRunConfig
 from estheory.training.es import run_es
 from estheory.training.grpo import run_grpo
 from estheory.validation.judge import judge

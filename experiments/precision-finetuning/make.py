@@ -17,19 +17,19 @@ from typing import Any
 
 import numpy as np
 
-from estheory.evidence.runs import recorded_pairs
 from estheory.models.builtin import get_builtin
 from estheory.models.magnitudes import magnitude_counts
 from estheory.quantities import Quantity
+from estheory.runs.config import ESRunConfig, GRPORunConfig
+from estheory.runs.directory import RunDirectory, write_json
 from estheory.simulation.emulator.emulate import emulate
 from estheory.simulation.emulator.strata import SampledWeights
-from estheory.training.config import ESRunConfig, GRPORunConfig
 from estheory.training.es import resume, run_es
 from estheory.training.grpo import resume_grpo, run_grpo
-from estheory.training.run_directory import RunDirectory, write_json
 from estheory.training.session import start_session
 from estheory.training.walk import Walk
 from estheory.validation.judge import judge
+from estheory.validation.own_runs import recorded_pairs
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->\n"

@@ -17,16 +17,16 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from estheory.evidence.runs import recorded_pairs
 from estheory.measurement.reward_curvature import reward_curvature
 from estheory.quantities import Measurement, Prediction, Verdict
-from estheory.training.config import ESRunConfig
+from estheory.runs.config import ESRunConfig
+from estheory.runs.directory import RunDirectory, write_json
 from estheory.training.es import resume, run_es
 from estheory.training.probing import probes_before
 from estheory.training.reward_probe import reward_probe
-from estheory.training.run_directory import RunDirectory, write_json
 from estheory.training.session import start_session
 from estheory.validation.judge import judge
+from estheory.validation.own_runs import recorded_pairs
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->\n"

@@ -23,14 +23,14 @@ from estheory.demo import demo_configs
 from estheory.laws import NormalLaw
 from estheory.measurement.directions import random_direction
 from estheory.measurement.displacement import measure_displacements
+from estheory.measurement.held_out import evaluate
 from estheory.measurement.reward_curvature import reward_curvature
 from estheory.models.builtin import get_builtin
-from estheory.training.config import ESRunConfig
+from estheory.runs.config import ESRunConfig
+from estheory.runs.directory import RunDirectory, write_json
 from estheory.training.es import resume, run_es
-from estheory.training.evaluation import evaluate
 from estheory.training.grpo import resume_grpo, run_grpo
 from estheory.training.probing import probes_before
-from estheory.training.run_directory import RunDirectory, write_json
 from estheory.training.session import start_session
 
 HERE = Path(__file__).parent

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from estheory.training.config import ESRunConfig
+from estheory.runs.config import ESRunConfig
+from estheory.runs.directory import RunDirectory, write_json
 from estheory.training.es import resume, run_es
 from estheory.training.probing import probes_before
 from estheory.training.reward_probe import reward_probe
-from estheory.training.run_directory import RunDirectory, write_json
 from estheory.training.session import start_session
 
 HERE = Path(__file__).parent

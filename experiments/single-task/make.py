@@ -20,19 +20,19 @@ from typing import Any
 import numpy as np
 
 from estheory import ESConfig, Quantity, predict
-from estheory.evidence.runs import recorded_pairs
 from estheory.laws import ChiLaw, SquaredLaw
 from estheory.measurement.displacement import Displacements, measure_displacements
 from estheory.models.builtin import get_builtin
 from estheory.quantities import Measurement, Prediction
 from estheory.reporting.text.verdicts import summary
+from estheory.runs.config import ESRunConfig, GRPORunConfig
+from estheory.runs.directory import RunDirectory, write_json
 from estheory.tensor_names import module_of
-from estheory.training.config import ESRunConfig, GRPORunConfig
 from estheory.training.es import resume, run_es
 from estheory.training.grpo import resume_grpo, run_grpo
 from estheory.training.probing import probes_before
-from estheory.training.run_directory import RunDirectory, write_json
 from estheory.validation.judge import judge, without_band
+from estheory.validation.own_runs import recorded_pairs
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->\n"

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from estheory.training.config import ESRunConfig
-from estheory.training.evaluation import kl_from_base
-from estheory.training.run_directory import RunDirectory, write_json
+from estheory.measurement.held_out import kl_from_base
+from estheory.runs.config import ESRunConfig
+from estheory.runs.directory import RunDirectory, write_json
 from estheory.training.session import start_session
 from estheory.training.walk import Walk
 

@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from estheory.evidence.runs import recorded_pairs
 from estheory.reporting.text.verdicts import summary
-from estheory.training.config import ESRunConfig, GRPORunConfig
+from estheory.runs.config import ESRunConfig, GRPORunConfig
+from estheory.runs.directory import RunDirectory, write_json
+from estheory.runs.sequence import SequenceConfig
 from estheory.training.es import resume, run_es
 from estheory.training.probing import probes_before
-from estheory.training.run_directory import RunDirectory, write_json
 from estheory.training.sequence import run_sequence
-from estheory.training.sequence_config import SequenceConfig
 from estheory.validation.judge import judge, without_band
+from estheory.validation.own_runs import recorded_pairs
 
 HERE = Path(__file__).parent
 TASKS = ("countdown", "addition", "choice", "reversal")

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from estheory import ESConfig, Measurement, Prediction, Quantity, judge, predict
-from estheory.training.config import ESRunConfig
+from estheory.runs.config import ESRunConfig
+from estheory.runs.directory import RunDirectory, write_json
 from estheory.training.es import resume, run_es
-from estheory.training.run_directory import RunDirectory, write_json
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->\n"

@@ -63,7 +63,7 @@ def test_output_and_config(estheory, tmp_path):
         (["nothing-like-it-at-all"], "no derivation is called"),
         ([], "which result"),
         (["progress", "--list"], "--list"),
-        (["progress", "--format", "latx"], "did you mean 'latex'"),
+        (["progress", "--format", "latx"], "'latex'"),
         (["progress", "--output", "no/such/folder/x"], "no/such/folder"),
         (["progress", "more"], "more"),
     ],

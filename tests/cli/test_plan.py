@@ -126,8 +126,8 @@ def test_plot(estheory, tmp_path, suffix):
 
 
 BAD = {
-    "no budget": ([*MODEL, *SIGNAL, "--target-progress", 1], "no drift budget"),
-    "no target": ([*MODEL, *SIGNAL, "--max-norm", 1], "no target"),
+    "no budget": ([*MODEL, *SIGNAL, "--target-progress", 1], "--max-norm"),
+    "no target": ([*MODEL, *SIGNAL, "--max-norm", 1], "--target-progress"),
     "two targets": ([*ASK, "--target-gain", 1], "exclude"),
     "budget zero": ([*ASK, "--max-norm", 0], "max-norm"),
     "budget negative": ([*ASK, "--max-norm", -3], "max-norm"),
@@ -138,7 +138,7 @@ BAD = {
     "target infinite": ([*ASK, "--target-progress", "inf"], "target-progress"),
     "confidence": ([*ASK, "--confidence", 1], "confidence"),
     "kl without trace": ([*ASK, "--max-kl", 0.1], "--fisher-trace"),
-    "no signal": ([*MODEL, "--max-norm", 1, "--target-progress", 1], "the signal is unknown"),
+    "no signal": ([*MODEL, "--max-norm", 1, "--target-progress", 1], "--gradient-norm"),
     "reliability at two sigmas": ([*MODEL, "--reliability", 0.3, "--max-norm", 1, "--target-progress", 1], "one sigma"),
     "no dim": ([*SIGNAL, "--max-norm", 1, "--target-progress", 1], "--dim"),
     "two dims": ([*ASK, "--dim", "10,20"], "one number"),
@@ -152,8 +152,8 @@ BAD = {
     "sigma nan": ([*ASK, "--sigma", "nan"], "sigma"),
     "curvature for progress": ([*ASK, "--curvature-trace", 3], "target-gain"),
     "gradient curvature alone": ([*ASK[:-2], "--target-gain", 1, "--gradient-curvature", 3], "curvature-trace"),
-    "momentum": ([*ASK, "--momentum", 0.9], "no part in a plan"),
-    "raw": ([*ASK, "--shaping", "raw"], "no part in a plan"),
+    "momentum": ([*ASK, "--momentum", 0.9], "No such option: --momentum"),
+    "raw": ([*ASK, "--shaping", "raw"], "'zscore', 'centered-rank'"),
     "plot suffix": ([*ASK, "--plot", "front.nothing"], "--plot"),
     "missing spectrum": ([*MODEL, "--spectrum", "no.csv", "--max-norm", 1, "--target-gain", 1], "no.csv"),
 }
@@ -170,6 +170,13 @@ def test_bad_input_is_one_line_and_exit_2(estheory, name, tmp_path, monkeypatch)
     assert result.err.count("\n") == 1
     assert expected in result.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_all_that_is_missing_is_named_at_once(estheory):
+    said = estheory("plan").err
+    for words in ("--dim", "--max-norm", "--target-gain", "--reward-std", "--reliability", "--spectrum"):
+        assert words in said
+    assert "--max-norm" not in estheory("plan", "--max-norm", 1).err
 
 
 def test_plan_stays_light():

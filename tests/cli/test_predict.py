@@ -186,7 +186,7 @@ def test_every_shaping_noise_and_anchor(estheory):
 
 BAD = {
     "dim zero": (["--dim", 0], "dim"),
-    "dim not a number": (["--dim", "many"], "--dim 'many'"),
+    "dim not a number": (["--dim", "many"], "--dim: 'many'"),
     "dim fractional": (["--dim", "10.5"], "whole number"),
     "sigma zero": (["--sigma", 0], "sigma"),
     "sigma nan": (["--sigma", "nan"], "sigma"),
@@ -195,7 +195,7 @@ BAD = {
     "population infinite": (["--population", "inf"], "whole number"),
     "alpha infinite": (["--alpha", "inf"], "alpha"),
     "reliability over 1": (["--reliability", 1.1], "reliability"),
-    "unknown shaping": (["--shaping", "zscores"], "did you mean 'zscore'"),
+    "unknown shaping": (["--shaping", "zscores"], "'zscore'"),
     "unknown noise": (["--noise", "low-rank:0"], "noise"),
     "steps zero": (["--steps", "100,0"], "steps"),
     "antithetic odd": (["--antithetic", "--population", 31], "even"),
@@ -208,7 +208,7 @@ BAD = {
     "success of pairs": (["--success", 0.1, "--prompts", 4, "--antithetic"], "paired"),
     "grpo half": (["--grpo-lr", 1e-6], "grpo-steps"),
     "level": (["--level", 1.5], "level"),
-    "unknown option": (["--sigmaa", 1], "--sigmaa"),
+    "unknown option": (["--sigmaa", 1], "--sigma)"),
     "missing config": (["--config", "nowhere.toml"], "nowhere.toml"),
     "model and dim": (["--model", "x"], "exclude"),
     "missing weights": (["--weights", "nowhere"], "nowhere"),

@@ -315,7 +315,7 @@ BAD = {
         ["run", "sequence", "--tasks", "addition", "--model", with_a_short_context(t, r), "--out", t / "x"],
         "exceed the model's context of 20",
     ),
-    "unknown preset": lambda t, r: (["run", "grpo", "--preset", "thesis", "--out", t / "x"], "choose one of paper"),
+    "unknown preset": lambda t, r: (["run", "grpo", "--preset", "thesis", "--out", t / "x"], "'paper'"),
     "into a foreign folder": lambda t, r: (["run", "es", "--out", foreign(t, r)], "trl is occupied"),
     "grpo into a run": lambda t, r: (["run", "grpo", "--out", r], "is occupied"),
     "sequence into a run": lambda t, r: (["run", "sequence", "--tasks", "addition", "--out", r], "is occupied"),

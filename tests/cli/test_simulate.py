@@ -163,7 +163,7 @@ def test_momentum_on_curved_ground_is_judged(estheory):
         (("--preset", "two-scale", "--landscape", "x.toml"), "--landscape and --preset"),
         (("--landscape", "missing.toml", "--sigma", "1", "--population", "4"), "missing.toml"),
         (("--preset", "paper", "--reward", "sigmoid"), "offset above 0"),
-        (("--preset", "two-scale", "--reward", "sigmod"), "did you mean 'sigmoid'"),
+        (("--preset", "two-scale", "--reward", "sigmod"), "'sigmoid'"),
         (("--preset", "two-scale", "--prompts", "4"), "--prompts has no use"),
         (("--preset", "two-scale", "--reward", "bernoulli", "--prompts", "0"), "prompts"),
         (("--preset", "two-scale", "--reward", "bernoulli", "--prompts", "nan"), "prompts"),

@@ -24,7 +24,7 @@ def grpo_like(es_run, tmp_path_factory):
     """The records of a GRPO run: what validate reads of them, without training one."""
     out = tmp_path_factory.mktemp("damage") / "grpo"
     (out / "checkpoints").mkdir(parents=True)
-    from estheory.training.config import GRPORunConfig
+    from estheory.runs.config import GRPORunConfig
 
     (out / "config.toml").write_text(GRPORunConfig(model="tiny-lm", task="addition", steps=4, lr=1e-4).to_toml())
     (out / "environment.json").write_bytes((es_run / "environment.json").read_bytes())

@@ -147,7 +147,7 @@ def test_nothing_is_written_where_nobody_asked(arguments, tmp_path):
         (["run", "es", "--sigma"], "Option '--sigma' requires an argument: see estheory run es --help"),
         (["run", "es", "--no-such"], "see estheory run es --help"),
         (["no-such"], "No such command 'no-such': see estheory --help"),
-        (["validate"], "Missing argument 'targets': see estheory validate --help"),
+        (["validate"], "Missing argument 'TARGET...': see estheory validate --help"),
     ],
 )
 def test_a_usage_error_says_whose_help_to_see(words, message, capsys):

@@ -74,7 +74,7 @@ def test_a_displacement_along_the_gradient_has_cosine_one(tmp_path, loaded):
 
 @pytest.mark.slow
 def test_a_probe_of_members_has_the_gradient_and_the_trace_that_derivatives_have():
-    from estheory.training.config import ESRunConfig
+    from estheory.runs.config import ESRunConfig
     from estheory.training.reward_probe import reward_probe
     from estheory.training.session import start_session
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import combinations
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from estheory.models.noise import MemberNoise
-from estheory.models.noise_streams import BLOCK
+from estheory.models.noise_streams import BLOCK, Generator, NoiseStructure
 from estheory.models.parameters import FlatParameters
 
 FALSE_FAILURE_RATE = 1e-6
@@ -33,10 +35,31 @@ def parameters() -> FlatParameters:
     )
 
 
-def noise(parameters: FlatParameters, *, seed: int = 5, step: int = 1, member: int = 0, threads: int = 1) -> Tensor:
+def noise(
+    parameters: FlatParameters,
+    *,
+    seed: int = 5,
+    step: int = 1,
+    member: int = 0,
+    threads: int = 1,
+    generator: Generator = "mt19937",
+) -> Tensor:
     out = torch.full((parameters.dim,), torch.nan)
-    MemberNoise(parameters=parameters, seed=seed, threads=threads).fill(out, step=step, member=member)
+    structure = NoiseStructure(generator=generator)
+    drawn = MemberNoise(parameters=parameters, seed=seed, structure=structure, threads=threads)
+    drawn.fill(out, step=step, member=member)
     return out
+
+
+def streams(
+    parameters: FlatParameters, seed: int, step: int, member: int
+) -> Iterator[tuple[int, int, np.random.Philox]]:
+    """Where each stream begins in the vector, how many entries it fills, and numpy's own Philox at its place."""
+    key = np.random.SeedSequence(seed, spawn_key=(0x65732D6E,)).generate_state(2, np.uint64)
+    for tensor, (start, size) in enumerate(zip(parameters.offsets, parameters.sizes, strict=True)):
+        for block, low in enumerate(range(0, size, BLOCK)):
+            counter = np.array([0, tensor << 32 | block, member, step], dtype=np.uint64)
+            yield start + low, min(BLOCK, size - low), np.random.Philox(key=key, counter=counter)
 
 
 def smallest_pvalue(vectors: list[Tensor]) -> float:
@@ -56,34 +79,60 @@ def norm_pvalue(vector: Tensor, variance: float) -> float:
     return 2 * float(min(scipy.stats.chi2.cdf(square, vector.numel()), scipy.stats.chi2.sf(square, vector.numel())))
 
 
-def test_same_numbers_give_the_same_bits_whatever_the_threads(parameters: FlatParameters) -> None:
-    first = noise(parameters)
+@pytest.mark.parametrize("generator", get_args(Generator))
+def test_same_numbers_give_the_same_bits_whatever_the_threads(parameters: FlatParameters, generator: Generator) -> None:
+    first = noise(parameters, generator=generator)
     assert first.isfinite().all()
-    for threads in (1, 2, 3):
-        assert torch.equal(first, noise(parameters, threads=threads))
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            assert torch.equal(first, noise(parameters, threads=threads, generator=generator))
+    finally:
+        torch.set_num_threads(before)
 
 
-def test_known_values_never_change(parameters: FlatParameters) -> None:
+KNOWN: dict[Generator, list[float]] = {
+    "philox": [-2.730032444000244, -1.7745459079742432, -1.2104966640472412, -0.27740493416786194, 0.7411572337150574],
+    "mt19937": [0.37090006470680237, -0.43167755007743835, 0.8183409571647644, 1.3703479766845703, 0.34511178731918335],
+}
+
+
+@pytest.mark.parametrize("generator", get_args(Generator))
+def test_known_values_never_change(parameters: FlatParameters, generator: Generator) -> None:
     # Recorded runs are replayed from their seeds: another stream would make them worthless.
-    vector = noise(parameters, seed=2**70 + 3, step=12, member=29)
-    known = [-2.730032444000244, -1.7745459079742432, -1.2104966640472412, -0.27740493416786194, 0.7411572337150574]
-    assert [float(vector[k]) for k in (0, 30_000, 60_000, 60_000 + BLOCK, parameters.dim - 1)] == known
+    vector = noise(parameters, seed=2**70 + 3, step=12, member=29, generator=generator)
+    drawn = [float(vector[k]) for k in (0, 30_000, 60_000, 60_000 + BLOCK, parameters.dim - 1)]
+    assert drawn == pytest.approx(KNOWN[generator], rel=0 if generator == "philox" else 1e-6)
 
 
-def test_every_stream_is_its_own_generator_s_from_the_start(parameters: FlatParameters) -> None:
-    vector, seed, step, member = noise(parameters, seed=7, step=2, member=3), 7, 2, 3
-    key = np.random.SeedSequence(seed, spawn_key=(0x65732D6E,)).generate_state(2, np.uint64)
-    for tensor, (start, size) in enumerate(zip(parameters.offsets, parameters.sizes, strict=True)):
-        for block, low in enumerate(range(0, size, BLOCK)):
-            counter = np.array([0, tensor << 32 | block, member, step], dtype=np.uint64)
-            generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
-            drawn = generator.standard_normal(min(BLOCK, size - low), dtype=np.float32)
-            assert np.array_equal(drawn, vector[start + low : start + low + len(drawn)].numpy())
+def test_every_philox_stream_is_its_own_generator_s_from_the_start(parameters: FlatParameters) -> None:
+    vector = noise(parameters, seed=7, step=2, member=3, generator="philox")
+    for start, size, philox in streams(parameters, 7, 2, 3):
+        drawn = np.random.Generator(philox).standard_normal(size, dtype=np.float32)
+        assert np.array_equal(drawn, vector[start : start + size].numpy())
+
+
+def test_every_twister_starts_from_its_own_philox_words(parameters: FlatParameters) -> None:
+    # numpy's Mersenne Twister, and the Box-Muller transform of groups of sixteen uniforms of 24 bits.
+    vector = noise(parameters, seed=7, step=2, member=3).double().numpy()
+    for start, size, philox in streams(parameters, 7, 2, 3):
+        groups = size // 16 - 1  # torch draws the last sixteen again where the size is no multiple of sixteen
+        if groups < 1:
+            continue
+        twister = np.random.MT19937()
+        words = philox.random_raw(312).view(np.uint32)
+        twister.state = {"bit_generator": "MT19937", "state": {"key": words, "pos": 624}}
+        uniforms = (twister.random_raw(16 * groups) & 0xFFFFFF).reshape(groups, 2, 8) / 2**24
+        radius, angle = np.sqrt(-2 * np.log1p(-uniforms[:, 0])), 2 * np.pi * uniforms[:, 1]
+        normals = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).ravel()
+        assert np.allclose(vector[start : start + len(normals)], normals, rtol=1e-5, atol=1e-5)
 
 
 def test_streams_are_independent(parameters: FlatParameters) -> None:
     base = noise(parameters)
     others = [noise(parameters, seed=6), noise(parameters, step=2), noise(parameters, member=1)]
+    others += [noise(parameters, seed=5 + 2**32), noise(parameters, seed=5 + 2**64)]  # every bit of a seed counts
     swapped = [noise(parameters, seed=1, step=5), noise(parameters, step=0, member=1)]
     assert smallest_pvalue([base, *others, *swapped]) > FALSE_FAILURE_RATE
 

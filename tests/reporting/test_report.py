@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from estheory.reporting.page import weight_sections
 from estheory.reporting.page.figures import Series
 from estheory.reporting.page.probe_figures import direction_lines, kl_matrix
 from estheory.reporting.page.weight_sections import norm_series
-from estheory.validation.records import RunRecord
+from tests.recorded_runs import own_run
 from tests.reporting import chromium
 
 SIZES = {"model.embed_tokens.weight": 300, "model.layers.0.a.weight": 100, "model.layers.0.b.weight": 200}
@@ -154,9 +153,6 @@ def test_norms_of_a_foreign_run_carry_their_band():
     assert weight_sections.judged_norm_series("x", []) is None
 
 
-ES_RUN = {"alpha": 0.01, "population": 4, "model": "m", "task": "t", "steps": 3}
-
-
 @pytest.mark.parametrize(
     ("options", "has_band"),
     [({}, True), ({"momentum": 0.5}, True), ({"dtype": "bfloat16"}, False), ({"anchor_l1": 1e-4}, False)],
@@ -164,9 +160,7 @@ ES_RUN = {"alpha": 0.01, "population": 4, "model": "m", "task": "t", "steps": 3}
 def test_a_band_is_drawn_only_where_it_is_the_law(options, has_band):
     """Rounding and the pull of an L1 anchor are in the verdicts; the plain walk's band would contradict them."""
     rows = tuple({"step": k, "norm": 0.1 * k, "coefficients": [1.0, -1.0, 1.0, -1.0]} for k in (1, 2, 3))
-    run = RunRecord(
-        path=Path("es"), method="es", config=ES_RUN | options, dim=100, steps=rows, probes={}, evaluations=()
-    )
+    run = own_run(rows, dim=100, **options)
     band = norm_series("es", run).predicted
     assert (band is not None) == has_band
     if not options:

@@ -16,8 +16,9 @@ from estheory.cli.app import main
 from estheory.quantities import Quantity
 from estheory.reporting.page.figures import Series
 from estheory.reporting.page.probe_figures import _close_up, direction_lines, matrix
+from estheory.runs.sequence import read_sequence
 from estheory.validation.judge import judge, verdict_pvalue
-from estheory.validation.sequences import joint_pairs, read_sequence
+from estheory.validation.sequences import joint_pairs
 from tests.reporting import chromium
 
 TASKS = ("reversal", "addition")

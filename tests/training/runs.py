@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from estheory.training.config import ESRunConfig
+from estheory.runs.config import ESRunConfig
 
 RECORD = ("config.toml", "steps.jsonl", "evaluations.jsonl", "probes.json", "environment.json")
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from estheory.errors import ConfigError, DataError
-from estheory.training.config import ESRunConfig, GRPORunConfig
-from estheory.training.config_files import load_config, parse_config
+from estheory.runs.config import ESRunConfig, GRPORunConfig
+from estheory.runs.config_files import load_config, parse_config
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 positive = st.floats(min_value=1e-30, max_value=1e30)
@@ -100,5 +100,5 @@ def test_checkpoints_are_due_at_multiples_and_at_the_end() -> None:
 
 
 def test_configurations_and_folders_need_no_torch() -> None:
-    code = "import estheory.training.run_directory, sys; sys.exit('torch' in sys.modules)"
+    code = "import estheory.runs.directory, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0

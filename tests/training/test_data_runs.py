@@ -12,9 +12,9 @@ import pytest
 
 from estheory.cli.app import main
 from estheory.errors import ConfigError
-from estheory.training.run_directory import RunDirectory
+from estheory.runs.directory import RunDirectory
+from estheory.runs.sequence import SequenceConfig
 from estheory.training.sequence import run_sequence
-from estheory.training.sequence_config import SequenceConfig
 from tests.training.runs import es_config
 from tests.training.text_model import save_text_model, write_choices
 

@@ -20,10 +20,10 @@ from estheory.landscape import Signal
 from estheory.models.load import load_model
 from estheory.models.noise import MemberNoise
 from estheory.models.parameters import FlatParameters
+from estheory.runs.config import ESRunConfig
+from estheory.runs.directory import RunDirectory
 from estheory.theory.walk import walk
-from estheory.training.config import ESRunConfig
 from estheory.training.es import run_es
-from estheory.training.run_directory import RunDirectory
 from estheory.training.session import Session
 from estheory.training.shaping import coefficients as zscores
 from tests.statistics import Z

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from estheory.errors import ConfigError, DataError
+from estheory.runs.directory import RunDirectory
 from estheory.training import executors
 from estheory.training.es import resume, run_es
 from estheory.training.executors import LocalExecutor, shares
 from estheory.training.members import Members
-from estheory.training.run_directory import RunDirectory
 from estheory.training.session import start_session
 from estheory.training.walk import Walk
 from tests.training.runs import contents, es_config

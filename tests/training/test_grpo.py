@@ -17,9 +17,9 @@ import torch
 from estheory.errors import ConfigError, DataError, OutputError
 from estheory.models.load import load_model
 from estheory.models.parameters import FlatParameters
-from estheory.training.config import GRPORunConfig
+from estheory.runs.config import GRPORunConfig
+from estheory.runs.directory import RunDirectory
 from estheory.training.grpo import resume_grpo, run_grpo
-from estheory.training.run_directory import RunDirectory
 from tests.training.runs import contents
 
 
@@ -172,8 +172,8 @@ def test_a_changed_checkpoint_is_found_out(finished: Path, tmp_path: Path) -> No
 
 
 def test_adapters_are_trained_alone(tmp_path: Path) -> None:
-    from estheory.evidence.runs import recorded_pairs, run_displacements
-    from estheory.validation.records import read_run
+    from estheory.runs.read import read_own
+    from estheory.validation.own_runs import recorded_pairs, run_displacements
 
     run_grpo(grpo_config(trainable="lora:2", steps=1), tmp_path / "run")
     norm = RunDirectory.open(tmp_path / "run").steps()[0]["norm"]
@@ -183,4 +183,4 @@ def test_adapters_are_trained_alone(tmp_path: Path) -> None:
     assert measured.value == norm
     assert "adapters" in evidence.notes[0]
     with pytest.raises(DataError, match="adapters"):
-        run_displacements(read_run(tmp_path / "run"))
+        run_displacements(read_own(tmp_path / "run"))

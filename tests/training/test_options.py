@@ -17,12 +17,12 @@ from estheory.models.load import load_model
 from estheory.models.noise import MemberNoise
 from estheory.models.noise_streams import NoiseStructure
 from estheory.models.parameters import FlatParameters
+from estheory.runs.config import ESRunConfig
+from estheory.runs.config_files import parse_config
+from estheory.runs.directory import RunDirectory
 from estheory.theory.effective_dimension import low_rank_dimension, shared_seed_dimension
-from estheory.training.config import ESRunConfig
-from estheory.training.config_files import parse_config
 from estheory.training.es import resume, run_es
 from estheory.training.replay import replay
-from estheory.training.run_directory import RunDirectory
 from estheory.training.session import start_session
 from tests.statistics import agrees, variance_agrees
 from tests.training.runs import contents, es_config

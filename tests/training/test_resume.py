@@ -18,10 +18,10 @@ import torch
 from estheory.errors import ConfigError, DataError, EstheoryError, OutputError
 from estheory.models.load import load_model
 from estheory.models.parameters import FlatParameters
-from estheory.training.config import GRPORunConfig
-from estheory.training.es import resume
+from estheory.runs.config import GRPORunConfig
+from estheory.runs.directory import RunDirectory
+from estheory.training.es import resume, run_es
 from estheory.training.replay import replay, write_replay
-from estheory.training.run_directory import RunDirectory
 from tests.training.runs import contents, es_config
 
 CHILD = """
@@ -149,6 +149,27 @@ def test_replay_gives_the_bits_of_every_checkpoint(finished: Path) -> None:
         parameters.read_safetensors(file)
         assert torch.equal(replay(finished, step), parameters.vector)
     assert not torch.equal(replay(finished, 3), parameters.vector)
+
+
+def test_a_run_from_before_generators_were_named_resumes_and_replays(tmp_path: Path) -> None:
+    run_es(es_config(generator="philox"), tmp_path / "whole")
+    run_es(es_config(generator="philox", steps=2), tmp_path / "run")
+    recorded = (tmp_path / "whole" / "config.toml").read_text()
+    assert 'generator = "philox"\n' in recorded
+    (tmp_path / "run" / "config.toml").write_text(recorded.replace('generator = "philox"\n', ""))
+    assert resume(tmp_path / "run").step == 4
+    for step in (2, 4):
+        assert torch.equal(replay(tmp_path / "run", step), replay(tmp_path / "whole", step))
+
+
+def test_another_generator_is_found_out(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    config = tmp_path / "run" / "config.toml"
+    config.write_text(config.read_text().replace("mt19937", "philox"))
+    for checkpoint in (tmp_path / "run" / "checkpoints").iterdir():
+        checkpoint.unlink()
+    with pytest.raises(DataError, match="the run recorded"):
+        resume(tmp_path / "run")
 
 
 def test_a_replayed_step_is_a_model_folder(finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from estheory.errors import ConfigError
+from estheory.runs.directory import RunDirectory
 from estheory.training.es import resume, run_es
 from estheory.training.probing import probes_before
 from estheory.training.reward_probe import reward_probe
 from estheory.training.reward_probe_size import PAIRS, probe_batches, why_unprobed
-from estheory.training.run_directory import RunDirectory
 from estheory.training.session import start_session
 from tests.training.runs import es_config
 
@@ -106,7 +106,7 @@ def test_half_rewards_are_of_every_other_prompt(finished: Path) -> None:
 
 
 def test_only_es_is_probed() -> None:
-    from estheory.training.config import GRPORunConfig
+    from estheory.runs.config import GRPORunConfig
 
     session = start_session(GRPORunConfig(model="tiny-lm", task="reversal", steps=1), evaluates=False)
     with pytest.raises(ConfigError, match="ES"):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from estheory.errors import DataError, OutputError
+from estheory.runs.directory import RunDirectory
 from estheory.training.es import resume
-from estheory.training.run_directory import RunDirectory
 from tests.training.runs import es_config
 
 

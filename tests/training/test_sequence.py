@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ import torch
 from estheory.errors import ConfigError, OutputError
 from estheory.models.load import load_model
 from estheory.models.parameters import FlatParameters
-from estheory.training.config import GRPORunConfig
-from estheory.training.run_directory import RunDirectory
+from estheory.runs.config import GRPORunConfig
+from estheory.runs.directory import RunDirectory
+from estheory.runs.sequence import SequenceConfig, require_same
 from estheory.training.sequence import run_sequence
-from estheory.training.sequence_config import SequenceConfig
 from tests.training.runs import es_config
 
 TASKS = ("reversal", "addition")
@@ -96,6 +97,17 @@ def test_a_sequence_that_was_cut_off_goes_on_and_keeps_what_it_should(sequence: 
         run_sequence(sequence_config(retention="last", seeds=(3, 4)), out)
     with pytest.raises(OutputError, match="occupied"):
         run_sequence(config, out / "es")
+
+
+def test_a_sequence_from_before_generators_were_named_is_the_one_with_philox(tmp_path: Path) -> None:
+    es, grpo = sequence_config().configs
+    of_old = sequence_config(configs=(replace(es, generator="philox"), grpo))
+    content = of_old.manifest()
+    del content["configs"]["es"]["generator"]
+    (tmp_path / "sequence.json").write_text(json.dumps(content))
+    require_same(tmp_path / "sequence.json", of_old.manifest())
+    with pytest.raises(ConfigError, match="generator is 'philox' there, 'mt19937' here"):
+        require_same(tmp_path / "sequence.json", sequence_config().manifest())
 
 
 def test_a_budget_ends_a_stage(tmp_path: Path) -> None:

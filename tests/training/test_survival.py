@@ -16,9 +16,9 @@ import torch
 from estheory.errors import DataError, OutputError
 from estheory.measurement import accuracy
 from estheory.models.load import load_model
-from estheory.training import run_directory
+from estheory.runs import directory as run_directory
+from estheory.runs.directory import RunDirectory
 from estheory.training.es import resume, run_es
-from estheory.training.run_directory import RunDirectory
 from estheory.training.walk import Walk
 from tests.training.runs import contents, es_config
 

@@ -13,9 +13,9 @@ import pytest
 
 from estheory.cli.app import main
 from estheory.errors import ConfigError, MissingDependencyError
+from estheory.runs.directory import RunDirectory
 from estheory.training import trackers
 from estheory.training.es import resume
-from estheory.training.run_directory import RunDirectory
 from estheory.training.trackers import require_tracker, tracked
 from tests.training.runs import contents
 

@@ -14,11 +14,11 @@ import pytest
 from scipy.stats import binom
 
 from estheory.quantities import Quantity
-from estheory.validation.foreign import BY_COEFFICIENTS, BY_HYPERPARAMETERS, BY_REWARDS, ForeignRun
-from estheory.validation.foreign.pairs import MeasuredPath, foreign_pairs
+from estheory.runs.view import BY_COEFFICIENTS, BY_HYPERPARAMETERS, BY_REWARDS, ForeignRun
+from estheory.validation.foreign_pairs import MeasuredPath, foreign_pairs
 from estheory.validation.judge import judge
-from estheory.validation.records import RunRecord
 from estheory.validation.runs import run_pairs
+from tests.recorded_runs import own_run
 from tests.statistics import agrees, variance_agrees
 
 RUNS, LEVEL, FALSE_FAILURE = 200, 0.05, 1e-6
@@ -53,21 +53,9 @@ def geometry(paths):
     return norms, paths @ paths.T / np.outer(norms, norms), tensors
 
 
-class Record(RunRecord):
-    checkpoints = property(lambda self: dict.fromkeys(MARKS, Path("unread")))
-
-
 def own_pairs(rows, paths, alpha):
     _, cosines, tensors = geometry(paths)
-    record = Record(
-        path=Path("run"),
-        method="es",
-        config={"alpha": alpha, "population": POPULATION},
-        dim=sum(SIZES.values()),
-        steps=tuple(rows),
-        probes={},
-        evaluations=(),
-    )
+    record = own_run(rows, dim=sum(SIZES.values()), checkpoints=MARKS, alpha=alpha, population=POPULATION)
     pairs = {(MARKS[i], MARKS[j]): float(cosines[i, j]) for i, j in combinations(range(3), 2)}
     return run_pairs(record, tensors, pairs)
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from estheory.cli.measuring import given_of
-from estheory.cli.options import ESOptions
 from estheory.errors import ConfigError, DataError
-from estheory.evidence.foreign import foreign_displacements, foreign_evidence
 from estheory.quantities import Quantity
-from estheory.validation.foreign import Given, foreign_format, read_foreign
-from estheory.validation.foreign.exponent import exponent_law
+from estheory.runs.foreign import foreign_format, read_foreign
+from estheory.runs.view import Given
+from estheory.validation.exponent import exponent_law
+from estheory.validation.foreign_runs import foreign_displacements, foreign_evidence
 from estheory.validation.judge import judge
 from tests.validation import foreign_runs as make
 
@@ -245,7 +245,7 @@ def test_unknown_and_empty_folders(tmp_path):
 def test_options_that_describe_no_foreign_run_are_refused(tmp_path):
     make.esvsgrpo_es(tmp_path / "run")
     with pytest.raises(ConfigError, match="--momentum does not describe"):
-        given_of(tmp_path / "run", ESOptions(momentum="0.9"))
+        given_of(tmp_path / "run", {"momentum": (0.9,)})
 
 
 def test_rewards_that_are_no_numbers(tmp_path):

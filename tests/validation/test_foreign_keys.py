@@ -8,7 +8,8 @@ import json
 import pytest
 
 from estheory.errors import DataError
-from estheory.validation.foreign import Given, read_foreign
+from estheory.runs.foreign import read_foreign
+from estheory.runs.view import Given
 
 pytest.importorskip("torch")
 from tests.validation import foreign_runs as make

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from estheory.errors import DataError
-from estheory.evidence.foreign import foreign_evidence
 from estheory.floats import FORMATS, rounded
 from estheory.quantities import Quantity
 from estheory.rules import ESConfig
+from estheory.runs.view import Given
 from estheory.simulation.emulator.adamw import adamw_walks
 from estheory.simulation.emulator.steps import Rounder, take_awd_step, take_step
 from estheory.simulation.emulator.strata import SampledWeights
 from estheory.theory.rounding.weights import normal_weights
-from estheory.validation.foreign import Given
-from estheory.validation.foreign.rounded import FAMILY, OWN_WEIGHTS
-from estheory.validation.foreign.rounded_adamw import walk_square
+from estheory.validation.foreign_adamw import walk_square
+from estheory.validation.foreign_rounding import FAMILY, OWN_WEIGHTS
+from estheory.validation.foreign_runs import foreign_evidence
 from estheory.validation.judge import exit_code, judge
 from tests.statistics import Z
 

@@ -1,14 +1,13 @@
 """The conditioned law of ||Delta||^2 for every noise structure against brute force, tensor by tensor and in all."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from estheory.errors import DataError
 from estheory.validation.recorded_walk import RecordedWalk
-from estheory.validation.records import RunRecord
+from tests.recorded_runs import own_run
 from tests.statistics import agrees, variance_agrees
 
 SHAPES = {"a.embed": (12, 4), "b.mlp": (6, 8), "b.norm": (9,)}  # a and b.mlp have as many entries
@@ -17,9 +16,8 @@ ALPHA, N, T, REPLICAS = 0.02, 6, 5, 20_000
 
 def record(coefficients, **options):
     rows = tuple({"step": t, "coefficients": list(map(float, z))} for t, z in enumerate(coefficients, start=1))
-    config = {"alpha": ALPHA, "population": N, **options}
     dim = sum(math.prod(shape) for shape in SHAPES.values())
-    return RunRecord(path=Path("run"), method="es", config=config, dim=dim, steps=rows, probes={}, evaluations=())
+    return own_run(rows, dim=dim, alpha=ALPHA, population=N, **options)
 
 
 def coefficients(seed=0):
@@ -68,9 +66,9 @@ CASES = {
     "low-rank": ({"noise": "low-rank:1"}, {"kind": "low-rank:1"}),
     "low-rank, momentum": ({"noise": "low-rank:2", "momentum": 0.6}, {"kind": "low-rank:2", "momentum": 0.6}),
     "shared-seed": ({"noise": "shared-seed"}, {"kind": "shared-seed"}),
-    "modules": ({"module_sigma": ["mlp=2", "norm=0.5"]}, {"factors": {"b.mlp": 2.0, "b.norm": 0.5}}),
+    "modules": ({"module_sigma": ("mlp=2", "norm=0.5")}, {"factors": {"b.mlp": 2.0, "b.norm": 0.5}}),
     "shared-seed, modules": (
-        {"noise": "shared-seed", "module_sigma": ["mlp=2"]},
+        {"noise": "shared-seed", "module_sigma": ("mlp=2",)},
         {"kind": "shared-seed", "factors": {"b.mlp": 2.0}},
     ),
     "antithetic, L2": ({"antithetic": True, "anchor_l2": 0.2}, {"antithetic": True, "l2": 0.2}),

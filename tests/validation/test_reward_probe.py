@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ from estheory.rules import ESConfig
 from estheory.theory.probe.forecast import predict_from_probe
 from estheory.theory.probe.reward import ProbedReward
 from estheory.validation.judge import judge, verdict_pvalue
-from estheory.validation.records import RunRecord
 from estheory.validation.reward_probe import (
     HELD_OUT,
     MEMBERS,
@@ -26,6 +24,7 @@ from estheory.validation.reward_probe import (
     split_half_reliability,
     unmeasured,
 )
+from tests.recorded_runs import own_run
 from tests.statistics import Z
 
 DIM, PROMPTS, SIGMA, ALPHA, POPULATION, STEPS = 40, 15, 0.1, 0.02, 20, 24
@@ -74,12 +73,12 @@ def record(rng, predictions, *, permuted=False, logged=True):
         rows.append(row if logged else {k: v for k, v in row.items() if k != "half_rewards"})
         theta = theta + ALPHA / POPULATION * (rng.permutation(z) if permuted else z) @ eps
     change = rewards(rng, theta[None], np.zeros(400), 0.0)[0].mean()
-    return RunRecord(
-        path=Path("run"),
-        method="es",
-        config={"task": "t", "prompts": PROMPTS, "steps": STEPS, "reward": "accuracy"},
+    return own_run(
+        rows,
         dim=DIM,
-        steps=tuple(rows),
+        prompts=PROMPTS,
+        steps=STEPS,
+        population=POPULATION,
         probes={
             "reward": {"estimates": {"member_reward": {"value": -0.5 * CURVE * SIGMA**2 * DIM, "stderr": 0.0}}},
             "unpredicted": ["no optimal_alpha: reason"],
@@ -201,7 +200,8 @@ def test_old_records_and_records_without_probes_are_left_alone():
     assert unmeasured(bare) == []
     short = dataclasses.replace(old, steps=old.steps[:3])
     assert {p.quantity for p, _ in reward_pairs(short)} == {Quantity.REWARD_CHANGE}
-    still = [{**row, "rewards": [0.5] * 20, "half_rewards": [0.5] * 20} for row in old.steps]
+    equal = np.full(20, 0.5)
+    still = [dataclasses.replace(row, rewards=equal, half_rewards=equal) for row in old.steps]
     assert split_half_reliability(dataclasses.replace(old, steps=tuple(still)), 8) is None
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from estheory.errors import DataError
-from estheory.evidence.runs import recorded_pairs
 from estheory.floats import FORMATS, rounded
 from estheory.quantities import Quantity
 from estheory.rules import ESConfig
 from estheory.simulation.emulator.steps import Rounder, take_fused_step
 from estheory.validation.judge import exit_code, judge
+from estheory.validation.own_runs import recorded_pairs
 
 torch = pytest.importorskip("torch")
 
@@ -116,7 +116,7 @@ def test_grpo_in_place_is_judged_by_its_own_rounding(tmp_path):
 
     from estheory.models.builtin import get_builtin
     from estheory.models.checkpoints import open_checkpoint
-    from estheory.training.config import GRPORunConfig
+    from estheory.runs.config import GRPORunConfig
     from estheory.training.grpo import run_grpo
 
     rate, steps = 2e-5, 4

@@ -13,9 +13,9 @@ from estheory.quantities import Quantity, Verdict
 from estheory.reporting.page import figures, probe_figures
 from estheory.reporting.page.page import Section, Table
 from estheory.reporting.text.tables import short
-from estheory.validation.records import RunRecord
+from estheory.runs.view import OwnRun, known
 
-Runs = Mapping[str, RunRecord]
+Runs = Mapping[str, OwnRun]
 """Records of runs by the name that the page gives them."""
 
 MOST_COLUMNS = 6
@@ -94,18 +94,18 @@ def reward_sections(runs: Runs) -> list[Section]:
     list of Section
         One a kind of reward; runs of one step, which have no path, are left out.
     """
-    kinds: dict[str, dict[str, RunRecord]] = {}
+    kinds: dict[str, dict[str, OwnRun]] = {}
     for name, run in runs.items():
         if len(run.steps) > 1:
-            kinds.setdefault(str(run.config.get("reward", "accuracy")), {})[name] = run
+            kinds.setdefault((run.es.reward if run.method == "es" else "accuracy"), {})[name] = run
     return [_reward_section(kind, members, len(kinds) > 1) for kind, members in kinds.items()]
 
 
 def _reward_section(kind: str, runs: Runs, several: bool) -> Section:
     paths, words = [], []
     for name, run in runs.items():
-        rewards = [float(row["reward_mean"]) for row in run.steps]
-        paths.append(figures.Series(label=name, values=rewards, steps=[row["step"] for row in run.steps]))
+        rewards = [known(row.reward_mean, "mean reward") for row in run.steps]
+        paths.append(figures.Series(label=name, values=rewards, steps=[row.step for row in run.steps]))
         tenth = max(1, len(rewards) // 10)
         words.append(
             f"{name} {short(float(np.mean(rewards[:tenth])), 3)} → {short(float(np.mean(rewards[-tenth:])), 3)}"
@@ -122,7 +122,7 @@ def accuracy_sentence(runs: Runs) -> str:
     words = [
         f"{row['run']} {row['before']:.3f} → {row['after']:.3f} ± {row['after_stderr']:.3f} on {row['task']}"
         for row in accuracy_rows(runs)
-        if row["task"] == runs[row["run"]].config["task"]
+        if row["task"] == runs[row["run"]].config.task
     ]
     return (
         f"Accuracy on held-out prompts of the trained task: {'; '.join(words)}."

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from estheory.files import reading
 from estheory.quantities import Quantity, Verdict
 from estheory.reporting.page import behaviour_sections, weight_sections
 from estheory.reporting.page.page import Section, Table, html_page
 from estheory.reporting.page.sequence_page import missing_section, sequence_sections
 from estheory.reporting.text.verdicts import summary, tensor_sentence
-from estheory.validation.records import RunRecord, reading
-from estheory.validation.sequences import SequenceRecord
+from estheory.runs.sequence import SequenceRecord
+from estheory.runs.view import OwnRun
 
 BETWEEN = "between and along"
 """The name under which verdicts on the lines around two runs are judged."""
@@ -48,7 +49,7 @@ class Report:
     judged: Mapping[str, Sequence[Verdict]]
     plain: Sequence[Verdict]
     level: float
-    runs: Mapping[str, RunRecord]
+    runs: Mapping[str, OwnRun]
     cosines: Mapping[str, float] = field(default_factory=dict)
     dim: int = 1
     evaluated: Sequence[Section] = ()

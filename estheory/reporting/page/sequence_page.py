@@ -11,9 +11,9 @@ from estheory.quantities import Quantity, Verdict
 from estheory.reporting.page import figures, probe_figures, weight_sections
 from estheory.reporting.page.page import Section
 from estheory.reporting.text.tables import short
+from estheory.runs.sequence import SequenceRecord
+from estheory.runs.view import OwnRun
 from estheory.theory.adamw import learning_rates, walk_factor
-from estheory.validation.records import RunRecord
-from estheory.validation.sequences import SequenceRecord
 
 METHODS = {"es": "ES", "grpo": "GRPO"}
 NORMS = (Quantity.DISPLACEMENT_NORM, Quantity.STEP_NORM, Quantity.GRPO_DISPLACEMENT_NORM)
@@ -142,7 +142,7 @@ def _norm_section(sequence: SequenceRecord, method: str, judged: Mapping[str, Se
     )
 
 
-def _joined(label: str, runs: Sequence[RunRecord]) -> figures.Series:
+def _joined(label: str, runs: Sequence[OwnRun]) -> figures.Series:
     """Return the norms of successive runs as one series over all their steps, broken between them."""
     columns: dict[str, list[float]] = {key: [] for key in ("steps", "values", "low", "mean", "high")}
     begun = 0
@@ -160,17 +160,17 @@ def _joined(label: str, runs: Sequence[RunRecord]) -> figures.Series:
     return figures.Series(label=label, values=columns["values"], steps=columns["steps"], predicted=predicted)
 
 
-def _other_band(run: RunRecord) -> figures.Band:
+def _other_band(run: OwnRun) -> figures.Band:
     """Return what AdamW's walk on dense noise predicts of a GRPO run at each of its steps; NaN where no band is known.
 
     That is so of runs in 16 bits, and of ES runs whose norms have no band.
     """
-    if run.method != "grpo" or not weight_sections.in_float32(run):
+    if run.method != "grpo" or run.config.dtype != "float32":
         unknown = [math.nan] * len(run.steps)
         return figures.Band(low=unknown, mean=unknown, high=unknown)
-    rates = learning_rates(int(run.config["steps"]), run.config["schedule"])[: len(run.steps)]
+    rates = learning_rates(run.config.steps, run.grpo.schedule)[: len(run.steps)]
     squares = [walk_factor(rates[:t]) * float(rates[:t] @ rates[:t]) for t in range(1, len(rates) + 1)]
-    mean = float(run.config["lr"]) * np.sqrt(run.dim * np.array(squares))
+    mean = run.grpo.lr * np.sqrt(run.dim * np.array(squares))
     spread = 1.96 / math.sqrt(2 * run.dim)
     return figures.Band(low=mean * (1 - spread), mean=mean, high=mean * (1 + spread))
 

@@ -13,14 +13,14 @@ from estheory.reporting.page import figures, row_figures
 from estheory.reporting.page.page import Section
 from estheory.reporting.text.tables import short
 from estheory.reporting.text.verdicts import TENSOR_LEVEL
+from estheory.runs.view import OwnRun, known
 from estheory.tensor_names import layer_of, module_of
 from estheory.theory.effective_dimension import shared_seed_dimension
 from estheory.validation.assumptions import SHARED
 from estheory.validation.recorded_walk import RecordedWalk
-from estheory.validation.records import RunRecord
 
 
-def norm_series(name: str, run: RunRecord) -> figures.Series:
+def norm_series(name: str, run: OwnRun) -> figures.Series:
     """Return the logged norms of a run over its steps.
 
     Returns
@@ -28,24 +28,15 @@ def norm_series(name: str, run: RunRecord) -> figures.Series:
     Series
         In weight units; an ES run of independent float32 coordinates has its 95 % band.
     """
-    steps = [row["step"] for row in run.steps]
+    steps = [row.step for row in run.steps]
     band = None
-    if run.method == "es" and in_float32(run) and (walk := RecordedWalk.of(run)).plain:
+    if run.method == "es" and run.config.dtype == "float32" and (walk := RecordedWalk.of(run)).plain:
         mean = np.sqrt(np.array([walk.variance(step) for step in steps]) * run.dim)
         spread = 1.96 / math.sqrt(2 * run.dim)  # relative standard deviation of a chi norm
         band = figures.Band(low=mean * (1 - spread), mean=mean, high=mean * (1 + spread))
-    return figures.Series(label=name, values=[row["norm"] for row in run.steps], steps=steps, predicted=band)
-
-
-def in_float32(run: RunRecord) -> bool:
-    """Return whether a run stores its weights in float32; rounding is in no band that is drawn at every step.
-
-    Parameters
-    ----------
-    run
-        Without an entry ``dtype`` in its configuration, float32.
-    """
-    return str(run.config.get("dtype", "float32")) == "float32"
+    return figures.Series(
+        label=name, values=[known(row.norm, "norm") for row in run.steps], steps=steps, predicted=band
+    )
 
 
 def judged_norm_series(name: str, verdicts: Sequence[Verdict]) -> figures.Series | None:

@@ -15,9 +15,9 @@ import numpy as np
 from estheory._special import Array
 from estheory.errors import ConfigError
 from estheory.floats import Float32, FloatFormat, rounded
-from estheory.rules import ESConfig
+from estheory.rules import Arithmetic, ESConfig
 from estheory.simulation.emulator.emulation import Emulation
-from estheory.simulation.emulator.steps import STEPS, Arithmetic, Rounder
+from estheory.simulation.emulator.steps import STEPS, Rounder
 from estheory.simulation.emulator.strata import Design, SampledWeights
 from estheory.theory.rounding.precision import NormBand, storage_format
 from estheory.theory.rounding.weights import weight_family

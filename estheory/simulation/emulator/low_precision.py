@@ -54,7 +54,7 @@ def rounding_of(
     config
         The run; float32 has no rounding.
     weights
-        Those of a checkpoint (:func:`estheory.evidence.weights.checkpoint_weights`), a distribution, or None.
+        Those of a checkpoint (`checkpoint_weights`), a distribution, or None.
     checkpoints
         Steps to look at.
     seed

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 
 from estheory._special import Array
 from estheory.floats import Float32, FloatFormat, round_in_place, rounded
-from estheory.rules import ESConfig
-
-Arithmetic = Literal["rounded", "fused", "es-awd"]
-"""Whose operations: the reference code's (:func:`take_step`), ``estheory run``'s (:func:`take_fused_step`), or es-awd's
-(:func:`take_awd_step`)."""
+from estheory.rules import Arithmetic, ESConfig
 
 
 class Rounder:

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from estheory.errors import ConfigError, DataError
+from estheory.files import parse_toml
 from estheory.landscape import Landscape
-from estheory.parsing import parse_toml
 from estheory.rules import require_count, require_positive
 
 COLUMNS = ("eigenvalue", "multiplicity", "offset")

@@ -1,0 +1,112 @@
+"""``estheory pilot``: from one iteration's rewards, whether ES will learn, and with which sigma, alpha and N."""
+
+# no postponed annotations: see options.py
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import typer
+
+from estheory.cli.emit import cite, emit, json_text, warn
+from estheory.cli.options import Command, CommonOptions, options, program
+from estheory.errors import ConfigError
+from estheory.rules import Shaping
+
+if TYPE_CHECKING:
+    from estheory.quantities import Prediction
+
+app = program()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PilotOptions:
+    """The run that the pilot is for, and how the file is read."""
+
+    panel: ClassVar[str] = "The pilot and the planned run"
+
+    sigma: Annotated[float | None, typer.Option(help="Perturbation scale of the members, where the file has none.")] = (
+        None
+    )
+    alpha: Annotated[float | None, typer.Option(help="Step size of the run (default sigma/2).")] = None
+    population: Annotated[int | None, typer.Option(help="N of the run (default the pilot's).")] = None
+    prompts: Annotated[int | None, typer.Option(help="B of each update of the run (default the pilot's).")] = None
+    steps: Annotated[int | None, typer.Option(help="T of the run.")] = None
+    dim: Annotated[int | None, typer.Option(help="Number of parameters, for the norm of the run.")] = None
+    shaping: Annotated[
+        Shaping | None, typer.Option(help="How rewards become weights of the members (default zscore)")
+    ] = None
+    mirrored: Annotated[
+        Literal["interleaved", "halves"] | None, typer.Option(help="Rows are theta + sigma eps and theta - sigma eps")
+    ] = None
+    centre: Annotated[Path | None, typer.Option(help="File with theta's own reward on each prompt.")] = None
+    prompts_fixed: Annotated[bool, typer.Option("--prompts-fixed", help="The run trains on these very prompts.")] = (
+        False
+    )
+    rollouts: Annotated[int | None, typer.Option(help="N times B of an update, to be split anew.")] = None
+    seconds_per_evaluation: Annotated[float | None, typer.Option(help="Of one member on one prompt, for hours.")] = None
+    workers: Annotated[int | None, typer.Option(help="How many evaluate at once (default 1).")] = None
+
+
+VERDICTS = {"learns": 0, "stalls": 3, "undecided": 4}
+"""Exit codes."""
+
+
+@app.command(cls=Command, epilog="estheory pilot rewards.json --sigma 0.001")
+@options(PilotOptions, CommonOptions)
+def pilot(
+    asked: PilotOptions,
+    common: CommonOptions,
+    rewards: Annotated[
+        Path, typer.Argument(help="Rewards, members by prompts: .json .npy .npz .csv .jsonl .parquet -")
+    ],
+    plot: Annotated[Path | None, typer.Option(help="Draw net gain against alpha for several N to this file.")] = None,
+) -> None:
+    """Say from one iteration's member rewards, of any code, whether it will learn, and with which sigma, alpha and N.
+
+    Exit code 0 if it learns, 3 if it stalls, 4 if the rewards cannot tell.
+    """
+    from estheory.measurement.rewards import read_rewards
+    from estheory.reporting.text.pilot import pilot_json, pilot_text, plot_pilot
+    from estheory.theory.economy.pilot import PlannedRun
+    from estheory.theory.economy.pilot import pilot as read_pilot
+    from estheory.theory.predictions import predict
+
+    read = read_rewards(rewards, sigma=asked.sigma, mirrored=asked.mirrored, centre=asked.centre)
+    planned = PlannedRun(
+        alpha=read.alpha if asked.alpha is None else asked.alpha,
+        population=asked.population,
+        prompts=asked.prompts,
+        steps=asked.steps,
+        dim=asked.dim,
+        shaping=asked.shaping or "zscore",
+        rollouts=asked.rollouts,
+        fixed=asked.prompts_fixed,
+    )
+    found = read_pilot(read.iterations, planned)
+    moved: tuple[Prediction, ...] = ()
+    if planned.dim is not None:
+        wanted = ("displacement_norm",)
+        moved = tuple(p for p in predict(found.scale.config).predictions if p.quantity in wanted)
+    hours = _hours(asked, found.scale.config.population * found.scale.prompts * found.scale.config.steps)
+    if plot is not None:
+        plot_pilot(found, plot)
+    if common.json:
+        emit(common, json_text(pilot_json(found, moved, hours)))
+        warn(found.warnings)
+    else:
+        emit(common, pilot_text(found, moved, hours))
+    cite(common, moved)
+    raise typer.Exit(VERDICTS[found.verdict])
+
+
+def _hours(asked: PilotOptions, evaluations: int) -> float | None:
+    """Return how long the evaluations take; None where nobody said how long one takes."""
+    seconds, workers = asked.seconds_per_evaluation, asked.workers
+    if seconds is None:
+        if workers is not None:
+            raise ConfigError("--workers needs the time of one evaluation", "give --seconds-per-evaluation")
+        return None
+    if not seconds > 0 or not (workers or 1) >= 1:
+        raise ConfigError("an evaluation takes a time > 0 on 1 worker or more", "correct them")
+    return evaluations * seconds / (workers or 1) / 3600

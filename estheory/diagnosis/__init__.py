@@ -1,0 +1,1 @@
+"""What is probably wrong with an estimator or a run, by name: one list of candidates, for code and for verdicts."""

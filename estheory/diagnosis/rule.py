@@ -1,0 +1,74 @@
+"""The shaping of a rule: the one place where diagnosis and checks ask for it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from estheory._special import Array
+from estheory.rules import ESConfig
+from estheory.training.shaping import coefficients
+
+
+def shaped(rewards: Array, rule: ESConfig) -> Array:
+    """Return the rule's shaped rewards.
+
+    Parameters
+    ----------
+    rewards
+        Of one step's evaluations, shape (n,); R+ and R- of each pair in turn.
+    rule
+        Its shaping.
+
+    Returns
+    -------
+    ndarray
+        One an evaluation; for two-point one a direction.
+    """
+    return np.asarray(coefficients(rewards.tolist(), rule.shaping, rule.sigma))
+
+
+def is_paired(rule: ESConfig) -> bool:
+    """Return whether every noise vector is evaluated at both signs.
+
+    Parameters
+    ----------
+    rule
+        Antithetic members, or two-point shaping, are.
+
+    Returns
+    -------
+    bool
+    """
+    return rule.antithetic or rule.shaping == "two-point"
+
+
+def evaluations(rule: ESConfig) -> int:
+    """Return the number of rewards of one step: the population, or two a direction for two-point.
+
+    Parameters
+    ----------
+    rule
+        Its population and shaping.
+
+    Returns
+    -------
+    int
+    """
+    return 2 * rule.population if rule.shaping == "two-point" else rule.population
+
+
+def direction_weights(rewards: Array, rule: ESConfig) -> Array:
+    """Return w of the rule's displacement (alpha/N) sum_k w_k eps_k.
+
+    Parameters
+    ----------
+    rewards, rule
+        As for :func:`shaped`.
+
+    Returns
+    -------
+    ndarray
+        One a noise vector that is drawn: with mirrored members one a pair.
+    """
+    weights = shaped(rewards, rule)
+    return weights[0::2] - weights[1::2] if rule.antithetic else weights

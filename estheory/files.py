@@ -1,0 +1,170 @@
+"""Files: JSON, TOML and JSON lines, whose damage is one kind of error, and results that are whole or not there.
+
+Imports no numpy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from estheory.errors import DataError, OutputError
+
+_DEEP = "its brackets are nested too deeply"
+DAMAGED = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, ZeroDivisionError, OSError)
+"""What reading a record raises that does not hold what it should."""
+UNPRINTABLE = "backslashreplace"
+"""Half a surrogate pair, which names in files may hold, is written as its escape, which JSON reads back."""
+
+Problems = list[str]
+"""Collects what is wrong with a file where reading goes on."""
+
+
+def parse_json(raw: bytes | str, *, finite: bool = False) -> Any:
+    """Return what JSON says.
+
+    Parameters
+    ----------
+    finite
+        Refuse NaN, infinities and numbers too large for a float: no file of this package holds any.
+    """
+    try:
+        return json.loads(raw, parse_constant=_finite, parse_float=_finite) if finite else json.loads(raw)
+    except RecursionError:
+        raise ValueError(_DEEP) from None
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no finite number")
+    return value
+
+
+def parse_toml(raw: bytes | str) -> dict[str, Any]:
+    """Return what TOML says."""
+    try:
+        return tomllib.loads(raw if isinstance(raw, str) else raw.decode("utf-8"))
+    except RecursionError:
+        raise ValueError(_DEEP) from None
+
+
+def read_object(file: Path, remedy: str = "restore it", *, finite: bool = False) -> dict[str, Any]:
+    """Return the object in a JSON file, or in a TOML file if its name ends so."""
+    try:
+        raw = file.read_bytes()
+        content = parse_toml(raw) if file.suffix == ".toml" else parse_json(raw, finite=finite)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} cannot be read: {error}", remedy) from error
+    if not isinstance(content, dict):
+        raise DataError(f"{file} holds no JSON object", remedy)
+    return content
+
+
+def read_lines(
+    file: Path, problems: Problems | None = None, *, finite: bool = False, appended: bool = False
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the objects of a JSONL file with the numbers of their lines, without blank lines.
+
+    A last line without its line break that is torn is an interrupted write and is left out.
+
+    Parameters
+    ----------
+    problems
+        Where to note damaged lines; None raises.
+    finite
+        As in `parse_json`.
+    appended
+        The file's writer ends every line, so that a last line without its break is left out whatever it says.
+    """
+    try:
+        lines = file.read_bytes().split(b"\n")
+    except OSError as error:
+        raise DataError(f"cannot read {file}: {error}", "restore it") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or (appended and number == len(lines)):
+            continue
+        try:
+            row = parse_json(line, finite=finite)
+        except ValueError:
+            row = None
+        if isinstance(row, dict):
+            yield number, row
+        elif number < len(lines):
+            problem(f"{file}: line {number} is damaged", "restore the file, or cut it before that line", problems)
+
+
+def problem(what: str, remedy: str, problems: Problems | None) -> None:
+    """Note what is wrong, or raise it where nothing collects problems.
+
+    Parameters
+    ----------
+    problems
+        Where to note the first half; None raises.
+    """
+    if problems is None:
+        raise DataError(what, remedy)
+    problems.append(what)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Say of what a record does not hold that it is damaged, as `DataError`."""
+    try:
+        yield
+    except DAMAGED as error:
+        what = f"{path}: a record is missing or damaged ({type(error).__name__}: {error})"
+        raise DataError(what, "restore the files of the run") from error
+
+
+def replaceable(path: Path) -> Path:
+    """Return the file that a result written to ``path`` replaces as a whole; links are followed."""
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file() and not target.is_dir():
+        raise OutputError(f"cannot write {path}: it is a device or a pipe", "name a file; stdout is the default")
+    return target
+
+
+@contextmanager
+def replacing(path: Path, remedy: str = "free space or choose another folder") -> Iterator[Path]:
+    """Replace a file or a folder as a whole: what is written to the yielded path beside it takes its place at the end.
+
+    Where that fails, with OSError as `OutputError`, the old one stays and nothing of the new one is left.
+    """
+    target = replaceable(path)
+    temporary = target.with_name(f"{target.name}.tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)  # what a kill left
+        yield temporary
+        if temporary.is_dir():
+            shutil.rmtree(target, ignore_errors=True)
+        else:
+            with temporary.open("rb") as handle:
+                os.fsync(handle.fileno())
+        temporary.replace(target)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OutputError(f"cannot write {path}: {error.strerror or error}", remedy) from error
+        raise
+
+
+def write_text(path: Path, text: str, remedy: str = "free space or choose another folder") -> None:
+    """Write a text file as a whole."""
+    with replacing(path, remedy) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors=UNPRINTABLE)
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Write a JSON file as a whole."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -1,0 +1,307 @@
+"""Configurations of training runs. Imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+from estheory.errors import ConfigError, DataError
+from estheory.rules import (
+    AnchorForm,
+    Dtype,
+    ESConfig,
+    Shaping,
+    UpdatePath,
+    module_factors,
+    require_choice,
+    require_count,
+    require_positive,
+    require_seed,
+)
+from estheory.tasks.data import Form
+
+Reward = Literal["accuracy", "partial", "logprob"]
+Decode = Literal["greedy", "sample"]
+ExecutorName = Literal["local", "ray"]
+Schedule = Literal["constant", "linear", "cosine"]
+Generator = Literal["mt19937", "philox"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What every fine-tuning run needs.
+
+    Attributes
+    ----------
+    model
+        Built-in name, Hugging Face folder or hub id.
+    task
+        Name of the task that is trained.
+    steps
+        Number of updates, T.
+    prompts
+        Training prompts of one step; drawn afresh each step from (seed, step).
+    seed
+        Root of every random number of the run.
+    trainable
+        Which parameters move (see `estheory.models.parameters.FlatParameters`).
+    device
+        Torch device.
+    threads
+        CPU threads of the process while the run lasts.
+    checkpoint_every
+        Steps between checkpoints; 0 keeps the last one only.
+    evaluation_prompts
+        Held-out prompts of each evaluation.
+    evaluation_tasks
+        Further tasks evaluated beside `task`.
+    data
+        Folder of JSONL or Parquet files, or ``hf:ID``, whose tasks are used by their names; "" for none.
+    form
+        Of the prompts of tasks that are text: ``auto``, ``few-shot``, ``chat`` or ``likelihood`` (see
+        `estheory.tasks.data.DataTask`).
+    stop_reward
+        Mean reward of a step at which the run ends early.
+    stop_drift
+        ||theta - theta_0|| (weight) at which the run ends early.
+    method
+        Its name in files and on the command line.
+    """
+
+    method: ClassVar[str]
+    before: ClassVar[Mapping[str, object]] = {}
+    """What a file that lacks a field says by that, where it is not the default: the field is younger than the file."""
+
+    model: str
+    task: str
+    steps: int
+    prompts: int = 64
+    seed: int = 0
+    trainable: str = "all"
+    device: str = "cpu"
+    threads: int = 1
+    checkpoint_every: int = 0
+    evaluation_prompts: int = 400
+    evaluation_tasks: tuple[str, ...] = dataclasses.field(default=(), metadata={"option": "evaluate"})
+    data: str = ""
+    form: Form = "auto"
+    stop_reward: float = math.inf
+    stop_drift: float = math.inf
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "prompts", "threads", "evaluation_prompts"):
+            require_count(name, getattr(self, name), 1)
+        require_seed(self.seed)
+        require_count("checkpoint_every", self.checkpoint_every, 0)
+        require_choice("form", self.form, get_args(Form))
+        if math.isnan(self.stop_reward) or not self.stop_drift > 0:
+            raise ConfigError(
+                f"stop-reward {self.stop_reward} or stop-drift {self.stop_drift} is no budget", "give a number (> 0)"
+            )
+
+    def is_last(self, row: Mapping[str, Any]) -> bool:
+        """Return whether a row of steps.jsonl ends the run: the last step, or a budget is spent."""
+        try:
+            spent = row["reward_mean"] >= self.stop_reward or row["norm"] >= self.stop_drift
+        except (KeyError, TypeError) as error:
+            raise DataError(f"step {row['step']} of steps.jsonl is damaged ({error!r})", "restore the file") from error
+        return bool(row["step"] >= self.steps or spent)
+
+    def keeps_checkpoint(self, step: int) -> bool:
+        """Return whether the run writes a checkpoint, and evaluates, after a step."""
+        every = self.checkpoint_every
+        return step == self.steps or (every > 0 and step > 0 and step % every == 0)
+
+    def to_toml(self) -> str:
+        """Return the configuration as TOML; `estheory.runs.config_files` reads it back."""
+        values = {"method": self.method, **dataclasses.asdict(self)}
+        return "".join(f"{name} = {_toml(value)}\n" for name, value in values.items())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ESRunConfig(RunConfig):
+    """Evolution Strategies.
+
+    Attributes
+    ----------
+    sigma, alpha, population, shaping, antithetic, noise, anchor_l2, anchor_l1, anchor_form, momentum, dtype
+        As in `estheory.rules.ESConfig`.
+    update_path
+        As there: the terms of a step are summed and added once, or added one by one.
+    restore_pairs
+        How many evaluations of a step, the first ones, perturb the weights that are trained in place and restore
+        them by subtraction; what rounding leaves of each pair stays. All others work on copies.
+    module_sigma
+        ``PATTERN=FACTOR``: the noise of tensors in whose name the regular expression is found is multiplied by the
+        factor, in the perturbation and in the step. The first pattern that matches counts.
+    reward
+        ``accuracy``: mean score of the answers; ``partial``: their mean partial credit; ``logprob``: mean
+        log-probability of the reference answer, teacher-forced.
+    decode
+        Answers are decoded greedily, or sampled at temperature 1 from a stream of (seed, step, evaluation).
+    train_set
+        Number of training examples that the whole run draws its prompts from; 0 draws new ones each step. Equal to
+        `prompts`, every step sees all of them.
+    permute_rewards
+        Control: hand each member's coefficient to a random other one, so that no reward steers the walk.
+    generator
+        What draws the noise on the CPU (:mod:`estheory.models.noise_streams`): ``mt19937``, or ``philox``, which is
+        slower and has the same bits on every processor. Runs from before there was a choice have ``philox``.
+    executor, workers
+        Where members are evaluated; the results do not depend on it.
+    method
+        ``es``.
+    """
+
+    method: ClassVar[str] = "es"
+    before: ClassVar[Mapping[str, object]] = {"generator": "philox"}
+
+    sigma: float
+    alpha: float
+    population: int = 30
+    shaping: Shaping = "zscore"
+    antithetic: bool = False
+    noise: str = "gaussian"
+    module_sigma: tuple[str, ...] = ()
+    anchor_l2: float = 0.0
+    anchor_l1: float = 0.0
+    anchor_form: AnchorForm = "before"
+    momentum: float = 0.0
+    dtype: Dtype = "float32"
+    update_path: UpdatePath = "accumulated"
+    restore_pairs: int = 0
+    reward: Reward = "accuracy"
+    decode: Decode = "greedy"
+    train_set: int = 0
+    permute_rewards: bool = False
+    generator: Generator = "mt19937"
+    executor: ExecutorName = "local"
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.rules(1)
+        require_choice("reward", self.reward, get_args(Reward))
+        require_choice("decode", self.decode, get_args(Decode))
+        require_choice("generator", self.generator, get_args(Generator))
+        require_choice("executor", self.executor, get_args(ExecutorName))
+        require_count("workers", self.workers, 1)
+        require_count("train-set", self.train_set, 0)
+        if 0 < self.train_set < self.prompts:
+            raise ConfigError(f"a training set of {self.train_set} has no {self.prompts} prompts", "lower prompts")
+        if self.restore_pairs > self.evaluations:
+            raise ConfigError(
+                f"restore-pairs {self.restore_pairs} exceeds the {self.evaluations} evaluations of a step", "lower it"
+            )
+        if self.decode == "sample" and self.reward == "logprob":
+            raise ConfigError("decode=sample has no effect on the reward logprob", "leave one of them out")
+        if self.anchor_form == "after" and not (self.anchor_l1 or self.anchor_l2):
+            raise ConfigError("anchor-form has no effect without an anchor", "give anchor-l2 or anchor-l1")
+        if self.update_path == "sequential" and (self.momentum or self.anchor_l1 or self.anchor_l2):
+            raise ConfigError(
+                "update-path sequential adds members one by one, which momentum and anchors do not",
+                "use update-path accumulated",
+            )
+        if self.permute_rewards and self.population < 2:
+            raise ConfigError("one direction has no other to swap rewards with", "raise population")
+        self.sigma_factors(())
+
+    @property
+    def evaluations(self) -> int:
+        """Reward evaluations of a step: N, or 2 N for two-point, whose members are directions."""
+        return 2 * self.population if self.shaping == "two-point" else self.population
+
+    @property
+    def paired(self) -> bool:
+        """Whether evaluations 2 k and 2 k + 1 are the two signs of one direction k."""
+        return self.antithetic or self.shaping == "two-point"
+
+    def rules(self, dim: int) -> ESConfig:
+        """Return what the theory needs of this run.
+
+        Parameters
+        ----------
+        dim
+            Trainable parameters of its model.
+
+        Returns
+        -------
+        ESConfig
+
+        Examples
+        --------
+        >>> run = ESRunConfig(model="tiny-lm", task="addition", steps=10, sigma=0.01, alpha=0.005)
+        >>> run.rules(59_184).population
+        30
+        """
+        shared = {field.name for field in dataclasses.fields(ESConfig)} - {"dim"}
+        return ESConfig(dim=dim, **{name: getattr(self, name) for name in shared})
+
+    def sigma_factors(self, names: Sequence[str]) -> tuple[float, ...]:
+        """Return the factor of sigma of each tensor.
+
+        Parameters
+        ----------
+        names
+            Of the tensors; none to check the form of `module_sigma` alone.
+
+        Returns
+        -------
+        tuple of float
+            Empty where none is given.
+
+        Raises
+        ------
+        ConfigError
+            An entry is malformed, or matches none of the names (if there are names).
+        """
+        return module_factors(self.module_sigma, names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRPORunConfig(RunConfig):
+    """GRPO through TRL: no KL term, AdamW, K samples a prompt at temperature 1.
+
+    Attributes
+    ----------
+    samples
+        Completions drawn for each prompt, K.
+    lr
+        AdamW's peak learning rate (weight per step). The default is that of the published runs on models of
+        billions of parameters; a tiny model wants 1e-4.
+    schedule
+        Of the learning rate over the steps; ``linear`` decays to 0.
+    dtype
+        How weights, gradients and AdamW's moments are stored. ``bfloat16``: updated in place, with no float32 copy.
+        Not ``float16``, where the second moments underflow.
+    prompts
+        As in `RunConfig`: `samples` completions are drawn for each.
+    method
+        ``grpo``.
+    """
+
+    method: ClassVar[str] = "grpo"
+
+    prompts: int = 16
+    samples: int = 8
+    lr: float = 3e-6
+    schedule: Schedule = "linear"
+    dtype: Dtype = "float32"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive("lr", self.lr)
+        require_count("samples", self.samples, 2)
+        require_choice("schedule", self.schedule, get_args(Schedule))
+        require_choice("dtype", self.dtype, ("float32", "bfloat16"))
+
+
+def _toml(value: object) -> str:
+    """One TOML value. JSON's strings, lists, numbers and booleans are TOML's too, but for the delete character."""
+    if value == math.inf:
+        return "inf"
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,143 @@
+"""Run directories of other people's code: their checkpoints measured, and joined with what theory says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+
+from estheory.errors import DataError
+from estheory.floats import FORMATS
+from estheory.measurement.displacement import Displacements, measure_displacements
+from estheory.models.headers import tensor_entries
+from estheory.models.shapes import tensor_shapes
+from estheory.models.weight_files import is_adapter
+from estheory.rules import Dtype
+from estheory.runs.foreign import read_foreign
+from estheory.runs.view import ForeignRun, Given
+from estheory.simulation.emulator.checkpoint_weights import checkpoint_weights
+from estheory.validation.foreign_adamw import adamw_factors
+from estheory.validation.foreign_pairs import MeasuredPath, foreign_pairs
+from estheory.validation.foreign_rounding import Roundings, roundings
+from estheory.validation.judge import Evidence
+
+_STORED: dict[str, Dtype] = {"BF16": "bfloat16", "F16": "float16"}
+
+
+def foreign_displacements(
+    run: ForeignRun, base: Path | None = None, *, keep_going: bool = False, repeat_head: bool = False
+) -> Displacements:
+    """Measure the checkpoints of a foreign run against ``base``, or against the base weights in its folder.
+
+    Parameters
+    ----------
+    base
+        File or folder of the weights it began with.
+
+    Returns
+    -------
+    Displacements
+        Labels are ``step N``, in order; of ES from the base as its checkpoints store weights.
+    """
+    origin = base or run.base
+    if not run.checkpoints:
+        raise DataError(f"{run.path} has no checkpoint", "let the run finish, or give BASE CHECKPOINT ...")
+    if origin is None:
+        raise DataError(f"{run.path} does not hold its base weights", "give BASE CHECKPOINT ..., or --model BASE")
+    files = {f"step {step}": path for step, path in run.checkpoints.items()}
+    stored = FORMATS.get(_stored(list(run.checkpoints.values())[-1])) if len(run.increments) else None
+    measured = measure_displacements(origin, files, repeat_head=repeat_head, keep_going=keep_going, stored=stored)
+    return replace(measured, steps=tuple(int(label.removeprefix("step ")) for label in measured.labels))
+
+
+def foreign_evidence(
+    path: Path,
+    base: Path | None = None,
+    given: Given | None = None,
+    *,
+    keep_going: bool = False,
+    repeat_head: bool = False,
+) -> Evidence:
+    """Return what a run directory of another code says of the theory.
+
+    Parameters
+    ----------
+    base
+        File or folder of the weights it began with, where the folder does not hold them.
+    given
+        What the caller says of the run; wins over the folder's own hyper-parameters.
+    keep_going
+        Note what is damaged, and judge the rest.
+    repeat_head
+        Count a tied output head again, as a state dict does.
+
+    Returns
+    -------
+    Evidence
+        Norms, cosines and exponents, given the coefficients, reward spreads or hyper-parameters that the folder tells;
+        unpredicted is what its own evaluations measured.
+    """
+    problems: list[str] | None = [] if keep_going else None
+    run = read_foreign(path, given, problems)
+    notes = [*(problems or ()), *(f"not judged: {reason}" for reason in run.unjudged)]
+    origin, measured = base or run.base, None
+    adapters = [file for file in run.checkpoints.values() if is_adapter(file)]
+    if adapters and not len(run.increments):
+        notes.append(f"not judged: {adapters[0]} is an adapter, whose factors walk, not the weights")
+    elif run.checkpoints and origin:
+        try:
+            displacements = foreign_displacements(run, origin, keep_going=keep_going, repeat_head=repeat_head)
+        except DataError as error:
+            if not keep_going:
+                raise
+            notes.append(f"not judged: the checkpoints of {path}: {error.what}")
+        else:
+            notes += displacements.problems
+            measured = _path(run, displacements)
+    elif run.checkpoints:
+        notes.append(f"not judged: the checkpoints of {path}: no base weights; give --model BASE")
+    held = origin or next(iter(run.checkpoints.values()), None)
+    shapes = tensor_shapes(held) if run.logged_norms and held else None
+    rounded, adamw, why = None, None, ""
+    try:
+        if len(run.increments):
+            rounded = _rounding(run, measured, origin)
+        elif measured is not None and origin is not None and measured.dtype != "float32" and len(run.rates):
+            adamw = adamw_factors(run, measured.dtype, measured.steps, checkpoint_weights(origin, measured.dtype))
+    except DataError as error:
+        why = f"{error.what}; {error.remedy}"
+        notes.append(f"not judged: norms in 16 bits: {why}")
+        run, measured = replace(run, logged_norms={}, logged_layers={}, unjudged=(*run.unjudged, why)), None
+    pairs = foreign_pairs(run, measured, rounded, shapes, adamw)
+    return Evidence(pairs=pairs, unpredicted=run.shown, notes=notes)
+
+
+def _rounding(run: ForeignRun, measured: MeasuredPath | None, origin: Path | None) -> Roundings | None:
+    """Return what rounding does to an ES run, None in float32; `DataError` if that is not known."""
+    steps: Collection[int] = {*run.logged_norms, *(measured.steps if measured else ())}
+    steps = [step for step in steps if 0 < step < len(run.variances)]
+    dtype = measured.dtype if measured else run.dtype
+    if not steps or dtype == "float32":
+        return None
+    return roundings(run, dtype, steps, None if origin is None else checkpoint_weights(origin, dtype))
+
+
+def _stored(path: Path) -> Dtype:
+    """Return how a checkpoint stores its weights: in 16 bits if any tensor is."""
+    found = {entry.dtype for entry in tensor_entries(path).values()}
+    return next((dtype for code, dtype in _STORED.items() if code in found), "float32")
+
+
+def _path(run: ForeignRun, measured: Displacements) -> MeasuredPath:
+    steps = [step for step in measured.steps if step is not None]
+    last = run.checkpoints[steps[-1]]
+    rows = zip(measured.tensors.items(), measured.tensor_norms[-1].tolist(), strict=True)
+    return MeasuredPath(
+        steps=steps,
+        shapes=list(tensor_shapes(last).values()),
+        norms=measured.norms,
+        cosines=measured.cosines,
+        exponent=measured.exponent,
+        tensors={name: (size, norm) for (name, size), norm in rows},
+        dtype=_stored(last),
+    )

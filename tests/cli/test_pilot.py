@@ -1,0 +1,84 @@
+"""``estheory pilot``."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.theory.economy.zero_one import CASES
+
+
+@pytest.fixture
+def pilots(tmp_path):
+    """Files of one mirrored and one independent pilot of a task that learns."""
+    for name, mirrored in (("mirrored", True), ("independent", False)):
+        rewards, centre = CASES["linear"].rewards(np.random.default_rng(1), 60, 200, mirrored=mirrored)
+        document = {"rewards": rewards.tolist(), "centre": centre.tolist(), "sigma": 1e-3, "mirrored": mirrored}
+        (tmp_path / f"{name}.json").write_text(json.dumps(document))
+    return tmp_path
+
+
+def test_the_document(estheory, pilots):
+    options = ("--alpha", 1e-4, "--steps", 100, "--dim", "1e9", "--seconds-per-evaluation", 0.5, "--workers", 8)
+    result = estheory("pilot", pilots / "mirrored.json", "--json", *options)
+    assert result.code == 0, result.err
+    document = result.json()
+    assert document["schema"] == "estheory/pilot/1"
+    assert document["design"]["mirrored"] is True
+    assert document["verdict"] == "learns"
+    assert {e["quantity"] for e in document["estimates"]} == {
+        *("member_reward_std", "reward_reliability", "odd_variance", "even_variance", "smoothing_gap"),
+    }
+    for row in document["estimates"]:
+        assert {"quantity", "value", "stderr", "interval", "level", "bound"} <= set(row)
+    predicted = {p["quantity"]: p for p in document["predictions"]}
+    assert set(predicted) == {
+        *("reward_gain_per_step", "diffusion_cost_per_step", "net_gain_per_step", "optimal_alpha", "best_net_gain"),
+        "displacement_norm",
+    }
+    gain, net = predicted["reward_gain_per_step"], predicted["net_gain_per_step"]
+    assert net["mean"] == pytest.approx(gain["mean"] - predicted["diffusion_cost_per_step"]["mean"])
+    assert predicted["displacement_norm"]["step"] == 100
+    assert document["hours"] == pytest.approx(60 * 200 * 100 * 0.5 / 8 / 3600)
+    assert document["recommendation"]["alpha"] > 1e-4
+
+
+def test_without_mirrored_members_the_gain_is_a_bound(estheory, pilots):
+    result = estheory("pilot", pilots / "independent.json", "--json")
+    document = result.json()
+    assert (result.code, document["verdict"]) == (4, "undecided")
+    bounds = {row["quantity"]: row["bound"] for row in document["estimates"] + document["predictions"]}
+    assert bounds["reward_gain_per_step"] == bounds["odd_variance"] == "upper"
+    assert bounds["reward_reliability"] is None
+    assert document["next"] == [{"what": document["next"][0]["what"], "evaluations": 60 * 200}]
+    assert "mirrored" in document["next"][0]["what"]
+
+
+def test_a_run_that_costs_more_than_it_gains_stalls(estheory, pilots):
+    result = estheory("pilot", pilots / "mirrored.json", "--alpha", 1.0)
+    assert result.code in (3, 4)
+    assert result.out.count("net_gain_per_step") == 1
+    flat = estheory("pilot", pilots / "mirrored.json", "--alpha", 1e-12, "--steps", 10)
+    assert flat.code == 3
+    assert "less than 1 %" in flat.out
+
+
+def test_plot(estheory, pilots, tmp_path):
+    pytest.importorskip("matplotlib")
+    assert estheory("pilot", pilots / "mirrored.json", "--plot", tmp_path / "p.svg").code == 0
+    assert (tmp_path / "p.svg").stat().st_size > 1000
+
+
+def test_refusals_are_one_line(estheory, pilots, tmp_path):
+    np.save(tmp_path / "r.npy", np.array([[1.0, np.nan], [0.0, 1.0]]))
+    for options in (
+        ("pilot", tmp_path / "r.npy", "--sigma", 1e-3),
+        ("pilot", tmp_path / "missing.json", "--sigma", 1e-3),
+        ("pilot", pilots / "mirrored.json", "--mirrored", "both"),
+        ("pilot", pilots / "mirrored.json", "--workers", 2),
+        ("pilot", pilots / "mirrored.json", "--sigma", -1),
+    ):
+        result = estheory(*options)
+        assert (result.code, result.out) == (2, "")
+        assert result.err.startswith("error: ")
+        assert result.err.count("\n") == 1
