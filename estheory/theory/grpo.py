@@ -92,7 +92,8 @@ def against_grpo(
         known = dense
         yield Prediction(
             quantity=Quantity.GRPO_DISPLACEMENT_NORM,
-            law=ChiLaw(grpo_norm / math.sqrt(config.dim), config.dim),
+            # the first step is a sign in every coordinate
+            law=PointLaw(grpo_norm) if grpo.steps == 1 else ChiLaw(grpo_norm / math.sqrt(config.dim), config.dim),
             label="mean-field",
             source="ours: docs/concepts/es-and-grpo.md",
             assumptions=dense,

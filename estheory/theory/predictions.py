@@ -146,6 +146,7 @@ def predict(
         reward = curved.landscape_signal(config, landscape)
         off_task = curved.landscape_off_task(landscape, off_task)
     reward = reward or Signal()
+    reward.require_sigma(config.sigma)
     steps = sorted(set(checkpoints)) or [config.steps]
     for step in steps:
         require_count("steps", step, 1)

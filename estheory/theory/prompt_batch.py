@@ -133,9 +133,9 @@ class PromptBatch:
                 raise ConfigError(f"reliability must lie in [0, 1) here, got {reliability}", "0/1 rewards have noise")
             gradient_norm = self._signal_std(reliability) / sigma
         if not gradient_norm:
-            return Signal(reliability=reliability, member_std=self.reward_std)
+            return Signal(reliability=reliability, member_std=self.reward_std, sigma=sigma)
         model = self.model(sigma * gradient_norm)
-        return Signal(reliability=model.correlation**2, gradient_norm=gradient_norm, member_std=model.std)
+        return Signal(reliability=model.correlation**2, gradient_norm=gradient_norm, member_std=model.std, sigma=sigma)
 
     def _signal_std(self, reliability: float) -> float:
         """Return sigma ||g|| of the smallest gradient that gives the rewards this reliability."""
@@ -427,5 +427,7 @@ def thinned(p: Prediction, walks: dict[int, Walk]) -> Prediction:
         return p
     count = 1 if p.quantity is Quantity.STEP_NORM else max(1, round(w.independent_steps))
     law = TiedLaw(p.law, count, 1 - w.tie_probability, power)
+    whole = p.quantity is Quantity.STEP_NORM or math.isclose(count, w.independent_steps, rel_tol=1e-9)
+    label: Label = "large-N" if p.label == "exact" and not whole else p.label
     assumption = f"a step ties with probability {w.tie_probability:.3g} and does not move"
-    return replace(p, law=law, assumptions=(*(a for a in p.assumptions if a != NO_TIES), assumption))
+    return replace(p, law=law, label=label, assumptions=(*(a for a in p.assumptions if a != NO_TIES), assumption))

@@ -237,7 +237,7 @@ def test_laws_of_the_cosine_of_one_step():
     assert fields(signal.gradient_cosine(config(dim=2), 1.0)) == (1, 7, 0, 1)
     ranked = signal.gradient_cosine(config("centered-rank"), 0.3)
     scale, df, noise, rest = fields(ranked)
-    mean, variance = signal._rank_projection(8, 0.3)
+    mean, variance = signal.rank_projection(8, 0.3)
     chi = stats.chi(df)
     assert (scale * chi.mean(), scale**2 * chi.var() + noise**2) == pytest.approx((mean, variance), rel=1e-12)
     assert (noise, rest) == (math.sqrt(0.7), 39)
