@@ -25,6 +25,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+ESTIMATORS = [
+    "theory/test_estimators.py",
+    "theory/test_formulas.py",
+    "theory/test_formulas_of_laws.py",
+    "theory/test_walk.py",
+]
 FORMULAS = ["theory/test_exact_cases.py", "theory/test_formulas.py", "theory/test_formulas_of_runs.py"]
 TESTS = {
     "_special": ["theory/test_formulas_of_laws.py", "test_laws.py"],
@@ -67,7 +73,6 @@ TESTS = {
     "rewards": ["theory/test_rewards.py"],
     "rounding.adamw": ["theory/test_formulas_of_laws.py", "theory/test_rounded_adamw.py"],
     "rounding.gains": ["theory/test_formulas_of_laws.py", "theory/test_precision.py"],
-    "shaping": ["theory/test_quadratic.py", "theory/test_dynamics.py", "theory/test_configurations.py"],
     "shared_seed": ["theory/test_configurations.py"],
     "signal": ["theory/test_signal.py", "theory/test_configurations.py"],
     "planning.spectrum_target": ["theory/test_formulas_of_plans.py", "theory/test_planning.py"],
@@ -77,7 +82,12 @@ TESTS = {
         "theory/test_mean_field_error.py",
     ],
     "step_predictions": ["theory/test_formulas_of_predictions.py", "cli/test_predict.py", "theory/test_walk.py"],
-    "step_variance": ["theory/test_formulas_of_laws.py", "theory/test_walk.py", "theory/test_signal.py"],
+    "estimators.estimator": ESTIMATORS,
+    "estimators.pairs": ESTIMATORS,
+    "estimators.ranks": ESTIMATORS,
+    "estimators.raw": ESTIMATORS,
+    "estimators.two_point": ESTIMATORS,
+    "estimators.zscores": ESTIMATORS,
     "planning.targets": ["theory/test_formulas_of_plans.py", "theory/test_planning.py"],
     "ties": ["theory/test_formulas_of_laws.py", "theory/test_prompt_batch.py"],
     "walk": ["theory/test_walk.py", "theory/test_configurations.py", "theory/test_signal.py"],

@@ -32,7 +32,6 @@ from estheory.training.es import run_es
 from estheory.training.executors import LocalExecutor
 from estheory.training.members import Members
 from estheory.training.session import start_session
-from estheory.training.shaping import coefficients
 from estheory.training.walk import Walk
 
 
@@ -83,7 +82,7 @@ def reference_step(settings: ESRunConfig, *, our_decoding: bool) -> Callable[[],
             move(member, settings.sigma)
             rewards.append(float(np.mean([task.score(e, t) for e, t in zip(examples, decode(), strict=True)])))
             move(member, -settings.sigma)
-        for member, weight in enumerate(coefficients(rewards)):
+        for member, weight in enumerate(settings.estimator.shape(np.array(rewards))):
             move(member, settings.alpha / settings.population * weight)
 
     return step
@@ -99,7 +98,7 @@ def our_step(settings: ESRunConfig) -> tuple[Callable[[], None], Callable[[], No
     def step() -> None:
         rewards = executor.rewards(rows).values
         row: Row = {"step": len(rows) + 1, "seeds": {"seed": settings.seed, "step": len(rows) + 1}}
-        row["coefficients"] = coefficients(rewards)
+        row["coefficients"] = settings.estimator.shape(np.array(rewards)).tolist()
         walk.advance(row)
         rows.append(row)
 

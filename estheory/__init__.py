@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from estheory.simulation.observed import observe, observed_pairs
     from estheory.theory.curved.predictions import OffTask
     from estheory.theory.curved.spectra import read_landscape
+    from estheory.theory.economy.forecast import outlook
+    from estheory.theory.economy.ledger import LedgerRules, LoggedUpdate, ledger
     from estheory.theory.economy.members import Iteration
     from estheory.theory.economy.pilot import PlannedRun, pilot
     from estheory.theory.grpo import GRPOConfig
@@ -69,6 +71,8 @@ _HOMES = {
     "estheory.theory.curved.predictions": ("OffTask",),
     "estheory.theory.curved.spectra": ("read_landscape",),
     "estheory.theory.planning.plan": ("plan",),
+    "estheory.theory.economy.forecast": ("outlook",),
+    "estheory.theory.economy.ledger": ("LedgerRules", "LoggedUpdate", "ledger"),
     "estheory.theory.economy.members": ("Iteration",),
     "estheory.theory.economy.pilot": ("PlannedRun", "pilot"),
     "estheory.theory.grpo": ("GRPOConfig",),
@@ -99,6 +103,8 @@ __all__ = [
     "Iteration",
     "Landscape",
     "Law",
+    "LedgerRules",
+    "LoggedUpdate",
     "Measurement",
     "NormalLaw",
     "OffTask",
@@ -118,10 +124,12 @@ __all__ = [
     "displacement_pairs",
     "interpolate_checkpoints",
     "judge",
+    "ledger",
     "linear_signal",
     "measure_displacements",
     "observe",
     "observed_pairs",
+    "outlook",
     "pilot",
     "plan",
     "predict",

@@ -26,7 +26,7 @@ from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.runs.config import ESRunConfig, GRPORunConfig
 from estheory.runs.read import read_own
 from estheory.runs.view import OwnRun
-from estheory.theory.signal import mean_population_std
+from estheory.theory.estimators.zscores import mean_population_std
 from estheory.theory.walk import OURS
 from estheory.training.es import run_es
 from estheory.training.grpo import run_grpo

@@ -57,6 +57,23 @@ FORMATS = {
     )
 }
 """bfloat16 and float16, and the two 8-bit formats of torch (for the closed forms)."""
+_CODES = {"BF16": "bfloat16", "F16": "float16"}
+
+
+def coarser_format(base: str, stored: str) -> FloatFormat | None:
+    """Return the 16-bit format of a tensor that cannot hold every value of its base's; None if it can.
+
+    Parameters
+    ----------
+    base, stored
+        Element types as safetensors calls them, such as F32 and BF16.
+
+    Examples
+    --------
+    >>> coarser_format("F32", "BF16").name, coarser_format("BF16", "F32")
+    ('bfloat16', None)
+    """
+    return FORMATS[_CODES[stored]] if stored in _CODES and stored != base else None
 
 
 def round_in_place(values: Float32, to: FloatFormat, scratch: NDArray[np.uint32]) -> Float32:

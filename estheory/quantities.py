@@ -115,6 +115,12 @@ class Quantity(StrEnum):
         "n sum(Delta_i^4) / (sum(Delta_i^2))^2: 3 for a Gaussian displacement",
     )
     LARGEST_CHANGE = "largest_change", "weight", "geometry", "largest |Delta_i|"
+    STORAGE_CHANGE = (
+        "storage_change",
+        "weight",
+        "geometry",
+        "norm of what rounding the base to the checkpoint's dtype moves; no part of the displacement",
+    )
     PRECISION_GAIN = "precision_gain", "1", "geometry", "factor of rounding on the variance of the walk"
     PRECISION_SIGNAL = "precision_signal", "1", "geometry", "share of the intended update that rounding keeps"
     GRADIENT_COSINE = "gradient_cosine", "1", "on-task", "cosine of one step with the gradient of the reward"
@@ -168,6 +174,8 @@ class Quantity(StrEnum):
     )
     NET_GAIN_PER_STEP = "net_gain_per_step", "reward", "on-task", "expected gain of one step less its diffusion cost"
     BEST_NET_GAIN = "best_net_gain", "reward", "on-task", "net gain of one step at the best step size"
+    CENTRE_REWARD = "centre_reward", "reward", "on-task", "reward of the unperturbed model"
+    MEAN_MEMBER_REWARD = "mean_member_reward", "reward", "on-task", "mean reward of a step's members"
     STATIONARY_REWARD_GAP = "stationary_reward_gap", "reward", "on-task", "R* - E R in the stationary state"
     INTERPOLATION_GAIN = "interpolation_gain", "reward", "on-task", "largest rise over the chord between ES and GRPO"
     DIRECTION_GAIN = "direction_gain", "reward", "on-task", "change of the reward at a distance along one direction"

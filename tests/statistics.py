@@ -41,7 +41,9 @@ def shape_rewards(rewards, shaping, sigma):
     if shaping == "zscore":
         return (rewards - rewards.mean(1, keepdims=True)) / rewards.std(1, keepdims=True)
     if shaping == "centered-rank":
-        return rewards.argsort(1).argsort(1) / (rewards.shape[1] - 1) - 0.5
+        from scipy.stats import rankdata
+
+        return (rankdata(rewards, axis=1) - 1) / (rewards.shape[1] - 1) - 0.5
     if shaping == "raw":
         return (rewards - rewards.mean(1, keepdims=True)) / sigma
     raise AssertionError(shaping)

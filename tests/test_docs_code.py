@@ -36,7 +36,7 @@ PARSED_ONLY = {
     "simulate --preset two-scale --geometry": "fifteen seconds",
     "simulate --preset paper --dim 2000": "ten seconds; tests/simulation/test_rounded_direct.py",
 }
-JUDGES = ("simulate", "validate", "pilot")
+JUDGES = ("simulate", "validate", "pilot", "check")
 MACHINE = ("run", "validate")  # late digits of real runs are torch's and the machine's
 
 
@@ -94,7 +94,9 @@ def test_python_blocks_run(name, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", BASH)
 def test_commands_run(name, tmp_path, monkeypatch, capsys):
-    if any(argv[0] in ("run", "models", "measure", "lines", "report", "demo") for argv in commands(PAGES[name])):
+    if any(
+        argv[0] in ("run", "models", "measure", "lines", "report", "demo", "check") for argv in commands(PAGES[name])
+    ):
         pytest.importorskip("torch")
     monkeypatch.chdir(tmp_path)
     write_files(PAGES[name])

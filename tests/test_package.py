@@ -14,10 +14,11 @@ ROOT = Path(estheory.__file__).parent
 MAY_IMPORT = {
     "theory": {"theory"},
     "derivations": {"theory", "derivations"},
-    "diagnosis": {"theory", "training", "diagnosis"},
+    "diagnosis": {"theory", "diagnosis"},
     "tasks": {"tasks"},
+    "testing": {"theory", "simulation", "diagnosis", "testing"},
     "models": {"models"},
-    "runs": {"tasks", "runs"},
+    "runs": {"tasks", "theory", "runs"},
     "simulation": {"theory", "models", "simulation"},
     "measurement": {"models", "tasks", "runs", "theory", "measurement"},
     "validation": {"theory", "simulation", "runs", "models", "measurement", "validation"},

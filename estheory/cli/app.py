@@ -24,6 +24,8 @@ COMMANDS = {
     "models": "List the built-in language models, or get one.",
     "run": "Fine-tune a causal language model by ES or GRPO, recorded for the theory.",
     "pilot": "One iteration's member rewards, of any code: will it learn, and with which sigma, alpha, N?",
+    "forecast": "A run's ledger (what each update earned and paid), what comes next, when to stop.",
+    "check": "An estimator of yours: does it keep its invariants, and if not, what is the likely fault?",
     "measure": "Geometry of checkpoints or of a run directory.",
     "validate": "Predictions against measurements: 'published', a run directory, or checkpoints.",
     "lines": "Rewards between two solutions and along their directions, predicted and judged.",
@@ -96,7 +98,7 @@ def root(
     """Explain and predict where Evolution Strategies take a language model."""
 
 
-_EXTRAS = {"matplotlib": "plots", "ray": "ray"} | dict.fromkeys(
+_EXTRAS = {"matplotlib": "plots", "ray": "ray", "hypothesis": "testing"} | dict.fromkeys(
     ("torch", "transformers", "safetensors", "tokenizers", "trl", "datasets", "accelerate", "gguf", "filelock"), "llm"
 )
 """The extra that brings each optional package."""

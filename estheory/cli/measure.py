@@ -48,15 +48,18 @@ def measure(
 ) -> None:
     """Measure how far checkpoints moved: norms, ratios, cosines, shape of the changes. Never builds the model."""
     from estheory.cli.measuring import displacements_of, variances_of
+    from estheory.measurement.remarks import left_out_rows, remarks, renamed_rows
     from estheory.reporting.text.measurements import measurement_json, measurements_text
 
     measured = displacements_of(targets, how, steps=steps or ())
     measurements = measured.measurements(variances_of(targets, measured, alpha, population))
+    warnings = [*measured.problems, *measured.notes]
     if common.json:
         rows = [measurement_json(m) for m in measurements]
-        document = {"schema": "estheory/measurement/1", "measurements": rows, "warnings": list(measured.problems)}
-        emit(common, json_text(document))
+        document = {"schema": "estheory/measurement/1", "measurements": rows, "warnings": warnings}
+        emit(common, json_text(document | {"left_out": left_out_rows(measured), "renamed": renamed_rows(measured)}))
     else:
-        emit(common, measurements_text(measurements, measured.labels, sum(measured.tensors.values())))
-    warn(measured.problems)
+        size = sum(measured.tensors.values())
+        emit(common, measurements_text(measurements, measured.labels, size, remarks(measured)))
+    warn(warnings)
     cite(common)

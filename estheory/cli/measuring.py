@@ -14,6 +14,7 @@ from estheory.errors import ConfigError
 from estheory.measurement.displacement import Displacements, measure_displacements
 from estheory.models.builtin import model_folder
 from estheory.models.headers import tensor_entries
+from estheory.models.weight_files import adapter_file, adapter_folder, is_adapter
 from estheory.rules import require_count, require_positive
 from estheory.runs.directory import is_run
 from estheory.runs.foreign import read_foreign
@@ -36,6 +37,14 @@ def _require_one_run(targets: Sequence[Path], remedy: str) -> None:
             raise ConfigError(f"{target} is a run directory, and one run is read at a time", remedy)
 
 
+def _require_walking_weights(targets: Sequence[Path]) -> None:
+    """Raise ConfigError if an adapter is compared with full weights: ES over an adapter moves its factors at random."""
+    adapters = [target for target in targets[1:] if is_adapter(target)]
+    if adapters and not is_adapter(targets[0]):
+        what = f"{adapters[0]} is an adapter: its factors walk, not the weights"
+        raise ConfigError(what, "give the adapter as it was at the start in the place of BASE")
+
+
 def displacements_of(targets: Sequence[Path], how: MeasureOptions, *, steps: Sequence[int] = ()) -> Displacements:
     """Measure a run directory (one target), or checkpoints against the base named first.
 
@@ -53,7 +62,7 @@ def displacements_of(targets: Sequence[Path], how: MeasureOptions, *, steps: Seq
     _require_one_run(targets, "give it alone, or BASE and files of its folder checkpoints")
     if len(set(targets[1:])) < len(targets) - 1:
         raise ConfigError("a checkpoint is given twice", "give one or more different checkpoints")
-    base, *others = (model_folder(target) for target in targets)
+    base, *others = (model_folder(target, download=False) for target in targets)
     labelled = dict(zip(map(str, targets[1:]), others, strict=True))
     measured = measure_displacements(base, labelled, repeat_head=twice, keep_going=how.keep_going)
     if steps and len(steps) != len(measured.labels):
@@ -90,6 +99,7 @@ def variances_of(
         return [walk[step] for step in steps] if steps and all(walk.get(step) for step in steps) else None
     if alpha is None or population is None:
         return None
+    _require_walking_weights(targets)
     if len(steps) < len(measured.steps):
         raise ConfigError("the step of a checkpoint is unknown", "give --steps with one for each")
     require_positive("alpha", alpha)
@@ -142,6 +152,7 @@ def evidence_of(targets: Sequence[Path], es: Mapping[str, Any], how: MeasureOpti
         targets, "give it alone; BASE CHECKPOINT ... are files of weights, with the ES options of their run"
     )
     require_given(es, ("sigma", "population"))  # before minutes of measuring
+    _require_walking_weights(targets)
     measured = displacements_of(targets, how)
     if "dim" not in es and "model" not in es:
         es = {"dim": (sum(measured.tensors.values()),), **es}
@@ -153,12 +164,14 @@ def evidence_of(targets: Sequence[Path], es: Mapping[str, Any], how: MeasureOpti
             f"{len(measured.labels)} checkpoints but {len(case.checkpoints)} steps", "give --steps with one for each"
         )
     pairs = displacement_pairs(measured, forecast_of(case), steps=case.checkpoints, source=f"against {targets[0]}")
-    return Evidence(pairs=pairs, notes=[*measured.problems, *_stored_notes(targets[1], es)])
+    return Evidence(pairs=pairs, notes=[*measured.problems, *measured.notes, *_stored_notes(targets[1], es)])
 
 
 def _stored_notes(checkpoint: Path, es: Mapping[str, Any]) -> list[str]:
     """Return what to say of a checkpoint in 16 bits that is judged without rounding since no --dtype was given."""
-    stored = {entry.dtype for entry in tensor_entries(model_folder(checkpoint)).values()}
+    path = model_folder(checkpoint, download=False)
+    folder = adapter_folder(path)
+    stored = {entry.dtype for entry in tensor_entries(adapter_file(folder) if folder else path).values()}
     dtype = {"BF16": "bfloat16", "F16": "float16"}.get(stored.pop()) if len(stored) == 1 else None
     if "dtype" in es or dtype is None:
         return []

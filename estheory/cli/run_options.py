@@ -15,6 +15,7 @@ from estheory.runs.config import ESRunConfig, GRPORunConfig
 
 _RUN = ("model", "task", "steps", "prompts", "trainable", "dtype")
 _RECORDS = ("data", "form", "checkpoint_every", "evaluation_tasks", "evaluation_prompts", "stop_reward", "stop_drift")
+_ANSWERS = ("max_new_tokens", "temperature", "top_p", "system")
 _MACHINE = ("device", "threads")
 _HELP = {field.name: field.metadata["help"] for field in fields(ESConfig) if field.metadata} | {
     "model": "Built-in name, Hugging Face folder or hub id (default tiny-lm).",
@@ -38,7 +39,12 @@ _HELP = {field.name: field.metadata["help"] for field in fields(ESConfig) if fie
     "decode": "How answers are decoded.",
     "train_set": "Draw all prompts from this many examples (default 0: new ones in each step).",
     "permute_rewards": "Control: hand the rewards' coefficients to other members at random.",
-    "generator": "Draws the noise on a CPU; mt19937 is the faster (default mt19937).",
+    "generator": "Draws the noise on a CPU; mt19937 is the faster.",
+    "drop_prompt_rewards": "Keep members' mean rewards only, not those by prompt.",
+    "max_new_tokens": "Cut answers after this many tokens (default: the task's own number).",
+    "temperature": "Of sampled answers.",
+    "top_p": "Sample from the likeliest tokens of this probability in all.",
+    "system": "System message of chats (default: the chat template's).",
     "executor": "Where members are evaluated.",
     "workers": "Processes that evaluate members.",
     "samples": "Completions per prompt, K.",
@@ -48,7 +54,7 @@ _HELP = {field.name: field.metadata["help"] for field in fields(ESConfig) if fie
 _COMPLETE = {"model": complete.models, "task": complete.tasks, "evaluation_tasks": complete.tasks}
 SHARED = ConfigOptions(
     ESRunConfig,
-    {"Run": _RUN, RECORDS: _RECORDS, MACHINE: _MACHINE},
+    {"Run": _RUN, "Answers": _ANSWERS, RECORDS: _RECORDS, MACHINE: _MACHINE},
     help=_HELP,
     complete=_COMPLETE,
 )
@@ -57,6 +63,7 @@ SEQUENCE_SHARED = ConfigOptions(
     ESRunConfig,
     {
         "Run": tuple(name for name in _RUN if name != "task"),
+        "Answers": _ANSWERS,
         RECORDS: tuple(name for name in _RECORDS if name != "evaluation_tasks"),
         MACHINE: _MACHINE,
     },
@@ -68,7 +75,7 @@ ES = ConfigOptions(
     ESRunConfig,
     {
         "Evolution strategies": ("sigma", "alpha", "population", "shaping", "antithetic", "noise", "reward"),
-        VARIANTS: ("module_sigma", "decode", "train_set", "permute_rewards", "generator"),
+        VARIANTS: ("module_sigma", "decode", "train_set", "permute_rewards", "generator", "drop_prompt_rewards"),
         ANCHORS: ("anchor_l2", "anchor_l1", "anchor_form", "momentum"),
         ROUNDING: ("update_path", "restore_pairs"),
         MACHINE: ("executor", "workers"),

@@ -18,7 +18,7 @@ from estheory.runs.config import ESRunConfig, GRPORunConfig
 from estheory.simulation.emulator.checkpoint_weights import checkpoint_weights
 from estheory.simulation.emulator.emulate import emulator_covers
 from estheory.simulation.emulator.low_precision import Rounding, rounding_of
-from estheory.tasks import get_task
+from estheory.tasks import ChatTask, get_task
 from estheory.theory.predictions import Forecast, predict
 from estheory.training.reward_probe_size import PAIRS, probe_batches, why_unprobed
 
@@ -31,12 +31,12 @@ _SHOTS, _CHARACTERS_A_TOKEN = 8, 2  # of models that are not character-level
 
 
 def preview(config: ESRunConfig | GRPORunConfig, *, as_json: bool) -> str:
-    """Return what ``--dry-run`` shows. Loads no model and trains nothing; times a product and some noise."""
+    """Return what ``--dry-run`` shows. Loads no model and trains nothing; times a product."""
     shapes = _shapes(config)
     dim = sum(math.prod(shape) for shape in shapes.values())
     whole = sum(math.prod(shape) for shape in _shapes(dataclasses.replace(config, trainable="all")).values())
     forecast, why_not = _forecast(config, shapes, dim)
-    memory, seconds = _memory(config, dim, whole), _seconds(config, dim, whole)
+    memory, seconds = _memory(config, dim, whole), _seconds(config, whole)
     if as_json:
         return json_text(
             {
@@ -54,7 +54,7 @@ def preview(config: ESRunConfig | GRPORunConfig, *, as_json: bool) -> str:
     lines = [
         f"# d = {dim:,} trained parameters",
         f"# memory: {memory / 1e9:.2g} GB for weights and their copies, beside activations and libraries",
-        f"# time: at least {seconds:.2g} s on this machine (arithmetic and noise alone)",
+        f"# time: at least {seconds:.2g} s on this machine (arithmetic alone)",
         *([f"# {_probe(config)[1]}"] if isinstance(config, ESRunConfig) else []),
         "",
     ]
@@ -126,17 +126,18 @@ def _memory(config: ESRunConfig | GRPORunConfig, dim: int, whole: int) -> int:
     return one * processes + size * dim * bases
 
 
-def _seconds(config: ESRunConfig | GRPORunConfig, dim: int, whole: int) -> float:
-    """Return the arithmetic of the forward passes and the noise at this machine's measured speed: a lower bound."""
-    task = get_task(config.task, data=config.data)
+def _seconds(config: ESRunConfig | GRPORunConfig, whole: int) -> float:
+    """Return the arithmetic of the forward passes at this machine's measured speed: a lower bound."""
+    task = get_task(config.task, data=config.data, render=lambda messages: "\n".join(text for _, text in messages))
     example = task.examples("train", 1, 0)[0]
-    few_shot = whole >= 1_000_000 and not config.data
+    few_shot = whole >= 1_000_000 and not config.data and not isinstance(task, ChatTask)
+    answer = config.max_new_tokens or task.max_new_tokens
     prompt = len(example.prompt) / (_CHARACTERS_A_TOKEN if few_shot else 1)
     shared = _SHOTS * prompt if few_shot else 0.0  # worked examples: an ES member reads them once
     if isinstance(config, ESRunConfig):
-        tokens = shared + config.prompts * (prompt + task.max_new_tokens)
+        tokens = shared + config.prompts * (prompt + answer)
     else:
-        tokens = config.prompts * (shared + prompt + config.samples * task.max_new_tokens)
+        tokens = config.prompts * (shared + prompt + config.samples * answer)
     started = time.perf_counter()
     square = np.ones((512, 512), dtype=np.float32)
     for _ in range(4):
@@ -144,11 +145,7 @@ def _seconds(config: ESRunConfig | GRPORunConfig, dim: int, whole: int) -> float
     flops = 4 * 2 * 512**3 / (time.perf_counter() - started)
     if isinstance(config, GRPORunConfig):
         return config.steps * 2 * whole * tokens * 4 / flops  # generation, then forward and backward
-    started = time.perf_counter()
-    np.random.default_rng(0).standard_normal(1 << 18, dtype=np.float32)
-    noise = (time.perf_counter() - started) / (1 << 18)
-    step = config.evaluations / config.workers * (2 * whole * tokens / flops + dim * noise)
-    return config.steps * (step + config.population * dim * noise)
+    return config.steps * config.evaluations / config.workers * 2 * whole * tokens / flops
 
 
 def preview_sequence(config: SequenceConfig) -> tuple[dict[str, Any], int]:
@@ -175,6 +172,6 @@ def preview_sequence(config: SequenceConfig) -> tuple[dict[str, Any], int]:
         "configs": {c.method: dataclasses.asdict(c) for c in config.configs},
         "disk_bytes": size,
         "memory_bytes": max(_memory(c, dim, whole) for c, dim in zip(tried, dims, strict=True)),
-        "seconds_at_least": stages * sum(_seconds(c, dim, whole) for c, dim in zip(tried, dims, strict=True)),
+        "seconds_at_least": stages * sum(_seconds(c, whole) for c in tried),
     }
     return document, size

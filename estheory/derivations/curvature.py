@@ -29,7 +29,7 @@ from estheory.derivations.signal import ZSCORE_STEPS, ZSCORE_SYMBOLS, response, 
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig
 from estheory.theory.curved import step as theory
-from estheory.theory.shaping import shaping_moments
+from estheory.theory.estimators import ZScores
 
 OURS = theory.OURS
 QUADRATIC = "quadratic reward, Gaussian noise and perturbations"
@@ -77,8 +77,8 @@ quadratic_noise = Derivation(
         ),
     ),
     evaluator=Evaluator(
-        name="estheory.theory.shaping.shaping_moments",
-        call=lambda v: shaping_moments(ESConfig(dim=1, sigma=1.0, population=int(v["population"]))).quadratic,
+        name="estheory.theory.estimators.zscores.ZScores.moments",
+        call=lambda v: ZScores(population=int(v["population"]), sigma=1.0, alpha=1.0).moments().quadratic,
     ),
 )
 

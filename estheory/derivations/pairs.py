@@ -25,7 +25,7 @@ from estheory.derivations.notation import (
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig
 from estheory.theory.curved import step as theory
-from estheory.theory.shaping import shaping_moments
+from estheory.theory.estimators import MirroredPairs
 
 DIRECTIONS = given(
     "N", "N", "population", "directions of a step, each at both signs", typical=(2, 12), extreme=(1, 10**6)
@@ -132,8 +132,8 @@ def _beta(expression: Expr) -> Expr:
 
 
 def _moments(v: Values, name: str) -> float:
-    config = ESConfig(dim=1, sigma=1.0, population=2 * int(v["pairs"]), antithetic=True)
-    return float(getattr(shaping_moments(config, v["odd_share"]), name))
+    pairs = MirroredPairs(population=2 * int(v["pairs"]), sigma=1.0, alpha=1.0)
+    return float(getattr(pairs.moments(v["odd_share"]), name))
 
 
 antithetic_progress = Derivation(
@@ -164,7 +164,9 @@ antithetic_progress = Derivation(
         ),
     ),
     evaluator=Evaluator(
-        name="estheory.theory.shaping.shaping_moments", call=lambda v: _moments(v, "progress"), rtol=1e-10
+        name="estheory.theory.estimators.pairs.MirroredPairs.moments",
+        call=lambda v: _moments(v, "progress"),
+        rtol=1e-10,
     ),
 )
 
@@ -192,7 +194,7 @@ antithetic_noise_curved = Derivation(
         ),
     ),
     evaluator=Evaluator(
-        name="estheory.theory.shaping.shaping_moments",
+        name="estheory.theory.estimators.pairs.MirroredPairs.moments",
         call=lambda v: _moments(v, "flat") + _moments(v, "signal") * v["correlation"] ** 2,
         rtol=1e-10,
     ),

@@ -21,20 +21,23 @@ from estheory.derivations.notation import (
 )
 from estheory.derivations.walk import FLAT, STEP_VARIANCE
 from estheory.landscape import Signal
-from estheory.rules import ESConfig
-from estheory.theory import step_variance as theory
+from estheory.theory.estimators import CentredRanks, MirroredPairs, RawRewards
+from estheory.theory.estimators.estimator import WALK
 
 step = STEP_VARIANCE.symbol
 
 
 def _raw(v: Values) -> float:
-    config = ESConfig(dim=1, sigma=v["sigma"], alpha=v["alpha"], population=int(v["population"]), shaping="raw")
-    return theory.step_variance(config, Signal(member_std=v["member_std"])).value
+    raw = RawRewards(population=int(v["population"]), sigma=v["sigma"], alpha=v["alpha"])
+    return raw.variance(Signal(member_std=v["member_std"])).value
 
 
 def _rank(v: Values) -> float:
-    config = ESConfig(dim=1, sigma=1.0, alpha=v["alpha"], population=int(v["population"]), shaping="centered-rank")
-    return theory.step_variance(config, Signal()).value
+    return CentredRanks(population=int(v["population"]), sigma=1.0, alpha=v["alpha"]).variance(Signal()).value
+
+
+def _pairs(population: int, alpha: float) -> MirroredPairs:
+    return MirroredPairs(population=population, sigma=1.0, alpha=alpha)
 
 
 RANK_SQUARE = named("Σu²", r"\sum_i u_i^2", "sum of the squared centred ranks")
@@ -45,7 +48,7 @@ rank_variance = Derivation(
     title="Variance of a flat coordinate in one step of centred ranks",
     assumptions=(FLAT, "no ties among the rewards"),
     label="exact",
-    source=theory.OURS,
+    source=WALK,
     symbols=(ALPHA, POPULATION, RANK_SQUARE, STEP_VARIANCE),
     steps=(
         define(
@@ -57,7 +60,7 @@ rank_variance = Derivation(
         define(step, (alpha / N) ** 2 * RANK_SQUARE.symbol, "Given the ranks, a sum of independent normals."),
         follows(step, alpha**2 * (N + 1) / (12 * N * (N - 1)), "About a twelfth of the z-scored step's."),
     ),
-    evaluator=Evaluator(name="estheory.theory.step_variance.step_variance", call=_rank),
+    evaluator=Evaluator(name="estheory.theory.estimators.ranks.CentredRanks.variance", call=_rank),
 )
 
 MU = given("mu", r"\mu", "reward_mean", "mean reward", "reward")
@@ -75,7 +78,7 @@ raw_variance = Derivation(
         "in-sample baseline: the step is (alpha/(N sigma)) sum (R_i - mean) eps_i",
     ),
     label="exact",
-    source=theory.OURS,
+    source=WALK,
     symbols=(ALPHA, SIGMA, POPULATION, MEMBER_STD, MU, FIRST_MOMENT, SECOND_MOMENT, SCATTER, STEP_VARIANCE),
     steps=(
         define(SECOND_MOMENT.symbol, N * (S**2 + mu**2), "N independent rewards of mean mu and variance S^2."),
@@ -89,7 +92,7 @@ raw_variance = Derivation(
             "The mean only: the law is a mixture of normals, not a normal.",
         ),
     ),
-    evaluator=Evaluator(name="estheory.theory.step_variance.step_variance", call=_raw),
+    evaluator=Evaluator(name="estheory.theory.estimators.raw.RawRewards.variance", call=_raw),
 )
 
 KAPPA = given(
@@ -114,7 +117,7 @@ antithetic_variance = Derivation(
     title="Variance of a flat coordinate in one z-scored step of antithetic pairs, many pairs",
     assumptions=(FLAT, "N members are N/2 pairs theta +- sigma eps", "N large: the z-scores divide by S"),
     label="large-N",
-    source=theory.OURS,
+    source=WALK,
     symbols=(ALPHA, POPULATION, MEMBER_STD, KAPPA, COVARIANCE, ODD, STEP_VARIANCE),
     steps=(
         *_odd_steps,
@@ -127,8 +130,8 @@ antithetic_variance = Derivation(
         follows(step, alpha**2 / N * (1 + kappa), "Up to twice that of independent members."),
     ),
     evaluator=Evaluator(
-        name="estheory.theory.step_variance.antithetic_share",
-        call=lambda v: v["alpha"] ** 2 / v["population"] * theory.antithetic_share(10**13, v["kappa"])[0],
+        name="estheory.theory.estimators.pairs.MirroredPairs.odd_variance",
+        call=lambda v: v["alpha"] ** 2 / v["population"] * _pairs(10**13, 1.0).odd_variance(v["kappa"])[0],
     ),
 )
 
@@ -141,7 +144,7 @@ antithetic_noise = Derivation(
     title="Variance of a flat coordinate in one antithetic step whose rewards are pure noise",
     assumptions=(FLAT, "Gaussian rewards without signal (kappa = 0)", "N = 2n members are n pairs"),
     label="exact",
-    source=theory.OURS,
+    source=WALK,
     symbols=(ALPHA, PAIRS, SHARE, STEP_VARIANCE),
     steps=(
         define(
@@ -154,12 +157,8 @@ antithetic_noise = Derivation(
         agrees(step, alpha**2 / (2 * n - 1), "alpha^2/(N-1): more than independent members by 1/(N-1)."),
     ),
     evaluator=Evaluator(
-        name="estheory.theory.step_variance.step_variance",
-        call=lambda v: (
-            theory.step_variance(
-                ESConfig(dim=1, sigma=1.0, alpha=v["alpha"], population=2 * int(v["pairs"]), antithetic=True), Signal()
-            ).value
-        ),
+        name="estheory.theory.estimators.pairs.MirroredPairs.variance",
+        call=lambda v: _pairs(2 * int(v["pairs"]), v["alpha"]).variance(Signal()).value,
     ),
 )
 

@@ -31,6 +31,7 @@ from estheory.landscape import Signal
 from estheory.laws import SquaredLaw
 from estheory.rules import ESConfig, Shaping
 from estheory.theory import signal as theory
+from estheory.theory.estimators import zscores
 
 OURS = theory.OURS
 GAUSSIAN = "a member's reward is Gaussian: linear signal plus independent Gaussian noise"
@@ -57,8 +58,8 @@ mean_population_std = Derivation(
         agrees(c, c_of_n, "A Gamma integral: 1 - 3/(4N) at large N."),
     ),
     evaluator=Evaluator(
-        name="estheory.theory.signal.mean_population_std",
-        call=lambda v: theory.mean_population_std(int(v["population"])),
+        name="estheory.theory.estimators.zscores.mean_population_std",
+        call=lambda v: zscores.mean_population_std(int(v["population"])),
     ),
 )
 

@@ -25,7 +25,8 @@ from estheory.landscape import Signal
 from estheory.laws import SquaredLaw
 from estheory.rules import ESConfig
 from estheory.theory import walk as theory
-from estheory.theory.step_variance import PAPER, step_variance
+from estheory.theory.estimators import estimator_of
+from estheory.theory.estimators.estimator import PAPER
 
 FLAT = "the reward does not depend on the flat coordinates, so the z-scores are independent of their noise"
 ISOTROPIC = "all but a vanishing share of the coordinates are flat"
@@ -73,8 +74,8 @@ flat_variance = Derivation(
         follows(STEP_VARIANCE.symbol, alpha**2 / N, "The condition on the z-scores has dropped out."),
     ),
     evaluator=Evaluator(
-        name="estheory.theory.step_variance.step_variance",
-        call=lambda v: step_variance(_config(v), Signal()).value,
+        name="estheory.theory.estimators.zscores.ZScores.variance",
+        call=lambda v: estimator_of(_config(v)).variance(Signal()).value,
     ),
 )
 

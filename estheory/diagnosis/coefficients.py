@@ -7,8 +7,9 @@ no statistics: each candidate is another way to make coefficients of the same re
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -205,12 +206,21 @@ def explain_coefficients(rewards: Array, coefficients: Array, rule: ESConfig) ->
     if not own.any() and size == 0:
         return CoefficientsExplained(fault=None, ratio=1.0, scale=(), known=True)
     if factor := _multiple(measured, own):
-        scale = explain_ratio(abs(factor), 1e-5, (*step_faults(rule), *_reward_faults(rewards, rule)))
+        faults = (*step_faults(rule), *_reward_faults(rewards, rule))
+        scale = explain_ratio(abs(factor), 1e-5, faults) or explain_ratio(abs(factor), 1e-5, _twos(faults))[:1]
         return CoefficientsExplained(fault=None, ratio=factor, scale=scale, known=True)
     for name, way in _ways(rule):
         if factor := _multiple(measured, way(rewards)):
             return CoefficientsExplained(fault=Fault(name=name), ratio=factor, scale=(), known=True)
     return CoefficientsExplained(fault=None, ratio=math.nan, scale=(), known=False)
+
+
+def _twos(faults: Sequence[Fault]) -> tuple[Fault, ...]:
+    """Return two faults at a time, the commonest first."""
+    return tuple(
+        Fault(name=f"{one.name}, and {other.name}", factor=one.factor * other.factor)
+        for one, other in combinations(faults, 2)
+    )
 
 
 def _multiple(measured: Array, way: Array) -> float:

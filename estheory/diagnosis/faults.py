@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from estheory.landscape import Signal
 from estheory.rules import ESConfig
-from estheory.theory.step_variance import antithetic_share
+from estheory.theory.estimators import estimator_of
 from estheory.theory.walk import response
 
 
@@ -142,8 +142,8 @@ def walk_faults(rule: ESConfig, steps: int, signal: Signal | None = None) -> tup
         what = "neither anchor nor momentum is" if rule.anchor_l2 and rule.momentum else "the memory of steps is not"
         found.append((f"{what} applied", math.sqrt(steps / squares)))
     if rule.antithetic:
-        mean = antithetic_share(rule.population, (signal or Signal()).kappa)[0]
-        found.append(("mirrored members are independent ones", 1 / math.sqrt(mean)))
+        one = estimator_of(rule).variance(signal or Signal()).value * rule.population / rule.step_size**2
+        found.append(("mirrored members are independent ones", 1 / math.sqrt(one)))
     return (*step_faults(rule), *_told_apart(found))
 
 
@@ -169,7 +169,7 @@ def perturbation_faults(rule: ESConfig) -> tuple[Fault, ...]:
         ("sigma is halved", 0.5),
         ("alpha stands for sigma", rule.step_size / sigma),
         ("noise is uniform on [-1, 1], not normal", 1 / math.sqrt(3)),
-        ("noise is uniform on [0, 1], not normal", 1 / math.sqrt(12)),
+        ("noise is uniform on [0, 1], not normal", 1 / math.sqrt(3)),
     ]
     if rule.noise_rank is not None and rule.noise_rank > 1:
         root = math.sqrt(rule.noise_rank)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from estheory._special import Array
 from estheory.rules import ESConfig
-from estheory.training.shaping import coefficients
+from estheory.theory.estimators import estimator_of
 
 
 def shaped(rewards: Array, rule: ESConfig) -> Array:
@@ -24,7 +22,7 @@ def shaped(rewards: Array, rule: ESConfig) -> Array:
     ndarray
         One an evaluation; for two-point one a direction.
     """
-    return np.asarray(coefficients(rewards.tolist(), rule.shaping, rule.sigma))
+    return estimator_of(rule).shape(rewards)
 
 
 def is_paired(rule: ESConfig) -> bool:
@@ -39,7 +37,7 @@ def is_paired(rule: ESConfig) -> bool:
     -------
     bool
     """
-    return rule.antithetic or rule.shaping == "two-point"
+    return estimator_of(rule).paired
 
 
 def evaluations(rule: ESConfig) -> int:
@@ -54,7 +52,7 @@ def evaluations(rule: ESConfig) -> int:
     -------
     int
     """
-    return 2 * rule.population if rule.shaping == "two-point" else rule.population
+    return estimator_of(rule).evaluations
 
 
 def direction_weights(rewards: Array, rule: ESConfig) -> Array:
@@ -70,5 +68,4 @@ def direction_weights(rewards: Array, rule: ESConfig) -> Array:
     ndarray
         One a noise vector that is drawn: with mirrored members one a pair.
     """
-    weights = shaped(rewards, rule)
-    return weights[0::2] - weights[1::2] if rule.antithetic else weights
+    return estimator_of(rule).noise_weights(shaped(rewards, rule))

@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estheory.errors import ConfigError, DataError
-from estheory.models.decode import answer_log_probabilities, encode_prompts, generate
+from estheory.models.decode import Sampler, answer_log_probabilities, encode_prompts, generate
 from estheory.models.parameters import FlatParameters
 from estheory.quantities import Measurement, Quantity
 from estheory.tasks.task import Example, Task
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -68,13 +67,13 @@ class ExampleScorer:
         if scoring != "logprob" and not self._chooses:
             self._encoded = encode_prompts(model, tokenizer, [example.prompt for example in self._examples])
 
-    def scores(self, generator: torch.Generator | None = None) -> NDArray[np.float64]:
+    def scores(self, sampler: Sampler | None = None) -> NDArray[np.float64]:
         """Score each example with the model as it is now.
 
         Parameters
         ----------
-        generator
-            Answers are sampled from it; None decodes greedily.
+        sampler
+            Draws the answers; None decodes greedily.
         """
         if self._scoring == "logprob":
             return self._log_probabilities(
@@ -90,7 +89,7 @@ class ExampleScorer:
             self._encoded,
             self._task.max_new_tokens,
             single_line=self._task.single_line,
-            generator=generator,
+            sampler=sampler,
         )
         score = self._task.partial_score if self._scoring == "partial" else self._task.score
         return np.array([score(e, text) for e, text in zip(self._examples, texts, strict=True)], dtype=np.float64)

@@ -19,6 +19,8 @@ from estheory.errors import ConfigError, DataError
 from estheory.floats import FloatFormat
 from estheory.measurement.displacement_sums import displacement_sums
 from estheory.models.checkpoints import Checkpoint, open_comparable
+from estheory.models.entry_kinds import LeftOut
+from estheory.models.renames import Renamed
 from estheory.models.weight_files import Problems, note
 from estheory.quantities import Measurement, Quantity
 from estheory.tensor_names import layer_of, module_of
@@ -46,8 +48,17 @@ class Displacements:
         Numbers of entries that did not change.
     largest : ndarray, shape (tensors, K)
         Largest absolute changes (weight).
+    storage : ndarray, shape (tensors, K)
+        Squared changes of the base by rounding it to the format of a checkpoint that stores it more coarsely
+        (weight^2). The displacement starts behind them, at the rounded base.
     problems
         What could not be measured, one line each.
+    notes
+        What to know of the values that were measured, one line each.
+    left_out
+        Checkpoint's label, and what its files hold that no norm counts; the base's own label for the base.
+    renamed
+        Checkpoint's label, and what of its names was replaced.
     """
 
     labels: tuple[str, ...]
@@ -58,7 +69,11 @@ class Displacements:
     fourth: Array
     unchanged: Array
     largest: Array
+    storage: Array
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, LeftOut], ...] = ()
+    renamed: tuple[tuple[str, Renamed], ...] = ()
 
     @property
     def total_gram(self) -> Array:
@@ -155,6 +170,7 @@ class Displacements:
             fourth=np.array([self.fourth[r].sum(axis=0) for r in rows]).reshape(-1, count),
             unchanged=np.array([self.unchanged[r].sum(axis=0) for r in rows]).reshape(-1, count),
             largest=np.array([self.largest[r].max(axis=0) for r in rows]).reshape(-1, count),
+            storage=np.array([self.storage[r].sum(axis=0) for r in rows]).reshape(-1, count),
         )
 
     def measurements(self, variances: Sequence[float] | None = None) -> list[Measurement]:
@@ -197,6 +213,8 @@ class Displacements:
         yield Quantity.UNCHANGED_FRACTION, self.unchanged_fractions
         yield Quantity.DISPLACEMENT_KURTOSIS, self.kurtoses
         yield Quantity.LARGEST_CHANGE, self.largest.T
+        if self.storage.any():
+            yield Quantity.STORAGE_CHANGE, np.sqrt(self.storage).T
 
 
 def _row(quantity: Quantity, value: float, step: int | None, where: str) -> Measurement:
@@ -229,7 +247,8 @@ def measure_displacements(
     keep_going
         Note what cannot be compared in `Displacements.problems` instead of raising.
     stored
-        Round the base to this format first: a run that casts its model starts from there.
+        Round the base to this format first: a run that casts its model starts from there. None: to the format of
+        each checkpoint that stores it more coarsely.
     chunk
         Entries of each checkpoint held at a time by one thread; None: as many as stay in its cache.
     threads
@@ -264,9 +283,7 @@ def measure_displacements(
         raise ConfigError("checkpoints are missing or given twice", "give one or more different checkpoints")
     problems: Problems | None = [] if keep_going else None
     chosen = None if names is None else frozenset(names)
-    reference, others = open_comparable(
-        base, labelled, names=chosen, repeat_head=repeat_head, problems=problems, cast=stored is not None
-    )
+    reference, others = open_comparable(base, labelled, names=chosen, repeat_head=repeat_head, problems=problems)
     sums = displacement_sums(reference, others, stored=stored, chunk=chunk, threads=threads)
     tensors = {name: entry.size for name, entry in reference.tensors.items()}
     count = len(others)
@@ -282,16 +299,25 @@ def measure_displacements(
         gram=gram,
         fourth=sums[:, count],
         unchanged=sums[:, count + 1],
-        largest=sums[:, count + 2],
+        storage=sums[:, count + 2],
+        largest=sums[:, count + 3],
         problems=tuple(problems or ()),
+        notes=tuple(f"{one.label}: {note}" for one in (reference, *others) for note in one.notes),
+        left_out=tuple((one.label, row) for one in (reference, *others) for row in one.left_out),
+        renamed=tuple((one.label, row) for one in (reference, *others) for row in one.renamed),
     )
 
 
 def _explain(reference: Checkpoint, others: Sequence[Checkpoint], name: str, problems: Problems | None) -> None:
     """Raise or note which checkpoints hold NaN or infinite entries in a tensor whose sums are not finite."""
-    for checkpoint in (reference, *others):
+    held = [checkpoint for checkpoint in (reference, *others) if name in checkpoint.tensors]
+    finite = True
+    for checkpoint in held:
         try:
-            if name in checkpoint.tensors:
-                checkpoint.require_finite(name)
+            checkpoint.require_finite(name)
         except DataError as error:
             note(error, problems)
+            finite = False
+    if finite and len(held) > len(others):
+        what = f"tensor {name} of {reference.path} has entries beyond the range of a checkpoint's 16-bit format"
+        note(DataError(what, "save the checkpoint in bfloat16 or float32"), problems)

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from estheory.floats import FloatFormat, rounded
+from estheory.floats import FloatFormat, coarser_format, rounded
 from estheory.models.checkpoints import Checkpoint
 
 CHUNKS = 3 << 18
@@ -45,14 +45,17 @@ def displacement_sums(
     ----------
     reference, others
         The base and K checkpoints, comparable with it.
+    stored
+        Round the base to this format for every checkpoint; None: for those alone that store it more coarsely.
     chunk
         Entries of each file held at a time by one thread; None: as many as stay in its cache.
 
     Returns
     -------
-    ndarray, shape (tensors, K + 3, K)
+    ndarray, shape (tensors, K + 4, K)
         By tensor: the Gram matrix of the displacements (weight^2), and below it the sums of their fourth powers
-        (weight^4), numbers of unchanged entries and largest absolute changes (weight). Where a checkpoint lacks
+        (weight^4), numbers of unchanged entries, squared changes of the base by rounding it to the checkpoint's
+        format (weight^2; 0 where it is not rounded), and largest absolute changes (weight). Where a checkpoint lacks
         the tensor its sums are NaN.
     """
     pieces = [
@@ -62,7 +65,7 @@ def displacement_sums(
     ]
     count = len(others)
     length = chunk or max(1024, CHUNKS // (count + 1))
-    sums = np.zeros((len(reference.tensors), count + 3, count))
+    sums = np.zeros((len(reference.tensors), count + 4, count))
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         parts = pool.map(lambda piece: _sums(reference, others, piece[1], piece[2], piece[3], length, stored), pieces)
         for (row, *_), part in zip(pieces, parts, strict=True):
@@ -80,20 +83,25 @@ def _sums(
     length: int,
     stored: FloatFormat | None,
 ) -> Array:
-    """Sum over the entries ``start:stop`` of one tensor, shape (K + 3, K)."""
+    """Sum over the entries ``start:stop`` of one tensor, shape (K + 4, K)."""
     count = len(others)
-    gram, (fourth, unchanged, largest) = np.zeros((count, count)), np.zeros((3, count))
+    gram, (fourth, unchanged, storage, largest) = np.zeros((count, count)), np.zeros((4, count))
     present = [k for k, other in enumerate(others) if name in other.tensors]
     sources = [reference.tensors[name], *(others[k].tensors[name] for k in present)]
+    formats = [stored or coarser_format(sources[0].dtype, source.dtype) for source in sources[1:]]
     squares = np.empty(min(length, stop - start))
     equal = np.empty(len(squares), dtype=bool)
     chunks: Iterator[tuple[Array, ...]] = zip(*(s.pieces(start, stop, length) for s in sources), strict=True)
     with np.errstate(over="ignore", invalid="ignore"):
         for origin, *deltas in chunks:
-            if stored is not None:
-                np.copyto(origin, rounded(origin, stored))
-            for delta in deltas:
-                np.subtract(delta, origin, out=delta)
+            starts: dict[FloatFormat | None, Array] = {None: origin}
+            for k, delta, to in zip(present, deltas, formats, strict=True):
+                if to is not None:
+                    if to not in starts:
+                        starts[to] = rounded(origin, to).astype(np.float64)
+                    moved = starts[to] - origin
+                    storage[k] += _inner(moved, moved)
+                np.subtract(delta, starts[to], out=delta)
             for a, k in enumerate(present):
                 for b, other in zip(deltas[: a + 1], present[: a + 1], strict=True):
                     gram[k, other] += _inner(deltas[a], b)
@@ -103,7 +111,7 @@ def _sums(
                 largest[k] = np.maximum(largest[k], _largest(delta, square))
                 fourth[k] += _inner(square, square)
     gram = np.tril(gram) + np.tril(gram, -1).T
-    sums = np.vstack([gram, fourth, unchanged, largest])
+    sums = np.vstack([gram, fourth, unchanged, storage, largest])
     missing = [k for k in range(count) if k not in present]
     sums[:, missing] = np.nan
     sums[missing] = np.nan

@@ -15,14 +15,18 @@ from estheory.models.decode import check_context, encode_prompts
 from estheory.models.load import LoadedModel
 from estheory.models.parameters import FlatParameters
 from estheory.quantities import Quantity
-from estheory.tasks import DataTask, Example, Form, GymTask, Task, get_task, task_names
+from estheory.tasks import ChatTask, DataTask, Example, Form, GymTask, Task, get_task, task_names
 from estheory.tasks.few_shot import FewShot
+from estheory.tasks.limited import Limited
 
 LARGE_DIM = 10_000_000
 """From this many parameters on a forward pass over the prompts costs seconds: fewer prompts and probe directions."""
 KL_PROMPTS, LARGE_KL_PROMPTS = 64, 8
 EVALUATED = (Quantity.ACCURACY, Quantity.KL_DRIFT)
 """What an evaluation writes, a row each."""
+
+TEXT = (ChatTask, DataTask, GymTask)
+"""Tasks that are text for any model; the others have a compact form for character-level ones."""
 
 EVALUATION_SEED = 0
 """Draws the held-out prompts: the same ones for every run, so that runs are compared on equal terms."""
@@ -44,23 +48,48 @@ class HeldOut:
     examples: tuple[Example, ...]
 
 
-def task_for(loaded: LoadedModel, name: str, data: str = "", form: Form = "auto") -> Task:
-    """Return a task in the form that a model reads: compact for a character-level model, text for any other."""
+def task_for(
+    loaded: LoadedModel, name: str, data: str = "", form: Form = "auto", *, system: str = "", max_new_tokens: int = 0
+) -> Task:
+    """Return a task in the form that a model reads: compact for a character-level model, text for any other.
+
+    Parameters
+    ----------
+    system
+        Begins each chat; "" for what the model's chat template has.
+    max_new_tokens
+        Tokens after which an answer is cut; 0 for the task's own number.
+    """
     tokenizer = loaded.tokenizer
-    task = get_task(name, data=data, form=form, render=chat_renderer(tokenizer) if tokenizer.chat_template else None)
+    render = chat_renderer(tokenizer, system) if tokenizer.chat_template else None
+    task = get_task(name, data=data, form=form, render=render)
+    chats = isinstance(task, ChatTask | DataTask | GymTask) and not task.single_line
+    if system and not chats:
+        raise ConfigError(f"system has no effect on task {name}, which is not asked in chat", "use form chat")
+    task = _in_form(loaded, task, name)
+    return Limited(task, max_new_tokens) if max_new_tokens else task
+
+
+def _in_form(loaded: LoadedModel, task: Task, name: str) -> Task:
+    tokenizer = loaded.tokenizer
     words = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
     if all(len(word) == 1 for word in words):
-        if isinstance(task, DataTask | GymTask):
+        if isinstance(task, TEXT):
             raise ConfigError(
                 f"{loaded.name} reads single characters, task {name} is text",
                 f"use another model, or one of the tasks {', '.join(task_names())} without --data",
             )
         return task
-    return task if isinstance(task, DataTask | GymTask) else FewShot(task)
+    return task if isinstance(task, TEXT) else FewShot(task)
 
 
-def chat_renderer(tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[tuple[str, str]]], str]:
+def chat_renderer(tokenizer: PreTrainedTokenizerBase, system: str = "") -> Callable[[Sequence[tuple[str, str]]], str]:
     """Return a function that makes a prompt of (role, content) messages by the tokenizer's chat template.
+
+    Parameters
+    ----------
+    system
+        Begins each chat that has no system message of its own; "" for what the template has.
 
     Returns
     -------
@@ -72,6 +101,8 @@ def chat_renderer(tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[tupl
 
     def render(messages: Sequence[tuple[str, str]]) -> str:
         begun = messages[-1][0] == "assistant"  # the data set begins the answer itself
+        if system and messages[0][0] != "system":
+            messages = [("system", system), *messages]
         text = tokenizer.apply_chat_template(
             [{"role": role, "content": content} for role, content in messages],
             tokenize=False,
@@ -84,7 +115,10 @@ def chat_renderer(tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[tupl
 
 
 def held_out(loaded: LoadedModel, task: Task, n: int) -> HeldOut:
-    """Draw the evaluation prompts of a task."""
+    """Draw the evaluation prompts of a task, all of them where a chat task has fewer."""
+    asked = task.task if isinstance(task, Limited) else task
+    if isinstance(asked, ChatTask):
+        n = min(n, asked.test_prompts)
     examples = task.examples("test", n, EVALUATION_SEED)
     require_fit(loaded, task, examples)
     return HeldOut(task=task, examples=tuple(examples))
@@ -96,6 +130,14 @@ def require_fit(loaded: LoadedModel, task: Task, examples: Sequence[Example]) ->
     chooses = any(example.options for example in examples)
     encoded = encode_prompts(loaded.model, loaded.tokenizer, texts)
     check_context(loaded.model, encoded.ids.shape[1], 0 if chooses else task.max_new_tokens)
+    if isinstance(task, Limited) and not chooses:
+        answers = loaded.tokenizer([example.reference for example in examples], add_special_tokens=False)["input_ids"]
+        shortest = min(map(len, answers))
+        if task.max_new_tokens < shortest:
+            raise ConfigError(
+                f"max-new-tokens {task.max_new_tokens} holds no right answer of task {task.name}",
+                f"the shortest has {shortest} tokens: raise max-new-tokens",
+            )
 
 
 def evaluate(

@@ -19,8 +19,9 @@ import numpy as np
 
 from estheory._special import Array
 from estheory.errors import DataError, MissingDependencyError
-from estheory.files import parse_json, parse_toml
+from estheory.files import parse_json
 from estheory.rules import require_positive
+from estheory.runs.read import read_run
 from estheory.theory.economy.members import Iteration, require_matrix
 
 Mirroring = Literal["interleaved", "halves"]
@@ -97,21 +98,11 @@ def read_rewards(
     if str(source) == "-":
         return _of_bytes(sys.stdin.buffer.read(), "", asked)
     if source.is_dir():
-        rows = [row for _, row in _json_lines(_bytes(source / "steps.jsonl").decode("utf-8", "replace"), where)]
-        return _of_log([_configuration(source), *rows], asked)
-    return _of_bytes(_bytes(source), source.suffix.lower(), asked)
-
-
-def _configuration(folder: Path) -> dict[str, Any]:
-    """Return the hyper-parameters beside a run's steps."""
-    for name, parse in (("config.toml", parse_toml), ("config.json", parse_json)):
-        if (folder / name).is_file():
-            try:
-                table = parse(_bytes(folder / name))
-            except ValueError as error:
-                raise DataError(f"{folder / name} is damaged: {error}", "restore it") from None
-            return {key: value for key, value in table.items() if key != "step"} if isinstance(table, dict) else {}
-    return {}
+        return _of_run(source, asked)
+    raw = _bytes(source)
+    if source.suffix.lower() == ".jsonl" and b'"prompt_rewards"' in raw:
+        return _of_run(source, asked)
+    return _of_bytes(raw, source.suffix.lower(), asked)
 
 
 def _bytes(path: Path) -> bytes:
@@ -143,10 +134,7 @@ def _of_bytes(raw: bytes, suffix: str, asked: _Asked) -> RewardFile:
         else:
             several = isinstance(document, list) and document and all(isinstance(item, dict) for item in document)
             return _of_objects(document if several else [document], asked)
-    rows = list(_json_lines(text, asked.where))
-    if any("prompt_rewards" in row for _, row in rows):
-        return _of_log([row for _, row in rows], asked)
-    return _of_long(rows, asked)
+    return _of_long(_json_lines(text, asked.where), asked)
 
 
 def _json_lines(text: str, where: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -280,33 +268,30 @@ def _of_objects(documents: Sequence[Any], asked: _Asked) -> RewardFile:
     return RewardFile(iterations=tuple(found), alpha=alpha)
 
 
-def _of_log(rows: Sequence[Mapping[str, Any]], asked: _Asked) -> RewardFile:
-    """Read the lines of a run's log that hold rewards by prompt; a line without step holds hyper-parameters."""
-    head: dict[str, Any] = {}
-    for row in rows:
-        if "step" not in row:
-            head |= row
-    found = []
-    for row in rows:
-        if row.get("prompt_rewards") is None:
-            continue
-        where = f"{asked.where}: step {row.get('step')}"
-        found.append(
-            _iteration(
-                _matrix(row["prompt_rewards"], where),
-                asked,
-                where=where,
-                sigma=row.get("sigma", head.get("sigma")),
-                mirrored=_mirroring(row.get("mirrored", head.get("mirrored", head.get("antithetic"))), where),
-                centre=_vectors(row.get("centre_rewards"), where),
-                step=row.get("step"),
-            )
+def _of_run(path: Path, asked: _Asked) -> RewardFile:
+    """Take the updates of a run that kept rewards by prompt; others may be missing."""
+    problems: list[str] = []
+    run = read_run(path, problems=problems)
+    if damaged := [problem for problem in problems if " lacks step " not in problem]:
+        raise DataError(damaged[0], "correct it, or leave the update out")
+    settings = run.settings
+    found = [
+        _iteration(
+            step.prompt_rewards,
+            asked,
+            where=f"{asked.where}: step {step.step}",
+            sigma=settings.sigma,
+            mirrored="interleaved" if settings.antithetic else None,
+            centre=step.centre_rewards,
+            step=step.step,
         )
+        for step in run.steps
+        if step.prompt_rewards is not None
+    ]
     if not found:
         remedy = "give a run that kept rewards by prompt, or a file of one iteration"
         raise DataError(f"{asked.where} holds no rewards by prompt", remedy)
-    alpha = head.get("alpha")
-    return RewardFile(iterations=tuple(found), alpha=None if alpha is None else _number(alpha, "alpha", asked.where))
+    return RewardFile(iterations=tuple(found), alpha=settings.alpha)
 
 
 def _mirroring(value: Any, where: str) -> Mirroring | None:

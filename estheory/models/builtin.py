@@ -18,6 +18,7 @@ from estheory.files import parse_json
 from estheory.models import smollm2
 from estheory.models.hashing import sha256_of_folder
 from estheory.models.headers import tensor_entries
+from estheory.models.hub import hub_folder, is_hub_id
 
 RECORD_NAME = "conversion.json"
 
@@ -107,15 +108,19 @@ def get_builtin(name: str, *, narrate: smollm2.Narrate | None = None) -> Path:
     return folder
 
 
-def model_folder(name: str | Path) -> Path:
+def model_folder(name: str | Path, *, download: bool = True) -> Path:
     """Return the folder of a model.
 
     Parameters
     ----------
     name
-        Of a built-in model, which is fetched if it is not in the cache, or a path.
+        Of a built-in model, which is fetched if it is not in the cache, a path, or a hub id ``owner/name``.
+    download
+        Get a hub model that the hub's cache lacks.
     """
-    return get_builtin(str(name)) if str(name) in builtin_names() else Path(name)
+    if str(name) in builtin_names():
+        return get_builtin(str(name))
+    return hub_folder(str(name), download=download) if is_hub_id(str(name)) else Path(name)
 
 
 def recorded_sha256(folder: Path) -> str | None:

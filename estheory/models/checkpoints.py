@@ -11,10 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estheory.errors import DataError
+from estheory.models.entry_kinds import LeftOut
 from estheory.models.fused import split_fused
-from estheory.models.headers import ITEM_BYTES, Source, read_entries, tensor_entries
-from estheory.models.merged import merged_entries
-from estheory.models.weight_files import TORCH_SUFFIXES, Problems, declares_tied_head, is_adapter, note
+from estheory.models.headers import Listing, listing
+from estheory.models.merged import merged_listing
+from estheory.models.renames import Renamed, aligned
+from estheory.models.sources import Source, read_entries
+from estheory.models.vocabulary import common_rows, untied
+from estheory.models.weight_files import (
+    TORCH_SUFFIXES,
+    Problems,
+    adapter_file,
+    adapter_folder,
+    declares_tied_head,
+    is_adapter,
+    note,
+)
 
 _PIECE = 1 << 20
 _STEP = re.compile(r"(?:step|checkpoint|iteration)[_-](\d+)$")
@@ -31,12 +43,21 @@ class Checkpoint:
     path
         The file or folder.
     tensors
-        Where each floating-point tensor lies, by name; a tied output head counts once.
+        Where each weight lies, by name; a tied output head counts once.
+    left_out
+        What the files hold beside.
+    renamed
+        What of the names was replaced.
+    notes
+        What else to say of it, a clause each.
     """
 
     label: str
     path: Path
     tensors: Mapping[str, Source]
+    left_out: tuple[LeftOut, ...] = ()
+    renamed: tuple[Renamed, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def dim(self) -> int:
@@ -86,7 +107,7 @@ class Checkpoint:
         return self.tensors[name]
 
 
-def open_checkpoint(path: str | Path, *, label: str | None = None, tied: bool | None = None) -> Checkpoint:
+def open_checkpoint(path: str | Path, *, label: str | None = None) -> Checkpoint:
     """Open a file of weights or a Hugging Face folder.
 
     Parameters
@@ -95,8 +116,6 @@ def open_checkpoint(path: str | Path, *, label: str | None = None, tied: bool | 
         A ``.safetensors`` file, a file of torch.save, or a folder.
     label
         Name in results; the path as given by default.
-    tied
-        Whether the output head repeats the embedding; None: as the folder's config.json says.
 
     Examples
     --------
@@ -104,9 +123,7 @@ def open_checkpoint(path: str | Path, *, label: str | None = None, tied: bool | 
     >>> open_checkpoint(get_builtin("tiny-lm")).dim
     59184
     """
-    return Checkpoint(
-        label=str(path) if label is None else label, path=Path(path), tensors=tensor_entries(path, tied=tied)
-    )
+    return _checkpoint(str(path) if label is None else label, Path(path), listing(path))
 
 
 def open_comparable(
@@ -116,12 +133,12 @@ def open_comparable(
     names: frozenset[str] | None = None,
     repeat_head: bool = False,
     problems: Problems | None = None,
-    cast: bool = False,
 ) -> tuple[Checkpoint, list[Checkpoint]]:
-    """Open checkpoints of one model and check that they can be subtracted from one another.
+    """Open checkpoints of one model and match their tensors, so that they can be subtracted from one another.
 
-    A file that says nothing of tying follows a folder that does. Fused projections (``qkv_proj``, ``gate_up_proj``)
-    are split where another checkpoint has them apart. A PEFT adapter is merged into the base as it is read.
+    Names are matched by pattern (:mod:`estheory.models.renames`), fused projections (``qkv_proj``, ``gate_up_proj``)
+    split where another checkpoint has them apart, an output head compared with its embedding, a vocabulary cut to the
+    rows that all have. A PEFT adapter is merged into the base as it is read; between adapters, factors are compared.
 
     Parameters
     ----------
@@ -131,38 +148,53 @@ def open_comparable(
         Count a tied output head a second time, as a state dict lists it.
     problems
         Where to note what does not fit; it is then left out. None raises.
-    cast
-        The caller rounds the base to the checkpoints' format: they may be stored more coarsely than it.
     """
-    declared = [declares_tied_head(path) for path in (base, *others.values())]
-    tied = True if True in declared else None
-    entries = tensor_entries(base, tied=tied if declared[0] is None else declared[0])
-    reference = Checkpoint(label=str(base), path=Path(base), tensors=entries)
-    opened = [reference]
-    for (label, path), word in zip(others.items(), declared[1:], strict=True):
+    factors = all(is_adapter(path) for path in (base, *others.values()))
+    first = _listing(base, None, factors, problems)
+    found = {"": first}
+    for label, path in others.items():
         try:
-            if is_adapter(path):
-                entries = merged_entries(Path(path), reference.tensors)
-            else:
-                entries = tensor_entries(path, tied=tied if word is None else word, problems=problems)
+            found[label] = _listing(path, first, factors, problems)
         except DataError as error:
             note(error, problems)
-            continue
-        opened.append(Checkpoint(label=label, path=Path(path), tensors=entries))
-    if len(opened) == 1:
+    if len(found) == 1:
         raise DataError(f"no checkpoint of {len(others)} can be read: {(problems or ['?'])[0]}", "check the paths")
-    split = split_fused([checkpoint.tensors for checkpoint in opened])
-    opened = [replace(checkpoint, tensors=tensors) for checkpoint, tensors in zip(opened, split, strict=True)]
-    if repeat_head and tied:
-        opened = [_with_repeated_head(checkpoint) for checkpoint in opened]
+    listings = [first, *(_named_as(first, other) for label, other in found.items() if label)]
+    split = split_fused([one.weights for one in listings])
+    listings = [replace(one, weights=weights) for one, weights in zip(listings, split, strict=True)]
+    paths = [Path(base), *(Path(others[label]) for label in found if label)]
+    listings = untied(listings, [declares_tied_head(path) for path in paths], repeat_head)
+    listings = common_rows(listings)
+    labels = [str(base), *(label for label in found if label)]
+    opened = [_checkpoint(label, path, one) for label, path, one in zip(labels, paths, listings, strict=True)]
     if names is not None:
         opened = [_keep(checkpoint, names) for checkpoint in opened]
-    return opened[0], [_comparable(opened[0], other, problems, cast) for other in opened[1:]]
+    return opened[0], [_comparable(opened[0], other, problems) for other in opened[1:]]
 
 
-def _with_repeated_head(checkpoint: Checkpoint) -> Checkpoint:
-    embeddings = [e for n, e in checkpoint.tensors.items() if n.endswith(("embed_tokens.weight", "wte.weight"))]
-    return replace(checkpoint, tensors={**checkpoint.tensors, "lm_head.weight": embeddings[0]})
+def _checkpoint(label: str, path: Path, one: Listing) -> Checkpoint:
+    return Checkpoint(
+        label=label, path=path, tensors=one.weights, left_out=one.left_out, renamed=one.renamed, notes=one.notes
+    )
+
+
+def _listing(path: str | Path, base: Listing | None, factors: bool, problems: Problems | None) -> Listing:
+    """Return what a checkpoint holds: an adapter's factors, the base with them merged, or full weights."""
+    folder = adapter_folder(path)
+    if folder is not None and factors:
+        return listing(adapter_file(folder))
+    if folder is not None and base is not None:
+        return merged_listing(folder, base.weights)
+    return listing(path, problems=problems)
+
+
+def _named_as(base: Listing, other: Listing) -> Listing:
+    """Return a listing under the base's names."""
+    shapes = [{name: entry.shape for name, entry in one.weights.items()} for one in (base, other)]
+    new, rules = aligned(*shapes)
+    copies = {new.get(copy, copy): new[kept] for copy, kept in other.copies.items()}
+    weights = {new[name]: entry for name, entry in other.weights.items()}
+    return replace(other, weights=weights, copies=copies, renamed=(*other.renamed, *rules))
 
 
 def _keep(checkpoint: Checkpoint, names: frozenset[str]) -> Checkpoint:
@@ -171,7 +203,7 @@ def _keep(checkpoint: Checkpoint, names: frozenset[str]) -> Checkpoint:
     return replace(checkpoint, tensors={n: entry for n, entry in checkpoint.tensors.items() if n in names})
 
 
-def _comparable(base: Checkpoint, other: Checkpoint, problems: Problems | None, cast: bool) -> Checkpoint:
+def _comparable(base: Checkpoint, other: Checkpoint, problems: Problems | None) -> Checkpoint:
     """Return the checkpoint with the tensors that can be subtracted from the base's; the others raise or are noted."""
     same_model = "compare checkpoints of one model"
     kept = {}
@@ -180,12 +212,13 @@ def _comparable(base: Checkpoint, other: Checkpoint, problems: Problems | None, 
         if match is None:
             what = f"{other.path} lacks the tensor {name} of {base.path}"
             note(DataError(what, same_model), problems)
+        elif entry.size and not match.size:
+            what = f"tensor {name} of {match.file} has no entries: ZeRO-3 keeps the values elsewhere"
+            remedy = "gather them before saving (stage3_gather_16bit_weights_on_model_save)"
+            note(DataError(what, remedy), problems)
         elif match.shape != entry.shape:
             what = f"tensor {name} is {list(match.shape)} in {other.path}, {list(entry.shape)} in {base.path}"
             note(DataError(what, same_model), problems)
-        elif not cast and match.dtype != entry.dtype and ITEM_BYTES[match.dtype] <= ITEM_BYTES[entry.dtype]:
-            what = f"tensor {name} is {match.dtype} in {other.path}, {entry.dtype} in {base.path}"
-            note(DataError(what, "rounding alone would move the weights; save both in one dtype"), problems)
         else:
             kept[name] = match
     for name in other.tensors:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +13,34 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from estheory.errors import ConfigError, DataError
 from estheory.models.prefill import EncodedPrompts, left_padded, prefill, shared_tokens, token_positions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler:
+    """Draws the tokens of answers.
+
+    Attributes
+    ----------
+    generator
+        Of the random numbers.
+    temperature
+        Divides the logits.
+    top_p
+        Only the likeliest tokens, those whose probabilities first sum to this, are drawn.
+    """
+
+    generator: torch.Generator
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+    def draw(self, logits: Tensor) -> Tensor:
+        """Return a token for each row of logits, shape (n,) for (n, vocabulary)."""
+        probabilities = (logits.float() / self.temperature).softmax(-1)
+        if self.top_p < 1:
+            ordered, tokens = probabilities.sort(-1, descending=True)
+            ordered.masked_fill_(ordered.cumsum(-1) - ordered >= self.top_p, 0)
+            probabilities = torch.zeros_like(probabilities).scatter_(-1, tokens, ordered)
+        return torch.multinomial(probabilities, 1, generator=self.generator)[:, 0]
 
 
 def encode_prompts(
@@ -31,7 +60,7 @@ def generate(
     max_new_tokens: int,
     *,
     single_line: bool = True,
-    generator: torch.Generator | None = None,
+    sampler: Sampler | None = None,
 ) -> list[str]:
     """Decode until the end token, a newline, or max_new_tokens.
 
@@ -41,8 +70,8 @@ def generate(
         n texts, decoded as one batch, or what `encode_prompts` made of them.
     max_new_tokens
         Most tokens to generate for each prompt, at least 1.
-    generator
-        Draws the tokens at temperature 1; None decodes greedily.
+    sampler
+        Draws the tokens; None decodes greedily.
 
     Returns
     -------
@@ -64,7 +93,7 @@ def generate(
         raise ConfigError(f"{max_new_tokens} new tokens were asked for", "ask for at least 1")
     check_context(model, encoded.ids.shape[1], max_new_tokens)
     stops = torch.tensor(stop_ids, device=encoded.ids.device)
-    generated = _decode(model, encoded, max_new_tokens, stops, generator)
+    generated = _decode(model, encoded, max_new_tokens, stops, sampler)
     rows = []
     for row in generated.tolist():
         end = next((index for index, token in enumerate(row) if token in stop_ids), len(row))
@@ -136,7 +165,7 @@ def _decode(
     encoded: EncodedPrompts,
     max_new_tokens: int,
     stop_ids: Tensor,
-    generator: torch.Generator | None,
+    sampler: Sampler | None,
 ) -> Tensor:
     """Return the generated ids, shape [n, at most max_new_tokens]; what follows a stop token is meaningless."""
     logits, cache, mask = prefill(model, encoded, shared_tokens(model, encoded), keep=1)
@@ -147,10 +176,7 @@ def _decode(
         last = logits[:, -1]
         if bool(last.isnan().any()):
             raise DataError("the model gives logits that are not numbers", "its weights have moved too far")
-        if generator is None:
-            chosen = last.argmax(-1)
-        else:
-            chosen = torch.multinomial(last.float().softmax(-1), 1, generator=generator)[:, 0]
+        chosen = last.argmax(-1) if sampler is None else sampler.draw(last)
         generated.append(chosen)
         finished |= torch.isin(chosen, stop_ids)
         if len(generated) == max_new_tokens or bool(finished.all()):

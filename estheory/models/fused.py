@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from estheory.models.headers import Source
+from estheory.models.sources import Source
 
 PARTS = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 _FUSED = re.compile(r"^(.*\.)(qkv_proj|gate_up_proj)(\..*)$")
@@ -53,7 +53,7 @@ class Rows:
     def pieces(self, start: int, stop: int, length: int) -> Iterator[NDArray[np.float64]]:
         """Yield entries of the rows.
 
-        Parameters and result as of :meth:`estheory.models.headers.Source.pieces`.
+        Parameters and result as of :meth:`estheory.models.sources.Source.pieces`.
         """
         return self.whole.pieces(self.first + start, self.first + stop, length)
 

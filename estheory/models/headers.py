@@ -1,142 +1,31 @@
-"""Where the tensors of a checkpoint lie, read from safetensors headers alone.
+"""Which tensors a checkpoint holds and what each of them is, read from headers and from a few of their values.
 
-Neither torch nor safetensors is imported: a header is eight bytes (its length, little-endian) and that many
-bytes of JSON. A checkpoint is a ``.safetensors`` file, a file that torch.save wrote (only then torch is imported),
-or a Hugging Face folder (one file, or shards with an index).
-
-Only floating-point tensors are weights. Boolean and 64-bit integer buffers (masks, position numbers) are left
-out; any other element type means packed, quantised weights and is an error.
+Neither torch nor safetensors is imported: a safetensors header is eight bytes (its length, little-endian) and that
+many bytes of JSON. A checkpoint is a ``.safetensors`` file, a file that torch.save wrote (only then torch is
+imported), or a Hugging Face folder (one file, or shards with an index).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
-from io import RawIOBase
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from estheory.errors import DataError
 from estheory.files import parse_json
-from estheory.models.weight_files import (
-    TORCH_SUFFIXES,
-    Problems,
-    declares_tied_head,
-    note,
-    weight_files,
-    weight_index,
-)
+from estheory.models.entry_kinds import Kind, LeftOut, left_out_of, tied_copies, tied_entry
+from estheory.models.file_kinds import is_torch_file
+from estheory.models.renames import Renamed, unwrapped
+from estheory.models.sources import ITEM_BYTES, Source, TensorEntry
+from estheory.models.weight_files import Problems, note, unused_files, weight_files, weight_index
 
-ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
-_BUFFER_BYTES = {"BOOL": 1, "I64": 8}
-_STORED: dict[str, np.dtype[Any]] = {
-    "F64": np.dtype("<f8"),
-    "F32": np.dtype("<f4"),
-    "F16": np.dtype("<f2"),
-    "BF16": np.dtype("<u2"),
+_WIDTHS = {
+    **{"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4},
+    **{"U64": 8, "I64": 8, "C64": 8},
+    **ITEM_BYTES,
 }
-
-
-class Source(Protocol):
-    """Where the values of one tensor come from; ``dtype`` is a safetensors code, ``file`` is for messages."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Its shape."""
-
-    @property
-    def dtype(self) -> str:
-        """Its element type."""
-
-    @property
-    def file(self) -> Path:
-        """The file it comes from."""
-
-    @property
-    def size(self) -> int:
-        """Number of entries."""
-
-    def pieces(self, start: int, stop: int, length: int) -> Iterator[NDArray[np.float64]]:
-        """Yield entries in row-major order, widened exactly to float64.
-
-        The reader may change a piece, and loses it when it asks for the next one: they share their memory.
-
-        Parameters
-        ----------
-        start, stop
-            The first entry, and the one after the last.
-        """
-
-
-def read_entries(source: Source, start: int, stop: int) -> NDArray[np.float64]:
-    """Read entries of a tensor at once.
-
-    Parameters
-    ----------
-    start, stop
-        The first entry in row-major order, and the one after the last.
-    """
-    return next(source.pieces(start, stop, stop - start)) if stop > start else np.empty(0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TensorEntry:
-    """Where a tensor lies.
-
-    Attributes
-    ----------
-    name, shape
-        Of the tensor.
-    dtype
-        A safetensors code.
-    file, offset
-        Its file, and its first byte there.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    file: Path
-    offset: int
-
-    @property
-    def size(self) -> int:
-        """Number of entries."""
-        return math.prod(self.shape)
-
-    def pieces(self, start: int, stop: int, length: int) -> Iterator[NDArray[np.float64]]:
-        """Yield entries in row-major order, widened exactly to float64.
-
-        Parameters and result as of :meth:`estheory.models.headers.Source.pieces`.
-        """
-        stored = np.empty(min(length, stop - start), dtype=_STORED[self.dtype])
-        float32 = np.empty(len(stored) if self.dtype == "BF16" else 0, dtype="<u4")
-        widened = np.empty(len(stored))
-        with self.file.open("rb", buffering=0) as stream:
-            stream.seek(self.offset + start * stored.itemsize)
-            for first in range(start, stop, length):
-                count = min(length, stop - first)
-                if _filled(stream, stored[:count]) < stored[:count].nbytes:
-                    raise DataError(f"{self.file} got shorter while it was read", "copy or download it again")
-                if self.dtype == "BF16":  # the upper half of a float32
-                    np.copyto(float32[:count], stored[:count])
-                    np.left_shift(float32[:count], np.uint32(16), out=float32[:count])
-                    np.copyto(widened[:count], float32[:count].view("<f4"))
-                else:
-                    np.copyto(widened[:count], stored[:count])
-                yield widened[:count]
-
-
-def _filled(stream: RawIOBase, array: NDArray[Any]) -> int:
-    """Fill an array from a file and return the number of bytes there were; one read may give less than asked for."""
-    view, done = memoryview(array.view(np.uint8).data), 0
-    while done < len(view) and (got := stream.readinto(view[done:])):
-        done += got
-    return done
+"""Bytes of one element, by safetensors code."""
 
 
 def read_header(file: Path) -> dict[str, TensorEntry]:
@@ -181,33 +70,79 @@ def read_header(file: Path) -> dict[str, TensorEntry]:
     return entries
 
 
-def tensor_entries(
-    path: str | Path, *, tied: bool | None = None, problems: Problems | None = None
-) -> dict[str, Source]:
-    """List the weights of a checkpoint, a tied output head counted once.
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """What the tensors of a checkpoint are.
+
+    Attributes
+    ----------
+    weights
+        By name, each once.
+    copies
+        Tensors that repeat one of the weights, and the name of that one.
+    left_out
+        What is no weight of its own, copies too.
+    renamed
+        What was taken off the names in the file.
+    notes
+        What else to say of it, a clause each.
+    """
+
+    weights: Mapping[str, Source]
+    copies: Mapping[str, str]
+    left_out: tuple[LeftOut, ...]
+    renamed: tuple[Renamed, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def tensor_entries(path: str | Path) -> dict[str, Source]:
+    """List the weights of a checkpoint, a tied output head counted once."""
+    return dict(listing(path).weights)
+
+
+def listing(path: str | Path, *, problems: Problems | None = None) -> Listing:
+    """Sort the tensors of a checkpoint by what they are.
 
     Parameters
     ----------
     path
         A ``.safetensors`` file, a file of torch.save, or a folder with one, or with shards and an index.
-    tied
-        Whether ``lm_head.weight`` repeats the embedding. None: as the folder's config.json says, or, without
-        one, as the file says whose two names share one tensor (otherwise: untied).
     problems
         Where to note missing and damaged shards and tensors, which are then left out; None raises.
     """
     path = Path(path)
+    entries = _all_entries(path, problems)
+    names, renamed = unwrapped(entries)
+    entries = {names[name]: entry for name, entry in entries.items()}
+    left_out = left_out_of(entries)
+    quantised = [row for row in left_out if row.kind is Kind.QUANTISED]
+    if quantised:
+        [first, *_] = quantised
+        what = f"tensor {first.name} of {first.file} has dtype {entries[first.name].dtype}, no plain weight"
+        note(DataError(what, "save the model unquantised, in float32, bfloat16 or float16"), problems)
+    gone = {row.name for row in left_out}
+    weights = {name: entry for name, entry in entries.items() if name not in gone}
+    if not weights:
+        raise DataError(f"{path} holds no floating-point tensor that is a weight", "give a checkpoint with weights")
+    copies = tied_copies(weights)
+    left_out += [tied_entry(name, weights.pop(name), kept) for name, kept in copies.items()]
+    chosen = " and ".join(file.name for file in weight_files(path, [])[:1])
+    for file in unused_files(path):
+        why = f"transformers loads {chosen}"
+        left_out.append(LeftOut(name=file.name, kind=Kind.FILE, why=why, entries=0, file=file))
+    return Listing(weights=weights, copies=copies, left_out=tuple(left_out), renamed=tuple(renamed))
+
+
+def _all_entries(path: Path, problems: Problems | None) -> dict[str, Source]:
     entries: dict[str, Source] = {}
-    shared: set[str] = set()
     files = weight_files(path, problems)
     for file in files:
-        found: dict[str, Any] = {}
+        found: Mapping[str, Source] = {}
         try:
-            if file.suffix in TORCH_SUFFIXES:
-                from estheory.models.torch_files import shared_names, torch_entries
+            if is_torch_file(file):
+                from estheory.models.torch_files import torch_entries
 
                 found = torch_entries(file)
-                shared |= shared_names(found)
             else:
                 found = read_header(file)
         except DataError as error:
@@ -220,25 +155,10 @@ def tensor_entries(
     for name, file_name in weight_index(path).items():
         if name not in entries and problems is None:
             raise DataError(f"{path / file_name} lacks the tensor {name} of its index", "copy all shards again")
-    packed = [name for name, entry in entries.items() if entry.dtype not in ITEM_BYTES | _BUFFER_BYTES]
-    if packed:
-        entry = entries[packed[0]]
-        what = f"tensor {packed[0]} of {entry.file} has dtype {entry.dtype}, no plain weight"
-        raise DataError(what, "save the model unquantised, in float32, bfloat16 or float16")
-    entries = {name: entry for name, entry in entries.items() if entry.dtype in ITEM_BYTES}
-    if not entries:
-        raise DataError(f"{path} holds no floating-point tensor", "give a checkpoint with weights")
-    if tied is None:
-        tied = declares_tied_head(path)
-    if "lm_head.weight" in shared if tied is None else tied:
-        embeddings = [name for name in entries if name.endswith(("embed_tokens.weight", "wte.weight"))]
-        head = entries.get("lm_head.weight")
-        if head is not None and any(entries[name].shape == head.shape for name in embeddings):
-            del entries["lm_head.weight"]
     return entries
 
 
 def _bytes_differ(dtype: str, shape: tuple[int, ...], span: int) -> bool:
     """Whether a tensor's span contradicts its shape; element types of unknown width are not judged here."""
-    width = (ITEM_BYTES | _BUFFER_BYTES).get(dtype)
+    width = _WIDTHS.get(dtype)
     return width is not None and span != width * math.prod(shape)

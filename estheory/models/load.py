@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,8 @@ from estheory.errors import ConfigError, DataError
 from estheory.models.builtin import builtin_names, get_builtin, recorded_sha256
 from estheory.models.hashing import sha256_of_folder
 from estheory.models.headers import tensor_entries
+from estheory.models.hub import hub_folder, is_hub_id
 from estheory.models.weight_files import TORCH_SUFFIXES, weight_files
-
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
-_HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +85,8 @@ def resolve_model(spec: str) -> Path:
     if spec in builtin_names():
         return get_builtin(spec)
     folder = Path(spec).expanduser()
-    if not folder.exists() and _HUB_ID.fullmatch(spec) and not folder.parent.is_dir():
-        return _download(spec)
+    if is_hub_id(spec):
+        return hub_folder(spec, download=True)
     if not folder.exists():
         raise ConfigError(
             f"unknown model {spec!r}",
@@ -100,20 +97,6 @@ def resolve_model(spec: str) -> Path:
             f"{folder} is no model folder: it has no config.json", "give a folder written by save_pretrained"
         )
     return folder
-
-
-def _download(hub_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        with _quiet():
-            return Path(snapshot_download(hub_id, allow_patterns=list(_HUB_FILES)))
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        raise DataError(
-            f"the model {hub_id} is neither a local folder nor obtainable from the hub ({_first_line(error)})",
-            f"connect to the network, check the id, or use a folder or one of {', '.join(builtin_names())}",
-        ) from error
 
 
 def _load_weights(folder: Path, dtype: torch.dtype) -> PreTrainedModel:

@@ -1,4 +1,4 @@
-"""Tensors of files that ``torch.save`` wrote (``.bin``, ``.pt``, ``.pth``). Imports torch when a file is opened.
+"""Tensors of files that ``torch.save`` wrote (``.bin``, ``.pt``, ``.ckpt``). Imports torch when a file is opened.
 
 Nothing but plain tensors is unpickled, since a pickle can run code; the file is mapped, not read, so that only the
 entries asked for come into memory.
@@ -6,7 +6,6 @@ entries asked for come into memory.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,9 @@ if TYPE_CHECKING:
 
 _CODES = {
     **{"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"},
-    **{"bool": "BOOL", "int64": "I64"},
+    **{"bool": "BOOL", "uint8": "U8", "int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64"},
+    **{"uint16": "U16", "uint32": "U32", "uint64": "U64", "complex64": "C64"},
+    **{"float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2"},
 }
 
 
@@ -58,15 +59,10 @@ class TorchEntry:
         """Number of entries."""
         return self.tensor.numel()
 
-    @property
-    def address(self) -> tuple[int, tuple[int, ...]]:
-        """Where its first entry lies, and its shape: the same for two names of one tensor."""
-        return self.tensor.data_ptr(), self.shape
-
     def pieces(self, start: int, stop: int, length: int) -> Iterator[NDArray[np.float64]]:
         """Yield entries in row-major order, widened exactly to float64.
 
-        Parameters and result as of :meth:`estheory.models.headers.Source.pieces`.
+        Parameters and result as of :meth:`estheory.models.sources.Source.pieces`.
         """
         import torch
 
@@ -80,38 +76,41 @@ class TorchEntry:
 def torch_entries(file: Path) -> dict[str, TorchEntry]:
     """List the tensors of a file that ``torch.save`` wrote.
 
-    The state dict may lie directly in the file or as the only dictionary of tensors in a dictionary
-    (``{"model": state_dict, "step": 100}``).
+    The state dict may lie directly in the file or as the only dictionary of tensors in a dictionary, beside anything
+    else that is no pickled object (``{"model": state_dict, "optimizer": ..., "step": 100}``).
     """
     content = _load(file)
-    if isinstance(content, Mapping) and not _is_state_dict(content):
-        inner = [value for value in content.values() if isinstance(value, Mapping) and _is_state_dict(value)]
-        content = inner[0] if len(inner) == 1 else None
-    if not isinstance(content, Mapping) or not _is_state_dict(content):
+    inner = {} if not isinstance(content, Mapping) else _state_dicts(content)
+    if len(inner) > 1:
+        what = f"{file} holds {len(inner)} state dicts ({', '.join(inner)})"
+        key = next(iter(inner))
+        raise DataError(what, f"save the one to be measured alone: torch.save(torch.load(FILE)[{key!r}], NEW)")
+    if not inner:
         raise DataError(f"{file} holds no dictionary of tensors", "save the model's state_dict() alone")
-    return {
-        name: TorchEntry(name=name, tensor=tensor.detach(), file=file)
-        for name, tensor in content.items()
-        if not tensor.is_sparse and tensor.device.type == "cpu"
-    }
+    [state] = inner.values()
+    away = [name for name, tensor in state.items() if tensor.is_sparse or tensor.device.type != "cpu"]
+    if away:
+        what = f"tensor {away[0]} of {file} is sparse or on the meta device: it has no values here"
+        raise DataError(what, "save it as a dense tensor on the CPU")
+    return {name: TorchEntry(name=name, tensor=tensor.detach(), file=file) for name, tensor in state.items()}
 
 
-def shared_names(entries: Mapping[str, TorchEntry]) -> set[str]:
-    """Return the names that share their tensor with another name (tied weights).
-
-    Parameters
-    ----------
-    entries
-        Of one model, by name; empty tensors share nothing.
-    """
-    counts = Counter(entry.address for entry in entries.values() if entry.size)
-    return {name for name, entry in entries.items() if counts[entry.address] > 1}
+def _state_dicts(content: Mapping[Any, Any]) -> dict[str, dict[str, Tensor]]:
+    """Return the dictionaries of tensors in a file by their key: the file's own (empty key) if there are no others."""
+    found = {str(key): _tensors(value) for key, value in content.items() if isinstance(value, Mapping)}
+    found = {key: tensors for key, tensors in found.items() if tensors}
+    own = _tensors(content)
+    return found or ({"": own} if own else {})
 
 
-def _is_state_dict(content: Mapping[Any, Any]) -> bool:
+def _tensors(content: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """Return what a dictionary of tensors holds; empty for any other, such as the state of an optimiser."""
     import torch
 
-    return bool(content) and all(isinstance(n, str) and isinstance(t, torch.Tensor) for n, t in content.items())
+    tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
+    rest = [name for name in content if name not in tensors]
+    plain = all(isinstance(name, str) for name in content) and all(name.endswith("_extra_state") for name in rest)
+    return tensors if plain else {}
 
 
 def _load(file: Path) -> Any:
@@ -130,6 +129,10 @@ def _load(file: Path) -> Any:
                 raise
             return torch.load(file, map_location="cpu", weights_only=True)  # torch's format of before 1.6
     except pickle.UnpicklingError as error:
+        if "DTensor" in str(error) or "ShardedTensor" in str(error):
+            what = f"{file} holds one rank's shards of tensors (DTensor), not whole weights"
+            remedy = "gather them: merge the ranks with the trainer's own tool, or save each tensor's full_tensor()"
+            raise DataError(what, remedy) from error
         remedy = "it is not unpickled, since a pickle can run code; save the model's state_dict() alone"
         raise DataError(f"{file} holds more than plain tensors", remedy) from error
     except Exception as error:  # what a damaged pickle makes torch raise has no common base

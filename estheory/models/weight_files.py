@@ -1,4 +1,4 @@
-"""Which files of a model folder hold its weights: one file, or shards with an index. Imports no torch."""
+"""Which files of a model folder hold its weights: those that transformers would load. Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,13 +6,22 @@ from pathlib import Path
 
 from estheory.errors import DataError
 from estheory.files import parse_json
+from estheory.models.file_kinds import TORCH_SUFFIXES as TORCH_SUFFIXES
 
-TORCH_SUFFIXES = (".bin", ".pt", ".pth")
 Problems = list[str]
 """What was wrong with the data and did not keep the rest from being measured, one line each."""
 
-_INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-_NAMES = ("model.safetensors", *(f"pytorch_model{suffix}" for suffix in TORCH_SUFFIXES))
+_INDEX = ".index.json"
+_ORDER = (
+    "model.safetensors",
+    f"model.safetensors{_INDEX}",
+    "pytorch_model.bin",
+    f"pytorch_model.bin{_INDEX}",
+    "pytorch_model.pt",
+    "pytorch_model.pth",
+)
+"""As transformers looks for them: a file alone before an index, which an earlier save may have left."""
+_ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 def note(error: DataError, problems: Problems | None) -> None:
@@ -35,11 +44,23 @@ def declares_tied_head(path: str | Path) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
-def is_adapter(path: str | Path) -> bool:
-    """Return whether a folder holds a PEFT adapter and no full weights."""
+def adapter_folder(path: str | Path) -> Path | None:
+    """Return the folder of a PEFT adapter, given it or its file of weights; None for anything else."""
     path = Path(path)
-    full = any((path / name).is_file() for name in (*_INDICES, *_NAMES))
-    return (path / "adapter_config.json").is_file() and not full
+    folder = path.parent if path.name in _ADAPTER_FILES else path
+    full = folder == path and _candidates(path)
+    return folder if (folder / "adapter_config.json").is_file() and not full else None
+
+
+def is_adapter(path: str | Path) -> bool:
+    """Return whether a folder or file holds a PEFT adapter and no full weights."""
+    return adapter_folder(path) is not None
+
+
+def adapter_file(folder: Path) -> Path:
+    """Return the file of an adapter's weights; it may be missing."""
+    files = [folder / name for name in _ADAPTER_FILES]
+    return next((file for file in files if file.is_file()), files[0])
 
 
 def weight_files(path: Path, problems: Problems | None = None) -> list[Path]:
@@ -60,29 +81,63 @@ def weight_files(path: Path, problems: Problems | None = None) -> list[Path]:
             what = f"{path} lacks the shard {missing[0]} ({len(missing)} of {len(shards)} missing)"
             note(DataError(what, "copy all shards"), problems)
         return [path / name for name in shards if name not in missing]
-    for name in _NAMES:
-        if (path / name).is_file():
-            return [path / name]
+    if found := _candidates(path):
+        return [found[0]]
     if is_adapter(path):
         raise DataError(f"{path} holds a PEFT adapter, not full weights", "give its base model first, then the adapter")
-    files = sorted(path.glob("*.safetensors"))
-    if len(files) != 1:
-        what = f"{path} holds {len(files)} safetensors files and no {_INDICES[0]}"
-        raise DataError(what, "give one file of weights, or a folder written by save_pretrained")
-    return files
+    return [_only_file(path)]
+
+
+def unused_files(path: Path) -> list[Path]:
+    """List files of weights in a folder that its model is not loaded from: what other saves left there."""
+    used = set(weight_files(path, []))
+    if not path.is_dir() or not _candidates(path):
+        return []
+    index = _candidates(path)[0]
+    kinds = ("model*.safetensors", "pytorch_model*.bin", f"*{_INDEX}")
+    there = {file for kind in kinds for file in path.glob(kind)}
+    return sorted(there - used - {index})
 
 
 def weight_index(path: Path) -> dict[str, str]:
-    """Return the shard of each tensor, from the folder's index."""
-    for index in (path / name for name in _INDICES):
-        if not index.is_file():
-            continue
-        try:
-            content = parse_json(index.read_bytes())
-            found = {str(name): str(shard) for name, shard in content["weight_map"].items()}
-            if outside := [shard for shard in found.values() if Path(shard).name != shard or "\0" in shard]:
-                raise ValueError(f"{outside[0]!r} is no file of its folder")
-            return found
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-            raise DataError(f"{index} is no index of shards", "copy or download it again") from error
-    return {}
+    """Return the shard of each tensor, from the folder's index; empty where the model is loaded from one file."""
+    found = _candidates(path)
+    if not found or not found[0].name.endswith(_INDEX):
+        return {}
+    [index, *_] = found
+    try:
+        content = parse_json(index.read_bytes())
+        weight_map = {str(name): str(shard) for name, shard in content["weight_map"].items()}
+        if outside := [shard for shard in weight_map.values() if Path(shard).name != shard or "\0" in shard]:
+            raise ValueError(f"{outside[0]!r} is no file of its folder")
+        return weight_map
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise DataError(f"{index} is no index of shards", "copy or download it again") from error
+
+
+def _candidates(path: Path) -> list[Path]:
+    return [path / name for name in _ORDER if (path / name).is_file()]
+
+
+_NO_WEIGHTS = ("training_args", "optimizer", "scheduler", "scaler", "rng_state")
+_DISTRIBUTED = "python -m torch.distributed.checkpoint.format_utils dcp_to_torch"
+
+
+def _only_file(path: Path) -> Path:
+    """Return the one file of weights in a folder without a usual name; say what is there instead."""
+    files = sorted(path.glob("*.safetensors"))
+    if len(files) == 1:
+        return files[0]
+    if any(path.glob("*.distcp")):
+        remedy = f"convert it: {_DISTRIBUTED} FOLDER weights.pt"
+        raise DataError(f"{path} is a distributed checkpoint, one file a rank", remedy)
+    if ranks := sorted(path.glob("model_world_size_*_rank_*.pt")):
+        remedy = "merge the ranks with the trainer that wrote them, or give the file of a single rank"
+        raise DataError(f"{path} holds the weights by rank ({len(ranks)} files)", remedy)
+    kinds = (*TORCH_SUFFIXES, ".gguf", ".npz", ".h5", ".msgpack")
+    others = sorted(f for s in kinds for f in path.glob(f"*{s}") if not f.name.startswith(_NO_WEIGHTS))
+    if len(files) + len(others) == 1:
+        return others[0]
+    there = f" ({', '.join(file.name for file in [*files, *others][:3])}, ...)" if files or others else ""
+    what = f"{path} holds {len(files)} safetensors files{there} and no {_ORDER[1]}"
+    raise DataError(what, "give one file of weights, or a folder written by save_pretrained")

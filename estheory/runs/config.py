@@ -23,6 +23,8 @@ from estheory.rules import (
     require_seed,
 )
 from estheory.tasks.data import Form
+from estheory.theory.estimators import estimator_of
+from estheory.theory.estimators.estimator import Estimator
 
 Reward = Literal["accuracy", "partial", "logprob"]
 Decode = Literal["greedy", "sample"]
@@ -64,17 +66,26 @@ class RunConfig:
     form
         Of the prompts of tasks that are text: ``auto``, ``few-shot``, ``chat`` or ``likelihood`` (see
         `estheory.tasks.data.DataTask`).
+    max_new_tokens
+        Tokens after which an answer is cut, in training and evaluation, of every task that is decoded; 0: each task's
+        own number.
+    temperature, top_p
+        Of sampled answers: what divides the logits, and how much probability the likeliest tokens, which alone are
+        drawn, have in all.
+    system
+        System message of prompts in chat form; "" for what the model's chat template has.
     stop_reward
         Mean reward of a step at which the run ends early.
     stop_drift
         ||theta - theta_0|| (weight) at which the run ends early.
     method
         Its name in files and on the command line.
+    before
+        What a file that lacks a field says by that, where it is not the default: the field is younger than the file.
     """
 
     method: ClassVar[str]
     before: ClassVar[Mapping[str, object]] = {}
-    """What a file that lacks a field says by that, where it is not the default: the field is younger than the file."""
 
     model: str
     task: str
@@ -89,6 +100,10 @@ class RunConfig:
     evaluation_tasks: tuple[str, ...] = dataclasses.field(default=(), metadata={"option": "evaluate"})
     data: str = ""
     form: Form = "auto"
+    max_new_tokens: int = 0
+    temperature: float = 1.0
+    top_p: float = 1.0
+    system: str = ""
     stop_reward: float = math.inf
     stop_drift: float = math.inf
 
@@ -98,6 +113,10 @@ class RunConfig:
         require_seed(self.seed)
         require_count("checkpoint_every", self.checkpoint_every, 0)
         require_choice("form", self.form, get_args(Form))
+        require_count("max-new-tokens", self.max_new_tokens, 0)
+        require_positive("temperature", self.temperature)
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"top-p must lie in (0, 1], got {self.top_p}", "give a probability, 1 for all tokens")
         if math.isnan(self.stop_reward) or not self.stop_drift > 0:
             raise ConfigError(
                 f"stop-reward {self.stop_reward} or stop-drift {self.stop_drift} is no budget", "give a number (> 0)"
@@ -142,7 +161,7 @@ class ESRunConfig(RunConfig):
         ``accuracy``: mean score of the answers; ``partial``: their mean partial credit; ``logprob``: mean
         log-probability of the reference answer, teacher-forced.
     decode
-        Answers are decoded greedily, or sampled at temperature 1 from a stream of (seed, step, evaluation).
+        Answers are decoded greedily, or sampled from a stream of (seed, step, evaluation).
     train_set
         Number of training examples that the whole run draws its prompts from; 0 draws new ones each step. Equal to
         `prompts`, every step sees all of them.
@@ -151,14 +170,19 @@ class ESRunConfig(RunConfig):
     generator
         What draws the noise on the CPU (:mod:`estheory.models.noise_streams`): ``mt19937``, or ``philox``, which is
         slower and has the same bits on every processor. Runs from before there was a choice have ``philox``.
+    drop_prompt_rewards
+        Whether only members' mean rewards are kept, and not those by prompt (rewards.jsonl), which `pilot` and
+        `forecast` read.
     executor, workers
         Where members are evaluated; the results do not depend on it.
     method
         ``es``.
+    before
+        As in `RunConfig`.
     """
 
     method: ClassVar[str] = "es"
-    before: ClassVar[Mapping[str, object]] = {"generator": "philox"}
+    before: ClassVar[Mapping[str, object]] = {"generator": "philox", "drop_prompt_rewards": True}
 
     sigma: float
     alpha: float
@@ -179,6 +203,7 @@ class ESRunConfig(RunConfig):
     train_set: int = 0
     permute_rewards: bool = False
     generator: Generator = "mt19937"
+    drop_prompt_rewards: bool = False
     executor: ExecutorName = "local"
     workers: int = 1
 
@@ -197,6 +222,8 @@ class ESRunConfig(RunConfig):
             raise ConfigError(
                 f"restore-pairs {self.restore_pairs} exceeds the {self.evaluations} evaluations of a step", "lower it"
             )
+        if self.decode == "greedy" and (self.temperature, self.top_p) != (1.0, 1.0):
+            raise ConfigError("temperature and top-p have no effect on greedy answers", "use decode sample")
         if self.decode == "sample" and self.reward == "logprob":
             raise ConfigError("decode=sample has no effect on the reward logprob", "leave one of them out")
         if self.anchor_form == "after" and not (self.anchor_l1 or self.anchor_l2):
@@ -213,12 +240,12 @@ class ESRunConfig(RunConfig):
     @property
     def evaluations(self) -> int:
         """Reward evaluations of a step: N, or 2 N for two-point, whose members are directions."""
-        return 2 * self.population if self.shaping == "two-point" else self.population
+        return self.estimator.evaluations
 
     @property
-    def paired(self) -> bool:
-        """Whether evaluations 2 k and 2 k + 1 are the two signs of one direction k."""
-        return self.antithetic or self.shaping == "two-point"
+    def estimator(self) -> Estimator:
+        """What shapes the rewards, and which evaluation uses which noise vector."""
+        return estimator_of(self.rules(1))
 
     def rules(self, dim: int) -> ESConfig:
         """Return what the theory needs of this run.
@@ -264,7 +291,7 @@ class ESRunConfig(RunConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class GRPORunConfig(RunConfig):
-    """GRPO through TRL: no KL term, AdamW, K samples a prompt at temperature 1.
+    """GRPO through TRL: no KL term, AdamW, K samples a prompt.
 
     Attributes
     ----------

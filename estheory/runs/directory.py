@@ -1,7 +1,9 @@
 """The folder of a training run: what is written where, how it is resumed after a crash, and how it is read.
 
 Files: ``config.toml``, ``environment.json``, ``probes.json`` (written once, before step 1), ``steps.jsonl`` (one line
-a step; bit-reproducible), ``timings.jsonl``, ``evaluations.jsonl`` and ``checkpoints/step_000100.safetensors``.
+a step; bit-reproducible), ``rewards.jsonl`` (each step's rewards by prompt, before its line in steps.jsonl;
+:mod:`estheory.runs.prompt_rewards`), ``timings.jsonl``, ``evaluations.jsonl`` and
+``checkpoints/step_000100.safetensors``.
 
 Lines are appended, flushed and synchronised one at a time, so that a kill can tear only the last one; whole files
 are written under a temporary name and renamed.
@@ -17,6 +19,7 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +30,14 @@ from estheory.files import read_lines, read_object, reading, write_json, write_t
 from estheory.rules import LARGEST_COUNT
 from estheory.runs.config import ESRunConfig, GRPORunConfig
 from estheory.runs.config_files import load_config
+from estheory.runs.prompt_rewards import unpacked_rewards
 from estheory.runs.view import Array, Evaluation, OwnRun, Step
 
 Row = dict[str, Any]
 
 _FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "steps": {"step": int},
+    "rewards": {"step": int, "shape": list, "float64": str},
     "timings": {"step": int},
     "evaluations": {"step": int, "task": str, "quantity": str, "value": (int, float), "stderr": (int, float)},
 }
@@ -106,8 +111,8 @@ class RunDirectory:
     def repair(self) -> None:
         """Remove what a kill left half done: torn last lines and temporary files."""
         try:
-            for name in ("steps.jsonl", "timings.jsonl", "evaluations.jsonl"):
-                file = self.path / name
+            for name in _FIELDS:
+                file = self.path / f"{name}.jsonl"
                 if file.exists():
                     content = file.read_bytes()
                     os.truncate(file, content.rfind(b"\n") + 1)
@@ -158,11 +163,27 @@ class RunDirectory:
                 )
         return rows
 
+    def prompt_rewards(self) -> dict[int, Array]:
+        """Return each recorded step's rewards, shape (evaluations, prompts); empty where none were kept."""
+        try:
+            return {row["step"]: unpacked_rewards(row) for row in self.rows("rewards")}
+        except ValueError as error:
+            raise DataError(f"{self.path / 'rewards.jsonl'}: {error}", "restore or delete the file") from error
+
+    def drop_rewards_after(self, step: int) -> None:
+        """Drop from rewards.jsonl what a kill left of a step that steps.jsonl lacks."""
+        if any(row["step"] > step for row in self.rows("rewards")):
+            self._keep_until("rewards", step)
+
     def keep_until(self, step: int) -> None:
-        """Drop the rows of later steps from steps.jsonl, timings.jsonl and evaluations.jsonl, each file as a whole."""
-        for name in ("evaluations", "timings", "steps"):
-            kept = [row for row in self.rows(name) if row["step"] <= step]
-            write_text(self.path / f"{name}.jsonl", "".join(json.dumps(row, allow_nan=False) + "\n" for row in kept))
+        """Drop the rows of later steps from all files, each file as a whole."""
+        for name in ("evaluations", "timings", "rewards", "steps"):
+            if name != "rewards" or self.rows(name):
+                self._keep_until(name, step)
+
+    def _keep_until(self, name: str, step: int) -> None:
+        kept = [row for row in self.rows(name) if row["step"] <= step]
+        write_text(self.path / f"{name}.jsonl", "".join(json.dumps(row, allow_nan=False) + "\n" for row in kept))
 
     def write_json(self, name: str, content: Mapping[str, object]) -> None:
         """Write a JSON file of the run as a whole."""
@@ -207,7 +228,8 @@ class RunDirectory:
             dim = int(environment["model"]["dim"])
             if not 1 <= dim <= LARGEST_COUNT:
                 raise ValueError("its model's number of parameters is too large, or none")
-            steps = tuple(map(step_of, self.steps()))
+            kept = self.prompt_rewards()
+            steps = tuple(replace(step_of(row), prompt_rewards=kept.get(row["step"])) for row in self.steps())
             evaluations = tuple(map(_evaluation, self.rows("evaluations")))
         if not steps:
             raise DataError(f"{self.path} has no finished step", "let the run make at least one")

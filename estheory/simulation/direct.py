@@ -21,13 +21,13 @@ from estheory.simulation.members import (
     anchored,
     batches,
     checked_steps,
-    draw_count,
     require_memory,
     step_weights,
 )
 from estheory.simulation.normals import fill_normals
 from estheory.simulation.records import Progress, Records, in_batches, record_run
 from estheory.simulation.rewards import Reward, evaluation
+from estheory.theory.estimators import estimator_of
 
 BATCH_NORMALS = 1 << 17
 """Normals of one step that a batch of replicas draws together (512 kB, within a core's cache)."""
@@ -82,7 +82,7 @@ class DirectES:
         self.noise_bits = np.random.SFC64(noise_seed)
         self.noise = np.random.Generator(self.noise_bits)
         self.reward_rng = np.random.Generator(np.random.SFC64(reward_seed))
-        total = replicas * draw_count(config) * config.dim
+        total = replicas * estimator_of(config).directions * config.dim
         self.buffer: Noise = np.empty(min(total, max(buffer_normals, config.dim)), dtype=np.float32)
         self.squares: Noise = np.empty(self.buffer.size // config.dim * self.eigenvalue.size, dtype=np.float32)
 
@@ -142,7 +142,7 @@ class DirectES:
 
     def step(self) -> None:
         """Take one step in every replica."""
-        n = draw_count(self.config)
+        n = estimator_of(self.config).directions
         if self.replicas * n * self.config.dim <= self.buffer.size:
             weights, eps = self.shaped_members()
             update = np.matmul(weights.astype(np.float32)[:, None, :], eps)[:, 0, :].astype(np.float64)
@@ -161,9 +161,9 @@ class DirectES:
         -------
         tuple of ndarray, shapes (replicas, n) and (replicas, n, dim)
             Weights (weight), and standard normal vectors in a buffer that the next draw overwrites; n as of
-            :func:`estheory.simulation.members.draw_count`.
+            :attr:`estheory.theory.estimators.estimator.Estimator.directions`.
         """
-        n, slope = draw_count(self.config), self.distance * self.eigenvalue
+        n, slope = estimator_of(self.config).directions, self.distance * self.eigenvalue
         eps = self._draw(self.replicas * n).reshape(self.replicas, n, self.config.dim)
         evaluate = self._evaluation(self._shift(eps), slice(None))
         std = self.landscape.reward_std
@@ -246,9 +246,10 @@ def direct(
     (3, 2)
     """
     recorded = checked_steps(config, landscape, replicas, steps, seed)
-    require_memory("the direct engine", 8.0 * (config.dim * (len(recorded) + 8) + MEMBER_NUMBERS * draw_count(config)))
+    draws = estimator_of(config).directions
+    require_memory("the direct engine", 8.0 * (config.dim * (len(recorded) + 8) + MEMBER_NUMBERS * draws))
 
     def run(count: int, child: np.random.SeedSequence) -> Records:
         return record_run(DirectES(config, landscape, count, child, reward_form=reward), recorded, progress)
 
-    return in_batches(replicas, max(1, BATCH_NORMALS // (draw_count(config) * config.dim)), seed, run)
+    return in_batches(replicas, max(1, BATCH_NORMALS // (draws * config.dim)), seed, run)

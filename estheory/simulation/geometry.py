@@ -30,10 +30,11 @@ from estheory.simulation.geometry_records import (
 from estheory.simulation.gradient import BATCH_COORDINATES, GradientDescent, Optimiser, rates_for
 from estheory.simulation.gradient_estimators import GroupAdvantage, NoisyGradient
 from estheory.simulation.gradient_runs import GradientRuns, default_runs
-from estheory.simulation.members import batches, checked_steps, draw_count, require_memory
+from estheory.simulation.members import batches, checked_steps, require_memory
 from estheory.simulation.off_task import OffTaskCost, off_task_cost
 from estheory.simulation.records import Method, Progress
 from estheory.theory.adamw import Schedule
+from estheory.theory.estimators import estimator_of
 
 
 def _followed(method: Method, steps: int, progress: Progress = lambda done: None) -> tuple[Array, Array]:
@@ -79,7 +80,7 @@ def _batch(
     progress: Progress,
 ) -> tuple[dict[str, MethodGeometry], dict[str, Between], Array]:
     es_seed, random_seed, *seeds = seed.spawn(2 + len(METHODS))
-    at_once = batches(size, max(1, BATCH_NORMALS // (draw_count(config) * config.dim)))
+    at_once = batches(size, max(1, BATCH_NORMALS // (estimator_of(config).directions * config.dim)))
     parts = []
     for count, child in zip(at_once, es_seed.spawn(len(at_once)), strict=True):
         es = DirectES(config, landscape, count, child)

@@ -22,6 +22,7 @@ from estheory.theory.adamw import grpo_mean_square
 from estheory.theory.curved import comparison
 from estheory.theory.curved.dynamics import mean_field
 from estheory.theory.curved.stationary import stationary_state
+from estheory.theory.estimators import estimator_of
 from estheory.theory.walk import Walk, walk
 
 AGAINST = "ours: docs/concepts/es-and-grpo.md"
@@ -43,10 +44,9 @@ def flat_walk(geometry: Geometry) -> Walk:
     """
     config, landscape = geometry.config, geometry.landscape
     signal: Signal = landscape.signal(config.sigma)
-    if not config.antithetic:
-        signal = replace(signal, reliability=None)
-    found = walk(replace(config, dim=flat_dimensions(landscape)), signal, config.steps)
-    if config.antithetic or config.shaping in ("raw", "two-point"):  # the spread of the rewards changes along the run
+    estimator = estimator_of(config)
+    found = walk(replace(config, dim=flat_dimensions(landscape)), estimator.walked_signal(signal), config.steps)
+    if not estimator.fixed_variance:  # the spread of the rewards changes along the run
         found = replace(found, assumptions=(*found.assumptions, "rewards as at the start"))
     return found
 

@@ -10,43 +10,13 @@ from estheory._special import Array
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig, require_count, require_seed
+from estheory.theory.estimators import estimator_of
 
 MEMORY_LIMIT = 2.0**32
 """Bytes that coordinates, one replica's step or the records may take."""
 
 MEMBER_NUMBERS = 8
 """Numbers that the rewards and weights of one member take on their way."""
-
-
-def draw_count(config: ESConfig) -> int:
-    """Return the number of independent noise vectors of a step."""
-    return config.population // 2 if config.antithetic else config.population
-
-
-def is_paired(config: ESConfig) -> bool:
-    """Return whether every noise vector is evaluated at both signs."""
-    return config.antithetic or config.shaping == "two-point"
-
-
-def shaped(rewards: Array, config: ESConfig) -> Array:
-    """Return shaped rewards, by the definitions of :class:`estheory.rules.ESConfig`.
-
-    Returns
-    -------
-    ndarray, shape (..., members)
-        Equal rewards give zeros (as the reference code's 1e-8 in the denominator does); tied ranks are given in the
-        order of the members.
-    """
-    if config.shaping == "centered-rank":
-        ranks = np.argsort(np.argsort(rewards, axis=-1, kind="stable"), axis=-1, kind="stable")
-        return np.asarray(ranks / (rewards.shape[-1] - 1) - 0.5)
-    centred = rewards - rewards.mean(axis=-1, keepdims=True)
-    # the mean of equal numbers may differ from them by rounding, which must not become a step
-    centred = np.where(np.ptp(rewards, axis=-1, keepdims=True) == 0, 0.0, centred)
-    if config.shaping == "raw":
-        return np.asarray(centred / config.sigma)
-    spread = np.sqrt(np.mean(centred * centred, axis=-1, keepdims=True))
-    return np.asarray(np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 0))
 
 
 def step_weights(
@@ -67,26 +37,16 @@ def step_weights(
     reward_std
         Standard deviation of the Gaussian noise of every single evaluation, reward units.
     evaluate
-        From linear + even parts, shape (replicas, members), to rewards, in place of that noise
+        From linear + even parts, shape (replicas, evaluations), to rewards, in place of that noise
         (:func:`estheory.simulation.rewards.evaluation`).
     """
-    scale = config.step_size / config.population
-    if not is_paired(config):
-        rewards = linear + even
-        if evaluate is not None:
-            rewards = evaluate(rewards)
-        elif reward_std:
-            rewards = rewards + reward_std * rng.standard_normal(rewards.shape)
-        return scale * shaped(rewards, config)
-    rewards = np.concatenate([even + linear, even - linear], axis=-1)
+    estimator = estimator_of(config)
+    rewards = estimator.in_turn(linear, even)
     if evaluate is not None:
         rewards = evaluate(rewards)
     elif reward_std:
-        rewards += reward_std * rng.standard_normal(rewards.shape)
-    if config.shaping != "two-point":
-        rewards = shaped(rewards, config)
-    plus, minus = np.split(rewards, 2, axis=-1)
-    return scale / (2 * config.sigma if config.shaping == "two-point" else 1.0) * (plus - minus)
+        rewards = rewards + reward_std * rng.standard_normal(rewards.shape)
+    return config.step_size / config.population * estimator.noise_weights(estimator.shape(rewards))
 
 
 def anchored(config: ESConfig, displacement: Array, step: Array) -> Array:

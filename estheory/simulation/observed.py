@@ -26,6 +26,7 @@ from estheory.theory.anchor_l1 import CLOSURE_ERROR
 from estheory.theory.curved.comparison import es_end_point
 from estheory.theory.curved.fluctuations import reward_spread
 from estheory.theory.curved.predictions import follows_spread
+from estheory.theory.estimators import estimator_of
 from estheory.theory.predictions import predict
 from estheory.theory.rounding.precision import RoundingEffect
 
@@ -113,7 +114,7 @@ def flat_observed(config: ESConfig, landscape: Landscape, records: Records, step
     if dim < 1:
         return []
     known = landscape.signal(config.sigma)
-    signal = replace(known, reliability=known.reliability if config.antithetic else None)
+    signal = estimator_of(config).walked_signal(known)
     forecast = predict(replace(config, dim=dim), checkpoints=steps, reward=signal)
     gram = records.flat_gram
     length = norms(gram)

@@ -28,12 +28,12 @@ from estheory.simulation.flat import flat_gram
 from estheory.simulation.members import (
     MEMBER_NUMBERS,
     checked_steps,
-    draw_count,
     require_memory,
     step_weights,
 )
 from estheory.simulation.records import Progress, Records, in_batches
 from estheory.simulation.rewards import Reward, evaluation
+from estheory.theory.estimators import estimator_of
 
 BATCH_NORMALS = 1 << 20
 """Normals of one step that a batch of replicas draws together (8 MB)."""
@@ -111,7 +111,7 @@ class ReducedES:
             weight^2: what the step adds to the variance of a flat coordinate.
         """
         config, rng, sigma = self.config, self.rng, self.config.sigma
-        shape = self.distance.shape[0], draw_count(config)
+        shape = self.distance.shape[0], estimator_of(config).directions
         eps = rng.standard_normal((*shape, self.eigenvalue.size))
         linear = np.matmul(eps, (self.distance * self.eigenvalue)[:, :, None])[:, :, 0]
         even = np.square(eps) @ self.eigenvalue
@@ -256,7 +256,9 @@ def reduced(
     if reward is not None and reward.explicit:
         explicit, landscape = curved_rows(landscape)[0].size, with_explicit_rows(landscape)
     _, count, _, whole = blocks(landscape, len(recorded))
-    a_step = (float(count[whole].sum()) + 4.0 * float((~whole).sum()) + MEMBER_NUMBERS) * draw_count(config)
+    a_step = (float(count[whole].sum()) + 4.0 * float((~whole).sum()) + MEMBER_NUMBERS) * estimator_of(
+        config
+    ).directions
     a_replica = a_step + float((~whole).sum()) * len(recorded) ** 2 + 2.0 * recorded[-1]
     require_memory("the reduced engine", 8.0 * 3 * a_replica)
 

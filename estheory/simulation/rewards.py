@@ -19,7 +19,7 @@ import numpy as np
 from estheory._special import Array
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig
-from estheory.simulation.members import is_paired
+from estheory.theory.estimators import estimator_of
 
 MeanReward = Callable[[Array, Array], Array]
 """Expected reward of (Q, coordinates), shapes (..., n) and (..., n, r) to (..., n)."""
@@ -63,7 +63,7 @@ def evaluation(
     Parameters
     ----------
     reward, config
-        What is evaluated; paired members are theta + sigma eps, then theta - sigma eps.
+        What is evaluated; paired members are theta + sigma eps and theta - sigma eps in turn.
     quadratic, position
         Q and the explicit coordinates at the centre, shapes (replicas,) and (replicas, r).
     shift
@@ -72,10 +72,9 @@ def evaluation(
     Returns
     -------
     callable
-        From the members' varying parts of Q, shape (replicas, members), to their rewards, of that shape.
+        From the members' varying parts of Q, shape (replicas, evaluations), to their rewards, of that shape.
     """
-    moved = config.sigma * shift
-    coordinates = position[:, None] + (np.concatenate([moved, -moved], axis=1) if is_paired(config) else moved)
+    coordinates = position[:, None] + estimator_of(config).in_turn(config.sigma * shift)
     return lambda varying: reward.outcome(reward.mean(quadratic[:, None] + varying, coordinates), rng)
 
 

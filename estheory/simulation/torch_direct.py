@@ -20,11 +20,11 @@ from estheory.simulation.direct import BATCH_NORMALS, BUFFER_NORMALS
 from estheory.simulation.members import (
     batches,
     checked_steps,
-    draw_count,
     require_memory,
     step_weights,
 )
 from estheory.simulation.records import Progress, Records, in_batches, record_run
+from estheory.theory.estimators import estimator_of
 
 
 def checked_device(name: str) -> torch.device:
@@ -67,7 +67,7 @@ class TorchES:
         self.generator = torch.Generator(device)
         self.generator.manual_seed(int(noise_seed.generate_state(1, np.uint64)[0] >> 1))
         self.reward_rng = np.random.Generator(np.random.SFC64(reward_seed))
-        n = draw_count(config)
+        n = estimator_of(config).directions
         self.at_once = max(1, buffer_normals // (replicas * config.dim))  # members of every replica drawn together
         self.buffer = torch.empty((replicas, min(n, self.at_once), config.dim), device=device)
 
@@ -99,7 +99,7 @@ class TorchES:
     def step(self) -> None:
         """Take one step in every replica; noise that does not fit the buffer is drawn twice."""
         config, sigma, r = self.config, self.config.sigma, self.eigenvalue.size
-        sizes = batches(draw_count(config), self.at_once)
+        sizes = batches(estimator_of(config).directions, self.at_once)
         slope, curvature = (self._distance() * self.curvature).float(), self.curvature.float()
         before = self.generator.get_state()
         signals, eps = [], self.buffer
@@ -145,4 +145,4 @@ def direct_on_device(
     def run(count: int, child: np.random.SeedSequence) -> Records:
         return record_run(TorchES(config, landscape, count, child, where), recorded, progress)
 
-    return in_batches(replicas, max(1, at_once // (draw_count(config) * config.dim)), seed, run)
+    return in_batches(replicas, max(1, at_once // (estimator_of(config).directions * config.dim)), seed, run)

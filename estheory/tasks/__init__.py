@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from estheory.errors import ConfigError
 from estheory.tasks.addition import Addition
+from estheory.tasks.chat import ChatTask, Sums
 from estheory.tasks.choice import Choice
 from estheory.tasks.countdown import Countdown
 from estheory.tasks.data import DataTask, Form, Messages, data_task
@@ -16,15 +17,33 @@ from estheory.tasks.sorting import Sorting
 from estheory.tasks.task import Example, Split, Task
 from estheory.tasks.yesno import YesNo
 
-__all__ = ["DataTask", "Example", "Form", "GymTask", "Split", "Task", "data_of", "get_task", "task_names"]
+__all__ = [
+    "ChatTask",
+    "DataTask",
+    "Example",
+    "Form",
+    "GymTask",
+    "Split",
+    "Task",
+    "chat_task_names",
+    "data_of",
+    "get_task",
+    "task_names",
+]
 
 _FAMILIES = (Addition, Choice, Countdown, Reversal, Sorting, YesNo)
 _TASKS: dict[str, Task] = {family.name: family() for family in _FAMILIES}
+_CHATS: dict[str, type[ChatTask]] = {family.name: family for family in (Sums,)}
 
 
 def task_names() -> tuple[str, ...]:
-    """Return the names of the generated tasks, held-out ones included, in alphabetical order."""
+    """Return the names of the generated tasks that any model reads, held-out ones included, in alphabetical order."""
     return tuple(sorted(_TASKS))
+
+
+def chat_task_names() -> tuple[str, ...]:
+    """Return the names of the generated tasks that are asked in chat messages, in alphabetical order."""
+    return tuple(sorted(_CHATS))
 
 
 def get_task(
@@ -35,7 +54,8 @@ def get_task(
     Parameters
     ----------
     name
-        Of the files in `data`; without, one of `task_names`. In either case ``reasoning-gym:FAMILY``.
+        Of the files in `data`; without, one of `task_names` or `chat_task_names`. In either case
+        ``reasoning-gym:FAMILY``.
     data
         A folder, or ``hf:ID``, as for `estheory.tasks.files.records_of`; "" for none.
     form, render
@@ -57,8 +77,11 @@ def get_task(
                 f"{data} has no file of task {name!r}", f"it has files of {', '.join(tasks_in(data)) or 'no task'}"
             )
         return read
+    if name in _CHATS:
+        return _CHATS[name](render)
     if name not in _TASKS:
-        raise ConfigError(f"unknown task {name!r}", f"choose one of {', '.join(task_names())}")
+        known = ", ".join((*task_names(), *chat_task_names()))
+        raise ConfigError(f"unknown task {name!r}", f"choose one of {known}")
     return _TASKS[name]
 
 
@@ -70,7 +93,7 @@ def data_of(name: str, data: str, trained: str) -> str:
     trained
         The task that is trained, which must be in the data.
     """
-    generated = name in _TASKS and name != trained
+    generated = name in {*_TASKS, *_CHATS} and name != trained
     if name.startswith(GYM) or (generated and not (data and has_task(data, name))):
         return ""
     return data

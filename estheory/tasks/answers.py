@@ -47,8 +47,13 @@ def final_answer(completion: str) -> str:
     if said := _SAID.findall(text):
         number = _NUMBER.match(_plain(said[-1]))
         return number[0] if number else str(said[-1]).strip()
-    numbers = _NUMBER.findall(_THOUSANDS.sub("", text.replace("\u2212", "-")))
-    return str(numbers[-1]) if numbers else ""
+    return last_number(text)
+
+
+def last_number(completion: str) -> str:
+    """Return the last number in a completion as it is written, without commas of thousands; "" if it has none."""
+    numbers = _NUMBER.findall(_THOUSANDS.sub("", completion[-_MAX_COMPLETION:].replace("\u2212", "-")))
+    return str(numbers[-1]).removesuffix(".") if numbers else ""
 
 
 def same_answer(given: str, right: str) -> bool:

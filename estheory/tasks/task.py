@@ -112,16 +112,23 @@ class GeneratedTask(ABC):
     ----------
     name, held_out, max_new_tokens, single_line
         As in `Task`.
+    test_share
+        Of all problems, about.
     """
 
     name: str
     held_out: bool = False
     max_new_tokens: int = MAX_ANSWER_LENGTH + 1
     single_line: bool = True
+    test_share: float = TEST_SHARE
 
     @abstractmethod
     def draw(self, rng: random.Random) -> Problem:
         """Draw one problem."""
+
+    def prompt(self, problem: Problem) -> str:
+        """Return what the model reads: the problem's text, filled to :data:`PROMPT_LENGTH`."""
+        return problem.text.rjust(PROMPT_LENGTH, FILLER)
 
     def examples(self, split: Split, n: int, seed: int) -> list[Example]:
         """Draw distinct examples of one split."""
@@ -134,8 +141,8 @@ class GeneratedTask(ABC):
         misses = 0
         while len(found) < n:
             problem = self.draw(rng)
-            prompt = problem.text.rjust(PROMPT_LENGTH, FILLER)
-            if split_of(f"{self.name}/{problem.key}") != split or prompt in found:
+            prompt = self.prompt(problem)
+            if split_of(f"{self.name}/{problem.key}", self.test_share) != split or prompt in found:
                 misses += 1
                 if misses > _PATIENCE:
                     held = f"task {self.name} has only about {len(found)} distinct {split} prompts"
@@ -160,16 +167,10 @@ class GeneratedTask(ABC):
         return matching_share(first_line(completion), example.reference)
 
 
-def split_of(key: str) -> Split:
-    """Return the split a problem belongs to.
-
-    Returns
-    -------
-    str
-        ``test`` for a share :data:`TEST_SHARE` of all keys, by their hash; else ``train``.
-    """
+def split_of(key: str, test_share: float = TEST_SHARE) -> Split:
+    """Return the split a problem belongs to: ``test`` for about that share of all keys, by their hash."""
     number = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
-    return "test" if number < TEST_SHARE * 2**64 else "train"
+    return "test" if number < test_share * 2**64 else "train"
 
 
 def first_line(completion: str) -> str:

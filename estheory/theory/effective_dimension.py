@@ -37,7 +37,7 @@ def low_rank_dimension(shapes: Shapes, rank: int, fourth_moment: float, terms: f
     rank
         Rank of the factors.
     fourth_moment
-        Of the weights, see :class:`estheory.theory.step_variance.StepVariance`.
+        Of the weights, see :class:`estheory.theory.estimators.estimator.StepVariance`.
     terms
         Number of members added up, N T for the plain walk.
 

@@ -12,9 +12,10 @@ from estheory.laws import ChiLaw, PointLaw
 from estheory.quantities import Prediction, Quantity
 from estheory.rules import ESConfig, require_count, require_positive
 from estheory.theory import adamw
+from estheory.theory.estimators import estimator_of
+from estheory.theory.estimators.pairs import MirroredPairs
 from estheory.theory.rounding.predictions import rounded_norm
 from estheory.theory.step_norm import RunNorm
-from estheory.theory.step_variance import antithetic_share
 from estheory.theory.walk import Walk
 
 SMALLEST_PAIRED = 4
@@ -110,7 +111,7 @@ def against_grpo(
         systematic=half_width,
     )
     # only then does the mean square fall as 1/N: the walk's own, with z-scores
-    if config.shaping != "zscore" or not length.is_walk:
+    if not estimator_of(config).divides_by_spread or not length.is_walk:
         return
     population = last.variance * last.dim * gain**2 / grpo_norm**2 * config.population
     if config.antithetic:
@@ -136,11 +137,13 @@ def _matching_pairs(config: ESConfig, kappa: float, population: float) -> float:
 
     def share(members: float) -> float:
         low = max(SMALLEST_PAIRED, 2 * int(members / 2))
-        first, second = antithetic_share(low, kappa)[0], antithetic_share(low + 2, kappa)[0]
+        first, second = (
+            MirroredPairs(population=n, sigma=1.0, alpha=1.0).odd_variance(kappa)[0] for n in (low, low + 2)
+        )
         weight = (1 / low - 1 / max(members, low)) / (1 / low - 1 / (low + 2))
         return first + weight * (second - first)
 
-    own, found = antithetic_share(config.population, kappa)[0], population
+    own, found = share(config.population), population
     for _ in range(60):  # V falls slowly: the map contracts
         found = population * share(found) / own
     return found

@@ -12,6 +12,7 @@ from estheory.quantities import Prediction, Quantity
 from estheory.rules import ESConfig, require_count
 from estheory.theory import walk_predictions
 from estheory.theory.effective_dimension import Shapes
+from estheory.theory.estimators import estimator_of
 from estheory.theory.grpo import GRPOConfig, against_grpo
 from estheory.theory.rounding.precision import NormBand, RoundingEffect
 from estheory.theory.rounding.predictions import norm_factors, rounding_predictions
@@ -22,6 +23,7 @@ from estheory.theory.walk import Walk, walk
 if TYPE_CHECKING:
     from estheory.theory.curved.predictions import OffTask
     from estheory.theory.prompt_batch import PromptBatch
+    from estheory.theory.rewards import RewardModel
 
 
 @dataclass(frozen=True)
@@ -158,40 +160,30 @@ def predict(
     if config.noise_rank is not None and shapes is None:
         warnings.append("low-rank without --model: the spread of norms is that of independent entries, too narrow")
     kept = rounding[1].signal if rounding is not None and config.dtype != "float32" else 1.0
-    walks = {step: walk(config, reward, step, shapes) for step in sorted({1, *steps})}
+    rewards = None if batch is None else batch.model(config.sigma * (reward.gradient_norm or 0.0))
+    if rewards is not None and landscape is not None:
+        stays = estimator_of(config).variance(reward, rewards).tie_probability
+        warnings.append(
+            f"0/1 rewards are taken as Gaussian with a spectrum; all are equal in {stays:.2g} of the first steps"
+        )
+        rewards = None
+    walks = {step: walk(config, reward, step, shapes, rewards) for step in sorted({1, *steps})}
     if landscape is not None:  # flat directions follow the spread of the rewards along the run
         walks = {step: curved.flat_walk(config, landscape, w, step) for step, w in walks.items()}
-    model = None
-    if batch is not None:
-        from estheory.theory import prompt_batch as binary
-
-        binary.require_supported(config)
-        model = binary.member_rewards(batch, reward, config)
-        if landscape is not None:
-            warnings.append(
-                f"0/1 rewards are taken as Gaussian with a spectrum; all are equal in {binary.ties(config, model):.2g} "
-                "of the first steps"
-            )
-            batch = model = None
-        else:
-            walks = {step: binary.walked(w, config, model) for step, w in walks.items()}
     lengths: Mapping[int, RunNorm]
     pair_moments = None
     if landscape is not None:
         lengths = curved_norms(config, landscape, walks, warnings)
         pair_moments = curved_cosines(config, landscape, steps) if lengths else {}
     else:
-        progress = (
-            None if model is None or not reward.gradient_norm else config.step_size * binary.overlap(config, model)
-        )
-        lengths = _linear_norms(config, reward, walks, progress, warnings)
+        lengths = _linear_norms(config, reward, walks, rewards, warnings)
     first = lengths.get(1)
     walks = {step: w for step, w in walks.items() if step in steps}
     lengths = {step: length for step, length in lengths.items() if step in steps}
     predictions: list[Prediction] = [
         *walk_predictions.norms(config, walks, lengths, gains, bands, fluctuations, shapes),
         *walk_predictions.cosines(config, walks, lengths, fluctuations, shapes, pair_moments, warnings),
-        *first_step(config, reward, first, gains[1], bands[1], fluctuations[1], kept, warnings),
+        *first_step(config, reward, first, gains[1], bands[1], fluctuations[1], kept, warnings, rewards),
         *walk_predictions.bounds(config, walks),
     ]
     if landscape is not None:
@@ -200,12 +192,6 @@ def predict(
         predictions.extend(curved.on_task(config, landscape, steps, warnings))
         if grpo is not None:
             predictions.extend(curved.against_optimum(config, landscape, steps[-1], predictions))
-    if batch is not None:
-        assert model is not None  # made with the batch
-        gaussian = (Quantity.GRADIENT_COSINE, Quantity.PROGRESS_PER_STEP, Quantity.REWARD_GAIN_PER_STEP)
-        predictions = [p for p in predictions if p.quantity not in gaussian]
-        pulled = config.anchor_l1 > 0 and config.anchor_form == "after"
-        predictions.extend(binary.on_task(config, model, Signal() if pulled else reward))
     if off_task is not None:
         predictions.extend(curved.off_task_predictions(off_task, walks, {s: gain**2 for s, gain in gains.items()}))
         warnings.extend(curved.off_task_warnings(off_task))
@@ -225,19 +211,25 @@ def predict(
                 fluctuations[last],
             )
         )
-    if batch is not None:
-        predictions = [binary.thinned(p, walks) for p in predictions]
+    if rewards is not None:
+        from estheory.theory.prompt_batch import thinned
+
+        predictions = [thinned(p, walks) for p in predictions]
     order = list(Quantity)
     predictions.sort(key=lambda p: order.index(p.quantity))  # stable: steps stay in order
     return Forecast(config, tuple(predictions), tuple(warnings))
 
 
 def _linear_norms(
-    config: ESConfig, reward: Signal, walks: Mapping[int, Walk], progress: float | None, warnings: list[str]
+    config: ESConfig,
+    reward: Signal,
+    walks: Mapping[int, Walk],
+    rewards: RewardModel | None,
+    warnings: list[str],
 ) -> dict[int, RunNorm]:
     """Return the norms by step; none where there is no law."""
     try:
-        return {step: run_norm(config, reward, w, step, progress) for step, w in walks.items()}
+        return {step: run_norm(config, reward, w, step, rewards) for step, w in walks.items()}
     except ConfigError as error:
         warnings.append(f"no norms: {error.what}")
         return {}

@@ -25,15 +25,10 @@ from estheory.landscape import Signal
 from estheory.laws import ChiLaw, Law
 from estheory.quantities import Label
 from estheory.rules import ESConfig
-from estheory.theory.signal import (
-    OURS,
-    first_step_share,
-    progress_per_step,
-    projection,
-    projection_moments,
-    step_norm,
-)
-from estheory.theory.step_variance import odd_part_nodes, step_variance
+from estheory.theory.estimators import estimator_of
+from estheory.theory.estimators.pairs import odd_part_nodes
+from estheory.theory.rewards import RewardModel
+from estheory.theory.signal import OURS, first_step_share, progress_per_step, step_norm
 from estheory.theory.walk import Walk
 
 MANY_COORDINATES = 2000
@@ -138,7 +133,7 @@ class PairNormLaw(Law):
     """``scale`` sqrt(V) chi_n with V = 2 (1+kappa) B / ((1+kappa) B + (1-kappa)(1-B)): the norm of a step of pairs.
 
     B ~ Beta(p/2, (p-1)/2) for p pairs is the odd part of their rewards at equal variances
-    (:func:`estheory.theory.step_variance.antithetic_share`).
+    (:meth:`estheory.theory.estimators.pairs.MirroredPairs.odd_variance`).
 
     Attributes
     ----------
@@ -317,7 +312,7 @@ def squared_shift(walk: Walk, law: ChiLaw) -> float:
     return abs(law.scale**2 * law.df - square) / square * math.sqrt(walk.effective_dim / 2)
 
 
-def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, progress: float | None = None) -> RunNorm:
+def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, rewards: RewardModel | None = None) -> RunNorm:
     """Return the norm of a run after ``step`` steps, the signal's part in it where it is known and can be told.
 
     Parameters
@@ -328,8 +323,8 @@ def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, progress: 
         Its walk after those steps.
     step
         T.
-    progress
-        Expected displacement along the gradient in the first step, weight units, where the rewards are not Gaussian.
+    rewards
+        The law of a member's reward where it is not Gaussian.
 
     Returns
     -------
@@ -376,14 +371,14 @@ def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, progress: 
         )
     if not signal.reliability or config.noise == "shared-seed":
         return flat
-    if config.shaping in ("raw", "two-point") and signal.gradient_norm is None:
+    estimator = estimator_of(config)
+    if not estimator.knows_progress(signal):
         return flat
-    once, _, _ = projection_moments(config, signal.reliability, signal.even_share)
-    gaussian = progress is None
-    each = (progress_per_step(config, signal) if progress is None else progress) / first_step_share(config)
-    spread = max(once - each**2 / step_variance(config, signal).value, 0.0)
-    if step == 1 and gaussian:
-        matched = step_norm(config, signal, walk.effective_dim)
+    once, _, _ = estimator.projection_moments(signal.reliability, signal.even_share)
+    each = progress_per_step(config, signal, rewards) / first_step_share(config)
+    spread = max(once - each**2 / estimator.variance(signal, rewards).value, 0.0)
+    if step == 1:
+        matched = step_norm(config, signal, walk.effective_dim, rewards)
     else:
         matched = steered_norm(walk, each * walk.coherent_steps, spread)
     shift = squared_shift(walk, matched)
@@ -393,7 +388,12 @@ def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, progress: 
         raise ConfigError("a run that its signal moves has no norm here with an L1 anchor", "use --anchor-l2")
     law: Law = matched
     label: Label = "large-N"
-    plain = gaussian and walk.effective_dim == walk.dim and not config.antithetic and config.shaping != "centered-rank"
+    plain = (
+        rewards is None
+        and walk.effective_dim == walk.dim
+        and estimator.cosine_label == "exact"
+        and not config.antithetic
+    )
     if step == 1 and plain and config.dim >= 2:
         label = "exact" if walk.label == "exact" else walk.label
         if config.dim < MANY_COORDINATES:
@@ -404,7 +404,7 @@ def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, progress: 
         matched=matched,
         label=label,
         source=OURS,
-        assumptions=(*(("Gaussian rewards, linear signal",) if gaussian else walk.assumptions), *constant),
+        assumptions=(*(("Gaussian rewards, linear signal",) if rewards is None else walk.assumptions), *constant),
         signal_shift=shift,
         progress=each * walk.coherent_steps,
         spread=spread,
@@ -414,9 +414,10 @@ def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, progress: 
 def _one_step(config: ESConfig, signal: Signal) -> StepNormLaw | ChiLaw:
     """Return the law of the first step of independent members, or of two-point directions."""
     assert signal.reliability is not None  # its caller knows
-    a, m, b = projection(config, signal.reliability, signal.even_share)
-    scale = first_step_share(config) * math.sqrt(step_variance(config, signal).value)
-    own = config.shaping in ("raw", "two-point")
+    estimator = estimator_of(config)
+    a, m, b = estimator.projection(signal.reliability, signal.even_share)
+    scale = first_step_share(config) * math.sqrt(estimator.variance(signal).value)
+    own = not estimator.fixed_variance
     rest = config.dim - 1.0
     if b < 1e-9 and not own:
         return ChiLaw(scale, m + rest)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from estheory.landscape import Signal
-from estheory.laws import PointLaw
-from estheory.quantities import Prediction, Quantity
+from estheory.laws import Law, PointLaw
+from estheory.quantities import Label, Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.theory import signal
+from estheory.theory.estimators import estimator_of
+from estheory.theory.rewards import RewardModel, tie_probability
 from estheory.theory.rounding.predictions import rounded_norm
 from estheory.theory.step_norm import RunNorm
 
@@ -22,6 +24,7 @@ def first_step(
     fluctuation: float,
     kept: float,
     warnings: list[str],
+    rewards: RewardModel | None = None,
 ) -> Iterator[Prediction]:
     """Predict the norm, cosine, progress and gain of one step.
 
@@ -43,14 +46,21 @@ def first_step(
         Rounding's factor on the progress.
     warnings
         Grows by what to know.
+    rewards
+        The law of a member's reward where it is not Gaussian, which then takes the place of the Gaussian forms.
 
     Yields
     ------
     Prediction
-        ``step_norm`` (weight) and, where they are known, ``gradient_cosine``, ``progress_per_step`` (weight) and
-        ``reward_gain_per_step`` (reward).
+        ``tie_probability`` of 0/1 rewards, ``step_norm`` (weight) and, where they are known, ``gradient_cosine``,
+        ``progress_per_step`` (weight) and ``reward_gain_per_step`` (reward).
     """
-    gaussian: tuple[str, ...] = ("Gaussian rewards, linear signal",)
+    estimator = estimator_of(config)
+    if rewards is None:
+        given: tuple[str, ...] = ("Gaussian rewards, linear signal",)
+    else:
+        given = ("0/1 rewards, prompts independent given the perturbation",)
+        yield _predicted(Quantity.TIE_PROBABILITY, PointLaw(tie_probability(rewards, config.population)), given)
     if first is not None:
         plain = gain == 1.0 and fluctuation == 0.0
         exact = plain or first.law == first.matched or first.label != "exact"
@@ -68,38 +78,28 @@ def first_step(
     if config.noise == "shared-seed" and reward.reliability is not None:
         warnings.append("cosine and progress are for independent noise; shared seeds multiply both by unknown factors")
     if reward.reliability is not None and kept != 1.0:
-        gaussian = (*gaussian, "the gradient lies on large and small weights alike")
+        given = (*given, "the gradient lies on large and small weights alike")
         warnings.append(f"gradient_cosine is that of exact arithmetic: rounding multiplies it by {kept / gain:.3f}")
     if config.anchor_l1 and config.anchor_form == "after" and reward.reliability is not None:
         warnings.append("no gradient_cosine and progress: the after form of an L1 anchor pulls the first step already")
         return
     if reward.reliability is not None and config.dim >= 2:
-        yield Prediction(
-            quantity=Quantity.GRADIENT_COSINE,
-            law=signal.gradient_cosine(config, reward.reliability, reward.even_share),
-            label="large-N" if config.shaping == "centered-rank" else "exact",
-            source=signal.OURS,
-            assumptions=gaussian,
-            step=1,
-        )
-    knows_progress = reward.gradient_norm if config.shaping in ("raw", "two-point") else reward.reliability
-    if knows_progress is None:
+        cosine = estimator.cosine(config.dim, reward, rewards)
+        if cosine is not None and rewards is not None:
+            yield _predicted(
+                Quantity.GRADIENT_COSINE, cosine, (*given, "a step that moves", "a weak signal"), "large-N"
+            )
+        elif cosine is not None:
+            yield _predicted(Quantity.GRADIENT_COSINE, cosine, given, estimator.cosine_label)
+    if not estimator.knows_progress(reward):
         return
-    progress = kept * signal.progress_per_step(config, reward)
-    yield Prediction(
-        quantity=Quantity.PROGRESS_PER_STEP,
-        law=PointLaw(progress),
-        label="exact",
-        source=signal.OURS,
-        assumptions=(*gaussian, "an expected value: single steps scatter around it"),
-        step=1,
-    )
+    mean = "an expected value: single steps scatter around it"
+    progress = kept * signal.progress_per_step(config, reward, rewards)
+    yield _predicted(Quantity.PROGRESS_PER_STEP, PointLaw(progress), (*given, mean))
     if reward.gradient_norm is not None:
-        yield Prediction(
-            quantity=Quantity.REWARD_GAIN_PER_STEP,
-            law=PointLaw(reward.gradient_norm * progress),
-            label="exact",
-            source=signal.OURS,
-            assumptions=(*gaussian, "no curvature", "an expected value: single steps scatter around it"),
-            step=1,
-        )
+        gain_of_reward = PointLaw(reward.gradient_norm * progress)
+        yield _predicted(Quantity.REWARD_GAIN_PER_STEP, gain_of_reward, (*given, "no curvature", mean))
+
+
+def _predicted(quantity: Quantity, law: Law, assumptions: tuple[str, ...], label: Label = "exact") -> Prediction:
+    return Prediction(quantity=quantity, law=law, label=label, source=signal.OURS, assumptions=assumptions, step=1)

@@ -20,7 +20,8 @@ from estheory.quantities import Label
 from estheory.rules import ESConfig
 from estheory.theory.anchor_l1 import flat_law
 from estheory.theory.effective_dimension import Shapes, low_rank_dimension, shared_seed_dimension
-from estheory.theory.step_variance import step_variance
+from estheory.theory.estimators import estimator_of
+from estheory.theory.rewards import RewardModel
 
 OURS = "ours: docs/concepts/walk.md"
 FEW_COORDINATES = 30
@@ -113,7 +114,9 @@ class Walk:
         return ChiLaw(scale, self.effective_dim, self.mixing_df)
 
 
-def walk(config: ESConfig, signal: Signal, steps: int, shapes: Shapes | None = None) -> Walk:
+def walk(
+    config: ESConfig, signal: Signal, steps: int, shapes: Shapes | None = None, rewards: RewardModel | None = None
+) -> Walk:
     """Return the walk of ``config`` after ``steps`` steps.
 
     Parameters
@@ -127,6 +130,8 @@ def walk(config: ESConfig, signal: Signal, steps: int, shapes: Shapes | None = N
     shapes
         Shapes of the tensors. Shared-seed noise needs them; low-rank noise uses them for the spread of the norm
         (without them the spread is that of independent entries).
+    rewards
+        The law of a member's reward where it is not Gaussian, ties included.
 
     Returns
     -------
@@ -140,7 +145,8 @@ def walk(config: ESConfig, signal: Signal, steps: int, shapes: Shapes | None = N
 
     Notes
     -----
-    Label: exact; small-step with an L1 anchor. Source: arXiv:2604.01499 for the plain walk of z-scores; ours:
+    Label: exact; small-step with an L1 anchor; large-N for raw rewards and ranks that are not Gaussian, and for
+    low-rank noise weighted by rewards that are not. Source: arXiv:2604.01499 for the plain walk of z-scores; ours:
     docs/concepts/walk.md for the rest. All but a vanishing share of the coordinates are flat.
 
     Examples
@@ -150,11 +156,12 @@ def walk(config: ESConfig, signal: Signal, steps: int, shapes: Shapes | None = N
     >>> round(law.mean, 3), f"{law.std:.2e}"
     (173.691, '1.94e-03')
     """
-    one = step_variance(config, signal)
+    one = estimator_of(config).variance(signal, rewards)
     h = response(config, steps)
     squares = float(steps) if h is None else float(h @ h)
     independent_steps = float(steps) if h is None else squares**2 / float(np.sum(h**4))
-    variance, dim, label, source = one.value * squares, float(config.dim), one.label, one.source
+    variance, dim, source = one.value * squares, float(config.dim), one.source
+    label: Label = one.label
     assumptions, declared = one.assumptions, 0.0
     if h is not None:
         source = OURS
@@ -184,12 +191,14 @@ def walk(config: ESConfig, signal: Signal, steps: int, shapes: Shapes | None = N
         variance=variance,
         effective_dim=dim,
         dim=config.dim,
-        mixing_df=one.mixing_df * independent_steps,
+        # so that the number M of steps that move, which scatters too, leaves the variance of the sum right
+        mixing_df=one.mixing_df * (independent_steps * (1 - one.tie_probability) + one.tie_probability),
         coherent_steps=float(steps) if h is None else float(np.sum(h)),
         label=label,
         source=source,
         assumptions=("all but a vanishing share of the coordinates are flat", *assumptions),
         independent_steps=independent_steps,
+        tie_probability=one.tie_probability,
         declared_error=declared,
     )
 

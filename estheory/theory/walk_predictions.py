@@ -14,10 +14,10 @@ from estheory.quantities import Label, Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.theory import signal, walk
 from estheory.theory.effective_dimension import Shapes, low_rank_dimension
+from estheory.theory.estimators.estimator import PAPER
 from estheory.theory.rounding.predictions import rounded_norm
 from estheory.theory.steered_cosines import PairMoments
 from estheory.theory.step_norm import RunNorm
-from estheory.theory.step_variance import PAPER
 from estheory.theory.walk import OURS, Walk
 
 NEGLIGIBLE_TIES = 1e-9

@@ -17,6 +17,7 @@ import numpy as np
 from estheory.errors import DataError
 from estheory.runs.config import ESRunConfig, ExecutorName
 from estheory.runs.directory import Row, RunDirectory
+from estheory.runs.prompt_rewards import packed_rewards
 from estheory.training.environment import record_environment
 from estheory.training.executors import Executor, open_executor
 from estheory.training.members import Members
@@ -30,7 +31,6 @@ from estheory.training.session import (
     start_session,
     with_absolute_model,
 )
-from estheory.training.shaping import coefficients
 from estheory.training.walk import Walk
 
 
@@ -118,6 +118,7 @@ def _run(
     """Go on from the last recorded step to the end."""
     record_environment(session, directory)
     rows = directory.steps()
+    directory.drop_rewards_after(len(rows))
     walk = rebuild(session, config, directory, rows)
     buffer = session.parameters.vector
     if not rows and before_first_step is not None and directory.read_json("probes.json") is None:
@@ -157,7 +158,7 @@ def _step(
     row["rewards"] = evaluated.values
     if config.prompts > 1:
         row["half_rewards"] = evaluated.halves
-    row["coefficients"] = coefficients(evaluated.values, config.shaping, config.sigma)
+    row["coefficients"] = config.estimator.shape(np.asarray(evaluated.values)).tolist()
     if config.permute_rewards:
         row["permutation"] = session.permutation(step, config.population)
         row["coefficients"] = [row["coefficients"][member] for member in row["permutation"]]
@@ -169,6 +170,8 @@ def _step(
     if not math.isfinite(row["norm"]):
         raise DataError(f"step {step} leaves parameters that are no numbers", "lower alpha")
     updated = perf_counter()
+    if not config.drop_prompt_rewards:
+        directory.append("rewards", packed_rewards(step, evaluated.by_prompt))
     directory.append("steps", row)
     timing = {
         "step": step,

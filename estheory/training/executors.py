@@ -68,11 +68,18 @@ def shares(config: ESRunConfig, workers: int) -> list[list[int]]:
 
 def gather(config: ESRunConfig, parts: Sequence[Rewards], divided: Sequence[Sequence[int]]) -> Rewards:
     """Put the workers' rewards in the order of the evaluations."""
-    values, halves = [float("nan")] * config.evaluations, [float("nan")] * config.evaluations
-    for part, share in zip(parts, divided, strict=True):
-        for evaluation, value, half in zip(share, part.values, part.halves, strict=True):
-            values[evaluation], halves[evaluation] = value, half
-    return Rewards(values=values, halves=halves, perturbing=max(part.perturbing for part in parts))
+    found = {
+        evaluation: each
+        for part, share in zip(parts, divided, strict=True)
+        for evaluation, *each in zip(share, part.values, part.halves, part.by_prompt, strict=True)
+    }
+    values, halves, by_prompt = zip(*(found[evaluation] for evaluation in range(config.evaluations)), strict=True)
+    return Rewards(
+        values=list(values),
+        halves=list(halves),
+        by_prompt=list(by_prompt),
+        perturbing=max(part.perturbing for part in parts),
+    )
 
 
 class LocalExecutor:

@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
+import numpy as np
+from numpy.typing import NDArray
+
 from estheory.errors import DataError
 from estheory.measurement.accuracy import ExampleScorer
 from estheory.runs.config import ESRunConfig
@@ -24,12 +27,15 @@ class Rewards:
         Mean over the step's prompts, of each evaluation.
     halves
         Mean over every other prompt, from the first on: split halves tell the rewards' reliability.
+    by_prompt
+        Of each evaluation, on each of the step's prompts.
     perturbing
         Seconds that making the members took.
     """
 
     values: list[float]
     halves: list[float]
+    by_prompt: list[list[float]]
     perturbing: float
 
 
@@ -89,20 +95,22 @@ class Members:
         reward, perturbing = self._reward_function(), 0.0
         values: list[float] = []
         halves: list[float] = []
+        by_prompt: list[list[float]] = []
         for evaluation in evaluations:
             started = perf_counter()
             self.walk.place(self.session.parameters.vector, evaluation)
             perturbing += perf_counter() - started
             try:
-                mean, half = reward(evaluation)
+                scores = reward(evaluation)
             except DataError:
-                mean = half = float("nan")
-            values.append(mean)
-            halves.append(half)
-        return Rewards(values=values, halves=halves, perturbing=perturbing)
+                scores = np.full(self.config.prompts, np.nan)
+            values.append(float(scores.mean()))
+            halves.append(float(scores[0::2].mean()))
+            by_prompt.append(scores.tolist())
+        return Rewards(values=values, halves=halves, by_prompt=by_prompt, perturbing=perturbing)
 
-    def _reward_function(self) -> Callable[[int], tuple[float, float]]:
-        """Make a function that returns the model's mean reward over the step's examples, and over every other one."""
+    def _reward_function(self) -> Callable[[int], NDArray[np.float64]]:
+        """Make a function that returns the model's reward on each of the step's examples."""
         session, step = self.session, self.walk.step + 1
         scorer = ExampleScorer(
             session.loaded.model,
@@ -112,9 +120,7 @@ class Members:
             scoring=self.config.reward,
         )
 
-        def reward(evaluation: int) -> tuple[float, float]:
-            generator = session.sampling(step, evaluation) if self.config.decode == "sample" else None
-            scores = scorer.scores(generator)
-            return float(scores.mean()), float(scores[0::2].mean())
+        def reward(evaluation: int) -> NDArray[np.float64]:
+            return scorer.scores(session.sampler(step, evaluation) if self.config.decode == "sample" else None)
 
         return reward

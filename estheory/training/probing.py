@@ -83,7 +83,7 @@ def predicted_variance(session: Session, config: ESRunConfig) -> float | None:
     float or None
         weight^2; None where rewards decide it (raw and two-point shaping).
     """
-    if config.shaping in ("raw", "two-point"):
+    if not config.estimator.scale_free:
         return None
     rules = config.rules(session.parameters.dim)
     return walk(rules, Signal(), config.steps, session.parameters.shapes).variance

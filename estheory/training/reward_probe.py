@@ -122,8 +122,8 @@ def _batches(session: Session, config: ESRunConfig, count: int) -> Iterator[tupl
                 noise.perturb(buffer, session.base, sigma=sigma, step=PROBE_STEP, member=member)
             else:
                 buffer.copy_(session.base)
-            generator = session.sampling(PROBE_STEP, evaluation) if config.decode == "sample" else None
-            rewards.append(scorer.scores(generator))
+            sampler = session.sampler(PROBE_STEP, evaluation) if config.decode == "sample" else None
+            rewards.append(scorer.scores(sampler))
             evaluation += 1
         centre, members = rewards[0], np.array(rewards[1:])
         yield float(centre.mean()), pair_moments(centre, members[0::2], members[1::2])

@@ -17,6 +17,7 @@ from estheory.errors import OutputError
 from estheory.files import replacing
 from estheory.measurement.held_out import EVALUATED, HeldOut, evaluate, held_out, require_fit, task_for
 from estheory.models.builtin import builtin_names
+from estheory.models.decode import Sampler
 from estheory.models.load import LoadedModel, load_model
 from estheory.models.parameters import FlatParameters
 from estheory.runs.config import ESRunConfig, GRPORunConfig
@@ -80,10 +81,11 @@ class Session:
             return [self.train_set[k] for k in chosen]
         return self.task.examples("train", self.config.prompts, stream_seed(self.config.seed, purpose, step))
 
-    def sampling(self, step: int, evaluation: int) -> torch.Generator:
-        """Return the generator of the answers that one evaluation samples, fixed by (seed, step, evaluation)."""
+    def sampler(self, step: int, evaluation: int) -> Sampler:
+        """Return what draws the answers of one evaluation, fixed by (seed, step, evaluation)."""
         generator = torch.Generator(self.parameters.vector.device)
-        return generator.manual_seed(stream_seed(self.config.seed, SAMPLING, step, evaluation) >> 1)
+        generator.manual_seed(stream_seed(self.config.seed, SAMPLING, step, evaluation) >> 1)
+        return Sampler(generator=generator, temperature=self.config.temperature, top_p=self.config.top_p)
 
     def permutation(self, step: int, n: int) -> list[int]:
         """Return a random permutation of members, fixed by (seed, step)."""
@@ -178,7 +180,10 @@ def start_session(config: ESRunConfig | GRPORunConfig, *, evaluates: bool = True
         from estheory.models.adapters import add_adapters
 
         add_adapters(loaded.model, config.trainable, seed=config.seed)
-    tasks = {name: task_for(loaded, name, data, config.form) for name, data in sources.items()}
+    tasks = {
+        name: task_for(loaded, name, data, config.form, system=config.system, max_new_tokens=config.max_new_tokens)
+        for name, data in sources.items()
+    }
     task = tasks[config.task]
     parameters = FlatParameters(loaded.model, config.trainable)
     pool: list[Example] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,7 +11,6 @@ from estheory.models.noise_streams import NoiseStructure
 from estheory.models.parameters import FlatParameters
 from estheory.runs.config import ESRunConfig
 from estheory.runs.directory import Row
-from estheory.training.shaping import direction_of, noise_weights
 
 _BLOCK = 1 << 18
 
@@ -77,7 +77,7 @@ class Walk:
         centre = self.theta
         if evaluation < config.restore_pairs:
             centre = self._after_pairs(evaluation)
-        direction, sign = direction_of(config, evaluation)
+        direction, sign = config.estimator.direction_of(evaluation)
         self._perturb(out, centre, direction, sign)
 
     def advance(self, row: Row) -> None:
@@ -89,7 +89,7 @@ class Walk:
             Of steps.jsonl: the next step's seeds and coefficients.
         """
         config = self.config
-        shaped = [float(value) for value in row["coefficients"]]
+        shaped = np.array([float(value) for value in row["coefficients"]])
         if len(shaped) != config.population:
             raise ValueError(f"step {row['step']} has {len(shaped)} coefficients")
         if row["seeds"] != {"seed": config.seed, "step": self.step + 1}:
@@ -97,7 +97,7 @@ class Walk:
         if config.restore_pairs:
             self.theta = self._after_pairs(config.restore_pairs)
             self._worn, self._pairs = None, 0
-        weights = noise_weights(config, shaped)
+        weights = config.estimator.noise_weights(shaped).tolist()
         self.step += 1
         if self._velocity is not None or config.anchor_l2 or config.anchor_l1:
             self._move(weights)
@@ -134,7 +134,7 @@ class Walk:
         if self._worn is None or self._pairs > count:
             self._worn, self._pairs = self.theta.clone(), 0
         for evaluation in range(self._pairs, count):
-            direction, sign = direction_of(self.config, evaluation)
+            direction, sign = self.config.estimator.direction_of(evaluation)
             self._perturb(self._worn, self._worn, direction, sign)
             self._perturb(self._worn, self._worn, direction, -sign)
         self._pairs = count

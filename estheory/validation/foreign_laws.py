@@ -8,7 +8,7 @@ from collections.abc import Collection
 from estheory.laws import ChiLaw, Law
 from estheory.quantities import Label, Measurement, Prediction, Quantity
 from estheory.runs.view import ForeignRun
-from estheory.theory.step_variance import PAPER
+from estheory.theory.estimators.estimator import PAPER
 from estheory.validation.foreign_rounding import Roundings
 from estheory.validation.judge import Pair
 from estheory.validation.rounding_factor import Factor

@@ -168,8 +168,8 @@ def _coefficients(run: ForeignRun, last: int, seed: int) -> tuple[Array, float]:
     """Return z of each noise vector, (last, m) or (GROUPS, last, m), and the scale that times z is its weight."""
     if run.weights is not None:
         z = run.weights[:last]
-        if run.mirrored:  # the emulator's other half has the other sign: it adds nothing
-            z = np.hstack([z, np.zeros_like(z)])
+        if run.mirrored:  # the emulator's every other member has the other sign: it adds nothing
+            z = np.stack([z, np.zeros_like(z)], axis=-1).reshape(len(z), -1)
     else:
         rng = np.random.default_rng([seed, 1])
         z = rng.standard_normal((GROUPS, last, run.population))

@@ -143,14 +143,14 @@ def _run_rules(run: OwnRun) -> tuple[ESConfig, Array]:
                 f"{run.path}: rounding in {config.dtype} with {name} = {value} is not emulated",
                 "compare its norms with estheory predict",
             )
-    if config.antithetic and config.restore_pairs:
+    estimator = config.estimator
+    if estimator.paired and config.restore_pairs:
         raise DataError(f"{run.path}: restore pairs of antithetic members are not emulated", "judge other runs")
     with reading(run.path):
         z = np.array([known(row.coefficients, "coefficient") for row in run.steps])
-    rules = config.rules(run.dim)
-    if config.antithetic:  # half as many noise vectors; alpha / N stays
-        z = z[:, 0::2] - z[:, 1::2]
-        rules = replace(rules, antithetic=False, alpha=config.alpha / 2, population=z.shape[1])
+    rules, z = config.rules(run.dim), estimator.noise_weights(z)
+    if estimator.directions < config.population:  # half as many noise vectors; alpha / N stays
+        rules = replace(rules, antithetic=False, alpha=config.alpha / 2, population=estimator.directions)
     return rules, z
 
 

@@ -16,7 +16,7 @@ from estheory.laws import ChiLaw, PointLaw, SquaredLaw
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.runs.view import OwnRun, known
 from estheory.theory.adamw import grpo_mean_square
-from estheory.theory.step_variance import PAPER
+from estheory.theory.estimators.estimator import PAPER
 from estheory.theory.walk import OURS
 from estheory.validation.assumptions import CONDITIONED, DENSE, FLAT, SHARED
 from estheory.validation.judge import Pair

@@ -18,7 +18,7 @@ from estheory.landscape import Landscape
 from estheory.rules import ESConfig, Shaping
 from estheory.simulation.reduced import reduced
 from estheory.theory.curved.fluctuations import reward_spread
-from estheory.theory.signal import mean_population_std
+from estheory.theory.estimators.zscores import mean_population_std
 
 STEPS = (10, 20, 40)
 POPULATIONS, DIRECTIONS = (10, 30, 100, 300), (1, 5, 20, 100)

@@ -33,7 +33,7 @@ def test_files_of_a_run(run_folder):
     names = {p.name for p in run_folder.iterdir()}
     assert names == {
         *("config.toml", "steps.jsonl", "timings.jsonl", "probes.json", "checkpoints", "evaluations.jsonl"),
-        "environment.json",
+        *("environment.json", "rewards.jsonl"),
     }
     assert sorted(p.name for p in (run_folder / "checkpoints").iterdir()) == [
         "step_000002.safetensors",

@@ -128,6 +128,6 @@ def test_perturbations():
         (0.02, "sigma^2"),
         (50, "sigma is missing"),
         (2, "1/sqrt(rank) is missing"),
-        (0.2887, "[0, 1]"),
+        (0.57735, "[0, 1]"),
     ):
         assert any(words in e.fault.name for e in explain_ratio(ratio, 1e-3, perturbation_faults(rule)))

@@ -101,9 +101,9 @@ def test_pairs_in_any_order_the_centre_and_several_scales_in_long_form(tmp_path)
 
 
 def test_a_run_directory(tmp_path):
-    (tmp_path / "config.toml").write_text("sigma = 1e-3\nalpha = 5e-4\nantithetic = true\n")
+    (tmp_path / "config.json").write_text('{"sigma": 1e-3, "alpha": 5e-4, "mirrored": true}')
     row = {"step": 1, "prompt_rewards": REWARDS.tolist(), "centre_rewards": CENTRE.tolist()}
-    (tmp_path / "steps.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(row | {"step": 2}) + "\n")
+    (tmp_path / "log.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(row | {"step": 2}) + "\n")
     found = read_rewards(tmp_path)
     assert [i.step for i in found.iterations] == [1, 2]
     assert found.alpha == 5e-4

@@ -67,6 +67,10 @@ def test_a_tied_head_that_the_file_repeats_counts_once(tmp_path):
     assert tensor_shapes(tmp_path) == parameter_shapes(model)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    assert "lm_head.weight" not in tensor_shapes(tmp_path)  # the tensors are believed, not the flag
+    tensors["lm_head.weight"][0, 0] += 1
+    save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(config))
     assert "lm_head.weight" in tensor_shapes(tmp_path)
 
 
@@ -121,7 +125,7 @@ def test_truncated_files_are_named_with_both_byte_counts(tmp_path):
     with pytest.raises(DataError, match="longer than its header says"):
         tensor_shapes(path)
     path.write_bytes(b"GGUF" + bytes(200))
-    with pytest.raises(DataError, match="no safetensors file"):
+    with pytest.raises(DataError, match="GGUF"):
         tensor_shapes(path)
     path.write_bytes((4).to_bytes(8, "little") + b"[1] ")
     with pytest.raises(DataError, match="no safetensors file"):
@@ -197,7 +201,6 @@ def test_checkpoints_that_do_not_match_are_named_by_their_first_tensor(tmp_path)
         "lacks the tensor b": file("less", a=torch.ones(4)),
         "holds the tensor c": file("more", a=torch.ones(4), b=torch.ones(2, 3), c=torch.ones(1)),
         r"tensor b is \[3, 2\].*\[2, 3\]": file("shape", a=torch.ones(4), b=torch.ones(3, 2)),
-        "tensor a is BF16": file("coarse", a=torch.ones(4, dtype=torch.bfloat16), b=torch.ones(2, 3)),
     }
     for message, other in cases.items():
         with pytest.raises(DataError, match=message):
@@ -207,9 +210,6 @@ def test_checkpoints_that_do_not_match_are_named_by_their_first_tensor(tmp_path)
         open_comparable(base, {"x": base}, names=frozenset({"z"}))
     half = file("half", a=torch.ones(4, dtype=torch.bfloat16), b=torch.ones(2, 3, dtype=torch.bfloat16))
     open_comparable(half, {"x": base})  # widening is exact
-    other_half = file("fp16", a=torch.ones(4, dtype=torch.float16), b=torch.ones(2, 3, dtype=torch.float16))
-    with pytest.raises(DataError, match="tensor a is F16"):
-        open_comparable(half, {"x": other_half})
 
 
 def test_trainable_selections(tmp_path):

@@ -132,8 +132,9 @@ def test_factors_that_are_not_finite_are_named_and_counted(base, tmp_path):
     adapter(tmp_path / "lora")
     file = tmp_path / "lora/adapter_model.safetensors"
     tensors = load_file(file)
-    name = f"base_model.model.{Q}.lora_B.weight"
-    tensors[name][0, 0], tensors[name][1, 1] = math.inf, math.nan
+    name = f"{Q}.lora_B.weight"
+    stored = f"base_model.model.{name}"
+    tensors[stored][0, 0], tensors[stored][1, 1] = math.inf, math.nan
     save_file(tensors, file)
     with pytest.raises(DataError, match=rf"{name} of .* has 2 NaN or infinite entries"):
         measure_displacements(base, [tmp_path / "lora"])

@@ -136,10 +136,19 @@ def test_steps_may_count_from_0(tmp_path):
     assert [step.step for step in read_run(write(tmp_path / "x.jsonl", rows, SETTINGS)).steps] == [1, 2]
 
 
+def test_a_step_that_the_log_lacks(tmp_path):
+    rows = [{"step": t, "coefficients": [1.0, -1.0, 1.0, -1.0], "norm": 0.1} for t in (1, 3)]
+    run = read_run(write(tmp_path / "x.jsonl", rows, SETTINGS))
+    assert [step.step for step in run.steps] == [1, 2, 3]
+    assert run.steps[1].coefficients is None
+    assert run.steps[2].norm == 0.1
+    assert (run.increments.size, run.logged_norms) == (0, {})
+    assert "at every step" in run.unjudged[0]
+
+
 ROW = {"step": 1, "rewards": [0.0, 1.0, 0.5, 0.5]}
 BAD = {
     "no step": ([], "has no step"),
-    "a missing step": ([ROW, {**ROW, "step": 3}], "lacks step 2"),
     "a doubled step": ([ROW, ROW], "step 1 twice"),
     "a row without its step": ([ROW, {"rewards": [1.0]}], "has no step"),
     "not a number": ([{**ROW, "rewards": [0.0, float("nan"), 1.0, 1.0]}], "step 1: rewards is damaged"),

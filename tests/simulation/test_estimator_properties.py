@@ -7,14 +7,14 @@ from hypothesis import strategies as h
 from hypothesis.extra.numpy import arrays
 
 from estheory.rules import ESConfig
-from estheory.simulation.members import shaped
+from estheory.theory.estimators import estimator_of
 
 REWARDS = arrays(np.float64, h.integers(4, 40).map(lambda n: 2 * n), elements=h.floats(-1e3, 1e3, width=32))
 
 
 def weights(rewards, shaping="zscore", sigma=0.1):
     config = ESConfig(dim=3, sigma=sigma, population=len(rewards), shaping=shaping)
-    return shaped(np.asarray(rewards, dtype=np.float64), config)
+    return estimator_of(config).shape(np.asarray(rewards, dtype=np.float64))
 
 
 def told_apart(rewards):
@@ -90,11 +90,3 @@ def test_antithetic_pairs_are_exact_on_odd_rewards(direction, seed):
     assert z[:10] == pytest.approx(-z[10:], abs=1e-9)
     even = weights(np.concatenate([x**2, x**2]))
     assert (even[:10] - even[10:]) @ eps == pytest.approx(np.zeros(12), abs=1e-9)
-
-
-def test_the_training_code_shapes_alike():
-    es = pytest.importorskip("estheory.training.shaping")
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        rewards = rng.integers(0, 5, rng.integers(2, 40)).astype(float)
-        assert es.coefficients(rewards.tolist()) == pytest.approx(weights(rewards).tolist(), abs=1e-12)

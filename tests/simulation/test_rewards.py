@@ -266,11 +266,11 @@ def test_rewards_that_the_landscape_cannot_carry():
     assert named_reward("quadratic", at_optimum) is None
 
 
-def test_the_second_of_a_pair_is_mirrored():
+def test_every_other_member_is_mirrored():
     rng, sigma = np.random.default_rng(0), 0.3
     reward = explicit_reward(replace(CURVED, reward_std=0.0), lambda x: x[..., 0] ** 3)
     config = ESConfig(**(SMALL | {"antithetic": True}))
     centre, eps = rng.standard_normal((2, 1)), rng.standard_normal((2, 4, 1))
     got = evaluation(reward, config, np.zeros(2), centre, eps, rng)(np.zeros((2, 8)))
     expected = [(centre[:, None] + sign * sigma * eps)[:, :, 0] ** 3 for sign in (1, -1)]
-    assert got == pytest.approx(np.concatenate(expected, axis=1), rel=1e-12)
+    assert got == pytest.approx(np.stack(expected, axis=2).reshape(2, 8), rel=1e-12)

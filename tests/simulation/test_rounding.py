@@ -8,9 +8,10 @@ import pytest
 from estheory.errors import ConfigError
 from estheory.floats import FORMATS, rounded
 from estheory.rules import ESConfig
-from estheory.simulation.emulator.emulate import emulate, emulator_covers, member_coefficients, normal_pool
+from estheory.simulation.emulator.emulate import emulate, emulator_covers, normal_pool
 from estheory.simulation.emulator.steps import Rounder, take_step
 from estheory.simulation.emulator.strata import Design, SampledWeights
+from estheory.theory.estimators import estimator_of
 from estheory.theory.rounding.precision import rounding_effects
 from estheory.theory.rounding.weights import mixed_weights, normal_weights
 from tests.statistics import Z, agrees
@@ -59,7 +60,7 @@ def test_every_operation_is_torch_s_bit_by_bit(dtype, path, extra):
     base, rounder = theirs.clone(), Rounder(d, FORMATS[dtype])
     for _ in range(4):
         noise = [rounded(rng.standard_normal(d), FORMATS[dtype]) for _ in range(N)]
-        factors = run.step_size / N * member_coefficients(run, rng)
+        factors = run.step_size / N * estimator_of(run).shape(rng.standard_normal(N))
         exact = take_step(weights, start, noise, factors, run, rounder)
         torch_step(theirs, base, [torch.from_numpy(e).to(kind) for e in noise], factors, run)
         assert np.array_equal(weights, theirs.float().numpy())

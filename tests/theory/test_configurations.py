@@ -14,9 +14,8 @@ from estheory.theory.anchor_l1 import CLOSURE_ERROR
 from estheory.theory.curved import comparison, dynamics, fluctuations, long_runs, recursion, stationary
 from estheory.theory.curved import step as quadratic
 from estheory.theory.curved.ranges import step_range
-from estheory.theory.shaping import antithetic_slopes, shaping_moments
+from estheory.theory.estimators import MirroredPairs, estimator_of
 from estheory.theory.signal import progress_per_step
-from estheory.theory.step_variance import antithetic_share
 from tests.statistics import agrees, shape_rewards
 from tests.theory.quadratic_es import config, landscape, moved, run, std_within, steps_from_start, within
 
@@ -91,7 +90,7 @@ def test_even_parts_correct_the_antithetic_step():
     moments = quadratic.step_moments(c, where)
     updates = steps_from_start(4, c, where, 150_000)
     share = recursion.step_rule(c, where).odd_share(moments.member_std**2)
-    gaussian = shaping_moments(c, share)
+    gaussian = estimator_of(c).moments(share)
     leading = (gaussian.flat + gaussian.signal * moments.correlation**2) / 30
     for square, expected, without in (
         (updates[:, 0] ** 2, moments.second_moment[0], leading[0]),
@@ -103,9 +102,10 @@ def test_even_parts_correct_the_antithetic_step():
 
 @given(population=h.integers(2, 2000).map(lambda n: 2 * n), share=h.floats(0.02, 0.999))
 def test_antithetic_coefficients_are_those_of_the_walk_and_the_linear_signal(population, share):
-    c = shaping_moments(config(sigma=1.0, population=population, antithetic=True), share)
+    pairs = MirroredPairs(population=population, sigma=1.0, alpha=1.0)
+    c = pairs.moments(share)
     kappa = 2 * share - 1
-    mean, spread = antithetic_share(population, kappa)
+    mean, spread = pairs.odd_variance(kappa)
     assert c.flat == pytest.approx(mean, rel=1e-12)
     if population > 200:
         assert c.spread == pytest.approx(spread, rel=20 / population, abs=1e-9)
@@ -113,10 +113,8 @@ def test_antithetic_coefficients_are_those_of_the_walk_and_the_linear_signal(pop
         linear = Signal(reliability=kappa, gradient_norm=1.0, member_std=1.0)
         run_of = config(sigma=1.0, alpha=1.0, population=population, antithetic=True)
         assert math.sqrt(kappa) * c.progress == pytest.approx(progress_per_step(run_of, linear), rel=1e-12)
-    up, down = (
-        shaping_moments(config(sigma=1.0, population=population, antithetic=True), share + e) for e in (1e-5, -1e-5)
-    )
-    slopes = antithetic_slopes(population, share)
+    up, down = (pairs.moments(share + e) for e in (1e-5, -1e-5))
+    slopes = pairs.slopes(share)
     for slope, name in zip(slopes, ("progress", "flat", "signal"), strict=True):
         ends = getattr(up, name), getattr(down, name)
         assert slope == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4, abs=1e-4 * population)
@@ -206,7 +204,7 @@ def test_derivative_of_a_step(shaping, sigma, noise, population, kappa, beta, fo
     where = landscape((4, 3, 0.4), (1, 20, 0.2), (0.1, 50, 0.7), reward_std=noise)
     rng = np.random.default_rng(0)
     lam, count, start = where.eigenvalue, where.multiplicity, where.offset
-    rule, constant = recursion.step_rule(c, where), recursion.constant_variance(c, where)
+    rule, constant = recursion.step_rule(c, where), estimator_of(c).constant_variance(where)
     begin = [start**2 + 0.02, 0.1 * start, 0.3 * np.ones(3), 0.8 * start, 0.2 * start]  # E d^2, E du, E u^2, E d, E u
 
     def after(now):  # mean of the five after a step, written out

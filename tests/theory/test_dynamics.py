@@ -12,7 +12,7 @@ from estheory.errors import ConfigError
 from estheory.laws import PointLaw
 from estheory.theory.curved import dynamics, fluctuations, long_runs, recursion, stationary
 from estheory.theory.curved import spectra as landscapes
-from estheory.theory.shaping import shaping_moments
+from estheory.theory.estimators import estimator_of
 from tests.statistics import agrees, ks_agrees
 from tests.theory.quadratic_es import config, landscape, run, std_within, within
 
@@ -132,7 +132,7 @@ def test_quadratic_share_matters_in_the_stationary_state():
     assert within(-samples, state.gap, spread.systematic)
     x = state.quadratic_share[0]
     assert x > 0.6
-    dropped = state.gap / (1 + shaping_moments(c).quadratic * x)
+    dropped = state.gap / (1 + estimator_of(c).moments().quadratic * x)
     assert not within(-samples, dropped, spread.systematic)
 
 
@@ -185,7 +185,7 @@ def test_coordinate_variance_is_that_of_a_constant_spread():
         assert within(-samples, 0.5 * 0.02 * 5 * variance, 0.01)
     assert not within(-rewards[200], 0.5 * 0.02 * 5 * 0.3**2 * 200 / 12, 0.01)  # the walk
     rate = 1 / dynamics.relaxation_time(c, 0.02, member_std)
-    assert rate == pytest.approx(0.3 * shaping_moments(c).progress * 0.1 * 0.02 / member_std)
+    assert rate == pytest.approx(0.3 * estimator_of(c).moments().progress * 0.1 * 0.02 / member_std)
 
 
 @given(eigenvalue=h.floats(1e-12, 1e-9), step=h.integers(1, 1000), population=h.integers(2, 1000))
@@ -268,7 +268,7 @@ def test_equal_eigenvalues_without_noise():
     for population, factor in ((10, 2), (30, 6), (100, 35)):
         where, c = landscape((1, 20, 0.0)), config(sigma=1e-5, alpha=1.0, population=population)
         state = stationary.stationary_state(c, where)
-        c_square = shaping_moments(c).progress ** 2
+        c_square = estimator_of(c).moments().progress ** 2
         assert state.contraction[0] == pytest.approx(2 * c_square * population / (20 + population - 2), rel=1e-6)
         assert state.gap / (20 * stationary.equipartition_cost(c, where)) == pytest.approx(factor, rel=0.05)
 

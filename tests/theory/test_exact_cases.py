@@ -10,8 +10,13 @@ from estheory.landscape import Landscape, Signal
 from estheory.rules import ESConfig
 from estheory.theory.curved.comparison import EndPoint, displacement_cosine
 from estheory.theory.drift import kl_law
-from estheory.theory.signal import gradient_cosine, projection_moments, rank_projection
+from estheory.theory.estimators import CentredRanks, estimator_of
+from estheory.theory.signal import gradient_cosine
 from estheory.theory.walk import walk
+
+
+def ranks_of(population):
+    return CentredRanks(population=population, sigma=1.0, alpha=1.0)
 
 
 @pytest.mark.parametrize(
@@ -22,19 +27,19 @@ from estheory.theory.walk import walk
     ],
 )
 def test_centred_ranks_of_two_and_three_members(population, mean, variance):
-    found = rank_projection(population, 1.0)
+    found = ranks_of(population).own_projection(1.0)
     assert found == pytest.approx((mean, variance), rel=1e-12)
-    weaker = rank_projection(population, 0.25)
+    weaker = ranks_of(population).own_projection(0.25)
     assert weaker == pytest.approx((mean / 2, 0.75 + variance / 4), rel=1e-12)
 
 
 def test_moments_of_centred_ranks_are_those_of_a_normal_by_quadrature():
     ranks = ESConfig(dim=10**6, sigma=0.1, population=7, shaping="centered-rank")
-    mean, variance = rank_projection(7, 0.3)
+    mean, variance = ranks_of(7).own_projection(0.3)
     nodes, weights = np.polynomial.hermite_e.hermegauss(20)
     drawn = mean + math.sqrt(variance) * nodes
     second, fourth = (float(weights @ drawn**power) / math.sqrt(2 * math.pi) for power in (2, 4))
-    assert projection_moments(ranks, 0.3, 0.0) == pytest.approx((second, second, fourth), rel=1e-12)
+    assert estimator_of(ranks).projection_moments(0.3, 0.0) == pytest.approx((second, second, fourth), rel=1e-12)
     law = gradient_cosine(ranks, 0.3)
     length = mean / law.mean
     assert length == pytest.approx(1000, rel=1e-3)  # sqrt(d): the step is orthogonal to the gradient but for A

@@ -16,11 +16,12 @@ from estheory.errors import ConfigError
 from estheory.landscape import Landscape, Signal
 from estheory.laws import SquaredLaw
 from estheory.rules import ESConfig
-from estheory.theory import shaping, signal, step_variance, walk
+from estheory.theory import signal, walk
 from estheory.theory.anchor_l1 import flat_law
 from estheory.theory.curved import dynamics, long_runs, recursion
 from estheory.theory.curved import step as quadratic
 from estheory.theory.effective_dimension import low_rank_dimension
+from estheory.theory.estimators import estimator_of
 
 SHAPINGS = ("zscore", "centered-rank", "raw", "two-point", "antithetic")
 
@@ -105,7 +106,7 @@ def test_a_walk_adds_up_what_is_left_of_its_steps(changes):
 
 def test_the_variance_of_one_step():
     def one(kind, known=None, **changes):
-        return step_variance.step_variance(config(kind, **changes), known or Signal())
+        return estimator_of(config(kind, **changes)).variance(known or Signal())
 
     plain = one("zscore")
     assert (plain.value, plain.mixing_df) == (pytest.approx(0.09 / 8, rel=1e-14), math.inf)
@@ -138,14 +139,14 @@ def test_the_variance_of_one_step_of_pairs(kappa, population):
     mean = wx @ share @ wy
     variance = wx @ (share - mean) ** 2 @ wy
     known = Signal(reliability=max(kappa, 0), even_share=max(-kappa, 0))
-    found = step_variance.step_variance(config("antithetic", population=population), known)
+    found = estimator_of(config("antithetic", population=population)).variance(known)
     assert found.value == pytest.approx(0.09 / population * mean, rel=1e-7)
     assert found.mixing_df == pytest.approx(2 * mean**2 / variance, rel=1e-6)
     assert found.fourth_moment == pytest.approx(3 * (population - 1) / (population + 1), rel=1e-14)
 
 
 def test_odd_rewards_of_pairs_alone_fix_the_variance():
-    found = step_variance.step_variance(config("antithetic"), Signal(reliability=1.0))
+    found = estimator_of(config("antithetic")).variance(Signal(reliability=1.0))
     assert (found.value, found.mixing_df) == (pytest.approx(0.09 / 8 * 2, rel=1e-12), math.inf)
 
 
@@ -217,7 +218,7 @@ def test_progress_of_one_step_of_pairs(even_share):
     mean = wx @ (odd / np.sqrt(odd + even)) @ wy
     expected = 0.3 * 0.7 * 2 / ((1 + kappa) * math.sqrt(8)) * mean
     assert signal.progress_per_step(config("antithetic"), known) == pytest.approx(expected, rel=1e-4)
-    moments = shaping.shaping_moments(config("antithetic"), (1 + kappa) / 2)
+    moments = estimator_of(config("antithetic")).moments((1 + kappa) / 2)
     assert signal.progress_per_step(config("antithetic"), known) == pytest.approx(
         0.3 * 0.7 * moments.progress, rel=1e-7
     )
@@ -237,12 +238,14 @@ def test_laws_of_the_cosine_of_one_step():
     assert fields(signal.gradient_cosine(config(dim=2), 1.0)) == (1, 7, 0, 1)
     ranked = signal.gradient_cosine(config("centered-rank"), 0.3)
     scale, df, noise, rest = fields(ranked)
-    mean, variance = signal.rank_projection(8, 0.3)
+    mean, variance = estimator_of(config("centered-rank")).own_projection(0.3)
     chi = stats.chi(df)
     assert (scale * chi.mean(), scale**2 * chi.var() + noise**2) == pytest.approx((mean, variance), rel=1e-12)
     assert (noise, rest) == (math.sqrt(0.7), 39)
-    assert signal._rank_chi(2) == pytest.approx((1, 1), rel=1e-12)  # |R_1 - R_2| / sqrt(2)
-    large = [signal._rank_chi(n)[1] / n for n in (5_000_000, 50_000_000)]  # by search and by its limit
+    two = estimator_of(config("centered-rank", population=2)).projection(1.0)
+    assert two == pytest.approx((1, 1, 0), rel=1e-12)  # |R_1 - R_2| / sqrt(2)
+    many = (5_000_000, 50_000_000)  # by search and by its limit
+    large = [estimator_of(config("centered-rank", population=n)).projection(1.0)[1] / n for n in many]
     assert large[0] == pytest.approx(large[1], rel=1e-6)
 
 
@@ -253,7 +256,7 @@ def test_the_norm_of_one_step_has_the_moments_of_its_parts(kind):
     known = Signal(reliability=reliability, even_share=even_share, member_std=0.9, gradient_norm=0.9 * 0.3**0.5 / 0.5)
     c, effective = config(kind), 25.0
     law = SquaredLaw(signal.step_norm(c, known, effective))
-    v = step_variance.step_variance(c, known)
+    v = estimator_of(c).variance(known)
     cosine = signal.gradient_cosine(c, reliability, even_share)
     a, m, b = cosine.signal, cosine.signal_df, cosine.noise
     (x, wx), (z, wz) = chi_square_rule(m, 40), normal_rule(40)
@@ -305,9 +308,9 @@ def test_bounds_of_the_coherent_displacement():
 
 def test_pairs_tell_signal_from_common_noise():
     """The difference of a pair has the signal twice and the noise of both members."""
-    assert signal.pair_correlation(config("antithetic"), 0.5, 0.2) == pytest.approx(math.sqrt(1 / 1.3), rel=1e-14)
+    assert estimator_of(config("antithetic")).pair_correlation(0.5, 0.2) == pytest.approx(math.sqrt(1 / 1.3), rel=1e-14)
     with pytest.raises(ConfigError, match="paired"):
-        signal.pair_correlation(config(), 0.5)
+        estimator_of(config()).pair_correlation(0.5)
 
 
 # --- the rule of a step on a quadratic, and its recursion ---
@@ -601,7 +604,7 @@ def test_curvature_along_the_gradient_lowers_the_noise_of_z_scores_across(popula
 )
 def test_ranks_of_two_and_three_members_on_a_pure_signal(population, mean, variance):
     """At rho = 1 the second moment of a step is that of the ranks' overlap with their own normals."""
-    c = shaping.shaping_moments(config("centered-rank", population=population))
+    c = estimator_of(config("centered-rank", population=population)).moments()
     ranks = np.arange(population) / (population - 1) - 0.5
     flat = float(ranks @ ranks) / population
     assert c.flat == pytest.approx(flat, rel=1e-13)
@@ -612,13 +615,13 @@ def test_ranks_of_two_and_three_members_on_a_pure_signal(population, mean, varia
 @pytest.mark.parametrize("kind", ["raw", "two-point"])
 def test_a_step_that_scales_with_its_rewards_fluctuates_with_their_variance(kind):
     """Given the rewards both the noise and the progress of a step are in proportion to their sample variance."""
-    c = shaping.shaping_moments(config(kind))
-    df = walk.step_variance(config(kind), Signal(member_std=0.9, gradient_norm=0.7)).mixing_df
+    c = estimator_of(config(kind)).moments()
+    df = estimator_of(config(kind)).variance(Signal(member_std=0.9, gradient_norm=0.7)).mixing_df
     assert df == (7 if kind == "raw" else 8)
     assert c.spread == pytest.approx(2 / df, rel=1e-14)
     assert c.tilt == c.spread
     for other in ("zscore", "centered-rank"):
-        plain = shaping.shaping_moments(config(other))
+        plain = estimator_of(config(other)).moments()
         assert (plain.spread, plain.tilt) == (0, 0)
 
 
@@ -631,7 +634,7 @@ def test_pairs_fluctuate_to_leading_order_with_the_share_of_their_odd_part():
         total = w * x[:, None] + (1 - w) * y[None, :]
         noise, progress = x[:, None] / total, x[:, None] / np.sqrt(total)
         noise, progress = (v / (wx @ v @ wy) - 1 for v in (noise, progress))
-        c = shaping.shaping_moments(config("antithetic", population=n), w)
+        c = estimator_of(config("antithetic", population=n)).moments(w)
         assert c.spread == pytest.approx(wx @ noise**2 @ wy, rel=10 / n)
         assert c.tilt == pytest.approx(wx @ (noise * progress) @ wy, rel=10 / n)
 
@@ -642,14 +645,14 @@ def test_the_curvature_s_part_of_a_step_of_ranks(population):
     v, mass = normal_rule(80)
     below = np.array([_special.normal_cdf(float(node)) for node in v])
     h = below * (1 - below) / (population - 1) + (below - 0.5) ** 2
-    c = shaping.shaping_moments(config("centered-rank", population=population))
+    c = estimator_of(config("centered-rank", population=population)).moments()
     assert c.quadratic == pytest.approx(float(mass @ (h * (v**2 - 1))), rel=1e-6, abs=1e-12)
     assert c.flat == pytest.approx(float(mass @ h), rel=1e-6)
 
 
 def test_the_curvature_s_part_of_a_step_of_two_z_scores_is_nothing():
     """Their z-scores are +-1 whatever the rewards are."""
-    assert shaping.shaping_moments(config(population=2)).quadratic == 0
-    assert shaping.shaping_moments(config(population=2)).signal == 0
-    two = shaping.shaping_moments(config("raw", population=2))
+    assert estimator_of(config(population=2)).moments().quadratic == 0
+    assert estimator_of(config(population=2)).moments().signal == 0
+    two = estimator_of(config("raw", population=2)).moments()
     assert two.quadratic == 2 * 0.25

@@ -16,7 +16,7 @@ from estheory.floats import FORMATS
 from estheory.landscape import Signal
 from estheory.laws import ChiLaw, NormalLaw, PointLaw, SquaredLaw
 from estheory.quantities import Prediction, Quantity
-from estheory.theory import anchor_l1, prompt_batch, step_variance, walk
+from estheory.theory import anchor_l1, prompt_batch, signal, walk
 from estheory.theory.adamw import learning_rates
 from estheory.theory.curved import error as mean_field_error
 from estheory.theory.curved import stationary
@@ -24,6 +24,9 @@ from estheory.theory.curved.comparison import EndPoint, interpolation_gain
 from estheory.theory.curved.spectra import read_landscape
 from estheory.theory.curved.step_law import LinearQuadraticLaw
 from estheory.theory.drift import kl_law, off_task_reward_law
+from estheory.theory.estimators import estimator_of
+from estheory.theory.estimators.ranks import tied_square
+from estheory.theory.predictions import predict
 from estheory.theory.prompt_batch import PromptBatch
 from estheory.theory.rewards import rank_overlap, tie_probability, zscore_overlap
 from estheory.theory.rounding import adamw as rounded_adamw
@@ -319,8 +322,6 @@ def test_the_spread_and_signal_of_a_batch():
     PromptBatch(success=0.5, prompts=prompt_batch.MAX_PROMPTS)
     with pytest.raises(ConfigError, match="such rewards are Gaussian"):
         PromptBatch(success=0.5, prompts=prompt_batch.MAX_PROMPTS + 1)
-    assert prompt_batch.member_rewards(BATCH, Signal(gradient_norm=0.1), config()).std == pytest.approx(model.std)
-    assert prompt_batch.member_rewards(BATCH, Signal(), config()).std == pytest.approx(BATCH.reward_std)
 
 
 def test_one_step_of_a_batch_by_its_parts():
@@ -333,46 +334,49 @@ def test_one_step_of_a_batch_by_its_parts():
         ("centered-rank", rank_overlap(model)),
         ("raw", 7 / 8 * rho * model.std / 0.5),
     ):
-        assert prompt_batch.overlap(config(kind), model) == pytest.approx(value, rel=1e-13)
-        assert prompt_batch.overlap(config(kind, **late), model) == pytest.approx(0.75 * value, rel=1e-13)
+        assert estimator_of(config(kind)).overlap(model) == pytest.approx(value, rel=1e-13)
+        for changes, share in (({}, 1.0), (late, 0.75)):
+            progress = signal.progress_per_step(config(kind, **changes), known, model)
+            assert progress == pytest.approx(0.3 * share * value, rel=1e-13)
     stays = tie_probability(model, 8)
     mean = math.sqrt(8) * zscore_overlap(model, 8) / (1 - stays)
     z = (model.values - model.mean) / model.std
     skewness, kurtosis = float(model.probabilities @ z**3), float(model.probabilities @ z**4) - 3
     variance = 1 + rho**2 * (7 / (1 - stays) - 1 - skewness**2) - mean**2
-    law = prompt_batch.gradient_cosine(config(), model)
+    law = estimator_of(config()).cosine(40, known, model)
     # the projection has this mean and this variance beside 39 coordinates of variance 1
     assert law.signal * chi_mean(law.signal_df) == pytest.approx(mean, rel=1e-9)
     assert law.signal**2 * chi_variance(law.signal_df) + law.noise**2 == pytest.approx(variance, rel=1e-6)
     assert law.rest_df == 39
     assert law.interval(0.999)[1] < 1
-    ranks = np.arange(8) / 7 - 0.5
-    mean = 8 * rank_overlap(model) / math.sqrt(float(ranks @ ranks))
-    law = prompt_batch.gradient_cosine(config("centered-rank"), model)
+    square, spread = tied_square(8, model.probabilities)
+    mean = math.sqrt(8) * rank_overlap(model) / math.sqrt(square * (1 - stays))
+    law = estimator_of(config("centered-rank")).cosine(40, known, model)
     assert law.signal * chi_mean(law.signal_df) == pytest.approx(mean, rel=1e-9)
-    assert prompt_batch.gradient_cosine(config("raw"), model) is None
-    freedom = prompt_batch.variance_mixing(config("raw"), model)
-    assert freedom == pytest.approx(2 / (2 / 7 + kurtosis / 8), rel=1e-12)
-    assert prompt_batch.variance_mixing(config(), model) is None
-    assert prompt_batch.ties(config(), model) == stays
-    assert prompt_batch.ties(config("raw"), model) == stays
-    assert prompt_batch.ties(config("centered-rank"), model) == 0
-    plain = walk.walk(config("raw"), known, 5)
-    walked = prompt_batch.walked(plain, config("raw"), model)
-    # that a step does not move is an atom; what is left of the fluctuation is that of steps that move
-    assert (walked.tie_probability, walked.variance, walked.label) == (stays, plain.variance, "large-N")
-    whole = (1 + 2 * 5 * (1 - stays) / walked.mixing_df) / (1 - stays) - 1
-    assert whole == pytest.approx(2 / freedom, rel=1e-12)
-    moved = prompt_batch.walked(walk.walk(config(), known, 5), config(), model)
-    assert moved.variance == pytest.approx((1 - stays) * 0.09 / 8 * 5, rel=1e-12)
-    assert (moved.tie_probability, moved.mixing_df) == (stays, math.inf)
-    found = {p.quantity: p.law for p in prompt_batch.on_task(config(), model, known)}
+    assert estimator_of(config("raw")).cosine(40, known, model) is None
+    one = 0.09 / 8  # alpha^2 / N
+    for kind, value, relative in (
+        ("zscore", (1 - stays) * one, stays / (1 - stays)),
+        ("centered-rank", square * one, spread),
+        ("raw", 7 / 8 * model.std**2 / 0.25 * one, 2 / 7 + kurtosis / 8),
+    ):
+        moved = walk.walk(config(kind), known, 5, None, model)
+        assert moved.variance == pytest.approx(5 * value, rel=1e-12)
+        assert moved.tie_probability == stays
+        # E (sum of the squares of M steps)^2, M ~ Binomial(5, 1 - stays), over its mean squared
+        counted = (1 + stays / (5 * (1 - stays))) * (1 + 2 / moved.mixing_df)
+        assert counted == pytest.approx(1 + relative / 5, rel=1e-12)
+        assert moved.label == ("exact" if kind == "zscore" else "large-N")
+    found = {p.quantity: p.law for p in predict(config(), reward=known, batch=BATCH).predictions}
     progress = 0.3 * zscore_overlap(model, 8)
     assert found[Quantity.TIE_PROBABILITY].value == stays
     assert found[Quantity.PROGRESS_PER_STEP].value == pytest.approx(progress, rel=1e-13)
     assert found[Quantity.REWARD_GAIN_PER_STEP].value == pytest.approx(0.1 * progress, rel=1e-13)
-    assert Quantity.GRADIENT_COSINE not in {p.quantity for p in prompt_batch.on_task(config(dim=1), model, known)}
-    assert len(list(prompt_batch.on_task(config(), model, Signal()))) == 1
+    line = predict(config(dim=1), reward=known, batch=BATCH)
+    assert Quantity.GRADIENT_COSINE not in {p.quantity for p in line.predictions}
+    blind = {p.quantity for p in predict(config(), reward=BATCH.signal(sigma=0.5), batch=BATCH).predictions}
+    assert Quantity.TIE_PROBABILITY in blind
+    assert not blind & {Quantity.GRADIENT_COSINE, Quantity.PROGRESS_PER_STEP}
 
 
 def test_what_is_thinned_by_ties():
@@ -380,9 +384,7 @@ def test_what_is_thinned_by_ties():
     w = replace(plain, tie_probability=0.3)
 
     def made(quantity, law, step=9):
-        return Prediction(
-            quantity=quantity, law=law, label="exact", source="", assumptions=(step_variance.NO_TIES, "kept"), step=step
-        )
+        return Prediction(quantity=quantity, law=law, label="exact", source="", assumptions=("kept",), step=step)
 
     norm = made(Quantity.DISPLACEMENT_NORM, w.norm_law)
     found = prompt_batch.thinned(norm, {9: w})

@@ -7,6 +7,7 @@ import pytest
 
 from estheory.theory.curved import error as mean_field_error
 from estheory.theory.curved import fluctuations, long_runs, ranges, recursion, stationary
+from estheory.theory.estimators import CentredRanks, ZScores
 from tests.theory.test_formulas import MEMORY, SHAPINGS, config, rows
 
 WHERE = rows((2.0, 3, 0.4), (0.5, 10, 0.2), (0.0, 5, 0.1))
@@ -336,8 +337,9 @@ def test_limits_of_one_step_are_passed_one_by_one():
 def test_numbers_at_a_limit_are_within_it(monkeypatch):
     where = rows((2.0, 1, 0.0), reward_std=0.5)
     x = float((0.5**2 * where.eigenvalue[0] / where.member_std(0.5)) ** 2)
-    for name in ("QUADRATIC_SHARE_LIMIT", "SMALL_POPULATION_SHARE", "RANK_QUADRATIC_SHARE_LIMIT"):
-        monkeypatch.setattr(ranges, name, x)
+    monkeypatch.setattr(ranges, "SMALL_POPULATION_SHARE", x)
+    for kind in (ZScores, CentredRanks):
+        monkeypatch.setattr(kind, "quadratic_share_limit", x)
     monkeypatch.setattr(ranges, "KURTOSIS_LIMIT", 3 * x**2 / 8)
     assert ranges.step_range(config(), where) == ()
     assert ranges.step_range(config("centered-rank"), where) == ()

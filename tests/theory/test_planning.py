@@ -13,12 +13,12 @@ from estheory.errors import ConfigError
 from estheory.landscape import linear_signal
 from estheory.rules import ESConfig
 from estheory.theory.curved.dynamics import mean_field
+from estheory.theory.estimators.zscores import mean_population_std
 from estheory.theory.planning.budgets import DriftBudget
 from estheory.theory.planning.choices import Choices, default_sigmas, linear_arms
 from estheory.theory.planning.search import Planner
 from estheory.theory.planning.spectrum_target import SpectrumTarget
 from estheory.theory.planning.targets import LocalTarget, arm
-from estheory.theory.signal import mean_population_std
 from tests.statistics import agrees, brute_force_steps
 from tests.theory.quadratic_es import config, landscape, run, within
 

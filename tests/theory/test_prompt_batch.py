@@ -29,12 +29,10 @@ def forecasts(shaping, prompts, steps):
 
 
 def runs(shaping, prompts, steps, replicas, seed):
-    """Displacements, (steps, replicas, DIM), of binomial rewards; ties do not move, and ranks break them at random."""
+    """Displacements, (steps, replicas, DIM), of binomial rewards; where all are equal nothing moves."""
 
     def reward(x, rng):
-        return rng.binomial(prompts, np.clip(P + GRADIENT * x, 0, 1)) / prompts + 1e-9 * (
-            rng.random(x.shape) if shaping == "centered-rank" else 0.0
-        )
+        return rng.binomial(prompts, np.clip(P + GRADIENT * x, 0, 1)) / prompts
 
     with np.errstate(invalid="ignore"):
         updates = brute_force_steps(
@@ -59,8 +57,7 @@ def test_one_step_of_binomial_rewards(shaping, prompts):
     square = np.sum(step[:, 1:] ** 2, axis=1) * DIM / (DIM - 1)  # flat coordinates only
     moves = square > 0
     tie = exact.get(Quantity.TIE_PROBABILITY).law.mean
-    if shaping != "centered-rank":
-        assert agrees(~moves, tie)
+    assert agrees(~moves, tie)
     assert agrees(step[:, 0], exact.get(Quantity.PROGRESS_PER_STEP).law.mean)
     if shaping == "zscore" and prompts == 1:
         assert not agrees(step[:, 0], gaussian.get(Quantity.PROGRESS_PER_STEP).law.mean)
@@ -69,7 +66,7 @@ def test_one_step_of_binomial_rewards(shaping, prompts):
     law = exact.get(Quantity.EFFECTIVE_DIMENSION_RATIO).law
     flat = np.sum(step[:, 1:] ** 2, axis=1) / (DIM - 1) / exact.get(Quantity.COORDINATE_STD).law.mean ** 2
     assert variance_agrees(flat, flat_variance(law, DIM - 1))
-    if prompts == 1 and shaping != "centered-rank":  # nearly a third of the steps ties
+    if prompts == 1:  # nearly a third of the steps ties
         assert not agrees(square / DIM / gaussian.get(Quantity.COORDINATE_STD).law.mean ** 2, 1) or shaping == "raw"
         assert not variance_agrees(flat, flat_variance(gaussian.get(Quantity.EFFECTIVE_DIMENSION_RATIO).law, DIM - 1))
 

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as h
 
 from estheory.errors import ConfigError
-from estheory.theory import signal, walk
+from estheory.theory import signal
 from estheory.theory.curved import step as theory
 from estheory.theory.curved.ranges import step_range
-from estheory.theory.shaping import shaping_moments
+from estheory.theory.estimators import estimator_of
+from estheory.theory.estimators.zscores import mean_population_std
 from tests.statistics import agrees
 from tests.theory.quadratic_es import config, landscape, steps_from_start, within
 
@@ -101,7 +102,7 @@ def test_quadratic_share_coefficient_is_exact_to_first_order(population):
         change = second_moment(a, *draws) + second_moment(-a, *draws) - 2 * second_moment(0.0, *draws)
         slopes.append(change / (2 * 4 * a * a))
     slope = np.concatenate(slopes)
-    c = shaping_moments(config(sigma=1.0, population=population))
+    c = estimator_of(config(sigma=1.0, population=population)).moments()
     assert within(slope, c.quadratic, 24 * 4 * a * a / population)  # second order in x: 24 x^2 / N
     assert not within(slope, 2 * (population - 2) / (population + 1), 24 * 4 * a * a / population)
 
@@ -146,7 +147,7 @@ def test_quadratic_share_coefficient_of_ranks():
 
     rewards = math.sqrt(1 - 2 * a * a) * noise
     change = second_moment(rewards + a * (eps**2 - 1)) - second_moment(rewards)
-    share = shaping_moments(config(sigma=1.0, population=n, shaping="centered-rank")).quadratic
+    share = estimator_of(config(sigma=1.0, population=n, shaping="centered-rank")).moments().quadratic
     assert within(change / (4 * a * a), share, 0.15)  # x = 0.04: second order
     assert not within(change / (4 * a * a), share / 2, 0.15)
     assert not within(change / (4 * a * a), 2 * share, 0.15)
@@ -155,7 +156,7 @@ def test_quadratic_share_coefficient_of_ranks():
 def test_finite_population_corrections_of_the_displacement():
     """c - 3 x/N + 3 X/(8N): each term on its own, and the result without it."""
     rng, n = np.random.default_rng(7), 60
-    c = signal.mean_population_std(n)
+    c = mean_population_std(n)
     # a direction without curvature, in a reward of two quadratic ones (X = 6): E Delta = alpha rho S (N-2)/N E[1/std]
     where = landscape((1, 2, 0.0), (1e-9, 1, 1e6))
     moments = theory.step_moments(config(sigma=1.0, alpha=1.0, population=n), where)
@@ -224,7 +225,7 @@ def test_optimal_alpha_and_critical_population():
     assert max(gains) == gains[1]
     big_s, gg, along = where.member_std(0.2), where.gradient_norm**2, where.gradient_curvature
     a = theory.noise_curvature(c, where)
-    leading = 4000 * signal.mean_population_std(4000) * 0.2 * gg / big_s / (a + 3998 * 0.04 * along / big_s**2)
+    leading = 4000 * mean_population_std(4000) * 0.2 * gg / big_s / (a + 3998 * 0.04 * along / big_s**2)
     assert best == pytest.approx(leading, rel=1e-3)
     # half of the limiting gain at N_crit: c^2 N / (N - 2 + N_crit), c^2 ~ 1
     critical = theory.critical_population(c, where)
@@ -232,7 +233,7 @@ def test_optimal_alpha_and_critical_population():
     n = round(critical)
     at_critical = config(sigma=0.2, alpha=0.1, population=n)
     at_critical = config(sigma=0.2, alpha=theory.optimal_alpha(at_critical, where), population=n)
-    share = signal.mean_population_std(n) ** 2 * n / (n - 2 + critical)
+    share = mean_population_std(n) ** 2 * n / (n - 2 + critical)
     assert theory.expected_gain(at_critical, where) / limit == pytest.approx(share, rel=2 / n)
     update = steps_from_start(8, at_critical, where, 1_500_000 // n, batch=4_000)
     lam, offset = (np.repeat(v, [3, 40]) for v in (where.eigenvalue, where.offset))
@@ -294,7 +295,7 @@ def test_vanishing_curvature_recovers_linear_theory(population, noise, shaping):
     moments = theory.step_moments(c, where)
     linear = where.signal(0.1)
     assert moments.displacement[0] == pytest.approx(signal.progress_per_step(c, linear), rel=1e-6)
-    assert moments.second_moment[1] == pytest.approx(walk.step_variance(c, linear).value, rel=1e-9)
+    assert moments.second_moment[1] == pytest.approx(estimator_of(c).variance(linear).value, rel=1e-9)
     if shaping == "zscore":
         square = 0.05**2 / population * (1 + (population - 2) * linear.reliability)
         assert moments.second_moment[0] == pytest.approx(square, rel=1e-6)

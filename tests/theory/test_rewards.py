@@ -9,7 +9,8 @@ from hypothesis import strategies as h
 
 from estheory.errors import ConfigError
 from estheory.theory import rewards as theory
-from estheory.theory.signal import mean_largest_rank_overlap, mean_population_std
+from estheory.theory.estimators.ranks import MEAN_OVERLAP
+from estheory.theory.estimators.zscores import mean_population_std
 from tests.statistics import agrees
 
 GAUSSIAN = {"values": [0.0], "probabilities": [1.0]}
@@ -55,7 +56,7 @@ def test_additive_noise(name):
     assert tau * (n - 2) / n * theory.mean_inverse_std(model, n) == pytest.approx(expected, rel=1e-9)
     ranks = rank_overlap(rewards, x, rng)
     assert agrees(ranks, theory.rank_overlap(model))
-    assert not agrees(ranks, 0.5 * mean_largest_rank_overlap())
+    assert not agrees(ranks, 0.5 * MEAN_OVERLAP)
 
 
 def test_reference_value_of_the_sheet():
@@ -120,7 +121,7 @@ def test_prompts_of_different_difficulty():
 def test_gaussian_rewards_are_recovered(n, rho):
     model = theory.additive_noise(**GAUSSIAN, signal_std=rho, gaussian_std=math.sqrt(1 - rho**2))
     assert theory.zscore_overlap(model, n) == pytest.approx(rho * mean_population_std(n), rel=1e-9)
-    assert theory.rank_overlap(model) == pytest.approx(rho * mean_largest_rank_overlap(), rel=1e-12)
+    assert theory.rank_overlap(model) == pytest.approx(rho * MEAN_OVERLAP, rel=1e-12)
     assert theory.tie_probability(model, n) == 0
 
 

@@ -12,6 +12,8 @@ from estheory.landscape import Signal, linear_signal
 from estheory.laws import SquaredLaw
 from estheory.rules import ESConfig
 from estheory.theory import signal as theory
+from estheory.theory.estimators import estimator_of
+from estheory.theory.estimators.zscores import mean_population_std
 from tests.statistics import agrees, brute_force_steps, ks_agrees, variance_agrees
 
 ALPHA, SIGMA, DIM = 0.3, 0.5, 50
@@ -74,7 +76,7 @@ def test_progress_cosine_and_norm(name):
 
 
 def test_reference_values_of_the_sheet():
-    assert theory.mean_population_std(30) == pytest.approx(0.9748, abs=5e-5)
+    assert mean_population_std(30) == pytest.approx(0.9748, abs=5e-5)
     c = ESConfig(dim=50, sigma=1.0, population=8)
     assert theory.gradient_cosine(c, 1.0).mean == pytest.approx(0.34272, abs=5e-6)
     c = ESConfig(dim=50, sigma=1.0, population=30)
@@ -87,14 +89,14 @@ def test_reference_values_of_the_sheet():
 def test_cosine_approximation_of_the_sheet(n, d, rho):
     """rho c sqrt(N / (d + (N-2) rho^2)) is within 0.5 % of the quadrature (for N well below d)."""
     c = ESConfig(dim=d, sigma=1.0, population=n)
-    approximation = rho * theory.mean_population_std(n) * math.sqrt(n / (d + (n - 2) * rho**2))
+    approximation = rho * mean_population_std(n) * math.sqrt(n / (d + (n - 2) * rho**2))
     assert theory.gradient_cosine(c, rho**2).mean == pytest.approx(approximation, rel=0.006)
 
 
 @given(n=h.integers(2, 10**6))
 def test_mean_population_std_below_one_and_increasing(n):
-    assert 0 < theory.mean_population_std(n) < theory.mean_population_std(n + 1) < 1
-    assert theory.mean_population_std(n) == pytest.approx(1 - 3 / (4 * n), abs=1 / n**1.5)
+    assert 0 < mean_population_std(n) < mean_population_std(n + 1) < 1
+    assert mean_population_std(n) == pytest.approx(1 - 3 / (4 * n), abs=1 / n**1.5)
 
 
 def test_bounds_hold_with_equality_for_a_noiseless_linear_reward():
@@ -134,7 +136,7 @@ def test_missing_inputs_are_said():
     with pytest.raises(ConfigError, match="gradient norm"):
         theory.progress_per_step(ESConfig(dim=5, sigma=1.0, population=12, shaping="raw"), Signal())
     with pytest.raises(ConfigError, match="paired"):
-        theory.pair_correlation(c, 0.5)
+        estimator_of(c).pair_correlation(0.5)
     with pytest.raises(ConfigError, match="2 dimensions"):
         theory.gradient_cosine(ESConfig(dim=1, sigma=1.0, population=12), 0.5)
 

@@ -16,9 +16,8 @@ from estheory.quantities import Quantity
 from estheory.rules import ESConfig
 from estheory.theory import walk as theory
 from estheory.theory.effective_dimension import shared_seed_dimension
+from estheory.theory.estimators import MirroredPairs
 from estheory.theory.predictions import predict
-from estheory.theory.signal import mean_pair_overlap
-from estheory.theory.step_variance import antithetic_share
 from tests.statistics import agrees, brute_force_steps, ks_agrees, variance_agrees
 
 ALPHA, SIGMA, N, FLAT = 0.3, 0.5, 8, 49
@@ -142,18 +141,22 @@ def test_cosine_of_checkpoints_where_the_variance_of_a_step_fluctuates(name):
     assert not ks_agrees(cosine, lambda x: plain.tails(x)[0])
 
 
+def pairs_of(population):
+    return MirroredPairs(population=population, sigma=1.0, alpha=1.0)
+
+
 @given(kappa=h.floats(-0.9, 0.99), pairs=h.integers(20, 3000))
-def test_antithetic_share_expansion(kappa, pairs):
+def test_expansion_of_the_odd_variance(kappa, pairs):
     """The sheet's expansion (1+kappa)(1 + (1-kappa)(1-2 kappa)/N) holds to O(1/N^2)."""
     n = 2 * pairs
-    mean, _ = antithetic_share(n, kappa)
+    mean, _ = pairs_of(n).odd_variance(kappa)
     expansion = (1 + kappa) * (1 + (1 - kappa) * (1 - 2 * kappa) / n)
     assert abs(mean - expansion) < 12 / n**2
 
 
 @pytest.mark.parametrize("n", [4, 6, 40, 42])
 @pytest.mark.parametrize("kappa", [-0.9, 0.0, 0.3, 0.95])
-def test_antithetic_share_is_its_integral(n, kappa):
+def test_the_odd_variance_is_its_integral(n, kappa):
     """Against the beta integrals at 30 digits."""
     with mpmath.workdps(30):
         a, b = mpmath.mpf(n) / 4, mpmath.mpf(n) / 4 - mpmath.mpf(1) / 2
@@ -176,14 +179,14 @@ def test_antithetic_share_is_its_integral(n, kappa):
 
         length = mpmath.sqrt(2) * mpmath.gammaprod([mpmath.mpf(n) / 2], [mpmath.mpf(n - 1) / 2])
         overlap = mpmath.quad(projected, mpmath.linspace(0, 1, 9)) / mpmath.beta(a, b) * length * mpmath.sqrt(2)
-    assert antithetic_share(n, kappa) == pytest.approx(expected, rel=1e-11)
-    assert mean_pair_overlap(n, (1 + kappa) / 2) == pytest.approx(float(overlap) / math.sqrt(n), rel=1e-11)
+    assert pairs_of(n).odd_variance(kappa) == pytest.approx(expected, rel=1e-11)
+    assert pairs_of(n).moments((1 + kappa) / 2).progress == pytest.approx(float(overlap) / math.sqrt(n), rel=1e-11)
 
 
 def test_antithetic_pure_noise_is_exactly_one_over_n_minus_one():
-    mean, _ = antithetic_share(N, 0.0)
+    mean, _ = pairs_of(N).odd_variance(0.0)
     assert mean / N == pytest.approx(1 / (N - 1), rel=1e-12)
-    assert antithetic_share(N, 1.0)[0] == pytest.approx(2.0, rel=1e-12)
+    assert pairs_of(N).odd_variance(1.0)[0] == pytest.approx(2.0, rel=1e-12)
 
 
 ANCHORED = {

@@ -22,14 +22,19 @@ from estheory.models.noise import MemberNoise
 from estheory.models.parameters import FlatParameters
 from estheory.runs.config import ESRunConfig
 from estheory.runs.directory import RunDirectory
+from estheory.theory.estimators import ZScores
 from estheory.theory.walk import walk
 from estheory.training.es import run_es
 from estheory.training.session import Session
-from estheory.training.shaping import coefficients as zscores
 from tests.statistics import Z
 from tests.training.runs import contents, es_config
 
 FALSE_FAILURE_RATE = 1e-6
+
+
+def zscores(rewards: list[float]) -> list[float]:
+    shaped: list[float] = ZScores(population=len(rewards), sigma=1.0, alpha=1.0).shape(np.array(rewards)).tolist()
+    return shaped
 
 
 def norm_pvalue(norm: float, coefficients: list[list[float]], alpha: float, dim: int) -> float:

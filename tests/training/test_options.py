@@ -176,10 +176,10 @@ def test_members_depend_on_options_as_they_should(tmp_path: Path) -> None:
     assert first != second
     assert len({example.prompt for example in first}) == 6
     assert {e.prompt for t in range(1, 30) for e in drawn.training_examples(t)} == {e.prompt for e in drawn.train_set}
-    a, b = (torch.rand(4, generator=greedy.sampling(1, 0)) for _ in range(2))
+    a, b = (torch.rand(4, generator=greedy.sampler(1, 0).generator) for _ in range(2))
     assert torch.equal(a, b)
-    assert not torch.equal(a, torch.rand(4, generator=greedy.sampling(1, 1)))
-    assert not torch.equal(a, torch.rand(4, generator=greedy.sampling(2, 0)))
+    assert not torch.equal(a, torch.rand(4, generator=greedy.sampler(1, 1).generator))
+    assert not torch.equal(a, torch.rand(4, generator=greedy.sampler(2, 0).generator))
 
 
 def test_adapters_leave_the_model_as_it_was_and_are_the_seed_s(tmp_path: Path) -> None:

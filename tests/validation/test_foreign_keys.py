@@ -18,22 +18,24 @@ READ = {
     "esvsgrpo/config.json": "num_cycles tasks es_hyperparameters",
     "esvsgrpo/config.json tasks": "name num_iterations sigma alpha population_size",
     "esvsgrpo/config.json es_hyperparameters": "num_engines",  # the others stand in for tasks that lack them
-    "esvsgrpo/metrics_baseline.jsonl": "type global_step fitness_std kl_mean kl_std batch_size task eval_type reward",
+    "esvsgrpo/metrics_baseline.jsonl": (
+        "type global_step fitness_mean fitness_std kl_mean kl_std batch_size task eval_type reward"
+    ),
     "esvsgrpo/c0_t0_countdown/metadata.json": "",
     "grpo/config.json": "tasks optimizer",
     "grpo/config.json tasks": "name lr scheduler_type warmup_ratio",
     "grpo/config.json optimizer": "type lr weight_decay",
-    "grpo/metrics_grpo_baseline.jsonl": "type cycle task step lr",
+    "grpo/metrics_grpo_baseline.jsonl": "type cycle task step lr reward",
     "awd/args.json": (
         "alpha sigma population_size mirror_sampling num_engines precision weight_decay_type weight_decay_lambda"
     ),
-    "awd/iteration_updates/iteration_000003.json": "iteration update_coefficients",
+    "awd/iteration_updates/iteration_000003.json": "iteration update_coefficients seeds",
     "awd/weight_change.jsonl": "step frobenius_norm total_elements_compared weight_layer_frobenius_norm",
     "awd/hellaswag.jsonl": "step accuracy num_examples",
     "awd/hellaswag_kl.jsonl": "step prompt_averaged_kl_divergence prompt_averaged_kl_std num_examples",
     "static/args.json": "alpha sigma population_size precision num_engines",
     "trl/checkpoint-60/trainer_state.json": "global_step log_history",
-    "trl/checkpoint-60/trainer_state.json log_history": "learning_rate step",
+    "trl/checkpoint-60/trainer_state.json log_history": "learning_rate step reward reward_std kl",
 }
 """Keys that are read, by file and, where there is one, the part of it."""
 
@@ -44,8 +46,7 @@ LEFT = {
     "esvsgrpo/config.json tasks": "type train_size test_size batch_size stratify_by_level max_new_tokens",
     "esvsgrpo/config.json es_hyperparameters": "sigma alpha population_size",  # every task has its own here
     "esvsgrpo/metrics_baseline.jsonl": (
-        "forward_passes cycle local_iter fitness_mean fitness_max fitness_min epoch iter_time kl_max kl_min "
-        "current_task"
+        "forward_passes cycle local_iter fitness_max fitness_min epoch iter_time kl_max kl_min current_task"
     ),
     "esvsgrpo/c0_t0_countdown/metadata.json": "cycle task_idx task_name forward_passes timestamp",  # in the name
     "grpo/config.json": (
@@ -57,14 +58,14 @@ LEFT = {
     ),
     "grpo/config.json optimizer": "max_grad_norm",  # AdamW does not see a gradient's scale
     "grpo/metrics_grpo_baseline.jsonl": (
-        "forward_passes total_forward_passes progress_pct loss grpo_loss kl_loss reward advantage_mean advantage_std "
+        "forward_passes total_forward_passes progress_pct loss grpo_loss kl_loss advantage_mean advantage_std "
         "grad_norm epoch step_time"
     ),
     "awd/args.json": (
         "model_name task num_iterations experiment_dir run_name cuda_devices caching verbose global_seed eval_interval "
         "eval_batch_size wandb_project wandb_entity wandb_mode"  # caching draws the same noise
     ),
-    "awd/iteration_updates/iteration_000003.json": "seeds",  # the law of their noise is what is tested
+    "awd/iteration_updates/iteration_000003.json": "",
     "awd/weight_change.jsonl": (
         "elapsed num_original_tensors num_updated_tensors compared_tensors missing_keys unexpected_keys "
         "shape_mismatches dtype_mismatches original_frobenius_norm updated_frobenius_norm relative_frobenius_norm "
@@ -90,7 +91,7 @@ LEFT = {
     ),
     "trl/checkpoint-60/trainer_state.json log_history": (
         "epoch grad_norm loss num_tokens completions/mean_length completions/min_length completions/max_length "
-        "completions/clipped_ratio frac_reward_zero_std rewards/score/mean rewards/score/std reward reward_std kl "
+        "completions/clipped_ratio frac_reward_zero_std rewards/score/mean rewards/score/std "
         "entropy clip_ratio/region_mean step_time"
     ),
 }

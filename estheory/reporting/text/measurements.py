@@ -45,13 +45,17 @@ MOST_GROUPS, MOST_CHECKPOINTS, MOST_PAIRS = 16, 4, 15
 """More than this are left to the JSON."""
 
 
-def measurements_text(measurements: Sequence[Measurement], labels: Sequence[str], size: int) -> str:
+def measurements_text(
+    measurements: Sequence[Measurement], labels: Sequence[str], size: int, remarks: Sequence[str] = ()
+) -> str:
     """Return a row a checkpoint, the cosines between them, norms by module and layer where few, and a sentence.
 
     Parameters
     ----------
     measurements
         What was measured of checkpoints, one by one and pair by pair.
+    remarks
+        Sentences on how it was measured.
     """
     value = {(m.quantity, m.where): m.value for m in measurements}
     steps = {m.where: m.step for m in measurements}
@@ -80,7 +84,7 @@ def measurements_text(measurements: Sequence[Measurement], labels: Sequence[str]
     sentences = [*_sentences(dict(zip(names, norms, strict=True)), list(cosines.values()), size)]
     exponents = [m.value for m in measurements if m.quantity is Quantity.DISPLACEMENT_EXPONENT]
     sentences += [f"The squared norm grows as T^{x:.3g} (1: a walk, 2: straight motion)." for x in exponents]
-    return render(*parts, " ".join(sentences), "Every quantity by module, layer and tensor: --json.")
+    return render(*parts, " ".join(sentences), *remarks, "Every quantity by module, layer and tensor: --json.")
 
 
 def _by_group(value: Mapping[tuple[Quantity, str], float], labels: Sequence[str], names: Sequence[str]) -> Table:

@@ -18,8 +18,8 @@ import numpy as np
 from estheory.errors import DataError
 from estheory.files import Problems, read_object
 from estheory.rules import Dtype, UpdatePath
-from estheory.runs.foreign.rows import count, first_weights, moves, storage
-from estheory.runs.view import BY_HYPERPARAMETERS, BY_REWARDS, ForeignRun, Given, Implementation
+from estheory.runs.foreign.rows import count, first_weights, moves, shown, storage
+from estheory.runs.view import BY_HYPERPARAMETERS, BY_REWARDS, ForeignRun, Given, Implementation, Settings, Step
 
 _NAME = re.compile(r"-sigma([0-9.e-]+)-alpha([0-9.e-]+)-pop(\d+)-")
 _FINAL = re.compile(r"^(final_model|checkpoint-es_fine_tuned)_iteration_(\d+)$")
@@ -65,10 +65,31 @@ def read_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
         spreads = []
     if why and problems is not None:
         problems.append(why)
+    rewards, _ = _tensorboard(path, "reward/mean")
+    if len(rewards) != steps:
+        rewards = []
     moved = [moves(std, f"{path}, reward/std", problems) for std in spreads] or [1.0] * steps
     return ForeignRun(
         path=path,
         format="es-at-scale",
+        steps=tuple(
+            Step(
+                step=step,
+                reward_mean=shown(rewards[step - 1]) if rewards else None,
+                reward_std=shown(spreads[step - 1]) if spreads else None,
+            )
+            for step in range(1, steps + 1)
+        ),
+        told=Settings(
+            method="es",
+            steps=steps,
+            sigma=given.sigma or told.get("sigma"),
+            alpha=float(alpha),
+            population=int(population),
+            shaping="zscore",
+            antithetic=False,
+            dtype=storage(told.get("precision", "float16")),
+        ),
         base=base,
         checkpoints=ends,
         increments=float(alpha) ** 2 / int(population) * np.array(moved),

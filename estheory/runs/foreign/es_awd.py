@@ -13,7 +13,7 @@ from estheory.files import Problems, problem, read_lines, read_object
 from estheory.quantities import Measurement, Quantity
 from estheory.rules import LARGEST_COUNT
 from estheory.runs.foreign.rows import by_step, count, storage
-from estheory.runs.view import BY_COEFFICIENTS, Array, ForeignRun, Given, Implementation, Shown
+from estheory.runs.view import BY_COEFFICIENTS, Array, ForeignRun, Given, Implementation, Settings, Shown, Step
 
 WEIGHT_CHANGE = "weight_change.jsonl"
 
@@ -49,6 +49,20 @@ def read_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
     return ForeignRun(
         path=path,
         format="es-awd",
+        steps=tuple(_step(found.get(step, {}), step, norms, mirrored) for step in range(1, len(weights) + 1)),
+        told=Settings(
+            method="es",
+            steps=len(weights),
+            sigma=float(given.sigma or args["sigma"]),
+            alpha=alpha,
+            population=population,
+            shaping="zscore",
+            antithetic=mirrored,
+            anchor_l2=kappa if decay == "l2" else 0.0,
+            anchor_l1=kappa if decay == "l1" else 0.0,
+            anchor_form="after",
+            dtype=dtype,
+        ),
         checkpoints={len(weights): final} if final.is_file() and not unjudged else {},
         increments=np.sum(weights**2, axis=1),
         weights=weights,
@@ -71,6 +85,14 @@ def read_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
         shown=tuple(evaluations(path, problems)),
         unjudged=tuple(unjudged),
     )
+
+
+def _step(row: Mapping[str, Any], step: int, norms: Mapping[int, tuple[float, int]], mirrored: bool) -> Step:
+    """Return a logged step; mirrored members' coefficients are logged as differences only, which are no members'."""
+    values = np.array(row.get("update_coefficients", []), dtype=np.float64)
+    seeds = tuple(seed for seed in row.get("seeds", ()) if isinstance(seed, int))
+    norm = norms[step][0] if step in norms else None
+    return Step(step=step, coefficients=None if mirrored or not values.size else values, seeds=seeds, norm=norm)
 
 
 def _coefficients(

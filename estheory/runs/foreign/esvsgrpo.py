@@ -11,8 +11,8 @@ import numpy as np
 
 from estheory.files import Problems, read_lines, read_object
 from estheory.quantities import Measurement, Quantity
-from estheory.runs.foreign.rows import by_step, count, first_weights, moves, served
-from estheory.runs.view import BY_REWARDS, Array, ForeignRun, Given, Implementation, Shown
+from estheory.runs.foreign.rows import by_step, count, first_weights, moves, served, shown
+from estheory.runs.view import BY_REWARDS, Array, ForeignRun, Given, Implementation, Settings, Shown, Step
 
 Row = dict[str, Any]
 
@@ -32,6 +32,7 @@ def read_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
     train = [row for row in rows if row.get("type") == "train"]
     steps = by_step(train, "global_step", log, problems)
     increments: list[float] = []
+    alphas: set[float] = set()
     ends, tasks = {}, []
     for cycle in range(count(config.get("num_cycles", 1))):
         for index, task in enumerate(config["tasks"]):
@@ -39,6 +40,7 @@ def read_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
             alpha = float(given.alpha or settings["alpha"])
             population = int(given.population or settings["population_size"])
             made = settings["num_iterations"] if "num_iterations" in settings else _made(train, cycle, task["name"])
+            alphas.add(alpha)
             tasks.append((float(given.sigma or settings["sigma"]), population))
             for step in range(len(increments) + 1, len(increments) + count(made) + 1):
                 moved = moves(steps[step]["fitness_std"], f"{log}, step {step}", problems) if step in steps else 1.0
@@ -60,6 +62,17 @@ def read_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
     return ForeignRun(
         path=path,
         format="ESvsGRPO ES",
+        steps=tuple(_es_step(step, steps.get(step, {})) for step in range(1, len(increments) + 1)),
+        told=Settings(
+            method="es",
+            steps=len(increments),
+            sigma=None if others else sigma,
+            alpha=alphas.pop() if len(alphas) == 1 else None,
+            population=None if others else population,
+            shaping="zscore",
+            antithetic=False,
+            dtype="bfloat16",
+        ),
         base=first_weights(path / "baseline", path / "model_saves/base_model"),
         checkpoints={step: folder for step, folder in ends.items() if step <= len(increments)},
         increments=np.array(increments),
@@ -90,10 +103,15 @@ def read_grpo(path: Path, given: Given, problems: Problems | None) -> ForeignRun
             legs.setdefault((int(row.get("cycle", 0)), str(row.get("task", ""))), []).append(row)
     tasks = {str(task["name"]): (index, task) for index, task in enumerate(config["tasks"])}
     rates, ends = [np.zeros(0)], {}
+    logged: list[Step] = []
     for (cycle, name), leg in legs.items():
         index, task = tasks[name]
         numbered = [{**row, "step": count(row["step"]) + 1} for row in leg]
-        rates.append(_rates(by_step(numbered, "step", log, problems), {**config, **task}, float(optimizer["lr"])))
+        found = by_step(numbered, "step", log, problems)
+        rates.append(_rates(found, {**config, **task}, float(optimizer["lr"])))
+        for step, rate in enumerate(rates[-1], start=1):
+            mean = shown(found.get(step, {}).get("reward"))
+            logged.append(Step(step=len(logged) + 1, reward_mean=mean, lr=float(rate)))
         folder = path / f"c{cycle}_t{index}_{name}"
         if folder.is_dir():
             ends[sum(map(len, rates))] = folder
@@ -105,6 +123,8 @@ def read_grpo(path: Path, given: Given, problems: Problems | None) -> ForeignRun
     return ForeignRun(
         path=path,
         format="ESvsGRPO GRPO",
+        steps=tuple(logged),
+        told=Settings(method="grpo", steps=sum(map(len, rates)), dtype="bfloat16"),
         base=first_weights(path / "baseline", path / "model_saves/base_model"),
         checkpoints=ends,
         rates=np.zeros(0) if unjudged else np.concatenate(rates),
@@ -112,6 +132,11 @@ def read_grpo(path: Path, given: Given, problems: Problems | None) -> ForeignRun
         dtype="bfloat16",
         unjudged=tuple(unjudged),
     )
+
+
+def _es_step(step: int, row: Row) -> Step:
+    mean, spread, kl = (shown(row.get(name)) for name in ("fitness_mean", "fitness_std", "kl_mean"))
+    return Step(step=step, reward_mean=mean, reward_std=spread, kl=kl)
 
 
 def _made(rows: list[Row], cycle: int, name: str) -> int:

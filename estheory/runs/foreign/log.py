@@ -1,13 +1,20 @@
-"""The JSONL log of any code: one object a step, with what of `FIELDS` the code knows, and its hyper-parameters.
+"""The JSONL log of any code: one object for each step, and the run's hyper-parameters.
 
-These stand in a first object without ``step``, or beside the log in ``config.json`` or ``config.toml``; keys are those
-of `estheory.runs.view.Settings`, and others are left alone. The log of an independent vLLM and JAX code, which has
-``iteration`` (from 0) for ``step`` and hyper-parameters in ``run.json``, is read by the same rules.
+A step's object holds ``step`` and any of ``rewards``, ``prompt_rewards``, ``centre_rewards``, ``reward_mean``,
+``reward_std``, ``centre_reward``, ``coefficients``, ``seeds``, ``norm`` and ``kl`` (`estheory.runs.view.Step`); other
+keys are left alone. Of a step that the log lacks nothing is recorded, and no norm is then judged.
+
+The hyper-parameters stand in a first object without ``step``, or beside the log in ``config.json`` or
+``config.toml``, under the names of `estheory.runs.view.Settings`. ``mirrored`` (``interleaved`` or ``halves``) says how
+mirrored members are ordered.
+
+The log of an independent vLLM and JAX code, which has ``iteration`` (from 0) for ``step`` and its hyper-parameters in
+``run.json``, is read by the same rules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -31,20 +38,6 @@ from estheory.runs.view import (
 )
 
 FOLDER_LOG = "log.jsonl"
-FIELDS = (
-    "rewards",
-    "prompt_rewards",
-    "centre_rewards",
-    "reward_mean",
-    "reward_std",
-    "centre_reward",
-    "coefficients",
-    "seeds",
-    "norm",
-    "kl",
-)
-"""What a step's object may hold beside ``step``."""
-
 _REMEDY = "restore the log, or leave the step out"
 
 
@@ -66,11 +59,11 @@ def read_log(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
     head = rows.pop(0) if rows and "step" not in rows[0] else {}
     if lacking := next((row for row in rows if "step" not in row), None):
         raise DataError(f"{file}: a row after the first has no step ({str(lacking)[:60]})", "name its step")
-    found = by_step(_from_one(rows), "step", file, problems)
+    found = by_step(_from_one(rows), "step", file, problems, consecutive=False)
     if not found:
         raise DataError(f"{file} has no step", "let the run make one, or give the folder of a run")
     settings, halves = _settings(file, head, given)
-    steps = tuple(_step(row, f"{file}, step {number}", halves, problems) for number, row in sorted(found.items()))
+    steps = tuple(_step(row, f"{file}, step {number}", halves, problems) for number, row in _gapless(found))
     settings = _completed(settings, steps, file)
     increments, weights, condition, why = _increments(settings, steps, file, problems)
     dim = settings.dim
@@ -127,6 +120,12 @@ def _from_one(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return rows with steps from 1; some codes count from 0."""
     shift = int(any(row["step"] == 0 for row in rows))
     return [{**row, "step": row["step"] + shift} for row in rows]
+
+
+def _gapless(found: Mapping[int, dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield a row for every step up to the last; of one that the log lacks, nothing is recorded."""
+    for step in range(1, max(found) + 1):
+        yield step, found.get(step, {"step": step})
 
 
 def _settings(file: Path, head: Mapping[str, Any], given: Given) -> tuple[Settings, bool]:

@@ -68,6 +68,12 @@ def moves(spread: Any, where: str, problems: Problems | None) -> float:
     return 1.0
 
 
+def shown(value: Any) -> float | None:
+    """Return a logged figure that no law is conditioned on; None where it is no finite number."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if number else None
+
+
 def storage(value: Any) -> Dtype:
     """Return a storage format by its name."""
     if value not in get_args(Dtype):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from estheory.errors import DataError
 from estheory.files import Problems, read_object
 from estheory.runs.foreign.es_awd import evaluations
-from estheory.runs.foreign.rows import by_step, count, first_weights
-from estheory.runs.view import Array, ForeignRun, Given
+from estheory.runs.foreign.rows import by_step, count, first_weights, shown
+from estheory.runs.view import Array, ForeignRun, Given, Settings, Step
 
 _STEP = re.compile(r"(?:^|_)global_step_(\d+)$")
 
@@ -31,7 +33,22 @@ def read_trl(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
     if not logged:
         raise DataError(f"{path} logs no learning rate", "log it with logging_steps")
     rates = _rates({step: float(row["learning_rate"]) for step, row in logged.items()}, count(state["global_step"]))
-    return ForeignRun(path=path, format="TRL", checkpoints=dict(sorted(folders.items())), rates=rates)
+    figures: dict[int, dict[str, Any]] = {}
+    for row in state["log_history"]:
+        figures.setdefault(count(row["step"]), {}).update(row)
+    return ForeignRun(
+        path=path,
+        format="TRL",
+        steps=tuple(_step(step, rate, figures.get(step, {})) for step, rate in enumerate(rates.tolist(), start=1)),
+        told=Settings(method="grpo", steps=len(rates)),
+        checkpoints=dict(sorted(folders.items())),
+        rates=rates,
+    )
+
+
+def _step(step: int, rate: float, row: Mapping[str, Any]) -> Step:
+    mean, spread, kl = (shown(row.get(name)) for name in ("reward", "reward_std", "kl"))
+    return Step(step=step, lr=rate, reward_mean=mean, reward_std=spread, kl=kl)
 
 
 def _rates(logged: dict[int, float], total: int) -> Array:
@@ -81,6 +98,7 @@ def read_verl(path: Path, given: Given, problems: Problems | None) -> ForeignRun
     return ForeignRun(
         path=path,
         format="verl",
+        told=Settings(method="grpo"),
         base=base if base is not None and base.is_dir() and first_weights(base) else None,
         checkpoints={step: folder for step, folder in verl_folders(path).items() if first_weights(folder)},
         shown=tuple(evaluations(path, problems)),

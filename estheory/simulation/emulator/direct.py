@@ -17,8 +17,9 @@ from estheory.floats import FORMATS, rounded
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig, require_positive
 from estheory.simulation.direct import BATCH_NORMALS, BUFFER_NORMALS, DirectES
-from estheory.simulation.members import MEMBER_NUMBERS, checked_steps, draw_count, require_memory
+from estheory.simulation.members import MEMBER_NUMBERS, checked_steps, require_memory
 from estheory.simulation.records import Progress, Records, in_batches, record_run
+from estheory.theory.estimators import estimator_of
 
 
 class RoundedES(DirectES):
@@ -85,16 +86,19 @@ def rounded_direct(
     require_positive("weight-std", weight_std)
     if not 10 * weight_std < FORMATS[config.dtype].largest:
         raise ConfigError(f"weights of std {weight_std:g} overflow {config.dtype}", "lower weight-std")
-    if config.momentum or config.anchor_l2 or config.anchor_l1 or (config.antithetic and config.restore_pairs):
+    estimator = estimator_of(config)
+    if config.momentum or config.anchor_l2 or config.anchor_l1 or (estimator.paired and config.restore_pairs):
         what = "anchors, momentum and restore pairs of antithetic members"
         raise ConfigError(f"{what} are not simulated in {config.dtype}", "leave them out, or use float32")
     exact = replace(config, dtype="float32", update_path="accumulated", restore_pairs=0)
     recorded = checked_steps(exact, landscape, replicas, steps, seed)
-    if draw_count(config) * config.dim > BUFFER_NORMALS:
+    if estimator.directions * config.dim > BUFFER_NORMALS:
         raise ConfigError(f"{config.dim} coordinates of {config.population} members are too many", "lower dim")
-    require_memory("the direct engine", 8.0 * (config.dim * (len(recorded) + 8) + MEMBER_NUMBERS * draw_count(config)))
+    require_memory(
+        "the direct engine", 8.0 * (config.dim * (len(recorded) + 8) + MEMBER_NUMBERS * estimator.directions)
+    )
 
     def run(count: int, child: np.random.SeedSequence) -> Records:
         return record_run(RoundedES(config, landscape, count, child, weight_std), recorded, progress)
 
-    return in_batches(replicas, max(1, BATCH_NORMALS // (draw_count(config) * config.dim)), seed, run)
+    return in_batches(replicas, max(1, BATCH_NORMALS // (estimator.directions * config.dim)), seed, run)

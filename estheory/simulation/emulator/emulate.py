@@ -19,6 +19,7 @@ from estheory.rules import Arithmetic, ESConfig
 from estheory.simulation.emulator.emulation import Emulation
 from estheory.simulation.emulator.steps import STEPS, Rounder
 from estheory.simulation.emulator.strata import Design, SampledWeights
+from estheory.theory.estimators import estimator_of
 from estheory.theory.rounding.precision import NormBand, storage_format
 from estheory.theory.rounding.weights import weight_family
 
@@ -110,14 +111,17 @@ def _group(
     weights, rounder = start.copy(), Rounder(len(start), to)
     intended = np.zeros(len(start))
     kept = 1 - config.anchor_l2
-    draws = config.population // 2 if config.antithetic else config.population
+    estimator = estimator_of(config)
     before: list[Array] = []
     for step in range(1, steps[-1] + 1):
-        z = member_coefficients(config, rng) if coefficients is None else np.asarray(coefficients[step - 1])
-        places = rng.integers(0, len(pool) - len(start), draws)
-        noise = [pool[place : place + len(start)] for place in places]
-        if config.antithetic:
-            noise += [-eps for eps in noise]
+        if coefficients is None:  # pure noise
+            z = estimator.shape(rng.standard_normal(estimator.evaluations))
+        else:
+            z = np.asarray(coefficients[step - 1])
+        places = rng.integers(0, len(pool) - len(start), estimator.directions)
+        drawn = [pool[place : place + len(start)] for place in places]
+        members = map(estimator.direction_of, range(estimator.evaluations))
+        noise = [drawn[k] if sign > 0 else -drawn[k] for k, sign in members]
         done = one_step(weights, start, noise, config.step_size / config.population * z, config, rounder)
         intended = kept * (intended + done) if config.anchor_form == "after" else kept * intended + done
         if step in steps:
@@ -142,15 +146,6 @@ def normal_pool(to: FloatFormat | None) -> Float32:
     return np.asarray(quantiles, dtype=np.float32) if to is None else rounded(quantiles, to)
 
 
-def member_coefficients(config: ESConfig, rng: np.random.Generator) -> Array:
-    """Return the coefficients z of one step whose rewards are pure noise."""
-    n = config.population
-    if config.shaping == "centered-rank":
-        return np.asarray(rng.permutation(n) / (n - 1) - 0.5)
-    rewards = rng.standard_normal(n)
-    return np.asarray((rewards - rewards.mean()) / rewards.std())
-
-
 def emulator_covers(config: ESConfig, arithmetic: Arithmetic = "rounded") -> str | None:
     """Return what the emulator does not cover of a run.
 
@@ -158,8 +153,8 @@ def emulator_covers(config: ESConfig, arithmetic: Arithmetic = "rounded") -> str
     """
     if config.momentum or (config.anchor_l1 and arithmetic != "es-awd"):
         return "rounding under momentum or an L1 anchor"
-    if config.shaping not in ("zscore", "centered-rank"):
-        return f"rounding under {config.shaping} shaping"
+    if not (estimator := estimator_of(config)).scale_free:
+        return f"rounding under {estimator.title}"
     return "rounding of low-rank noise" if config.noise_rank is not None else None
 
 

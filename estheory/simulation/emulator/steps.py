@@ -9,6 +9,7 @@ import numpy as np
 from estheory._special import Array
 from estheory.floats import Float32, FloatFormat, round_in_place, rounded
 from estheory.rules import Arithmetic, ESConfig
+from estheory.theory.estimators import estimator_of
 
 
 class Rounder:
@@ -131,14 +132,15 @@ def take_awd_step(
     Parameters
     ----------
     weights, start, noise, factors, config, rounder
-        As for :func:`take_step`. Antithetic: the second half of the noise is the first's with the other sign, and
-        restore pairs are half of either sign.
+        As for :func:`take_step`. Antithetic: every other vector of the noise is the one before it with the other sign,
+        and restore pairs are half of either sign.
     """
-    half = len(noise) // 2 if config.antithetic else 0
+    paired, half = estimator_of(config).paired, config.restore_pairs // 2
     for pair in range(config.restore_pairs):
-        mirrored = half and 2 * pair >= config.restore_pairs
-        change = noise[half + pair - config.restore_pairs // 2 if mirrored else pair % len(noise)]
-        change = change * np.float32(config.sigma)
+        member = pair % len(noise)
+        if paired:
+            member = 2 * pair if pair < half else 2 * (pair - half) + 1
+        change = noise[member] * np.float32(config.sigma)
         rounder.add(weights, change)
         rounder.subtract(weights, change)
     scale = config.step_size / config.population

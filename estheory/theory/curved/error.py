@@ -16,9 +16,7 @@ from estheory.landscape import Landscape
 from estheory.rules import ESConfig
 from estheory.theory.curved.recursion import step_rule
 from estheory.theory.curved.stationary import StationaryState
-
-_RANK_SKEW = 0.3675526
-"""24 times -int (F - 1/2) f^2 of a density of unit skewness and variance, by its first-order Edgeworth expansion."""
+from estheory.theory.estimators import estimator_of
 
 
 def is_derived(config: ESConfig) -> bool:
@@ -32,11 +30,9 @@ def is_derived(config: ESConfig) -> bool:
     Returns
     -------
     bool
-        True for z-scores and centred ranks of independent members.
+        True for z-scores, centred ranks and raw rewards of independent members.
     """
-    return config.shaping in ("zscore", "centered-rank") and not (
-        config.antithetic or config.anchor_l2 or config.anchor_l1 or config.momentum
-    )
+    return not (estimator_of(config).paired or config.anchor_l2 or config.anchor_l1 or config.momentum)
 
 
 def one_step_error(config: ESConfig, landscape: Landscape, square: Array, member_square: float) -> tuple[float, float]:
@@ -65,19 +61,13 @@ def one_step_error(config: ESConfig, landscape: Landscape, square: Array, member
     -----
     Label: large-N, and to first order in x_k. Source: ours: docs/concepts/dynamics.md.
     """
-    if config.shaping == "raw":
-        return 0.0, 0.0
     curved = (landscape.eigenvalue > 0) & (landscape.multiplicity > 0)
     lam, count, q = landscape.eigenvalue[curved], landscape.multiplicity[curved], square[curved]
     x = config.sigma**4 * lam**2 / member_square
     rho2 = config.sigma**2 * lam**2 * q / member_square
     excess = float(count @ (3 * x**2 + 12 * rho2 * x))
-    largest = float(np.max(x))
-    if config.shaping == "centered-rank":
-        skew = float(count @ (x**1.5 + 3 * rho2 * np.sqrt(x)))
-        return max(abs(excess / 16 - largest / 2), largest / 4), _RANK_SKEW * math.sqrt(largest) * skew
-    error = (3 * largest + 0.375 * excess) / config.population
-    return error, error
+    skewness = float(count @ (x**1.5 + 3 * rho2 * np.sqrt(x)))
+    return estimator_of(config).neglected(float(np.max(x)), excess, skewness)
 
 
 def declared_error(
@@ -116,7 +106,8 @@ def declared_error(
     -----
     Label: mean-field. Source: ours: docs/concepts/dynamics.md. Measured in experiments/mean-field-error.
     """
-    if config.shaping == "raw":
+    estimator = estimator_of(config)
+    if not estimator.scale_free:
         return 0.0
     cost = landscape.multiplicity * landscape.eigenvalue
     gap = float(cost @ square)
@@ -130,7 +121,7 @@ def declared_error(
     constant = landscape.constant_variance(config.sigma)
     signal = 1 - constant / member_square
     error = progress * float(left @ np.abs(decay)) + (progress + noise) * settled * (1 + signal)
-    if config.shaping == "zscore":  # the same terms, counted once
+    if estimator.errors_are_one:  # the same terms, counted once
         error -= noise * settled * (1 + signal)
     pull = step_rule(config, landscape).rate(member_square) * float((cost * landscape.eigenvalue) @ square) / gap
     window = math.ceil(2 / pull) if pull > 0 else 0
@@ -161,7 +152,7 @@ def stationary_declared_error(config: ESConfig, landscape: Landscape, state: Sta
     -----
     Label: mean-field. Source: ours: docs/concepts/dynamics.md.
     """
-    if config.shaping in ("raw", "two-point"):
+    if not estimator_of(config).scale_free:
         return 0.0
     if not is_derived(config):
         return 2 / config.population

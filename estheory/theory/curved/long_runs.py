@@ -14,7 +14,7 @@ from estheory._special import Array
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig, require_count
-from estheory.theory.curved.recursion import State, StepRule, constant_variance, states, step_rule
+from estheory.theory.curved.recursion import State, StepRule, states, step_rule
 
 MOST_SINGLE_STEPS = 20_000
 """Steps that are followed one by one; what lies beyond them is followed in growing strides."""
@@ -60,7 +60,7 @@ def sparse_states(config: ESConfig, landscape: Landscape, until: Iterable[int]) 
     assert state is not None  # states has no end
     rule, stride = step_rule(config, landscape), 64
     weight = config.sigma**2 * landscape.multiplicity * landscape.eigenvalue**2
-    constant = constant_variance(config, landscape)
+    constant = rule.estimator.constant_variance(landscape)
     while state.step < wanted[-1]:
         limit = next(step for step in wanted if step > state.step) - state.step
         stride = min(stride, limit)

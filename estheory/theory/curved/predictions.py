@@ -21,6 +21,7 @@ from estheory.theory.curved.fluctuations import reward_spread
 from estheory.theory.curved.ranges import step_range
 from estheory.theory.curved.stationary import stationary_state
 from estheory.theory.curved.step_law import LinearQuadraticLaw
+from estheory.theory.estimators import estimator_of
 from estheory.theory.walk import Walk
 
 QUADRATIC = "ours: docs/concepts/quadratic.md"
@@ -118,7 +119,7 @@ def follows_spread(config: ESConfig, landscape: Landscape) -> bool:
     bool
         True on curved ground with pairs, raw or two-point shaping.
     """
-    return bool(landscape.trace) and (config.antithetic or config.shaping in ("raw", "two-point"))
+    return bool(landscape.trace) and not estimator_of(config).fixed_variance
 
 
 def flat_walk(config: ESConfig, landscape: Landscape, w: Walk, step: int) -> Walk:

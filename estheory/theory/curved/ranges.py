@@ -8,9 +8,8 @@ import numpy as np
 
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig
+from estheory.theory.estimators import estimator_of
 
-QUADRATIC_SHARE_LIMIT = 0.5
-RANK_QUADRATIC_SHARE_LIMIT = 0.3
 KURTOSIS_LIMIT = 0.1
 SMALL_POPULATION = 10
 SMALL_POPULATION_SHARE = 0.1
@@ -58,7 +57,8 @@ def step_range(config: ESConfig, landscape: Landscape, member_std: float | None 
     tuple of OutOfRange
         Empty where first and second moments are good to about 5 %.
     """
-    if config.shaping in ("raw", "two-point"):
+    estimator = estimator_of(config)
+    if not estimator.scale_free:
         return ()
     n, sigma = config.population, config.sigma
     big_s = landscape.member_std(sigma) if member_std is None else member_std
@@ -68,16 +68,15 @@ def step_range(config: ESConfig, landscape: Landscape, member_std: float | None 
     rho_square = (sigma * landscape.gradient / big_s) ** 2 if member_std is None else np.zeros_like(x)
     largest = float(np.max(x, where=landscape.multiplicity > 0, initial=0.0))
     excess = float(landscape.multiplicity @ (3 * x**2 + 12 * rho_square * x))
-    share_limit = QUADRATIC_SHARE_LIMIT if config.shaping == "zscore" else RANK_QUADRATIC_SHARE_LIMIT
     checks = [
         (
             "the largest quadratic share x_k",
             largest,
-            share_limit,
+            estimator.quadratic_share_limit,
             "the noise of the sharpest direction is off by more than 5 %; simulate with the reduced engine",
         )
     ]
-    if config.shaping == "zscore":
+    if estimator.divides_by_spread:
         checks.append(
             (
                 "the excess kurtosis of the rewards per member, X/N,",
@@ -91,7 +90,7 @@ def step_range(config: ESConfig, landscape: Landscape, member_std: float | None 
         for name, value, limit, consequence in checks
         if value > limit
     ]
-    if config.shaping == "zscore" and n <= SMALL_POPULATION and largest > SMALL_POPULATION_SHARE:
+    if estimator.divides_by_spread and n <= SMALL_POPULATION and largest > SMALL_POPULATION_SHARE:
         found.append(
             OutOfRange(
                 name=f"the largest quadratic share x_k at N = {n} <= {SMALL_POPULATION}",

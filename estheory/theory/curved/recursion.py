@@ -17,7 +17,8 @@ from estheory.errors import ConfigError
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig
 from estheory.theory.anchor_l1 import pulled_after, pulled_before
-from estheory.theory.shaping import PURE_NOISE, ShapingMoments, antithetic_slopes, shaping_moments
+from estheory.theory.estimators import estimator_of
+from estheory.theory.estimators.estimator import PURE_NOISE, Estimator, ShapingMoments
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +60,8 @@ class StepRule:
     ----------
     config
         The run.
+    estimator
+        Its estimator.
     fixed
         Coefficients of the shaping; for antithetic pairs those of pure noise.
     even
@@ -67,6 +70,7 @@ class StepRule:
     """
 
     config: ESConfig
+    estimator: Estimator
     fixed: ShapingMoments
     even: float | None = None
 
@@ -98,7 +102,7 @@ class StepRule:
         ShapingMoments
             Pure numbers.
         """
-        return shaping_moments(self.config, self.odd_share(square)) if self.config.antithetic else self.fixed
+        return self.fixed if self.even is None else self.estimator.moments(self.odd_share(square))
 
     def at(self, square: float) -> StepCoefficients:
         """Return the coefficients of a step.
@@ -140,9 +144,9 @@ class StepRule:
         if c.scale_power:
             return StepCoefficients(rate=0.0, noise=now.noise / square, curvature=0.0, slope=0.0)
         rate, noise, slope = -0.5 * now.rate / square, 0.0, -now.slope / square
-        if self.config.antithetic and self.even is not None:
+        if self.even is not None:
             alpha, sigma, n = self.config.step_size, self.config.sigma, self.config.population
-            per_share = antithetic_slopes(n, self.odd_share(square))
+            per_share = self.estimator.slopes(self.odd_share(square))
             share = self.even / square**2
             rate += alpha * sigma / math.sqrt(square) * per_share[0] * share
             noise += alpha**2 / n * per_share[1] * share
@@ -190,32 +194,9 @@ def step_rule(config: ESConfig, landscape: Landscape | None = None) -> StepRule:
     StepRule
         As functions of V.
     """
-    even = None
-    if config.antithetic and landscape is not None:
-        even = constant_variance(config, landscape) - 0.5 * landscape.reward_std**2
-    return StepRule(config=config, fixed=shaping_moments(config), even=even)
-
-
-def constant_variance(config: ESConfig, landscape: Landscape) -> float:
-    """Return the part of V that is the same everywhere: 1/2 sigma^4 tr Lam^2 + s^2; s^2/2 for two-point.
-
-    Parameters
-    ----------
-    config, landscape
-        The run.
-
-    Returns
-    -------
-    float
-        reward^2.
-
-    Notes
-    -----
-    Label: exact. Source: ours: docs/concepts/dynamics.md. Quadratic reward.
-    """
-    if config.shaping == "two-point":
-        return 0.5 * landscape.reward_std**2
-    return landscape.constant_variance(config.sigma)
+    estimator = estimator_of(config)
+    even = None if landscape is None else estimator.even_variance(landscape)
+    return StepRule(config=config, estimator=estimator, fixed=estimator.moments(), even=even)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -276,7 +257,7 @@ def states(config: ESConfig, landscape: Landscape) -> Iterator[State]:
     rule, lam, start = step_rule(config, landscape), landscape.eigenvalue, np.array(landscape.offset)
     lam2 = lam**2
     weight = config.sigma**2 * landscape.multiplicity * lam2
-    constant = constant_variance(config, landscape)
+    constant = rule.estimator.constant_variance(landscape)
     keep, fresh, beta, pull = rule.keep, rule.fresh, config.momentum, config.anchor_l1
     after = config.anchor_form == "after"
     home = (1.0 - keep) * start

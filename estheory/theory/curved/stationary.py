@@ -12,8 +12,8 @@ from estheory.errors import ConfigError
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig
 from estheory.theory.curved.ranges import OutOfRange
-from estheory.theory.curved.recursion import StepRule, constant_variance, step_rule
-from estheory.theory.shaping import shaping_moments
+from estheory.theory.curved.recursion import StepRule, step_rule
+from estheory.theory.estimators import estimator_of
 
 EQUIPARTITION_LIMIT = 0.1
 
@@ -87,7 +87,7 @@ def stationary_state(config: ESConfig, landscape: Landscape) -> StationaryState:
     rule, sigma = step_rule(config, landscape), config.sigma
     settles = curved | (config.anchor_l2 > 0)
     lam, count, offset = (v[settles] for v in (landscape.eigenvalue, landscape.multiplicity, landscape.offset))
-    constant = constant_variance(config, landscape)
+    constant = rule.estimator.constant_variance(landscape)
 
     def squares(v: float) -> Array:
         return _settled(rule, v, lam, offset)
@@ -223,10 +223,10 @@ def equipartition_cost(config: ESConfig, landscape: Landscape) -> float:
     -----
     Label: small-step. Source: ours: docs/concepts/dynamics.md.
     """
-    c, sigma, n = shaping_moments(config), config.sigma, config.population
-    if c.scale_power or config.antithetic or config.anchor_l1 or config.anchor_l2:
-        what = "an anchor" if config.anchor_l1 or config.anchor_l2 else "antithetic pairs"
-        what = f"{config.shaping} shaping" if c.scale_power else what
+    estimator, sigma, n = estimator_of(config), config.sigma, config.population
+    c = estimator.moments()
+    if not estimator.fixed_variance or config.anchor_l1 or config.anchor_l2:
+        what = "an anchor" if estimator.fixed_variance else estimator.title
         raise ConfigError(f"equipartition with {what} has no closed form here", "use stationary_state")
     share = config.step_size * c.flat / (2 * n * c.progress)
     b = share * sigma * landscape.trace

@@ -9,17 +9,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from estheory._special import Array
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape
 from estheory.quantities import Label
 from estheory.rules import ESConfig, require_positive
 from estheory.theory.anchor_l1 import soft_threshold
-from estheory.theory.curved.recursion import constant_variance, step_rule
-from estheory.theory.shaping import shaping_moments
-from estheory.theory.signal import mean_population_std
+from estheory.theory.curved.recursion import step_rule
+from estheory.theory.estimators import estimator_of
+from estheory.theory.estimators.estimator import CurvedShares
+from estheory.theory.estimators.zscores import mean_population_std
 
 OURS = "ours: docs/concepts/quadratic.md"
 
@@ -65,8 +64,8 @@ def step_moments(config: ESConfig, landscape: Landscape) -> StepMoments:
     with phi_R the characteristic function of a reward. Raw: both exact, E[Delta] = alpha (N-1)/N g. Two-point: both
     exact, E[Delta] = alpha g and N E[Delta_k^2]/alpha^2 = ||g||^2 + s^2/(2 sigma^2) + (N+1) g_k^2; the even part of the
     rewards, and with it every x_k, drops out. Antithetic pairs: those of Gaussian even parts
-    (:func:`estheory.theory.shaping.antithetic_slopes`) with the O(1/N) corrections of the even parts' own law,
-    E[Delta_k] gaining alpha rho_k (3 Y/8 - 2 x_k)/N, Y = sum (6 x_k^2 + 8 rho_k^2 x_k).
+    (:meth:`estheory.theory.estimators.pairs.MirroredPairs.moments`) with the O(1/N) corrections of the even parts' own
+    law, E[Delta_k] gaining alpha rho_k (3 Y/8 - 2 x_k)/N, Y = sum (6 x_k^2 + 8 rho_k^2 x_k).
 
     Step 1 of a run: momentum takes the share 1 - beta of it, and the ``after`` form of an anchor pulls it back.
 
@@ -91,34 +90,20 @@ def step_moments(config: ESConfig, landscape: Landscape) -> StepMoments:
     reward noise and perturbations. Low-rank noise has the same moments where eigenvectors are spread over many rows and
     columns (their fourth moments are then Gaussian); shared-seed noise see :mod:`estheory.theory.shared_seed`.
     """
-    n, alpha, sigma = config.population, config.step_size, config.sigma
-    rule, big_s = step_rule(config, landscape), landscape.member_std(sigma)
-    scale = math.sqrt((sigma * landscape.gradient_norm) ** 2 + constant_variance(config, landscape))
+    sigma, rule, big_s = config.sigma, step_rule(config, landscape), landscape.member_std(config.sigma)
+    scale = math.sqrt((sigma * landscape.gradient_norm) ** 2 + rule.estimator.constant_variance(landscape))
     if scale == 0:
         raise ConfigError("every member has the same reward", "give a reward-std, or a curved spectrum")
-    now, each = rule.at(scale**2), alpha**2 / n
-    rho = sigma * landscape.gradient / big_s
-    x = (sigma**2 * landscape.eigenvalue / big_s) ** 2
-    excess = float(landscape.multiplicity @ (3 * x**2 + 12 * rho**2 * x))
-    crossed = np.sqrt(x) * float(landscape.multiplicity @ (rho**2 * np.sqrt(x)))
-    progress = now.rate * landscape.gradient
-    second = now.noise + now.curvature * landscape.eigenvalue**2 + now.slope * landscape.gradient**2
-    if config.antithetic:
-        pair = float(landscape.multiplicity @ (6 * x**2 + 8 * rho**2 * x))
-        kappa = 2 * rule.odd_share(scale**2) - 1
-        even, mixed = (float(landscape.multiplicity @ v) for v in (x**2, rho**2 * x))
-        progress = progress + alpha * rho * (3 * pair / 8 - 2 * x) / n
-        second = second + each * rho**2 * (pair - 8 * x)
-        # a member's O^2 and eps_k^2 meet in the cross term of its own E^2, where O has curvature along it
-        second = second + each / n * ((1 + kappa) * (6 * even - 4 * x) + 8 * kappa * mixed - 8 * crossed)
-    elif config.shaping == "zscore":
-        progress = progress + alpha * rho * (3 * excess / 8 - 3 * x) / n
-        # eps_k^2 skews rewards that the curvature along the gradient has skewed already
-        skewed = -6 * (n - 1) * (n - 2) / (n * (n + 1) * (n + 3))
-        second = second + each * (rho**2 * (excess - 12 * x) + skewed * crossed)
-    elif config.shaping == "centered-rank":
-        gaussian, progress = progress, alpha * _rank_overlaps(sigma, landscape)
-        second = second + progress**2 - gaussian**2
+    now = rule.at(scale**2)
+    shares = CurvedShares(
+        landscape=landscape,
+        member_std=big_s,
+        correlation=sigma * landscape.gradient / big_s,
+        quadratic=(sigma**2 * landscape.eigenvalue / big_s) ** 2,
+    )
+    further, spread = rule.estimator.corrections(shares, rule.odd_share(scale**2))
+    progress = now.rate * landscape.gradient + further
+    second = now.noise + now.curvature * landscape.eigenvalue**2 + now.slope * landscape.gradient**2 + spread
     # the first step has no displacement for an anchor to pull back and no velocity to keep up
     first = rule.fresh * (1 - config.momentum)
     progress, second = first * progress, first**2 * second
@@ -127,33 +112,12 @@ def step_moments(config: ESConfig, landscape: Landscape) -> StepMoments:
     return StepMoments(
         displacement=progress,
         second_moment=second,
-        correlation=rho,
-        quadratic_share=x,
-        excess_kurtosis=excess,
+        correlation=shares.correlation,
+        quadratic_share=shares.quadratic,
+        excess_kurtosis=shares.excess_kurtosis,
         member_std=big_s,
         label="exact" if rule.fixed.scale_power and not config.anchor_l1 else "large-N",
     )
-
-
-def _rank_overlaps(sigma: float, landscape: Landscape) -> Array:
-    """Return E[F(R) eps_k] of one direction of each row, shape (m,), F the distribution function of a reward. Exact.
-
-    Trapezoids in t = exp(u - exp(-u)) / S: the integrand is analytic and falls off at both ends doubly exponentially,
-    or like a power of t where neither noise nor gradient is there to damp it.
-    """
-    big_s = landscape.member_std(sigma)
-    u = np.linspace(-4.0, 12.0, 641)
-    t = np.exp(u - np.exp(-u)) / big_s
-    jacobian = t * (1 + np.exp(-u)) * (u[1] - u[0])
-    log_square = -((landscape.reward_std * t) ** 2)
-    damping = np.empty((landscape.eigenvalue.size, t.size))
-    for row, (lam, count, g) in enumerate(
-        zip(landscape.eigenvalue, landscape.multiplicity, landscape.gradient, strict=True)
-    ):
-        curved = (sigma**2 * lam * t) ** 2
-        damping[row] = 1 / (1 + curved)
-        log_square -= count * (0.5 * np.log1p(curved) + (sigma * g * t) ** 2 * damping[row])
-    return np.asarray(sigma * landscape.gradient * (damping @ (np.exp(log_square) * jacobian)) / math.pi)
 
 
 def expected_gain(config: ESConfig, landscape: Landscape) -> float:
@@ -285,7 +249,7 @@ def noise_curvature(config: ESConfig, landscape: Landscape) -> float:
     Label: large-N; to first order in x_k exact where no curved direction has gradient. Source:
     ours: docs/concepts/quadratic.md.
     """
-    c = shaping_moments(config)
+    c = estimator_of(config).moments()
     x = (config.sigma**2 * landscape.eigenvalue / landscape.member_std(config.sigma)) ** 2
     return float(landscape.multiplicity @ (landscape.eigenvalue * (c.flat + c.quadratic * x))) / c.flat
 
@@ -314,9 +278,10 @@ def critical_population(config: ESConfig, landscape: Landscape) -> float:
     -----
     Label: large-N. Source: ours: docs/concepts/quadratic.md. Example at :func:`optimal_alpha`.
     """
-    if config.shaping != "zscore" or config.antithetic or config.momentum or config.anchor_l1:
-        what = "antithetic pairs" if config.antithetic else "momentum" if config.momentum else "an L1 anchor"
-        what = what if config.shaping == "zscore" else f"{config.shaping} shaping"
+    estimator = estimator_of(config)
+    if not estimator.independent_zscores or config.momentum or config.anchor_l1:
+        what = "momentum" if config.momentum else "an L1 anchor"
+        what = what if estimator.independent_zscores else estimator.title
         raise ConfigError(f"critical_population with {what} has no result here", "use zscore")
     along = landscape.gradient_curvature
     if along == 0:
@@ -354,7 +319,7 @@ def shared_seed_progress(config: ESConfig, *, gradient_norm: float, covariance_r
     -----
     Label: exact. Source: ours: docs/concepts/quadratic.md. Linear reward, Gaussian noise.
     """
-    if config.shaping != "zscore" or config.antithetic:
+    if not estimator_of(config).independent_zscores:
         raise ConfigError("shared-seed progress is for z-scores of independent members", "use zscore shaping")
     require_positive("gradient-norm", gradient_norm)
     require_positive("covariance-ratio", covariance_ratio)

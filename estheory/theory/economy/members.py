@@ -187,16 +187,12 @@ class Component:
         Label: exact in the mean (``seen`` - ``noise`` is unbiased for v). Source: ours: docs/concepts/economy.md.
         """
         n, prompts = effects.shape
-        values = effects - effects.mean(axis=0) if centred else effects
-        means = values.mean(axis=1)
         df = n - 1 if centred else n
-        seen = float(means @ means) / df
+        seen, noise, means, values = seen_and_noise(effects, centred=centred, fixed=fixed)
         spread = _variance_stderr(means, centred=centred)
         interval = variance_interval(seen, max(spread, seen * math.sqrt(2 / df)))
         if fixed:
             return cls(seen=interval, noise=known(0.0), prompts=known(0.0))
-        residual = values - means[:, None]
-        noise = float((residual * residual).sum()) / (df * (prompts - 1) * prompts)
         along = values.T @ means / df  # covariance of each prompt's effects with the means
         scatter = float(along.var(ddof=1)) - noise * prompts * seen / df
         error = 2 * math.sqrt(max(scatter, 0.0) / prompts)
@@ -205,6 +201,75 @@ class Component:
             noise=variance_interval(noise, noise * math.sqrt(2 / (df * (prompts - 1)))),
             prompts=normal_interval(0.0, error, prompts - 1),
         )
+
+
+def seen_and_noise(effects: Array, *, centred: bool, fixed: bool) -> tuple[float, float, Array, Array]:
+    """Return the variance of members' means over the prompts, and the part of it that is noise.
+
+    Parameters
+    ----------
+    effects
+        Shape (n, B), reward units.
+    centred, fixed
+        As of :meth:`Component.of`.
+
+    Returns
+    -------
+    seen, noise : float
+        reward^2.
+    means : ndarray
+        Shape (n,), about their mean if ``centred``.
+    values : ndarray
+        Shape (n, B), the same by prompt.
+
+    Notes
+    -----
+    Label: exact, in the mean. Source: ours: docs/concepts/economy.md.
+    """
+    n, prompts = effects.shape
+    values = effects - effects.mean(axis=0) if centred else effects
+    means = values.mean(axis=1)
+    df = n - 1 if centred else n
+    seen = float(means @ means) / df
+    if fixed:
+        return seen, 0.0, means, values
+    # the residual's square is that of the values less that of their means
+    residual = max(float(np.vdot(values, values)) - prompts * float(means @ means), 0.0)
+    return seen, residual / (df * (prompts - 1) * prompts), means, values
+
+
+def smoothing_gap(rewards: Array, centre: Array, *, mirrored: bool, fixed: bool) -> tuple[float, float]:
+    """Return R(theta) minus the members' mean and its standard error: prompts and members both count.
+
+    The centre is one draw: its noise is at least what members scatter by on a prompt, even where rare successes leave
+    the differences themselves without scatter.
+
+    Parameters
+    ----------
+    rewards
+        Shape (N, B), pairs side by side if ``mirrored``; reward units.
+    centre
+        Shape (B,).
+    mirrored, fixed
+        As of :class:`Iteration` and :class:`Members`.
+
+    Returns
+    -------
+    gap, stderr : float
+        Reward units.
+
+    Notes
+    -----
+    Label: exact, in the mean. Source: ours: docs/concepts/economy.md.
+    """
+    gaps = centre - rewards.mean(axis=0)
+    effects = (rewards[0::2] + rewards[1::2]) / 2 if mirrored else rewards
+    seen, noise, _, _ = seen_and_noise(effects, centred=True, fixed=fixed)
+    square = max(seen - noise, 0.0) / len(effects)
+    if not fixed:
+        one_draw = float(rewards.var(axis=0, ddof=1).mean())
+        square += max(float(gaps.var(ddof=1)), one_draw) / gaps.size
+    return float(gaps.mean()), math.sqrt(square)
 
 
 def _variance_stderr(means: Array, *, centred: bool) -> float:
@@ -269,18 +334,10 @@ class Members(ABC):
         return normal_interval(value, stderr, min(self._df, self.prompts - 1))
 
     def _gap(self, iteration: Iteration) -> Interval:
-        """Return R(theta) minus the members' mean: prompts and members both count in its error.
-
-        The centre is one draw: its noise is at least what members scatter by on a prompt, even where rare successes
-        leave the differences themselves without scatter.
-        """
         assert iteration.centre is not None
-        gaps = iteration.centre - iteration.rewards.mean(axis=0)
-        square = self._mean_effect_square(iteration.rewards)
-        if not self.fixed:
-            one_draw = float(iteration.rewards.var(axis=0, ddof=1).mean())
-            square += max(float(gaps.var(ddof=1)), one_draw) / gaps.size
-        return self._normal(float(gaps.mean()), math.sqrt(square))
+        return self._normal(
+            *smoothing_gap(iteration.rewards, iteration.centre, mirrored=self.mirrored, fixed=self.fixed)
+        )
 
     @cached_property
     @abstractmethod
@@ -290,10 +347,6 @@ class Members(ABC):
     @abstractmethod
     def _components(self, rewards: Array) -> list[Component]:
         """Return the components of one iteration."""
-
-    @abstractmethod
-    def _mean_effect_square(self, rewards: Array) -> float:
-        """Return the square of the error that the choice of members leaves in the mean of their true effects."""
 
     @abstractmethod
     def seen(self, x: Array) -> float:
@@ -365,10 +418,6 @@ class IndependentMembers(Members):
     def _components(self, rewards: Array) -> list[Component]:
         return [Component.of(rewards, centred=True, fixed=self.fixed)]
 
-    def _mean_effect_square(self, rewards: Array) -> float:
-        part = self._components(rewards)[0]
-        return max(part.seen.value - part.noise.value, 0.0) / len(rewards)
-
     def seen(self, x: Array) -> float:
         """Return S^2 from the components."""
         return float(x[0] + x[2])
@@ -397,10 +446,6 @@ class MirroredMembers(Members):
             Component.of((plus - minus) / 2, centred=False, fixed=self.fixed),
             Component.of((plus + minus) / 2, centred=True, fixed=self.fixed),
         ]
-
-    def _mean_effect_square(self, rewards: Array) -> float:
-        even = self._components(rewards)[1]
-        return max(even.seen.value - even.noise.value, 0.0) / (len(rewards) / 2)
 
     def seen(self, x: Array) -> float:
         """Return S^2 from the components."""

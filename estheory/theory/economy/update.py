@@ -8,8 +8,8 @@ from dataclasses import replace
 from estheory.errors import ConfigError
 from estheory.landscape import Signal
 from estheory.rules import ESConfig
+from estheory.theory.estimators import estimator_of
 from estheory.theory.signal import progress_per_step
-from estheory.theory.step_variance import step_variance
 
 OURS = "ours: docs/concepts/economy.md"
 FEWEST_PROMPTS = 8
@@ -111,7 +111,7 @@ def update_cost(config: ESConfig, gap: float, member_variance: float = 1.0, kapp
     if not member_variance > 0:
         return 0.0
     signal = update_signal(sigma=config.sigma, signal_variance=0.0, member_variance=member_variance, kappa=kappa)
-    return step_variance(config, signal).value / config.sigma**2 * gap
+    return estimator_of(config).variance(signal).value / config.sigma**2 * gap
 
 
 def best_step(gain: float, cost: float) -> tuple[float, float]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape, linear_signal
 from estheory.rules import ESConfig, Shaping
+from estheory.theory.estimators import estimator_of
 from estheory.theory.planning.budgets import DriftBudget
 from estheory.theory.planning.choices import DEFAULT_POPULATIONS, Choices, arms
 from estheory.theory.planning.search import Plan, Planner
@@ -89,12 +90,12 @@ def plan(
     (68, 62, 4216)
     """
     choices = choices or Choices()
-    if shaping in ("raw", "two-point"):
-        raise ConfigError(f"{shaping} shaping has no part in a plan: its alpha is no length", "use zscore")
     if (target_progress is None) == (target_gain is None):
         what = "no target" if target_gain is None else "--target-progress and --target-gain exclude each other"
         raise ConfigError(what, "give --target-progress or --target-gain")
     base = ESConfig(dim=dim, sigma=1.0, population=4, shaping=shaping, antithetic=antithetic)
+    if not (estimator := estimator_of(base)).scale_free:
+        raise ConfigError(f"{estimator.title} has no part in a plan: its alpha is no length", "use zscore")
     if landscape is not None:
         known = (reliability, gradient_norm, reward_std, curvature_trace, gradient_curvature)
         if target_gain is None or known != (None,) * len(known):

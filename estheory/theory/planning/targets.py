@@ -13,7 +13,8 @@ from typing import Literal, Protocol
 from estheory.errors import ConfigError
 from estheory.landscape import Signal
 from estheory.rules import ESConfig, require_nonnegative, require_positive
-from estheory.theory.signal import progress_per_step, projection_moments
+from estheory.theory.estimators import estimator_of
+from estheory.theory.signal import progress_per_step
 from estheory.theory.walk import Walk, walk
 
 TargetName = Literal["target-progress", "target-gain"]
@@ -91,7 +92,7 @@ def arm(config: ESConfig, signal: Signal) -> Arm:
     """
     unit = replace(config, alpha=1.0)
     progress, variance = progress_per_step(unit, signal), walk(unit, signal, 1).variance
-    square, _, _ = projection_moments(config, signal.reliability or 0.0, signal.even_share)
+    square, _, _ = estimator_of(config).projection_moments(signal.reliability or 0.0, signal.even_share)
     return Arm(
         config=unit,
         signal=signal,

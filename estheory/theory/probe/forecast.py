@@ -20,9 +20,9 @@ from estheory.errors import ConfigError
 from estheory.estimates import propagated
 from estheory.quantities import Label, Quantity
 from estheory.rules import ESConfig
+from estheory.theory.estimators import estimator_of
 from estheory.theory.probe.reward import ProbedReward, critical_population_and_alpha, mean_change, probed_signal
 from estheory.theory.signal import gradient_cosine, progress_per_step
-from estheory.theory.step_variance import step_variance
 
 OURS = "ours: docs/concepts/signal.md"
 EARLY_STEPS = 8
@@ -208,7 +208,7 @@ def _rise(
     assert signal.gradient_norm is not None
     # later weights act on every earlier increment; the walk along the gradient and that of the other curvature
     carried = np.cumsum(weights[::-1])[::-1][1:]
-    walk = step_variance(config, signal).value
+    walk = estimator_of(config).variance(signal).value
     spread = math.hypot(
         signal.gradient_norm * math.sqrt(walk * float(carried @ carried)),
         walk * float(np.abs(carried).sum()) * math.sqrt(max(probe.mean[1], 0.0)) / config.sigma**2,

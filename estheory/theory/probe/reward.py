@@ -16,9 +16,8 @@ from estheory.errors import ConfigError
 from estheory.landscape import Landscape, Signal
 from estheory.rules import ESConfig
 from estheory.theory.curved.dynamics import mean_field
-from estheory.theory.shaping import shaping_moments
+from estheory.theory.estimators import estimator_of
 from estheory.theory.signal import progress_per_step
-from estheory.theory.step_variance import step_variance
 
 FLATTEST = 1e-6
 """Curvature along the gradient, in units of ||g|| / (progress of the whole run), below which it is taken as none."""
@@ -143,7 +142,7 @@ def mean_change(config: ESConfig, probe: ProbedReward, moments: Array, steps: in
     """
     signal = probed_signal(config, moments)
     assert signal.gradient_norm is not None
-    walked = step_variance(config, signal).value * np.arange(steps + 1)
+    walked = estimator_of(config).variance(signal).value * np.arange(steps + 1)
     if not probe.steered:
         return np.asarray(-walked * moments[3] / config.sigma**2)  # 1/2 v tr Lam
     flat = FLATTEST * signal.gradient_norm / (config.steps * progress_per_step(config, signal))
@@ -184,12 +183,12 @@ def critical_population_and_alpha(config: ESConfig, moments: Array) -> tuple[flo
     -----
     Label: large-N. Source: ours: docs/concepts/quadratic.md. A is taken as tr Lam: the x terms need the spectrum.
     """
-    if config.shaping != "zscore" or config.antithetic:
+    if not estimator_of(config).independent_zscores:
         raise ConfigError("only for z-scored independent members", "use --shaping zscore")
     n, sigma = config.population, config.sigma
     linear, _, variance, gap, mixed = moments
     trace, along = 2 * gap / sigma**2, mixed / sigma**2  # sigma^2 g'Lam g
     if not (trace > 0 and along > 0 and linear > 0 and variance > 0):
         raise ConfigError("the probe resolves no positive trace, or none along the gradient", "probe more")
-    rise = shaping_moments(config).progress * linear / (sigma * math.sqrt(variance))
+    rise = estimator_of(config).moments().progress * linear / (sigma * math.sqrt(variance))
     return trace * variance / along, n * rise / (trace + (n - 2) * along / variance)

@@ -19,9 +19,9 @@ from estheory.errors import ConfigError
 from estheory.floats import FORMATS, FloatFormat
 from estheory.landscape import Signal
 from estheory.rules import ESConfig
+from estheory.theory.estimators import estimator_of
 from estheory.theory.rounding.gains import signal_gains, variance_gains
 from estheory.theory.rounding.weights import WeightHistogram, weight_family
-from estheory.theory.step_variance import step_variance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +110,7 @@ def rounding_effects(config: ESConfig, weights: WeightHistogram, steps: Iterable
     fmt = storage_format(config)
     if not has_closed_form(config):
         raise ConfigError("rounding has no closed form for this run", "emulate it: estheory.simulation.emulator")
-    plain = step_variance(config, Signal()).value
+    plain = estimator_of(config).variance(Signal()).value
     looked = sorted(set(steps))
     step = math.sqrt(plain)
     first = math.floor(math.log2(step)) - 5  # in smaller binades rounding of this step is next to nothing
@@ -215,11 +215,10 @@ def has_closed_form(config: ESConfig) -> bool:
     """
     if config.restore_pairs or config.anchor_l1 or config.anchor_l2 or config.momentum:
         return False
-    if config.shaping not in ("zscore", "centered-rank"):
+    estimator = estimator_of(config)
+    if not estimator.scale_free:
         return False
-    return config.update_path == "accumulated" or (
-        config.shaping == "zscore" and not config.antithetic and config.population >= 3
-    )
+    return config.update_path == "accumulated" or (estimator.independent_zscores and config.population >= 3)
 
 
 @dataclass(frozen=True, kw_only=True)

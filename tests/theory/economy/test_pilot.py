@@ -198,12 +198,12 @@ def test_fixed_prompts_count_all_variance_as_effect():
 
 
 def test_a_large_pilot_is_quick():
-    from time import perf_counter
+    from time import process_time
 
     rewards = (np.random.default_rng(11).random((1024, 192)) < 0.5).astype(float)
-    started = perf_counter()
+    started = process_time()
     pilot([Iteration(rewards=rewards, sigma=1e-3, mirrored=True)])
-    assert perf_counter() - started < 2
+    assert process_time() - started < 2
 
 
 def test_scales_are_compared():

@@ -1,0 +1,71 @@
+"""``estheory forecast``: a run's ledger, what comes next, and when to stop."""
+
+# no postponed annotations: see options.py
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import typer
+
+from estheory.cli.emit import cite, emit, json_text, warn
+from estheory.cli.options import Command, CommonOptions, options, program
+from estheory.rules import Shaping
+
+app = program()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForecastOptions:
+    """What a log does not say of its run, and what is asked."""
+
+    panel: ClassVar[str] = "The run and the question"
+
+    at: Annotated[int | None, typer.Option(help="Last update to read (default the last one).")] = None
+    until: Annotated[int | None, typer.Option(help="Last update to predict (default half as many again).")] = None
+    stop_net: Annotated[float, typer.Option(help="Net reward per update that is worth going on for.")] = 0.0
+    sigma: Annotated[float | None, typer.Option(help="Perturbation scale, where the log has none.")] = None
+    alpha: Annotated[float | None, typer.Option(help="Step size, where the log has none.")] = None
+    population: Annotated[int | None, typer.Option(help="N, where the log has none.")] = None
+    shaping: Annotated[Shaping | None, typer.Option(help="How rewards became weights, where the log is silent")] = None
+    mirrored: Annotated[
+        Literal["interleaved", "halves"] | None,
+        typer.Option(help="Members are theta + sigma eps and theta - sigma eps, where the log is silent"),
+    ] = None
+    prompts_fixed: Annotated[bool, typer.Option("--prompts-fixed", help="Every update had the same prompts.")] = False
+
+
+@app.command(cls=Command, epilog="estheory forecast log.jsonl --sigma 0.001 --alpha 0.0005 --population 30")
+@options(ForecastOptions, CommonOptions)
+def forecast(
+    asked: ForecastOptions,
+    common: CommonOptions,
+    run: Annotated[Path, typer.Argument(help="A run directory, or a log of one JSON object an update.")],
+    plot: Annotated[Path | None, typer.Option(help="Draw earned, paid and measured reward to this file.")] = None,
+) -> None:
+    """Say what each update of a run earned and paid, where it stands, what comes next, and whether to stop."""
+    from estheory.measurement.run_log import run_log
+    from estheory.reporting.text.ledger import outlook_json, outlook_text, plot_ledger
+    from estheory.runs.read import read_run
+    from estheory.runs.view import Given
+    from estheory.theory.economy.forecast import outlook
+
+    given = Given(
+        sigma=asked.sigma,
+        alpha=asked.alpha,
+        population=asked.population,
+        shaping=asked.shaping,
+        antithetic=True if asked.mirrored == "interleaved" else None,
+    )
+    problems: list[str] = []
+    record = read_run(run, given, problems)
+    log = run_log(record, at=asked.at, mirrored=asked.mirrored, fixed=asked.prompts_fixed or None)
+    until = asked.until
+    if until is None and log.planned is not None and log.planned > log.updates[-1].step:
+        until = log.planned
+    found = outlook(log.updates, log.rules, at=asked.at, until=until, worth=asked.stop_net, ceiling=log.ceiling)
+    if plot is not None:
+        plot_ledger(found, plot)
+    emit(common, json_text(outlook_json(found)) if common.json else outlook_text(found))
+    warn(problems)
+    cite(common, found.predictions)

@@ -1,0 +1,145 @@
+"""A run, whoever's code wrote it, as the ledger reads it. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+
+from estheory._special import Array
+from estheory.errors import DataError
+from estheory.runs.view import OwnRun, RunRecord, Settings, Step
+from estheory.theory.economy.ledger import LedgerRules, LoggedUpdate
+
+Mirroring = Literal["interleaved", "halves"]
+"""Where a pair stands: in rows 2k and 2k + 1, or in rows k and k + N/2."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunLog:
+    """The rows of a run and what the ledger must know beside them.
+
+    Attributes
+    ----------
+    rules, updates
+        As the ledger takes them.
+    planned
+        Updates that the run was to make; None where not told.
+    ceiling
+        Largest reward there can be, where every reward by prompt is 0 or 1 or the task scores answers; else None.
+    """
+
+    rules: LedgerRules
+    updates: tuple[LoggedUpdate, ...]
+    planned: int | None
+    ceiling: float | None
+
+
+def run_log(
+    run: RunRecord, *, at: int | None = None, mirrored: Mirroring | None = None, fixed: bool | None = None
+) -> RunLog:
+    """Return a run's rows as the ledger takes them.
+
+    Parameters
+    ----------
+    run
+        Of any code.
+    at
+        Last step to read; all where left out.
+    mirrored
+        How pairs stand in the rows, where the run does not say.
+    fixed
+        Whether all updates had the same prompts, where the run does not say.
+
+    Returns
+    -------
+    RunLog
+
+    Raises
+    ------
+    DataError
+        If no row is read, steps are missing between them, or sigma, alpha or the population are not known.
+    """
+    steps = [step for step in run.steps if (at is None or step.step <= at) and _is_logged(step)]
+    if not steps:
+        before = "" if at is None else f" up to {at}"
+        raise DataError(f"{run.path} holds no update{before}", "let the run make one, or read on")
+    for before_it, step in pairwise(steps):
+        if step.step != before_it.step + 1:
+            raise DataError(
+                f"{run.path}: step {step.step} follows step {before_it.step}",
+                f"restore the steps between, or read up to there: --at {before_it.step}",
+            )
+    settings = run.settings
+    updates = tuple(_update(step, settings.prompts, mirrored) for step in steps)
+    rules = _rules(run, settings, steps, mirrored is not None)
+    return RunLog(
+        rules=rules if fixed is None else replace(rules, fixed=fixed),
+        updates=updates,
+        planned=settings.steps,
+        ceiling=_ceiling(run, updates),
+    )
+
+
+def _is_logged(step: Step) -> bool:
+    """Whether a log holds rewards of a step; of one that it lacks, nothing is recorded."""
+    return any(value is not None for value in (step.rewards, step.prompt_rewards, step.reward_mean, step.centre_reward))
+
+
+def _update(step: Step, prompts: int | None, mirrored: Mirroring | None) -> LoggedUpdate:
+    def ordered(values: Array | None) -> Array | None:
+        if values is None or mirrored != "halves" or len(values) % 2:
+            return values
+        return np.asarray(values[np.arange(len(values)).reshape(2, -1).T.ravel()])
+
+    z = step.coefficients
+    if z is not None and step.rewards is not None and 2 * len(z) == len(step.rewards):  # two-point: one a direction
+        z = np.stack([z, -z], axis=1).ravel()
+    return LoggedUpdate(
+        step=step.step,
+        rewards=ordered(step.rewards),
+        half_rewards=ordered(step.half_rewards),
+        prompts=prompts,
+        prompt_rewards=ordered(step.prompt_rewards),
+        centre_rewards=step.centre_rewards,
+        centre_reward=step.centre_reward,
+        reward_mean=step.reward_mean,
+        reward_std=step.reward_std,
+        coefficients=ordered(z),
+        norm=step.norm,
+        kl=step.kl,
+    )
+
+
+def _rules(run: RunRecord, settings: Settings, steps: Sequence[Step], mirrored: bool) -> LedgerRules:
+    if settings.method == "grpo":
+        raise DataError(f"{run.path} is no run of evolution strategies", "a ledger is of members' rewards")
+    members = steps[0].rewards
+    count = settings.population or (None if members is None else len(members))
+    if settings.shaping == "two-point" and count is not None:
+        count *= 2  # it counts directions, each evaluated at both signs
+    known: dict[str, Any] = {
+        "sigma": settings.sigma,
+        "alpha": settings.alpha,
+        "population": count,
+    }
+    for name, value in known.items():
+        if value is None:
+            raise DataError(f"{run.path} does not say {name}", f"give --{name}")
+    paired = mirrored or bool(settings.antithetic) or settings.shaping == "two-point"
+    if paired and known["population"] % 2:
+        raise DataError(f"{run.path}: {known['population']} members are no mirrored pairs", "give an even --population")
+    return LedgerRules(
+        **known, shaping=settings.shaping or "zscore", mirrored=paired, fixed=bool(settings.prompts_fixed)
+    )
+
+
+def _ceiling(run: RunRecord, updates: Sequence[LoggedUpdate]) -> float | None:
+    by_prompt = [update.prompt_rewards for update in updates if update.prompt_rewards is not None]
+    if by_prompt and all(np.isin(matrix, (0.0, 1.0)).all() for matrix in by_prompt):
+        return 1.0
+    scored = isinstance(run, OwnRun) and getattr(run.config, "reward", "") in ("accuracy", "partial")
+    return 1.0 if scored else None

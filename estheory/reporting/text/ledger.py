@@ -1,0 +1,162 @@
+"""A run's ledger and forecast as a table, as sentences, as JSON and as a figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from estheory.reporting.save_figure import save_figure
+from estheory.reporting.text.forecast import prediction_json
+from estheory.reporting.text.tables import plain_table, render, short
+from estheory.theory.economy.forecast import Outlook, windows
+from estheory.theory.economy.intervals import LEVEL
+from estheory.theory.economy.ledger import Entry, Ledger, Sum
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def outlook_json(outlook: Outlook) -> dict[str, Any]:
+    """Return the whole document of ``estheory forecast --json``."""
+    book = outlook.ledger
+    earned, paid, risen, implied = book.total("earned"), book.total("paid"), book.risen(), book.implied()
+    net = book.total("net", book.between_ends())
+    return {
+        "schema": "estheory/forecast/1",
+        "at": outlook.at,
+        "ledger": [_entry_json(entry) for entry in book.entries],
+        "totals": {
+            "earned": earned.value,
+            "earned_stderr": earned.stderr,
+            "paid": paid.value,
+            "paid_stderr": paid.stderr,
+            "reward_change": risen.value,
+            "reward_change_stderr": risen.stderr,
+            "net_between_ends": net.value,
+            "net_between_ends_stderr": net.stderr,
+            "implied_earned": implied.value,
+            "implied_earned_stderr": implied.stderr,
+            "bound": book.bound,
+        },
+        "rate": None
+        if outlook.rate is None
+        else {
+            "value": outlook.rate.found.value,
+            "stderr": outlook.rate.found.stderr,
+            "interval": [outlook.rate.found.low, outlook.rate.found.high],
+            "level": LEVEL,
+            "from": "ledger" if outlook.rate.from_ledger else "rewards",
+        },
+        "predictions": [prediction_json(p, LEVEL) for p in outlook.predictions],
+        "state": outlook.state,
+        "limits": list(outlook.limits),
+        "stop": {"advice": outlook.stop.advice, "because": outlook.stop.because},
+    }
+
+
+def _entry_json(entry: Entry) -> dict[str, Any]:
+    return {
+        "step": entry.step,
+        "earned": entry.earned,
+        "earned_stderr": entry.earned_stderr,
+        "paid": entry.paid,
+        "paid_stderr": entry.paid_stderr,
+        "reliability": entry.reliability,
+        "odd_share": entry.odd_share,
+        "even_share": entry.even_share,
+        "reward": entry.reward,
+        "bound": entry.bound,
+    }
+
+
+def outlook_text(outlook: Outlook) -> str:
+    """Return the ledger by windows, its totals against the measured change, and what comes next."""
+    book = outlook.ledger
+    centre = "centre" if book.centred else "members' mean"
+    table = plain_table("steps", ">earned", ">paid", ">reliability", ">odd", ">even", f">{centre}", title="ledger")
+    for window in windows(book):
+        part = Ledger(entries=window, centred=book.centred)
+        mean = {
+            name: float(np.mean([getattr(entry, name) for entry in window]))
+            for name in ("reliability", "odd_share", "even_share", "reward")
+        }
+        bound = "<= " if part.bound else ""
+        table.add_row(
+            f"{window[0].step}-{window[-1].step}",
+            bound + _with_error(part.total("earned")),
+            _with_error(part.total("paid")),
+            *(short(value, 2) for value in (mean["reliability"], mean["odd_share"], mean["even_share"])),
+            short(mean["reward"], 4),
+        )
+    earned, paid, risen, implied = book.total("earned"), book.total("paid"), book.risen(), book.implied()
+    net = book.total("net", book.between_ends())
+    at_most = "at most " if book.bound else ""
+    cost = "an unknown cost" if math.isnan(paid.value) else f"{_with_error(paid)} paid"
+    parts: list[Any] = [
+        table,
+        f"Over {len(book.entries)} updates: earned {at_most}{_with_error(earned)}, {cost}. "
+        f"Between the ends of the log: net {at_most}{_with_error(net)}, measured {_with_error(risen)}.",
+        f"State at step {outlook.at}: {outlook.state}.",
+    ]
+    if book.bound and not math.isnan(implied.value):
+        parts.append(f"What was measured and paid together say that it earned {_with_error(implied)} between them.")
+    parts += [f"limit: {limit}" for limit in outlook.limits]
+    if outlook.predictions:
+        ahead = plain_table("quantity", ">step", ">mean", f">{LEVEL:.0%} interval", title="what comes next")
+        for p in outlook.predictions:
+            low, high = p.law.interval(LEVEL)
+            place = p.where or str(p.step)
+            ahead.add_row(str(p.quantity), place, short(p.law.mean, 4), f"{short(low, 4)} .. {short(high, 4)}")
+        parts.append(ahead)
+    advice = "stop" if outlook.stop.advice else "go on"
+    parts.append(f"{advice}: {outlook.stop.because}.")
+    return render(*parts)
+
+
+def _with_error(found: Sum) -> str:
+    if math.isnan(found.value):
+        return "-"
+    return short(found.value, 3) if math.isnan(found.stderr) else f"{short(found.value, 3)} +- {short(found.stderr, 1)}"
+
+
+def plot_ledger(outlook: Outlook, path: Path) -> None:
+    """Draw what was earned, what was paid, and the measured reward, against the steps."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        entries = outlook.ledger.entries
+        steps = [entry.step for entry in entries]
+        rewards = np.array([entry.reward for entry in entries])
+        start = rewards[: outlook.ledger.ends].mean()
+        bound = " (at most)" if outlook.ledger.bound else ""
+        _cumulative(
+            axes, steps, [e.earned for e in entries], [e.earned_stderr for e in entries], "C2", "earned" + bound
+        )
+        if not all(math.isnan(entry.paid) for entry in entries):
+            paid = [-e.paid for e in entries]
+            _cumulative(axes, steps, paid, [e.paid_stderr for e in entries], "C3", "paid")
+        axes.plot(steps, rewards - start, ".", color="0.3", markersize=4, label="measured change")
+        for p in outlook.predictions:
+            if p.step is not None and p.quantity in ("centre_reward", "mean_member_reward"):
+                low, high = p.law.interval(LEVEL)
+                axes.plot([p.step, p.step], [low - start, high - start], color="C0", linewidth=2)
+        axes.axhline(0.0, color="0.7", linewidth=0.8)
+        axes.set_xlabel("update")
+        axes.set_ylabel("reward")
+        axes.legend(frameon=False)
+
+    save_figure(path, draw, size=(6.5, 4.2))
+
+
+def _cumulative(
+    axes: Any, steps: Sequence[int], values: Sequence[float], errors: Sequence[float], colour: str, label: str
+) -> None:
+    total = np.cumsum(values)
+    band = np.sqrt(np.cumsum(np.square(errors)))
+    axes.plot(steps, total, color=colour, label=label)
+    if np.isfinite(band).all():
+        axes.fill_between(steps, total - 2 * band, total + 2 * band, color=colour, alpha=0.15, linewidth=0)

@@ -1,0 +1,65 @@
+"""Generated tasks that are asked in chat messages: for instruction-tuned models, which have a chat template."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from estheory.errors import ConfigError
+from estheory.tasks.answers import last_number
+from estheory.tasks.data import Messages
+from estheory.tasks.task import Example, GeneratedTask, Problem
+
+
+class ChatTask(GeneratedTask):
+    """A generated task whose problems are messages of a user.
+
+    Parameters
+    ----------
+    render
+        Makes a prompt of (role, content) messages; None for a model without a chat template, which is an error as
+        soon as examples are drawn.
+
+    Attributes
+    ----------
+    test_prompts
+        Number of all test prompts.
+    """
+
+    single_line = False
+    test_prompts: int
+
+    def __init__(self, render: Callable[[Messages], str] | None = None) -> None:
+        self._render = render
+
+    def prompt(self, problem: Problem) -> str:
+        """Return the chat that asks a problem."""
+        if self._render is None:
+            raise ConfigError(
+                f"task {self.name} is asked in chat messages, and the model has no chat template",
+                "use an instruction-tuned model such as smollm2-135m",
+            )
+        return self._render([("user", problem.text)])
+
+    def partial_score(self, example: Example, completion: str) -> float:
+        """Return the accuracy: an answer is right or wrong."""
+        return self.score(example, completion)
+
+
+class Sums(ChatTask):
+    """The sum of two digits, 100 prompts in all. The last number that the model writes counts, within 8 tokens."""
+
+    name = "sums"
+    test_share = 0.4
+    test_prompts = 34
+    max_new_tokens = 8  # "7 + 8 = 15" of a tokenizer that splits digits; what rambles is cut before its number
+
+    def draw(self, rng: random.Random) -> Problem:
+        """Draw two digits; the key ignores their order."""
+        a, b = rng.randint(0, 9), rng.randint(0, 9)
+        question = f"What is {a} + {b}? Answer with the number only."
+        return Problem(text=question, answer=str(a + b), key=f"{min(a, b)},{max(a, b)}")
+
+    def score(self, example: Example, completion: str) -> float:
+        """Return 1 if the last number is the sum, else 0."""
+        return float(last_number(completion) == example.reference)

@@ -1,0 +1,522 @@
+"""The ledger of a run: what each of its updates earned and what it paid, from logged rewards alone.
+
+Summed, the ledger gives the change of the centre's reward, R(theta_T) - R(theta_0) = sum earned - sum paid
+(docs/concepts/economy.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from estheory._special import Array
+from estheory.errors import DataError
+from estheory.rules import Shaping
+from estheory.theory.economy.members import seen_and_noise, smoothing_gap
+
+OURS = "ours: docs/concepts/economy.md"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerRules:
+    """What the ledger must know of a run beside its rows.
+
+    Attributes
+    ----------
+    sigma, alpha
+        Perturbation scale and step size, weight units.
+    population
+        N.
+    shaping
+        How rewards became coefficients, where those are not logged.
+    mirrored
+        Members 2k and 2k + 1 are theta + sigma eps_k and theta - sigma eps_k.
+    fixed
+        The run trains on the same prompts throughout, and what it earns is meant on them.
+    """
+
+    sigma: float
+    alpha: float
+    population: int
+    shaping: Shaping = "zscore"
+    mirrored: bool = False
+    fixed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LoggedUpdate:
+    """What a log holds of one update; None: not logged.
+
+    Attributes
+    ----------
+    step
+        Number of the update; its members are around the theta before it.
+    rewards
+        Mean reward of each member, shape (N,), reward units.
+    half_rewards
+        The same over half of the prompts, shape (N,).
+    prompts
+        B, for the weight of the halves.
+    prompt_rewards
+        Shape (N, B).
+    centre_rewards
+        Rewards of theta itself by prompt, shape (B,).
+    centre_reward
+        Their mean.
+    reward_mean, reward_std
+        Mean and population standard deviation of the members' rewards.
+    coefficients
+        z as applied, shape (N,).
+    norm, kl
+        ||theta - theta_0|| after the update, weight units, and KL to the start, nat/token.
+    mirror_rewards
+        Rewards by prompt of members that mirror this update's and never moved the run, shape (N, B).
+    """
+
+    step: int
+    rewards: Array | None = None
+    half_rewards: Array | None = None
+    prompts: int | None = None
+    prompt_rewards: Array | None = None
+    centre_rewards: Array | None = None
+    centre_reward: float | None = None
+    reward_mean: float | None = None
+    reward_std: float | None = None
+    coefficients: Array | None = None
+    norm: float | None = None
+    kl: float | None = None
+    mirror_rewards: Array | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One update in the ledger.
+
+    Attributes
+    ----------
+    step
+        Number of the update.
+    earned, earned_stderr
+        Reward that its signal brought; NaN where nothing tells it.
+    paid, paid_stderr
+        Reward that its random part cost; NaN without a centre.
+    reliability
+        v/S^2 of its members' rewards, not cut off; NaN where prompts are not told apart.
+    odd_share, even_share
+        Of S^2; NaN without mirrored members.
+    reward
+        The centre's reward before the update, else the members' mean.
+    reward_stderr
+        Its standard error; NaN where prompts are not told apart.
+    bound
+        ``upper`` where ``earned`` is only an upper bound.
+    tied
+        Its coefficients were all 0: nothing moved.
+    """
+
+    step: int
+    earned: float
+    earned_stderr: float
+    paid: float
+    paid_stderr: float
+    reliability: float
+    odd_share: float
+    even_share: float
+    reward: float
+    reward_stderr: float
+    bound: Literal["upper"] | None
+    tied: bool = False
+
+    @property
+    def net(self) -> float:
+        """Earned less paid, reward units; what is not known of the cost counts as nothing."""
+        return self.earned - (0.0 if math.isnan(self.paid) else self.paid)
+
+    @property
+    def net_stderr(self) -> float:
+        """Standard error of ``net``."""
+        return math.hypot(self.earned_stderr, 0.0 if math.isnan(self.paid_stderr) else self.paid_stderr)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sum:
+    """A sum over the ledger and its standard error, reward units.
+
+    Attributes
+    ----------
+    value, stderr
+        NaN where an entry is not known.
+    """
+
+    value: float
+    stderr: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """All updates of a run, and what they must add up to.
+
+    Attributes
+    ----------
+    entries
+        In order of steps.
+    centred
+        Whether ``reward`` is the centre's own.
+    """
+
+    entries: tuple[Entry, ...]
+    centred: bool
+
+    @property
+    def bound(self) -> Literal["upper"] | None:
+        """Whether what is earned is only an upper bound somewhere."""
+        return "upper" if any(entry.bound for entry in self.entries) else None
+
+    @property
+    def steps(self) -> int:
+        """The last update."""
+        return self.entries[-1].step
+
+    def total(self, name: Literal["earned", "paid", "net"], weights: Array | None = None) -> Sum:
+        """Return a weighted sum over the entries.
+
+        Parameters
+        ----------
+        name
+            What is summed.
+        weights
+            One an entry; all 1 where left out.
+
+        Returns
+        -------
+        Sum
+
+        Notes
+        -----
+        Label: small-step. Source: ours: docs/concepts/economy.md. Nothing is cut off at 0 before summing, since that
+        would bias the sum.
+        """
+        w = np.ones(len(self.entries)) if weights is None else weights
+        values = np.array([getattr(entry, name) for entry in self.entries])
+        errors = np.array([getattr(entry, f"{name}_stderr") for entry in self.entries])
+        used = w != 0
+        return Sum(value=float(w[used] @ values[used]), stderr=math.sqrt(float(w[used] ** 2 @ errors[used] ** 2)))
+
+    @property
+    def ends(self) -> int:
+        """How many rows at either end the measured change is averaged over: a tenth, at most 10."""
+        return max(1, min(10, len(self.entries) // 10))
+
+    def risen(self) -> Sum:
+        """Return the measured change of the reward, mean of the last rows less mean of the first.
+
+        Returns
+        -------
+        Sum
+            Reward units; its error is by the rows' own errors, and where these are not known by the rows' scatter.
+
+        Notes
+        -----
+        Label: exact, a difference of means. Source: ours: docs/concepts/economy.md.
+        """
+        count = self.ends
+        rewards = np.array([entry.reward for entry in self.entries])
+        errors = np.array([entry.reward_stderr for entry in self.entries])
+        first, last = slice(0, count), slice(len(rewards) - count, None)
+        value = float(rewards[last].mean() - rewards[first].mean())
+        if np.isnan(errors).any() and len(rewards) > 2:
+            # second differences see the noise of a row and little of a smooth curve
+            noise = float(np.mean(np.diff(rewards, 2) ** 2)) / 6
+            return Sum(value=value, stderr=math.sqrt(2 * noise / count))
+        square = sum(float((errors[part] ** 2).sum()) for part in (first, last)) / count**2
+        return Sum(value=value, stderr=math.sqrt(square))
+
+    def implied(self) -> Sum:
+        """Return what the updates between the ends must have earned: the measured change and what was paid for it.
+
+        Returns
+        -------
+        Sum
+            Reward units; NaN where the cost is not known.
+
+        Notes
+        -----
+        Label: small-step. Source: ours: docs/concepts/economy.md.
+        """
+        risen, paid = self.risen(), self.total("paid", self.between_ends())
+        return Sum(value=risen.value + paid.value, stderr=math.hypot(risen.stderr, paid.stderr))
+
+    def between_ends(self) -> Array:
+        """Return the weight of each update in what :meth:`risen` compares.
+
+        Returns
+        -------
+        ndarray
+            Shape (T,): the share of the last rows after an update less that of the first.
+
+        Notes
+        -----
+        Label: exact. Source: ours: docs/concepts/economy.md.
+        """
+        count, size = self.ends, len(self.entries)
+        index = np.arange(size)
+        after_last = np.clip(size - 1 - index, 0, count) / count
+        after_first = np.clip(count - 1 - index, 0, count) / count
+        return np.asarray(after_last - after_first)
+
+
+def ledger(updates: Sequence[LoggedUpdate], rules: LedgerRules) -> Ledger:
+    """Return what each update of a run earned and paid.
+
+    Parameters
+    ----------
+    updates
+        At least one, in order of steps.
+    rules
+        Of the run.
+
+    Returns
+    -------
+    Ledger
+
+    Raises
+    ------
+    DataError
+        If there is no update, or a row does not fit the population.
+
+    Notes
+    -----
+    Label: small-step. Source: ours: docs/concepts/economy.md. With coefficients z as applied and members' mean rewards
+    M, earned = (alpha/(N sigma)) [sum z M - noise correction]; mirrored, with z+ - z- and half differences.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> rows = [LoggedUpdate(step=t, prompt_rewards=rng.standard_normal((16, 32))) for t in range(1, 41)]
+    >>> found = ledger(rows, LedgerRules(sigma=0.01, alpha=0.01, population=16))
+    >>> total = found.total("earned")
+    >>> abs(total.value) < 4 * total.stderr  # noise alone earns nothing
+    True
+    """
+    if not updates:
+        raise DataError("the log holds no update", "let the run make one")
+    entries = [_entry(update, rules) for update in updates]
+    if any(math.isnan(e.paid_stderr) and not math.isnan(e.paid) for e in entries):
+        entries = _with_scatter(entries)
+    centred = all(update.centre_rewards is not None or update.centre_reward is not None for update in updates)
+    return Ledger(entries=tuple(entries), centred=centred)
+
+
+def _with_scatter(entries: Sequence[Entry]) -> list[Entry]:
+    """Give payments without an error of their own that of their scatter from step to step."""
+    paid = np.array([entry.paid for entry in entries if not math.isnan(entry.paid)])
+    scatter = float(paid.std(ddof=1)) if paid.size > 1 else math.nan
+    return [replace(e, paid_stderr=scatter) if math.isnan(e.paid_stderr) else e for e in entries]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Effects:
+    """What an update's coefficients are multiplied with.
+
+    ``own`` (n,) are member means about their mean, or half differences; ``by_prompt`` (n, b) the same prompt by prompt
+    or half by half, with the weight of each; ``noise`` is w/B of one of ``own``.
+    """
+
+    weights: Array
+    own: Array
+    by_prompt: Array | None
+    shares: Array | None
+    noise: float
+
+
+def _entry(update: LoggedUpdate, rules: LedgerRules) -> Entry:
+    matrix = update.prompt_rewards
+    means = matrix.mean(axis=1) if matrix is not None else update.rewards
+    if means is None:
+        return _of_moments(update, rules)
+    n = rules.population
+    if means.size != n:
+        raise DataError(
+            f"step {update.step}: {means.size} members' rewards, but a population of {n}", "give --population"
+        )
+    z = _zscores(means, rules) if update.coefficients is None else update.coefficients
+    if z.size != n:
+        raise DataError(f"step {update.step}: {z.size} coefficients for {n} members", "give --population")
+    by_prompt, shares = _by_prompt(update, means)
+    centred = means - means.mean()
+    slope = float(z @ centred) / float(centred @ centred) if centred.any() else 0.0
+    scored = rules.shaping == "zscore"
+    freedom = n - 1.0 - scored
+    odd_known = rules.mirrored or (update.mirror_rewards is not None and matrix is not None)
+    if rules.mirrored:
+        half = None if by_prompt is None else (by_prompt[0::2] - by_prompt[1::2]) / 2
+        effects = _effects(z[0::2] - z[1::2], (means[0::2] - means[1::2]) / 2, half, shares, rules.fixed)
+        square = float(effects.own @ effects.own)
+        slope = float(effects.weights @ effects.own) / square if square else 0.0
+        freedom = n / 2 - (2 * square / (n * float(means.var())) if scored and square else 0.0)
+    elif update.mirror_rewards is not None and matrix is not None:
+        pairs = (matrix - update.mirror_rewards) / 2
+        effects = _effects(z, pairs.mean(axis=1), pairs, None, rules.fixed)
+    else:
+        own = None if by_prompt is None else by_prompt - by_prompt.mean(axis=0)
+        effects = _effects(z, centred, own, shares, rules.fixed, centred=True)
+    earned, stderr = _earned(effects, rules, slope, freedom)
+    if not odd_known and not math.isnan(stderr):  # even effects scatter with the coefficients too
+        stderr = math.hypot(
+            stderr, rules.alpha / (n * rules.sigma) * math.sqrt(float(means.var(ddof=1)) * float(z @ z))
+        )
+    random = float(effects.weights @ effects.weights) * (rules.alpha / n) ** 2 / rules.sigma**2
+    gap, gap_stderr = _gap(update, matrix, means, rules)
+    known = not math.isnan(effects.noise)
+    reliability, odd, even = _shares(update, means, rules) if known else (math.nan, math.nan, math.nan)
+    reward, reward_stderr = _reward(update, means, matrix)
+    if rules.fixed:  # the same prompts throughout: their choice is no error of a change
+        reward_stderr = math.nan
+    return Entry(
+        step=update.step,
+        earned=earned,
+        earned_stderr=stderr,
+        paid=random * gap,
+        paid_stderr=random * gap_stderr,
+        reliability=reliability,
+        odd_share=odd,
+        even_share=even,
+        reward=reward,
+        reward_stderr=reward_stderr,
+        bound=None if (odd_known and known) or not z.any() else "upper",
+        tied=not z.any(),
+    )
+
+
+def _of_moments(update: LoggedUpdate, rules: LedgerRules) -> Entry:
+    """Return the entry of a row of moments: all of the spread taken as signal, an upper bound."""
+    if update.reward_mean is None and update.centre_reward is None:
+        raise DataError(f"step {update.step} logs no reward", "give rewards, prompt_rewards or reward_mean")
+    spread = math.nan if update.reward_std is None else update.reward_std
+    mean = math.nan if update.reward_mean is None else update.reward_mean
+    centre = math.nan if update.centre_reward is None else update.centre_reward
+    moved = 0.0 if spread == 0 else 1.0
+    factor = moved * rules.alpha**2 / (rules.population * rules.sigma**2)
+    return Entry(
+        step=update.step,
+        earned=rules.alpha / rules.sigma * spread,
+        earned_stderr=math.nan,
+        paid=factor * (centre - mean),
+        paid_stderr=math.nan,
+        reliability=math.nan,
+        odd_share=math.nan,
+        even_share=math.nan,
+        reward=mean if math.isnan(centre) else centre,
+        reward_stderr=math.nan,
+        bound="upper",
+        tied=spread == 0,
+    )
+
+
+def _zscores(means: Array, rules: LedgerRules) -> Array:
+    if rules.shaping != "zscore":
+        raise DataError(
+            f"coefficients of {rules.shaping} shaping are not logged", "log 'coefficients': the ledger uses them"
+        )
+    spread = float(means.std())
+    return np.zeros(means.size) if spread == 0 else (means - means.mean()) / spread
+
+
+def _by_prompt(update: LoggedUpdate, means: Array) -> tuple[Array | None, Array | None]:
+    """Return rewards by prompt, or by half of the prompts with the share of each half; None where not logged."""
+    if update.prompt_rewards is not None:
+        return update.prompt_rewards, None
+    if update.half_rewards is None or update.prompts is None:
+        return None, None
+    first = (update.prompts + 1) // 2 / update.prompts
+    other = (means - first * update.half_rewards) / (1 - first)
+    return np.stack([update.half_rewards, other], axis=1), np.array([first, 1 - first])
+
+
+def _effects(
+    weights: Array, own: Array, by_prompt: Array | None, shares: Array | None, fixed: bool, *, centred: bool = False
+) -> _Effects:
+    noise = math.nan
+    df = own.size - centred
+    if fixed:
+        noise = 0.0
+    elif by_prompt is not None and shares is not None:
+        # of two parts with shares f and 1 - f, whose common part is their covariance
+        noise = float(own @ own - by_prompt[:, 0] @ by_prompt[:, 1]) / df
+    elif by_prompt is not None:
+        noise = seen_and_noise(by_prompt, centred=centred, fixed=fixed)[1]
+    return _Effects(weights=weights, own=own, by_prompt=by_prompt, shares=shares, noise=noise)
+
+
+def _earned(effects: _Effects, rules: LedgerRules, slope: float, freedom: float) -> tuple[float, float]:
+    """Return what an update earned, and the error of that as an estimate of what it really did.
+
+    The correction takes out what the noise of a member's reward brings through its own coefficient: the slope of the
+    coefficients in the rewards, over the degrees of freedom that z-scores leave. It vanishes in expectation where
+    coefficients do not follow the rewards.
+    """
+    scale = rules.alpha / (rules.population * rules.sigma)
+    z, own = effects.weights, effects.own
+    raw = float(z @ own)
+    if math.isnan(effects.noise):
+        return scale * raw, math.nan
+    scatter = 0.0
+    if effects.by_prompt is not None and not rules.fixed:
+        along = effects.by_prompt.T @ z
+        if effects.shares is None:
+            scatter = float(along.var(ddof=1)) / along.size
+        else:
+            scatter = float((along[0] - along[1]) ** 2) * float(np.prod(effects.shares))
+    noise = effects.noise
+    return scale * (raw - slope * noise * freedom), scale * math.sqrt(scatter + own.size * (slope * noise) ** 2)
+
+
+def _gap(update: LoggedUpdate, matrix: Array | None, means: Array, rules: LedgerRules) -> tuple[float, float]:
+    """Return the smoothing gap before the update and its standard error; NaN where not known."""
+    if matrix is not None and update.centre_rewards is not None:
+        return smoothing_gap(matrix, update.centre_rewards, mirrored=rules.mirrored, fixed=rules.fixed)
+    centre = update.centre_reward if update.centre_rewards is None else float(update.centre_rewards.mean())
+    return (math.nan if centre is None else centre - float(means.mean())), math.nan
+
+
+def _shares(update: LoggedUpdate, means: Array, rules: LedgerRules) -> tuple[float, float, float]:
+    """Return reliability, odd and even share of S^2; NaN where not known."""
+    by_prompt, shares = _by_prompt(update, means)
+    seen = float(means.var(ddof=1))
+    if seen == 0:
+        return math.nan, math.nan, math.nan
+    if by_prompt is None:
+        return (1.0 if rules.fixed else math.nan), math.nan, math.nan
+    if update.mirror_rewards is not None and update.prompt_rewards is not None and not rules.mirrored:
+        odd = _true((by_prompt - update.mirror_rewards) / 2, None, rules.fixed, centred=False)
+        even = _true((by_prompt + update.mirror_rewards) / 2, None, rules.fixed, centred=True)
+    elif rules.mirrored:
+        odd = _true((by_prompt[0::2] - by_prompt[1::2]) / 2, shares, rules.fixed, centred=False)
+        even = _true((by_prompt[0::2] + by_prompt[1::2]) / 2, shares, rules.fixed, centred=True)
+    else:
+        return _true(by_prompt, shares, rules.fixed, centred=True) / seen, math.nan, math.nan
+    return (odd + even) / seen, odd / seen, even / seen
+
+
+def _true(by_prompt: Array, shares: Array | None, fixed: bool, *, centred: bool) -> float:
+    """Return the variance of true effects, reward^2."""
+    values = by_prompt - by_prompt.mean(axis=0) if centred else by_prompt
+    own = values.mean(axis=1) if shares is None else values @ shares
+    found = _effects(own, own, values, shares, fixed, centred=centred)
+    return float(own @ own) / (own.size - centred) - found.noise
+
+
+def _reward(update: LoggedUpdate, means: Array, matrix: Array | None) -> tuple[float, float]:
+    """Return the reward before the update and its standard error over prompts."""
+    if update.centre_rewards is not None:
+        centre = update.centre_rewards
+        return float(centre.mean()), float(centre.std(ddof=1)) / math.sqrt(centre.size) if centre.size > 1 else math.nan
+    if update.centre_reward is not None:
+        return update.centre_reward, math.nan
+    if matrix is not None:
+        return float(means.mean()), float(matrix.mean(axis=0).std(ddof=1)) / math.sqrt(matrix.shape[1])
+    return float(means.mean()), math.nan

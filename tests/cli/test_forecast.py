@@ -1,0 +1,76 @@
+"""``estheory forecast``."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.theory.economy.quadratic_runs import es_run
+
+
+@pytest.fixture
+def log(tmp_path):
+    """The log of a mirrored run with the centre's rewards."""
+    rows, _ = es_run(np.random.default_rng(1), steps=24, members=16, prompts=32, alpha=0.03, noise=0.1, spread=0.5)
+    lines = [{"sigma": 0.1, "alpha": 0.03, "mirrored": True}]
+    lines += [
+        {
+            "step": t,
+            "prompt_rewards": r.tolist(),
+            "centre_rewards": c.tolist(),
+            "coefficients": z.tolist(),
+            "norm": 0.1 * t,
+        }
+        for t, (r, c, z, _) in enumerate(rows, start=1)
+    ]
+    file = tmp_path / "log.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return file
+
+
+def test_the_document(estheory, log):
+    result = estheory("forecast", log, "--json", "--at", 20, "--until", 40)
+    assert result.code == 0, result.err
+    document = result.json()
+    assert document["schema"] == "estheory/forecast/1"
+    assert document["at"] == 20
+    assert [row["step"] for row in document["ledger"]] == list(range(1, 21))
+    assert {"step", "earned", "earned_stderr", "paid", "paid_stderr", "reliability", "reward"} <= set(
+        document["ledger"][0]
+    )
+    totals = document["totals"]
+    assert totals["earned"] == pytest.approx(sum(row["earned"] for row in document["ledger"]))
+    difference = totals["net_between_ends"] - totals["reward_change"]
+    assert abs(difference) < 4 * np.hypot(totals["net_between_ends_stderr"], totals["reward_change_stderr"])
+    assert document["state"] == "earning"
+    assert document["stop"]["advice"] is False
+    assert {p["quantity"] for p in document["predictions"]} == {
+        "centre_reward",
+        "displacement_norm",
+        "checkpoint_cosine",
+    }
+    assert all(20 < p["step"] <= 40 for p in document["predictions"])
+
+
+def test_the_text_shows_windows_and_the_rule(estheory, log):
+    out = estheory("forecast", log, "--stop-net", 1).out
+    assert "1-3" in out
+    assert "Between the ends of the log" in out
+    assert "stop: the net rate is" in out
+
+
+def test_means_alone(estheory, tmp_path):
+    rows = [{"step": t, "reward_mean": 0.1 + 0.01 * t, "reward_std": 0.05} for t in range(1, 20)]
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    result = estheory("forecast", tmp_path, "--sigma", 1e-3, "--alpha", 5e-4, "--population", 30, "--json")
+    assert result.json()["totals"]["bound"] == "upper"
+    assert result.json()["totals"]["paid"] is None
+    refused = estheory("forecast", tmp_path)
+    assert (refused.code, refused.out) == (2, "")
+    assert "--sigma" in refused.err
+
+
+def test_plot(estheory, log, tmp_path):
+    pytest.importorskip("matplotlib")
+    assert estheory("forecast", log, "--plot", tmp_path / "f.svg").code == 0
+    assert (tmp_path / "f.svg").stat().st_size > 1000
