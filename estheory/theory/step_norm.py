@@ -302,7 +302,7 @@ def squared_shift(walk: Walk, law: ChiLaw) -> float:
     Returns
     -------
     float
-        >= 0.
+        Not negative.
 
     Notes
     -----
@@ -334,7 +334,7 @@ def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, rewards: R
     Raises
     ------
     ConfigError
-        With an L1 anchor, where the signal matters.
+        With an L1 anchor or shared seeds, where the signal matters.
 
     Notes
     -----
@@ -369,7 +369,7 @@ def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, rewards: R
             source=walk.source,
             assumptions=walk.assumptions,
         )
-    if not signal.reliability or config.noise == "shared-seed":
+    if not signal.reliability:
         return flat
     estimator = estimator_of(config)
     if not estimator.knows_progress(signal):
@@ -382,10 +382,13 @@ def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, rewards: R
     else:
         matched = steered_norm(walk, each * walk.coherent_steps, spread)
     shift = squared_shift(walk, matched)
+    if config.noise == "shared-seed":  # along a gradient that repeats, signal acts so many times as strongly
+        shift *= walk.dim / walk.effective_dim
     if shift < NEGLIGIBLE_SHIFT:
         return replace(flat, signal_shift=shift, progress=each * walk.coherent_steps, spread=spread)
-    if config.anchor_l1:
-        raise ConfigError("a run that its signal moves has no norm here with an L1 anchor", "use --anchor-l2")
+    if config.anchor_l1 or config.noise == "shared-seed":
+        what = "an L1 anchor" if config.anchor_l1 else "shared seeds"
+        raise ConfigError(f"a run that its signal moves has no norm here with {what}", "leave the reliability out")
     law: Law = matched
     label: Label = "large-N"
     plain = (

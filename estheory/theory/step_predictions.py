@@ -85,6 +85,8 @@ def first_step(
         return
     if reward.reliability is not None and config.dim >= 2:
         cosine = estimator.cosine(config.dim, reward, rewards)
+        if cosine is None:
+            warnings.append("no gradient_cosine: these 0/1 rewards have no law of it, or too strong a signal for it")
         if cosine is not None and rewards is not None:
             yield _predicted(
                 Quantity.GRADIENT_COSINE, cosine, (*given, "a step that moves", "a weak signal"), "large-N"

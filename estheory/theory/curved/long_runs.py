@@ -44,7 +44,7 @@ def sparse_states(config: ESConfig, landscape: Landscape, until: Iterable[int]) 
 
     Notes
     -----
-    Label: that of :func:`estheory.theory.curved.recursion.states`. Source: ours: docs/concepts/dynamics.md. Strides
+    Label: mean-field; exact for raw rewards and two-point shaping. Source: ours: docs/concepts/dynamics.md. Strides
     add a relative error of about 1e-5 to the moments.
     """
     wanted = sorted(set(until))
