@@ -326,7 +326,7 @@ def test_the_forecast_of_a_probe_by_its_parts():
     assert not missing or all("peak" in word for word in missing)
     got = {p.quantity: p for p in found}
     known = probed_reward.probed_signal(c, MOMENTS)
-    assert got[Q.RELIABILITY].mean == pytest.approx(5 / 9)
+    assert got[Q.REWARD_RELIABILITY].mean == pytest.approx(5 / 9)
     assert got[Q.MEMBER_REWARD_STD].mean == pytest.approx(0.3)
     assert got[Q.PROGRESS_PER_STEP].mean == pytest.approx(signal.progress_per_step(c, known))
     cosine = signal.gradient_cosine(c, 4 / 9)
