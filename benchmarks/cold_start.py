@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median, quantiles
 
 ROUNDS = 20
-LIMIT = 2.0
+LIMIT = 1.5
 ESTHEORY = str(Path(sys.executable).with_name("estheory"))
 BASELINE = [sys.executable, "-c", "import numpy, typer, rich.table"]
 PAPER = "--dim 4022468096 --sigma 0.0015 --alpha 0.00075 --population 30 --steps 100,200,300,400"

@@ -32,7 +32,7 @@ from estheory.training.es import run_es
 from estheory.training.executors import LocalExecutor
 from estheory.training.members import Members
 from estheory.training.session import start_session
-from estheory.training.walk import Walk
+from estheory.training.trajectory import Trajectory
 
 
 def config(model: str, task: str, prompts: int, workers: int = 1) -> ESRunConfig:
@@ -91,7 +91,7 @@ def reference_step(settings: ESRunConfig, *, our_decoding: bool) -> Callable[[],
 def our_step(settings: ESRunConfig) -> tuple[Callable[[], None], Callable[[], None]]:
     """Return one step of this package, and what ends its workers."""
     session = start_session(settings, evaluates=False)
-    walk = Walk(session.parameters, session.base, settings)
+    walk = Trajectory(session.parameters, session.base, settings)
     executor = LocalExecutor(settings, Members(session, settings, walk))
     rows: list[Row] = []
 

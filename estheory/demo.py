@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
+from multiprocessing.pool import Pool
 from pathlib import Path
 from time import perf_counter
 
@@ -22,7 +25,7 @@ from estheory.measurement.displacement import Displacements, measure_displacemen
 from estheory.measurement.held_out import EVALUATION_SEED
 from estheory.measurement.interpolation import Interpolation, interpolate_checkpoints
 from estheory.models.builtin import get_builtin
-from estheory.quantities import Measurement, Prediction, Quantity
+from estheory.quantities import Prediction, Quantity
 from estheory.runs.config import ESRunConfig, GRPORunConfig
 from estheory.runs.read import read_own
 from estheory.runs.view import OwnRun
@@ -31,9 +34,9 @@ from estheory.theory.walk import OURS
 from estheory.training.es import run_es
 from estheory.training.grpo import run_grpo
 from estheory.training.probing import probes_before
-from estheory.validation.judge import Pair
+from estheory.validation.judge import Pair, paired
+from estheory.validation.own_pairs import run_pairs
 from estheory.validation.own_runs import run_evidence
-from estheory.validation.runs import run_pairs
 
 MODEL, TASK, OFF_TASK = "tiny-lm", "addition", "sorting"
 STEPS, POPULATION, SIGMA = 100, 30, 0.015
@@ -156,8 +159,9 @@ def _finished(folder: Path, config: ESRunConfig | GRPORunConfig) -> bool:
     return False
 
 
-def _train_one(name: str, folder: Path, config: ESRunConfig | GRPORunConfig) -> tuple[str, float]:
+def _train_one(job: tuple[str, Path, ESRunConfig | GRPORunConfig]) -> tuple[str, float]:
     """Make one run in a process of its own."""
+    name, folder, config = job
     started = perf_counter()
     if isinstance(config, ESRunConfig):
         run_es(config, folder, before_first_step=probes_before)
@@ -171,12 +175,25 @@ def _train(out: Path, configs: Mapping[str, ESRunConfig | GRPORunConfig], say: C
     """Make runs, two at a time: two one-thread processes are nearly twice as fast as one."""
     if not configs:
         return
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        jobs = [pool.submit(_train_one, name, out / name, config) for name, config in configs.items()]
-        for job in as_completed(jobs):
-            name, seconds = job.result()
+    with _workers(2) as pool:
+        jobs = [(name, out / name, config) for name, config in configs.items()]
+        for name, seconds in pool.imap_unordered(_train_one, jobs):
             config = configs[name]
             say(f"{name}: {config.steps} steps of {config.method} on {config.model} in {seconds:.0f} s")
+
+
+@contextmanager
+def _workers(count: int) -> Iterator[Pool]:
+    """Yield processes that leave Ctrl-C to this one, and that end with it."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None  # inherited by what is started here
+    try:
+        pool = get_context("spawn").Pool(count)
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, before)
+    with pool:  # its exit ends the workers, whatever they are at
+        yield pool
 
 
 def _interpolate(start: Path, end: Path) -> Interpolation:
@@ -198,7 +215,7 @@ def _cosines(ends: Displacements) -> list[Pair]:
             assumptions=("the control's rewards do not steer it",),
             step=STEPS,
         )
-        pairs.append((prediction, _cosine(Quantity.INDEPENDENT_COSINE, cosines[a, b], f"{a}|{b}", 0.0)))
+        pairs.append(paired(prediction, cosines[a, b], where=f"{a}|{b}"))
     bound = Prediction(
         quantity=Quantity.ES_GRPO_COSINE_BOUND,
         law=PointLaw(mean_population_std(POPULATION) * math.sqrt(POPULATION * STEPS / dim)),
@@ -207,10 +224,5 @@ def _cosines(ends: Displacements) -> list[Pair]:
         assumptions=("any reward", "a bound, not an estimate"),
         step=STEPS,
     )
-    noise = 1 / math.sqrt(dim)
-    pairs.append((bound, _cosine(Quantity.ES_GRPO_COSINE_BOUND, cosines["es", "grpo"], "es|grpo", noise)))
+    pairs.append(paired(bound, cosines["es", "grpo"], stderr=1 / math.sqrt(dim), where="es|grpo"))
     return pairs
-
-
-def _cosine(quantity: Quantity, value: float, where: str, stderr: float) -> Measurement:
-    return Measurement(quantity=quantity, value=value, stderr=stderr, step=STEPS, where=where)

@@ -38,3 +38,7 @@ class OutputError(EstheoryError):
 
 class MissingDependencyError(EstheoryError):
     """An optional package is needed for what was asked."""
+
+
+class Interrupted(Exception):  # noqa: N818  # not an error
+    """A command was stopped by Ctrl-C; the message says how to go on."""

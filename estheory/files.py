@@ -10,7 +10,6 @@ import json
 import math
 import os
 import shutil
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +50,8 @@ def _finite(text: str) -> float:
 
 def parse_toml(raw: bytes | str) -> dict[str, Any]:
     """Return what TOML says."""
+    import tomllib  # most commands read none
+
     try:
         return tomllib.loads(raw if isinstance(raw, str) else raw.decode("utf-8"))
     except RecursionError:

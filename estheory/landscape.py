@@ -162,7 +162,7 @@ def _checked_rows(name: str, values: Array) -> Array:
     except (TypeError, ValueError):
         raise ConfigError(f"the {name} column does not hold numbers", _ROW_REMEDY[name]) from None
     if rows.ndim != 1:
-        raise ConfigError(f"{name} must have one value a row, got shape {rows.shape}", _ROW_REMEDY[name])
+        raise ConfigError(f"{name} must have one value per row, got shape {rows.shape}", _ROW_REMEDY[name])
     # the tail of a spectrum may be tiny, but its squares must be numbers
     bad = ~((rows == 0) | (rows >= SMALLEST**3) & (rows <= LARGEST))
     if name == "multiplicity":

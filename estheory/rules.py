@@ -93,7 +93,7 @@ class ESConfig:
     momentum
         beta of heavy-ball momentum with the (1 - beta) convention.
     dtype, update_path, restore_pairs
-        How weights are stored and updated, and the number of perturb-restore pairs a step on the updated copy.
+        How weights are stored and updated, and the number of perturb-restore pairs per step on the updated copy.
 
     Raises
     ------

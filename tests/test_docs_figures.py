@@ -15,7 +15,7 @@ pytest.importorskip("matplotlib")
 CONCEPTS = Path(__file__).parents[1] / "docs/concepts"
 DRAWING = runpy.run_path(str(CONCEPTS.parent / "figures.py"))
 FIGURES = DRAWING["FIGURES"]
-NO_FIGURE = {"symbols": "a table"}
+NO_FIGURE = {"symbols": "a table", "economy": "its figures are those of the commands: --plot draws them from rewards"}
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,7 @@ def test_arrays_are_frozen_copies():
         ({"multiplicity": [8, 3]}, r"sum to 11, more than dim 10"),
         ({"offset": [1.0]}, r"2, 2 and 1"),
         ({"eigenvalue": [], "multiplicity": [], "offset": []}, r"0, 0 and 0"),
-        ({"eigenvalue": [[4, 1]]}, r"one value a row"),
+        ({"eigenvalue": [[4, 1]]}, r"one value per row"),
         ({"eigenvalue": ["a", "b"]}, r"does not hold numbers"),
         ({"reward_std": -1.0}, r"reward-std must be a finite number >= 0, got -1"),
         ({"fisher_trace": float("nan")}, r"fisher-trace"),

@@ -1,8 +1,10 @@
 """The package's face and its inner arrows."""
 
 import ast
+import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,22 @@ def test_arrows_point_one_way(room):
         assert not outside, f"{path.relative_to(ROOT)} imports {outside}"
 
 
+def imported_modules(path, names):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
+                if name in names:
+                    yield name
+
+
+def test_no_modules_import_one_another():
+    """Imports inside functions count: a circle of modules has no order in which to read them."""
+    paths = {".".join(p.relative_to(ROOT.parent).with_suffix("").parts): p for p in ROOT.rglob("*.py")}
+    paths = {name: path for name, path in paths.items() if not name.endswith("__init__")}
+    order = TopologicalSorter({name: set(imported_modules(path, paths)) for name, path in paths.items()})
+    assert list(order.static_order())  # CycleError names a circle
+
+
 def test_every_room_has_its_arrows():
     rooms = {path.parent.name for path in ROOT.glob("*/__init__.py")}
     assert rooms - {"cli"} == set(MAY_IMPORT)  # the command line may use everything
@@ -79,6 +97,22 @@ def test_no_torch_in_these_rooms(room):
         if path.name == "torch_direct.py":  # the optional backend, imported when --device asks for it
             continue
         assert "import torch" not in path.read_text(), path
+
+
+def test_a_configuration_is_read_by_its_attributes():
+    """Only runs/ knows the keys of config.toml."""
+    looks_up = re.compile(r"""config(\[|\.get\()["']""")
+    found = [path.relative_to(ROOT) for path in ROOT.rglob("*.py") if looks_up.search(path.read_text())]
+    assert {path.parts[0] for path in found} <= {"runs", "models"}  # models: Hugging Face's config.json
+
+
+def test_the_map_of_the_house_names_files_that_exist():
+    text = (ROOT.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    walk = text[text.index("## Four commands") : text.index("## A new quantity")]
+    named = set(re.findall(r"`((?:\w+/)+\w*(?:\.py)?)`", walk))
+    assert len(named) > 25
+    assert [name for name in named if not (ROOT / name).exists() and not name.startswith("runs/es")] == []
+    assert [room for room in MAY_IMPORT if f"`{room}/`" not in text] == []
 
 
 NEED_TORCH = {"interpolate_checkpoints", "task_evaluator", "token_kl"}

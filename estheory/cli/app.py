@@ -14,7 +14,7 @@ from typing import Annotated, Any, TextIO
 import typer
 from typer.core import TyperGroup
 
-from estheory.errors import EstheoryError
+from estheory.errors import EstheoryError, Interrupted
 
 COMMANDS = {
     "predict": "Closed-form geometry of one or many configurations.",
@@ -111,6 +111,12 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
+def _interrupted(go_on: str = "nothing was written; the same command starts over") -> int:
+    with contextlib.suppress(OSError):
+        print(f"interrupted: {go_on}", file=sys.stderr, flush=True)
+    return 130
+
+
 def _usage(error: Any, words: Sequence[str]) -> str:
     """Return what is wrong with a command line, the commands to choose from where one is missing, and whose help."""
     context: Any = getattr(error, "ctx", None)
@@ -168,11 +174,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         code = app(args=arguments, prog_name="estheory", standalone_mode=False)
         sys.stdout.flush()
-        return code if isinstance(code, int) else 0
+        return _interrupted() if code == 130 else code if isinstance(code, int) else 0
     except EstheoryError as error:
         return _fail(str(error), 2)
+    except Interrupted as error:
+        return _interrupted(str(error))
     except (typer.Abort, KeyboardInterrupt):
-        return _fail("interrupted", 130)
+        return _interrupted()
     except BrokenPipeError:
         return _unread()
     except SystemExit as leaving:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from estheory.cli.emit import cite, emit, json_text
+from estheory.cli.emit import cite, emit, interruptible, json_text
 from estheory.cli.options import Command, CommonOptions, options, program
 from estheory.files import write_text
 
@@ -33,7 +33,10 @@ def demo(
 
     present = any(model.name == "smollm2-135m" and model.present for model in builtin_models())
     say("ES, GRPO and a control with permuted rewards on tiny-lm, 100 steps each; about two minutes")
-    result = run_demo(out, common.seed or 0, say, smollm2=present)
+    if present:
+        say("smollm2-135m is here: one step of ES on it follows; about three minutes more")
+    with interruptible(lambda: "the same command keeps the runs that are done and makes the others"):
+        result = run_demo(out, common.seed or 0, say, smollm2=present)
     verdicts = judge(result.pairs)
     page = out / "report.html"
     write_text(page, demo_page(result, verdicts))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from estheory.cli.options import CommonOptions
+from estheory.errors import Interrupted
 from estheory.files import UNPRINTABLE, write_text
 
 if TYPE_CHECKING:
@@ -40,16 +42,32 @@ def emit(common: CommonOptions, text: str) -> None:
         narrate(common, f"wrote {common.output}")
 
 
-def warn(problems: Sequence[str]) -> None:
-    """Say on stderr what was left out, one line each: it changes what the result means, so quiet does not hide it.
+def warn(common: CommonOptions, problems: Sequence[str]) -> None:
+    """Say on stderr what was left out, one line each, unless quiet was asked for; JSON has it in any case.
 
     Parameters
     ----------
     problems
         White space in them, newlines too, becomes a space.
     """
-    for problem in problems:
-        print("warning: " + " ".join(problem.split()), file=sys.stderr)
+    if not common.quiet:
+        for problem in problems:
+            print("warning: " + " ".join(problem.split()), file=sys.stderr)
+
+
+@contextlib.contextmanager
+def interruptible(go_on: Callable[[], str]) -> Iterator[None]:
+    """Tell a user who presses Ctrl-C how to go on.
+
+    Parameters
+    ----------
+    go_on
+        Says it, as things then stand.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(go_on()) from None
 
 
 def cite(common: CommonOptions, used: Iterable[Cited | str] = ()) -> None:

@@ -67,5 +67,5 @@ def forecast(
     if plot is not None:
         plot_ledger(found, plot)
     emit(common, json_text(outlook_json(found)) if common.json else outlook_text(found))
-    warn(problems)
+    warn(common, problems)
     cite(common, found.predictions)

@@ -37,10 +37,10 @@ def lines(
 
     Exit code 3 if any prediction is refuted, 4 if none is consistent.
     """
-    from estheory.measurement.line_ends import studies_of
-    from estheory.reporting.lines import lines_json, lines_text
+    from estheory.measurement.line_study import studies_of
+    from estheory.reporting.line_results import lines_json, lines_text
     from estheory.validation.judge import exit_code, judge
-    from estheory.validation.lines import line_pairs
+    from estheory.validation.line_pairs import line_pairs
 
     studies = studies_of(
         (start, end),

@@ -2,36 +2,15 @@
 
 # no postponed annotations: see options.py
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated
 
 import typer
 
 from estheory.cli.emit import cite, emit, json_text, warn
-from estheory.cli.options import Command, CommonOptions, options, program
+from estheory.cli.options import Command, CommonOptions, MeasureOptions, options, program
 
 app = program()
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeasureOptions:
-    """How checkpoints are compared; shared by measure, validate and report."""
-
-    panel: ClassVar[str] = "Checkpoints"
-
-    keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="Measure what can be measured; warn of what cannot.")
-    ] = False
-    tied_head: Annotated[
-        Literal["once", "twice"] | None,
-        typer.Option(help="Count a tied output head once, or again as a state dict does (default once)"),
-    ] = None
-
-    @property
-    def head_twice(self) -> bool:
-        """Whether a tied output head counts twice."""
-        return self.tied_head == "twice"
 
 
 @app.command(cls=Command, epilog="estheory measure tiny-lm runs/es/checkpoints/step_000100.safetensors")
@@ -61,5 +40,5 @@ def measure(
     else:
         size = sum(measured.tensors.values())
         emit(common, measurements_text(measurements, measured.labels, size, remarks(measured)))
-    warn(warnings)
+    warn(common, warnings)
     cite(common)

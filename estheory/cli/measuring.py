@@ -9,7 +9,7 @@ from typing import Any
 
 from estheory.cli.case import forecast_of
 from estheory.cli.es_options import cases, require_given
-from estheory.cli.measure import MeasureOptions
+from estheory.cli.options import MeasureOptions
 from estheory.errors import ConfigError
 from estheory.measurement.displacement import Displacements, measure_displacements
 from estheory.models.builtin import model_folder
@@ -23,8 +23,8 @@ from estheory.runs.view import Given
 from estheory.validation.checkpoints import displacement_pairs
 from estheory.validation.foreign_runs import foreign_displacements
 from estheory.validation.judge import Evidence
+from estheory.validation.own_pairs import walk_variances
 from estheory.validation.own_runs import recorded_pairs, run_displacements
-from estheory.validation.runs import walk_variances
 
 DESCRIBING = ("model", "alpha", "population", "sigma", "update_path", "restore_pairs")
 """The ES options that may say what the run directory of another code does not."""

@@ -24,7 +24,7 @@ def models() -> None:
 def list_models(common: CommonOptions) -> None:
     """List the built-in models: size, licence, where they come from, whether they are here."""
     from estheory.models.builtin import builtin_models
-    from estheory.reporting.text.tables import plain_table, render
+    from estheory.reporting.text.tables import Table, render
 
     rows = builtin_models()
     if common.json:
@@ -39,7 +39,7 @@ def list_models(common: CommonOptions) -> None:
         )
         cite(common)
         return
-    table = plain_table("name", ">parameters", "licence", "where", "present")
+    table = Table("name", ">parameters", "licence", "where", "present")
     for row in rows:
         table.add_row(row.name, f"{row.parameters:,}", row.licence, str(row.where), "yes" if row.present else "no")
     emit(common, render(table))

@@ -35,9 +35,10 @@ GRADIENT = "A GRPO run to compare with"
 GEOMETRY = "Comparison with gradient methods"
 RECORDS = "Data, evaluation and records"
 MACHINE = "Machine"
+ANSWERS = "Answers"
 VARIANTS = "Variants and controls"
 EVERY = "Every command"
-FOLDED = (ANCHORS, ROUNDING, OFF_TASK, GRADIENT, GEOMETRY, VARIANTS, RECORDS, MACHINE, EVERY)
+FOLDED = (ANCHORS, ROUNDING, OFF_TASK, GRADIENT, GEOMETRY, VARIANTS, ANSWERS, RECORDS, MACHINE, EVERY)
 """Panels that --help shows as one line of names where a command has more than `SCREEN` options."""
 SCREEN = 25
 
@@ -115,6 +116,26 @@ class CommonOptions:
     cite: Annotated[bool, typer.Option("--cite", help="Print BibTeX of the sources on stderr, after the result.")] = (
         False
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureOptions:
+    """How checkpoints are compared; shared by measure, validate and report."""
+
+    panel: ClassVar[str] = "Checkpoints"
+
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Measure what can be measured; warn of what cannot.")
+    ] = False
+    tied_head: Annotated[
+        Literal["once", "twice"] | None,
+        typer.Option(help="Count a tied output head once, or again as a state dict does (default once)"),
+    ] = None
+
+    @property
+    def head_twice(self) -> bool:
+        """Whether a tied output head counts twice."""
+        return self.tied_head == "twice"
 
 
 class ConfigOptions:

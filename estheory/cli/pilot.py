@@ -93,7 +93,7 @@ def pilot(
         plot_pilot(found, plot)
     if common.json:
         emit(common, json_text(pilot_json(found, moved, hours)))
-        warn(found.warnings)
+        warn(common, found.warnings)
     else:
         emit(common, pilot_text(found, moved, hours))
     cite(common, moved)

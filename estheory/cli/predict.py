@@ -56,14 +56,13 @@ def predict(
 
     A comma list in a number option makes a row for each of its numbers.
     """
-    from estheory.quantities import Quantity
-    from estheory.reporting.forecast_plot import plot_forecast
-    from estheory.reporting.text.explain import explain as explain_quantity
     from estheory.reporting.text.forecast import forecast_json, forecast_text, rows_text
-    from estheory.reporting.text.rounding import rounding_json, rounding_text
 
     groups = (model, rules, signal, weights, off_task, gradient)
     if explain is not None:
+        from estheory.quantities import Quantity
+        from estheory.reporting.text.explain import explain as explain_quantity
+
         choice("explain", explain, tuple(Quantity))
         found = forecast_of(cases(*groups)[0][0]).predictions if given_in(*groups) else ()
         explained = [p for p in found if p.quantity == explain]
@@ -74,6 +73,8 @@ def predict(
     rounding = [rounding_of(case, common.seed or 0) for case in rows]
     forecasts = [(case.shown, forecast_of(case, r)) for case, r in zip(rows, rounding, strict=True)]
     by_name = [(r.tensors, r.layers) if r and r.tensors and r.layers else None for r in rounding]
+    if any(by_name):
+        from estheory.reporting.text.rounding import rounding_json, rounding_text
     if tensors and (varied or by_name[0] is None):
         raise ConfigError(
             "--tensors needs one configuration whose tensors are known", "give --weights CHECKPOINT and --dtype"
@@ -81,6 +82,8 @@ def predict(
     if plot is not None:
         if varied:
             raise ConfigError("--plot draws one configuration", "give one number for each option but --steps")
+        from estheory.reporting.forecast_plot import plot_forecast
+
         plot_forecast(forecasts[0][1], plot, level)
     if common.json:
         documents = [

@@ -21,7 +21,7 @@ def watch_run(common: CommonOptions, out: Path, tracker: str | None) -> Iterator
             return
         from estheory.training.trackers import tracked
 
-        copy = opened.enter_context(tracked(tracker, out, lambda text: warn([text])))
+        copy = opened.enter_context(tracked(tracker, out, lambda text: warn(common, [text])))
 
         def on_step(row: Mapping[str, Any]) -> None:
             show(row)

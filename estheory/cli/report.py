@@ -9,8 +9,7 @@ import typer
 
 from estheory.cli import complete
 from estheory.cli.emit import cite, emit, json_text, narrate, warn
-from estheory.cli.measure import MeasureOptions
-from estheory.cli.options import Command, CommonOptions, options, program
+from estheory.cli.options import Command, CommonOptions, MeasureOptions, options, program
 from estheory.cli.values import level as probability
 from estheory.errors import ConfigError
 from estheory.files import write_text
@@ -47,13 +46,13 @@ def report(
     Exit code 3 if any prediction is refuted, 4 if none is consistent.
     """
     from estheory.cli.measuring import given_of
-    from estheory.reporting.lines import line_sections
+    from estheory.reporting.line_results import line_sections
     from estheory.reporting.page.report import BETWEEN, Report, report_page
     from estheory.reporting.page.weight_sections import pair_cosines
     from estheory.reporting.text.verdicts import summary
     from estheory.validation.collected import Reading, collected
     from estheory.validation.judge import exit_code, judge, without_band
-    from estheory.validation.lines import line_pairs
+    from estheory.validation.line_pairs import line_pairs
 
     if evaluate < 0 or evaluate == 1:
         raise ConfigError(f"--evaluate needs 2 or more prompts, got {evaluate}", "0 evaluates nothing")
@@ -94,7 +93,7 @@ def report(
         emit(common, json_text(document))
     else:
         emit(common, f"{', '.join(f'{n} {kind}' for kind, n in counts.items())}; page: {out}\n")
-    warn([*what.missing, *notes])
+    warn(common, [*what.missing, *notes])
     cite(common, [used for v in verdicts for used in (v.prediction, v.measurement)])
     raise typer.Exit(exit_code(verdicts))
 
@@ -124,7 +123,7 @@ def _studies(runs: dict[str, "OwnRun"], prompts: int, seed: int) -> list["LineSt
     first = {run.method: name for name, run in reversed(alike.items())}
     if not prompts or not {"es", "grpo"} <= set(first):
         return []
-    from estheory.measurement.line_ends import studies_of
+    from estheory.measurement.line_study import studies_of
 
     names = (first["es"], first["grpo"])
     ends = (alike[names[0]].path, alike[names[1]].path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 import typer
 
-from estheory.cli.emit import cite, emit, json_text, narrate
+from estheory.cli.emit import cite, emit, interruptible, json_text, narrate
 from estheory.cli.options import Command, CommonOptions, given_in, options, program
 from estheory.cli.run_options import ES, GRPO, SEQUENCE_SHARED, SHARED, OutOptions, PresetOptions
 from estheory.errors import ConfigError
@@ -53,6 +53,7 @@ def es(
             common,
             where,
             resume,
+            "es",
             lambda on_step: continue_run(resume, before_first_step=probes_before, on_step=on_step, **free),
         )
         return
@@ -69,7 +70,7 @@ def es(
     from estheory.training.es import run_es
     from estheory.training.probing import probes_before
 
-    _go(common, where, out, lambda on_step: run_es(config, out, before_first_step=probes_before, on_step=on_step))
+    _go(common, where, out, "es", lambda on_step: run_es(config, out, before_first_step=probes_before, on_step=on_step))
 
 
 @app.command("grpo", cls=Command, epilog="estheory run grpo --task addition --steps 20 --lr 1e-4 --out runs/grpo")
@@ -90,7 +91,7 @@ def grpo(
 
         _require_resumable(where)
         require_unchanged(resume, (GRPO_PRESETS[published.preset] if published.preset else {}) | given)
-        _go(common, where, resume, lambda on_step: resume_grpo(resume, on_step=on_step))
+        _go(common, where, resume, "grpo", lambda on_step: resume_grpo(resume, on_step=on_step))
         return
     from estheory.cli.run_settings import grpo_config
 
@@ -101,7 +102,7 @@ def grpo(
     out = _out(where)
     from estheory.training.grpo import run_grpo
 
-    _go(common, where, out, lambda on_step: run_grpo(config, out, on_step=on_step))
+    _go(common, where, out, "grpo", lambda on_step: run_grpo(config, out, on_step=on_step))
 
 
 @app.command(
@@ -158,9 +159,13 @@ def sequence(
     from estheory.cli.progress import watch_run
     from estheory.training.sequence import run_sequence
 
-    summary = run_sequence(
-        config, out, watch=lambda stage: watch_run(common, stage, where.tracker), say=lambda text: narrate(common, text)
-    )
+    with interruptible(lambda: "the same command goes on with the sequence"):
+        summary = run_sequence(
+            config,
+            out,
+            watch=lambda stage: watch_run(common, stage, where.tracker),
+            say=lambda text: narrate(common, text),
+        )
     if common.json:
         emit(common, json_text(summary))
     else:
@@ -215,12 +220,18 @@ def _go(
     common: CommonOptions,
     where: OutOptions,
     out: Path,
+    method: str,
     train: Callable[[Callable[[Mapping[str, Any]], None]], "RunResult"],
 ) -> None:
     """Run with a progress bar on stderr and say how it ended."""
     from estheory.cli.progress import watch_run
 
-    with watch_run(common, out, where.tracker) as on_step:
+    def go_on() -> str:
+        if (out / "config.toml").is_file():
+            return f"estheory run {method} --resume {out} goes on from the last complete step"
+        return "the run had not begun; the same command starts over"
+
+    with interruptible(go_on), watch_run(common, out, where.tracker) as on_step:
         result = train(on_step)
     if result.stalled_steps:
         narrate(common, f"{result.stalled_steps} steps did not move: all rewards were equal")

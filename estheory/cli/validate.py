@@ -3,6 +3,7 @@
 # no postponed annotations: see options.py
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,8 +11,7 @@ import typer
 
 from estheory.cli.emit import cite, emit, json_text, warn
 from estheory.cli.es_options import RULES, ModelOptions, SignalOptions, WeightOptions
-from estheory.cli.measure import MeasureOptions
-from estheory.cli.options import Command, CommonOptions, given_in, options, program
+from estheory.cli.options import Command, CommonOptions, MeasureOptions, given_in, options, program
 from estheory.cli.values import level as probability
 from estheory.errors import ConfigError
 
@@ -63,7 +63,7 @@ def validate(
         text = verdicts_text(verdicts, plain, level, evidence.unpredicted)
         described = len(targets) > 1 and any(v.kind == "refuted" for v in verdicts)
         emit(common, text + DESCRIBED if described else text)
-    warn(evidence.notes)
+    warn(common, evidence.notes)
     cite(common, [used for v in verdicts for used in (v.prediction, v.measurement)])
     raise typer.Exit(exit_code(verdicts))
 
@@ -71,10 +71,12 @@ def validate(
 def _evidence(targets: Sequence[str], es: Mapping[str, Any], how: MeasureOptions) -> "Evidence":
     if list(targets) == ["published"]:
         from estheory.validation.published import published_pairs
+        from estheory.validation.reward_facts import reward_fact_pairs
 
         if es:
             raise ConfigError("the ES options describe the run behind BASE CHECKPOINT", "leave them out here")
-        return published_pairs()
+        figures = published_pairs()
+        return replace(figures, pairs=[*figures.pairs, *reward_fact_pairs()])
     from estheory.cli.measuring import evidence_of
 
     return evidence_of([Path(target) for target in targets], es, how)

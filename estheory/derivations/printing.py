@@ -116,7 +116,7 @@ def text(derivation: Derivation) -> str:
 
 
 def latex(derivation: Derivation) -> str:
-    """Return the derivation as a LaTeX fragment: one displayed equation and one sentence a step."""
+    """Return the derivation as a LaTeX fragment: one displayed equation and one sentence per step."""
     parts = [rf"\subsection*{{{_escaped(derivation.title)}}}", r"\begin{enumerate}"]
     for step in derivation.steps:
         parts += [r"\item", r"\[", latex_of(derivation, step.equation), r"\]", _escaped(step.justification)]

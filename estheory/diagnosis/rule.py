@@ -20,7 +20,7 @@ def shaped(rewards: Array, rule: ESConfig) -> Array:
     Returns
     -------
     ndarray
-        One an evaluation; for two-point one a direction.
+        One per evaluation; for two-point one per direction.
     """
     return estimator_of(rule).shape(rewards)
 

@@ -4,6 +4,9 @@ Speed comes from three things: chunks so long that threads rarely wait for one a
 interpreter's lock over), each file read into the same buffers from start to end, and no entry passed over more
 often than its sums need. The order of summation, and so every bit of the result, does not depend on the number of
 threads.
+
+Differences, products and sums are of float64 throughout. A squared norm is a sum of terms that are not negative, so its
+relative error is at most (`ROW` + number of rows + 3) 2^-53: below 2e-10 up to 1e10 entries of one tensor.
 """
 
 from __future__ import annotations
@@ -18,9 +21,9 @@ from numpy.typing import NDArray
 from estheory.floats import FloatFormat, coarser_format, rounded
 from estheory.models.checkpoints import Checkpoint
 
-CHUNKS = 3 << 18
-"""Entries that one thread holds of all files together. A tenth of it fits into a core's cache, but then two threads
-take longer than one."""
+CHUNKS = 3 << 17
+"""Entries that one thread holds of all files together: the most whose buffers stay near the processor. With a tenth of
+it, every call of numpy is so short that the calls themselves take as long."""
 
 ROW = 1 << 13
 """Entries whose products one call of BLAS sums: too few for it to start threads of its own."""

@@ -96,7 +96,7 @@ def _update(step: Step, prompts: int | None, mirrored: Mirroring | None) -> Logg
         return np.asarray(values[np.arange(len(values)).reshape(2, -1).T.ravel()])
 
     z = step.coefficients
-    if z is not None and step.rewards is not None and 2 * len(z) == len(step.rewards):  # two-point: one a direction
+    if z is not None and step.rewards is not None and 2 * len(z) == len(step.rewards):  # two-point: one per direction
         z = np.stack([z, -z], axis=1).ravel()
     return LoggedUpdate(
         step=step.step,

@@ -64,7 +64,7 @@ _PARTS = re.compile(
 )
 """What quantised weights consist of in GPTQ, AWQ, bitsandbytes, compressed-tensors, FP8 and MXFP4 files."""
 _INTEGERS = {"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64"}
-_EMBEDDING = re.compile(r"emb|wte|shared|tok|word")
+_EMBEDDING = re.compile(r"^(?!.*(?:embed_out|unembed|lm_head|pos)).*(?:emb|wte|shared|tok|word)")
 
 
 def left_out_of(entries: Mapping[str, Source]) -> list[LeftOut]:
@@ -97,14 +97,14 @@ def tied_copies(weights: Mapping[str, Source]) -> dict[str, str]:
                 groups.setdefault(np.array(entry.shape).tobytes() + ends.tobytes(), []).append(name)
     copies: dict[str, str] = {}
     for names in groups.values():
-        kept = next((name for name in names if _EMBEDDING.search(name)), names[0])
+        kept = next((name for name in names if is_embedding(name)), names[0])
         copies |= {name: kept for name in names if name != kept and _equal(weights[name], weights[kept])}
     return copies
 
 
 def is_embedding(name: str) -> bool:
     """Whether a name is that of a vocabulary's embedding."""
-    return bool(layer_of(name) is None and _EMBEDDING.search(name) and "pos" not in name)
+    return bool(layer_of(name) is None and _EMBEDDING.search(name))
 
 
 def tied_entry(name: str, entry: Source, kept: str) -> LeftOut:

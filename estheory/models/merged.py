@@ -108,7 +108,7 @@ def _merged(folder: Path, base: Mapping[str, Source]) -> Listing:
             raise DataError(what, "gather them before saving (stage3_gather_16bit_weights_on_model_save)")
         if found := _FACTOR.match(stem):
             module, embedding, factor, adapter, kind = found.groups()
-            adapters.add(adapter or "")
+            adapters.add(adapter or "unnamed")
             value = read_entries(entry, 0, entry.size).reshape(entry.shape)
             if bad := np.count_nonzero(~np.isfinite(value)):
                 what = f"tensor {name} of {file} has {bad} NaN or infinite entries"

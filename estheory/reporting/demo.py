@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from estheory.quantities import Quantity, Verdict
 from estheory.reporting.page import behaviour_sections, weight_sections
 from estheory.reporting.page.page import html_page
-from estheory.reporting.text.tables import plain_table, render, short
+from estheory.reporting.text.tables import Table, render, short
 from estheory.reporting.text.verdicts import (
     summary,
     tensor_sentence,
@@ -57,7 +57,7 @@ def demo_text(result: DemoResult, verdicts: Sequence[Verdict], page: Path) -> st
     page
         Where the page is; named at the end.
     """
-    table = plain_table("run", "task", ">before", ">after", ">KL from base", ">norm")
+    table = Table("run", "task", ">before", ">after", ">KL from base", ">norm")
     norms = dict(zip(result.displacements.labels, result.displacements.norms, strict=True))
     for row in behaviour_sections.accuracy_rows(_runs(result)):
         table.add_row(
@@ -76,10 +76,10 @@ def _sentences(result: DemoResult) -> list[str]:
     rise, error = result.interpolation.middle_rise
     return [
         f"ES moved {_norm_ratio(result):.1f} times as far as GRPO.",
-        f"Their cosine is {cosines['es|grpo']:.3f}; unrelated directions would have {floor:.4f}; "
+        f"Their cosine is {cosines['es|grpo']:.3f}; two unrelated directions have about {floor:.4f}; "
         f"the control's is {cosines['control|grpo']:.4f}.",
-        f"Half-way between the ES and the GRPO solution the accuracy is {rise:+.3f} ± {error:.3f} off the chord: "
-        + ("no barrier." if rise > -2 * error else "a barrier."),
+        f"Half-way between the ES and the GRPO solution the accuracy differs by {rise:+.3f} ± {error:.3f} "
+        "from the mean of both ends: " + ("no barrier." if rise > -2 * error else "a barrier."),
         f"This took {result.seconds:.0f} s (finished runs of an earlier demo are taken as they are).",
     ]
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
 from estheory.errors import ConfigError, DataError
@@ -31,6 +31,9 @@ Decode = Literal["greedy", "sample"]
 ExecutorName = Literal["local", "ray"]
 Schedule = Literal["constant", "linear", "cosine"]
 Generator = Literal["mt19937", "philox"]
+
+_RULES = {rule.name: rule.metadata for rule in dataclasses.fields(ESConfig)}
+"""What the command line says of the fields that a run shares with its rules."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,25 +90,35 @@ class RunConfig:
     method: ClassVar[str]
     before: ClassVar[Mapping[str, object]] = {}
 
-    model: str
-    task: str
-    steps: int
-    prompts: int = 64
+    model: str = field(metadata={"help": "Built-in name, Hugging Face folder or hub id (default tiny-lm)."})
+    task: str = field(metadata={"help": "Task to train (default addition)."})
+    steps: int = field(metadata={"help": "Number of updates, T (default 100)."})
+    prompts: int = field(default=64, metadata={"help": "Training prompts per step (default 64; GRPO 16)."})
     seed: int = 0
-    trainable: str = "all"
-    device: str = "cpu"
-    threads: int = 1
-    checkpoint_every: int = 0
-    evaluation_prompts: int = 400
-    evaluation_tasks: tuple[str, ...] = dataclasses.field(default=(), metadata={"option": "evaluate"})
-    data: str = ""
-    form: Form = "auto"
-    max_new_tokens: int = 0
-    temperature: float = 1.0
-    top_p: float = 1.0
-    system: str = ""
-    stop_reward: float = math.inf
-    stop_drift: float = math.inf
+    trainable: str = field(
+        default="all", metadata={"help": "Which parameters move (default all): all | last:K | lora:R | regex:..."}
+    )
+    device: str = field(default="cpu", metadata={"help": "Torch device."})
+    threads: int = field(default=1, metadata={"help": "CPU threads."})
+    checkpoint_every: int = field(
+        default=0, metadata={"help": "Steps between checkpoints (default: the last one only)."}
+    )
+    evaluation_prompts: int = field(default=400, metadata={"help": "Held-out prompts (default 50; small models 400)."})
+    evaluation_tasks: tuple[str, ...] = field(
+        default=(), metadata={"help": "Further tasks to evaluate, comma list.", "option": "evaluate"}
+    )
+    data: str = field(default="", metadata={"help": "Folder of JSONL or Parquet files, or hf:ID, with the task."})
+    form: Form = field(default="auto", metadata={"help": "Form of the prompts."})
+    max_new_tokens: int = field(
+        default=0, metadata={"help": "Cut answers after this many tokens (default: the task's own number)."}
+    )
+    temperature: float = field(default=1.0, metadata={"help": "Temperature of sampled answers."})
+    top_p: float = field(
+        default=1.0, metadata={"help": "Sample from the likeliest tokens whose probabilities add up to this."}
+    )
+    system: str = field(default="", metadata={"help": "System message of chats (default: the chat template's)."})
+    stop_reward: float = field(default=math.inf, metadata={"help": "End when the mean reward of a step reaches this."})
+    stop_drift: float = field(default=math.inf, metadata={"help": "End when ||theta - theta_0|| reaches this."})
 
     def __post_init__(self) -> None:
         for name in ("steps", "prompts", "threads", "evaluation_prompts"):
@@ -184,28 +197,39 @@ class ESRunConfig(RunConfig):
     method: ClassVar[str] = "es"
     before: ClassVar[Mapping[str, object]] = {"generator": "philox", "drop_prompt_rewards": True}
 
-    sigma: float
-    alpha: float
-    population: int = 30
-    shaping: Shaping = "zscore"
-    antithetic: bool = False
-    noise: str = "gaussian"
-    module_sigma: tuple[str, ...] = ()
-    anchor_l2: float = 0.0
-    anchor_l1: float = 0.0
-    anchor_form: AnchorForm = "before"
-    momentum: float = 0.0
-    dtype: Dtype = "float32"
-    update_path: UpdatePath = "accumulated"
-    restore_pairs: int = 0
-    reward: Reward = "accuracy"
-    decode: Decode = "greedy"
-    train_set: int = 0
-    permute_rewards: bool = False
-    generator: Generator = "mt19937"
-    drop_prompt_rewards: bool = False
-    executor: ExecutorName = "local"
-    workers: int = 1
+    sigma: float = field(metadata={"help": "Perturbation scale, in weight units (default 0.0015; small models 0.015)."})
+    alpha: float = field(metadata=_RULES["alpha"])
+    population: int = field(default=30, metadata=_RULES["population"])
+    shaping: Shaping = field(default=ESConfig.shaping, metadata=_RULES["shaping"])
+    antithetic: bool = field(default=ESConfig.antithetic, metadata=_RULES["antithetic"])
+    noise: str = field(default=ESConfig.noise, metadata=_RULES["noise"])
+    module_sigma: tuple[str, ...] = field(
+        default=(),
+        metadata={"help": "Factors of sigma by tensor name: PATTERN=FACTOR, comma list; the first match wins."},
+    )
+    anchor_l2: float = field(default=ESConfig.anchor_l2, metadata=_RULES["anchor_l2"])
+    anchor_l1: float = field(default=ESConfig.anchor_l1, metadata=_RULES["anchor_l1"])
+    anchor_form: AnchorForm = field(default=ESConfig.anchor_form, metadata=_RULES["anchor_form"])
+    momentum: float = field(default=ESConfig.momentum, metadata=_RULES["momentum"])
+    dtype: Dtype = field(default=ESConfig.dtype, metadata=_RULES["dtype"])
+    update_path: UpdatePath = field(default=ESConfig.update_path, metadata=_RULES["update_path"])
+    restore_pairs: int = field(default=ESConfig.restore_pairs, metadata=_RULES["restore_pairs"])
+    reward: Reward = field(default="accuracy", metadata={"help": "Reward of a member."})
+    decode: Decode = field(default="greedy", metadata={"help": "How answers are decoded."})
+    train_set: int = field(
+        default=0, metadata={"help": "Draw all prompts from this many examples (default 0: new ones in each step)."}
+    )
+    permute_rewards: bool = field(
+        default=False, metadata={"help": "Control: hand the rewards' coefficients to other members at random."}
+    )
+    generator: Generator = field(
+        default="mt19937", metadata={"help": "Draws the noise on a CPU; mt19937 is the faster."}
+    )
+    drop_prompt_rewards: bool = field(
+        default=False, metadata={"help": "Keep members' mean rewards only, not those by prompt."}
+    )
+    executor: ExecutorName = field(default="local", metadata={"help": "Where members are evaluated."})
+    workers: int = field(default=1, metadata={"help": "Processes that evaluate members."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -291,7 +315,7 @@ class ESRunConfig(RunConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class GRPORunConfig(RunConfig):
-    """GRPO through TRL: no KL term, AdamW, K samples a prompt.
+    """GRPO through TRL: no KL term, AdamW, K samples per prompt.
 
     Attributes
     ----------
@@ -313,10 +337,10 @@ class GRPORunConfig(RunConfig):
 
     method: ClassVar[str] = "grpo"
 
-    prompts: int = 16
-    samples: int = 8
-    lr: float = 3e-6
-    schedule: Schedule = "linear"
+    prompts: int = field(default=16, metadata={"help": "Training prompts per step (default 64; GRPO 16)."})
+    samples: int = field(default=8, metadata={"help": "Completions per prompt, K."})
+    lr: float = field(default=3e-6, metadata={"help": "AdamW's peak learning rate."})
+    schedule: Schedule = field(default="linear", metadata={"help": "Learning-rate schedule."})
     dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:

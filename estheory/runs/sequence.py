@@ -34,7 +34,7 @@ class SequenceConfig:
     tasks
         Trained in this order; all of them are evaluated at every stage.
     configs
-        One configuration a method, whose task, model and seed each stage replaces. Its steps, `stop_reward` and
+        One configuration per method, whose task, model and seed each stage replaces. Its steps, `stop_reward` and
         `stop_drift` are each stage's budget.
     seeds
         One sequence each.

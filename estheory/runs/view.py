@@ -251,6 +251,8 @@ class OwnRun(RunRecord):
 
     Attributes
     ----------
+    format
+        ``estheory``.
     config
         config.toml.
     dim
@@ -348,7 +350,7 @@ class Implementation:
     restore_pairs: int = 0
 
     def __str__(self) -> str:
-        return f"{self.update_path}, {self.restore_pairs} restores a step"
+        return f"{self.update_path}, {self.restore_pairs} restores per step"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,7 @@ class GroupAdvantage:
     Attributes
     ----------
     groups, samples
-        Prompts a step, and outcomes K >= 2 of each.
+        Prompts per step, and outcomes K >= 2 of each.
     score_std
         sqrt(f), 1/weight: a displacement delta along a coordinate changes an outcome's log-probability by about
         delta sqrt(f). Small: outcomes tell much of the gradient, sqrt(g' F^-1 g) against s.

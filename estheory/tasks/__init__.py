@@ -1,4 +1,4 @@
-"""Verifiable-reward tasks: prompts, canonical answers and safe scoring. One family a module, no torch."""
+"""Verifiable-reward tasks: prompts, canonical answers and safe scoring. One family per module, no torch."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ HUB = "hf:"
 _SPLITS = {"train": "train", "test": "test", "validation": "test", "valid": "test", "val": "test", "dev": "test"}
 _ENDINGS = (".jsonl", ".parquet")
 _NAME = re.compile(rf"(?:(.+?)[-_.])?({'|'.join(_SPLITS)})(?:[-_.]\d+(?:-of-\d+)?)?", re.IGNORECASE)
-_READABLE = "give JSONL (one object a line) or Parquet"
+_READABLE = "give JSONL (one object per line) or Parquet"
 
 
 def records_of(data: str, task: str) -> dict[str, list[Record]] | None:

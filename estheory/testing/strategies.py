@@ -81,7 +81,7 @@ def reward_vectors(
 
 
 def noise(members: int | st.SearchStrategy[int] = 4, dim: int | st.SearchStrategy[int] = 3) -> st.SearchStrategy[Array]:
-    """Draw standard normal noise, one row a member.
+    """Draw standard normal noise, one row per member.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""Closed forms of evolution strategies: one module a topic, numpy only."""
+"""Closed forms of evolution strategies: one module per topic, numpy only."""

@@ -38,7 +38,7 @@ def whitened(landscape: Landscape, ratio: Array) -> Landscape:
     Raises
     ------
     ConfigError
-        If a ratio is not a positive number, or there is not one a row.
+        If a ratio is not a positive number, or there is not one per row.
 
     Notes
     -----

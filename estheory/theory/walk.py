@@ -186,7 +186,7 @@ def walk(
             assumptions += (f"about {law.moved * config.dim:.2g} coordinates are not back at the start: no law here",)
         # the law of a coordinate may be exact, that of the norm is matched to its fourth moment
         label = "small-step" if declared else label if steps == 1 and config.anchor_form == "before" else "large-N"
-        assumptions += (f"pull of {pull:.3g} standard deviations a step",)
+        assumptions += (f"pull of {pull:.3g} standard deviations per step",)
     return Walk(
         variance=variance,
         effective_dim=dim,

@@ -19,7 +19,7 @@ from estheory.runs.config import ESRunConfig, ExecutorName
 from estheory.runs.directory import Row, RunDirectory
 from estheory.runs.prompt_rewards import packed_rewards
 from estheory.training.environment import record_environment
-from estheory.training.executors import Executor, open_executor
+from estheory.training.executors import Executor, LocalExecutor
 from estheory.training.members import Members
 from estheory.training.process import torch_threads
 from estheory.training.replay import es_config, rebuild
@@ -31,7 +31,7 @@ from estheory.training.session import (
     start_session,
     with_absolute_model,
 )
-from estheory.training.walk import Walk
+from estheory.training.trajectory import Trajectory
 
 
 def run_es(
@@ -127,7 +127,7 @@ def _run(
     done = bool(rows) and config.is_last(rows[-1])
     session.settle(directory, len(rows), last=done)
     if not done:
-        executor = open_executor(config, Members(session, config, walk))
+        executor = _open_executor(config, Members(session, config, walk))
         try:
             while not done:
                 rows.append(_step(session, config, directory, walk, executor, rows))
@@ -145,7 +145,12 @@ def _run(
 
 
 def _step(
-    session: Session, config: ESRunConfig, directory: RunDirectory, walk: Walk, executor: Executor, rows: list[Row]
+    session: Session,
+    config: ESRunConfig,
+    directory: RunDirectory,
+    walk: Trajectory,
+    executor: Executor,
+    rows: list[Row],
 ) -> Row:
     """Evaluate the members, move the walk, and record the step."""
     started, step = perf_counter(), walk.step + 1
@@ -182,3 +187,12 @@ def _step(
     }
     directory.append("timings", timing)
     return row
+
+
+def _open_executor(config: ESRunConfig, own: Members) -> Executor:
+    """Return the executor of a configuration; ``own`` is this process's model and walk, kept at the last step."""
+    if config.executor == "ray":
+        from estheory.training.ray_executor import RayExecutor
+
+        return RayExecutor(config)
+    return LocalExecutor(config, own)

@@ -46,21 +46,6 @@ class Executor(Protocol):
         ...
 
 
-def open_executor(config: ESRunConfig, own: Members) -> Executor:
-    """Return the executor of a configuration.
-
-    Parameters
-    ----------
-    own
-        This process's model and walk, which the run keeps at the last step.
-    """
-    if config.executor == "ray":
-        from estheory.training.ray_executor import RayExecutor
-
-        return RayExecutor(config)
-    return LocalExecutor(config, own)
-
-
 def shares(config: ESRunConfig, workers: int) -> list[list[int]]:
     """Divide the evaluations of a step among workers; the division does not affect the results."""
     return [list(range(config.evaluations))[k::workers] for k in range(workers)]
@@ -87,8 +72,8 @@ class LocalExecutor:
 
     Parameters
     ----------
-    config, own
-        As for `open_executor`.
+    own
+        This process's model and walk, which the run keeps at the last step.
     """
 
     def __init__(self, config: ESRunConfig, own: Members) -> None:

@@ -14,7 +14,7 @@ from estheory.measurement.accuracy import ExampleScorer
 from estheory.runs.config import ESRunConfig
 from estheory.runs.directory import Row
 from estheory.training.session import Session, start_session
-from estheory.training.walk import Walk
+from estheory.training.trajectory import Trajectory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class Members:
         The parameters after the last step; moved by the rows of later ones.
     """
 
-    def __init__(self, session: Session, config: ESRunConfig, walk: Walk) -> None:
+    def __init__(self, session: Session, config: ESRunConfig, walk: Trajectory) -> None:
         self.session = session
         self.config = config
         self.walk = walk
@@ -64,7 +64,7 @@ class Members:
         """Load the model in a process of its own."""
         session = start_session(config, evaluates=False)
         anchored = bool(config.anchor_l1 or config.anchor_l2)
-        return cls(session, config, Walk(session.parameters, session.base, config, takes_base=not anchored))
+        return cls(session, config, Trajectory(session.parameters, session.base, config, takes_base=not anchored))
 
     def advance(self, rows: Sequence[Row]) -> None:
         """Move the walk by the rows of the steps that it has not made yet.

@@ -14,7 +14,7 @@ from estheory.runs.config import ESRunConfig
 from estheory.theory.walk import walk
 from estheory.training.reward_probe import reward_probe
 from estheory.training.session import Session
-from estheory.training.walk import run_noise
+from estheory.training.trajectory import run_noise
 
 DIRECTIONS, LARGE_DIRECTIONS = 64, 4
 

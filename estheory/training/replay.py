@@ -14,7 +14,7 @@ from estheory.runs.directory import Row, RunDirectory
 from estheory.training.environment import record_environment
 from estheory.training.process import torch_threads
 from estheory.training.session import Session, start_session
-from estheory.training.walk import Walk
+from estheory.training.trajectory import Trajectory
 
 _NORM_TOLERANCE = 1e-13  # rounding of a pairwise float64 sum of 2^40 squares: about 40 * 2^-53
 
@@ -50,12 +50,12 @@ def es_config(directory: RunDirectory) -> ESRunConfig:
 
 def rebuild(
     session: Session, config: ESRunConfig, directory: RunDirectory, rows: Sequence[Row], *, checkpoints: bool = True
-) -> Walk:
+) -> Trajectory:
     """Return the walk after `rows`: from the latest checkpoint among them, then step by step.
 
     Momentum remembers every step, so its walk is made again from the base.
     """
-    walk = Walk(session.parameters, session.base, config)
+    walk = Trajectory(session.parameters, session.base, config)
     usable = [step for step in directory.checkpoints() if step <= len(rows)]
     if usable and checkpoints and not config.momentum:
         walk.step = max(usable)

@@ -23,7 +23,7 @@ from estheory.theory.probe.forecast import predict_from_probe
 from estheory.theory.probe.reward import ProbedReward
 from estheory.training.reward_probe_size import PAIRS, probe_batches, why_unprobed
 from estheory.training.session import Session
-from estheory.training.walk import run_noise
+from estheory.training.trajectory import run_noise
 
 CEILINGS = {"accuracy": 1.0, "partial": 1.0, "logprob": 0.0}
 """The largest value of each reward."""

@@ -8,9 +8,9 @@ import numpy as np
 
 from estheory.errors import ConfigError
 from estheory.measurement.displacement import Displacements
-from estheory.quantities import Measurement, Quantity
+from estheory.quantities import Quantity
 from estheory.theory.predictions import Forecast
-from estheory.validation.judge import Pair
+from estheory.validation.judge import Pair, paired
 
 
 def displacement_pairs(
@@ -45,23 +45,16 @@ def displacement_pairs(
         raise ConfigError(f"{len(measured.labels)} checkpoints but {known} steps", "give --steps with one for each")
     pairs: list[Pair] = []
     for step, label, norm in zip(at, measured.labels, measured.norms.tolist(), strict=True):
-        quantity, where = Quantity.DISPLACEMENT_NORM, f"total:{label}"
+        where = f"total:{label}"
         try:
-            prediction = forecast.get(quantity, step)
+            prediction = forecast.get(Quantity.DISPLACEMENT_NORM, step)
         except KeyError:
             raise ConfigError(f"nothing is predicted at step {step}", "predict at the checkpoints' steps") from None
-        measurement = Measurement(quantity=quantity, value=norm, step=step, where=where, source=source)
-        pairs.append((prediction, measurement))
+        pairs.append(paired(prediction, norm, where=where, source=source))
     cosines = {p.where: p for p in forecast.predictions if p.quantity is Quantity.CHECKPOINT_COSINE}
     for a, b in np.argwhere(np.triu(np.ones_like(measured.cosines), 1)).tolist():
         between = cosines.get(f"{at[a]}|{at[b]}") or cosines.get(f"{at[b]}|{at[a]}")
         if between is not None:
-            measurement = Measurement(
-                quantity=between.quantity,
-                value=float(measured.cosines[a, b]),
-                step=between.step,
-                where=f"{measured.labels[a]}|{measured.labels[b]}",
-                source=source,
-            )
-            pairs.append((between, measurement))
+            where = f"{measured.labels[a]}|{measured.labels[b]}"
+            pairs.append(paired(between, float(measured.cosines[a, b]), where=where, source=source))
     return pairs

@@ -1,17 +1,19 @@
-"""The laws of a foreign run's norms, and how they are paired with what was measured."""
+"""The laws of a foreign run's norms and of their growth, and how they are paired with what was measured."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
-from estheory.laws import ChiLaw, Law
-from estheory.quantities import Label, Measurement, Prediction, Quantity
+import numpy as np
+
+from estheory._special import Array
+from estheory.laws import ChiLaw, Law, NormalLaw
+from estheory.quantities import Label, Prediction, Quantity
 from estheory.runs.view import ForeignRun
 from estheory.theory.estimators.estimator import PAPER
-from estheory.validation.foreign_rounding import Roundings
-from estheory.validation.judge import Pair
-from estheory.validation.rounding_factor import Factor
+from estheory.validation.foreign_rounding import Factor, Roundings
+from estheory.validation.judge import Pair, paired
 
 EXACT = Factor()
 
@@ -76,7 +78,7 @@ def pair(
         The measurement names the run's folder and its code.
     """
     name = run.path.resolve().name
-    return (
+    return paired(
         Prediction(
             quantity=quantity,
             law=law,
@@ -86,5 +88,34 @@ def pair(
             step=step,
             systematic=systematic,
         ),
-        Measurement(quantity=quantity, value=value, step=step, where=where, source=f"{name} ({run.format})"),
+        value,
+        where=where,
+        source=f"{name} ({run.format})",
     )
+
+
+def exponent_law(steps: Sequence[int], variances: Array, effective_dim: float) -> NormalLaw:
+    """Return the law of the least-squares slope of log ||Delta_T||^2 in log T over checkpoints of one walk.
+
+    Cov(log ||Delta_a||^2, log ||Delta_b||^2) = (2/d) v_a / v_b for a before b. Exact for large d; ours.
+
+    Parameters
+    ----------
+    variances : ndarray, shape (K,)
+        Variance of a coordinate at each (weight^2), without an anchor.
+
+    Returns
+    -------
+    NormalLaw
+        Of the slope: mean 1 where the variance is proportional to T.
+    """
+    weights = slope_weights(steps)
+    shares = np.minimum.outer(variances, variances) / np.maximum.outer(variances, variances)
+    spread = math.sqrt(2 / effective_dim * float(weights @ shares @ weights))
+    return NormalLaw(float(weights @ np.log(variances)), spread)
+
+
+def slope_weights(steps: Sequence[int]) -> Array:
+    """Return what a least-squares slope in log T gives the value at each step."""
+    x = np.log(np.asarray(steps, dtype=np.float64))
+    return np.asarray((x - x.mean()) / np.sum((x - x.mean()) ** 2))

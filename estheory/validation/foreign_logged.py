@@ -12,9 +12,8 @@ from estheory.tensor_names import layer_of
 from estheory.theory.effective_dimension import shared_seed_dimension
 from estheory.validation.assumptions import FLAT, SHARED
 from estheory.validation.foreign_laws import factor_at, norm_law, pair, with_rounding
-from estheory.validation.foreign_rounding import Roundings
+from estheory.validation.foreign_rounding import Factor, Roundings
 from estheory.validation.judge import Pair
-from estheory.validation.rounding_factor import Factor
 
 APART = "independent noise: the log has no tensor shapes"
 

@@ -18,13 +18,18 @@ from estheory.runs.view import ForeignRun
 from estheory.theory.effective_dimension import Shapes, shared_seed_dimension
 from estheory.theory.walk import OURS
 from estheory.validation.assumptions import DENSE, FEWEST, FLAT, SHARED
-from estheory.validation.exponent import exponent_law, slope_weights
-from estheory.validation.foreign_adamw import walk_square
-from estheory.validation.foreign_laws import EXACT, factor_at, norm_law, pair, with_rounding
+from estheory.validation.foreign_laws import (
+    EXACT,
+    exponent_law,
+    factor_at,
+    norm_law,
+    pair,
+    slope_weights,
+    with_rounding,
+)
 from estheory.validation.foreign_logged import logged_pairs
-from estheory.validation.foreign_rounding import OWN_WEIGHTS, Roundings
+from estheory.validation.foreign_rounding import OWN_WEIGHTS, Factor, Roundings, walk_square
 from estheory.validation.judge import Pair
-from estheory.validation.rounding_factor import Factor
 
 Array = NDArray[np.float64]
 

@@ -1,4 +1,4 @@
-"""What storing weights in 16 bits does to a foreign ES run.
+"""What storing weights in 16 bits does to a foreign run, of ES or of a gradient method.
 
 The emulator on the run's own base weights, in every way its code may have rounded; on a declared family of weights
 where they are not at hand.
@@ -7,7 +7,7 @@ where they are not at hand.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +16,65 @@ from estheory._special import Array
 from estheory.errors import ConfigError, DataError
 from estheory.rules import Dtype, ESConfig
 from estheory.runs.view import ForeignRun, Implementation
+from estheory.simulation.emulator.adamw import adamw_walks
 from estheory.simulation.emulator.emulate import GROUP_SIZE, GROUPS, emulate
 from estheory.simulation.emulator.emulation import Emulation
 from estheory.simulation.emulator.strata import SampledWeights
+from estheory.theory.adamw import walk_factor
 from estheory.theory.rounding.weights import weight_family
 from estheory.validation.assumptions import STUDENT
-from estheory.validation.rounding_factor import MOST_EMULATED, Factor, factor_range
+
+MOST_EMULATED = 20_000
+"""Steps of the longest run that is emulated: minutes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factor:
+    """What rounding does to one quantity.
+
+    Attributes
+    ----------
+    value
+        The factor, in the middle of what the ways of rounding that the folder leaves open give.
+    error
+        Relative standard deviation: the emulator's error, and the run's own where its coefficients are not logged.
+    half_width
+        Relative half-width of that range: the declared band.
+    kurtosis
+        E[moved^4]/E[moved^2]^2 of a weight's displacement, 3 without rounding.
+    """
+
+    value: float = 1.0
+    error: float = 0.0
+    half_width: float = 0.0
+    kurtosis: float = 3.0
+
+    @property
+    def norm_half_width(self) -> float:
+        """The band of a norm whose square has this factor: the root's wider side."""
+        return 1.0 - math.sqrt(max(1.0 - self.half_width, 0.0))
+
+
+def factor_range(found: Sequence[tuple[float, float]], kurtosis: float) -> Factor:
+    """Return the middle and the half-width of values, and the largest of their standard errors, both relative.
+
+    Parameters
+    ----------
+    found
+        A value and its standard error for each way of rounding.
+
+    Returns
+    -------
+    Factor
+        Where the middle is not positive: 0 without error or band.
+    """
+    values = [value for value, _ in found]
+    middle = 0.5 * (min(values) + max(values))
+    if middle <= 0:
+        return Factor(value=0.0)
+    error = max(error for _, error in found) / middle
+    return Factor(value=middle, error=error, half_width=max(values) / middle - 1, kurtosis=kurtosis)
+
 
 OWN_WEIGHTS = "rounding emulated on the base weights"
 FAMILY = "rounding emulated on a declared family of weights (rms 0.01 to 0.05)"
@@ -177,3 +230,37 @@ def _coefficients(run: ForeignRun, last: int, seed: int) -> tuple[Array, float]:
         z *= (np.sqrt(run.increments[:last]) / np.linalg.norm(z, axis=-1))[..., None]
     scale = math.sqrt(float(np.mean(z**2))) or 1.0
     return z / scale, scale
+
+
+def walk_square(rates: Array) -> float:
+    """Return the mean square of a weight after AdamW on dense gradient noise in exact arithmetic."""
+    peak = float(rates.max(initial=0.0))
+    return walk_factor(rates / peak) * float(rates @ rates) if peak > 0 else 0.0
+
+
+def adamw_factors(run: ForeignRun, dtype: Dtype, steps: Collection[int], weights: SampledWeights) -> dict[int, Factor]:
+    """Return by step what rounding does to AdamW's walk on noise, over every way of keeping weights that is left open.
+
+    float16 is never trained in place: AdamW's second moments underflow there.
+
+    Parameters
+    ----------
+    run
+        Run of a gradient method, with its learning rates.
+
+    Returns
+    -------
+    dict of int to Factor
+        Factors on :func:`walk_square`, without steps before the first positive learning rate.
+    """
+    copies = (True,) if dtype == "float16" else run.copies
+    looked = [step for step in steps if walk_square(run.rates[:step]) > 0]
+    if not looked or max(looked) > MOST_EMULATED:
+        raise DataError(f"rounding of {max(looked, default=0)} steps of AdamW is not emulated", "judge an earlier one")
+    walks = [adamw_walks(weights, dtype, run.rates, looked, copy=copy) for copy in copies]
+    factors = {}
+    for step in looked:
+        plain = walk_square(run.rates[:step])
+        found = [(walk[step].variance / plain, STUDENT * walk[step].stderr / plain) for walk in walks]
+        factors[step] = factor_range(found, max(3.0, *(walk[step].kurtosis for walk in walks)))
+    return factors

@@ -16,9 +16,8 @@ from estheory.rules import Dtype
 from estheory.runs.foreign import read_foreign
 from estheory.runs.view import ForeignRun, Given
 from estheory.simulation.emulator.checkpoint_weights import checkpoint_weights
-from estheory.validation.foreign_adamw import adamw_factors
 from estheory.validation.foreign_pairs import MeasuredPath, foreign_pairs
-from estheory.validation.foreign_rounding import Roundings, roundings
+from estheory.validation.foreign_rounding import Roundings, adamw_factors, roundings
 from estheory.validation.judge import Evidence
 
 _STORED: dict[str, Dtype] = {"BF16": "bfloat16", "F16": "float16"}

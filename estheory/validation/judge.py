@@ -25,6 +25,27 @@ Pair = tuple[Prediction, Measurement]
 """A prediction and a measurement of the same quantity."""
 
 
+def paired(
+    prediction: Prediction, value: float, *, stderr: float = 0.0, where: str | None = None, source: str = ""
+) -> Pair:
+    """Return a prediction with a measurement of its quantity at its step.
+
+    Parameters
+    ----------
+    value, stderr
+        What was measured, in the unit of the quantity.
+    where
+        The place of the measurement; that of the prediction if None.
+    source
+        What was measured, for the reader of the verdicts.
+    """
+    place = prediction.where if where is None else where
+    measurement = Measurement(
+        quantity=prediction.quantity, value=value, stderr=stderr, step=prediction.step, where=place, source=source
+    )
+    return prediction, measurement
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
     """What there is to judge, and what cannot be judged.

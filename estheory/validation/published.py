@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from estheory.landscape import Signal
 from estheory.laws import ChiLaw
-from estheory.quantities import Measurement, Prediction, Quantity
+from estheory.quantities import Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.theory.adamw import Schedule
 from estheory.theory.grpo import GRPOConfig
 from estheory.theory.predictions import predict
-from estheory.validation.judge import Evidence, Pair
+from estheory.validation.judge import Evidence, Pair, paired
 from estheory.validation.published_table import PublishedRow, read_published
 from estheory.validation.rounding import recorded_band
 
@@ -153,7 +153,7 @@ def published_pairs() -> Evidence:
     Examples
     --------
     >>> from collections import Counter
-    >>> from estheory.validation.judge import judge
+    >>> from estheory.validation.judge import judge, paired
     >>> evidence = published_pairs()
     >>> sorted(Counter(verdict.kind for verdict in judge(evidence.pairs)).items())
     [('consistent', 3), ('refuted', 2), ('underpowered', 7)]
@@ -196,11 +196,4 @@ def _ratio(es: tuple[PublishedRow, Prediction], grpo: tuple[PublishedRow, Predic
         systematic=es_prediction.systematic + grpo_prediction.systematic,
     )
     where = f"{es_row.place}, {es_row.steps} against {grpo_row.steps} steps"
-    return prediction, Measurement(
-        quantity=Quantity.NORM_RATIO,
-        value=value,
-        stderr=value * error,
-        step=es_row.steps,
-        where=where,
-        source=es_row.publication,
-    )
+    return paired(prediction, value, stderr=value * error, where=where, source=es_row.publication)

@@ -18,7 +18,7 @@ from estheory.theory.walk import response
 
 
 @dataclass(frozen=True, kw_only=True)
-class SquareLaw:
+class SquareMoments:
     """The law of a squared displacement: mean (weight^2), degrees of freedom, declared relative error of the mean.
 
     Attributes
@@ -111,44 +111,46 @@ class RecordedWalk:
         """Return the variance of a coordinate after a step, of noise factor 1 and without L1 pull. Exact."""
         return self.covariance(step, step)
 
-    def tensor(self, step: int, shape: tuple[int, ...], factor: float = 1.0) -> SquareLaw:
+    def tensor(self, step: int, shape: tuple[int, ...], factor: float = 1.0) -> SquareMoments:
         """Return the law of ||Delta||^2 of a tensor whose noise has a factor; mean and variance exact but for L1.
 
         Returns
         -------
-        SquareLaw
+        SquareMoments
             Its freedom is the number of entries in a plain walk.
         """
         size, variance = float(math.prod(shape)), self.variance(step) * factor**2
         if self.pull and variance:
             one = float(self.squares[0]) * factor**2
             flat = flat_law(self.pull / math.sqrt(one), step, self.anchor_form)
-            return SquareLaw(mean=size * one * flat.second, freedom=2 * size / (flat.kurtosis - 1), error=flat.error)
+            return SquareMoments(
+                mean=size * one * flat.second, freedom=2 * size / (flat.kurtosis - 1), error=flat.error
+            )
         freedom = size
         if self.rank is not None and len(shape) >= 2:  # Var ||E||^2 of factor pairs, as in theory.walk
             rows, columns = float(shape[0]), size / shape[0]
             freedom = size / (1 + self._concentration(step) * ((rows + columns + self.rank + 1) / self.rank - 1))
-        return SquareLaw(mean=size * variance, freedom=freedom, error=0.0)
+        return SquareMoments(mean=size * variance, freedom=freedom, error=0.0)
 
-    def total(self, step: int, shapes: Mapping[str, tuple[int, ...]]) -> SquareLaw:
+    def total(self, step: int, shapes: Mapping[str, tuple[int, ...]]) -> SquareMoments:
         """Return the law of ||Delta||^2 of all tensors.
 
         Returns
         -------
-        SquareLaw
+        SquareMoments
             Its freedom is the effective number of independent coordinates.
         """
         factors = self.factors(shapes)
         laws = {name: self.tensor(step, shape, factors[name]) for name, shape in shapes.items()}
         mean = sum(law.mean for law in laws.values())
         if mean == 0.0:
-            return SquareLaw(mean=0.0, freedom=float(sum(math.prod(s) for s in shapes.values())), error=0.0)
+            return SquareMoments(mean=0.0, freedom=float(sum(math.prod(s) for s in shapes.values())), error=0.0)
         groups: dict[object, float] = {}  # tensors that share their noise move by the same vector, times their factors
         for name, law in laws.items():
             key = math.prod(shapes[name]) if self.shared else name
             groups[key] = groups.get(key, 0.0) + law.mean / math.sqrt(law.freedom)
         error = sum(law.error * law.mean for law in laws.values()) / mean
-        return SquareLaw(mean=mean, freedom=mean**2 / sum(value**2 for value in groups.values()), error=error)
+        return SquareMoments(mean=mean, freedom=mean**2 / sum(value**2 for value in groups.values()), error=error)
 
     def factors(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, float]:
         """Return the factor of each tensor's noise.

@@ -9,10 +9,10 @@ import numpy as np
 
 from estheory.files import reading
 from estheory.laws import NormalLaw, PointLaw
-from estheory.quantities import Measurement, Prediction, Quantity
+from estheory.quantities import Prediction, Quantity
 from estheory.runs.view import Array, OwnRun, Step, known
 from estheory.theory.probe.forecast import EARLY_STEPS, early_slope_weights
-from estheory.validation.judge import Pair
+from estheory.validation.judge import Pair, paired
 
 Measured = tuple[float, float]
 """A value and its standard error."""
@@ -53,7 +53,7 @@ def _pairs(run: OwnRun) -> Iterator[Pair]:
         for where, measured in _measured(run, quantity, step).items():
             if measured is None:
                 continue
-            yield (
+            yield paired(
                 Prediction(
                     quantity=quantity,
                     law=NormalLaw(mean, std) if std else PointLaw(mean),
@@ -63,14 +63,10 @@ def _pairs(run: OwnRun) -> Iterator[Pair]:
                     step=step,
                     systematic=float(row["systematic"]),
                 ),
-                Measurement(
-                    quantity=quantity,
-                    value=measured[0],
-                    stderr=measured[1],
-                    step=step,
-                    where=f"{run.config.task}, {where}",
-                    source=run.path.name,
-                ),
+                measured[0],
+                stderr=measured[1],
+                where=f"{run.config.task}, {where}",
+                source=run.path.name,
             )
 
 

@@ -19,7 +19,7 @@ from estheory._special import Array
 from estheory.errors import ConfigError, DataError
 from estheory.files import reading
 from estheory.laws import ChiLaw, PointLaw, SquaredLaw
-from estheory.quantities import Measurement, Prediction, Quantity
+from estheory.quantities import Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.runs.view import OwnRun, known
 from estheory.simulation.emulator.adamw import adamw_walks
@@ -29,7 +29,7 @@ from estheory.simulation.emulator.strata import SampledWeights
 from estheory.theory.rounding.precision import NormBand, RoundingEffect
 from estheory.theory.walk import OURS
 from estheory.validation.assumptions import DENSE, FEWEST, FLAT, STUDENT
-from estheory.validation.judge import Pair
+from estheory.validation.judge import Pair, paired
 from estheory.validation.recorded_walk import RecordedWalk
 
 EMULATED = "rounding emulated on the base weights, given the logged coefficients"
@@ -131,7 +131,7 @@ def rounded_grpo_pairs(run: OwnRun, weights: SampledWeights, seed: int = 0) -> l
         quantity=quantity, law=law, label="mean-field", source=OURS, assumptions=assumptions, step=steps
     )
     where = f"total:{run.path.name}"
-    return [(prediction, Measurement(quantity=quantity, value=measured, step=steps, where=where, source=run.path.name))]
+    return [paired(prediction, measured, where=where, source=run.path.name)]
 
 
 def _run_rules(run: OwnRun) -> tuple[ESConfig, Array]:
@@ -197,4 +197,4 @@ def _pair(
     prediction = Prediction(
         quantity=quantity, law=law, label="mean-field", source=OURS, assumptions=(FLAT, EMULATED), step=step
     )
-    return prediction, Measurement(quantity=quantity, value=value, step=step, where=where, source=run.path.name)
+    return paired(prediction, value, where=where, source=run.path.name)

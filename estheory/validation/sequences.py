@@ -9,12 +9,12 @@ from dataclasses import replace
 import numpy as np
 
 from estheory.laws import ChiLaw
-from estheory.quantities import Measurement, Prediction, Quantity
+from estheory.quantities import Prediction, Quantity
 from estheory.runs.sequence import SequenceRecord
 from estheory.runs.view import Array, OwnRun, known
 from estheory.theory.walk import OURS
 from estheory.validation.assumptions import CONDITIONED, FLAT
-from estheory.validation.judge import Pair
+from estheory.validation.judge import Pair, paired
 from estheory.validation.recorded_walk import RecordedWalk
 
 
@@ -58,13 +58,9 @@ def joint_pairs(sequence: SequenceRecord) -> Iterator[Pair]:
                 assumptions=(FLAT, CONDITIONED, "stages of one seed draw the same noise vectors"),
                 step=len(stage.run.steps),
             )
-            yield (
+            yield paired(
                 prediction,
-                Measurement(
-                    quantity=Quantity.DISPLACEMENT_NORM,
-                    value=float(stage.done["norm_from_base"]),
-                    step=len(stage.run.steps),
-                    where=f"from the base, after {stage.number} stages",
-                    source=stage.name,
-                ),
+                float(stage.done["norm_from_base"]),
+                where=f"from the base, after {stage.number} stages",
+                source=stage.name,
             )

@@ -14,13 +14,13 @@ import sys
 from pathlib import Path
 
 from estheory.demo import demo_configs
-from estheory.measurement.line_ends import studies_of
-from estheory.reporting.lines import lines_json
+from estheory.measurement.line_study import studies_of
+from estheory.reporting.line_results import lines_json
 from estheory.runs.config import ESRunConfig
 from estheory.training.es import run_es
 from estheory.training.grpo import run_grpo
 from estheory.validation.judge import judge
-from estheory.validation.lines import line_pairs
+from estheory.validation.line_pairs import line_pairs
 
 SEEDS = (0, 10, 20)
 KEPT = ("score", "start", "end", "norms", "length", "prompts", "line", "random_lines", "along")

@@ -27,7 +27,7 @@ from estheory.simulation.emulator.strata import SampledWeights
 from estheory.training.es import resume, run_es
 from estheory.training.grpo import resume_grpo, run_grpo
 from estheory.training.session import start_session
-from estheory.training.walk import Walk
+from estheory.training.trajectory import Trajectory
 from estheory.validation.judge import judge
 from estheory.validation.own_runs import recorded_pairs
 
@@ -90,7 +90,7 @@ def projection(config: ESRunConfig, folder: Path) -> tuple[float, float]:
     session = start_session(
         replace(config, dtype="float32", update_path="accumulated", restore_pairs=0), evaluates=False
     )
-    walk = Walk(session.parameters, session.base, session.config)  # type: ignore[arg-type]
+    walk = Trajectory(session.parameters, session.base, session.config)  # type: ignore[arg-type]
     for row in rows:
         walk.advance(row)
     intended = walk.theta.double() - session.base.double()

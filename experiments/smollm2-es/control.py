@@ -17,7 +17,7 @@ from estheory.measurement.held_out import kl_from_base
 from estheory.runs.config import ESRunConfig
 from estheory.runs.directory import RunDirectory, write_json
 from estheory.training.session import start_session
-from estheory.training.walk import Walk
+from estheory.training.trajectory import Trajectory
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     session = start_session(config)
     found: list[dict[str, Any]] = []
     for seed in (0, 1):
-        rng, walk = np.random.default_rng(seed), Walk(session.parameters, session.base, config)
+        rng, walk = np.random.default_rng(seed), Trajectory(session.parameters, session.base, config)
         for row in directory.steps():
             walk.advance({**row, "coefficients": rng.permutation(row["coefficients"]).tolist()})
         session.parameters.vector.copy_(walk.theta)

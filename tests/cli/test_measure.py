@@ -43,6 +43,48 @@ def test_json_has_every_quantity(estheory, files):
     assert rows["displacement_exponent", f"{paths[1]}..{paths[2]}"]["value"] == pytest.approx(2)
 
 
+def test_what_no_norm_counts_is_listed(estheory, files):
+    state = {"embed.weight": torch.randn(5, 4), "norm.weight": torch.ones(6)}
+    save_file(state, files / "base.safetensors")
+    moved = {f"module.{name}": (tensor + 0.5).bfloat16() for name, tensor in state.items()}
+    moved |= {"module.lm_head.weight": moved["module.embed.weight"].clone(), "module.ids": torch.arange(4)}
+    save_file(moved, files / "step_2.safetensors")
+    paths = [files / "base.safetensors", files / "step_2.safetensors"]
+    document = estheory("measure", *paths, "--json").json()
+    assert {(row["name"], row["kind"], row["entries"]) for row in document["left_out"]} == {
+        ("lm_head.weight", "tied", 20),
+        ("ids", "buffer", 4),
+    }
+    [renamed] = document["renamed"]
+    assert renamed == {"checkpoint": str(paths[1]), "before": "module.", "after": "", "tensors": 4}
+    assert any(row["quantity"] == "storage_change" and row["value"] > 0 for row in document["measurements"])
+    text = estheory("measure", *paths).out
+    for part in ("lm_head.weight", "tied", "ids", "module.", "coarsely"):
+        assert part in text
+
+
+def test_the_walk_of_an_adapter_is_that_of_its_factors(estheory, files):
+    name = "model.layers.0.mlp.up_proj"
+    for step, size in (("start", 0.0), ("step_4", 0.5)):
+        folder = files / step
+        folder.mkdir()
+        config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4}
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+        noise = torch.Generator().manual_seed(0)
+        shapes = {"A": (2, 5), "B": (4, 2)}
+        factors = {x: torch.ones(s) + size * torch.randn(s, generator=noise) for x, s in shapes.items()}
+        tensors = {f"base_model.model.{name}.lora_{x}.weight": t for x, t in factors.items()}
+        save_file(tensors, folder / "adapter_model.safetensors")
+    base, start, end = (files / x for x in ("base.safetensors", "start", "step_4"))
+    walk = ("--alpha", "0.5", "--population", "4")
+    assert estheory("measure", base, end).code == 0
+    for command in (("measure",), ("validate", "--sigma", "0.5", "--steps", "4")):
+        refused = estheory(*command, base, end, *walk)
+        assert refused.code == 2
+        assert "factors" in refused.err
+        assert estheory(*command, start, end, *walk).code in (0, 3, 4)  # the remedy
+
+
 def test_text_has_a_row_a_checkpoint(estheory, files):
     result = estheory("measure", files / "base.safetensors", files / "step_1.safetensors", "--steps", "3")
     assert result.code == 0, result.err

@@ -38,7 +38,7 @@ def test_plan_in_json_is_what_predict_predicts(estheory):
 
 def test_text_says_what_to_run_what_binds_and_what_else_would_cost(estheory):
     out = " ".join(estheory("plan", *ASK).out.split())
-    for words in ("recommendation", "Run ", "stands in the way of fewer: max-norm", "half the norm takes"):
+    for words in ("recommendation", "Run ", "ruled out by --max-norm", "half the norm takes"):
         assert words in out
     assert len(estheory("plan", *ASK).out.splitlines()) < 30
 
@@ -48,7 +48,7 @@ def test_nothing_feasible_exits_4_and_says_why(estheory):
     assert result.code == 4
     out = " ".join(result.out.split())
     assert "No configuration meets --max-norm 10 with --target-progress 1: the best progress within the budget" in out
-    assert "held back by max-norm, max-evaluations" in out
+    assert "--max-norm and --max-evaluations" in out
     document = estheory("plan", *MODEL, *SIGNAL, "--max-norm", 10, "--target-progress", 1, "--json").json()
     assert document["recommendation"] is None
     assert document["front"] == []

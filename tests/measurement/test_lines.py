@@ -10,11 +10,11 @@ import torch
 
 from estheory.errors import ConfigError, DataError
 from estheory.measurement.directions import random_direction
-from estheory.measurement.lines import study_lines
+from estheory.measurement.line_study import study_lines
 from estheory.models.parameters import FlatParameters
 from estheory.quantities import Quantity
 from estheory.validation.judge import judge
-from estheory.validation.lines import line_pairs, over_directions, slope_rises
+from estheory.validation.line_pairs import line_pairs, over_directions, slope_rises
 from tests.statistics import Z
 
 DIM = 600

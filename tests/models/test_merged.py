@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from estheory.errors import DataError
 from estheory.measurement.displacement import measure_displacements
@@ -25,6 +25,20 @@ def base(tmp_path):
     config = LlamaConfig(vocab_size=13, hidden_size=8, intermediate_size=12, num_hidden_layers=2, num_attention_heads=2)
     LlamaForCausalLM(config).save_pretrained(tmp_path / "base")
     return tmp_path / "base"
+
+
+def qwen():
+    """A model whose projections have biases."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 13, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2}
+    return Qwen2ForCausalLM(Qwen2Config(num_attention_heads=2, num_key_value_heads=2, **sizes))
+
+
+def kick(model):
+    generator = torch.Generator().manual_seed(3)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
 
 
 def adapter(folder, config=CONFIG, *, module=Q, extra=None, a=(2, 8), b=(8, 2)):
@@ -109,6 +123,72 @@ def test_peft_itself_merges_to_the_same_weights(base, tmp_path):
         np.testing.assert_allclose(ours.tensor(name), merged[name].detach().double().numpy(), rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("kind", [{"init_lora_weights": "pissa"}, {"init_lora_weights": "olora"}, {"use_dora": True}])
+def test_the_remedy_for_other_kinds_gives_their_displacement(tmp_path, kind):
+    """Merged into its base by peft, an adapter that is refused is a checkpoint like any other."""
+    peft = pytest.importorskip("peft")
+    base = qwen()
+    base.save_pretrained(tmp_path / "base")
+    before = {name: t.double() for name, t in qwen().state_dict().items()}
+    targets = ["q_proj", "v_proj"]
+    wrapped = peft.get_peft_model(base, peft.LoraConfig(r=2, lora_alpha=4, target_modules=targets, **kind))
+    kick(wrapped)
+    wrapped.save_pretrained(tmp_path / "lora")
+    with pytest.raises(DataError, match=r"merge it into its base with peft"):
+        measure_displacements(tmp_path / "base", [tmp_path / "lora"])
+    again = peft.PeftModel.from_pretrained(qwen(), tmp_path / "lora").merge_and_unload()
+    again.save_pretrained(tmp_path / "merged")
+    true = math.sqrt(
+        sum(float((t.double() - before[n]).square().sum()) for n, t in wrapped.merge_and_unload().state_dict().items())
+    )
+    assert measure_displacements(tmp_path / "base", [tmp_path / "merged"]).norms[0] == pytest.approx(true, rel=1e-4)
+
+
+def test_trained_biases_of_factors_move_the_biases_of_layers(tmp_path):
+    peft = pytest.importorskip("peft")
+    base = qwen()
+    base.save_pretrained(tmp_path / "base")
+    before = {name: t.double() for name, t in qwen().state_dict().items()}
+    config = peft.LoraConfig(r=2, lora_alpha=6, target_modules=["q_proj", "v_proj"], lora_bias=True)
+    wrapped = peft.get_peft_model(base, config)
+    kick(wrapped)
+    wrapped.save_pretrained(tmp_path / "lora")
+    result = measure_displacements(tmp_path / "base", {"x": tmp_path / "lora"})
+    after = {name: t.double() for name, t in wrapped.merge_and_unload().state_dict().items()}
+    for name, value in zip(result.tensors, result.tensor_norms[0], strict=True):
+        assert value == pytest.approx(float((after[name] - before[name]).norm()), rel=1e-5, abs=1e-12)
+    assert (
+        sum(name.endswith("bias") and v > 0 for name, v in zip(result.tensors, result.tensor_norms[0], strict=True))
+        == 4
+    )
+
+
+def test_embeddings_saved_whole_on_a_tied_base(base, tmp_path):
+    reference = {name: t.clone() for name, t in load_file(base / "model.safetensors").items()}
+    tied = tmp_path / "tied"
+    tied.mkdir()
+    save_file({name: t for name, t in reference.items() if name != "lm_head.weight"}, tied / "model.safetensors")
+    words = reference["model.embed_tokens.weight"]
+    embed, head = "base_model.model.model.embed_tokens.weight", "base_model.model.lm_head.weight"
+    a, b = adapter(tmp_path / "still", extra={embed: words, head: words.clone()})
+    plain = float((3 * b @ a).norm())
+    assert measure_displacements(tied, [tmp_path / "still"]).norms[0] == pytest.approx(plain, rel=1e-12)
+    adapter(tmp_path / "apart", extra={embed: words + 1, head: words - 2})
+    both = math.sqrt(plain**2 + 5 * words.numel())
+    assert measure_displacements(tied, [tmp_path / "apart"]).norms[0] == pytest.approx(both, rel=1e-6)
+
+
+def test_between_adapters_the_factors_are_compared(base, tmp_path):
+    a, b = adapter(tmp_path / "start")
+    adapter(tmp_path / "end")
+    file = tmp_path / "end/adapter_model.safetensors"
+    save_file({name: t + 0.5 for name, t in load_file(file).items()}, file)
+    result = measure_displacements(tmp_path / "start", [tmp_path / "end"])
+    assert result.norms[0] == pytest.approx(0.5 * math.sqrt(a.numel() + b.numel()), rel=1e-6)
+    merged = measure_displacements(base, [file])  # the file alone stands for its folder
+    assert merged.norms[0] == measure_displacements(base, [tmp_path / "end"]).norms[0] > 0
+
+
 @pytest.mark.parametrize(
     ("config", "options", "message"),
     [
@@ -120,6 +200,16 @@ def test_peft_itself_merges_to_the_same_weights(base, tmp_path):
         ({**CONFIG, "lora_alpha": 1e308}, {}, "out of range"),
         ({**CONFIG, "lora_alpha": math.inf}, {}, "out of range"),
         (CONFIG, {"extra": {"base_model.model.odd": torch.ones(1)}}, "no LoRA factor"),
+        ({**CONFIG, "init_lora_weights": "pissa_niter_4"}, {}, "changes the base"),
+        ({**CONFIG, "init_lora_weights": "loftq"}, {}, "changes the base"),
+        ({**CONFIG, "peft_type": "PROMPT_TUNING"}, {}, "moves no weight"),
+        (CONFIG, {"extra": {f"base_model.model.{UP}.lora_A.weight": torch.ones(0)}}, "ZeRO-3"),
+        (CONFIG, {"extra": {f"base_model.model.{Q}.lora_B.bias": torch.ones(8)}}, "trains a bias"),
+        (
+            CONFIG,
+            {"extra": {f"base_model.model.{Q}.lora_{x}.{n}.weight": torch.ones(2, 2) for x in "AB" for n in "pq"}},
+            r"3 adapters \(p, q, unnamed\)",
+        ),
     ],
 )
 def test_what_is_no_lora_of_the_base_is_refused(base, tmp_path, config, options, message):

@@ -478,12 +478,12 @@ def test_far_tails_of_many_degrees_of_freedom(share):
 def test_the_ends_of_special_functions():
     assert _special.normal_quantile(0.0) == -math.inf
     assert _special.normal_quantile(1.0) == math.inf
-    with pytest.raises(ValueError, match="must lie in"):
+    with pytest.raises(ValueError, match="range"):
         _special.normal_quantile(1.5)
     assert _special.chi_square_tails(1e-300, 1e6) == (0, 1)
     assert _special.chi_square_tails(1e60, 1e6) == (1, 0)
     assert (_special.chi_square_quantile(0.0, 3.0), _special.chi_square_quantile(1.0, 3.0)) == (0, math.inf)
-    with pytest.raises(ValueError, match="at least one node"):
+    with pytest.raises(ValueError, match="positive"):
         _special.normal_nodes(0)
     for start in (-50.0, 0.5, 90.0):  # the bracket grows to either side
         found = _special.invert_increasing(lambda x: x**3, 8.0, start, 0.1)

@@ -403,7 +403,12 @@ def test_warnings_of_a_plan():
     made = planner(DriftBudget(max_kl=0.5, fisher_trace=9.0), STRAIGHT, populations=(8,))
     best = made.candidate(ONE, 0.6, 4)
     words = " ".join(made.warnings(best, True))
-    for part in ("largest of the default list", "alpha above sigma", "only 4 large steps", "spread of KL is unknown"):
+    for part in (
+        "largest of the default list",
+        "alpha is above sigma",
+        "only 4 large steps",
+        "spread of KL is unknown",
+    ):
         assert part in words
     calm = planner(ROOMY, STRAIGHT, populations=(8,))
     assert calm.warnings(calm.candidate(ONE, 0.5, 5), False) == ()

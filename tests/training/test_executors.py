@@ -20,7 +20,7 @@ from estheory.training.es import resume, run_es
 from estheory.training.executors import LocalExecutor, shares
 from estheory.training.members import Members
 from estheory.training.session import start_session
-from estheory.training.walk import Walk
+from estheory.training.trajectory import Trajectory
 from tests.training.runs import contents, es_config
 
 
@@ -45,7 +45,7 @@ def test_a_worker_keeps_the_base_for_an_anchor_only_and_makes_the_same_members(
 ) -> None:
     config = es_config(**rule)
     worker, session = Members.load(config), start_session(config, evaluates=False)
-    whole = Walk(session.parameters, session.base, config)
+    whole = Trajectory(session.parameters, session.base, config)
     held = (worker.session.parameters.vector, worker.session.base, worker.walk.theta)
     assert len({vector.data_ptr() for vector in held}) == vectors
     base = session.base.clone()

@@ -19,7 +19,7 @@ from estheory.models.load import load_model
 from estheory.runs import directory as run_directory
 from estheory.runs.directory import RunDirectory
 from estheory.training.es import resume, run_es
-from estheory.training.walk import Walk
+from estheory.training.trajectory import Trajectory
 from tests.training.runs import contents, es_config
 
 
@@ -37,14 +37,14 @@ PROBES = {"before_first_step": lambda session: {"trace": session.parameters.dim}
 def test_a_member_whose_logits_are_not_numbers_stops_the_run_with_nothing_lost(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = Walk.place
+    place = Trajectory.place
 
-    def broken(self: Walk, out: torch.Tensor, evaluation: int) -> None:
+    def broken(self: Trajectory, out: torch.Tensor, evaluation: int) -> None:
         place(self, out, evaluation)
         if self.step == 2 and evaluation == 3:
             out.fill_(float("nan"))
 
-    monkeypatch.setattr(Walk, "place", broken)
+    monkeypatch.setattr(Trajectory, "place", broken)
     with pytest.raises(DataError, match="reward of member 3 in step 3 is nan"):
         run_es(es_config(), tmp_path / "run", **PROBES)
     assert len(RunDirectory.open(tmp_path / "run").steps()) == 2

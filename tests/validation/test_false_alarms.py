@@ -17,7 +17,7 @@ from estheory.quantities import Quantity
 from estheory.runs.view import BY_COEFFICIENTS, BY_HYPERPARAMETERS, BY_REWARDS, ForeignRun
 from estheory.validation.foreign_pairs import MeasuredPath, foreign_pairs
 from estheory.validation.judge import judge
-from estheory.validation.runs import run_pairs
+from estheory.validation.own_pairs import run_pairs
 from tests.recorded_runs import own_run
 from tests.statistics import agrees, variance_agrees
 
@@ -147,7 +147,7 @@ def test_runs_with_stalled_steps_are_refuted_on_hyper_parameters_alone(runs):
 def test_a_wrong_spread_would_raise_false_alarms(runs, monkeypatch):
     """Power of the first test: laws narrower by a third are refuted far too often."""
     from estheory.laws import ChiLaw
-    from estheory.validation import runs as module
+    from estheory.validation import own_pairs as module
 
     monkeypatch.setattr(module, "ChiLaw", lambda scale, df: ChiLaw(scale * df**0.5 / (2.2 * df) ** 0.5, 2.2 * df))
     assert refuted_runs(own_pairs, runs, ALPHA) > MOST_FALSE_ALARMS

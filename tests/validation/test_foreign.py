@@ -14,7 +14,7 @@ from estheory.errors import ConfigError, DataError
 from estheory.quantities import Quantity
 from estheory.runs.foreign import foreign_format, read_foreign
 from estheory.runs.view import Given
-from estheory.validation.exponent import exponent_law
+from estheory.validation.foreign_laws import exponent_law
 from estheory.validation.foreign_runs import foreign_displacements, foreign_evidence
 from estheory.validation.judge import judge
 from tests.validation import foreign_runs as make
@@ -318,7 +318,7 @@ def test_three_versions_of_es_at_scale(tmp_path):
     assert (run.sigma, run.base, [str(way) for way in run.implementations]) == (
         make.SIGMA,
         None,
-        ["accumulated, 4 restores a step"],
+        ["accumulated, 4 restores per step"],
     )
     name = f"es-countdown-sigma{make.SIGMA}-alpha{make.ALPHA}-pop{make.POPULATION}-bs200-tkn512-modelx-seed42-2026"
     make.es_at_scale(tmp_path / name, version="package")

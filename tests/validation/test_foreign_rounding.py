@@ -16,8 +16,7 @@ from estheory.simulation.emulator.adamw import adamw_walks
 from estheory.simulation.emulator.steps import Rounder, take_awd_step, take_step
 from estheory.simulation.emulator.strata import SampledWeights
 from estheory.theory.rounding.weights import normal_weights
-from estheory.validation.foreign_adamw import walk_square
-from estheory.validation.foreign_rounding import FAMILY, OWN_WEIGHTS
+from estheory.validation.foreign_rounding import FAMILY, OWN_WEIGHTS, walk_square
 from estheory.validation.foreign_runs import foreign_evidence
 from estheory.validation.judge import exit_code, judge
 from tests.statistics import Z

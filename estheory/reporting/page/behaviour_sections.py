@@ -28,7 +28,7 @@ def accuracy_rows(runs: Runs) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        One a run and task: ``run``, ``task``, ``before`` and ``after`` with ``before_stderr`` and
+        One per run and task: ``run``, ``task``, ``before`` and ``after`` with ``before_stderr`` and
         ``after_stderr`` (in [0, 1]), and ``kl_drift``, from the base (nat per token), NaN where it was not
         measured.
     """
@@ -138,7 +138,7 @@ def interpolation_section(line: Interpolation, *, start: str = "ES", end: str = 
         title="Between the solutions",
         sentence=(
             f"Accuracy on the straight line from the {start} to the {end} solution is at least {line.means.min():.3f}, "
-            f"and half-way {f'{rise:+.3f}'.replace('-', '−')} ± {error:.3f} off the chord."
+            f"and half-way it differs by {f'{rise:+.3f}'.replace('-', '−')} ± {error:.3f} from the mean of both ends."
         ),
         figure_svg=figures.interpolation(line.fractions, line.means, line.stderrs, line.chord, start=start, end=end),
     )

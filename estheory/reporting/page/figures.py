@@ -220,7 +220,7 @@ def columns(*values: Values) -> tuple[Array, ...]:
     arrays = tuple(np.asarray(column, dtype=np.float64).reshape(-1) for column in values)
     sizes = [array.size for array in arrays]
     if len(set(sizes)) > 1 or 0 in sizes:
-        raise ConfigError(f"a figure was given columns of {sizes} entries", "give one value a point, and a point")
+        raise ConfigError(f"a figure was given columns of {sizes} entries", "give one value per point, and a point")
     return arrays
 
 

@@ -151,7 +151,8 @@ def _verdict_section(verdicts: Sequence[Verdict], plain: Sequence[Verdict], leve
         if banded:
             counts = ", ".join(f"{count} {kind}" for kind, count in _counts(plain))
             note += (
-                " “± %” is a declared systematic band, granted in full and kept apart from the spread; "
+                " “± %” is a systematic uncertainty, kept apart from the spread: a measurement inside it "
+                "counts as agreement; "
                 f"without it: {counts}."
             )
         yield f'<p class="note">{note}</p>'

@@ -19,7 +19,7 @@ def kl_matrix(tasks: Sequence[str], runs: Sequence[str], values: Sequence[Values
     Parameters
     ----------
     values
-        Nats per token, one row a task; NaN where nothing was measured.
+        Nats per token, one row per task; NaN where nothing was measured.
     """
     return matrix(tasks, runs, values, None, title="KL(base || tuned), nats per token", logarithmic=True)
 
@@ -40,7 +40,7 @@ def matrix(
     Parameters
     ----------
     values
-        One row a name; NaN where nothing was measured.
+        One row per name; NaN where nothing was measured.
     spread
         What is written after ± under each value; None for nothing.
     title, x_label
@@ -52,7 +52,7 @@ def matrix(
     """
     table = np.array([np.asarray(row, dtype=np.float64) for row in values])
     if table.shape != (len(rows), len(heads)) or not table.size:
-        raise ConfigError(f"a figure was given {table.shape} values", "give one value a task and run")
+        raise ConfigError(f"a figure was given {table.shape} values", "give one value per task and run")
     around = np.full(table.shape, np.nan) if spread is None else np.array([np.asarray(row) for row in spread])
     shades = _shades(table, logarithmic)
     extra = (14 if x_label else 0) + 12 * max(head.count("\n") for head in heads)

@@ -6,10 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from rich.table import Table
-
 from estheory.quantities import Prediction, Quantity, Topic
-from estheory.reporting.text.tables import plain_table, render, short
+from estheory.reporting.text.tables import Table, render, short
 from estheory.theory.predictions import Forecast
 
 _UNITS = {"weight": "w", "reward": "R", "1": ""}
@@ -60,7 +58,7 @@ def forecast_text(forecast: Forecast, level: float) -> str:
         chosen = [p for p in forecast.predictions if p.quantity.topic == topic]
         if not chosen:
             continue
-        table = plain_table("quantity", ">step", ">mean", f">{level:.0%} interval", "unit", "label", title=topic)
+        table = Table("quantity", ">step", ">mean", f">{level:.0%} interval", "unit", "label", title=topic)
         for p in chosen:
             table.add_row(
                 str(p.quantity), p.where or str(p.step or ""), *_mean_and_interval(p, level), _unit(p), p.label
@@ -99,7 +97,7 @@ def rows_text(forecasts: Sequence[tuple[dict[str, Any], Forecast]], varied: Sequ
     differing = [q for q in ordered if len({short(row.get(q, math.nan), 10) for row in means}) > 1]
     shown = differing[:ROW_COLUMNS]
     heads = [name.replace("_", "\n") for name in (*varied, *shown)]
-    table = plain_table(*(f">{head}" for head in heads))
+    table = Table(*(f">{head}" for head in heads))
     for (config, _), row in zip(forecasts, means, strict=True):
         cells = [short(row[q]) if q in row else "-" for q in shown]
         table.add_row(*(short(config[name], 6) for name in varied), *cells)
@@ -120,7 +118,7 @@ def sentence(forecast: Forecast) -> str:
     found = {p.quantity: p for p in forecast.predictions if p.step in (step, 1, None) or "grpo" in p.quantity}
     if share := found.get(Quantity.SIGNAL_SHARE_BOUND):
         if share.law.mean >= 1:
-            words.append("the bound on its signal is not binding: dim is small for so many members and steps")
+            words.append("the bound on its signal says nothing here: dim is small for so many members and steps")
         else:
             words.append(
                 f"at most {short(share.law.mean, 1)} of the squared norm can be signal, the rest is a random walk"
@@ -130,7 +128,8 @@ def sentence(forecast: Forecast) -> str:
     if bound := found.get(Quantity.ES_GRPO_COSINE_BOUND):
         noise = 1 / math.sqrt(forecast.config.dim)
         words.append(
-            f"its cosine with any GRPO solution is at most {short(bound.law.mean, 2)} beyond noise of {short(noise, 2)}"
+            f"its cosine with any GRPO solution is at most {short(bound.law.mean, 2)}, "
+            f"plus sampling noise of about {short(noise, 2)}"
         )
     if ratio := found.get(Quantity.NORM_RATIO):
         words.append(

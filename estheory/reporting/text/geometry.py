@@ -10,7 +10,7 @@ import numpy as np
 
 from estheory._special import Array
 from estheory.reporting.save_figure import save_figure
-from estheory.reporting.text.tables import plain_table, render, short
+from estheory.reporting.text.tables import Table, render, short
 from estheory.simulation.geometry_records import LINE, METHODS, PROBES, Geometry
 from estheory.theory.signal import coherent_displacement_bound
 
@@ -90,7 +90,7 @@ def _unit(geometry: Geometry) -> float:
 
 def geometry_text(geometry: Geometry) -> str:
     """Return two tables: the methods, and ES against each gradient method."""
-    table = plain_table(
+    table = Table(
         "method", ">steps", ">R - R*", ">||Delta||", ">flat share", ">KL", ">off-task change", ">cos with g", ">repeats"
     )
     for name, m in geometry.methods.items():
@@ -107,7 +107,7 @@ def geometry_text(geometry: Geometry) -> str:
             short(_summary(m.gradient_cosine)["mean"]),
             short(_summary(m.repeat_cosine)["mean"]),
         )
-    other = plain_table("ES against", ">cosine", ">norm ratio", ">rise at the middle", ">best between", ">at")
+    other = Table("ES against", ">cosine", ">norm ratio", ">rise at the middle", ">best between", ">at")
     for name, b in geometry.between.items():
         line = b.line.mean(axis=0)
         other.add_row(

@@ -11,7 +11,7 @@ import numpy as np
 
 from estheory.reporting.save_figure import save_figure
 from estheory.reporting.text.forecast import prediction_json
-from estheory.reporting.text.tables import plain_table, render, short
+from estheory.reporting.text.tables import Table, render, short
 from estheory.theory.economy.forecast import Outlook, windows
 from estheory.theory.economy.intervals import LEVEL
 from estheory.theory.economy.ledger import Entry, Ledger, Sum
@@ -77,7 +77,7 @@ def outlook_text(outlook: Outlook) -> str:
     """Return the ledger by windows, its totals against the measured change, and what comes next."""
     book = outlook.ledger
     centre = "centre" if book.centred else "members' mean"
-    table = plain_table("steps", ">earned", ">paid", ">reliability", ">odd", ">even", f">{centre}", title="ledger")
+    table = Table("steps", ">earned", ">paid", ">reliability", ">odd", ">even", f">{centre}", title="ledger")
     for window in windows(book):
         part = Ledger(entries=window, centred=book.centred)
         mean = {
@@ -106,7 +106,7 @@ def outlook_text(outlook: Outlook) -> str:
         parts.append(f"What was measured and paid together say that it earned {_with_error(implied)} between them.")
     parts += [f"limit: {limit}" for limit in outlook.limits]
     if outlook.predictions:
-        ahead = plain_table("quantity", ">step", ">mean", f">{LEVEL:.0%} interval", title="what comes next")
+        ahead = Table("quantity", ">step", ">mean", f">{LEVEL:.0%} interval", title="what comes next")
         for p in outlook.predictions:
             low, high = p.law.interval(LEVEL)
             place = p.where or str(p.step)

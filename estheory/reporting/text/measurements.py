@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from estheory.quantities import Measurement, Quantity
-from estheory.reporting.text.tables import plain_table, render, short, short_names
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from estheory.reporting.text.tables import Table, render, short, short_names
 
 
 def measurement_json(measurement: Measurement) -> dict[str, Any]:
@@ -65,7 +62,7 @@ def measurements_text(
     if any(steps[place] and name != f"step {steps[place]}" for place, name in zip(totals, names, strict=True)):
         columns = {"step": [str(steps[place] or "") for place in totals], **columns}
     columns = {head: cells for head, cells in columns.items() if set(cells) != {"-"}}
-    table = plain_table("where", *(f">{head}" for head in columns))
+    table = Table("where", *(f">{head}" for head in columns))
     for cells in zip(names, *columns.values(), strict=True):
         table.add_row(*cells)
     parts: list[Table | str] = [table]
@@ -74,11 +71,11 @@ def measurements_text(
         for a, b in combinations(range(len(labels)), 2)
     }
     if 0 < len(cosines) <= MOST_PAIRS:
-        between = plain_table("where", ">cosine")
+        between = Table("where", ">cosine")
         for pair, cosine in cosines.items():
             between.add_row(pair, short(cosine, 5))
         parts.append(between)
-    if len(labels) <= MOST_CHECKPOINTS and (groups := _by_group(value, labels, names)).row_count:
+    if len(labels) <= MOST_CHECKPOINTS and (groups := _by_group(value, labels, names)).rows:
         parts.append(groups)
     norms = [value[Quantity.DISPLACEMENT_NORM, place] for place in totals]
     sentences = [*_sentences(dict(zip(names, norms, strict=True)), list(cosines.values()), size)]
@@ -89,7 +86,7 @@ def measurements_text(
 
 def _by_group(value: Mapping[tuple[Quantity, str], float], labels: Sequence[str], names: Sequence[str]) -> Table:
     """Return norms by type of module and by layer, without the level of which there are too many."""
-    table = plain_table("where", *(f">norm, {name}" for name in names))
+    table = Table("where", *(f">norm, {name}" for name in names))
     norm = Quantity.DISPLACEMENT_NORM
     for level, shown in (("module", ""), ("layer", "layer ")):
         start = f"{level}:{labels[0]}:"

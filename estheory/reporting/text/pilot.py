@@ -12,7 +12,7 @@ import numpy as np
 from estheory.quantities import Prediction
 from estheory.reporting.save_figure import save_figure
 from estheory.reporting.text.forecast import prediction_json
-from estheory.reporting.text.tables import plain_table, render, short
+from estheory.reporting.text.tables import Table, render, short
 from estheory.theory.economy.intervals import LEVEL
 from estheory.theory.economy.pilot import Estimated, Pilot, Scale
 
@@ -100,7 +100,7 @@ def pilot_text(pilot: Pilot, moved: Sequence[Prediction], hours: float | None) -
     """Return the tables, the verdict with its reason, and what would settle it."""
     members = pilot.scale.members
     kind = f"{members.members // 2} mirrored pairs" if members.mirrored else f"{members.members} members"
-    table = plain_table(
+    table = Table(
         "quantity", ">sigma", ">value", f">{LEVEL:.0%} interval", "unit", title=f"{kind} on {members.prompts} prompts"
     )
     for scale in pilot.scales:

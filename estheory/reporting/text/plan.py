@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from estheory.reporting.save_figure import save_figure
 from estheory.reporting.text.forecast import prediction_json
-from estheory.reporting.text.tables import plain_table, render, short
+from estheory.reporting.text.tables import Table, render, short
 from estheory.theory.planning.search import Candidate, Plan, Planner
 
 if TYPE_CHECKING:
@@ -72,14 +70,14 @@ def plan_text(plan: Plan, warnings: Sequence[str]) -> str:
 
 
 def _recommendation(best: Candidate, planner: Planner) -> Table:
-    table = plain_table(">sigma", ">alpha", ">N", ">T", ">evaluations", *_heads(planner), title="recommendation")
+    table = Table(">sigma", ">alpha", ">N", ">T", ">evaluations", *_heads(planner), title="recommendation")
     table.add_row(*_cells(best, planner))
     return table
 
 
 def _front(plan: Plan, planner: Planner) -> Table:
     columns = (">budget", ">sigma", ">alpha", ">N", ">T", ">evaluations", *_heads(planner))
-    table = plain_table(*columns, title="evaluations against drift: the same target on other budgets")
+    table = Table(*columns, title="evaluations against drift: the same target on other budgets")
     for scale, found in plan.front:
         table.add_row(f"x {short(scale, 3)}", *_cells(found, planner))
     return table
@@ -123,13 +121,19 @@ def statement(plan: Plan) -> str:
         f"and keep {used}{', each' if len(planner.budget.limits) > 1 else ''} in {_percent(planner)} of seeds."
     )
     if plan.binding:
-        words += f" What stands in the way of fewer: {', '.join(plan.binding)}."
+        words += f" Fewer evaluations are ruled out by {_named(plan.binding)}."
     scales = {round(scale, 6): found.evaluations for scale, found in plan.front}
     others = [(words_of, scales.get(scale)) for words_of, scale in (("half", 0.5), ("twice", 2.0))]
     differing = [f"{name} the norm takes {count:,}" for name, count in others if count and count != best.evaluations]
     if differing:
         words += f" For the same target, a budget of {' and of '.join(differing)} evaluations."
     return words
+
+
+def _named(limits: Sequence[str]) -> str:
+    """Return limits as options and conditions in words."""
+    shown = [limit.replace("<=", " <= ") if "<=" in limit else f"--{limit}" for limit in limits]
+    return " and ".join(filter(None, [", ".join(shown[:-1]), *shown[-1:]]))
 
 
 def _percent(planner: Planner) -> str:
@@ -148,7 +152,7 @@ def _infeasible(plan: Plan, planner: Planner) -> str:
         choice = f"sigma {short(config.sigma, 3)}, alpha {short(config.step_size, 4)}, N {config.population}"
         words += f": the best {what} within the budget at N*T <= {cap:,} is {short(value, 4)}, "
         words += f"{short(100 * plan.share, 3)} % of it ({choice}, T {config.steps}), "
-        words += f"held back by {', '.join(plan.binding) or 'the choices given'}"
+        words += f"limited by {_named(plan.binding) or 'the choices given'}"
     if plan.needed is not None:
         return words + f". The target would take {plan.needed.evaluations:,} evaluations (--max-evaluations)."
     limit = planner.budget.max_norm

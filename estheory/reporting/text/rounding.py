@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from estheory.reporting.text.tables import plain_table, render, short
+from estheory.reporting.text.tables import Table, render, short
 from estheory.tensor_names import block_of
 from estheory.theory.rounding.precision import RoundingEffect
 
@@ -43,7 +43,7 @@ def rounding_text(tensors: Tensors, layers: Tensors) -> str:
     step = max(next(iter(tensors.values())))
     parts = []
     for title, effects in (("layer", layers), ("tensor", tensors)):
-        table = plain_table(
+        table = Table(
             title, ">variance factor", ">+-", ">kept of the update", ">+-", title=f"rounding after {step} steps"
         )
         for name, by_step in effects.items():

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.table import Table
-
-from estheory.reporting.text.tables import plain_table, render
+from estheory.reporting.text.tables import Table, render
 
 
 def sequence_text(summary: Mapping[str, Any]) -> str:
@@ -15,7 +13,7 @@ def sequence_text(summary: Mapping[str, Any]) -> str:
     parts: list[Table | str] = []
     tasks = summary["tasks"]
     for row in summary["sequences"]:
-        table = plain_table(
+        table = Table(
             *("after", ">steps", ">norm", ">from base"),
             *(f">{task}" for task in tasks),
             *(f">KL {task}" for task in tasks),
@@ -30,7 +28,7 @@ def sequence_text(summary: Mapping[str, Any]) -> str:
         parts.append(table)
     if "cosines" in summary:
         cosines = summary["cosines"]
-        table = plain_table("cosine at the end", *(f">{label}" for label in cosines["of"]))
+        table = Table("cosine at the end", *(f">{label}" for label in cosines["of"]))
         for label, line in zip(cosines["of"], cosines["values"], strict=True):
             table.add_row(label, *(f"{value:.4f}" for value in line))
         parts.append(table)

@@ -15,7 +15,7 @@ from estheory.landscape import Landscape
 from estheory.laws import Law
 from estheory.quantities import Prediction, Quantity, Verdict
 from estheory.reporting.save_figure import save_figure
-from estheory.reporting.text.tables import plain_table, render, short
+from estheory.reporting.text.tables import Table, render, short
 from estheory.reporting.text.verdicts import summary, validation_json
 from estheory.rules import ESConfig
 from estheory.theory.curved.dynamics import mean_field
@@ -86,7 +86,7 @@ def _told(report: SimulationReport) -> dict[str, float]:
 
 def simulation_text(report: SimulationReport) -> str:
     """Return the verdict table and the tally in words."""
-    table = plain_table("quantity", ">step", "where", ">predicted", ">band", ">simulated", ">ratio", ">p", "verdict")
+    table = Table("quantity", ">step", "where", ">predicted", ">band", ">simulated", ">ratio", ">p", "verdict")
     for v in report.verdicts:
         p, m = v.prediction, v.measurement
         table.add_row(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from estheory.quantities import NotJudged, Verdict
-from estheory.reporting.text.tables import Place, plain_table, render, short, short_names
+from estheory.reporting.text.tables import Table, render, short, short_names
 
 
 def summary(verdicts: Sequence[Verdict]) -> dict[str, int]:
@@ -123,8 +123,7 @@ def verdicts_text(
     sources = list(dict.fromkeys(v.measurement.source for v in verdicts if v.measurement.source))
     differs = any(v.kind != w.kind for v, w in zip(verdicts, plain, strict=True))
     columns = ["where", "quantity", ">step", ">predicted", ">measured", ">ratio", ">p", "verdict"]
-    table = plain_table(*columns, *(("without band",) if differs else ()))
-    table.collapse_padding = True  # nine columns, and names of places that should not be cut
+    table = Table(*columns, *(("without band",) if differs else ()), gap=2)  # names of places should not be cut
     paths = sorted({path for v in verdicts for path in _paths(v.measurement.where)})
     names = dict(zip(paths, short_names(paths), strict=True))
     for v, w in zip(verdicts, plain, strict=True):
@@ -136,7 +135,7 @@ def verdicts_text(
         where = start + "|".join(names.get(part, part) for part in where.removeprefix(start).split("|"))
         spread = f" +-{100 * p.systematic:.2g}%" if p.systematic else ""
         table.add_row(
-            Place(f"{where}\N{NO-BREAK SPACE}[{sources.index(m.source) + 1}]" if m.source else where),
+            f"{where}\N{NO-BREAK SPACE}[{sources.index(m.source) + 1}]" if m.source else where,
             str(p.quantity),
             str(m.step or ""),
             short(p.law.mean, 5) + spread,
@@ -155,10 +154,9 @@ def verdicts_text(
     if banded:
         without = ", ".join(f"{n} {kind}" for kind, n in summary(plain).items())
         words.append(
-            "A band (+-) is declared for what a prediction does not know and is granted in full: what rounding does "
-            "to norms in bfloat16 or float16 while the weights are unknown (the range over a family of weights) or the "
-            "folder of another code leaves open how it rounds, the error of an emulated gain, the remainder of an "
-            f"expansion. Without bands: {without}."
+            "'+-' is a systematic uncertainty, not a random spread: the effect of 16-bit rounding when the weights or "
+            "the order of updates are unknown, the error of the rounding emulator, or the truncation error of an "
+            f"expansion. A measurement anywhere inside it counts as agreement. Without it: {without}."
         )
     if unpredicted:
         words.append("Not judged:")

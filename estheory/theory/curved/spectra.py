@@ -272,7 +272,7 @@ def read_landscape(path: str | Path, **options: Any) -> Landscape:
     Returns
     -------
     Landscape
-        Of one row a line or table.
+        Of one row per line or table.
 
     Raises
     ------

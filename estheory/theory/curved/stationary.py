@@ -60,7 +60,7 @@ def stationary_state(config: ESConfig, landscape: Landscape) -> StationaryState:
     Returns
     -------
     StationaryState
-        One entry a row of the landscape.
+        One entry per row of the landscape.
 
     Raises
     ------

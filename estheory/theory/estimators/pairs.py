@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
 
@@ -59,7 +58,6 @@ def odd_part_nodes(pairs: int) -> tuple[Array, Array]:
     return np.sin(angle) ** 2, weights / weights.sum()
 
 
-@dataclass(frozen=True, kw_only=True)
 class MirroredPairs(ZScores):
     """z-scores of mirrored pairs."""
 

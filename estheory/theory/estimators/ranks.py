@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -139,7 +138,6 @@ def rank_overlaps(sigma: float, landscape: Landscape) -> Array:
     return np.asarray(sigma * landscape.gradient * (damping @ (np.exp(log_square) * jacobian)) / math.pi)
 
 
-@dataclass(frozen=True, kw_only=True)
 class CentredRanks(Estimator):
     """Centred ranks of independent members."""
 

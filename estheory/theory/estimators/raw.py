@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -24,7 +23,6 @@ from estheory.theory.estimators.estimator import (
 from estheory.theory.rewards import RewardModel, tie_probability
 
 
-@dataclass(frozen=True, kw_only=True)
 class RawRewards(Estimator):
     """Raw rewards, less their mean."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar
 
 from estheory._special import Array
@@ -12,7 +11,6 @@ from estheory.theory.estimators.estimator import PURE_NOISE, WALK, Estimator, Sh
 from estheory.theory.estimators.raw import known_spread, tilted_moments
 
 
-@dataclass(frozen=True, kw_only=True)
 class TwoPoint(Estimator):
     """Differences of the two rewards of each of N directions."""
 

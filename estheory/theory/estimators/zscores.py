@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -56,7 +55,6 @@ _LEAST_VARIANCE = 0.5
 """Variance of the projection of a step of 0/1 rewards, to first order in the signal, down to which that order does."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class ZScores(Estimator):
     """z-scores of independent members."""
 

@@ -81,8 +81,8 @@ class Plan:
     recommendation
         The cheapest configuration that meets budget and target, or None.
     binding
-        What stands in the way of a cheaper one: what one step less would violate; without a recommendation, what
-        stands in the way of the target.
+        What rules out a cheaper one: what one step less would violate; without a recommendation, what rules out
+        the target.
     best
         Without a recommendation: the configuration that attains the largest share of the target within the budget.
     share
@@ -273,7 +273,7 @@ class Planner:
         return best
 
     def plan(self, *, scales: Sequence[float] = FRONT_SCALES) -> Plan:
-        """Return the plan: the cheapest configuration and the front, or what stands in the way.
+        """Return the plan: the cheapest configuration and the front, or what rules out the target.
 
         Parameters
         ----------
@@ -360,20 +360,23 @@ class Planner:
         config = best.config
         if free_sigma and config.sigma == max(one.config.sigma for one in self.arms):
             found.append(
-                f"sigma {config.sigma:g} is the largest of the default list: a linear reward always favours it; "
-                "give --sigma with those at which the reward is still linear"
+                f"sigma {config.sigma:g} is the largest of the default list: a linear reward favours the largest. "
+                "Give --sigma with values at which the reward is still linear"
             )
         if config.step_size > config.sigma * (1 + 1e-9):
-            found.append("alpha above sigma: a step leaves the neighbourhood that its members sampled")
+            found.append("alpha is above sigma: a step goes farther than the perturbations that it was estimated from")
         if best.steps < SAFE_STEPS:
-            found.append(f"only {best.steps} large steps: the gradient must hold over each; give --steps for more")
+            found.append(
+                f"only {best.steps} large steps: the gradient must stay the same along each. Give --steps for more"
+            )
         if best.steps > HELD_STEPS and not isinstance(self.target, SpectrumTarget):
             found.append(
-                f"progress takes the gradient to stay for {best.steps} steps; on real runs it held for {HELD_STEPS} "
-                "and had turned after 20, where progress fell short; drift did not. Probe again on the way"
+                f"this plan assumes that the gradient keeps its direction for {best.steps} steps. In our runs it did "
+                f"so for {HELD_STEPS} steps and had changed by step 20; progress then fell short of the prediction, "
+                "drift did not. Measure the signal again during the run"
             )
         if self.budget.max_kl is not None and self.budget.fisher_square_trace is None:
-            found.append("without --fisher-square-trace the spread of KL is unknown: its mean meets the budget")
+            found.append("without --fisher-square-trace the spread of KL is unknown: only its mean keeps the budget")
         if isinstance(self.target, SpectrumTarget):
             found.extend(str(out) for out in step_range(config, self.target.landscape))
         return tuple(found)

@@ -13,14 +13,14 @@ from estheory.cosine_laws import CorrelationLaw
 from estheory.errors import DataError
 from estheory.files import reading
 from estheory.laws import ChiLaw, PointLaw, SquaredLaw
-from estheory.quantities import Measurement, Prediction, Quantity
+from estheory.quantities import Prediction, Quantity
 from estheory.runs.view import OwnRun, known
 from estheory.theory.adamw import grpo_mean_square
 from estheory.theory.estimators.estimator import PAPER
+from estheory.theory.probe.prediction_law import FewDirectionsLaw
 from estheory.theory.walk import OURS
 from estheory.validation.assumptions import CONDITIONED, DENSE, FLAT, SHARED
-from estheory.validation.judge import Pair
-from estheory.validation.kl import kl_pairs
+from estheory.validation.judge import Pair, paired
 from estheory.validation.recorded_walk import RecordedWalk
 from estheory.validation.reward_probe import reward_pairs
 
@@ -100,7 +100,7 @@ def _nothing_moved(run: OwnRun) -> Pair:
         step=step,
     )
     value, where = known(run.steps[-1].norm, "norm"), f"total:{run.path.name}"
-    return prediction, Measurement(quantity=quantity, value=value, step=step, where=where, source=run.path.name)
+    return paired(prediction, value, where=where, source=run.path.name)
 
 
 def _how(walk: RecordedWalk) -> Any:
@@ -126,7 +126,7 @@ def _norms(run: OwnRun, walk: RecordedWalk, shapes: Shapes) -> Iterator[Pair]:
         if square.mean == 0.0:
             continue
         quantity = Quantity.STEP_NORM if step == 1 else Quantity.DISPLACEMENT_NORM
-        yield (
+        yield paired(
             Prediction(
                 quantity=quantity,
                 law=ChiLaw(math.sqrt(square.mean / square.freedom), square.freedom),
@@ -134,13 +134,9 @@ def _norms(run: OwnRun, walk: RecordedWalk, shapes: Shapes) -> Iterator[Pair]:
                 systematic=square.error / 2,
                 step=step,
             ),
-            Measurement(
-                quantity=quantity,
-                value=known(run.steps[step - 1].norm, "norm"),
-                step=step,
-                where=f"total:{run.path.name}",
-                source=run.path.name,
-            ),
+            known(run.steps[step - 1].norm, "norm"),
+            where=f"total:{run.path.name}",
+            source=run.path.name,
         )
 
 
@@ -152,7 +148,7 @@ def _cosines(
         scale = math.sqrt(walk.variance(first) * walk.variance(second))
         if walk.pull or scale == 0 or (rho := walk.covariance(first, second) / scale) >= 1:
             continue
-        yield (
+        yield paired(
             Prediction(
                 quantity=Quantity.CHECKPOINT_COSINE,
                 law=CorrelationLaw(rho, walk.total(second, shapes).freedom),
@@ -161,13 +157,9 @@ def _cosines(
                 assumptions=(FLAT, CONDITIONED),
                 step=second,
             ),
-            Measurement(
-                quantity=Quantity.CHECKPOINT_COSINE,
-                value=value,
-                step=second,
-                where=f"step {first}|step {second}",
-                source=run.path.name,
-            ),
+            value,
+            where=f"step {first}|step {second}",
+            source=run.path.name,
         )
 
 
@@ -179,7 +171,7 @@ def _tensors(
     for name, (size, norm) in tensors.items():
         square = walk.tensor(step, shapes.get(name, (size,)), factors.get(name, 1.0))
         plain = walk.variance(step) * size
-        yield (
+        yield paired(
             Prediction(
                 quantity=Quantity.EFFECTIVE_DIMENSION_RATIO,
                 law=SquaredLaw(ChiLaw(math.sqrt(square.mean / plain / square.freedom), square.freedom)),
@@ -187,13 +179,9 @@ def _tensors(
                 systematic=square.error,
                 step=step,
             ),
-            Measurement(
-                quantity=Quantity.EFFECTIVE_DIMENSION_RATIO,
-                value=norm**2 / plain,
-                step=step,
-                where=f"tensor:{run.path.name}:{name}",
-                source=run.path.name,
-            ),
+            norm**2 / plain,
+            where=f"tensor:{run.path.name}:{name}",
+            source=run.path.name,
         )
 
 
@@ -204,7 +192,7 @@ def _grpo(run: OwnRun) -> Iterator[Pair]:
     if steps != config.steps:
         raise DataError(f"{run.path} stopped at step {steps} of {config.steps}", "let it finish")
     norm = math.sqrt(grpo_mean_square(run.dim, config.lr, steps, config.schedule))
-    yield (
+    yield paired(
         Prediction(
             quantity=Quantity.GRPO_DISPLACEMENT_NORM,
             law=ChiLaw(norm / math.sqrt(run.dim), run.dim),
@@ -213,13 +201,9 @@ def _grpo(run: OwnRun) -> Iterator[Pair]:
             assumptions=(DENSE, "no weight decay"),
             step=steps,
         ),
-        Measurement(
-            quantity=Quantity.GRPO_DISPLACEMENT_NORM,
-            value=known(run.steps[-1].norm, "norm"),
-            step=steps,
-            where=f"total:{run.path.name}",
-            source=run.path.name,
-        ),
+        known(run.steps[-1].norm, "norm"),
+        where=f"total:{run.path.name}",
+        source=run.path.name,
     )
 
 
@@ -232,3 +216,50 @@ def step_pairs(run: OwnRun) -> list[tuple[int, int]]:
         The earlier first; without checkpoints beyond the last recorded step.
     """
     return list(combinations([step for step in run.checkpoints if step <= len(run.steps)], 2))
+
+
+def kl_pairs(run: OwnRun, walk: RecordedWalk, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Pair]:
+    """Pair the KL of the run with the probes made before it, on the same prompts.
+
+    Two predictions of the same number: the quadratic law 1/2 v tr F from the smallest probe, and the probe at the
+    scale of the walk itself, which needs no quadratic law. Both are rescaled by the walk's logged variance.
+
+    Parameters
+    ----------
+    run
+        An ES run; one without probes, or whose KL was not evaluated at its end, has no pairs.
+
+    Yields
+    ------
+    tuple of Prediction and Measurement
+        Of `kl_drift` (nat/token), for each task and each scale of the probes.
+    """
+    measured = run.evaluated(Quantity.KL_DRIFT)
+    for row in run.probes.get("fisher", ()):
+        kl = measured.get((len(run.steps), row["task"]))
+        if kl is None:
+            continue
+        variance = walk.variance(len(run.steps))
+        if walk.pull:  # L1 shortens the walk of all coordinates alike
+            variance = walk.total(len(run.steps), shapes).mean / run.dim
+        mean = 0.5 * variance * float(row["trace"])
+        # the probe's own spread is estimated from its directions, which may be few
+        error = float(row["trace_stderr"]) / float(row["trace"])
+        count = len(row["probe"]["samples"])
+        matched = row["scale"] == "walk"
+        yield paired(
+            Prediction(
+                quantity=Quantity.KL_DRIFT,
+                law=FewDirectionsLaw(mean, error * math.sqrt(count), count),
+                label="small-step",
+                source="ours: docs/concepts/drift.md",
+                assumptions=(
+                    f"isotropic drift; spread over seeds as over the probe's {count} directions, itself an estimate",
+                    "probe at the walk's own scale" if matched else "KL quadratic up to the walk's length",
+                ),
+                step=len(run.steps),
+            ),
+            kl[0],
+            where=f"{row['task']}, {'probe at the scale of the walk' if matched else 'quadratic law'}",
+            source=run.path.name,
+        )

@@ -28,7 +28,7 @@ def run_noise(config: ESRunConfig, parameters: FlatParameters) -> MemberNoise:
     return MemberNoise(parameters=parameters, seed=config.seed, structure=structure, threads=config.threads)
 
 
-class Walk:
+class Trajectory:
     """theta of an ES run, moved by the rows of steps.jsonl in turn.
 
     One step, with u = (alpha / N) sum_k w_k eps_k accumulated in float32 and m the momentum's velocity:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from estheory.laws import ChiLaw, Law, NormalLaw, PointLaw, SquaredLaw
 from estheory.line_scores import LineStudy
-from estheory.quantities import Label, Measurement, Prediction, Quantity
-from estheory.validation.judge import Pair
+from estheory.quantities import Label, Prediction, Quantity
+from estheory.validation.judge import Pair, paired
 
 Array = NDArray[np.float64]
 SOURCE = "ours: docs/concepts/es-and-grpo.md"
@@ -147,4 +147,4 @@ def _pair(
     prediction = Prediction(
         quantity=quantity, law=law, label=label, source=SOURCE, assumptions=assumptions, where=where
     )
-    return prediction, Measurement(quantity=quantity, value=float(measured.mean()), stderr=error, where=where)
+    return paired(prediction, float(measured.mean()), stderr=error, where=where)

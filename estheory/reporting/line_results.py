@@ -12,9 +12,9 @@ from estheory.quantities import Quantity, Verdict
 from estheory.reporting.page import figures, probe_figures
 from estheory.reporting.page.page import Section
 from estheory.reporting.text.measurements import measurement_json
-from estheory.reporting.text.tables import plain_table, render, short
+from estheory.reporting.text.tables import Table, render, short
 from estheory.reporting.text.verdicts import validation_json, verdicts_text
-from estheory.validation.lines import slope_rises
+from estheory.validation.line_pairs import slope_rises
 
 TITLES = {"accuracy": "accuracy", "logprob": "log-probability (nat)"}
 WORDS = {"accuracy": "Accuracy", "logprob": "The log-probability of the reference answers"}
@@ -85,7 +85,7 @@ def lines_text(studies: Sequence[LineStudy], verdicts: Sequence[Verdict], level:
     parts: list[Any] = []
     for study in studies:
         start, end = study.labels
-        between = plain_table(">u", f">{TITLES[study.score]}", ">over the chord", ">predicted")
+        between = Table(">u", f">{TITLES[study.score]}", ">over the chord", ">predicted")
         rows = zip(
             *(study.line.fractions, study.line.means, study.line.stderrs),
             *(study.line.rises, study.line.rise_stderrs, predicted_rises(study)),
@@ -95,7 +95,7 @@ def lines_text(studies: Sequence[LineStudy], verdicts: Sequence[Verdict], level:
             between.add_row(
                 f"{u:.2g}", f"{mean:.4f} ± {error:.4f}", f"{rise:+.4f} ± {rise_error:.4f}", f"{predicted:+.4f}"
             )
-        fan = plain_table(">distance", *(f">{label}" for label in study.directions.labels))
+        fan = Table(">distance", *(f">{label}" for label in study.directions.labels))
         columns = [study.directions.means, study.directions.stderrs]
         for k, radius in enumerate(study.directions.radii.tolist()):
             fan.add_row(
@@ -165,9 +165,9 @@ def line_sections(studies: Sequence[LineStudy]) -> list[Section]:
             Section(
                 title=f"Between the solutions: {TITLES[study.score]}",
                 sentence=(
-                    f"{word} half-way from {start} to {end} is {_signed(rise)} ± {error:.2g} off the chord "
-                    f"({verb} it); the slopes at the ends predict {_signed(expected)}, a line of this length into a "
-                    f"random direction {_signed(others)}."
+                    f"{word} half-way from {start} to {end} differs by {_signed(rise)} ± {error:.2g} from the mean of "
+                    f"both ends ({verb} it); the slopes at the ends predict {_signed(expected)}, a line of this length "
+                    f"in a random direction {_signed(others)}."
                 ),
                 figure_svg=figures.interpolation(
                     *(line.fractions, line.means, line.stderrs, line.chord),

@@ -1,0 +1,76 @@
+"""Ctrl-C: exit code 130 and one line that says how to go on, which then works."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+
+def interrupted(arguments, when, **options):
+    """Start the program, send SIGINT once `when` holds, and return its exit code and what it said."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "estheory", *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        **options,
+    )
+    try:
+        deadline = time.monotonic() + 300
+        while not when() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        _, said = process.communicate(timeout=60)
+        with pytest.raises(ProcessLookupError):  # nobody is left
+            os.killpg(process.pid, 0)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    return process.returncode, said
+
+
+def test_a_run_says_how_to_resume_it(estheory, tmp_path):
+    pytest.importorskip("torch")
+    out = tmp_path / "es"
+    small = ["--population", 4, "--prompts", 4, "--evaluation-prompts", 4, "--steps", 400]
+    code, said = interrupted(["run", "es", *small, "--out", out], lambda: (out / "steps.jsonl").exists())
+    assert code == 130
+    assert said.count("\n") == 1
+    command = f"run es --resume {out}"
+    assert f"estheory {command}" in said
+    done = len((out / "steps.jsonl").read_text().splitlines())
+    assert done < 400
+    result = estheory(*command.split(), "--json")
+    assert result.json()["steps"] == 400
+    rows = [json.loads(line)["step"] for line in (out / "steps.jsonl").read_text().splitlines()]
+    assert rows == list(range(1, 401))
+
+
+def test_a_simulation_says_that_nothing_was_written(tmp_path):
+    started = time.monotonic()
+    code, said = interrupted(
+        ["simulate", "--preset", "two-scale", "--replicas", 10**6], lambda: time.monotonic() > started + 4, cwd=tmp_path
+    )
+    assert code == 130
+    assert said.count("\n") == 1
+    assert said.startswith("interrupted: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_demo_ends_its_processes_and_starts_no_more(tmp_path):
+    pytest.importorskip("torch")
+    out = tmp_path / "demo"
+    code, said = interrupted(
+        ["demo", "--quiet", "--out", out],
+        lambda: (out / "es" / "steps.jsonl").exists(),
+    )
+    assert code == 130
+    assert said.count("\n") == 1
+    assert "the same command" in said
+    assert not (out / "grpo").exists()
