@@ -193,7 +193,9 @@ def predict(
         if grpo is not None:
             predictions.extend(curved.against_optimum(config, landscape, steps[-1], predictions))
     if off_task is not None:
-        predictions.extend(curved.off_task_predictions(off_task, walks, {s: gain**2 for s, gain in gains.items()}))
+        predictions.extend(
+            curved.off_task_predictions(off_task, walks, {s: gain**2 for s, gain in gains.items()}, warnings)
+        )
         warnings.extend(curved.off_task_warnings(off_task))
     if rounding is not None:
         predictions.extend(rounding_predictions(rounding, steps))

@@ -229,7 +229,10 @@ class RunNorm:
     label, source, assumptions
         As in :class:`estheory.quantities.Prediction`.
     signal_shift
-        What the signal (or curvature) adds to the mean square, in standard deviations of the square: 0 for a walk.
+        What the signal (or curvature) changes of the mean square, in standard deviations of the square, or of a cosine,
+        whichever is more: 0 for a walk.
+    systematic
+        Declared relative half-width of the norm: of an L1 anchor's finite steps.
     progress, spread
         Expected displacement along the gradient, weight units, and the variance of the projection over that of a flat
         coordinate; 0 and 1 without signal, and on curved ground.
@@ -241,6 +244,7 @@ class RunNorm:
     source: str
     assumptions: tuple[str, ...]
     signal_shift: float = 0.0
+    systematic: float = 0.0
     progress: float = 0.0
     spread: float = 1.0
 
@@ -347,6 +351,7 @@ def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, rewards: R
         label=walk.label,
         source=walk.source,
         assumptions=walk.assumptions,
+        systematic=0.5 * walk.declared_error,
     )
     if config.antithetic and step == 1 and not config.noise_rank and walk.effective_dim == walk.dim:
         flat = RunNorm(
@@ -360,6 +365,7 @@ def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, rewards: R
             label=walk.label,
             source=walk.source,
             assumptions=walk.assumptions,
+            systematic=0.5 * walk.declared_error,
         )
     elif config.antithetic and not math.isinf(walk.mixing_df):
         flat = RunNorm(
@@ -368,6 +374,7 @@ def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, rewards: R
             label="large-N" if walk.label == "exact" else walk.label,
             source=walk.source,
             assumptions=walk.assumptions,
+            systematic=0.5 * walk.declared_error,
         )
     if not signal.reliability:
         return flat
@@ -381,7 +388,8 @@ def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, rewards: R
         matched = step_norm(config, signal, walk.effective_dim, rewards)
     else:
         matched = steered_norm(walk, each * walk.coherent_steps, spread)
-    shift = squared_shift(walk, matched)
+    coherent = (each * walk.coherent_steps) ** 2 / (walk.variance * walk.dim) * math.sqrt(walk.effective_dim)
+    shift = max(squared_shift(walk, matched), coherent)
     if config.noise == "shared-seed":  # along a gradient that repeats, signal acts so many times as strongly
         shift *= walk.dim / walk.effective_dim
     if shift < NEGLIGIBLE_SHIFT:

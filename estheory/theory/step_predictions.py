@@ -73,7 +73,7 @@ def first_step(
             if reward.reliability is not None
             else (*first.assumptions, "reliability unknown, taken as 0"),
             step=1,
-            systematic=systematic,
+            systematic=systematic + first.systematic,
         )
     if config.noise == "shared-seed" and reward.reliability is not None:
         warnings.append("cosine and progress are for independent noise; shared seeds multiply both by unknown factors")

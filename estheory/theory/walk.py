@@ -93,6 +93,8 @@ class Walk:
         Share of the steps that do not move, because all rewards are equal; ``variance`` counts it.
     declared_error
         Declared relative half-width of ``variance``: of an L1 anchor's finite steps, else 0.
+    bounded_mixing
+        Whether the fluctuation of the variance is bounded (mirrored pairs), and a chi-square only of its two moments.
     """
 
     variance: float
@@ -106,6 +108,7 @@ class Walk:
     independent_steps: float = 1.0
     tie_probability: float = 0.0
     declared_error: float = 0.0
+    bounded_mixing: bool = False
 
     @property
     def norm_law(self) -> ChiLaw:
@@ -165,6 +168,8 @@ def walk(
     assumptions, declared = one.assumptions, 0.0
     if h is not None:
         source = OURS
+        if not math.isinf(one.mixing_df):  # a weighted sum of chi-squares is none
+            label = "large-N" if label == "exact" else label
     if config.noise == "shared-seed":
         if shapes is None:
             raise ConfigError("shared-seed noise needs the shapes of the tensors", "give --model or --weights")
@@ -200,6 +205,7 @@ def walk(
         independent_steps=independent_steps,
         tie_probability=one.tie_probability,
         declared_error=declared,
+        bounded_mixing=config.antithetic,
     )
 
 

@@ -13,13 +13,15 @@ from estheory.laws import ChiLaw, Law, PointLaw, SquaredLaw
 from estheory.quantities import Label, Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.theory import signal, walk
-from estheory.theory.effective_dimension import Shapes, low_rank_dimension
+from estheory.theory.effective_dimension import Shapes, low_rank_dimension, shared_seed_dimension
 from estheory.theory.estimators.estimator import PAPER
 from estheory.theory.rounding.predictions import rounded_norm
 from estheory.theory.steered_cosines import PairMoments
 from estheory.theory.step_norm import RunNorm
 from estheory.theory.walk import OURS, Walk
 
+LEAST_MIXED = 30
+"""Coordinates below which the cosine of two checkpoints has no law where steps fluctuate."""
 NEGLIGIBLE_TIES = 1e-9
 """Expected number of steps without motion up to which the cosine of two checkpoints is given."""
 
@@ -70,8 +72,10 @@ def norms(
             systematic=systematic,
         )
         if step in lengths:
-            yield from _lengths(lengths[step], w, step, gains[step], systematic, fluctuations[step])
-    n = _member_dim(config, walks, shapes)
+            length = lengths[step]
+            band = bands[step] + length.systematic
+            yield from _lengths(length, w, step, gains[step], band, fluctuations[step])
+    n = _member_dim(config, shapes)
     given: tuple[str, ...] = ("one member, before any rounding",)
     if config.noise_rank is not None:
         given = (*given, "the chi law of the exact mean and variance of the square")
@@ -119,10 +123,10 @@ def _lengths(
         )
 
 
-def _member_dim(config: ESConfig, walks: dict[int, Walk], shapes: Shapes | None) -> float:
+def _member_dim(config: ESConfig, shapes: Shapes | None) -> float:
     """Return the effective number of independent coordinates of one member's noise."""
-    if config.noise == "shared-seed":
-        return next(iter(walks.values())).effective_dim
+    if config.noise == "shared-seed" and shapes is not None:
+        return shared_seed_dimension(shapes)
     if config.noise_rank is not None and shapes is not None:
         return low_rank_dimension(shapes, config.noise_rank, 1.0, 1.0)
     return float(config.dim)
@@ -177,6 +181,9 @@ def cosines(
     alike = math.isclose(first_walk.mixing_df * last_step, last.mixing_df * first_step, rel_tol=1e-9)
     if pairs and mixed and not alike:  # with an anchor or momentum, and where the spread of the rewards changes
         warnings.append("no checkpoint_cosine: steps fluctuate, and not all alike, which has no law here")
+        pairs = []
+    if pairs and mixed and last.effective_dim < LEAST_MIXED:
+        warnings.append("no checkpoint_cosine: steps fluctuate, and so few coordinates have no law of it here")
         pairs = []
     if pairs and last.tie_probability * last_step > NEGLIGIBLE_TIES:
         warnings.append("no checkpoint_cosine: steps that tie do not move, which widens its law")

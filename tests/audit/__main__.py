@@ -52,6 +52,8 @@ def audit(cases, seconds, report=None):
         coordinates += replicas * each
         warned = any("beyond" in text or "no expansion" in text for text in drawn.forecast.warnings)
         for prediction in drawn.forecast.predictions:
+            if prediction.systematic >= 1:  # the row says that it knows nothing
+                continue
             values = measured(drawn, prediction, places, ties, member, rng)
             if values is None or len(values) < 100:
                 continue

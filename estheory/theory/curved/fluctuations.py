@@ -163,8 +163,10 @@ def _long_spread(config: ESConfig, landscape: Landscape, steps: Sequence[int]) -
     return tuple(found)
 
 
-def squared_norms(config: ESConfig, landscape: Landscape, steps: Sequence[int]) -> tuple[tuple[Array, float], ...]:
-    """Return E(theta_k - theta_k,0)^2 of each row and the variance of ||theta_T - theta_0||^2 after some steps.
+def squared_norms(
+    config: ESConfig, landscape: Landscape, steps: Sequence[int]
+) -> tuple[tuple[Array, Array, float], ...]:
+    """Return mean and mean square of theta_k - theta_k,0 of each row, and the variance of the squared norm.
 
     Parameters
     ----------
@@ -176,8 +178,8 @@ def squared_norms(config: ESConfig, landscape: Landscape, steps: Sequence[int]) 
 
     Returns
     -------
-    tuple of tuple of ndarray and float
-        Shape (m,), weight^2, and weight^4; in the order of ``steps``.
+    tuple of tuple of ndarray, ndarray and float
+        Shapes (m,), weight and weight^2, and weight^4; in the order of ``steps``.
 
     Raises
     ------
@@ -192,17 +194,18 @@ def squared_norms(config: ESConfig, landscape: Landscape, steps: Sequence[int]) 
     count = landscape.multiplicity
     if max(steps) > MOST_SINGLE_STEPS or config.anchor_l1:
         at = {state.step: state for state in sparse_states(config, landscape, steps) if state.step in set(steps)}
-        return tuple((_square(landscape, at[step]), _gaussian_variance(landscape, at[step])) for step in steps)
+        return tuple((*_moved(landscape, at[step]), _gaussian_variance(landscape, at[step])) for step in steps)
     history = list(islice(states(config, landscape), max(steps) + 1))
     rule, one, nothing = step_rule(config, landscape), np.ones_like(count), np.zeros_like(count)
     away = Covector(square=one, cross=nothing, velocity=nothing, start=-one, start_velocity=nothing)
     return tuple(
-        (_square(landscape, history[step]), _variance(rule, landscape, away, history[:step])) for step in steps
+        (*_moved(landscape, history[step]), _variance(rule, landscape, away, history[:step])) for step in steps
     )
 
 
-def _square(landscape: Landscape, state: State) -> Array:
-    return np.asarray((state.mean - landscape.offset) ** 2 + state.variance)
+def _moved(landscape: Landscape, state: State) -> tuple[Array, Array]:
+    mean = state.mean - landscape.offset
+    return mean, np.asarray(mean**2 + state.variance)
 
 
 def _gaussian_variance(landscape: Landscape, state: State) -> float:

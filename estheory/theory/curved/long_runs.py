@@ -18,6 +18,8 @@ from estheory.theory.curved.recursion import State, StepRule, states, step_rule
 
 MOST_SINGLE_STEPS = 20_000
 """Steps that are followed one by one; what lies beyond them is followed in growing strides."""
+MOST_PULLED_STEPS = 100_000
+"""Most steps with an L1 anchor on curved ground: no stride follows them."""
 TOLERANCE = 1e-3
 """Largest relative change of V over one stride. The coefficients are those of its middle: an error of its square."""
 
@@ -48,14 +50,15 @@ def sparse_states(config: ESConfig, landscape: Landscape, until: Iterable[int]) 
     add a relative error of about 1e-5 to the moments.
     """
     wanted = sorted(set(until))
-    if config.anchor_l1 and wanted[-1] > MOST_SINGLE_STEPS:
+    single = MOST_PULLED_STEPS if config.anchor_l1 else MOST_SINGLE_STEPS
+    if config.anchor_l1 and wanted[-1] > MOST_PULLED_STEPS:
         raise ConfigError(
-            f"{wanted[-1]} steps with an L1 anchor on curved ground are too many", f"use at most {MOST_SINGLE_STEPS}"
+            f"{wanted[-1]} steps with an L1 anchor on curved ground are too many", f"use at most {MOST_PULLED_STEPS}"
         )
     state = None
     for state in states(config, landscape):
         yield state
-        if state.step >= min(wanted[-1], MOST_SINGLE_STEPS):
+        if state.step >= min(wanted[-1], single):
             break
     assert state is not None  # states has no end
     rule, stride = step_rule(config, landscape), 64

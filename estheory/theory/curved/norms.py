@@ -18,11 +18,14 @@ from estheory.theory.curved.fluctuations import squared_norms
 from estheory.theory.curved.long_runs import MOST_SINGLE_STEPS
 from estheory.theory.curved.recursion import states, step_rule, with_flat_row
 from estheory.theory.curved.step import step_moments
+from estheory.theory.estimators import estimator_of
 from estheory.theory.steered_cosines import PairMoments
 from estheory.theory.step_norm import NEGLIGIBLE_SHIFT, RunNorm
 from estheory.theory.walk import Walk
 
 OURS = "ours: docs/concepts/dynamics.md"
+STRONGEST_PULL = 0.1
+"""Pull of an L1 anchor, in standard deviations of a step, up to which its closure gives the norm on curved ground."""
 
 
 def curved_norms(
@@ -59,25 +62,33 @@ def curved_norms(
         return {}
     found: dict[int, RunNorm] = {}
     for step, walk in walks.items():
-        rows, variance = moments[step]
+        mean, rows, variance = moments[step]
         if not (np.all(np.isfinite(rows)) and math.isfinite(variance)):
             warnings.append(f"no norms: the recursion diverges by step {step}")
             return {}
         if config.anchor_l1:  # of flat directions the walk has the law itself, the recursion a closure
             rows = np.append(rows[:-1], walk.variance)
         if step == 1:
-            first = np.append(step_moments(config, landscape).second_moment, walk.variance)
+            one = step_moments(config, landscape)
+            mean, first = np.append(-one.displacement, 0.0), np.append(one.second_moment, walk.variance)
             variance *= float(ground.multiplicity @ first / (ground.multiplicity @ rows)) ** 2
             rows = first
-        found[step] = _norm(ground, walk, rows, variance, "large-N" if step == 1 else "mean-field")
+        found[step] = _norm(ground, walk, mean, rows, variance, "large-N" if step == 1 else "mean-field")
+    if config.anchor_l1 and any(not norm.is_walk for norm in found.values()):
+        pull = config.anchor_l1 / math.sqrt(estimator_of(config).variance(landscape.signal(config.sigma)).value)
+        if pull > STRONGEST_PULL or not estimator_of(config).fixed_variance:
+            warnings.append("no norms: curvature moves a run with such an L1 anchor, which has no law of the norm here")
+            return {}
     return found
 
 
-def _norm(ground: Landscape, walk: Walk, rows: Array, variance: float, label: Label) -> RunNorm:
+def _norm(ground: Landscape, walk: Walk, mean: Array, rows: Array, variance: float, label: Label) -> RunNorm:
     """Return the norm whose square has these means by row and this variance."""
     square, plain = float(ground.multiplicity @ rows), walk.variance * walk.dim
     # by size, as what travels and what settles must not cancel
     shift = float(ground.multiplicity @ np.abs(rows - walk.variance)) / plain * math.sqrt(walk.effective_dim / 2)
+    coherent = float(ground.multiplicity @ mean**2) / plain * math.sqrt(walk.effective_dim)
+    shift = max(shift, coherent)
     if shift < NEGLIGIBLE_SHIFT:
         return RunNorm(
             law=walk.norm_law,
@@ -86,6 +97,7 @@ def _norm(ground: Landscape, walk: Walk, rows: Array, variance: float, label: La
             source=walk.source,
             assumptions=walk.assumptions,
             signal_shift=shift,
+            systematic=0.5 * walk.declared_error,
         )
     # noise whose entries are not independent, and the law of an L1 anchor, change the flat part alone
     rest = float(ground.multiplicity[-1])
@@ -99,6 +111,7 @@ def _norm(ground: Landscape, walk: Walk, rows: Array, variance: float, label: La
         source=OURS,
         assumptions=("locally quadratic reward", "Gaussian reward noise", "the chi law of mean and variance"),
         signal_shift=shift,
+        systematic=0.5 * walk.declared_error,
     )
 
 

@@ -27,6 +27,8 @@ from estheory.theory.walk import Walk
 QUADRATIC = "ours: docs/concepts/quadratic.md"
 DYNAMICS = "ours: docs/concepts/dynamics.md"
 DRIFT = "ours: docs/concepts/drift.md"
+LEAST_MIXING = 20.0
+"""Degrees of freedom of a bounded fluctuation of the variance, from which a chi-square stands for it."""
 LOCAL = ("locally quadratic reward", "Gaussian reward noise")
 
 
@@ -269,7 +271,7 @@ def off_task_warnings(off_task: OffTask) -> Iterator[str]:
 
 
 def off_task_predictions(
-    off_task: OffTask, walks: Mapping[int, Walk], gains: Mapping[int, float]
+    off_task: OffTask, walks: Mapping[int, Walk], gains: Mapping[int, float], warnings: list[str]
 ) -> Iterator[Prediction]:
     """Predict the KL from the base model and the change of another task's reward, at each step.
 
@@ -281,6 +283,8 @@ def off_task_predictions(
         The walk by step.
     gains
         Rounding's factor on the variance of the walk, by step.
+    warnings
+        Grows by why there is no law.
 
     Yields
     ------
@@ -288,6 +292,12 @@ def off_task_predictions(
         ``kl_drift`` (nats per token) and ``off_task_reward_change`` (reward), as far as they are known.
     """
     for step, w in walks.items():
+        if w.bounded_mixing and w.mixing_df < LEAST_MIXING:
+            warnings.append(
+                f"no kl_drift and no off_task_reward_change at step {step}: the variance of so few pairs and steps "
+                "fluctuates in a way that has no law here"
+            )
+            continue
         gain = gains[step]
         entries: list[tuple[Quantity, Law]] = []
         if off_task.fisher_trace is not None:
