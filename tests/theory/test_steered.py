@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from estheory import ESConfig, predict
+from estheory import Choices, DriftBudget, ESConfig, plan, predict
 from estheory.errors import ConfigError
 from estheory.landscape import linear_signal
 from estheory.quantities import Quantity
@@ -138,9 +138,13 @@ def test_0_1_rewards_have_the_reliability_that_was_asked(success, prompts, asked
 
 
 def test_a_plan_and_a_prediction_of_one_run_have_one_norm():
-    from estheory import DriftBudget, plan
-
-    answer = plan(dim=40, budget=DriftBudget(max_norm=0.5), target_progress=0.2, reliability=0.6)
+    answer = plan(
+        dim=40,
+        budget=DriftBudget(max_norm=0.5),
+        target_progress=0.2,
+        reliability=0.6,
+        choices=Choices(sigmas=(0.05,)),
+    )
     best = answer.recommendation
     signal = linear_signal(sigma=best.config.sigma, reliability=0.6)
     norm = predict(best.config, checkpoints=[best.steps], reward=signal).get(Quantity.DISPLACEMENT_NORM)
