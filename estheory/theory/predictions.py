@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from estheory.theory.prompt_batch import PromptBatch
     from estheory.theory.rewards import RewardModel
 
+EVEN_SHARE_LIMIT = 0.3
+"""Share of the rewards' variance in curvature up to which the cosine with the gradient is that of Gaussian rewards."""
+
 
 @dataclass(frozen=True)
 class Forecast:
@@ -187,7 +190,13 @@ def predict(
         *walk_predictions.bounds(config, walks),
     ]
     if landscape is not None:
-        linear = (Quantity.PROGRESS_PER_STEP, Quantity.REWARD_GAIN_PER_STEP)  # the landscape's own replace these
+        linear: tuple[Quantity, ...] = (
+            Quantity.PROGRESS_PER_STEP,
+            Quantity.REWARD_GAIN_PER_STEP,
+        )  # the landscape's own replace these
+        if reward.even_share > EVEN_SHARE_LIMIT:
+            linear = (*linear, Quantity.GRADIENT_COSINE)
+            warnings.append(f"no gradient_cosine: {reward.even_share:.2g} of the rewards' variance is curvature")
         predictions = [_curved(p) for p in predictions if p.quantity not in linear]
         predictions.extend(curved.on_task(config, landscape, steps, warnings))
         if grpo is not None:

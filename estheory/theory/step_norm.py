@@ -338,7 +338,7 @@ def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, rewards: R
     Raises
     ------
     ConfigError
-        With an L1 anchor or shared seeds, where the signal matters.
+        With an L1 anchor, shared seeds or several steps of 0/1 rewards, where the signal matters.
 
     Notes
     -----
@@ -397,6 +397,8 @@ def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, rewards: R
     if config.anchor_l1 or config.noise == "shared-seed":
         what = "an L1 anchor" if config.anchor_l1 else "shared seeds"
         raise ConfigError(f"a run that its signal moves has no norm here with {what}", "leave the reliability out")
+    if rewards is not None and step > 1:
+        raise ConfigError("several steps of 0/1 rewards that move a run have no norm here", "ask for one step")
     law: Law = matched
     label: Label = "large-N"
     plain = (

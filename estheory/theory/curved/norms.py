@@ -16,6 +16,7 @@ from estheory.quantities import Label
 from estheory.rules import ESConfig
 from estheory.theory.curved.fluctuations import squared_norms
 from estheory.theory.curved.long_runs import MOST_SINGLE_STEPS
+from estheory.theory.curved.predictions import STRONGEST_PULL
 from estheory.theory.curved.recursion import states, step_rule, with_flat_row
 from estheory.theory.curved.step import step_moments
 from estheory.theory.estimators import estimator_of
@@ -24,8 +25,6 @@ from estheory.theory.step_norm import NEGLIGIBLE_SHIFT, RunNorm
 from estheory.theory.walk import Walk
 
 OURS = "ours: docs/concepts/dynamics.md"
-STRONGEST_PULL = 0.1
-"""Pull of an L1 anchor, in standard deviations of a step, up to which its closure gives the norm on curved ground."""
 
 
 def curved_norms(

@@ -27,6 +27,10 @@ from estheory.theory.walk import Walk
 QUADRATIC = "ours: docs/concepts/quadratic.md"
 DYNAMICS = "ours: docs/concepts/dynamics.md"
 DRIFT = "ours: docs/concepts/drift.md"
+STRONGEST_PULL = 0.1
+"""Pull of an L1 anchor, in standard deviations of a step, up to which its closure holds on curved ground."""
+NEGLIGIBLE_TIES = 1e-6
+"""Expected number of steps without motion up to which an off-task change is given."""
 LEAST_MIXING = 20.0
 """Degrees of freedom of a bounded fluctuation of the variance, from which a chi-square stands for it."""
 LOCAL = ("locally quadratic reward", "Gaussian reward noise")
@@ -151,6 +155,11 @@ def flat_walk(config: ESConfig, landscape: Landscape, w: Walk, step: int) -> Wal
         variance = comparison.es_end_point(config, landscape, step).flat_variance
     if not np.isfinite(variance):
         return w
+    if config.anchor_l1:
+        pull = config.anchor_l1 / float(np.sqrt(estimator_of(config).variance(landscape.signal(config.sigma)).value))
+        if pull > STRONGEST_PULL:
+            unknown = ("an L1 anchor pulls steps whose spread changes along the run: no law here",)
+            return replace(w, declared_error=2.0, label="mean-field", assumptions=(*w.assumptions, *unknown))
     along = ("the spread of the rewards follows the run by mean field",)
     return replace(w, variance=variance, label="mean-field", source=DYNAMICS, assumptions=(*w.assumptions, *along))
 
@@ -298,6 +307,11 @@ def off_task_predictions(
                 "fluctuates in a way that has no law here"
             )
             continue
+        tied = w.tie_probability * step > NEGLIGIBLE_TIES
+        if tied and (off_task.trace is not None or off_task.gradient_norm is not None):
+            warnings.append(
+                f"no off_task_reward_change at step {step}: steps that tie do not move, which widens its law"
+            )
         gain = gains[step]
         entries: list[tuple[Quantity, Law]] = []
         if off_task.fisher_trace is not None:
@@ -309,7 +323,7 @@ def off_task_predictions(
                 fisher_trace_stderr=off_task.fisher_trace_stderr * gain,
             )
             entries.append((Quantity.KL_DRIFT, law))
-        if off_task.trace is not None or off_task.gradient_norm is not None:
+        if not tied and (off_task.trace is not None or off_task.gradient_norm is not None):
             law = drift.off_task_reward_law(
                 w,
                 trace=(off_task.trace or 0.0) * gain,
