@@ -157,6 +157,9 @@ class DriftOptions:
     off_task_trace: Annotated[
         float | None, typer.Option(help="Trace of another task's curvature.", parser=values.finite)
     ] = None
+    off_task_square_trace: Annotated[
+        float | None, typer.Option(help="Trace of its square, for the spread over seeds.", parser=values.finite)
+    ] = None
     off_task_gradient_norm: Annotated[
         float | None, typer.Option(help="||g|| of another task.", parser=values.finite)
     ] = None

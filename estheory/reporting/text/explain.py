@@ -129,9 +129,13 @@ EXPLANATIONS: dict[Quantity, Explanation] = {
         "rise along the gradient at its own curvature, minus 1/2 v tr Lam of the rest",
         "beyond the quadratic neighbourhood: rewards that saturate",
     ),
+    Quantity.REWARD_RELIABILITY: Explanation(
+        "v/S^2: mean covariance of two prompts' rewards over the variance of their mean, between members",
+        "as --reliability: curvature common to all prompts counts here, and no step moves by it",
+    ),
     Quantity.RELIABILITY: Explanation(
-        "mean covariance of two prompts' rewards over the variance of their mean, between members",
-        "an upper bound on rho^2: curvature common to all prompts counts",
+        "rho^2 = sigma^2 ||g||^2 / S^2, what --reliability takes",
+        "from members' rewards alone: their reward_reliability counts curvature, too, and overstates progress",
     ),
     Quantity.MEMBER_REWARD_STD: Explanation("S of the probe's members", "later steps: S changes along the run"),
     Quantity.STATIONARY_REWARD_GAP: Explanation(
