@@ -13,7 +13,7 @@ from estheory.cli import complete, values
 from estheory.cli.emit import cite, emit, json_text
 from estheory.cli.es_options import ModelOptions, cases
 from estheory.cli.measured import MeasuredOptions, measured, pilot_ends
-from estheory.cli.options import OFF_TASK, Command, CommonOptions, ConfigOptions, given_in, options, program
+from estheory.cli.options import CURVATURE, OFF_TASK, Command, CommonOptions, ConfigOptions, given_in, options, program
 from estheory.errors import ConfigError
 from estheory.rules import ESConfig
 
@@ -116,10 +116,14 @@ class TargetOptions:
     ] = None
     target_gain: Annotated[float | None, typer.Option(help="Mean gain of reward.", parser=values.finite)] = None
     curvature_trace: Annotated[
-        float | None, typer.Option(help="tr Lam: curvature lowers the gain.", parser=values.finite)
+        float | None,
+        typer.Option(help="tr Lam: curvature lowers the gain.", parser=values.finite, rich_help_panel=CURVATURE),
     ] = None
     gradient_curvature: Annotated[
-        float | None, typer.Option(help="g'Lam g / ||g||^2: curvature along the gradient.", parser=values.finite)
+        float | None,
+        typer.Option(
+            help="g'Lam g / ||g||^2: curvature along the gradient.", parser=values.finite, rich_help_panel=CURVATURE
+        ),
     ] = None
 
 
