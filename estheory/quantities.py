@@ -6,6 +6,7 @@ verdicts. Adding a quantity is adding one line to :class:`Quantity`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol
@@ -265,6 +266,9 @@ class Verdict:
     kind
         ``consistent``; ``refuted`` (rejected at the family-wise level); or ``underpowered`` (not rejected, and power
         is under 95 %: the measurement could not have refuted it).
+    noticeable_error
+        Smallest error of the predicted mean that would have been refuted with a chance of 95 %, in the quantity's
+        unit; NaN where it was not worked out.
     """
 
     prediction: Prediction
@@ -272,12 +276,19 @@ class Verdict:
     pvalue: float
     power: float
     kind: VerdictKind
+    noticeable_error: float = float("nan")
 
     @property
     def ratio(self) -> float:
         """Measured value over predicted mean; NaN when the predicted mean is zero."""
         mean = self.prediction.law.mean
         return self.measurement.value / mean if mean else float("nan")
+
+    @property
+    def near_zero(self) -> bool:
+        """Whether the predicted mean is within two standard deviations of 0, so that the ratio says nothing."""
+        mean, spread = abs(self.prediction.law.mean), self.prediction.law.std
+        return mean == 0 or mean < 2 * math.hypot(spread, self.measurement.stderr)
 
 
 class NotJudged(Protocol):

@@ -42,6 +42,7 @@ def validate(
         typer.Argument(metavar="TARGET...", help="published, or RUN_DIR, or BASE CHECKPOINT [CHECKPOINT ...]."),
     ],
     level: Annotated[float, typer.Option(help="Family-wise level (Holm).", parser=probability)] = 0.05,
+    every: Annotated[bool, typer.Option("--all", help="Show every verdict, however many there are.")] = False,
 ) -> None:
     """Judge predictions against measurements.
 
@@ -60,7 +61,7 @@ def validate(
         document = validation_json(verdicts, plain, level, evidence.unpredicted)
         emit(common, json_text(document | {"warnings": list(evidence.notes)}))
     else:
-        text = verdicts_text(verdicts, plain, level, evidence.unpredicted)
+        text = verdicts_text(verdicts, plain, level, evidence.unpredicted, every=every)
         described = len(targets) > 1 and any(v.kind == "refuted" for v in verdicts)
         emit(common, text + DESCRIBED if described else text)
     warn(common, evidence.notes)

@@ -136,6 +136,32 @@ def _bound_power(prediction: Prediction, measurement: Measurement, level: float)
     return normal_cdf(beyond / error - normal_quantile(1 - level / 2))
 
 
+def noticeable_error(prediction: Prediction, measurement: Measurement, level: float) -> float:
+    """Return the smallest error of the predicted mean that would have been refuted with a chance of 95 %.
+
+    For a bound it is the distance to the closest bound that would have been refuted so.
+
+    Parameters
+    ----------
+    level
+        Two-sided level of the one test, in (0, 1).
+
+    Returns
+    -------
+    float
+        In the unit of the quantity.
+    """
+    mean, value = prediction.law.mean, measurement.value
+    spread = math.hypot(prediction.law.std, measurement.stderr)
+    error = spread * (normal_quantile(1 - level / 2) + normal_quantile(REQUIRED_POWER))
+    error += prediction.systematic * abs(mean)
+    if prediction.quantity.endswith("_lower_bound"):
+        return max(0.0, value - mean) + error
+    if prediction.quantity.endswith("_bound"):
+        return max(0.0, mean - abs(value)) + error
+    return error
+
+
 def judge(pairs: Iterable[Pair], level: float = 0.05) -> tuple[Verdict, ...]:
     """Judge pairs of prediction and measurement together.
 
@@ -184,6 +210,7 @@ def judge(pairs: Iterable[Pair], level: float = 0.05) -> tuple[Verdict, ...]:
                 pvalue=pvalues[index],
                 power=power,
                 kind="refuted" if index in refuted else "consistent" if able else "underpowered",
+                noticeable_error=noticeable_error(prediction, measurement, level / len(pairs)),
             )
         )
     return tuple(verdicts)

@@ -1,5 +1,6 @@
 """``estheory validate published``."""
 
+import os
 import re
 import shutil
 from collections import Counter
@@ -7,6 +8,7 @@ from collections import Counter
 import pytest
 
 from estheory.models.builtin import get_builtin
+from estheory.reporting.text.verdicts import verdicts_text
 from tests.validation import foreign_runs
 
 
@@ -45,7 +47,7 @@ def test_published(estheory):
 
 
 def test_text_names_what_is_not_judged(estheory):
-    out = estheory("validate", "published").out
+    out = estheory("validate", "published", "--all").out
     assert "Not judged:" in out
     assert "Fisher trace" in out
     assert "Without it:" in out
@@ -98,15 +100,57 @@ def test_text_shortens_the_paths_of_checkpoints_and_tells_them_below(estheory, t
     assert "[1] against tiny-lm" in out
 
 
-@pytest.mark.parametrize("columns", [80, 100, 120])
-def test_a_narrow_terminal_cuts_nothing(estheory, monkeypatch, columns):
-    piped = estheory("validate", "published").out
-    monkeypatch.setenv("COLUMNS", str(columns))
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    shown = re.sub(r"\x1b\[[\d;]*m", "", estheory("validate", "published").out)
-    assert " 1e-27 " in shown
-    assert shown.split() == piped.split()
+@pytest.fixture
+def terminal(estheory, monkeypatch):
+    """Run the program as on a terminal of some columns."""
+
+    def run(columns, *arguments):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+        return estheory(*arguments).out
+
+    return run
+
+
+def plain(text):
+    return re.sub(r"\x1b\[[\d;]*m", "", text)
+
+
+@pytest.mark.parametrize("columns", [40, 80, 100, 120, 200])
+def test_a_narrow_terminal_cuts_no_word(estheory, terminal, columns):
+    piped = estheory("validate", "published", "--all").out
+    shown = plain(terminal(columns, "validate", "published", "--all"))
+    assert max(map(len, shown.splitlines())) <= columns
+    words = set(re.split(r"[\s_/|:.,\[\]─]+", piped))
+    assert set(re.split(r"[\s_/|:.,\[\]─]+", shown)) <= words
+    assert len(re.findall(r"\b1e-27\b", shown)) == 1
+
+
+def test_verdicts_are_coloured_on_terminals_that_want_it(terminal, monkeypatch):
+    assert "\x1b[31mrefuted" in terminal(120, "validate", "published")
+    monkeypatch.setattr("os.environ", {**os.environ, "NO_COLOR": "1"})
+    assert "\x1b" not in verdicts_text((), (), 0.05)
+
+
+def test_a_summary_by_quantity_comes_first_and_all_shows_every_row(estheory):
+    brief, whole = estheory("validate", "published").out, estheory("validate", "published", "--all").out
+    verdicts = estheory("validate", "published", "--json").json()["verdicts"]
+    cosines = [v for v in verdicts if v["quantity"] == "independent_cosine"]
+    assert re.search(rf"^ independent_cosine +{len(cosines)} +{len(cosines)} consistent$", brief, flags=re.M)
+    assert len(brief.splitlines()) < len(whole.splitlines()) / 2
+    assert "Table 3 (GRPO)" in brief  # a refuted row is named in any case
+    assert "Not judged:" not in brief
+
+
+def test_an_underpowered_row_says_what_would_have_been_noticed(estheory):
+    shown = estheory("validate", "published", "--all").out
+    [row] = [v for v in estheory("validate", "published", "--json").json()["verdicts"] if v["where"].endswith(", R3")]
+    noticed = row["noticeable_error"] / row["predicted"]["mean"]
+    assert row["verdict"] == "underpowered"
+    assert noticed > 0.05
+    assert re.search(rf" 0\.9959 .* within {100 * noticed:.2g} %", shown)
 
 
 def test_published_takes_no_options(estheory):

@@ -5,7 +5,7 @@ import pytest
 
 from estheory.laws import ChiLaw, NormalLaw, PointLaw
 from estheory.quantities import Measurement, Prediction, Quantity
-from estheory.validation.judge import exit_code, judge, refuting_power, verdict_pvalue, without_band
+from estheory.validation.judge import exit_code, judge, noticeable_error, refuting_power, verdict_pvalue, without_band
 
 
 def pair(law, value, stderr=0.0, systematic=0.0, quantity=Quantity.DISPLACEMENT_NORM):
@@ -76,3 +76,18 @@ def test_exit_codes():
     assert exit_code(judge([good, weak, bad])) == 3
     assert exit_code(judge([weak])) == 4
     assert exit_code(judge([])) == 4
+
+
+@pytest.mark.parametrize("systematic", [0.0, 0.1])
+def test_an_error_that_is_noticeable_is_noticed_95_times_in_100(systematic):
+    rng, level, runs = np.random.default_rng(3), 0.01, 4000
+    law = NormalLaw(2.0, 0.3)
+
+    def noticed(off):
+        values = rng.normal(2.0 + off, np.hypot(0.3, 0.4), runs)
+        pairs = (pair(law, value, stderr=0.4, systematic=systematic) for value in values)
+        return np.mean([verdict_pvalue(*judged) < level for judged in pairs])
+
+    error = noticeable_error(*pair(law, 0.0, stderr=0.4, systematic=systematic), level)
+    assert noticed(error) == pytest.approx(0.95, abs=5 * (0.95 * 0.05 / runs) ** 0.5)  # fails 6e-7 of the time
+    assert noticed(0.5 * error) < 0.9  # the negative control

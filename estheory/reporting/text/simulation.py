@@ -16,7 +16,7 @@ from estheory.laws import Law
 from estheory.quantities import Prediction, Quantity, Verdict
 from estheory.reporting.save_figure import save_figure
 from estheory.reporting.text.tables import Table, render, short
-from estheory.reporting.text.verdicts import summary, validation_json
+from estheory.reporting.text.verdicts import says, shown_ratio, summary, validation_json
 from estheory.rules import ESConfig
 from estheory.theory.curved.dynamics import mean_field
 
@@ -96,9 +96,9 @@ def simulation_text(report: SimulationReport) -> str:
             short(p.law.mean, 5),
             f"+-{p.systematic:.2%}" if p.systematic else "",
             short(m.value, 5),
-            short(v.ratio),
+            shown_ratio(v),
             short(v.pvalue, 2),
-            v.kind,
+            says(v),
         )
     counts = ", ".join(f"{n} {kind}" for kind, n in summary(report.verdicts).items())
     device = f" on torch ({report.device})" if report.device else ""

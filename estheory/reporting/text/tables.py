@@ -10,10 +10,10 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import PurePath
-from textwrap import TextWrapper
 
 WIDTH = 120
 _PIECES = re.compile(r"[^\s_/|:.]*[\s_/|:.]*")
@@ -48,14 +48,21 @@ def short_names(paths: Sequence[str]) -> list[str]:
     return [path if times[name] > 1 else name for path, name in zip(paths, names, strict=True)]
 
 
+_COLOURS = dict.fromkeys(("consistent", "learns", "earning"), 32)
+_COLOURS |= dict.fromkeys(("refuted", "stalls", "sliding"), 31)
+_COLOURS |= dict.fromkeys(("within", "underpowered", "undecided"), 33)
+"""ANSI colour of a line of the column ``verdict`` by its first word."""
+
+
 class Table:
     """Rows below a ruled head.
 
     Parameters
     ----------
     *columns
-        Heads; a leading ``>`` aligns a column right. The column ``where`` may be longer than there is room: its cells
-        are then wrapped, at marks inside a name and not inside a word.
+        Heads; a leading ``>`` aligns a column right. Where there is too little room, cells are wrapped at marks inside
+        names (right-aligned ones at spaces alone), never inside a word or a number; where even that leaves too little,
+        each row becomes a list of heads and cells.
     title
         Above the head.
     gap
@@ -71,57 +78,107 @@ class Table:
         self._heads = [column.lstrip(">") for column in columns]
         self._right = [column.startswith(">") for column in columns]
         self._title = title
-        self._gap = " " * gap
+        self._gap = gap
         self.rows: list[Sequence[str]] = []
 
     def add_row(self, *cells: str) -> None:
         """Append a row."""
         self.rows.append(cells)
 
-    def lines(self, width: int, *, bold: bool = False) -> Iterator[str]:
-        """Yield the lines of the table, of at most `width` columns if the cells that may not wrap leave room."""
-        widths = [max(map(len, column)) for column in zip(self._heads, *self.rows, strict=True)]
-        if "where" in self._heads:
-            at = self._heads.index("where")
-            longest = max(
-                len(piece.rstrip()) for row in self.rows or [self._heads] for piece in _PIECES.findall(row[at])
-            )
-            room = width - 1 - sum(widths) - len(self._gap) * (len(widths) - 1) + widths[at]
-            widths[at] = min(widths[at], max(room, longest))
-        weight = "\x1b[1m{}\x1b[0m" if bold else "{}"
+    def lines(self, width: int, *, styled: bool = False) -> Iterator[str]:
+        """Yield the lines of the table, of at most `width` columns where no word is longer.
+
+        Parameters
+        ----------
+        styled
+            Whether heads are bold and verdicts coloured.
+        """
+        weight = "\x1b[1m{}\x1b[0m" if styled else "{}"
         if self._title:
             yield weight.format(self._title)
         yield ""
-        yield weight.format(self._line(self._heads, widths))
-        yield " " + "─" * (sum(widths) + len(self._gap) * (len(widths) - 1))
+        for gap in dict.fromkeys((self._gap, 2, 1)):
+            widths = self._widths(width, gap)
+            if 1 + _total(widths, gap) <= width:
+                break
+        else:
+            yield from self._records(width)
+            return
+        for line in self._row(self._heads, widths, gap):
+            yield weight.format(line)
+        yield " " + "─" * _total(widths, gap)
         for row in self.rows:
-            wrapped = [_wrapped(cell, room) for cell, room in zip(row, widths, strict=True)]
-            for part in range(max(map(len, wrapped))):
-                yield self._line([lines[part] if part < len(lines) else "" for lines in wrapped], widths)
+            yield from self._row(row, widths, gap, styled=styled)
         yield ""
 
-    def _line(self, cells: Sequence[str], widths: Sequence[int]) -> str:
-        aligned = zip(cells, widths, self._right, strict=True)
-        return " " + self._gap.join(cell.rjust(room) if right else cell.ljust(room) for cell, room, right in aligned)
+    def _widths(self, width: int, gap: int) -> list[int]:
+        """Return the widths of the columns: words give way first, the widest first, then numbers with their notes."""
+        columns = list(zip(self._heads, *self.rows, strict=True))
+        widths = [max(len(line) for cell in column for line in cell.split("\n")) for column in columns]
+        least = [
+            max(len(piece.rstrip()) for cell in column for piece in _pieces(cell, right))
+            for column, right in zip(columns, self._right, strict=True)
+        ]
+        for side in (False, True):
+            while (over := 1 + _total(widths, gap) - width) > 0:
+                give = [k for k, right in enumerate(self._right) if right is side and widths[k] > least[k]]
+                if not give:
+                    break
+                order = sorted((widths[k] for k in give), reverse=True)
+                widest = max(give, key=widths.__getitem__)
+                step = order[0] - order[1] if len(order) > 1 else over
+                widths[widest] -= max(1, min(over, step, widths[widest] - least[widest]))
+        return widths
+
+    def _row(self, cells: Sequence[str], widths: Sequence[int], gap: int, *, styled: bool = False) -> Iterator[str]:
+        wrapped = [_wrapped(cell, room, right) for cell, room, right in zip(cells, widths, self._right, strict=True)]
+        for part in range(max(map(len, wrapped))):
+            line = []
+            for lines, room, right, head in zip(wrapped, widths, self._right, self._heads, strict=True):
+                cell = lines[part] if part < len(lines) else ""
+                text = cell.rjust(room) if right else cell.ljust(room)
+                colour = _COLOURS.get(lines[0].split(" ")[0]) if styled and head == "verdict" else None
+                line.append(f"\x1b[{colour}m{text}\x1b[0m" if colour else text)
+            yield " " + (" " * gap).join(line)
+
+    def _records(self, width: int) -> Iterator[str]:
+        """Yield each row as its first cell and a paragraph of heads and cells, for terminals too narrow for columns."""
+        wrapper = textwrap.TextWrapper(max(width, 10), break_long_words=False, break_on_hyphens=False)
+        for first, *rest in self.rows:
+            told = zip(self._heads[1:], rest, strict=True)
+            text = ", ".join(f"{' '.join(head.split())} {' '.join(cell.split())}" for head, cell in told if cell)
+            wrapper.initial_indent, wrapper.subsequent_indent = " ", " "
+            yield from wrapper.wrap(first)
+            wrapper.initial_indent = wrapper.subsequent_indent = "   "
+            yield from wrapper.wrap(text)
+        yield ""
 
 
-def _wrapped(cell: str, width: int) -> list[str]:
+def _total(widths: Sequence[int], gap: int) -> int:
+    return sum(widths) + gap * (len(widths) - 1)
+
+
+def _pieces(cell: str, right: bool) -> list[str]:
+    """Return what may stand on lines of its own."""
+    found = re.findall(r"[^ \n]+[ \n]*", cell) if right else _PIECES.findall(cell)
+    return [piece for piece in found if piece] or [""]
+
+
+def _wrapped(cell: str, width: int, right: bool) -> list[str]:
     """Return the lines of a cell."""
-    if len(cell) <= width:
-        return [cell]
-    lines = [""]
-    for piece in _PIECES.findall(cell):
-        if len((lines[-1] + piece).rstrip()) <= width:
-            lines[-1] += piece
-        else:
-            lines.append(piece)
-    return [line.rstrip(" ") for line in lines if line]
+    lines: list[str] = []
+    for part in cell.split("\n"):
+        lines.append("")
+        for piece in [part] if len(part) <= width else _pieces(part, right):
+            if lines[-1] and len((lines[-1] + piece).rstrip()) > width:
+                lines.append(piece)
+            else:
+                lines[-1] += piece
+    return [line.rstrip(" ") for line in lines]
 
 
 def render(*parts: Table | str) -> str:
-    """Return tables and paragraphs as text, with bold heads when stdout is a terminal.
-
-    Tables are 120 columns wide even on a narrower one: its own wrapping loses nothing, a squeezed column loses digits.
+    """Return tables and paragraphs as text: as wide as the terminal, where stdout is one, with bold heads and colours.
 
     Parameters
     ----------
@@ -130,12 +187,14 @@ def render(*parts: Table | str) -> str:
     """
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size((WIDTH, 40)).columns if terminal else WIDTH
-    bold = terminal and "NO_COLOR" not in os.environ
-    wrapper = TextWrapper(width, break_on_hyphens=False, replace_whitespace=False, expand_tabs=False)
+    styled = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    wrapper = textwrap.TextWrapper(
+        width, break_on_hyphens=False, break_long_words=False, replace_whitespace=False, expand_tabs=False
+    )
     lines: list[str] = []
     for part in parts:
         if isinstance(part, Table):
-            lines.extend(part.lines(max(width, WIDTH), bold=bold))
+            lines.extend(part.lines(width, styled=styled))
         else:
             lines.extend(wrapped for line in part.split("\n") for wrapped in wrapper.wrap(line) or [""])
     return "\n".join(line.rstrip() for line in lines) + "\n"

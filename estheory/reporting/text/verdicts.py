@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from estheory.quantities import NotJudged, Verdict
@@ -36,6 +37,7 @@ def verdict_json(verdict: Verdict, plain: Verdict) -> dict[str, Any]:
         "pvalue": verdict.pvalue,
         "verdict": verdict.kind,
         "power": verdict.power,
+        "noticeable_error": verdict.noticeable_error,
         "pvalue_without_systematic": plain.pvalue,
         "verdict_without_systematic": plain.kind,
         "source": p.source,
@@ -107,10 +109,61 @@ def _paths(where: str) -> list[str]:
     return [part for part in where.removeprefix("total:").split("|") if part.endswith(WEIGHT_FILES)]
 
 
+def says(verdict: Verdict) -> str:
+    """Return a verdict in words: an underpowered one names the smallest error that would have been noticed."""
+    error = verdict.noticeable_error
+    if verdict.kind != "underpowered" or math.isnan(error):
+        return verdict.kind
+    if verdict.near_zero:
+        return f"within {short(error, 2)}"
+    return f"within {_percent(error / abs(verdict.prediction.law.mean))}"
+
+
+def shown_ratio(verdict: Verdict) -> str:
+    """Return measured over predicted; nothing where the prediction is next to 0."""
+    return "" if verdict.near_zero else short(verdict.ratio)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"
+
+
+def _summary_table(verdicts: Sequence[Verdict]) -> Table:
+    """Return a row a quantity: how many verdicts, the ratio furthest from 1, and what they say."""
+    table = Table("quantity", ">rows", ">worst ratio", "what they say", gap=2)
+    for quantity in dict.fromkeys(v.prediction.quantity for v in verdicts):
+        group = [v for v in verdicts if v.prediction.quantity is quantity]
+        worst = max((v for v in group if not v.near_zero), key=lambda v: abs(v.ratio - 1), default=None)
+        table.add_row(str(quantity), str(len(group)), short(worst.ratio) if worst else "", _group_words(group))
+    return table
+
+
+def _group_words(group: Sequence[Verdict]) -> str:
+    """Return what the verdicts of one quantity say."""
+    kinds = summary(group)
+    words = [f"{kinds[kind]} {kind}" for kind in ("refuted", "consistent") if kinds[kind]]
+    if weak := [v for v in group if v.kind == "underpowered"]:
+        relative = [v for v in weak if not v.near_zero]
+        best = min(relative or weak, key=lambda v: v.noticeable_error / (abs(v.prediction.law.mean) if relative else 1))
+        words.append(f"{len(weak)} {says(best)}" + " at best" * (len(weak) > 1))
+    return ", ".join(words)
+
+
+FEW = 12
+"""So many verdicts are shown one by one in any case."""
+NAMED = 10
+"""So many refuted ones are named below a summary."""
+
+
 def verdicts_text(
-    verdicts: Sequence[Verdict], plain: Sequence[Verdict], level: float, unpredicted: Sequence[NotJudged] = ()
+    verdicts: Sequence[Verdict],
+    plain: Sequence[Verdict],
+    level: float,
+    unpredicted: Sequence[NotJudged] = (),
+    *,
+    every: bool = False,
 ) -> str:
-    """Return the verdict table, the rows without prediction, and the tally in words.
+    """Return a summary by quantity, the verdicts one by one where they are few or asked for, and the tally in words.
 
     Parameters
     ----------
@@ -118,18 +171,60 @@ def verdicts_text(
         The same pairs judged with every systematic band set to 0.
     unpredicted
         What was measured and not judged, with the reason.
+    every
+        Whether to show each row, and each figure not judged, however many there are.
     """
-    banded = any(v.prediction.systematic for v in verdicts)
-    sources = list(dict.fromkeys(v.measurement.source for v in verdicts if v.measurement.source))
-    differs = any(v.kind != w.kind for v, w in zip(verdicts, plain, strict=True))
-    columns = ["where", "quantity", ">step", ">predicted", ">measured", ">ratio", ">p", "verdict"]
-    table = Table(*columns, *(("without band",) if differs else ()), gap=2)  # names of places should not be cut
-    paths = sorted({path for v in verdicts for path in _paths(v.measurement.where)})
+    loud = [(v, w) for v, w in zip(verdicts, plain, strict=True) if not is_quiet_tensor(v)]
+    every = every or len(loud) <= FEW
+    refuted = sorted((pair for pair in loud if pair[0].kind == "refuted"), key=lambda pair: pair[0].pvalue)
+    shown = loud if every else refuted[:NAMED]
+    parts: list[Table | str] = []
+    if len(verdicts) > FEW:
+        parts.append(_summary_table(verdicts))
+    sources = list(dict.fromkeys(v.measurement.source for v, _ in shown if v.measurement.source))
+    paths = sorted({path for v, _ in shown for path in _paths(v.measurement.where)})
     names = dict(zip(paths, short_names(paths), strict=True))
-    for v, w in zip(verdicts, plain, strict=True):
+    if shown:
+        parts.append(_rows(shown, sources, names, None if every else f"refuted ({len(shown)} of {len(refuted)})"))
+    sentence = tensor_sentence(verdicts)
+    words = [f"[{number}] {source}" for number, source in enumerate(sources, start=1)]
+    words.extend(f"{name}: {path}" for path, name in names.items())
+    words.extend([sentence] if sentence else [])
+    counts = ", ".join(f"{n} {kind}" for kind, n in summary(verdicts).items())
+    words.append(f"{counts} (family-wise level {level:g}).")
+    if any(v.kind == "underpowered" for v in verdicts):
+        words.append(
+            "'within 50 %': not refuted; an error of 50 % would have been, a smaller one perhaps not (underpowered)."
+        )
+    if any(v.prediction.systematic for v, _ in shown) or any(v.kind != w.kind for v, w in loud):
+        without = ", ".join(f"{n} {kind}" for kind, n in summary(plain).items())
+        words.append(
+            "'+-' is a systematic uncertainty, not a random spread: the effect of 16-bit rounding when the weights or "
+            "the order of updates are unknown, the error of the rounding emulator, or the truncation error of an "
+            f"expansion. A measurement anywhere inside it counts as agreement. Without it: {without}."
+        )
+    if unpredicted and every:
+        words.append("Not judged:")
+        words.extend(
+            f"  {u.where}: {u.quantity} at step {u.step}: {u.reason} (measured {short(u.value, 4)})"
+            for u in unpredicted
+        )
+    elif unpredicted:
+        words.append(f"{len(unpredicted)} measured figures were not judged.")
+    if not every:
+        words.append(f"--all shows all {len(verdicts)} rows.")
+    return render(*parts, *words)
+
+
+def _rows(
+    shown: Sequence[tuple[Verdict, Verdict]], sources: Sequence[str], names: Mapping[str, str], title: str | None
+) -> Table:
+    """Return verdicts one by one, each with that of the same pair without its band."""
+    differs = any(v.kind != w.kind for v, w in shown)
+    columns = ["where", "quantity", ">step", ">predicted", ">measured", ">ratio", ">p", "verdict"]
+    table = Table(*columns, *(("without band",) if differs else ()), title=title, gap=2)
+    for v, w in shown:
         p, m = v.prediction, v.measurement
-        if is_quiet_tensor(v):
-            continue
         where = m.where.removeprefix(m.source + ", ")
         start = "total:" * where.startswith("total:")
         where = start + "|".join(names.get(part, part) for part in where.removeprefix(start).split("|"))
@@ -140,28 +235,9 @@ def verdicts_text(
             str(m.step or ""),
             short(p.law.mean, 5) + spread,
             short(m.value, 5),
-            short(v.ratio),
+            shown_ratio(v),
             short(v.pvalue, 2),
-            v.kind,
-            *((w.kind,) if differs else ()),
+            says(v),
+            *((says(w),) if differs else ()),
         )
-    counts = ", ".join(f"{n} {kind}" for kind, n in summary(verdicts).items())
-    sentence = tensor_sentence(verdicts)
-    words = [f"[{number}] {source}" for number, source in enumerate(sources, start=1)]
-    words.extend(f"{name}: {path}" for path, name in names.items())
-    words.extend([sentence] if sentence else [])
-    words.append(f"{counts} (family-wise level {level:g}).")
-    if banded:
-        without = ", ".join(f"{n} {kind}" for kind, n in summary(plain).items())
-        words.append(
-            "'+-' is a systematic uncertainty, not a random spread: the effect of 16-bit rounding when the weights or "
-            "the order of updates are unknown, the error of the rounding emulator, or the truncation error of an "
-            f"expansion. A measurement anywhere inside it counts as agreement. Without it: {without}."
-        )
-    if unpredicted:
-        words.append("Not judged:")
-        words.extend(
-            f"  {u.where}: {u.quantity} at step {u.step}: {u.reason} (measured {short(u.value, 4)})"
-            for u in unpredicted
-        )
-    return render(table, *words)
+    return table
