@@ -251,6 +251,9 @@ def options(*groups: Group) -> Callable[[Callable[..., None]], Callable[..., Non
 
         parameters = [_parameter(p.name, *_split(p.annotation), p.default) for p in own]
         parameters += [p for group in spread for p in group.parameters()]
+        if not any(p.name == "out" for p in parameters):
+            for output in (p for p in parameters if p.name == "output"):
+                get_args(output.annotation)[1].param_decls = ("--output", "--out")  # one habit serves all commands
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # read by typer
         run.__annotations__ = {p.name: p.annotation for p in parameters}
         return run
@@ -336,7 +339,7 @@ class Command(TyperCommand):
         if rest := [title for title in panels if title in folded]:
             with formatter.section("More options, explained by --help-all"):
                 for title in rest:
-                    names = " ".join(p.opts[0] for p in panels[title])
+                    names = " ".join("/".join(p.opts) for p in panels[title])
                     room = {"width": formatter.width, "break_on_hyphens": False, "subsequent_indent": " " * 6}
                     formatter.write(fill(f"{title}: {names}", initial_indent="  ", **room) + "\n")
 

@@ -84,6 +84,7 @@ def derive(name: str) -> Derivation:
     known = derivations()
     if name in known:
         return known[name]
-    close = difflib.get_close_matches(name, known, 3)
+    named = [key for text in (str, lambda key: known[key].title) for key in known if name.lower() in text(key).lower()]
+    close = difflib.get_close_matches(name, known, 3) or list(dict.fromkeys(named))[:3]
     hint = f"did you mean {' or '.join(close)}?" if close else "see estheory derive --list"
     raise ConfigError(f"no derivation is called '{name}'", hint)

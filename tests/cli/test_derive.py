@@ -80,3 +80,18 @@ def test_bad_input_is_one_line_and_exit_2(estheory, arguments, expected, tmp_pat
 def test_json_is_strict(estheory):
     for name in ("rounding-gain", "adamw-walk"):
         json.loads(estheory("derive", name, "--json").out, parse_constant=lambda value: pytest.fail(value))
+
+
+@pytest.mark.parametrize(("word", "name"), [("walk", "adamw-walk"), ("norm-meen", "norm-mean"), ("barrier", "")])
+def test_an_unknown_name_suggests_those_that_contain_the_word_or_look_alike(estheory, word, name):
+    result = estheory("derive", word)
+    assert result.code == 2
+    assert name in result.err
+    suggested = re.findall(r"did you mean (.*)\?", result.err)
+    assert all(estheory("derive", other).code == 0 for text in suggested for other in text.split(" or "))
+
+
+def test_out_is_output_where_a_command_has_no_out_of_its_own(estheory, tmp_path):
+    assert estheory("derive", "--list", "--out", tmp_path / "a").code == 0
+    assert estheory("derive", "--list", "--output", tmp_path / "b").code == 0
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
