@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from estheory.landscape import Signal
 from estheory.rules import ESConfig
@@ -144,6 +144,12 @@ def walk_faults(rule: ESConfig, steps: int, signal: Signal | None = None) -> tup
     if rule.antithetic:
         one = estimator_of(rule).variance(signal or Signal()).value * rule.population / rule.step_size**2
         found.append(("mirrored members are independent ones", 1 / math.sqrt(one)))
+        n = rule.population
+        found.append(("the sign of mirrored noise is lost", math.sqrt((n - 2) / (n - 1) / one)))
+    elif rule.shaping == "zscore" and rule.population % 2 == 0:
+        pairs = estimator_of(replace(rule, antithetic=True)).variance(signal or Signal()).value
+        single = estimator_of(rule).variance(signal or Signal()).value
+        found.append(("members are mirrored, which the rule does not say (antithetic)", math.sqrt(pairs / single)))
     return (*step_faults(rule), *_told_apart(found))
 
 
