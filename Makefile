@@ -10,11 +10,11 @@ export OMP_NUM_THREADS ?= 1
 
 DEMO_RUN := --dim 4022468096 --sigma 0.0015 --alpha 0.00075 --population 30 --steps 100,200,300,400
 
-.PHONY: help install demo test test-slow test-core lint docs bench clean
+.PHONY: help install demo test test-slow test-core audit lint docs bench clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo | test | test-slow | test-core | lint | docs | bench | clean"
+	@echo "make demo | test | test-slow | test-core | audit MINUTES=10 | lint | docs | bench | clean"
 
 install: $(STAMP)
 
@@ -38,6 +38,10 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	@echo "$(BIN)/python -m pytest -n 2 -m slow"
 	@$(BIN)/python -m pytest -n 2 -m slow || { status=$$?; [ $$status -eq 5 ] && echo "no test is marked slow" || exit $$status; }
+
+# every row of predict on configurations drawn at random, against an engine of its own: make audit MINUTES=60
+audit: $(STAMP)
+	$(BIN)/python -m tests.audit --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
 
 # theory, simulation and the commands that need no torch: make test-core PYTHON=python3.13
 test-core:

@@ -6,7 +6,7 @@ Linux only::
 
 Writes bf16 shards of a base and its checkpoints (3 GB each by default) into a new folder, removed at the end, and
 times, each in a process of its own: reading every file from start to end (``read``), `measure_displacements`
-(``measure``), and loading all state dicts with torch and subtracting them tensor by tensor in float32 (``torch``).
+(``measure``), and loading all state dicts with torch and subtracting them tensor by tensor in float64 (``torch``).
 All three run after the files were read once; whether they then come from the page cache depends on free memory.
 """
 
@@ -74,7 +74,9 @@ def with_torch(folders: list[Path]) -> float:
     states = [{k: v for f in sorted(d.glob("*.safetensors")) for k, v in load_file(f).items()} for d in folders]
     norms = []
     for state in states[1:]:
-        norms.append(math.sqrt(sum(float((state[n].float() - t.float()).square().sum()) for n, t in states[0].items())))
+        norms.append(
+            math.sqrt(sum(float((state[n].double() - t.double()).square().sum()) for n, t in states[0].items()))
+        )
     return norms[0]
 
 

@@ -34,6 +34,7 @@ from estheory.theory.walk import OURS
 from estheory.training.es import run_es
 from estheory.training.grpo import run_grpo
 from estheory.training.probing import probes_before
+from estheory.training.process import end_with_parent
 from estheory.validation.judge import Pair, paired
 from estheory.validation.own_pairs import run_pairs
 from estheory.validation.own_runs import run_evidence
@@ -188,7 +189,7 @@ def _workers(count: int) -> Iterator[Pool]:
     main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None  # inherited by what is started here
     try:
-        pool = get_context("spawn").Pool(count)
+        pool = get_context("spawn").Pool(count, initializer=end_with_parent)
     finally:
         if main:
             signal.signal(signal.SIGINT, before)

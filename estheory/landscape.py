@@ -30,12 +30,34 @@ class Signal:
         S, the standard deviation of one member's reward, in reward units: S^2 = sigma^2 ||g||^2 + s^2.
     even_share
         Share of S^2 in what both members of an antithetic pair have in common: curvature; 0 for a linear reward.
+    sigma
+        Perturbation scale at which ``reliability`` and ``member_std`` hold, weight units; a run of another is refused.
     """
 
     reliability: float | None = None
     gradient_norm: float | None = None
     member_std: float | None = None
     even_share: float = 0.0
+    sigma: float | None = None
+
+    def require_sigma(self, sigma: float) -> None:
+        """Refuse a run whose perturbation scale is not the signal's.
+
+        Parameters
+        ----------
+        sigma
+            Of the run, weight units.
+
+        Raises
+        ------
+        ConfigError
+            Where it differs from the signal's own.
+        """
+        if self.sigma is not None and not math.isclose(self.sigma, sigma, rel_tol=1e-9):
+            raise ConfigError(
+                f"the signal is that of sigma {self.sigma:g}, the run has sigma {sigma:g}",
+                f"make the signal with linear_signal(sigma={sigma:g}, ...), from a gradient norm and a reward std",
+            )
 
     @property
     def correlation(self) -> float | None:
@@ -105,12 +127,12 @@ def linear_signal(
                 f"reliability {reliability} contradicts gradient-norm and reward-std, which imply {implied:.6g}",
                 "give two of the three",
             )
-        return Signal(reliability=implied, gradient_norm=gradient_norm, member_std=member_std)
+        return Signal(reliability=implied, gradient_norm=gradient_norm, member_std=member_std, sigma=sigma)
     if reliability is None:
-        return Signal(gradient_norm=gradient_norm)
+        return Signal(gradient_norm=gradient_norm, sigma=sigma)
     if gradient_norm is not None and reliability > 0:
         member_std = sigma * gradient_norm / math.sqrt(reliability)
-        return Signal(reliability=reliability, gradient_norm=gradient_norm, member_std=member_std)
+        return Signal(reliability=reliability, gradient_norm=gradient_norm, member_std=member_std, sigma=sigma)
     if gradient_norm is not None:
         raise ConfigError("reliability 0 contradicts a gradient-norm above 0", "give one of the two")
     if reward_std is not None and reliability < 1:
@@ -119,10 +141,13 @@ def linear_signal(
             reliability=reliability,
             gradient_norm=member_std * math.sqrt(reliability) / sigma if reliability else None,
             member_std=member_std,
+            sigma=sigma,
         )
-    return Signal(reliability=reliability)
+    return Signal(reliability=reliability, sigma=sigma)
 
 
+_STEEPEST = 1e60
+"""Largest lam^3 offset^2 of a row, reward^3 / weight^4: its square is a number still."""
 _ROW_REMEDY = {
     "eigenvalue": "it is the curvature of a maximum, a finite number >= 0 (a saddle has no law here)",
     "multiplicity": "it is a number of directions, whole and >= 0",
@@ -213,6 +238,12 @@ class Landscape:
         if (total := float(np.sum(self.multiplicity))) > self.dim:
             raise ConfigError(
                 f"multiplicities sum to {total:.12g}, more than dim {self.dim}", "lower a multiplicity, or raise dim"
+            )
+        with np.errstate(over="ignore"):
+            steepest = float(np.max(self.eigenvalue * (self.eigenvalue * self.offset) ** 2))
+        if not (steepest <= _STEEPEST and float(np.max(self.eigenvalue)) <= math.sqrt(LARGEST)):
+            raise ConfigError(
+                "eigenvalues and offsets are so large that their products overflow", "choose a smaller unit of weight"
             )
         for name in (field.name for field in fields(self) if field.name not in ("dim", *_ROW_REMEDY)):
             value = getattr(self, name)

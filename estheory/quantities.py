@@ -154,7 +154,7 @@ class Quantity(StrEnum):
         "reliability",
         "1",
         "on-task",
-        "share of the variance of a member's reward that all prompts agree on: the linear signal and curvature",
+        "rho^2: share of the variance of a member's reward that is linear in its noise, and so odd",
     )
     MEMBER_REWARD_STD = "member_reward_std", "reward", "on-task", "S, the standard deviation of a member's reward"
     REWARD_RELIABILITY = (

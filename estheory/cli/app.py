@@ -24,6 +24,7 @@ COMMANDS = {
     "models": "List the built-in language models, or get one.",
     "run": "Fine-tune a causal language model by ES or GRPO, recorded for the theory.",
     "pilot": "One iteration's member rewards, of any code: will it learn, and with which sigma, alpha, N?",
+    "probe": "Forward-only probes of a model on tasks, for predict and plan.",
     "forecast": "A run's ledger (what each update earned and paid), what comes next, when to stop.",
     "check": "An estimator of yours: does it keep its invariants, and if not, what is the likely fault?",
     "measure": "Geometry of checkpoints or of a run directory.",

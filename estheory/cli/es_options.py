@@ -97,6 +97,9 @@ class OffTaskOptions:
     fisher_trace: Annotated[tuple[float, ...], typer.Option(help="tr F per token, for kl_drift.")] = ()
     fisher_square_trace: Annotated[tuple[float, ...], typer.Option(help="tr F^2, for its spread over seeds.")] = ()
     off_task_trace: Annotated[tuple[float, ...], typer.Option(help="Trace of another task's curvature.")] = ()
+    off_task_square_trace: Annotated[
+        tuple[float, ...], typer.Option(help="Trace of its square, for the spread over seeds.")
+    ] = ()
     off_task_gradient_norm: Annotated[tuple[float, ...], typer.Option(help="||g|| of another task.")] = ()
 
 
@@ -221,6 +224,7 @@ def _case(
             fisher_trace=value.get("fisher_trace"),
             fisher_square_trace=value.get("fisher_square_trace"),
             trace=value.get("off_task_trace"),
+            square_trace=value.get("off_task_square_trace"),
             gradient_norm=value.get("off_task_gradient_norm"),
         )
     weights: SampledWeights | WeightHistogram | None = sampled

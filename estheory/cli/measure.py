@@ -24,15 +24,20 @@ def measure(
     alpha: Annotated[float | None, typer.Option(help="ES step size, for effective-dimension ratios.")] = None,
     population: Annotated[int | None, typer.Option(help="ES population, for the same.")] = None,
     steps: Annotated[tuple[int, ...], typer.Option(help="Step of each checkpoint whose name does not tell it.")] = (),
+    model: Annotated[
+        str | None, typer.Option(help="Base of a run directory of another code: a file, folder, name or hub id.")
+    ] = None,
 ) -> None:
     """Measure how far checkpoints moved: norms, ratios, cosines, shape of the changes. Never builds the model."""
-    from estheory.cli.measuring import displacements_of, variances_of
+    from estheory.cli.measuring import FACTORS_REMEDY, displacements_of, variances_of, walking_factors
     from estheory.measurement.remarks import left_out_rows, remarks, renamed_rows
     from estheory.reporting.text.measurements import measurement_json, measurements_text
 
-    measured = displacements_of(targets, how, steps=steps or ())
+    measured = displacements_of(targets, how, steps=steps or (), model=model)
     measurements = measured.measurements(variances_of(targets, measured, alpha, population))
     warnings = [*measured.problems, *measured.notes]
+    if alpha is not None and (factors := walking_factors(targets)):
+        warnings.append(f"no ratios: {factors}; {FACTORS_REMEDY}")
     if common.json:
         rows = [measurement_json(m) for m in measurements]
         document = {"schema": "estheory/measurement/1", "measurements": rows, "warnings": warnings}

@@ -39,28 +39,37 @@ def _require_one_run(targets: Sequence[Path], remedy: str) -> None:
             raise ConfigError(f"{target} is a run directory, and one run is read at a time", remedy)
 
 
-def _require_walking_weights(targets: Sequence[Path]) -> None:
-    """Raise ConfigError if an adapter is compared with full weights: ES over an adapter moves its factors at random."""
+FACTORS_REMEDY = "give the adapter as it was at the start in the place of BASE"
+
+
+def walking_factors(targets: Sequence[Path]) -> str:
+    """Return which adapter is compared with full weights: its factors walk, and not they; empty where none is."""
     adapters = [target for target in targets[1:] if is_adapter(target)]
-    if adapters and not is_adapter(targets[0]):
-        what = f"{adapters[0]} is an adapter: its factors walk, not the weights"
-        raise ConfigError(what, "give the adapter as it was at the start in the place of BASE")
+    mixed = bool(adapters) and not is_adapter(targets[0])
+    return f"{adapters[0]} is an adapter: its factors walk, not the weights" if mixed else ""
 
 
-def displacements_of(targets: Sequence[Path], how: MeasureOptions, *, steps: Sequence[int] = ()) -> Displacements:
+def displacements_of(
+    targets: Sequence[Path], how: MeasureOptions, *, steps: Sequence[int] = (), model: str | None = None
+) -> Displacements:
     """Measure a run directory (one target), or checkpoints against the base named first.
 
     Parameters
     ----------
     steps
         Of the checkpoints, one each; empty where their names tell them.
+    model
+        The base of a run of another code, where its folder does not hold it.
     """
+    if model is not None and (len(targets) > 1 or is_run(targets[0])):
+        raise ConfigError("--model names the base of a run of another code", "leave it out here")
     twice = how.head_twice
     if len(targets) == 1:
         if is_run(targets[0]):
             return run_displacements(read_own(targets[0]), keep_going=how.keep_going)
         run = read_foreign(targets[0])
-        return foreign_displacements(run, keep_going=how.keep_going, repeat_head=twice)
+        origin = None if model is None else model_folder(model)
+        return foreign_displacements(run, origin, keep_going=how.keep_going, repeat_head=twice)
     _require_one_run(targets, "give it alone, or BASE and files of its folder checkpoints")
     if len(set(targets[1:])) < len(targets) - 1:
         raise ConfigError("a checkpoint is given twice", "give one or more different checkpoints")
@@ -99,9 +108,8 @@ def variances_of(
     if len(targets) == 1:
         walk = _recorded_walk(targets[0], Given(alpha=alpha, population=population))
         return [walk[step] for step in steps] if steps and all(walk.get(step) for step in steps) else None
-    if alpha is None or population is None:
+    if alpha is None or population is None or walking_factors(targets):
         return None
-    _require_walking_weights(targets)
     if len(steps) < len(measured.steps):
         raise ConfigError("the step of a checkpoint is unknown", "give --steps with one for each")
     require_positive("alpha", alpha)
@@ -154,10 +162,12 @@ def evidence_of(targets: Sequence[Path], es: Mapping[str, Any], how: MeasureOpti
         targets, "give it alone; BASE CHECKPOINT ... are files of weights, with the ES options of their run"
     )
     require_given(es, ("sigma", "population"))  # before minutes of measuring
-    _require_walking_weights(targets)
+    if factors := walking_factors(targets):
+        raise ConfigError(factors, FACTORS_REMEDY)
     measured = displacements_of(targets, how)
     if "dim" not in es and "model" not in es:
-        es = {"model": targets[0], **es} if "trainable" in es else {"dim": (sum(measured.tensors.values()),), **es}
+        counted = {"model": str(targets[0])} if "trainable" in es else {"dim": (sum(measured.tensors.values()),)}
+        es = {**counted, **es}
     if "steps" not in es:
         es = {"steps": _named_steps(measured), **es}
     [case, *more] = cases(es)[0]

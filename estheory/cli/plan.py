@@ -2,25 +2,29 @@
 
 # no postponed annotations: see options.py
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, Union
 
 import typer
 
 from estheory.cli import complete, values
 from estheory.cli.emit import cite, emit, json_text
 from estheory.cli.es_options import ModelOptions, cases
-from estheory.cli.options import OFF_TASK, Command, CommonOptions, ConfigOptions, options, program
+from estheory.cli.measured import MeasuredOptions, measured, pilot_ends
+from estheory.cli.options import OFF_TASK, Command, CommonOptions, ConfigOptions, given_in, options, program
 from estheory.errors import ConfigError
 from estheory.rules import ESConfig
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from estheory.theory.planning.choices import Choices
-    from estheory.theory.planning.search import Plan
+    from estheory.theory.planning.search import Candidate, Plan
 
 app = program()
+_Group = TypeVar("_Group", bound="DataclassInstance")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +157,9 @@ class DriftOptions:
     off_task_trace: Annotated[
         float | None, typer.Option(help="Trace of another task's curvature.", parser=values.finite)
     ] = None
+    off_task_square_trace: Annotated[
+        float | None, typer.Option(help="Trace of its square, for the spread over seeds.", parser=values.finite)
+    ] = None
     off_task_gradient_norm: Annotated[
         float | None, typer.Option(help="||g|| of another task.", parser=values.finite)
     ] = None
@@ -169,6 +176,7 @@ class DriftOptions:
     BudgetOptions,
     TargetOptions,
     KnownOptions,
+    MeasuredOptions,
     DriftOptions,
     SEARCHED,
     SearchOptions,
@@ -180,6 +188,7 @@ def plan(
     budget: BudgetOptions,
     target: TargetOptions,
     known: KnownOptions,
+    files: MeasuredOptions,
     drift: DriftOptions,
     searched: Mapping[str, Any],
     search: SearchOptions,
@@ -193,11 +202,24 @@ def plan(
     """
     from estheory.reporting.text.plan import plan_json, plan_text, plot_plan
 
+    found = measured(common, files, given_in(target, known, drift, searched))
+    known, drift = _with(known, found), _with(drift, found)
+    if target.target_gain is not None:
+        target = _with(target, found)
+    if "sigma" in found and "sigma" not in searched:
+        searched = {**searched, "sigma": (found["sigma"],)}
     _require_all(size, budget, target, known, searched)
     choices = _choices(searched, search)
     answer, config = _answer(size, budget, target, known, drift, choices, estimator)
     best = answer.recommendation
-    warnings = answer.planner.warnings(best, "sigma" not in searched) if best else ()
+    warnings = list(answer.planner.warnings(best, "sigma" not in searched) if best else ())
+    if files.pilot is not None and "gradient_norm" in found:
+        ends = pilot_ends(files.pilot)
+        norms = () if ends is None else ends
+        others = [
+            _answer(size, budget, target, replace(known, gradient_norm=g), drift, choices, estimator) for g in norms
+        ]
+        warnings.append(_spread([other.recommendation for other, _ in others]))
     if plot is not None and answer.front:
         plot_plan(answer, plot)
     if common.json:
@@ -207,6 +229,20 @@ def plan(
     shown = [best, *(found for _, found in answer.front)]
     cite(common, [p for found in shown if found for p in found.predictions])
     raise typer.Exit(0 if answer.recommendation else 4)
+
+
+def _with(group: _Group, found: Mapping[str, float]) -> _Group:
+    """Return a group with what was measured in the options that were not given."""
+    names = {field.name for field in fields(group)}
+    return replace(group, **{name: value for name, value in found.items() if name in names})
+
+
+def _spread(ends: Sequence[Union["Candidate", None]]) -> str:
+    """Return what the ends of a pilot's interval would take."""
+    if not ends:
+        return "the pilot's interval of the signal has no lower end above 0: the plan may reach nothing"
+    low, high = (f"{end.evaluations:,}" if end else "no number of" for end in ends)
+    return f"over the pilot's interval of the signal the plan takes {high} to {low} evaluations"
 
 
 def _require_all(

@@ -20,6 +20,7 @@ from estheory.cli.es_options import (
     WeightOptions,
     cases,
 )
+from estheory.cli.measured import MeasuredOptions, measured
 from estheory.cli.options import Command, CommonOptions, choice, given_in, options, program
 from estheory.cli.values import level as probability
 from estheory.errors import ConfigError
@@ -31,11 +32,21 @@ app = program()
     cls=Command,
     epilog="estheory predict --dim 4e9 --sigma 0.0015 --population 30 --steps 100,200 --reliability 0.2",
 )
-@options(ModelOptions, RULES, SignalOptions, WeightOptions, OffTaskOptions, GradientOptions, CommonOptions)
+@options(
+    ModelOptions,
+    RULES,
+    SignalOptions,
+    MeasuredOptions,
+    WeightOptions,
+    OffTaskOptions,
+    GradientOptions,
+    CommonOptions,
+)
 def predict(
     model: ModelOptions,
     rules: Mapping[str, Any],
     signal: SignalOptions,
+    files: MeasuredOptions,
     weights: WeightOptions,
     off_task: OffTaskOptions,
     gradient: GradientOptions,
@@ -58,7 +69,9 @@ def predict(
     """
     from estheory.reporting.text.forecast import forecast_json, forecast_text, rows_text
 
-    groups = (model, rules, signal, weights, off_task, gradient)
+    groups: tuple[object, ...] = (model, rules, signal, weights, off_task, gradient)
+    found_in = measured(common, files, given_in(*groups))
+    groups += ({name: (value,) for name, value in found_in.items() if name != "curvature_trace"},)
     if explain is not None:
         from estheory.quantities import Quantity
         from estheory.reporting.text.explain import explain as explain_quantity

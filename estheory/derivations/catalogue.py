@@ -14,6 +14,7 @@ from estheory.derivations import (
     curved_memory,
     drift,
     dynamics,
+    economy,
     memory,
     pairs,
     precision,
@@ -39,6 +40,7 @@ _TOPICS = (
     dynamics,
     curved_memory,
     drift,
+    economy,
     comparison,
     precision,
 )

@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 
 from estheory._special import Array
 from estheory.diagnosis.faults import Explanation, Fault, explain_ratio, length_sentence, step_faults
-from estheory.diagnosis.rule import direction_weights, is_paired, shaped
 from estheory.rules import ESConfig
+from estheory.theory.estimators import estimator_of
 
 TOLERANCE = 1e-4
 """Relative error of coefficients: float32 sums of a thousand members stay below."""
+
+ERROR = 5e-5
+"""Relative standard error of a factor: what is added to a standard deviation (1e-4 at most) stays within four."""
 
 Coefficients = Callable[[Array], Array]
 """From the rewards of a step's evaluations to w of the displacement (alpha/N) sum_k w_k eps_k, one a noise vector."""
@@ -65,6 +68,15 @@ class CoefficientsExplained:
         return "; ".join(parts)
 
 
+def direction_weights(rewards: Array, rule: ESConfig) -> Array:
+    """Return w of the rule's displacement (alpha/N) sum_k w_k eps_k, one a noise vector that is drawn.
+
+    ``rewards`` are those of a step's evaluations, shape (n,); with mirrored members R+ and R- of each pair in turn.
+    """
+    estimator = estimator_of(rule)
+    return estimator.noise_weights(estimator.shape(rewards))
+
+
 def ranks(values: Array) -> Array:
     """Return ranks, equal values at their mean rank.
 
@@ -90,7 +102,7 @@ def _ways(rule: ESConfig) -> list[tuple[str, Coefficients]]:
 
     def per_member(way: Coefficients) -> Coefficients:
         """Apply a way that gives one number an evaluation."""
-        return (lambda r: way(r)[0::2] - way(r)[1::2]) if is_paired(rule) else way
+        return (lambda r: way(r)[0::2] - way(r)[1::2]) if estimator_of(rule).paired else way
 
     found: list[tuple[str, Coefficients]] = [
         ("rewards are not centred", per_member(lambda r: r)),
@@ -118,7 +130,7 @@ def _ways(rule: ESConfig) -> list[tuple[str, Coefficients]]:
             ("centred ranks stand for the shaping", per_member(lambda r: ranks(r) - ranks(r).mean())),
             ("ranks that are not centred stand for the shaping", per_member(ranks)),
         ]
-    if is_paired(rule):
+    if estimator_of(rule).paired:
         found += [
             ("the sign of mirrored noise is lost", lambda r: _members(r, rule)[0::2] + _members(r, rule)[1::2]),
             ("only the members of positive sign are used", lambda r: _members(r, rule)[0::2]),
@@ -143,7 +155,7 @@ def _order_ranks(rewards: Array) -> Array:
 
 def _members(rewards: Array, rule: ESConfig) -> Array:
     """Return the shaped rewards of all evaluations of a paired rule."""
-    return rewards / (2 * rule.sigma) if rule.shaping == "two-point" else shaped(rewards, rule)
+    return rewards / (2 * rule.sigma) if rule.shaping == "two-point" else estimator_of(rule).shape(rewards)
 
 
 def _reward_faults(rewards: Array, rule: ESConfig) -> tuple[Fault, ...]:
@@ -207,7 +219,7 @@ def explain_coefficients(rewards: Array, coefficients: Array, rule: ESConfig) ->
         return CoefficientsExplained(fault=None, ratio=1.0, scale=(), known=True)
     if factor := _multiple(measured, own):
         faults = (*step_faults(rule), *_reward_faults(rewards, rule))
-        scale = explain_ratio(abs(factor), 1e-5, faults) or explain_ratio(abs(factor), 1e-5, _twos(faults))[:1]
+        scale = explain_ratio(abs(factor), ERROR, faults) or explain_ratio(abs(factor), ERROR, _twos(faults))[:1]
         return CoefficientsExplained(fault=None, ratio=factor, scale=scale, known=True)
     for name, way in _ways(rule):
         if factor := _multiple(measured, way(rewards)):

@@ -236,7 +236,7 @@ def length_sentence(ratio: float, explanations: Sequence[Explanation]) -> str:
     Parameters
     ----------
     ratio
-        Measured over expected, > 0.
+        Measured over expected, >= 0.
     explanations
         As of :func:`explain_ratio`.
 
@@ -249,6 +249,8 @@ def length_sentence(ratio: float, explanations: Sequence[Explanation]) -> str:
     >>> length_sentence(30.0, [Explanation(fault=Fault(name="1/N is missing", factor=30), misfit=0)])
     '30 times too long: 1/N is missing'
     """
+    if ratio == 0:
+        return "nothing moved: the update is never applied, 16 bits swallow it, or this is the base itself"
     size = f"{ratio:.4g} times too long" if ratio > 1 else f"{1 / ratio:.4g} times too short"
     if not explanations:
         return f"{size}: no known fault has this factor"

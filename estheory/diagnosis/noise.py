@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from estheory._special import Array
 from estheory.diagnosis.faults import explain_ratio, length_sentence, perturbation_faults
-from estheory.diagnosis.rule import is_paired
 from estheory.rules import ESConfig
+from estheory.theory.estimators import estimator_of
 
 
 def tensor_parts(vectors: Array, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
@@ -81,9 +81,9 @@ def explain_noise(eps: Array, rule: ESConfig, shapes: Sequence[tuple[int, ...]])
     elif same:
         found.append(f"members {same[0][0]} and {same[0][1]} have the same noise")
     pairs = mirrored_rows(eps)
-    if is_paired(rule) and 2 * len(pairs) < len(eps) and not same:
+    if estimator_of(rule).paired and 2 * len(pairs) < len(eps) and not same:
         found.append("members are not mirrored: both of a pair draw noise of their own")
-    if not is_paired(rule) and pairs:
+    if not estimator_of(rule).paired and pairs:
         found.append("members are mirrored, which the rule does not say (antithetic)")
     if rule.noise != "shared-seed" and (tensors := shared_tensors(eps[0], shapes)):
         found.append(f"tensors {tensors[0]} and {tensors[1]} share their noise: one generator is re-seeded for each")

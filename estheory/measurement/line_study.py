@@ -21,9 +21,10 @@ from estheory.measurement.accuracy import task_scorers
 from estheory.measurement.directions import probe_directions, random_direction
 from estheory.measurement.held_out import held_out, task_for
 from estheory.measurement.interpolation import Evaluate, checkpoint_vector, interpolate
-from estheory.models.checkpoints import open_checkpoint
+from estheory.models.checkpoints import Checkpoint, open_checkpoint, open_comparable
 from estheory.models.load import load_model
 from estheory.models.parameters import FlatParameters
+from estheory.models.weight_files import is_adapter
 from estheory.runs.directory import is_run
 from estheory.runs.read import read_own
 
@@ -183,7 +184,7 @@ def studies_of(
         raise ConfigError("adapters have no straight line between them here", "merge them, or train whole tensors")
     loaded = load_model(base)
     parameters = FlatParameters(loaded.model, trainable)
-    start, end = (checkpoint_vector(parameters, open_checkpoint(file)) for file in files)
+    start, end = (checkpoint_vector(parameters, _opened(loaded.folder, file)) for file in files)
     form = _agreed("form", told, "auto")
     read_as = task_for(loaded, scored, data or _agreed("data", told, ""), form)  # type: ignore[arg-type]
     held = held_out(loaded, read_as, prompts)
@@ -203,6 +204,11 @@ def studies_of(
         )
         for score in ("accuracy", "logprob")
     ]
+
+
+def _opened(base: Path, file: Path) -> Checkpoint:
+    """Open a checkpoint, or the base with an adapter merged into it."""
+    return open_comparable(base, {str(file): file})[1][0] if is_adapter(file) else open_checkpoint(file)
 
 
 def _end(path: Path) -> tuple[Path, dict[str, str]]:

@@ -185,7 +185,11 @@ def _listing(path: str | Path, base: Listing | None, factors: bool, problems: Pr
         return listing(adapter_file(folder))
     if folder is not None and base is not None:
         return merged_listing(folder, base.weights)
-    return listing(path, problems=problems)
+    found = listing(path, problems=problems)
+    if inner := [name for name in found.weights if ".base_layer." in name]:
+        what = f"{path} is the state dict of a PEFT model whose adapter is not merged: it holds {inner[0]}"
+        raise DataError(what, "save the state dict of its merge_and_unload(), or the adapter by save_pretrained")
+    return found
 
 
 def _named_as(base: Listing, other: Listing) -> Listing:

@@ -20,6 +20,11 @@ from torch import Tensor
 from estheory.models.noise_streams import BLOCK, INDEPENDENT, Chunk, NoiseStructure, chunks_of, draw
 from estheory.models.parameters import FlatParameters
 
+Part = tuple[int, int]
+"""Index and count of the parts into which the chunks of a vector are dealt."""
+
+WHOLE: Part = (0, 1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class MemberNoise:
@@ -69,7 +74,16 @@ class MemberNoise:
 
         self._for_each_chunk(add)
 
-    def add_weighted(self, out: Tensor, weights: Sequence[float], *, scale: float, step: int) -> None:
+    def add_weighted(
+        self,
+        out: Tensor,
+        weights: Sequence[float],
+        *,
+        scale: float,
+        step: int,
+        start: Tensor | None = None,
+        part: Part = WHOLE,
+    ) -> None:
         """Add scale * sum_i weights_i eps_i to `out`: the update of an ES step.
 
         The sum is accumulated in float32 in the order of the members and added once, so that a step that is replayed
@@ -81,34 +95,56 @@ class MemberNoise:
             Coefficient of each member's noise; member i is its position here.
         scale
             Factor of the whole sum: alpha / N.
+        start
+            Where given, `out` is overwritten with the sum of this and the update.
+        part
+            Which part of the vector is made; the rest of `out` is left alone.
         """
 
         def add(chunk: Chunk, scratch: Tensor) -> None:
+            piece = out[chunk.start : chunk.stop]
+            if start is not None:
+                piece.copy_(start[chunk.start : chunk.stop])
             total = torch.zeros_like(scratch)
             for member, weight in enumerate(weights):
                 if weight:
                     draw(scratch, self.seed, step, member, chunk, self.structure)
                     total.add_(scratch.mul_(weight))
-            out[chunk.start : chunk.stop].add_(total.mul_(scale))
+            piece.add_(total.mul_(scale))
 
-        self._for_each_chunk(add)
+        self._for_each_chunk(add, part)
 
-    def add_in_turn(self, out: Tensor, weights: Sequence[float], *, scale: float, step: int) -> None:
+    def add_in_turn(
+        self,
+        out: Tensor,
+        weights: Sequence[float],
+        *,
+        scale: float,
+        step: int,
+        start: Tensor | None = None,
+        part: Part = WHOLE,
+    ) -> None:
         """Add scale * weights_i eps_i to `out` for one member after the other, rounding to its dtype each time.
 
         What the reference code does with weights in half precision.
         """
 
         def add(chunk: Chunk, scratch: Tensor) -> None:
+            piece = out[chunk.start : chunk.stop]
+            if start is not None:
+                piece.copy_(start[chunk.start : chunk.stop])
             for member, weight in enumerate(weights):
                 draw(scratch, self.seed, step, member, chunk, self.structure)
-                out[chunk.start : chunk.stop].add_(scratch.mul_(scale * weight))
+                piece.add_(scratch.mul_(scale * weight))
 
-        self._for_each_chunk(add)
+        self._for_each_chunk(add, part)
 
-    def _for_each_chunk(self, work: Callable[[Chunk, Tensor], None]) -> None:
+    def _for_each_chunk(self, work: Callable[[Chunk, Tensor], None], part: Part = WHOLE) -> None:
         """Call ``work(chunk, scratch)`` for every chunk, with a float32 scratch tensor of the chunk's length."""
-        chunks = chunks_of(self.parameters.offsets, self.parameters.shapes, self.structure)
+        index, count = part
+        chunks = chunks_of(self.parameters.offsets, self.parameters.shapes, self.structure)[index::count]
+        if not chunks:
+            return
         device = self.parameters.vector.device
         longest = max(chunk.stop - chunk.start for chunk in chunks)
 

@@ -71,6 +71,7 @@ class FlatParameters:
         self.dim: int = sum(self.sizes)
         self.offsets: tuple[int, ...] = tuple(sum(self.sizes[:k]) for k in range(len(self.sizes)))
         self.vector: Tensor = torch.empty(self.dim, dtype=dtype, device=device)
+        self._parameters = chosen
         with torch.no_grad():
             for name, parameter in chosen.items():
                 view = self.tensor(name)
@@ -96,6 +97,19 @@ class FlatParameters:
         """Yield name and view of every tensor, in the order of the buffer."""
         for name in self.names:
             yield name, self.tensor(name, vector)
+
+    def move_to(self, vector: Tensor) -> None:
+        """Let the model compute with another buffer, which takes the values of this one.
+
+        Parameters
+        ----------
+        vector
+            Shape (dim,), of the buffer's dtype and device.
+        """
+        vector.copy_(self.vector)
+        for name, parameter in self._parameters.items():
+            parameter.data = self.tensor(name, vector)
+        self.vector = vector
 
     @contextmanager
     def restored(self) -> Iterator[Tensor]:

@@ -10,8 +10,8 @@ import numpy as np
 
 from estheory._special import Array, chi_square_tails, normal_cdf, normal_quantile
 from estheory.cosine_laws import CosineLaw
+from estheory.diagnosis.coefficients import direction_weights
 from estheory.diagnosis.faults import explain_ratio, length_sentence, walk_faults
-from estheory.diagnosis.rule import direction_weights
 from estheory.landscape import linear_signal
 from estheory.laws import Law
 from estheory.rules import ESConfig

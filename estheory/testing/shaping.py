@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from estheory._special import Array
 from estheory.diagnosis.coefficients import explain_coefficients
-from estheory.diagnosis.rule import evaluations, shaped
 from estheory.rules import ESConfig
 from estheory.testing.algebra import Response, compare, explained, plain_rewards, reward_checks
 from estheory.testing.failures import Check, ViolationError
 from estheory.testing.subject import Subject, shown
+from estheory.theory.estimators import estimator_of
 
 
 def shaping_checks(shaping: Callable[..., Any], rule: ESConfig, seed: int) -> list[Check]:
@@ -42,11 +42,11 @@ def shaping_checks(shaping: Callable[..., Any], rule: ESConfig, seed: int) -> li
                     fault=explain_coefficients(values, result, rule).text,
                 )
 
-    block = 2 if evaluations(rule) != rule.population or rule.antithetic else 1
+    block = 2 if estimator_of(rule).evaluations != rule.population or rule.antithetic else 1
     inner = 2 if rule.antithetic else 1
 
     def order(values: Array, shuffle: int) -> None:
-        places = np.random.default_rng(shuffle).permutation(evaluations(rule) // block)
+        places = np.random.default_rng(shuffle).permutation(estimator_of(rule).evaluations // block)
         moved = values.reshape(-1, block)[places].ravel()
         compare(
             "members in another order do not have their own coefficients",
@@ -55,7 +55,9 @@ def shaping_checks(shaping: Callable[..., Any], rule: ESConfig, seed: int) -> li
             example=f"rewards {shown(values)}, then {shown(moved)}",
         )
 
-    response = Response(rule=rule, of=of, expected=lambda r: shaped(r, rule), diagnose=diagnose, seed=seed, moves=False)
+    response = Response(
+        rule=rule, of=of, expected=lambda r: estimator_of(rule).shape(r), diagnose=diagnose, seed=seed, moves=False
+    )
     found = [
         *call_checks(subject, (rewards,), shape, diagnose),
         *reward_checks(response),

@@ -15,8 +15,8 @@ import numpy as np
 from scipy.special import betainc
 
 from estheory._special import Array, chi_square_tails
+from estheory.diagnosis.coefficients import direction_weights
 from estheory.diagnosis.noise import explain_noise, mirrored_rows, tensor_parts
-from estheory.diagnosis.rule import direction_weights, evaluations, is_paired
 from estheory.errors import ConfigError
 from estheory.rules import ESConfig
 from estheory.simulation.members import anchored
@@ -25,6 +25,7 @@ from estheory.testing.failures import Check, ViolationError
 from estheory.testing.laws import StepSample, law_checks
 from estheory.testing.subject import Subject, as_array, checked_array, shown
 from estheory.testing.update import REPLICAS, TIGHT, require_room
+from estheory.theory.estimators import estimator_of
 
 SMALLEST_DIM = 8
 """Dimensions below which noise vectors are alike by chance."""
@@ -32,6 +33,7 @@ EVALUATIONS = 6000
 """Evaluations of a statistical law, at most."""
 EXAMPLES = 6
 """Examples of an invariant of rewards: each costs two steps or more."""
+RESIDUE = "rounding is left: perturbations are taken back by subtraction, or equal rewards get coefficients beside 0"
 CHAIN = 6
 """Steps of a run with memory."""
 NOISE_TESTS = 8
@@ -57,6 +59,7 @@ class Steps:
         self, step: Callable[..., Any], rule: ESConfig, shapes: Sequence[tuple[int, ...]] | None, seed: int
     ) -> None:
         self.subject, self.rule, self.given = Subject(step), rule, shapes
+        self.estimator = estimator_of(rule)
         self.shapes = tuple(shapes) if shapes is not None else ((rule.dim,),)
         self.remembers = bool(rule.momentum or rule.anchor_l1 or rule.anchor_l2)
         rng = np.random.default_rng([seed, 14])
@@ -114,13 +117,13 @@ class Steps:
 
     def ordered(self, eps: Array, rewards: Array) -> tuple[Array, Array]:
         """Return the noise vectors that were drawn, shape (directions, d), and the rewards with pairs in turn."""
-        expected = evaluations(self.rule)
+        expected = self.estimator.evaluations
         if len(eps) != expected:
             raise ViolationError(
                 f"a step evaluates {len(eps)} members other than the centre",
-                expected=f"{expected}: population {self.rule.population}{', both signs' * is_paired(self.rule)}",
+                expected=f"{expected}: population {self.rule.population}{', both signs' * self.estimator.paired}",
             )
-        if not is_paired(self.rule):
+        if not self.estimator.paired:
             return eps, rewards
         pairs = mirrored_rows(eps)
         if 2 * len(pairs) != len(eps):
@@ -139,7 +142,7 @@ class Steps:
 
     def move(self, rewards: Array, eps: Array, seed: int) -> Array:
         """Return the displacement where the members have given rewards, pairs in turn."""
-        signed = np.stack([eps, -eps], axis=1).reshape(-1, self.rule.dim) if is_paired(self.rule) else eps
+        signed = np.stack([eps, -eps], axis=1).reshape(-1, self.rule.dim) if self.estimator.paired else eps
         places = signed @ self.ruler
 
         def score(position: Array) -> float:
@@ -238,7 +241,7 @@ def step_checks(
                 example="all rewards 1",
                 measured=f"off by {np.abs(moved).max():.3g}",
                 expected="the very bits",
-                fault="perturbations are taken back by subtraction, which leaves rounding" if size < TIGHT else "",
+                fault=RESIDUE if size < TIGHT else "",
             )
 
     def seeds() -> None:
@@ -305,7 +308,8 @@ def step_checks(
 
 
 def _members_claim(rule: ESConfig) -> str:
-    return f"a step evaluates {evaluations(rule)} members{', each with its mirror image' if is_paired(rule) else ''}"
+    estimator = estimator_of(rule)
+    return f"a step evaluates {estimator.evaluations} members{', each with its mirror image' * estimator.paired}"
 
 
 def _noise_claim(rule: ESConfig) -> str:
@@ -341,7 +345,7 @@ class _Samples:
 
     def __call__(self, slope: float) -> StepSample:
         steps, rule = self.steps, self.steps.rule
-        size = evaluations(rule)
+        size = estimator_of(rule).evaluations
         replicas = int(np.clip(EVALUATIONS / size, 8, REPLICAS))
         rng = np.random.default_rng([self.seed, 15, int(slope > 0)])
         moved, given, noise = [], [], []

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from estheory._special import Array
-from estheory.diagnosis.rule import direction_weights, evaluations, is_paired
+from estheory.diagnosis.coefficients import direction_weights
 from estheory.errors import ConfigError
 from estheory.rules import ESConfig
 from estheory.testing.algebra import Response, compare, explained, plain_rewards, reward_checks
@@ -17,6 +17,7 @@ from estheory.testing.failures import Check, ViolationError
 from estheory.testing.laws import StepSample, law_checks
 from estheory.testing.shaping import call_checks
 from estheory.testing.subject import Subject, shown
+from estheory.theory.estimators import estimator_of
 
 LARGEST = 2**24
 """Numbers of one step's noise that a check takes."""
@@ -26,28 +27,21 @@ REPLICAS = 200
 
 def in_turn(eps: Array, rule: ESConfig) -> Array:
     """Return the noise of each evaluation: itself, or eps and -eps of each pair in turn."""
-    if not is_paired(rule):
-        return eps
-    return np.asarray(np.stack([eps, -eps], axis=1).reshape(-1, *eps.shape[1:]))
-
-
-def directions(rule: ESConfig) -> int:
-    """Return the number of noise vectors that are drawn for a step."""
-    return evaluations(rule) // (2 if is_paired(rule) else 1)
+    return np.asarray(estimator_of(rule).in_turn(eps[None])[0])
 
 
 def require_room(rule: ESConfig) -> None:
     """Refuse a rule whose noise is too large to be made by the hundred."""
-    if evaluations(rule) * rule.dim > LARGEST:
+    if estimator_of(rule).evaluations * rule.dim > LARGEST:
         raise ConfigError(
-            f"noise of {evaluations(rule)} evaluations in {rule.dim} dimensions is too much for a check",
+            f"noise of {estimator_of(rule).evaluations} evaluations in {rule.dim} dimensions is too much for a check",
             "give a small dim, such as 64: no invariant depends on it",
         )
 
 
 def recovered(update: Callable[[Array, Array], Array], rewards: Array, rule: ESConfig) -> Array:
     """Return what multiplies each noise vector in a displacement, in units of alpha/N, by noise of one axis each."""
-    count, dim = directions(rule), rule.dim
+    count, dim = estimator_of(rule).directions, rule.dim
     found = np.zeros(count)
     for start in range(0, count, dim):
         block = np.arange(start, min(start + dim, count))
@@ -62,7 +56,7 @@ def update_checks(update: Callable[..., Any], rule: ESConfig, seed: int, level: 
     require_room(rule)
     subject = Subject(update)
     rng = np.random.default_rng([seed, 12])
-    count, shape = directions(rule), (rule.dim,)
+    count, shape = estimator_of(rule).directions, (rule.dim,)
     rewards, eps = plain_rewards(rule, seed), rng.standard_normal((count, rule.dim))
     rows = in_turn(eps, rule)
     example = f"rewards {shown(rewards)} and noise of seed {seed}"
@@ -77,7 +71,7 @@ def update_checks(update: Callable[..., Any], rule: ESConfig, seed: int, level: 
         return diagnosis(call, rewards, rows, rule)
 
     def order(shuffle: int) -> None:
-        block = 2 if is_paired(rule) else 1
+        block = 2 if estimator_of(rule).paired else 1
         places = np.random.default_rng(shuffle).permutation(count)
         moved, carried = rewards.reshape(-1, block)[places].ravel(), in_turn(eps[places], rule)
         compare("members in another order move another way", call(moved, carried), call(rewards, rows), example=example)
@@ -142,7 +136,7 @@ def update_checks(update: Callable[..., Any], rule: ESConfig, seed: int, level: 
                 diagnose=diagnose,
             )
         )
-    if len(np.unique(rewards)) > 1 and not is_paired(rule):
+    if len(np.unique(rewards)) > 1 and not estimator_of(rule).paired:
         found.append(
             response.check(
                 "ties", "members of equal reward may change places", _swapped(call, eps, seed), response.rewards("ties")
@@ -187,7 +181,7 @@ TIGHT = 1e-5
 
 def sample(call: Callable[[Array, Array], Array], rule: ESConfig, slope: float, seed: int) -> StepSample:
     """Return independent steps from Gaussian noise and a linear reward along the first axis with noise of spread 1."""
-    count, size = directions(rule), evaluations(rule)
+    count, size = estimator_of(rule).directions, estimator_of(rule).evaluations
     replicas = int(np.clip(LARGEST / (size * rule.dim), 8, REPLICAS))
     rng = np.random.default_rng([seed, 13, int(slope > 0)])
     moved, given = np.zeros((replicas, rule.dim)), np.zeros((replicas, size))

@@ -13,6 +13,10 @@ from estheory.rules import require_choice, require_count, require_positive
 Schedule = Literal["constant", "linear", "cosine"]
 
 
+FOLLOWED_STEPS = 20_000
+"""Optimiser steps that are followed one by one; what more of them do to k is below 1e-4 and falls as their number."""
+
+
 def learning_rates(steps: int, schedule: Schedule = "linear") -> Array:
     """Return the learning rate of each step over the peak; linear and cosine decay to 0, no warm-up.
 
@@ -128,5 +132,14 @@ def grpo_mean_square(dim: int, lr: float, steps: int, schedule: Schedule = "line
     1.1797
     """
     require_positive("grpo-lr", lr)
-    rates = learning_rates(steps, schedule)
-    return dim * walk_factor(rates) * lr**2 * float(rates @ rates)
+    rates = learning_rates(min(steps, FOLLOWED_STEPS), schedule)
+    factor, squares = walk_factor(rates), float(rates @ rates)
+    if steps > FOLLOWED_STEPS:  # k - 1 falls as 1/T
+        require_count("grpo-steps", steps, 1)
+        factor = 1 + (factor - 1) * FOLLOWED_STEPS / steps
+        squares = {
+            "constant": float(steps),
+            "linear": (steps + 1) * (2 * steps + 1) / (6 * steps),
+            "cosine": 0.375 * steps + 0.5,
+        }[schedule]
+    return dim * factor * lr**2 * squares

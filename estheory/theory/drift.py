@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 
+from estheory._special import chi_square_quantile, normal_quantile
 from estheory.errors import ConfigError
 from estheory.laws import ChiLaw, Law, NormalLaw, PointLaw, SquaredLaw
 from estheory.rules import ESConfig, require_nonnegative, require_positive
-from estheory.theory.curved.step_law import LinearQuadraticLaw
+from estheory.theory.curved.step_law import MixedNormalLaw, UnevenSumLaw
 from estheory.theory.walk import Walk, checkpoint_correlation
 
 OURS = "ours: docs/concepts/drift.md"
@@ -26,9 +27,9 @@ def kl_law(
 ) -> Law:
     """Return the law of KL(base || tuned): 1/2 v sum_k f_k chi^2_1.
 
-    By the scaled chi-square of its mean 1/2 v tr F and relative variance 2 tr F^2 / (tr F)^2, to which fluctuations
-    of v (raw shaping) and an error of tr F add as independent factors. Without ``fisher_square_trace`` the spread over
-    seeds is unknown and only those two are in the law.
+    Its mean is 1/2 v tr F and its relative variance 2 tr F^2 / (tr F)^2, to which fluctuations of v (raw shaping) and
+    an error of tr F add as independent factors; its tails are those of the worst spectrum with these two. Without
+    ``fisher_square_trace`` the spread over seeds is unknown and only those two factors are in the law.
 
     Parameters
     ----------
@@ -68,22 +69,22 @@ def kl_law(
     df = math.inf
     if fisher_square_trace is not None:
         require_positive("fisher-square-trace", fisher_square_trace)
-        df = _effective_dimension("fisher", fisher_trace, fisher_square_trace)
+        df = _effective_dimension(fisher_trace, fisher_square_trace)
     relative = fisher_trace_stderr / fisher_trace
     extra = (1 + 2 / walk.mixing_df) * (1 + relative**2) - 1
     mixing_df = 2 / extra if extra else math.inf
     if math.isinf(df):
         df, mixing_df = mixing_df, math.inf
-    if math.isinf(df):
-        return PointLaw(mean)
-    return SquaredLaw(ChiLaw(1.0, df, mixing_df), mean / df)
+    if fisher_square_trace is not None:
+        return UnevenSumLaw(mean, max(df, 1.0), mixing_df)
+    return PointLaw(mean) if math.isinf(df) else SquaredLaw(ChiLaw(1.0, df), mean / df)
 
 
-def _effective_dimension(name: str, trace: float, square_trace: float) -> float:
+def _effective_dimension(trace: float, square_trace: float) -> float:
     df = trace**2 / square_trace
-    if df < 1 - 1e-9 and name == "fisher":
+    if df < 1 - 1e-9:
         raise ConfigError(
-            f"{name}-square-trace {square_trace:g} exceeds the square of {name}-trace {trace:g}",
+            f"fisher-square-trace {square_trace:g} exceeds the square of fisher-trace {trace:g}",
             "tr F^2 <= (tr F)^2 for a positive F: check the units",
         )
     return df
@@ -134,8 +135,8 @@ def off_task_reward_law(
     """Return the law of the change of another task's reward: g.Delta - 1/2 Delta' Lam Delta.
 
     Mean -1/2 v tr Lam; standard deviation sqrt(v ||g||^2 + 1/2 v^2 tr Lam^2), of which the first-order part is as
-    likely to be a gain as a loss. The quadratic part by a gamma variable of its mean and variance, by a normal one
-    where tr Lam is so small that none has them (curvatures of both signs).
+    likely to be a gain as a loss. The law is normal: curvatures may have either sign, so that nothing is known of its
+    skewness (:func:`off_task_loss_quantile` is safe whatever it is).
 
     Parameters
     ----------
@@ -175,12 +176,48 @@ def off_task_reward_law(
     require_nonnegative("off-task-square-trace", square_trace or 0.0)
     mean = -0.5 * walk.variance * trace
     linear = math.sqrt(walk.variance) * gradient_norm
-    if not square_trace:
-        return NormalLaw(mean, linear) if linear else PointLaw(mean)
-    df = _effective_dimension("off-task", trace, square_trace)
-    if df < 1:
-        return NormalLaw(mean, math.hypot(linear, walk.variance * math.sqrt(0.5 * square_trace)))
-    return LinearQuadraticLaw(mean, df, linear)
+    curved = walk.variance * math.sqrt(0.5 * (square_trace or 0.0))
+    if not (square_trace or linear):
+        return PointLaw(mean)
+    if math.isinf(walk.mixing_df):
+        return NormalLaw(mean, math.hypot(linear, curved))
+    return MixedNormalLaw(mean, curved, linear, walk.mixing_df)
+
+
+def off_task_loss_quantile(
+    walk: Walk, *, trace: float, square_trace: float | None, gradient_norm: float, level: float
+) -> float:
+    """Return a loss of another task's reward that a run stays below with at least the probability ``level``.
+
+    Of all spectra with these traces, one direction that carries the whole variance has the heaviest tail: the mean plus
+    (chi^2_1 quantile - 1)/sqrt(2) standard deviations, or the normal quantile where that is larger. Without
+    ``square_trace`` the whole trace is taken to be in one direction, which holds for curvatures of one sign.
+
+    Parameters
+    ----------
+    walk
+        The walk after the steps in question.
+    trace, square_trace, gradient_norm
+        As of :func:`off_task_reward_law`; the trace of a loss, >= 0.
+    level
+        In [0.5, 1).
+
+    Returns
+    -------
+    float
+        Reward units; a loss is positive.
+
+    Notes
+    -----
+    Label: small-step. Source: ours: docs/concepts/drift.md.
+    """
+    mean = 0.5 * walk.variance * trace
+    curved = walk.variance * math.sqrt(0.5 * (trace**2 if square_trace is None else square_trace))
+    spread = math.hypot(curved, math.sqrt(walk.variance) * gradient_norm)
+    score = normal_quantile(level)
+    if curved:
+        score = max(score, (chi_square_quantile(level, 1.0) - 1) / math.sqrt(2))
+    return mean + score * spread
 
 
 def first_order_share(walk: Walk, *, square_trace: float, gradient_norm: float) -> float:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from estheory.errors import ConfigError
+from estheory.landscape import Signal
 from estheory.laws import ChiLaw, PointLaw
 from estheory.quantities import Prediction, Quantity
 from estheory.rules import ESConfig, require_count, require_positive
 from estheory.theory import adamw
 from estheory.theory.estimators import estimator_of
+from estheory.theory.estimators.pairs import MirroredPairs
+from estheory.theory.rounding.predictions import rounded_norm
+from estheory.theory.step_norm import RunNorm
 from estheory.theory.walk import Walk
+
+SMALLEST_PAIRED = 4
+"""Two pairs: one pair has no spread of rewards."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,18 +53,27 @@ class GRPOConfig:
 
 
 def against_grpo(
-    config: ESConfig, last: Walk, grpo: GRPOConfig, step: int, gain: float, systematic: float
+    config: ESConfig,
+    signal: Signal,
+    last: Walk,
+    length: RunNorm,
+    grpo: GRPOConfig,
+    step: int,
+    gain: float,
+    systematic: float,
+    fluctuation: float,
 ) -> Iterator[Prediction]:
     """Predict the norm of the GRPO run, the ratio of the norms and the population that would match them.
 
     Parameters
     ----------
-    config, last, step
-        The ES run, its walk at the last step, and that step.
+    config, signal, last, length, step
+        The ES run, its linear signal, its walk and its norm at the last step, and that step.
     grpo
         The run to compare with.
-    gain, systematic
-        Rounding's factor on the norm of ES, and the declared relative half-width of that norm.
+    gain, systematic, fluctuation
+        Rounding's factor on the norm of ES, the declared relative half-width of that norm, and the relative variance
+        that rounding adds to its square.
 
     Yields
     ------
@@ -65,7 +81,7 @@ def against_grpo(
         ``grpo_displacement_norm`` (weight; where it is not measured), ``norm_ratio``, ``matching_population``. Label
         mean-field, or that of the walk beside a measured norm. Source: ours: docs/concepts/es-and-grpo.md.
     """
-    square, half_width = last.variance * last.dim * gain**2, systematic + 0.5 * last.declared_error
+    half_width = systematic + 0.5 * last.declared_error
     known: tuple[str, ...]
     dense = ("dense, independent gradient noise", "no weight decay, fp32 master weights")
     if grpo.norm is not None:
@@ -77,25 +93,57 @@ def against_grpo(
         known = dense
         yield Prediction(
             quantity=Quantity.GRPO_DISPLACEMENT_NORM,
-            law=ChiLaw(grpo_norm / math.sqrt(config.dim), config.dim),
+            # the first step is a sign in every coordinate
+            law=PointLaw(grpo_norm) if grpo.steps == 1 else ChiLaw(grpo_norm / math.sqrt(config.dim), config.dim),
             label="mean-field",
             source="ours: docs/concepts/es-and-grpo.md",
             assumptions=dense,
             step=grpo.steps,
         )
-    norm = last.norm_law
-    for quantity, law in (
-        (Quantity.NORM_RATIO, ChiLaw(norm.scale * gain / grpo_norm, norm.df, norm.mixing_df)),
-        (Quantity.MATCHING_POPULATION, PointLaw(config.population * square / grpo_norm**2)),
-    ):
-        if quantity is Quantity.MATCHING_POPULATION and not estimator_of(config).divides_by_spread:
-            continue
-        yield Prediction(
-            quantity=quantity,
-            law=law,
-            label="mean-field" if grpo.norm is None else last.label,
-            source="ours: docs/concepts/es-and-grpo.md",
-            assumptions=(*last.assumptions, *known),
-            step=step,
-            systematic=half_width * (2 if quantity is Quantity.MATCHING_POPULATION else 1),
+    norm = rounded_norm(length.matched, gain, fluctuation)
+    yield Prediction(
+        quantity=Quantity.NORM_RATIO,
+        law=replace(norm, scale=norm.scale / grpo_norm),
+        label="mean-field" if grpo.norm is None else length.label if length.law == length.matched else "large-N",
+        source="ours: docs/concepts/es-and-grpo.md",
+        assumptions=(*length.assumptions, *known),
+        step=step,
+        systematic=half_width,
+    )
+    # only then does the mean square fall as 1/N: the walk's own, with z-scores
+    if not estimator_of(config).divides_by_spread or not length.is_walk:
+        return
+    population = last.variance * last.dim * gain**2 / grpo_norm**2 * config.population
+    if config.antithetic:
+        population = _matching_pairs(config, signal.kappa, population)
+        if population < SMALLEST_PAIRED:
+            return
+    yield Prediction(
+        quantity=Quantity.MATCHING_POPULATION,
+        law=PointLaw(population),
+        label="mean-field" if grpo.norm is None else last.label,
+        source="ours: docs/concepts/es-and-grpo.md",
+        assumptions=(*last.assumptions, *known),
+        step=step,
+        systematic=2 * half_width,
+    )
+
+
+def _matching_pairs(config: ESConfig, kappa: float, population: float) -> float:
+    """Return N with V(N)/N as small as a population with V of the run's own would need; V is the pairs' factor.
+
+    V is interpolated between even populations, in 1/N.
+    """
+
+    def share(members: float) -> float:
+        low = max(SMALLEST_PAIRED, 2 * int(members / 2))
+        first, second = (
+            MirroredPairs(population=n, sigma=1.0, alpha=1.0).odd_variance(kappa)[0] for n in (low, low + 2)
         )
+        weight = (1 / low - 1 / max(members, low)) / (1 / low - 1 / (low + 2))
+        return first + weight * (second - first)
+
+    own, found = share(config.population), population
+    for _ in range(60):  # V falls slowly: the map contracts
+        found = population * share(found) / own
+    return found

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape, Signal
-from estheory.laws import ChiLaw
 from estheory.quantities import Prediction, Quantity
 from estheory.rules import ESConfig, require_count
 from estheory.theory import walk_predictions
@@ -18,15 +16,17 @@ from estheory.theory.estimators import estimator_of
 from estheory.theory.grpo import GRPOConfig, against_grpo
 from estheory.theory.rounding.precision import NormBand, RoundingEffect
 from estheory.theory.rounding.predictions import norm_factors, rounding_predictions
+from estheory.theory.step_norm import RunNorm, run_norm
 from estheory.theory.step_predictions import first_step
 from estheory.theory.walk import Walk, walk
 
 if TYPE_CHECKING:
     from estheory.theory.curved.predictions import OffTask
     from estheory.theory.prompt_batch import PromptBatch
+    from estheory.theory.rewards import RewardModel
 
-CURVED_SHARE = 1e-6
-"""Relative effect of curvature on ||Delta||^2 from which the displacement norm takes it in."""
+EVEN_SHARE_LIMIT = 0.3
+"""Share of the rewards' variance in curvature up to which the cosine with the gradient is that of Gaussian rewards."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,7 @@ def predict(
     """
     if landscape is not None or off_task is not None:
         from estheory.theory.curved import predictions as curved  # imported when needed: a cold start stays short
+        from estheory.theory.curved.norms import curved_cosines, curved_norms
     if landscape is not None:
         if reward is not None:
             raise ConfigError("a landscape and a linear signal were both given", "give one of them")
@@ -150,6 +151,7 @@ def predict(
         reward = curved.landscape_signal(config, landscape)
         off_task = curved.landscape_off_task(landscape, off_task)
     reward = reward or Signal()
+    reward.require_sigma(config.sigma)
     steps = sorted(set(checkpoints)) or [config.steps]
     for step in steps:
         require_count("steps", step, 1)
@@ -168,28 +170,58 @@ def predict(
             f"0/1 rewards are taken as Gaussian with a spectrum; all are equal in {stays:.2g} of the first steps"
         )
         rewards = None
-    walks = {step: walk(config, reward, step, shapes, rewards) for step in steps}
-    first = walks.get(1) or walk(config, reward, 1, shapes, rewards)
+    walks = {step: walk(config, reward, step, shapes, rewards) for step in sorted({1, *steps})}
     if landscape is not None:  # flat directions follow the spread of the rewards along the run
         walks = {step: curved.flat_walk(config, landscape, w, step) for step, w in walks.items()}
+    lengths: Mapping[int, RunNorm]
+    pair_moments = None
+    if landscape is not None:
+        lengths = curved_norms(config, landscape, walks, warnings)
+        pair_moments = curved_cosines(config, landscape, steps) if lengths else {}
+    else:
+        lengths = _linear_norms(config, reward, walks, rewards, warnings)
+    first = lengths.get(1)
+    walks = {step: w for step, w in walks.items() if step in steps}
+    lengths = {step: length for step, length in lengths.items() if step in steps}
     predictions: list[Prediction] = [
-        *walk_predictions.norms(config, walks, gains, bands, fluctuations),
-        *walk_predictions.cosines(config, walks, fluctuations, warnings),
+        *walk_predictions.norms(config, walks, lengths, gains, bands, fluctuations, shapes),
+        *walk_predictions.cosines(config, walks, lengths, fluctuations, shapes, pair_moments, warnings),
         *first_step(config, reward, first, gains[1], bands[1], fluctuations[1], kept, warnings, rewards),
         *walk_predictions.bounds(config, walks),
     ]
     if landscape is not None:
-        linear = (Quantity.PROGRESS_PER_STEP, Quantity.REWARD_GAIN_PER_STEP)  # the landscape's own replace these
-        predictions = [_curved(p, config, landscape, walks) for p in predictions if p.quantity not in linear]
+        linear: tuple[Quantity, ...] = (
+            Quantity.PROGRESS_PER_STEP,
+            Quantity.REWARD_GAIN_PER_STEP,
+        )  # the landscape's own replace these
+        if reward.even_share > EVEN_SHARE_LIMIT:
+            linear = (*linear, Quantity.GRADIENT_COSINE)
+            warnings.append(f"no gradient_cosine: {reward.even_share:.2g} of the rewards' variance is curvature")
+        predictions = [_curved(p) for p in predictions if p.quantity not in linear]
         predictions.extend(curved.on_task(config, landscape, steps, warnings))
         if grpo is not None:
-            predictions.append(curved.against_optimum(config, landscape, steps[-1]))
+            predictions.extend(curved.against_optimum(config, landscape, steps[-1], predictions))
     if off_task is not None:
-        predictions.extend(curved.off_task_predictions(off_task, walks, {s: gain**2 for s, gain in gains.items()}))
+        predictions.extend(
+            curved.off_task_predictions(off_task, walks, {s: gain**2 for s, gain in gains.items()}, warnings)
+        )
+        warnings.extend(curved.off_task_warnings(off_task))
     if rounding is not None:
         predictions.extend(rounding_predictions(rounding, steps))
-    if grpo is not None:
-        predictions.extend(against_grpo(config, walks[last], grpo, last, gains[last], bands[last]))
+    if grpo is not None and last in lengths:
+        predictions.extend(
+            against_grpo(
+                config,
+                reward,
+                walks[last],
+                lengths[last],
+                grpo,
+                last,
+                gains[last],
+                bands[last],
+                fluctuations[last],
+            )
+        )
     if rewards is not None:
         from estheory.theory.prompt_batch import thinned
 
@@ -199,17 +231,23 @@ def predict(
     return Forecast(config, tuple(predictions), tuple(warnings))
 
 
-def _curved(p: Prediction, config: ESConfig, landscape: Landscape, walks: dict[int, Walk]) -> Prediction:
-    """Return a prediction with what the curvature of the landscape does to it."""
+def _linear_norms(
+    config: ESConfig,
+    reward: Signal,
+    walks: Mapping[int, Walk],
+    rewards: RewardModel | None,
+    warnings: list[str],
+) -> dict[int, RunNorm]:
+    """Return the norms by step; none where there is no law."""
+    try:
+        return {step: run_norm(config, reward, w, step, rewards) for step, w in walks.items()}
+    except ConfigError as error:
+        warnings.append(f"no norms: {error.what}")
+        return {}
+
+
+def _curved(p: Prediction) -> Prediction:
+    """Return a prediction of a linear signal as what it is on curved ground."""
     if p.quantity is Quantity.GRADIENT_COSINE:
         return replace(p, label="large-N", assumptions=("locally quadratic reward", "Gaussian rewards"))
-    if p.quantity is Quantity.DISPLACEMENT_NORM and p.step is not None and isinstance(p.law, ChiLaw):
-        from estheory.theory.curved.predictions import curved_share
-
-        share = curved_share(config, landscape, walks[p.step], p.step)
-        if abs(share - 1) > CURVED_SHARE:
-            law = replace(p.law, scale=p.law.scale * math.sqrt(share))
-            return replace(
-                p, law=law, label="mean-field", assumptions=("curved directions by mean field; their spread as flat",)
-            )
     return p

@@ -10,13 +10,15 @@ from dataclasses import dataclass, replace
 
 from estheory.errors import ConfigError
 from estheory.landscape import Signal
-from estheory.quantities import Prediction, Quantity
+from estheory.quantities import Label, Prediction, Quantity
 from estheory.rules import require_count
 from estheory.theory.rewards import RewardModel, bernoulli_rewards
 from estheory.theory.ties import TiedLaw
 from estheory.theory.walk import Walk
 
 MAX_PROMPTS = 2000
+_MOST_SIGNAL = 1e3
+"""sigma ||g|| beyond which every member's success is cut off at 0 or 1."""
 SCALED = {
     Quantity.DISPLACEMENT_NORM: 0.5,
     Quantity.STEP_NORM: 0.5,
@@ -89,7 +91,7 @@ class PromptBatch:
     def signal(self, *, sigma: float, reliability: float | None = None, gradient_norm: float | None = None) -> Signal:
         """Return the linear signal: S^2 = p (1-p) / B + (1 - 1/B) (sigma ||g||)^2 where nothing is cut off at 0 or 1.
 
-        With ``reliability`` rho^2 the gradient follows, sigma^2 ||g||^2 = rho^2 s^2 / (1 - rho^2 (1 - 1/B)).
+        With ``reliability`` the gradient is the one whose rewards have it, cut off at 0 and 1 as they are.
 
         Parameters
         ----------
@@ -108,19 +110,49 @@ class PromptBatch:
         Raises
         ------
         ConfigError
-            For both, or a reliability outside [0, 1).
+            For both, a reliability outside [0, 1), or one that no gradient gives such rewards.
         """
         if gradient_norm is not None and reliability is not None:
             raise ConfigError("success, prompts, gradient-norm and reliability are one too many", "leave one out")
         if reliability is not None:
             if not 0 <= reliability < 1:
                 raise ConfigError(f"reliability must lie in [0, 1) here, got {reliability}", "0/1 rewards have noise")
-            share = reliability / (1 - reliability * (1 - 1 / self.prompts))
-            gradient_norm = self.reward_std * math.sqrt(share) / sigma
+            gradient_norm = self._signal_std(reliability) / sigma
         if not gradient_norm:
-            return Signal(reliability=reliability, member_std=self.reward_std)
+            return Signal(reliability=reliability, member_std=self.reward_std, sigma=sigma)
         model = self.model(sigma * gradient_norm)
-        return Signal(reliability=model.correlation**2, gradient_norm=gradient_norm, member_std=model.std)
+        return Signal(reliability=model.correlation**2, gradient_norm=gradient_norm, member_std=model.std, sigma=sigma)
+
+    def _signal_std(self, reliability: float) -> float:
+        """Return sigma ||g|| of the smallest gradient that gives the rewards this reliability."""
+        if reliability == 0:
+            return 0.0
+
+        def excess(spread: float) -> float:
+            return self.model(spread).correlation ** 2 - reliability
+
+        # without the cut at 0 and 1: where it starts to matter more signal is needed
+        low = self.reward_std * math.sqrt(reliability / (1 - reliability * (1 - 1 / self.prompts)))
+        high, best = low, excess(low)
+        if abs(best) < 1e-9 * reliability:
+            return low
+        while best < 0:
+            high *= 1.5
+            found = excess(high)
+            if found <= best or high > _MOST_SIGNAL:
+                raise ConfigError(
+                    f"0/1 rewards of {self.prompts} prompts at success {self.success:g} reach a reliability of "
+                    f"{best + reliability:.3g} at most, not {reliability:g}",
+                    "lower --reliability, give --gradient-norm, or leave --success and --prompts out",
+                )
+            best = found
+        low = min(low, high / 1.5)
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if excess(middle) < 0 else (low, middle)
+            if high - low < 1e-12 * high:
+                break
+        return high
 
 
 def thinned(p: Prediction, walks: dict[int, Walk]) -> Prediction:
@@ -146,4 +178,6 @@ def thinned(p: Prediction, walks: dict[int, Walk]) -> Prediction:
     count = 1 if p.quantity is Quantity.STEP_NORM else max(1, round(w.independent_steps))
     law = TiedLaw(p.law, count, 1 - w.tie_probability, power)
     assumption = f"a step ties with probability {w.tie_probability:.3g} and does not move"
-    return replace(p, law=law, assumptions=(*p.assumptions, assumption))
+    whole = p.quantity is Quantity.STEP_NORM or math.isclose(count, w.independent_steps, rel_tol=1e-9)
+    label: Label = "large-N" if p.label == "exact" and not whole else p.label
+    return replace(p, law=law, label=label, assumptions=(*p.assumptions, assumption))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from estheory.landscape import Signal
@@ -13,13 +12,13 @@ from estheory.theory import signal
 from estheory.theory.estimators import estimator_of
 from estheory.theory.rewards import RewardModel, tie_probability
 from estheory.theory.rounding.predictions import rounded_norm
-from estheory.theory.walk import Walk
+from estheory.theory.step_norm import RunNorm
 
 
 def first_step(
     config: ESConfig,
     reward: Signal,
-    first: Walk,
+    first: RunNorm | None,
     gain: float,
     systematic: float,
     fluctuation: float,
@@ -36,7 +35,7 @@ def first_step(
     reward
         What is known of its linear signal.
     first
-        Its walk after one step, that of flat directions.
+        The law of its displacement after one step; None where it has none.
     gain
         Rounding's factor on the length of the step.
     systematic
@@ -57,32 +56,37 @@ def first_step(
         ``progress_per_step`` (weight) and ``reward_gain_per_step`` (reward).
     """
     estimator = estimator_of(config)
-    one = estimator.variance(reward, rewards)
     if rewards is None:
         given: tuple[str, ...] = ("Gaussian rewards, linear signal",)
     else:
         given = ("0/1 rewards, prompts independent given the perturbation",)
         yield _predicted(Quantity.TIE_PROBABILITY, PointLaw(tie_probability(rewards, config.population)), given)
-    # the after form of an L1 anchor pulls the first step already
-    pulled = math.sqrt(first.variance / one.value) if config.anchor_l1 else 1.0
-    law = signal.step_norm(config, reward, first.effective_dim, rewards)
-    gaussian_signal = rewards is not None and reward.reliability  # what the signal adds is that of Gaussian rewards
-    yield Prediction(
-        quantity=Quantity.STEP_NORM,
-        law=rounded_norm(law, gain * pulled, fluctuation),
-        label="large-N" if gaussian_signal else one.label,
-        source=signal.OURS,
-        assumptions=given if reward.reliability is not None else ("reliability unknown, taken as 0",),
-        step=1,
-        systematic=systematic,
-    )
+    if first is not None:
+        plain = gain == 1.0 and fluctuation == 0.0
+        exact = plain or first.law == first.matched or first.label != "exact"
+        yield Prediction(
+            quantity=Quantity.STEP_NORM,
+            law=first.law if plain else rounded_norm(first.matched, gain, fluctuation),
+            label=first.label if exact else "large-N",
+            source=first.source,
+            assumptions=first.assumptions
+            if reward.reliability is not None
+            else (*first.assumptions, "reliability unknown, taken as 0"),
+            step=1,
+            systematic=systematic + first.systematic,
+        )
     if config.noise == "shared-seed" and reward.reliability is not None:
         warnings.append("cosine and progress are for independent noise; shared seeds multiply both by unknown factors")
     if reward.reliability is not None and kept != 1.0:
         given = (*given, "the gradient lies on large and small weights alike")
         warnings.append(f"gradient_cosine is that of exact arithmetic: rounding multiplies it by {kept / gain:.3f}")
+    if config.anchor_l1 and config.anchor_form == "after" and reward.reliability is not None:
+        warnings.append("no gradient_cosine and progress: the after form of an L1 anchor pulls the first step already")
+        return
     if reward.reliability is not None and config.dim >= 2:
         cosine = estimator.cosine(config.dim, reward, rewards)
+        if cosine is None:
+            warnings.append("no gradient_cosine: these 0/1 rewards have no law of it, or too strong a signal for it")
         if cosine is not None and rewards is not None:
             yield _predicted(
                 Quantity.GRADIENT_COSINE, cosine, (*given, "a step that moves", "a weak signal"), "large-N"

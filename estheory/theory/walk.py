@@ -24,6 +24,8 @@ from estheory.theory.estimators import estimator_of
 from estheory.theory.rewards import RewardModel
 
 OURS = "ours: docs/concepts/walk.md"
+FEW_COORDINATES = 30
+"""Coordinates that an L1 anchor leaves moved, below which norms have a band of 100 % in place of a law."""
 MAX_RESPONSE_STEPS = 10_000_000
 
 
@@ -91,6 +93,8 @@ class Walk:
         Share of the steps that do not move, because all rewards are equal; ``variance`` counts it.
     declared_error
         Declared relative half-width of ``variance``: of an L1 anchor's finite steps, else 0.
+    bounded_mixing
+        Whether the fluctuation of the variance is bounded (mirrored pairs), and a chi-square only of its two moments.
     """
 
     variance: float
@@ -104,6 +108,7 @@ class Walk:
     independent_steps: float = 1.0
     tie_probability: float = 0.0
     declared_error: float = 0.0
+    bounded_mixing: bool = False
 
     @property
     def norm_law(self) -> ChiLaw:
@@ -163,23 +168,29 @@ def walk(
     assumptions, declared = one.assumptions, 0.0
     if h is not None:
         source = OURS
+        if not math.isinf(one.mixing_df):  # a weighted sum of chi-squares is none
+            label = "large-N" if label == "exact" else label
     if config.noise == "shared-seed":
         if shapes is None:
             raise ConfigError("shared-seed noise needs the shapes of the tensors", "give --model or --weights")
         dim, source = shared_seed_dimension(shapes), OURS
+        label = label if dim == config.dim else "large-N"
         assumptions += ("tensors of equal element count share their noise",)
     elif config.noise_rank is not None:
         source = OURS
         assumptions += ("no factor shared with a concentrated gradient",)
+        label = "large-N" if label == "exact" else label
         if shapes is not None:
-            terms = config.population * independent_steps
-            dim = low_rank_dimension(shapes, config.noise_rank, one.fourth_moment, terms)
-            label = label if rewards is None else "large-N"
+            dim = step_effective_dim(config, shapes, independent_steps)
     if config.anchor_l1:
         pull = config.anchor_l1 / math.sqrt(one.value)
         law = flat_law(pull, steps, config.anchor_form)
         variance, dim, source, declared = one.value * law.second, 2 * dim / (law.kurtosis - 1), OURS, law.error
-        label = "small-step" if law.error else label
+        if law.moved * config.dim < FEW_COORDINATES:
+            declared = 2.0
+            assumptions += (f"about {law.moved * config.dim:.2g} coordinates are not back at the start: no law here",)
+        # the law of a coordinate may be exact, that of the norm is matched to its fourth moment
+        label = "small-step" if declared else label if steps == 1 and config.anchor_form == "before" else "large-N"
         assumptions += (f"pull of {pull:.3g} standard deviations per step",)
     return Walk(
         variance=variance,
@@ -194,7 +205,51 @@ def walk(
         independent_steps=independent_steps,
         tie_probability=one.tie_probability,
         declared_error=declared,
+        bounded_mixing=config.antithetic,
     )
+
+
+def step_effective_dim(config: ESConfig, shapes: Shapes, steps: float = 1.0) -> float:
+    """Return the effective number of independent coordinates of some steps of low-rank noise.
+
+    Independent members add up N terms per step, pairs N/2 of twice the weight.
+
+    Parameters
+    ----------
+    config
+        The run.
+    shapes
+        Of its tensors.
+    steps
+        Effective number of steps.
+
+    Returns
+    -------
+    float
+        As of :func:`estheory.theory.effective_dimension.low_rank_dimension`.
+
+    Raises
+    ------
+    ConfigError
+        For other noise.
+
+    Notes
+    -----
+    Label: exact, for the variance of the squared norm given the variance of a coordinate. Source: ours:
+    docs/concepts/walk.md. The weights of a step are uniform on a sphere, as those of Gaussian rewards are; ranks are
+    their own.
+    """
+    if config.noise_rank is None:
+        raise ConfigError(f"{config.noise} noise has no rank", "use low-rank:R noise")
+    n, terms = config.population, config.population // 2 if config.antithetic else config.population
+    if config.shaping == "centered-rank":
+        ranks = np.arange(n) / (n - 1) - 0.5 if n < 10_000 else np.linspace(-0.5, 0.5, 10_000)
+        fourth = float(np.mean(ranks**4) / np.mean(ranks**2) ** 2)
+    elif config.antithetic or config.shaping == "two-point":
+        fourth = 3 * terms / (terms + 2)
+    else:
+        fourth = 3 * (n - 1) / (n + 1)
+    return low_rank_dimension(shapes, config.noise_rank, fourth, terms * steps)
 
 
 def checkpoint_correlation(config: ESConfig, first: int, second: int) -> float:

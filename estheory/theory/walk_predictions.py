@@ -6,15 +6,22 @@ import math
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 
+import numpy as np
+
 from estheory.cosine_laws import CorrelationLaw, CosineLaw, MixedCorrelationLaw
 from estheory.laws import ChiLaw, Law, PointLaw, SquaredLaw
-from estheory.quantities import Prediction, Quantity
+from estheory.quantities import Label, Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.theory import signal, walk
+from estheory.theory.effective_dimension import Shapes, low_rank_dimension, shared_seed_dimension
 from estheory.theory.estimators.estimator import PAPER
 from estheory.theory.rounding.predictions import rounded_norm
+from estheory.theory.steered_cosines import PairMoments
+from estheory.theory.step_norm import RunNorm
 from estheory.theory.walk import OURS, Walk
 
+LEAST_MIXED = 30
+"""Coordinates below which the cosine of two checkpoints has no law where steps fluctuate."""
 NEGLIGIBLE_TIES = 1e-9
 """Expected number of steps without motion up to which the cosine of two checkpoints is given."""
 
@@ -22,9 +29,11 @@ NEGLIGIBLE_TIES = 1e-9
 def norms(
     config: ESConfig,
     walks: dict[int, Walk],
+    lengths: Mapping[int, RunNorm],
     gains: Mapping[int, float],
     bands: Mapping[int, float],
     fluctuations: Mapping[int, float],
+    shapes: Shapes | None,
 ) -> Iterator[Prediction]:
     """Predict norms and spreads at each step.
 
@@ -34,12 +43,16 @@ def norms(
         The run.
     walks
         Its walks by step.
+    lengths
+        Its displacement norms by step, with what signal and curvature add to the walk.
     gains
         Rounding's factors on norms, by step.
     bands
         Declared relative half-widths of norms, by step.
     fluctuations
         Relative variance that rounding adds to squared norms, by step.
+    shapes
+        Of the tensors, for the spread of low-rank noise.
 
     Yields
     ------
@@ -48,42 +61,85 @@ def norms(
         ``member_perturbation_norm`` (weight).
     """
     for step, w in walks.items():
-        gain, systematic = gains[step], bands[step] + 0.5 * w.declared_error
-        norm = rounded_norm(w.norm_law, gain, fluctuations[step])
-        entries: list[tuple[Quantity, Law, float]] = [
-            (Quantity.DISPLACEMENT_NORM, norm, systematic),
-            (Quantity.COORDINATE_STD, PointLaw(math.sqrt(w.variance) * gain), systematic),
-            # the ratio to the plain law's own expectation: rounding shows up in it
-            (Quantity.EFFECTIVE_DIMENSION_RATIO, SquaredLaw(norm, 1 / (w.variance * w.dim)), 2 * systematic),
-        ]
-        for quantity, quantity_law, band in entries:
-            yield Prediction(
-                quantity=quantity,
-                law=quantity_law,
-                label=w.label,
-                source=w.source,
-                assumptions=w.assumptions,
-                step=step,
-                systematic=band,
-            )
+        systematic = bands[step] + 0.5 * w.declared_error
+        yield Prediction(
+            quantity=Quantity.COORDINATE_STD,
+            law=PointLaw(math.sqrt(w.variance) * gains[step]),
+            label=w.label,
+            source=w.source,
+            assumptions=w.assumptions,
+            step=step,
+            systematic=systematic,
+        )
+        if step in lengths:
+            length = lengths[step]
+            band = bands[step] + length.systematic
+            yield from _lengths(length, w, step, gains[step], band, fluctuations[step])
+    n = _member_dim(config, shapes)
+    given: tuple[str, ...] = ("one member, before any rounding",)
+    if config.noise_rank is not None:
+        given = (*given, "the chi law of the exact mean and variance of the square")
     yield Prediction(
         quantity=Quantity.MEMBER_PERTURBATION_NORM,
-        law=ChiLaw(config.sigma * math.sqrt(config.dim / (n := _member_dim(config, walks))), n),
-        label="exact",
+        law=ChiLaw(config.sigma * math.sqrt(config.dim / n), n),
+        label="exact" if config.noise == "gaussian" else "large-N",
         source=PAPER,
-        assumptions=("one member, before any rounding",),
+        assumptions=given,
         step=1,
     )
 
 
-def _member_dim(config: ESConfig, walks: dict[int, Walk]) -> float:
+def _lengths(
+    length: RunNorm, w: Walk, step: int, gain: float, systematic: float, fluctuation: float
+) -> Iterator[Prediction]:
+    """Predict the norm after some steps, and its square over what the plain walk is expected to have."""
+    matched = rounded_norm(length.matched, gain, fluctuation)
+    plain = gain == 1.0 and not fluctuation
+    approximate: Label = "large-N" if length.label == "exact" and length.law != length.matched else length.label
+    entries: list[tuple[Quantity, Law, float, Label]] = [
+        (
+            Quantity.DISPLACEMENT_NORM,
+            length.law if plain else matched,
+            systematic,
+            length.label if plain else approximate,
+        ),
+        # the ratio to the plain law's own expectation: rounding, signal and curvature show up in it
+        (
+            Quantity.EFFECTIVE_DIMENSION_RATIO,
+            SquaredLaw(matched, 1 / (w.variance * w.dim)),
+            2 * systematic,
+            approximate,
+        ),
+    ]
+    for quantity, law, band, label in entries:
+        yield Prediction(
+            quantity=quantity,
+            law=law,
+            label=label,
+            source=length.source,
+            assumptions=length.assumptions,
+            step=step,
+            systematic=band,
+        )
+
+
+def _member_dim(config: ESConfig, shapes: Shapes | None) -> float:
     """Return the effective number of independent coordinates of one member's noise."""
-    first = next(iter(walks.values()))
-    return first.effective_dim if config.noise == "shared-seed" else float(config.dim)
+    if config.noise == "shared-seed" and shapes is not None:
+        return shared_seed_dimension(shapes)
+    if config.noise_rank is not None and shapes is not None:
+        return low_rank_dimension(shapes, config.noise_rank, 1.0, 1.0)
+    return float(config.dim)
 
 
 def cosines(
-    config: ESConfig, walks: dict[int, Walk], fluctuations: Mapping[int, float], warnings: list[str]
+    config: ESConfig,
+    walks: dict[int, Walk],
+    lengths: Mapping[int, RunNorm],
+    fluctuations: Mapping[int, float],
+    shapes: Shapes | None,
+    curved: Mapping[tuple[int, int], PairMoments] | None,
+    warnings: list[str],
 ) -> Iterator[Prediction]:
     """Predict the cosines of pairs of checkpoints of one run, and of two independent runs.
 
@@ -93,8 +149,14 @@ def cosines(
         The run.
     walks
         Its walks by step, in rising order.
+    lengths
+        Its displacement norms by step: where they are not the walk's, its directions are not either.
     fluctuations
         Relative variance that rounding adds to squared norms, by step.
+    shapes
+        Of the tensors, for the spread of low-rank noise.
+    curved
+        Moments of pairs of displacements on curved ground; None for a linear reward.
     warnings
         Grows by why a cosine is missing.
 
@@ -105,6 +167,12 @@ def cosines(
     """
     last_step, last = list(walks.items())[-1]
     pairs = list(combinations(walks.items(), 2))
+    if len(lengths) < len(walks):
+        warnings.append("no checkpoint_cosine and no independent_cosine without norms")
+        return
+    if any(not length.is_walk for length in lengths.values()):
+        yield from _steered(config, walks, lengths, curved, warnings)
+        return
     if pairs and config.anchor_l1:
         warnings.append("no checkpoint_cosine with an L1 anchor")
         pairs = []
@@ -114,34 +182,138 @@ def cosines(
     if pairs and mixed and not alike:  # with an anchor or momentum, and where the spread of the rewards changes
         warnings.append("no checkpoint_cosine: steps fluctuate, and not all alike, which has no law here")
         pairs = []
+    if pairs and mixed and last.effective_dim < LEAST_MIXED:
+        warnings.append("no checkpoint_cosine: steps fluctuate, and so few coordinates have no law of it here")
+        pairs = []
     if pairs and last.tie_probability * last_step > NEGLIGIBLE_TIES:
         warnings.append("no checkpoint_cosine: steps that tie do not move, which widens its law")
         pairs = []
     for (first, earlier), (second, w) in pairs:
-        law: Law = CorrelationLaw(walk.checkpoint_correlation(config, first, second), w.effective_dim)
+        coordinates = checkpoint_pairs(config, walks, shapes, first, second)
+        law: Law = CorrelationLaw(walk.checkpoint_correlation(config, first, second), coordinates)
         if mixed:  # the variance of a step fluctuates with this shaping
-            law = MixedCorrelationLaw(earlier.mixing_df, w.mixing_df - earlier.mixing_df, w.effective_dim)
+            law = MixedCorrelationLaw(earlier.mixing_df, w.mixing_df - earlier.mixing_df, coordinates)
         elif fluctuations[second] and not (config.anchor_l2 or config.momentum):  # steps differ in what rounds away
             freedom = 2 / fluctuations[second] / second
-            law = MixedCorrelationLaw(freedom * first, freedom * (second - first), w.effective_dim)
+            law = MixedCorrelationLaw(freedom * first, freedom * (second - first), coordinates)
         yield Prediction(
             quantity=Quantity.CHECKPOINT_COSINE,
             law=law,
-            label="large-N" if mixed else "exact",
+            label="large-N" if mixed or config.noise != "gaussian" else "exact",
             source=OURS,
             assumptions=w.assumptions,
             step=second,
             where=f"{first}|{second}",
         )
-    if last.effective_dim >= 2:
+    # entries of equal variance without correlation: 1/d exactly, whatever their law
+    coordinates = last.effective_dim if config.noise == "shared-seed" else float(config.dim)
+    if coordinates >= 2 and last.declared_error < 1:  # else an L1 anchor leaves next to nothing moved
         yield Prediction(
             quantity=Quantity.INDEPENDENT_COSINE,
-            law=CosineLaw(0.0, 1.0, 1.0, last.effective_dim - 1.0),
-            label="exact",
+            law=CosineLaw(0.0, 1.0, 1.0, coordinates - 1.0),
+            label="exact" if config.noise == "gaussian" and not config.anchor_l1 else "large-N",
             source=OURS,
             assumptions=(*last.assumptions, "independent seeds"),
             step=last_step,
         )
+
+
+def _steered(
+    config: ESConfig,
+    walks: dict[int, Walk],
+    lengths: Mapping[int, RunNorm],
+    curved: Mapping[tuple[int, int], PairMoments] | None,
+    warnings: list[str],
+) -> Iterator[Prediction]:
+    """Predict the cosines of a run that signal or curvature moves by more than the spread of a walk."""
+    last = max(walks)
+    moments = _linear_pairs(config, walks, lengths) if curved is None else curved
+    for quantity, pairs in (
+        (Quantity.CHECKPOINT_COSINE, list(combinations(walks, 2))),
+        (Quantity.INDEPENDENT_COSINE, [(last, last)]),
+    ):
+        laws = {pair: moments[pair].law for pair in pairs if pair in moments}
+        if pairs and len([law for law in laws.values() if law is not None]) < len(pairs):
+            warnings.append(
+                f"no {quantity}: signal or curvature moves the run by more than the spread of a walk; its law has no "
+                "result here"
+            )
+        for (first, second), law in laws.items():
+            if law is None:
+                continue
+            yield Prediction(
+                quantity=quantity,
+                law=law,
+                label="large-N" if curved is None else "mean-field",
+                source=OURS,
+                assumptions=lengths[second].assumptions,
+                step=second,
+                where=f"{first}|{second}" if quantity is Quantity.CHECKPOINT_COSINE else "",
+            )
+
+
+def _linear_pairs(
+    config: ESConfig, walks: dict[int, Walk], lengths: Mapping[int, RunNorm]
+) -> dict[tuple[int, int], PairMoments]:
+    """Return the moments of pairs of displacements along the gradient and across it, where steps do not fluctuate."""
+    if not all(math.isinf(w.mixing_df) and w.tie_probability == 0 for w in walks.values()):
+        return {}
+    last, found = max(walks), {}
+    for first, second in [*combinations(walks, 2), (last, last)]:
+        one, two = walks[first], walks[second]
+        correlation = 0.0 if first == second else walk.checkpoint_correlation(config, first, second)
+        spread = np.array([lengths[second].spread, 1.0])
+        found[first, second] = PairMoments(
+            count=np.array([1.0, config.dim - 1.0]),
+            first_mean=np.array([lengths[first].progress, 0.0]),
+            second_mean=np.array([lengths[second].progress, 0.0]),
+            first=one.variance * spread,
+            second=two.variance * spread,
+            cross=correlation * math.sqrt(one.variance * two.variance) * spread,
+        )
+    return found
+
+
+def checkpoint_pairs(
+    config: ESConfig, walks: Mapping[int, Walk], shapes: Shapes | None, first: int, second: int
+) -> float:
+    """Return the number of independent coordinate pairs that a cosine of two checkpoints scatters like.
+
+    The squared norm of a step of low-rank noise scatters more than that of independent entries, by E over its mean
+    squared. The variance of the cosine r is then (1-r^2)^2/d + r^2 E sum_t (h_t h'_t/(h.h') - h_t^2/2h.h -
+    h'_t^2/2h'.h')^2, h and h' what is left of step t at either checkpoint.
+
+    Parameters
+    ----------
+    config
+        The run.
+    walks
+        Its walks by step.
+    shapes
+        Of the tensors; None takes entries as independent.
+    first, second
+        The two steps, in rising order.
+
+    Returns
+    -------
+    float
+        At most the number of coordinates.
+
+    Notes
+    -----
+    Label: large-N. Source: ours: docs/concepts/walk.md.
+    """
+    if config.noise_rank is None or shapes is None:
+        return walks[second].effective_dim
+    one = walk.step_effective_dim(config, shapes)
+    excess = 2 / one - 2 / config.dim
+    correlation = walk.checkpoint_correlation(config, first, second)
+    h = walk.response(config, second)
+    late = np.ones(second) if h is None else h[::-1]
+    early = np.concatenate([np.ones(first) if h is None else h[:first][::-1], np.zeros(second - first)])
+    lopsided = late * early / (late @ early) - early**2 / (2 * early @ early) - late**2 / (2 * late @ late)
+    rest = (1 - correlation**2) ** 2
+    return float(rest / (rest / config.dim + correlation**2 * excess * float(lopsided @ lopsided)))
 
 
 def bounds(config: ESConfig, walks: dict[int, Walk]) -> Iterator[Prediction]:

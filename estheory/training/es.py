@@ -120,10 +120,9 @@ def _run(
     rows = directory.steps()
     directory.drop_rewards_after(len(rows))
     walk = rebuild(session, config, directory, rows)
-    buffer = session.parameters.vector
     if not rows and before_first_step is not None and directory.read_json("probes.json") is None:
         directory.write_json("probes.json", before_first_step(session))
-    buffer.copy_(walk.theta)
+    session.parameters.vector.copy_(walk.theta)
     done = bool(rows) and config.is_last(rows[-1])
     session.settle(directory, len(rows), last=done)
     if not done:
@@ -131,7 +130,7 @@ def _run(
         try:
             while not done:
                 rows.append(_step(session, config, directory, walk, executor, rows))
-                buffer.copy_(walk.theta)
+                session.parameters.vector.copy_(walk.theta)
                 done = config.is_last(rows[-1])
                 session.settle(directory, walk.step, last=done)
                 if on_step is not None:
@@ -170,7 +169,6 @@ def _step(
     row["reward_mean"] = float(np.mean(evaluated.values))
     row["reward_std"] = float(np.std(evaluated.values)) if any(row["coefficients"]) else 0.0
     executor.advance(row)
-    walk.advance(row)
     row["norm"] = session.displacement_norm(walk.theta)
     if not math.isfinite(row["norm"]):
         raise DataError(f"step {step} leaves parameters that are no numbers", "lower alpha")
@@ -194,5 +192,5 @@ def _open_executor(config: ESRunConfig, own: Members) -> Executor:
     if config.executor == "ray":
         from estheory.training.ray_executor import RayExecutor
 
-        return RayExecutor(config)
+        return RayExecutor(config, own)
     return LocalExecutor(config, own)

@@ -1,12 +1,13 @@
 """Where the members of an ES step are evaluated. Results have the same bits everywhere.
 
-A worker holds the model and the walk, and follows the run from its rows alone: no weights travel. One that dies is
-replaced by a new one, which makes the run's steps again from the base.
+No weights travel. Processes of one machine share theta: each perturbs it for its members and writes a part of its next
+value, so that a step draws every noise vector twice, whatever the number of workers. One that shares none (on another
+machine, or with another device than the CPU) makes the run's steps itself, from their rows. A worker that dies is
+replaced by a new one.
 """
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing import get_context
@@ -15,10 +16,12 @@ from multiprocessing.process import BaseProcess
 from typing import Protocol
 
 from estheory.errors import DataError, EstheoryError
+from estheory.models.noise import Part
 from estheory.runs.config import ESRunConfig
 from estheory.runs.directory import Row
 from estheory.training.members import Members, Rewards
-from estheory.training.process import torch_threads
+from estheory.training.process import end_with_parent, torch_threads
+from estheory.training.shared import SharedVector, Tickets
 
 PATIENCE = 3
 """Workers that may die in one step before the run gives up."""
@@ -32,7 +35,7 @@ class Executor(Protocol):
         ...
 
     def advance(self, row: Row) -> None:
-        """Let the workers make a step while the caller makes it, too.
+        """Make a step: move the caller's walk, with the workers' help.
 
         Parameters
         ----------
@@ -67,6 +70,64 @@ def gather(config: ESRunConfig, parts: Sequence[Rewards], divided: Sequence[Sequ
     )
 
 
+class Helper(Protocol):
+    """Another process, asked for a part of a step (`estheory.training.members.Members.write_part`)."""
+
+    def start_part(self, row: Row, part: Part) -> None:
+        """Ask for it."""
+        ...
+
+    def part_is_there(self) -> bool:
+        """Wait for it; False if it is not where this process sees it."""
+        ...
+
+
+class Sharing:
+    """The process that moves theta, and the memory in which others see it and write parts of its next value.
+
+    Parameters
+    ----------
+    own
+        Its model and walk. Vectors on another device than the CPU are not shared: every process makes every step.
+    """
+
+    def __init__(self, own: Members) -> None:
+        self._own = own
+        self._vectors: tuple[SharedVector, ...] = ()
+        self.tickets: Tickets | None = None
+        if own.walk.theta.device.type == "cpu":
+            theta, made = own.share()
+            self._vectors = (theta, made)
+            self.tickets = Tickets(theta=theta.ticket, made=made.ticket)
+
+    def advance(self, row: Row, helpers: Sequence[Helper], own_part: bool) -> None:
+        """Make the step of a row together; parts that a helper cannot make are made here.
+
+        Parameters
+        ----------
+        own_part
+            Whether this process has a part of its own.
+        """
+        walk, made = self._own.walk, self._own.session.parameters.vector
+        if not walk.in_parts(row):
+            walk.advance(row)
+            return
+        count = len(helpers) + own_part
+        for k, helper in enumerate(helpers):
+            helper.start_part(row, (k, count))
+        if own_part:
+            walk.write_part(made, row, (count - 1, count))
+        for k, helper in enumerate(helpers):
+            if not helper.part_is_there():
+                walk.write_part(made, row, (k, count))
+        walk.take(made, row)
+
+    def close(self) -> None:
+        """Let no further process find the memory."""
+        for vector in self._vectors:
+            vector.close()
+
+
 class LocalExecutor:
     """The calling process and `workers` - 1 others, each with `threads` threads.
 
@@ -80,7 +141,9 @@ class LocalExecutor:
         self._config = config
         self._own = own
         self._shares = shares(config, config.workers)
-        self._others = [_Worker(config) for _ in range(config.workers - 1)]
+        self._sharing = Sharing(own) if config.workers > 1 else None
+        tickets = self._sharing.tickets if self._sharing else None
+        self._others = [_Worker(config, tickets) for _ in range(config.workers - 1)]
 
     def rewards(self, rows: Sequence[Row]) -> Rewards:
         """Return the rewards of all evaluations of the next step.
@@ -95,38 +158,54 @@ class LocalExecutor:
         return gather(self._config, parts, self._shares)
 
     def advance(self, row: Row) -> None:
-        """Let the other processes make a step.
+        """Make a step, each process a part of it.
 
         Parameters and result as of :meth:`estheory.training.executors.Executor.advance`.
         """
-        for worker in self._others:
-            worker.advance(row)
+        if self._sharing is None:
+            self._own.walk.advance(row)
+        else:
+            self._sharing.advance(row, self._others, own_part=True)
 
     def close(self) -> None:
         """End the other processes."""
         for worker in self._others:
             worker.close()
+        if self._sharing is not None:
+            self._sharing.close()
 
 
 class _Worker:
     """A process that evaluates members, restarted where it dies."""
 
-    def __init__(self, config: ESRunConfig) -> None:
-        self._config = config
+    def __init__(self, config: ESRunConfig, tickets: Tickets | None) -> None:
+        self._config, self._tickets = config, tickets
         self._start()
 
     def _start(self) -> None:
         context = get_context("spawn")
         here, there = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_serve, args=(there, self._config), daemon=True)
+        arguments = (there, self._config, self._tickets)
+        self.process: BaseProcess = context.Process(target=_serve, args=arguments, daemon=True)
         self.process.start()
         there.close()
         self._connection, self._step = here, 0
 
-    def advance(self, row: Row) -> None:
-        """Send a step, which has no answer."""
+    def start_part(self, row: Row, part: Part) -> None:
+        """Ask for a part of a step."""
+        self._row = row
         with suppress(OSError):
-            self._connection.send(([row], None))
+            self._connection.send(([row], part))
+
+    def part_is_there(self) -> bool:
+        """Wait for it; False if the worker died, which `answer` notices, too, or makes the step on its own."""
+        try:
+            if self._connection.recv() is True:
+                return True
+            self._connection.send(([self._row], None))
+        except (EOFError, OSError):
+            pass
+        return False
 
     def ask(self, rows: Sequence[Row], share: Sequence[int]) -> None:
         """Send a share of the next step; a dead worker is noticed by `answer`."""
@@ -159,18 +238,20 @@ class _Worker:
         self.process.join()
 
 
-def _serve(connection: Connection, config: ESRunConfig) -> None:
-    """Evaluate shares until the other end is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it finishes its line, then lets go
+def _serve(connection: Connection, config: ESRunConfig, tickets: Tickets | None) -> None:
+    """Evaluate shares and write parts until the other end is closed."""
+    end_with_parent()
     with torch_threads(config.threads), suppress(EOFError, OSError):
         try:
-            members = Members.load(config)
+            members = Members.load(config, tickets)
         except EstheoryError as error:
             connection.send(error)
             return
         while True:
-            rows, share = connection.recv()
-            if share is None:
+            rows, asked = connection.recv()
+            if asked is None:
                 members.advance(rows)
+            elif isinstance(asked, tuple):
+                connection.send(members.write_part(rows[-1], asked))
             else:
-                connection.send(members.rewards(rows, share))
+                connection.send(members.rewards(rows, asked))

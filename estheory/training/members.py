@@ -8,12 +8,15 @@ from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from estheory.errors import DataError
 from estheory.measurement.accuracy import ExampleScorer
+from estheory.models.noise import Part
 from estheory.runs.config import ESRunConfig
 from estheory.runs.directory import Row
 from estheory.training.session import Session, start_session
+from estheory.training.shared import SharedVector, Tickets
 from estheory.training.trajectory import Trajectory
 
 
@@ -42,6 +45,8 @@ class Rewards:
 class Members:
     """A model and the walk of a run: evaluates any member of the step to come.
 
+    Where processes share theta, one of them moves it and the others follow.
+
     Rewards depend on the configuration, the rows before the step and the number of the evaluation alone.
 
     Parameters
@@ -52,19 +57,49 @@ class Members:
         The run.
     walk
         The parameters after the last step; moved by the rows of later ones.
+    made
+        Where theta is another process's: what its next value is written to, shape (dim,).
     """
 
-    def __init__(self, session: Session, config: ESRunConfig, walk: Trajectory) -> None:
+    def __init__(self, session: Session, config: ESRunConfig, walk: Trajectory, made: Tensor | None = None) -> None:
         self.session = session
         self.config = config
         self.walk = walk
+        self._made = made
+        self._follows = made is not None
 
     @classmethod
-    def load(cls, config: ESRunConfig) -> Members:
-        """Load the model in a process of its own."""
-        session = start_session(config, evaluates=False)
+    def load(cls, config: ESRunConfig, shared: Tickets | None = None) -> Members:
+        """Load the model in a process of its own.
+
+        Parameters
+        ----------
+        shared
+            Memory of the process that moves theta; None, or out of reach: the walk is made here, from the base.
+        """
+        theta, made = (None, None) if shared is None else (shared.theta.vector(), shared.made.vector())
+        session = start_session(config, evaluates=False, base=theta)
         anchored = bool(config.anchor_l1 or config.anchor_l2)
-        return cls(session, config, Trajectory(session.parameters, session.base, config, takes_base=not anchored))
+        takes_base = theta is not None or not anchored
+        return cls(session, config, Trajectory(session.parameters, session.base, config, takes_base=takes_base), made)
+
+    def share(self) -> tuple[SharedVector, SharedVector]:
+        """Move theta, and the buffer that the model computes with, into memory that other processes can map.
+
+        Between steps the buffer is free: parts of theta's next value are written there.
+        """
+        theta, made = SharedVector(self.walk.theta), SharedVector(self.session.parameters.vector)
+        self.walk.theta = theta.vector
+        self.session.parameters.move_to(made.vector)
+        self._made = made.vector
+        return theta, made
+
+    def write_part(self, row: Row, part: Part) -> bool:
+        """Write a part of theta after the next step, a row, where the others see it; False where they would not."""
+        if self._made is None or self.walk.step + 1 != row["step"]:
+            return False
+        self.walk.write_part(self._made, row, part)
+        return True
 
     def advance(self, rows: Sequence[Row]) -> None:
         """Move the walk by the rows of the steps that it has not made yet.
@@ -76,7 +111,7 @@ class Members:
         """
         for row in rows:
             if row["step"] > self.walk.step:
-                self.walk.advance(row)
+                (self.walk.follow if self._follows else self.walk.advance)(row)
 
     def rewards(self, rows: Sequence[Row], evaluations: Sequence[int]) -> Rewards:
         """Return the rewards of some evaluations of the step to come.

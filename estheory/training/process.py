@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import multiprocessing
+import os
 import random
+import signal
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +16,18 @@ from logging import ERROR
 import numpy as np
 import torch
 from transformers.utils import logging
+
+_SET_DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG
+
+
+def end_with_parent() -> None:
+    """Let this process, a worker, end when its parent does, however that ends, and leave Ctrl-C to the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":  # elsewhere a worker ends when it next reads from the parent
+        parent = multiprocessing.parent_process()
+        ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
+        if parent is not None and parent.pid != os.getppid():  # it ended before that
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 @contextmanager

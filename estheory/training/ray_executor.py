@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from estheory.errors import DataError, EstheoryError, MissingDependencyError
+from estheory.models.noise import Part
 from estheory.runs.config import ESRunConfig
 from estheory.runs.directory import Row
-from estheory.training.executors import PATIENCE, gather, shares
+from estheory.training.executors import PATIENCE, Sharing, gather, shares
 from estheory.training.members import Members, Rewards
 from estheory.training.process import torch_threads
+from estheory.training.shared import Tickets
 
 try:
     import ray
@@ -28,14 +30,24 @@ class RayMembers:
     ----------
     config
         The run; the model is loaded when rewards are first asked for.
+    tickets
+        Where the run's process keeps theta.
     """
 
-    def __init__(self, config: ESRunConfig) -> None:
-        self._config = config
+    def __init__(self, config: ESRunConfig, tickets: Tickets | None) -> None:
+        self._config, self._tickets = config, tickets
         self._members: Members | None = None
 
+    def write_part(self, row: Row, part: Part) -> bool:
+        """Write a part of theta after a step; False where theta is not shared.
+
+        Parameters and result as of :meth:`estheory.training.members.Members.write_part`.
+        """
+        with torch_threads(self._config.threads):
+            return self._members is not None and self._members.write_part(row, part)
+
     def advance(self, row: Row) -> None:
-        """Make a step."""
+        """Make a step of a walk of the actor's own."""
         if self._members is not None:
             with torch_threads(self._config.threads):
                 self._members.advance([row])
@@ -53,10 +65,29 @@ class RayMembers:
         with torch_threads(self._config.threads):
             if self._members is None:
                 try:
-                    self._members = Members.load(self._config)
+                    self._members = Members.load(self._config, self._tickets)
                 except EstheoryError as error:
                     return error
             return self._members.rewards(rows, evaluations)
+
+
+class _RayHelper:
+    """An actor that is asked for a part of a step."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    def start_part(self, row: Row, part: Part) -> None:
+        self._row, self._asked = row, self._actor.write_part.remote(row, part)
+
+    def part_is_there(self) -> bool:
+        try:
+            there: bool = ray.get(self._asked)
+        except RayActorError:
+            return False  # RayExecutor._answer replaces it
+        if not there:
+            self._actor.advance.remote(self._row)
+        return there
 
 
 class RayExecutor:
@@ -66,8 +97,8 @@ class RayExecutor:
 
     Parameters
     ----------
-    config
-        The run.
+    own
+        This process's model and walk, which the run keeps at the last step.
 
     Raises
     ------
@@ -75,7 +106,7 @@ class RayExecutor:
         Ray cannot be started.
     """
 
-    def __init__(self, config: ESRunConfig) -> None:
+    def __init__(self, config: ESRunConfig, own: Members) -> None:
         self._config = config
         self._own_cluster = not ray.is_initialized()
         if self._own_cluster:
@@ -90,9 +121,10 @@ class RayExecutor:
                 )
             except (RuntimeError, OSError, ValueError, RaySystemError) as error:
                 raise DataError(f"Ray cannot be started: {error}", "use --executor local") from error
+        self._sharing = Sharing(own)
         self._actor: Any = ray.remote(num_cpus=config.threads)(RayMembers)
         self._shares = shares(config, config.workers)
-        self._actors: list[Any] = [self._actor.remote(config) for _ in self._shares]
+        self._actors: list[Any] = [self._start() for _ in self._shares]
         self._steps = [0] * len(self._shares)
 
     def rewards(self, rows: Sequence[Row]) -> Rewards:
@@ -104,12 +136,11 @@ class RayExecutor:
         return gather(self._config, [self._answer(k, rows, answer) for k, answer in enumerate(asked)], self._shares)
 
     def advance(self, row: Row) -> None:
-        """Let the actors make a step; one that fails to makes it when it is asked for rewards.
+        """Make a step, each actor on this machine a part of it.
 
         Parameters and result as of :meth:`estheory.training.executors.Executor.advance`.
         """
-        for actor in self._actors:
-            actor.advance.remote(row)
+        self._sharing.advance(row, [_RayHelper(actor) for actor in self._actors], own_part=False)
 
     def close(self) -> None:
         """End the actors, and the cluster that was started for them."""
@@ -118,6 +149,10 @@ class RayExecutor:
         if self._own_cluster:
             ray.shutdown()
             self._folder.cleanup()
+        self._sharing.close()
+
+    def _start(self) -> Any:
+        return self._actor.remote(self._config, self._sharing.tickets)
 
     def _ask(self, worker: int, rows: Sequence[Row]) -> Any:
         return self._actors[worker].rewards.remote(list(rows[self._steps[worker] :]), self._shares[worker])
@@ -128,7 +163,7 @@ class RayExecutor:
             try:
                 answer: Rewards | EstheoryError = ray.get(asked)
             except RayActorError:
-                self._actors[worker], self._steps[worker] = self._actor.remote(self._config), 0
+                self._actors[worker], self._steps[worker] = self._start(), 0
                 asked = self._ask(worker, rows)
                 continue
             if isinstance(answer, EstheoryError):

@@ -163,13 +163,17 @@ class RunResult:
     stalled_steps: int
 
 
-def start_session(config: ESRunConfig | GRPORunConfig, *, evaluates: bool = True) -> Session:
+def start_session(
+    config: ESRunConfig | GRPORunConfig, *, evaluates: bool = True, base: Tensor | None = None
+) -> Session:
     """Load the model and check that the tasks fit it; writes nothing.
 
     Parameters
     ----------
     evaluates
         Whether the session evaluates on held-out prompts; workers do not.
+    base
+        What the session holds as theta_0, shape (dim,); None: a copy of the model's parameters.
     """
     names = dict.fromkeys((config.task, *(config.evaluation_tasks if evaluates else ())))
     sources = {name: data_of(name, config.data, config.task) for name in names}
@@ -195,7 +199,7 @@ def start_session(config: ESRunConfig | GRPORunConfig, *, evaluates: bool = True
         config=config,
         loaded=loaded,
         parameters=parameters,
-        base=parameters.vector.clone(),
+        base=parameters.vector.clone() if base is None else base,
         task=task,
         held=tuple(held_out(loaded, each, config.evaluation_prompts) for each in tasks.values()) if evaluates else (),
         train_set=tuple(pool),

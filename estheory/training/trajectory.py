@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from estheory.models.noise import MemberNoise
+from estheory.models.noise import WHOLE, MemberNoise, Part
 from estheory.models.noise_streams import NoiseStructure
 from estheory.models.parameters import FlatParameters
 from estheory.runs.config import ESRunConfig
@@ -88,21 +88,55 @@ class Trajectory:
         row
             Of steps.jsonl: the next step's seeds and coefficients.
         """
+        weights = self._weights(row)
+        if self.config.restore_pairs:
+            self.theta.copy_(self._after_pairs(self.config.restore_pairs))
+        if self._moves_alone:
+            self._move(weights)
+        elif any(weights):
+            self._add(self.theta, weights)
+        self.follow(row)
+
+    def in_parts(self, row: Row) -> bool:
+        """Return whether the step of a row can be made by `write_part` and `take` in place of `advance`."""
+        return not self._moves_alone and not self.config.restore_pairs and any(self._weights(row))
+
+    def write_part(self, out: Tensor, row: Row, part: Part) -> None:
+        """Write one part of theta after the step of a row; theta stays as it is, so that this can be done again.
+
+        Parameters
+        ----------
+        out
+            Shape (dim,); entries of other parts are left alone.
+        """
+        self._add(out, self._weights(row), start=self.theta, part=part)
+
+    def take(self, made: Tensor, row: Row) -> None:
+        """Move theta by the step of a row to what `write_part` made of it."""
+        self.theta.copy_(made)
+        self.follow(row)
+
+    def follow(self, row: Row) -> None:
+        """Count the step of a row, by which theta has been moved already."""
+        self._weights(row)
+        self.step += 1
+        self._worn, self._pairs = None, 0
+
+    @property
+    def _moves_alone(self) -> bool:
+        """Whether a step is more than a sum of noise vectors."""
+        return bool(self.config.momentum or self.config.anchor_l2 or self.config.anchor_l1)
+
+    def _weights(self, row: Row) -> list[float]:
+        """Return the weights of the noise vectors in a row, which must be the next step's."""
         config = self.config
         shaped = np.array([float(value) for value in row["coefficients"]])
         if len(shaped) != config.population:
             raise ValueError(f"step {row['step']} has {len(shaped)} coefficients")
         if row["seeds"] != {"seed": config.seed, "step": self.step + 1}:
             raise ValueError(f"step {row['step']} has seeds {row['seeds']}")
-        if config.restore_pairs:
-            self.theta = self._after_pairs(config.restore_pairs)
-            self._worn, self._pairs = None, 0
-        weights = config.estimator.noise_weights(shaped).tolist()
-        self.step += 1
-        if self._velocity is not None or config.anchor_l2 or config.anchor_l1:
-            self._move(weights)
-        elif any(weights):
-            self._add(self.theta, weights)
+        weights: list[float] = config.estimator.noise_weights(shaped).tolist()
+        return weights
 
     def _move(self, weights: list[float]) -> None:
         """Take a step with momentum or an anchor."""
@@ -123,11 +157,12 @@ class Trajectory:
                 new.sub_(away.sign_().mul_(config.anchor_l1))
             self.theta[block].copy_(new)
 
-    def _add(self, out: Tensor, weights: list[float]) -> None:
-        """Add (alpha / N) sum_k w_k eps_k of the current step to `out`."""
+    def _add(self, out: Tensor, weights: list[float], *, start: Tensor | None = None, part: Part = WHOLE) -> None:
+        """Add (alpha / N) sum_k w_k eps_k of the step to come to `out`, or write its sum with `start` there."""
         config = self.config
         add = self._noise.add_in_turn if config.update_path == "sequential" else self._noise.add_weighted
-        add(out, weights, scale=config.alpha / config.population, step=self.step)
+        scale = config.alpha / config.population
+        add(out, weights, scale=scale, step=self.step + 1, start=start, part=part)
 
     def _after_pairs(self, count: int) -> Tensor:
         """Return theta after the first `count` perturb-restore pairs of the step to come."""

@@ -12,7 +12,13 @@ from estheory.quantities import Measurement, NotJudged, Prediction, Verdict
 from estheory.validation.claims import Claims, Finding
 
 RELEVANT_ERROR = 0.05
-"""The relative error of a predicted mean that a measurement must be able to refute (absolute where the mean is 0)."""
+"""The relative error of a predicted mean that a measurement must be able to refute."""
+RELEVANT_COSINE = 0.05
+"""That error for a cosine whose mean is next to nothing."""
+RELEVANT_SCATTERS = 8.0
+"""That error for other quantities whose mean is next to nothing, in standard deviations of the law."""
+CENTRED = 0.01
+"""A mean below this many of the law's standard deviations counts as 0."""
 REQUIRED_POWER = 0.95
 """The power from which a verdict may be `consistent`."""
 
@@ -97,6 +103,8 @@ def refuting_power(prediction: Prediction, measurement: Measurement, level: floa
     """Return the chance that a 5 % error of the predicted mean would have been refuted at ``level``.
 
     Normal approximation to the spread of law and measurement together; the systematic band must be crossed first.
+    A bound says something where one 5 % closer would have been refuted. Where the mean is below a hundredth of the
+    law's spread, an error of 0.05 of a pure number (a cosine), or of eight of these spreads, replaces the 5 %.
 
     Parameters
     ----------
@@ -108,13 +116,31 @@ def refuting_power(prediction: Prediction, measurement: Measurement, level: floa
     float
         0 to 1; where nothing scatters 1, or 0 if the band covers the error.
     """
-    mean = prediction.law.mean
-    error = RELEVANT_ERROR * abs(mean) if mean else RELEVANT_ERROR
+    mean, law_std = prediction.law.mean, prediction.law.std
+    if prediction.quantity.endswith("_bound"):
+        return _bound_power(prediction, measurement, level)
+    error = RELEVANT_ERROR * abs(mean)
+    # a cosine of 0, a change without sign: 5 % of the mean is no error that matters
+    if abs(mean) < CENTRED * law_std:
+        error = RELEVANT_COSINE if prediction.quantity.unit == "1" else RELEVANT_SCATTERS * law_std
+    elif mean == 0:
+        return 0.0  # nothing says how large an error would matter
     margin = error - prediction.systematic * abs(mean)
-    spread = math.hypot(prediction.law.std, measurement.stderr)
+    spread = math.hypot(law_std, measurement.stderr)
     if spread == 0.0:
         return 1.0 if margin > 0 else 0.0
     return normal_cdf(margin / spread - normal_quantile(1 - level / 2))
+
+
+def _bound_power(prediction: Prediction, measurement: Measurement, level: float) -> float:
+    """Return the chance that a bound 5 % closer would have been refuted: near 0 where the measurement is far inside."""
+    sign = -1 if prediction.quantity.endswith("_lower_bound") else 1
+    closer = (1 - sign * RELEVANT_ERROR) * prediction.law.mean + sign * prediction.systematic * abs(prediction.law.mean)
+    value = measurement.value if sign < 0 else abs(measurement.value)
+    beyond, error = sign * (value - closer), math.hypot(prediction.law.std, measurement.stderr)
+    if error == 0.0:
+        return 1.0 if beyond > 0 else 0.0
+    return normal_cdf(beyond / error - normal_quantile(1 - level / 2))
 
 
 def judge(pairs: Iterable[Pair], level: float = 0.05) -> tuple[Verdict, ...]:

@@ -17,6 +17,7 @@ from estheory.quantities import Prediction, Quantity
 from estheory.runs.view import OwnRun, known
 from estheory.theory.adamw import grpo_mean_square
 from estheory.theory.estimators.estimator import PAPER
+from estheory.theory.probe.prediction_law import FewDirectionsLaw
 from estheory.theory.walk import OURS
 from estheory.validation.assumptions import CONDITIONED, DENSE, FLAT, SHARED
 from estheory.validation.judge import Pair, paired
@@ -242,18 +243,18 @@ def kl_pairs(run: OwnRun, walk: RecordedWalk, shapes: Mapping[str, tuple[int, ..
         if walk.pull:  # L1 shortens the walk of all coordinates alike
             variance = walk.total(len(run.steps), shapes).mean / run.dim
         mean = 0.5 * variance * float(row["trace"])
-        # chi-square of the probe's relative spread over directions, mixed with the error of its mean
-        df = 2 / float(row["relative_std"]) ** 2
+        # the probe's own spread is estimated from its directions, which may be few
         error = float(row["trace_stderr"]) / float(row["trace"])
+        count = len(row["probe"]["samples"])
         matched = row["scale"] == "walk"
         yield paired(
             Prediction(
                 quantity=Quantity.KL_DRIFT,
-                law=SquaredLaw(ChiLaw(1.0, df, 2 / error**2), mean / df),
+                law=FewDirectionsLaw(mean, error * math.sqrt(count), count),
                 label="small-step",
                 source="ours: docs/concepts/drift.md",
                 assumptions=(
-                    "isotropic drift; spread over seeds as over the probe's directions, a scaled chi-square",
+                    f"isotropic drift; spread over seeds as over the probe's {count} directions, itself an estimate",
                     "probe at the walk's own scale" if matched else "KL quadratic up to the walk's length",
                 ),
                 step=len(run.steps),

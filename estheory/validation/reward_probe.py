@@ -45,6 +45,8 @@ def unmeasured(run: OwnRun) -> list[str]:
 def _pairs(run: OwnRun) -> Iterator[Pair]:
     for row in run.probes.get("predictions", ()):
         quantity = Quantity.named(row["quantity"])
+        if quantity is Quantity.RELIABILITY:  # older probes called the share that members show so
+            quantity = Quantity.REWARD_RELIABILITY
         mean, std, step = float(row["mean"]), float(row["std"]), row["step"]
         if not (std >= 0 and float(row["systematic"]) >= 0):
             raise ValueError(f"{quantity} was predicted with a spread of {std}")
@@ -75,7 +77,7 @@ def _measured(run: OwnRun, quantity: Quantity, step: int | None) -> dict[str, Me
     early = min(EARLY_STEPS, run.config.steps - 1)
     if len(run.steps) <= early or not _is_split(run):
         return {}
-    if quantity is Quantity.RELIABILITY:
+    if quantity is Quantity.REWARD_RELIABILITY:
         return {MEMBERS: split_half_reliability(run, early)}
     if quantity is Quantity.MEMBER_REWARD_STD:
         return {MEMBERS: _pooled(run, early, lambda variance, _: math.sqrt(variance))}

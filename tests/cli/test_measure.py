@@ -78,11 +78,32 @@ def test_the_walk_of_an_adapter_is_that_of_its_factors(estheory, files):
     base, start, end = (files / x for x in ("base.safetensors", "start", "step_4"))
     walk = ("--alpha", "0.5", "--population", "4")
     assert estheory("measure", base, end).code == 0
-    for command in (("measure",), ("validate", "--sigma", "0.5", "--steps", "4")):
-        refused = estheory(*command, base, end, *walk)
-        assert refused.code == 2
-        assert "factors" in refused.err
-        assert estheory(*command, start, end, *walk).code in (0, 3, 4)  # the remedy
+    left = estheory("measure", base, end, *walk)
+    assert left.code == 0
+    assert "factors" in left.err
+    assert "ratio" not in left.out
+    judge = ("validate", "--sigma", "0.5", "--steps", "4", *walk)
+    refused = estheory(*judge, base, end)
+    assert refused.code == 2
+    assert "factors" in refused.err
+    assert "ratio" in estheory("measure", start, end, *walk).out  # the remedy
+    assert estheory(*judge, start, end).code in (0, 3, 4)
+
+
+def test_a_run_of_another_code_is_measured_from_the_base_that_is_named(estheory, files):
+    folder = files / "run" / "checkpoint-4"
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes((files / "step_4.safetensors").read_bytes())
+    rows = [{"step": step, "learning_rate": 1e-3, "loss": 1.0} for step in range(1, 5)]
+    (folder / "trainer_state.json").write_text(json.dumps({"global_step": 4, "max_steps": 4, "log_history": rows}))
+    missing = estheory("measure", files / "run")
+    assert missing.code == 2
+    assert "--model" in missing.err
+    result = estheory("measure", files / "run", "--model", files / "base.safetensors", "--json")
+    assert result.code == 0, result.err
+    assert result.json()["measurements"][0]["value"] == pytest.approx(2 * math.sqrt(26))
+    twice = estheory("measure", files / "base.safetensors", files / "step_1.safetensors", "--model", "tiny-lm")
+    assert twice.code == 2
 
 
 def test_text_has_a_row_a_checkpoint(estheory, files):

@@ -82,3 +82,41 @@ def test_refusals_are_one_line(estheory, pilots, tmp_path):
         assert (result.code, result.out) == (2, "")
         assert result.err.startswith("error: ")
         assert result.err.count("\n") == 1
+
+
+def test_predict_and_plan_take_a_pilot(estheory, pilots, tmp_path):
+    file = tmp_path / "pilot.json"
+    document = estheory("pilot", pilots / "mirrored.json", "--json").json()
+    file.write_text(json.dumps(document))
+    rows = {row["quantity"]: row for row in document["estimates"]}
+    odd, std = rows["odd_variance"]["value"], rows["member_reward_std"]["value"]
+    predicted = estheory("predict", "--pilot", file, "--dim", "1e9", "--population", 60, "--steps", 10, "--json").json()
+    [gain] = [p for p in predicted["predictions"] if p["quantity"] == "reward_gain_per_step"]
+    assert gain["mean"] == pytest.approx(0.5 * 0.9874 * odd / std, rel=1e-3)  # (alpha/sigma) c(60) v/S
+    planned = estheory("plan", "--pilot", file, "--dim", "1e9", "--max-norm", 60, "--target-gain", 0.2, "--json")
+    assert planned.code == 0, planned.err
+    assert any("pilot's interval" in warning for warning in planned.json()["warnings"])
+    given = estheory(
+        "predict", "--pilot", file, "--reliability", 0.5, "--dim", 1000, "--population", 30, "--json"
+    ).json()
+    assert given["config"]["reliability"] == 0.5
+    for refused in (
+        ("predict", "--pilot", file, "--probes", file, "--dim", 10, "--population", 30),
+        ("predict", "--probes", file, "--dim", 10, "--population", 30),
+        ("predict", "--pilot", pilots / "mirrored.json", "--dim", 10, "--population", 30),
+    ):
+        result = estheory(*refused)
+        assert (result.code, result.out) == (2, "")
+        assert result.err.count("\n") == 1
+
+
+def test_a_pilot_without_signal_or_pairs_says_so_to_predict(estheory, pilots, tmp_path):
+    document = estheory("pilot", pilots / "independent.json", "--json").json()
+    file = tmp_path / "pilot.json"
+    file.write_text(json.dumps(document))
+    result = estheory("predict", "--pilot", file, "--dim", 1000, "--population", 30)
+    assert "upper bound" in result.err
+    for row in document["estimates"]:
+        row["value"] *= -1 if row["quantity"] == "odd_variance" else 1
+    file.write_text(json.dumps(document))
+    assert "resolves no signal" in estheory("predict", "--pilot", file, "--dim", 1000, "--population", 30).err

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from estheory.diagnosis.coefficients import explain_coefficients
-from estheory.diagnosis.faults import explain_ratio, perturbation_faults, step_faults, walk_faults
-from estheory.diagnosis.rule import direction_weights, evaluations
+from estheory.diagnosis.coefficients import direction_weights, explain_coefficients
+from estheory.diagnosis.faults import explain_ratio, length_sentence, perturbation_faults, step_faults, walk_faults
 from estheory.landscape import Signal
 from estheory.rules import ESConfig
+from estheory.theory.estimators import estimator_of
 from estheory.theory.walk import walk
 
 RULES = {
@@ -20,7 +20,7 @@ RULES = {
 
 
 def rewards(rule, seed=0, scale=1.0):
-    return 3.0 + scale * np.random.default_rng(seed).gamma(2.0, size=evaluations(rule))
+    return 3.0 + scale * np.random.default_rng(seed).gamma(2.0, size=estimator_of(rule).evaluations)
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -131,3 +131,7 @@ def test_perturbations():
         (0.57735, "[0, 1]"),
     ):
         assert any(words in e.fault.name for e in explain_ratio(ratio, 1e-3, perturbation_faults(rule)))
+
+
+def test_what_never_moved_is_said():
+    assert "nothing moved" in length_sentence(0.0, ())

@@ -7,11 +7,15 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from estheory.errors import ConfigError, DataError
 from estheory.measurement.directions import random_direction
-from estheory.measurement.line_study import study_lines
+from estheory.measurement.displacement import measure_displacements
+from estheory.measurement.line_study import studies_of, study_lines
+from estheory.models.builtin import get_builtin
 from estheory.models.parameters import FlatParameters
+from estheory.models.shapes import tensor_shapes
 from estheory.quantities import Quantity
 from estheory.validation.judge import judge
 from estheory.validation.line_pairs import line_pairs, over_directions, slope_rises
@@ -215,3 +219,23 @@ def test_the_command_refuses_in_one_line(runs, capsys, arguments, words):
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert words in said
+
+
+def test_adapters_stand_for_their_base_with_them_merged(tmp_path):
+    """The ends of the lines are as far from the base as the adapters move it."""
+    base = get_builtin("tiny-lm")
+    shapes = tensor_shapes(base)
+    name = next(name for name in shapes if name.endswith("q_proj.weight"))
+    for seed in range(2):
+        noise = torch.Generator().manual_seed(seed)
+        rows, columns = shapes[name]
+        factors = {"A": torch.randn(2, columns, generator=noise), "B": 0.01 * torch.randn(rows, 2, generator=noise)}
+        stem = f"base_model.model.{name.removesuffix('.weight')}"
+        folder = tmp_path / f"end{seed}"
+        folder.mkdir()
+        save_file({f"{stem}.lora_{x}.weight": t for x, t in factors.items()}, folder / "adapter_model.safetensors")
+        (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 2}))
+    ends = (tmp_path / "end0", tmp_path / "end1")
+    [study, *_] = studies_of(ends, model="tiny-lm", task="addition", prompts=2, points=3, directions=4)
+    moved = measure_displacements(base, ends).norms
+    np.testing.assert_allclose([*study.norms.values()], moved, rtol=1e-4)

@@ -144,6 +144,21 @@ def test_the_remedy_for_other_kinds_gives_their_displacement(tmp_path, kind):
     assert measure_displacements(tmp_path / "base", [tmp_path / "merged"]).norms[0] == pytest.approx(true, rel=1e-4)
 
 
+def test_the_state_dict_of_an_unmerged_model_is_named_and_its_remedies_agree(tmp_path):
+    peft = pytest.importorskip("peft")
+    qwen().save_pretrained(tmp_path / "base")
+    wrapped = peft.get_peft_model(qwen(), peft.LoraConfig(r=2, lora_alpha=4, target_modules=["q_proj"]))
+    kick(wrapped)
+    torch.save(wrapped.state_dict(), tmp_path / "x.pt")
+    with pytest.raises(DataError, match=r"PEFT model whose adapter is not merged.*merge_and_unload"):
+        measure_displacements(tmp_path / "base", [tmp_path / "x.pt"])
+    wrapped.save_pretrained(tmp_path / "lora")
+    torch.save(wrapped.merge_and_unload().state_dict(), tmp_path / "merged.pt")
+    norms = [measure_displacements(tmp_path / "base", [tmp_path / x]).norms[0] for x in ("lora", "merged.pt")]
+    assert norms[1] == pytest.approx(norms[0], rel=1e-4)
+    assert norms[0] > 0
+
+
 def test_trained_biases_of_factors_move_the_biases_of_layers(tmp_path):
     peft = pytest.importorskip("peft")
     base = qwen()

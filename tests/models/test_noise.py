@@ -181,6 +181,21 @@ def test_weighted_sum_agrees_with_float64_and_with_itself(parameters: FlatParame
     assert torch.equal(out, again)
 
 
+@pytest.mark.parametrize("way", ["add_weighted", "add_in_turn"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_parts_that_are_made_apart_are_the_whole(parameters: FlatParameters, way: str, dtype: torch.dtype) -> None:
+    add, weights = getattr(MemberNoise(parameters=parameters, seed=5), way), [0.7, -1.3, 2.1]
+    start = torch.linspace(-1, 1, parameters.dim).to(dtype)
+    whole = start.clone()
+    add(whole, weights, scale=0.01, step=1)
+    for count in (1, 2, 3, 9):
+        out = torch.full_like(start, torch.nan)
+        for k in reversed(range(count)):
+            for _ in range(2):  # again, as after a kill
+                add(out, weights, scale=0.01, step=1, start=start, part=(k, count))
+        assert torch.equal(out, whole)
+
+
 def test_another_dtype_gets_the_rounded_noise(parameters: FlatParameters) -> None:
     out = torch.empty(parameters.dim, dtype=torch.bfloat16)
     MemberNoise(parameters=parameters, seed=5).fill(out, step=1, member=0)

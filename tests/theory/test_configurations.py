@@ -11,7 +11,7 @@ from estheory.errors import ConfigError
 from estheory.landscape import Signal
 from estheory.theory import shared_seed, walk
 from estheory.theory.anchor_l1 import CLOSURE_ERROR
-from estheory.theory.curved import comparison, dynamics, fluctuations, recursion, stationary
+from estheory.theory.curved import comparison, dynamics, fluctuations, long_runs, recursion, stationary
 from estheory.theory.curved import step as quadratic
 from estheory.theory.curved.ranges import step_range
 from estheory.theory.estimators import MirroredPairs, estimator_of
@@ -172,7 +172,7 @@ def test_flat_rows_walk_as_the_walk_says(kappa, beta, form, population, antithet
     )  # fmt: skip
     where = landscape((0, 5, 0.0), reward_std=0.7)
     law = walk.walk(c, Signal(member_std=0.7), steps)
-    state = recursion.state_after(c, where, steps)
+    state = long_runs.state_after(c, where, steps)
     # the walk's own quadrature over pairs is good to 1e-7 at four members
     assert state.variance[0] == pytest.approx(law.variance, rel=1e-12)
     assert comparison.es_end_point(c, where, steps).flat_variance == pytest.approx(state.variance[0], rel=1e-14)
@@ -181,9 +181,9 @@ def test_flat_rows_walk_as_the_walk_says(kappa, beta, form, population, antithet
 @given(name=h.sampled_from(["zscore", "centered-rank", "raw", "two-point"]), steps=h.integers(1, 30))
 def test_vanishing_anchor_and_momentum_change_nothing(name, steps):
     bare = config(**RUN, shaping=name)
-    plain = recursion.state_after(bare, CURVED, steps)
+    plain = long_runs.state_after(bare, CURVED, steps)
     for changes in ({"anchor_l2": 1e-14}, {"momentum": 1e-14}, {"anchor_l1": 1e-15}):
-        state = recursion.state_after(config(**RUN, shaping=name, **changes), CURVED, steps)
+        state = long_runs.state_after(config(**RUN, shaping=name, **changes), CURVED, steps)
         assert state.mean == pytest.approx(plain.mean, rel=1e-11)
         assert state.variance == pytest.approx(plain.variance, rel=1e-11)
 
@@ -268,7 +268,7 @@ def test_l1_closure_on_flat_ground_against_its_exact_law(scaled_time):
     """In units of the noise the pull is .02 a step: the law of the walk is that of Brownian motion."""
     c = config(sigma=0.1, alpha=1.0, population=16, anchor_l1=0.02 / 4)
     steps = round((scaled_time / 0.02) ** 2)
-    closed = recursion.state_after(c, landscape((0, 1, 0.0), reward_std=1.0), steps).variance[0]
+    closed = long_runs.state_after(c, landscape((0, 1, 0.0), reward_std=1.0), steps).variance[0]
     law = walk.walk(c, Signal(), steps).variance
     assert closed == pytest.approx(law, rel=0.02)
     if scaled_time == 4.0:  # a Gaussian closure ends at pi/4 of it
@@ -360,7 +360,7 @@ def test_anchored_coordinate_variance_is_that_of_the_recursion():
     where = landscape((0.5, 1, 0.0), reward_std=3.0)
     for form in L2_FORMS:
         c = config(sigma=0.01, alpha=0.05, population=12, anchor_l2=0.03, anchor_form=form)
-        state = recursion.state_after(c, where, 40)
+        state = long_runs.state_after(c, where, 40)
         closed = dynamics.coordinate_variance(c, 0.5, where.member_std(0.01), 40)
         assert closed == pytest.approx(state.variance[0], rel=1e-3)
         assert dynamics.relaxation_time(c, 0.0, 1.0) == pytest.approx(1 / 0.03)

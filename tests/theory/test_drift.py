@@ -9,7 +9,7 @@ from hypothesis import strategies as h
 
 from estheory.errors import ConfigError
 from estheory.landscape import Signal, linear_signal
-from estheory.laws import NormalLaw, PointLaw
+from estheory.laws import ChiLaw, NormalLaw, PointLaw
 from estheory.rules import ESConfig
 from estheory.theory import drift as theory
 from estheory.theory.curved.step_law import LinearQuadraticLaw
@@ -147,7 +147,10 @@ def test_off_task_special_cases():
     # curvatures of both signs: the trace cancels, the spread does not
     indefinite = theory.off_task_reward_law(w, trace=0.1, square_trace=50.0, gradient_norm=1.0)
     assert indefinite.std == pytest.approx(math.sqrt(w.variance + 25 * w.variance**2))
-    assert isinstance(theory.off_task_reward_law(w, trace=-9.0, square_trace=9.0), LinearQuadraticLaw)
+    # nothing says how skewed it is: the law is normal, and a budget keeps to the worst of all spectra
+    assert isinstance(theory.off_task_reward_law(w, trace=9.0, square_trace=9.0), NormalLaw)
+    worst = theory.off_task_loss_quantile(w, trace=9.0, square_trace=81.0, gradient_norm=0.0, level=0.95)
+    assert worst == pytest.approx(4.5 * w.variance * ChiLaw(1.0, 1.0).quantile(0.95) ** 2, rel=1e-12)
     assert theory.off_task_reward_law(w, trace=-9.0, square_trace=9.0).mean > 0
     assert theory.first_order_share(w, square_trace=0.0, gradient_norm=0.0) == 0
 

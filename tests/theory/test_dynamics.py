@@ -10,7 +10,7 @@ from hypothesis import strategies as h
 
 from estheory.errors import ConfigError
 from estheory.laws import PointLaw
-from estheory.theory.curved import dynamics, fluctuations, recursion, stationary
+from estheory.theory.curved import dynamics, fluctuations, long_runs, recursion, stationary
 from estheory.theory.curved import spectra as landscapes
 from estheory.theory.estimators import estimator_of
 from tests.statistics import agrees, ks_agrees
@@ -194,7 +194,7 @@ def test_vanishing_eigenvalue_recovers_the_walk(eigenvalue, step, population):
     walk = 0.05**2 * step / population
     assert dynamics.coordinate_variance(c, eigenvalue, 0.3, step) == pytest.approx(walk, rel=1e-6)
     assert dynamics.coordinate_variance(c, 0.0, 0.3, step) == pytest.approx(walk, rel=1e-14)
-    state = recursion.state_after(c, landscape((eigenvalue, 3, 0.0), reward_std=0.3), min(step, 30))
+    state = long_runs.state_after(c, landscape((eigenvalue, 3, 0.0), reward_std=0.3), min(step, 30))
     assert state.variance[0] == pytest.approx(0.05**2 * min(step, 30) / population, rel=1e-6)
 
 
@@ -222,7 +222,7 @@ def test_stationary_state_is_the_fixed_point_of_the_recursion(sharp, soft, noise
     there = landscape(*((*row, offset) for row, offset in zip(rows, offsets, strict=True)), reward_std=noise)
     assert there.gap == pytest.approx(state.gap)
     assert there.member_std(0.1) == pytest.approx(state.member_std)
-    after = recursion.state_after(c, there, 1)
+    after = long_runs.state_after(c, there, 1)
     assert after.square[:2] == pytest.approx(state.square[:2], rel=1e-9)
 
 
@@ -325,10 +325,44 @@ def test_what_cannot_be_followed_is_said():
     with pytest.raises(ConfigError, match="beyond the 3"):
         dynamics.mean_field(c, TWO_SCALE, 3).at(4)
     with pytest.raises(ConfigError, match="too many"):
-        fluctuations.reward_spread(c, TWO_SCALE, [10**8])
+        dynamics.mean_field(config(sigma=0.1, population=8, anchor_l1=0.1), TWO_SCALE, 10**8)
     with pytest.raises(ConfigError, match=">= 2"):
         dynamics.coordinate_variance(config(sigma=1.0, alpha=1.0, population=8), 10.0, 1.0, 3)
     with pytest.raises(ConfigError, match="raw"):
         stationary.equipartition_cost(config(sigma=0.1, population=8, shaping="raw"), TWO_SCALE)
     with pytest.raises(ConfigError, match="L1 anchor"):
         fluctuations.reward_spread(config(sigma=0.1, population=8, anchor_l1=0.1), TWO_SCALE, [3])
+
+
+def recursion_until(c, ground, steps):
+    for state in recursion.states(c, ground):
+        yield state
+        if state.step == steps:
+            return
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"momentum": 0.9}, {"anchor_l2": 0.01}, {"shaping": "raw", "alpha": 0.001}, {"antithetic": True}]
+)
+def test_strides_of_a_long_run_are_its_single_steps(changes, monkeypatch):
+    c = config(**{"sigma": 0.01, "alpha": 0.01, "population": 30} | changes)
+    ground = recursion.with_flat_row(TWO_SCALE)
+    singly = long_runs.state_after(c, ground, 3000)
+    monkeypatch.setattr(long_runs, "MOST_SINGLE_STEPS", 200)
+    *_, strode = long_runs.sparse_states(c, ground, [3000])
+    assert strode.step == 3000
+    assert strode.square == pytest.approx(singly.square, rel=5e-4)
+    assert strode.member_square == pytest.approx(singly.member_square, rel=5e-4)
+    monkeypatch.setattr(long_runs, "TOLERANCE", 1e9)  # strides under coefficients that have long changed
+    monkeypatch.setattr(long_runs, "MOST_SINGLE_STEPS", 2)
+    early = long_runs.state_after(c, ground, 60).square
+    *_, exact = (state for state in recursion_until(c, ground, 60))
+    assert early != pytest.approx(exact.square, rel=5e-4)
+
+
+def test_a_run_of_very_many_steps_has_settled_but_for_its_flat_directions():
+    c = config(sigma=0.01, alpha=0.01, population=30)
+    curve = dynamics.mean_field(c, TWO_SCALE, 10**12)
+    assert curve.at(10**12) == pytest.approx(-stationary.stationary_state(c, TWO_SCALE).gap, rel=1e-3)
+    ground = recursion.with_flat_row(TWO_SCALE)
+    assert long_runs.state_after(c, ground, 10**12).variance[-1] == pytest.approx(1e-4 / 30 * 10**12, rel=1e-9)

@@ -18,7 +18,7 @@ from estheory.laws import SquaredLaw
 from estheory.rules import ESConfig
 from estheory.theory import signal, walk
 from estheory.theory.anchor_l1 import flat_law
-from estheory.theory.curved import dynamics, recursion
+from estheory.theory.curved import dynamics, long_runs, recursion
 from estheory.theory.curved import step as quadratic
 from estheory.theory.effective_dimension import low_rank_dimension
 from estheory.theory.estimators import estimator_of
@@ -382,7 +382,7 @@ def test_the_recursion_is_that_of_its_moment_matrix(kind, changes):
             entry = (1 - beta) * np.array([fresh, 1.0])
             means[k] = matrix @ means[k] + np.array([(1 - keep) * start[k], 0.0])
             covariances[k] = matrix @ covariances[k] @ matrix.T + noise * np.outer(entry, entry)
-    assert recursion.state_after(c, where, 5).square == pytest.approx(square, rel=1e-12)
+    assert long_runs.state_after(c, where, 5).square == pytest.approx(square, rel=1e-12)
 
 
 def test_an_l1_anchor_enters_the_recursion_through_its_closure():
@@ -391,7 +391,7 @@ def test_an_l1_anchor_enters_the_recursion_through_its_closure():
     where = rows((2.0, 3, 0.4), (0.5, 10, 0.2))
     for form, closure in (("before", pulled_before), ("after", pulled_after)):
         c = config(anchor_l1=0.01, anchor_form=form)
-        first, second = (recursion.state_after(c, where, t) for t in (1, 2))
+        first, second = (long_runs.state_after(c, where, t) for t in (1, 2))
         step = recursion.step_rule(c, where).at(first.member_square)
         noise = step.noise + where.eigenvalue**2 * (step.curvature + step.extra * first.square)
         mean, variance = closure(
@@ -421,7 +421,7 @@ def test_the_mean_curve_is_the_recursion_s():
     curve = dynamics.mean_field(c, where)
     assert curve.reward.size == curve.member_std.size == 7
     for step in (0, 1, 6):
-        state = recursion.state_after(c, where, step)
+        state = long_runs.state_after(c, where, step)
         assert curve.at(step) == pytest.approx(-0.5 * (3 * 2 * state.square[0] + 10 * 0.5 * state.square[1]), rel=1e-14)
         assert curve.member_std[step] == pytest.approx(math.sqrt(state.member_square), rel=1e-14)
     assert dynamics.mean_field(c, where, 2).reward == pytest.approx(curve.reward[:3], rel=1e-14)

@@ -9,6 +9,7 @@ import pytest
 from scipy import integrate, special, stats
 
 from estheory import _special
+from estheory._special import chi_mean, chi_variance
 from estheory.cosine_laws import MixedCorrelationLaw
 from estheory.errors import ConfigError, DataError
 from estheory.floats import FORMATS
@@ -343,13 +344,15 @@ def test_one_step_of_a_batch_by_its_parts():
     skewness, kurtosis = float(model.probabilities @ z**3), float(model.probabilities @ z**4) - 3
     variance = 1 + rho**2 * (7 / (1 - stays) - 1 - skewness**2) - mean**2
     law = estimator_of(config()).cosine(40, known, model)
-    length = math.sqrt(39 + mean**2 + variance)
-    assert (law.mean, law.std) == pytest.approx((mean / length, math.sqrt(variance) / length), rel=1e-12)
+    # the projection has this mean and this variance beside 39 coordinates of variance 1
+    assert law.signal * chi_mean(law.signal_df) == pytest.approx(mean, rel=1e-9)
+    assert law.signal**2 * chi_variance(law.signal_df) + law.noise**2 == pytest.approx(variance, rel=1e-6)
+    assert law.rest_df == 39
+    assert law.interval(0.999)[1] < 1
     square, spread = tied_square(8, model.probabilities)
     mean = math.sqrt(8) * rank_overlap(model) / math.sqrt(square * (1 - stays))
     law = estimator_of(config("centered-rank")).cosine(40, known, model)
-    length = math.sqrt(39 + mean**2 + 1)
-    assert (law.mean, law.std) == pytest.approx((mean / length, 1 / length), rel=1e-12)
+    assert law.signal * chi_mean(law.signal_df) == pytest.approx(mean, rel=1e-9)
     assert estimator_of(config("raw")).cosine(40, known, model) is None
     one = 0.09 / 8  # alpha^2 / N
     for kind, value, relative in (
@@ -390,6 +393,7 @@ def test_what_is_thinned_by_ties():
     assert prompt_batch.thinned(made(Quantity.KL_DRIFT, w.norm_law), {9: w}).law.power == 1
     step = prompt_batch.thinned(made(Quantity.STEP_NORM, ChiLaw(0.2, 5.0), 1), {9: w})
     assert step.law == TiedLaw(ChiLaw(0.2, 5.0), 1, 0.7, 0.5)
+    assert (step.label, found.label) == ("exact", "large-N")  # momentum: an effective number of steps
     assert prompt_batch.thinned(norm, {9: plain}) is norm
     other = made(Quantity.GRADIENT_COSINE, NormalLaw(0.1, 0.2))
     assert prompt_batch.thinned(other, {9: w}) is other
@@ -518,7 +522,7 @@ def test_what_is_refused_or_nothing(tmp_path):
 
 @pytest.mark.parametrize("form", ["before", "after"])
 def test_the_declared_error_of_a_flat_coordinate_under_a_constant_pull(form):
-    k, steps = 0.3, 9
+    k, steps = 0.2, 9
     law = anchor_l1.flat_law(k, steps, form)
     noise = 0.2 * k / 3 + k**3 / 100 + (k**2 / 3 if form == "after" else 0.0)
     assert law.error == pytest.approx(noise / law.second, rel=1e-13)

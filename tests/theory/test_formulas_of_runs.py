@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from estheory.theory.curved import error as mean_field_error
-from estheory.theory.curved import fluctuations, ranges, recursion, stationary
+from estheory.theory.curved import fluctuations, long_runs, ranges, recursion, stationary
 from estheory.theory.estimators import CentredRanks, ZScores
 from tests.theory.test_formulas import MEMORY, SHAPINGS, config, rows
 
@@ -41,7 +41,7 @@ def moments_after(rule, where, moments, constant):
 def test_pulling_back_is_the_derivative_of_a_step(kind, changes):
     c = config(kind, **changes)
     rule, count = recursion.step_rule(c, WHERE), WHERE.multiplicity
-    state = recursion.state_after(c, WHERE, 3)
+    state = long_runs.state_after(c, WHERE, 3)
     mixed = state.covariance + state.mean * state.velocity
     velocity = state.velocity_variance + state.velocity**2
     now = np.array([state.square, mixed, velocity, WHERE.offset * state.mean, WHERE.offset * state.velocity])
@@ -71,7 +71,7 @@ def test_pulling_back_is_the_derivative_of_a_step(kind, changes):
 def test_the_spread_after_one_step_by_its_covariance_matrix(kind, changes):
     """R is 2 h.xi + xi'B xi in the noise xi of the step, of covariance C = noise 1 + extra g g'."""
     c = config(kind, **changes)
-    rule, start = recursion.step_rule(c, WHERE), recursion.state_after(c, WHERE, 0)
+    rule, start = recursion.step_rule(c, WHERE), long_runs.state_after(c, WHERE, 0)
     step, moments = rule.at(start.member_square), rule.moments(start.member_square)
     each = np.repeat(np.arange(3), WHERE.multiplicity.astype(int))
     lam, offset = WHERE.eigenvalue[each], WHERE.offset[each]
@@ -93,7 +93,7 @@ def test_the_spread_after_one_step_by_its_covariance_matrix(kind, changes):
             expected += moments.spread * common**2 - 4 * moments.tilt * common * step.rate * along
         spread = fluctuations.reward_spread(c, WHERE, [1])[0]
         if found is None:
-            square = recursion.state_after(c, WHERE, 1).member_square
+            square = long_runs.state_after(c, WHERE, 1).member_square
             found = (spread.spread_of_square * square) ** 2
         assert found == pytest.approx(expected, rel=1e-10)
 
@@ -103,7 +103,7 @@ def test_the_spread_of_many_steps_where_noise_hides_the_gradient(changes):
     """At constant S a direction is Gaussian, and its reward's variance that of a Gaussian's square."""
     c = config(**changes, population=50, alpha=30.0)
     for step in (0, 1, 2, 7):
-        state = recursion.state_after(c, QUIET, step)
+        state = long_runs.state_after(c, QUIET, step)
         assert c.sigma**2 * float(QUIET.multiplicity @ (QUIET.eigenvalue**2 * state.square)) < 1e-2 * 400**2
         cost = 0.5 * QUIET.eigenvalue
         variance = cost**2 * (2 * state.variance**2 + 4 * state.mean**2 * state.variance)
@@ -122,7 +122,7 @@ def test_what_a_spread_declares():
     for kind in ("raw", "two-point"):
         assert fluctuations.reward_spread(config(kind), WHERE, [4])[0].systematic == 0
     (plain,) = fluctuations.reward_spread(config(), WHERE, [4])
-    states = [recursion.state_after(config(), WHERE, t) for t in range(5)]
+    states = [long_runs.state_after(config(), WHERE, t) for t in range(5)]
     expected = mean_field_error.declared_error(
         config(),
         WHERE,
@@ -261,7 +261,7 @@ def test_the_stationary_state_is_where_the_recursion_ends(kind, changes):
     c = config(kind, alpha=0.1, population=20, **changes)
     where = rows((2.0, 3, 0.04), (0.5, 10, 0.02), (0.0, 5, 0.01))
     state = stationary.stationary_state(c, where)
-    end = recursion.state_after(c, where, 1500)
+    end = long_runs.state_after(c, where, 1500)
     settled = slice(None) if c.anchor_l2 else slice(2)
     assert state.square[settled] == pytest.approx(end.square[settled], rel=1e-6)
     assert state.member_std == pytest.approx(math.sqrt(end.member_square), rel=1e-6)

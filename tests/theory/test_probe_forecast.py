@@ -98,7 +98,7 @@ def test_permuted_runs_walk(curves):
 
 def test_one_step_quantities_are_the_closed_forms():
     found, _ = predict_from_probe(RUN, probed(), [STEPS])
-    assert get(found, Quantity.RELIABILITY).mean == pytest.approx((MOMENTS[0] + MOMENTS[1]) / MOMENTS[2])
+    assert get(found, Quantity.REWARD_RELIABILITY).mean == pytest.approx((MOMENTS[0] + MOMENTS[1]) / MOMENTS[2])
     assert get(found, Quantity.MEMBER_REWARD_STD).mean == pytest.approx(math.sqrt(MOMENTS[2]))
     # one curved direction alone has the theory's own results, but for terms of x = sigma^4 lam^2 / S^2
     one = flat_plus_isotropic(dim=40, directions=1, eigenvalue=0.01, offset=SLOPE / 0.01, reward_std=NOISE)
@@ -137,7 +137,7 @@ def test_a_peak_is_bounded_from_below(curves):
 def test_without_a_gradient_the_reasons_are_said():
     blank = ProbedReward(mean=np.array([-1e-6, 1e-6, 1e-3, 1e-4, 0.0]), covariance=np.zeros((5, 5)))
     found, missing = predict_from_probe(RUN, blank, [STEPS])
-    assert {p.quantity for p in found} == {Quantity.RELIABILITY, Quantity.MEMBER_REWARD_STD}
+    assert {p.quantity for p in found} == {Quantity.REWARD_RELIABILITY, Quantity.MEMBER_REWARD_STD}
     assert any("resolved no gradient" in why for why in missing)
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,8 @@ import pytest
 import torch
 
 from estheory.errors import ConfigError, DataError
+from estheory.models import noise
+from estheory.models.noise_streams import BLOCK
 from estheory.runs.directory import RunDirectory
 from estheory.training import executors
 from estheory.training.es import resume, run_es
@@ -164,3 +169,71 @@ def test_ray_actors_give_the_same_bits_though_one_is_killed_in_a_step(
     )
     assert killed == [1]
     assert results(tmp_path / "run") == results(finished)
+
+
+def test_a_worker_killed_while_a_step_is_made_costs_no_bit(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[int] = []
+    start_part = executors._Worker.start_part
+
+    def fatal(self: Any, row: Any, part: Any) -> None:
+        start_part(self, row, part)
+        if row["step"] == 2:
+            assert self.process.pid is not None
+            os.kill(self.process.pid, signal.SIGKILL)
+            killed.append(self.process.pid)
+
+    monkeypatch.setattr(executors._Worker, "start_part", fatal)
+    probe = {"before_first_step": lambda session: {"trace": session.parameters.dim}}
+    run_es(es_config(workers=2), tmp_path / "run", **probe)
+    assert len(killed) == 1
+    assert results(tmp_path / "run") == results(finished)
+
+
+@pytest.mark.slow
+def test_two_processes_draw_each_vector_once_for_its_member_and_once_for_the_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn, draw = [0], noise.draw
+
+    def counted(out: torch.Tensor, *arguments: Any) -> None:
+        drawn[0] += len(out)
+        draw(out, *arguments)
+
+    monkeypatch.setattr(noise, "draw", counted)
+    config = es_config(workers=2, steps=2, checkpoint_every=0)
+    run_es(config, tmp_path / "run")
+    dim = start_session(config, evaluates=False).parameters.dim
+    assert dim <= BLOCK  # one chunk: the other process makes the whole step, this one its three members
+    assert drawn[0] == config.steps * config.population / 2 * dim
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", [{"momentum": 0.5}, {"anchor_l2": 0.1}, {"dtype": "bfloat16", "restore_pairs": 2}])
+def test_steps_that_one_process_makes_are_followed_by_the_others(rule: dict[str, Any], tmp_path: Path) -> None:
+    run_es(es_config(**rule), tmp_path / "one")
+    run_es(es_config(**rule, workers=2), tmp_path / "two")
+    assert results(tmp_path / "two") == results(tmp_path / "one")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are told of their parent's end by Linux")
+def test_a_run_that_is_killed_leaves_no_process_behind(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from tests.training.runs import es_config\n"
+        "from estheory.training.es import run_es\n"
+        "told = lambda row: print(row['step'], flush=True)\n"
+        "run_es(es_config(workers=2, steps=10_000), Path(sys.argv[1]), on_step=told)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "run")]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE) as run:
+        assert run.stdout is not None
+        run.stdout.readline()
+        children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+        run.kill()
+    assert children
+    deadline = time.monotonic() + 20
+    while any(Path("/proc", child).exists() for child in children) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(Path("/proc", child).exists() for child in children)

@@ -43,7 +43,7 @@ def test_estimates_have_errors_and_a_cost(probe: dict[str, Any]) -> None:
     assert reward["estimates"]["member_reward_std"]["stderr"] > 0
     assert np.shape(reward["moments"]) == (reward["batches"], 5)
     quantities = {row["quantity"] for row in probe["predictions"]}
-    assert {"reliability", "member_reward_std"} <= quantities
+    assert {"reward_reliability", "member_reward_std"} <= quantities
     assert json.dumps(probe, allow_nan=False)
 
 

@@ -6,6 +6,9 @@ import errno
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -116,7 +119,54 @@ def test_ctrl_c_on_the_command_line_is_exit_130(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(accuracy, "generate", lambda *args, **_: signal.raise_signal(signal.SIGINT))
     arguments = ["run", "es", "--population", "2", "--prompts", "2", "--evaluation-prompts", "2", "--steps", "1"]
     assert main([*arguments, "--out", str(tmp_path / "run")]) == 130
-    assert "Traceback" not in capfd.readouterr().err
+    err = capfd.readouterr().err
+    assert err.count("\n") == 1
+    assert f"estheory run es --resume {tmp_path / 'run'} goes on" in err
+    monkeypatch.undo()
+    assert main(["run", "es", "--resume", str(tmp_path / "run"), "--quiet"]) == 0
+
+
+PROGRAM = [sys.executable, "-c", "import estheory.cli.app as app; app.run()"]
+
+
+def children_of(process: int) -> set[int]:
+    """Descendants of a process."""
+    found = set(map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split()))
+    return found.union(*map(children_of, found)) if found else found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+@pytest.mark.parametrize("ended", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("command", ["demo", "run"])
+def test_no_process_is_left_behind(command: str, ended: signal.Signals, tmp_path: Path) -> None:
+    arguments = ["demo"] if command == "demo" else ["run", "es", "--workers", "2", "--steps", "100000"]
+    program = subprocess.Popen(
+        [*PROGRAM, *arguments, "--out", str(tmp_path / "out"), "--quiet"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("out/**/steps.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    children = children_of(program.pid)
+    assert len(children) >= (2 if command == "demo" else 1)
+    if ended == signal.SIGINT:
+        os.killpg(program.pid, ended)  # as a terminal does
+    else:
+        program.kill()
+    _, err = program.communicate(timeout=60)
+    assert program.returncode == (130 if ended == signal.SIGINT else -signal.SIGKILL)
+    if ended == signal.SIGINT:
+        assert (err.count("\n"), err[:19]) == (1, "error: interrupted:")
+        assert "goes on" in err
+    deadline = time.monotonic() + 30
+    while any(Path("/proc", str(child)).exists() for child in children) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not [child for child in children if Path("/proc", str(child)).exists()]
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(finished: Path, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def of(runs, quantity, where=""):
 
 @pytest.mark.parametrize(
     ("quantity", "truth"),
-    [(Quantity.RELIABILITY, (SIGNAL + QUADRATIC) / TOTAL), (Quantity.MEMBER_REWARD_STD, math.sqrt(TOTAL))],
+    [(Quantity.REWARD_RELIABILITY, (SIGNAL + QUADRATIC) / TOTAL), (Quantity.MEMBER_REWARD_STD, math.sqrt(TOTAL))],
 )
 def test_split_halves_of_a_run_measure_what_the_probe_predicts(runs, quantity, truth):
     measured = np.array([[m.value, m.stderr] for _, m in of(runs, quantity)])
@@ -112,7 +112,7 @@ def test_split_halves_of_a_run_measure_what_the_probe_predicts(runs, quantity, t
     assert abs(measured[:, 0].mean() - truth) < Z * error + slack
     assert 0.8 < measured[:, 1].mean() / measured[:, 0].std() < 1.5
     plain = truth / (2 - truth)  # the correlation of halves, without Spearman-Brown
-    if quantity is Quantity.RELIABILITY:
+    if quantity is Quantity.REWARD_RELIABILITY:
         assert abs(measured[:, 0].mean() - plain) > Z * error + slack
 
 
@@ -163,7 +163,7 @@ def test_false_alarms_are_rare_and_wrong_predictions_are_caught(runs):
         r = p.law.mean
         return dataclasses.replace(p, law=NormalLaw(r / (2 - r), p.law.std)), m
 
-    pairs = of(runs, Quantity.RELIABILITY)
+    pairs = of(runs, Quantity.REWARD_RELIABILITY)
     assert pooled(pairs) < Z
     assert pooled([without_correction(pair) for pair in pairs]) > Z
 

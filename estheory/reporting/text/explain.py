@@ -22,6 +22,42 @@ class Explanation:
 
 
 EXPLANATIONS: dict[Quantity, Explanation] = {
+    Quantity.REWARD_RELIABILITY: Explanation(
+        "v/S^2 = 1 - MS_residual / MS_members over the rewards of members on prompts (estheory pilot)",
+        "a fixed set of prompts, whose own effects are signal for that set",
+    ),
+    Quantity.ODD_VARIANCE: Explanation(
+        "variance of half differences of mirrored members, less its noise; sigma^2 ||g||^2 if linear (estheory pilot)",
+        "members that are not mirrored: then only an upper bound is known",
+    ),
+    Quantity.EVEN_VARIANCE: Explanation(
+        "variance of half sums of mirrored members, less noise; 1/2 sigma^4 tr Lam^2 on a quadratic (estheory pilot)",
+        "members that are not mirrored",
+    ),
+    Quantity.SMOOTHING_GAP: Explanation(
+        "R(theta) - mean reward of members, 1/2 sigma^2 tr Lam on a quadratic (estheory pilot)",
+        "a sigma at which the reward is no quadratic: the gap then leaves sigma^2",
+    ),
+    Quantity.DIFFUSION_COST_PER_STEP: Explanation(
+        "(alpha^2/(N sigma^2)) gap = (alpha^2/2N) tr Lam for z-scores (estheory pilot)",
+        "noise that is not isotropic, and updates much longer than a member's perturbation",
+    ),
+    Quantity.NET_GAIN_PER_STEP: Explanation(
+        "(alpha/sigma) c(N) v_lin/S - (alpha^2/(N sigma^2)) gap (estheory pilot)",
+        "an odd part that is not linear, and curvature along the gradient",
+    ),
+    Quantity.BEST_NET_GAIN: Explanation(
+        "N c^2 v_lin^2 / (4 S^2 gap), at alpha* = N sigma c v_lin / (2 S gap) (estheory pilot)",
+        "a best step beyond what the members have measured",
+    ),
+    Quantity.CENTRE_REWARD: Explanation(
+        "the level and the net rate of the last updates, carried on (estheory forecast)",
+        "a run whose rate changes faster than it has so far",
+    ),
+    Quantity.MEAN_MEMBER_REWARD: Explanation(
+        "as centre_reward, of the members' mean (estheory forecast)",
+        "a gap to the centre that changes",
+    ),
     Quantity.DISPLACEMENT_NORM: Explanation(
         "||Delta_T|| = sqrt(v) chi_d, v = alpha^2 T / N for z-scores; otherwise see docs/concepts/walk.md",
         "where much of the squared norm is signal (see signal_share_bound), and in low precision",
@@ -93,9 +129,13 @@ EXPLANATIONS: dict[Quantity, Explanation] = {
         "rise along the gradient at its own curvature, minus 1/2 v tr Lam of the rest",
         "beyond the quadratic neighbourhood: rewards that saturate",
     ),
+    Quantity.REWARD_RELIABILITY: Explanation(
+        "v/S^2: mean covariance of two prompts' rewards over the variance of their mean, between members",
+        "as --reliability: curvature common to all prompts counts here, and no step moves by it",
+    ),
     Quantity.RELIABILITY: Explanation(
-        "mean covariance of two prompts' rewards over the variance of their mean, between members",
-        "an upper bound on rho^2: curvature common to all prompts counts",
+        "rho^2 = sigma^2 ||g||^2 / S^2, what --reliability takes",
+        "from members' rewards alone: their reward_reliability counts curvature, too, and overstates progress",
     ),
     Quantity.MEMBER_REWARD_STD: Explanation("S of the probe's members", "later steps: S changes along the run"),
     Quantity.STATIONARY_REWARD_GAP: Explanation(

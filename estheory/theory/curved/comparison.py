@@ -13,7 +13,8 @@ from estheory.landscape import Landscape
 from estheory.laws import ChiLaw, Law, PointLaw, SquaredLaw
 from estheory.rules import ESConfig, require_count, require_nonnegative, require_positive
 from estheory.theory.curved.dynamics import mean_field
-from estheory.theory.curved.recursion import state_after, with_flat_row
+from estheory.theory.curved.long_runs import state_after
+from estheory.theory.curved.recursion import with_flat_row
 
 OURS = "ours: docs/concepts/es-and-grpo.md"
 

@@ -8,6 +8,7 @@ directions has (docs/concepts/dynamics.md). The spread of a single run around th
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from estheory.errors import ConfigError
 from estheory.landscape import Landscape
 from estheory.quantities import Label
 from estheory.rules import ESConfig, require_count
+from estheory.theory.curved.long_runs import MOST_SINGLE_STEPS, sparse_states
 from estheory.theory.curved.recursion import states, step_rule
 
 OURS = "ours: docs/concepts/dynamics.md"
@@ -37,6 +39,8 @@ class Trajectory:
         difference.
     diverged_at
         The step at which the recursion was found to diverge, or None.
+    steps
+        The steps of both arrays where they are not 0..T: a run too long to be followed step by step.
     label
         ``exact`` for raw rewards and two-point shaping (whose moments close), else ``mean-field``.
     """
@@ -45,6 +49,7 @@ class Trajectory:
     member_std: Array
     diverged_at: int | None
     label: Label
+    steps: Array | None = None
 
     def at(self, step: int) -> float:
         """Return E R - R* after ``step`` steps.
@@ -67,6 +72,11 @@ class Trajectory:
         require_count("step", step, 0)
         if self.diverged_at is not None and step >= self.diverged_at:
             raise ConfigError(f"the reward diverges at step {self.diverged_at}", "lower alpha, or raise the population")
+        if self.steps is not None:
+            found = np.flatnonzero(self.steps == step)
+            if not found.size:
+                raise ConfigError(f"step {step} is not among those that were followed", "ask for it")
+            return float(self.reward[found[0]])
         if step >= self.reward.size:
             raise ConfigError(f"step {step} is beyond the {self.reward.size - 1} that were followed", "ask for more")
         return float(self.reward[step])
@@ -78,7 +88,7 @@ class Trajectory:
         # a plateau: the stationary state is approached from below, up to rounding
         if self.reward[best] - self.reward[-1] <= 1e-9 * abs(self.reward[best]):
             return None
-        return best, float(self.reward[best])
+        return best if self.steps is None else int(self.steps[best]), float(self.reward[best])
 
     def time_to(self, reward: float) -> int | None:
         """Return the first step at which E R - R* is at least ``reward``.
@@ -94,10 +104,14 @@ class Trajectory:
             None if it never is.
         """
         reached = np.flatnonzero(self.reward >= reward)
-        return int(reached[0]) if reached.size else None
+        if not reached.size:
+            return None
+        return int(reached[0]) if self.steps is None else int(self.steps[reached[0]])
 
 
-def mean_field(config: ESConfig, landscape: Landscape, steps: int | None = None) -> Trajectory:
+def mean_field(
+    config: ESConfig, landscape: Landscape, steps: int | None = None, checkpoints: Sequence[int] = ()
+) -> Trajectory:
     """Return the mean curve of the reward over ``steps`` steps.
 
     q_k <- q_k - 2 a lam_k q_k + (alpha^2/N)(1 + 2 x_k (N-1)(N-2)/(N(N+1)) + (N-2) sigma^2 lam_k^2 q_k / S^2) for
@@ -113,6 +127,8 @@ def mean_field(config: ESConfig, landscape: Landscape, steps: int | None = None)
         Offsets are those of the start.
     steps
         T; ``config.steps`` when not given.
+    checkpoints
+        Steps that the curve must have even where the run is too long for all.
 
     Returns
     -------
@@ -141,6 +157,13 @@ def mean_field(config: ESConfig, landscape: Landscape, steps: int | None = None)
     total = config.steps if steps is None else steps
     require_count("steps", total, 0)
     weight = -0.5 * landscape.multiplicity * landscape.eigenvalue
+    if total > MOST_SINGLE_STEPS:
+        seen = [
+            (state.step, float(weight @ state.square), state.member_square)
+            for state in sparse_states(config, landscape, [*checkpoints, total])
+        ]
+        at, curve, spread = (np.array(column, dtype=np.float64) for column in zip(*seen, strict=True))
+        return Trajectory(reward=curve, member_std=np.sqrt(spread), diverged_at=None, label=_label(config), steps=at)
     reward, square = np.empty(total + 1), np.empty(total + 1)
     allowed = growth = 0.0
     diverged_at = None
@@ -160,8 +183,12 @@ def mean_field(config: ESConfig, landscape: Landscape, steps: int | None = None)
         reward=reward,
         member_std=np.sqrt(square),
         diverged_at=diverged_at,
-        label="exact" if step_rule(config).fixed.scale_power and not config.anchor_l1 else "mean-field",
+        label=_label(config),
     )
+
+
+def _label(config: ESConfig) -> Label:
+    return "exact" if step_rule(config).fixed.scale_power and not config.anchor_l1 else "mean-field"
 
 
 def coordinate_variance(config: ESConfig, eigenvalue: float, member_std: float, step: int) -> float:

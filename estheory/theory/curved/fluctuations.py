@@ -23,6 +23,7 @@ from estheory.laws import Law, PointLaw
 from estheory.rules import ESConfig, require_count
 from estheory.theory.curved.dynamics import mean_field
 from estheory.theory.curved.error import declared_error, is_derived
+from estheory.theory.curved.long_runs import MOST_SINGLE_STEPS, sparse_states
 from estheory.theory.curved.recursion import State, StepRule, states, step_rule
 from estheory.theory.curved.step_law import LinearQuadraticLaw
 
@@ -94,6 +95,8 @@ def reward_spread(config: ESConfig, landscape: Landscape, steps: Sequence[int]) 
     for step in steps:
         require_count("steps", step, 0)
     last = max(steps)
+    if last > MOST_SINGLE_STEPS:
+        return _long_spread(config, landscape, steps)
     if (last + 1) * landscape.eigenvalue.size * (5 if config.momentum else 2) > MAX_HISTORY:
         raise ConfigError(f"{last} steps of {landscape.eigenvalue.size} rows are too many", "merge rows, or ask fewer")
     mean_field(config, landscape, last).at(last)  # says so when it diverges
@@ -131,6 +134,83 @@ def reward_spread(config: ESConfig, landscape: Landscape, steps: Sequence[int]) 
             )
         )
     return tuple(found)
+
+
+def _long_spread(config: ESConfig, landscape: Landscape, steps: Sequence[int]) -> tuple[RewardSpread, ...]:
+    """Return the spreads of a run too long to be carried back through: the directions as independent Gaussians.
+
+    What the directions share through S is left out of the standard deviation.
+    """
+    cost = 0.5 * landscape.multiplicity * landscape.eigenvalue
+    weight = config.sigma**2 * landscape.multiplicity * landscape.eigenvalue**2
+    at = {state.step: state for state in sparse_states(config, landscape, steps) if state.step in set(steps)}
+    exact_mean = bool(step_rule(config).fixed.scale_power)
+    found = []
+    for step in steps:
+        state = at[step]
+        # per direction, the variance of delta^2
+        each = 2 * state.variance**2 + 4 * state.mean**2 * state.variance
+        wander = math.sqrt(float((weight**2 / np.maximum(landscape.multiplicity, 1e-300)) @ each)) / state.member_square
+        found.append(
+            RewardSpread(
+                step=step,
+                mean=-float(cost @ state.square),
+                std=math.sqrt(float((cost * 0.5 * landscape.eigenvalue) @ each)),
+                spread_of_square=wander,
+                systematic=0.0 if exact_mean else 2 / config.population + wander**2,
+            )
+        )
+    return tuple(found)
+
+
+def squared_norms(
+    config: ESConfig, landscape: Landscape, steps: Sequence[int]
+) -> tuple[tuple[Array, Array, float], ...]:
+    """Return mean and mean square of theta_k - theta_k,0 of each row, and the variance of the squared norm.
+
+    Parameters
+    ----------
+    config, landscape
+        The run; a flat row stands for the directions without curvature
+        (:func:`estheory.theory.curved.recursion.with_flat_row`).
+    steps
+        Numbers of steps, in any order.
+
+    Returns
+    -------
+    tuple of tuple of ndarray, ndarray and float
+        Shapes (m,), weight and weight^2, and weight^4; in the order of ``steps``.
+
+    Raises
+    ------
+    ConfigError
+        As of :func:`reward_spread`.
+
+    Notes
+    -----
+    Label: mean-field. Source: ours: docs/concepts/dynamics.md. Beyond ``MOST_SINGLE_STEPS``, and with an L1 anchor, the
+    directions count as independent Gaussians.
+    """
+    count = landscape.multiplicity
+    if max(steps) > MOST_SINGLE_STEPS or config.anchor_l1:
+        at = {state.step: state for state in sparse_states(config, landscape, steps) if state.step in set(steps)}
+        return tuple((*_moved(landscape, at[step]), _gaussian_variance(landscape, at[step])) for step in steps)
+    history = list(islice(states(config, landscape), max(steps) + 1))
+    rule, one, nothing = step_rule(config, landscape), np.ones_like(count), np.zeros_like(count)
+    away = Covector(square=one, cross=nothing, velocity=nothing, start=-one, start_velocity=nothing)
+    return tuple(
+        (*_moved(landscape, history[step]), _variance(rule, landscape, away, history[:step])) for step in steps
+    )
+
+
+def _moved(landscape: Landscape, state: State) -> tuple[Array, Array]:
+    mean = state.mean - landscape.offset
+    return mean, np.asarray(mean**2 + state.variance)
+
+
+def _gaussian_variance(landscape: Landscape, state: State) -> float:
+    away = (state.mean - landscape.offset) ** 2
+    return float(landscape.multiplicity @ (2 * state.variance**2 + 4 * away * state.variance))
 
 
 class Covector(NamedTuple):

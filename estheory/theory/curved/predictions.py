@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,12 +20,19 @@ from estheory.theory.curved.error import stationary_declared_error
 from estheory.theory.curved.fluctuations import reward_spread
 from estheory.theory.curved.ranges import step_range
 from estheory.theory.curved.stationary import stationary_state
+from estheory.theory.curved.step_law import LinearQuadraticLaw
 from estheory.theory.estimators import estimator_of
 from estheory.theory.walk import Walk
 
 QUADRATIC = "ours: docs/concepts/quadratic.md"
 DYNAMICS = "ours: docs/concepts/dynamics.md"
 DRIFT = "ours: docs/concepts/drift.md"
+STRONGEST_PULL = 0.1
+"""Pull of an L1 anchor, in standard deviations of a step, up to which its closure holds on curved ground."""
+NEGLIGIBLE_TIES = 1e-6
+"""Expected number of steps without motion up to which an off-task change is given."""
+LEAST_MIXING = 20.0
+"""Degrees of freedom of a bounded fluctuation of the variance, from which a chi-square stands for it."""
 LOCAL = ("locally quadratic reward", "Gaussian reward noise")
 
 
@@ -148,6 +155,11 @@ def flat_walk(config: ESConfig, landscape: Landscape, w: Walk, step: int) -> Wal
         variance = comparison.es_end_point(config, landscape, step).flat_variance
     if not np.isfinite(variance):
         return w
+    if config.anchor_l1:
+        pull = config.anchor_l1 / float(np.sqrt(estimator_of(config).variance(landscape.signal(config.sigma)).value))
+        if pull > STRONGEST_PULL:
+            unknown = ("an L1 anchor pulls steps whose spread changes along the run: no law here",)
+            return replace(w, declared_error=2.0, label="mean-field", assumptions=(*w.assumptions, *unknown))
     along = ("the spread of the rewards follows the run by mean field",)
     return replace(w, variance=variance, label="mean-field", source=DYNAMICS, assumptions=(*w.assumptions, *along))
 
@@ -216,7 +228,7 @@ def on_task(config: ESConfig, landscape: Landscape, steps: list[int], warnings: 
     except ConfigError as error:
         warnings.append(f"no stationary_reward_gap: {error.what}")
     try:
-        curve = dynamics.mean_field(config, landscape, max(steps))
+        curve = dynamics.mean_field(config, landscape, max(steps), steps)
         yield from _rewards(config, landscape, steps, curve, warnings)
     except ConfigError as error:
         warnings.append(f"no reward: {error.what}")
@@ -239,41 +251,36 @@ def _rewards(
     else:
         laws = [(s.law, s.step, s.systematic) for s in reward_spread(config, landscape, steps)]
     return [
-        _predicted(Quantity.REWARD, law, curve.label, DYNAMICS, step=step, systematic=band) for law, step, band in laws
+        # where the mean is exact, its law is not: a gamma variable of a variance to first order
+        _predicted(Quantity.REWARD, law, "mean-field", DYNAMICS, step=step, systematic=band)
+        for law, step, band in laws
     ]
 
 
-def curved_share(config: ESConfig, landscape: Landscape, walk: Walk, step: int) -> float:
-    """Return E||Delta||^2 over that of a walk in every coordinate: curved directions travel and then settle.
+def off_task_warnings(off_task: OffTask) -> Iterator[str]:
+    """Say what the laws of another behaviour lack.
 
     Parameters
     ----------
-    config, landscape
-        The run.
-    walk
-        Its walk after ``step`` steps.
-    step
-        T.
+    off_task
+        What is known of it.
 
-    Returns
-    -------
-    float
-        1 where nearly all directions are flat, and where the recursion diverges.
-
-    Notes
-    -----
-    Label: mean-field. Source: ours: docs/concepts/dynamics.md.
+    Yields
+    ------
+    str
+        One sentence each.
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        end = comparison.es_end_point(config, landscape, step)
-        if config.anchor_l1:  # of flat directions the walk has the law itself, the recursion a closure
-            end = replace(end, flat_variance=walk.variance)
-        share = end.displacement_square(landscape) / (walk.variance * walk.dim)
-    return share if np.isfinite(share) else 1.0
+    if off_task.fisher_trace is not None and off_task.fisher_square_trace is None:
+        yield "kl_drift is a mean over seeds: its spread needs --fisher-square-trace"
+    if off_task.trace and off_task.square_trace is None:
+        yield (
+            "off_task_reward_change leaves out how its curved part scatters between runs: up to 1.4 times the mean "
+            "loss, and more where curvatures have both signs; give --off-task-square-trace"
+        )
 
 
 def off_task_predictions(
-    off_task: OffTask, walks: Mapping[int, Walk], gains: Mapping[int, float]
+    off_task: OffTask, walks: Mapping[int, Walk], gains: Mapping[int, float], warnings: list[str]
 ) -> Iterator[Prediction]:
     """Predict the KL from the base model and the change of another task's reward, at each step.
 
@@ -285,6 +292,8 @@ def off_task_predictions(
         The walk by step.
     gains
         Rounding's factor on the variance of the walk, by step.
+    warnings
+        Grows by why there is no law.
 
     Yields
     ------
@@ -292,6 +301,17 @@ def off_task_predictions(
         ``kl_drift`` (nats per token) and ``off_task_reward_change`` (reward), as far as they are known.
     """
     for step, w in walks.items():
+        if w.bounded_mixing and w.mixing_df < LEAST_MIXING:
+            warnings.append(
+                f"no kl_drift and no off_task_reward_change at step {step}: the variance of so few pairs and steps "
+                "fluctuates in a way that has no law here"
+            )
+            continue
+        tied = w.tie_probability * step > NEGLIGIBLE_TIES
+        if tied and (off_task.trace is not None or off_task.gradient_norm is not None):
+            warnings.append(
+                f"no off_task_reward_change at step {step}: steps that tie do not move, which widens its law"
+            )
         gain = gains[step]
         entries: list[tuple[Quantity, Law]] = []
         if off_task.fisher_trace is not None:
@@ -303,7 +323,7 @@ def off_task_predictions(
                 fisher_trace_stderr=off_task.fisher_trace_stderr * gain,
             )
             entries.append((Quantity.KL_DRIFT, law))
-        if off_task.trace is not None or off_task.gradient_norm is not None:
+        if not tied and (off_task.trace is not None or off_task.gradient_norm is not None):
             law = drift.off_task_reward_law(
                 w,
                 trace=(off_task.trace or 0.0) * gain,
@@ -317,14 +337,23 @@ def off_task_predictions(
                 law=law,
                 label="small-step",
                 source=DRIFT,
-                assumptions=(*w.assumptions, "isotropic drift", "quadratic in the displacement"),
+                assumptions=(
+                    *w.assumptions,
+                    "isotropic drift",
+                    "quadratic in the displacement",
+                    *(("many directions share the curvature",) if quantity is Quantity.OFF_TASK_REWARD_CHANGE else ()),
+                ),
                 step=step,
                 systematic=w.declared_error,
             )
 
 
-def against_optimum(config: ESConfig, landscape: Landscape, step: int) -> Prediction:
+def against_optimum(
+    config: ESConfig, landscape: Landscape, step: int, predictions: Sequence[Prediction]
+) -> Iterator[Prediction]:
     """Predict the largest rise over the chord between ES and a gradient run that ends at the optimum.
+
+    It is D' Lam D / 8 with D = theta_ES - theta*, a quarter of the reward gap: the law and band of ``reward``.
 
     Parameters
     ----------
@@ -332,21 +361,31 @@ def against_optimum(config: ESConfig, landscape: Landscape, step: int) -> Predic
         The ES run.
     step
         T.
+    predictions
+        Those of the run; without a ``reward`` at that step there is no gain either.
 
-    Returns
-    -------
+    Yields
+    ------
     Prediction
         ``interpolation_gain``, reward units.
     """
     optimum = comparison.EndPoint(
         mean=np.zeros_like(landscape.offset), variance=np.zeros_like(landscape.offset), flat_variance=0.0
     )
-    law = comparison.interpolation_gain(landscape, comparison.es_end_point(config, landscape, step), optimum)
-    return Prediction(
-        quantity=Quantity.INTERPOLATION_GAIN,
-        law=law,
-        label="mean-field",
-        source="ours: docs/concepts/es-and-grpo.md",
-        assumptions=(*LOCAL, "GRPO ends at the optimum of the curved directions"),
-        step=step,
-    )
+    for reward in predictions:
+        if reward.quantity is not Quantity.REWARD or reward.step != step:
+            continue
+        gain = -0.25 * reward.law.mean
+        if isinstance(reward.law, LinearQuadraticLaw):
+            law: Law = replace(reward.law, quadratic_mean=gain)
+        else:
+            law = comparison.interpolation_gain(landscape, comparison.es_end_point(config, landscape, step), optimum)
+        yield Prediction(
+            quantity=Quantity.INTERPOLATION_GAIN,
+            law=law,
+            label="mean-field",
+            source="ours: docs/concepts/es-and-grpo.md",
+            assumptions=(*LOCAL, "GRPO ends at the optimum of the curved directions"),
+            step=step,
+            systematic=reward.systematic,
+        )

@@ -15,7 +15,7 @@ import numpy as np
 from estheory._special import Array
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape
-from estheory.rules import ESConfig, require_count
+from estheory.rules import ESConfig
 from estheory.theory.anchor_l1 import pulled_after, pulled_before
 from estheory.theory.estimators import estimator_of
 from estheory.theory.estimators.estimator import PURE_NOISE, Estimator, ShapingMoments
@@ -300,34 +300,6 @@ def states(config: ESConfig, landscape: Landscape) -> Iterator[State]:
             variance = kept * kept * variance + fresh * fresh * noise
             mean = kept * mean + home
         step += 1
-
-
-def state_after(config: ESConfig, landscape: Landscape, steps: int) -> State:
-    """Return the state after ``steps`` steps.
-
-    Parameters
-    ----------
-    config, landscape
-        The run.
-    steps
-        T, at least 0.
-
-    Returns
-    -------
-    State
-        Moments of each row's directions.
-
-    Raises
-    ------
-    ConfigError
-        If all members have the same reward.
-
-    Notes
-    -----
-    Label: that of :func:`states`, mean-field or exact. Source: ours: docs/concepts/dynamics.md.
-    """
-    require_count("steps", steps, 0)
-    return next(state for state in states(config, landscape) if state.step == steps)
 
 
 def with_flat_row(landscape: Landscape) -> Landscape:

@@ -210,7 +210,17 @@ def current_rate(book: Ledger) -> Rate | None:
     residual = y - slope * x
     freedom = len(x) - 2
     stderr = math.sqrt(float(residual @ residual) / freedom / float(x @ x))
-    return Rate(found=normal_interval(slope, stderr, freedom), from_ledger=False)
+    found = normal_interval(slope, stderr, freedom)
+    if book.bound is None:  # its cost alone is not known: the net rate is at most what is earned
+        earned = book.total("earned", weights)
+        most = normal_interval(earned.value, earned.stderr, 1 / float(weights @ weights))
+        found = Interval(
+            value=min(found.value, most.value),
+            stderr=found.stderr,
+            low=min(found.low, most.low),
+            high=min(found.high, most.high),
+        )
+    return Rate(found=found, from_ledger=False)
 
 
 def _best_rate(book: Ledger) -> float:

@@ -396,6 +396,28 @@ class Members(ABC):
         """
         return self.seen(x) - self.noise(x)
 
+    def share(self, part: float, x: Array) -> float:
+        """Return a part of S^2 over all of it.
+
+        Parameters
+        ----------
+        part
+            reward^2.
+        x
+            Values of ``parts``.
+
+        Returns
+        -------
+        float
+            NaN where no member differs from another.
+
+        Notes
+        -----
+        Label: exact, a ratio. Source: ours: docs/concepts/economy.md.
+        """
+        seen = self.seen(x)
+        return part / seen if seen > 0 else math.nan
+
     def gap_of(self, x: Array) -> float:
         """Return the smoothing gap, NaN without a centre. Parameters and result as of :meth:`Members.seen`.
 

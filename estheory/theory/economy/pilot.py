@@ -369,7 +369,7 @@ class Scale:
         members = self.members
         found = [
             self._row(Quantity.MEMBER_REWARD_STD, lambda x: math.sqrt(max(members.seen(x), 0.0))),
-            self._row(Quantity.REWARD_RELIABILITY, lambda x: members.true(x) / members.seen(x)),
+            self._row(Quantity.REWARD_RELIABILITY, lambda x: members.share(members.true(x), x)),
             self._row(Quantity.ODD_VARIANCE, members.signal, bounded=True),
         ]
         if isinstance(members, MirroredMembers):

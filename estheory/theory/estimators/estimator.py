@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from estheory._special import Array
+from estheory._special import Array, chi_mean
 from estheory.cosine_laws import CosineLaw
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape, Signal
@@ -25,6 +25,7 @@ WALK = "ours: docs/concepts/walk.md"
 PAPER = "arXiv:2604.01499"
 
 NO_TIES = "not all rewards of a step equal"
+_CONSTANT = 1e6
 PURE_NOISE = 0.5
 """Odd share of a pair whose two rewards are independent."""
 
@@ -132,6 +133,29 @@ class CurvedShares:
     def crossed(self) -> Array:
         """sqrt(x_k) sum_j rho_j^2 sqrt(x_j), shape (m,)."""
         return np.asarray(np.sqrt(self.quadratic) * self.total(self.correlation**2 * np.sqrt(self.quadratic)))
+
+
+def projected_cosine(mean: float, variance: float, dim: int) -> CosineLaw:
+    """Return the law of the cosine whose projection on the direction is normal.
+
+    Parameters
+    ----------
+    mean, variance
+        Of the projection, in units of the standard deviation of a flat coordinate and its square.
+    dim
+        d.
+
+    Returns
+    -------
+    CosineLaw
+        In [-1, 1]: a chi variable of so many degrees of freedom is a constant beside the normal part.
+
+    Notes
+    -----
+    Label: large-N. Source: ours: docs/concepts/signal.md.
+    """
+    scale = mean / chi_mean(_CONSTANT)
+    return CosineLaw(scale, _CONSTANT, math.sqrt(variance - 0.5 * scale**2), dim - 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 
 from estheory._special import Array, chi_mean
+from estheory.cosine_laws import CosineLaw
 from estheory.landscape import Landscape, Signal
-from estheory.laws import NormalLaw
 from estheory.quantities import Label
 from estheory.theory.estimators.estimator import (
     PURE_NOISE,
@@ -19,6 +19,7 @@ from estheory.theory.estimators.estimator import (
     Estimator,
     ShapingMoments,
     StepVariance,
+    projected_cosine,
 )
 from estheory.theory.rewards import RewardModel, rank_overlap, tie_probability
 
@@ -251,14 +252,13 @@ class CentredRanks(Estimator):
         second = mean**2 + variance
         return second, second, mean**4 + 6 * mean**2 * variance + 3 * variance**2
 
-    def _discrete_cosine(self, dim: int, rewards: RewardModel) -> NormalLaw:
+    def _discrete_cosine(self, dim: int, rewards: RewardModel) -> CosineLaw:
         square, move = self._flat, 1.0
         if not rewards.gaussian_std:
             move = 1 - tie_probability(rewards, self.population)
             square = tied_square(self.population, rewards.probabilities)[0]
         mean = math.sqrt(self.population) * rank_overlap(rewards) / math.sqrt(square * move)
-        length = math.sqrt(dim + mean**2)
-        return NormalLaw(mean / length, 1 / length)
+        return projected_cosine(mean, self.own_projection(rewards.correlation**2)[1], dim)
 
     def bound(self) -> float | None:
         """Return alpha / (2 sqrt(pi)): equal rewards, whose ranks are a mean of orders, have no larger overlap."""

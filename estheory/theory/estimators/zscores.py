@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 
 from estheory._special import Array, chi_mean
+from estheory.cosine_laws import CosineLaw
 from estheory.landscape import Signal
-from estheory.laws import NormalLaw
 from estheory.theory.estimators.estimator import (
     NO_TIES,
     PAPER,
@@ -20,6 +20,7 @@ from estheory.theory.estimators.estimator import (
     ShapingMoments,
     StepVariance,
     kurtosis_of,
+    projected_cosine,
     sample_fourth_moment,
 )
 from estheory.theory.rewards import RewardModel, tie_probability, zscore_overlap
@@ -48,6 +49,10 @@ def mean_population_std(population: int) -> float:
     0.9748
     """
     return chi_mean(population - 1) / math.sqrt(population)
+
+
+_LEAST_VARIANCE = 0.5
+"""Variance of the projection of a step of 0/1 rewards, to first order in the signal, down to which that order does."""
 
 
 class ZScores(Estimator):
@@ -118,18 +123,20 @@ class ZScores(Estimator):
         second = a * a * m + b * b
         return second, second, a**4 * m * (m + 2) + 6 * a * a * b * b * m + 3 * b**4
 
-    def _discrete_cosine(self, dim: int, rewards: RewardModel) -> NormalLaw:
+    def _discrete_cosine(self, dim: int, rewards: RewardModel) -> CosineLaw | None:
         """Return the cosine of a step that moves.
 
         The projection A = sum z_i x_i / sqrt(N) has the exact mean; its variance is to first order in rho^2, with the
-        skewness gamma of the rewards: 1 + rho^2 ((N-1)/P(move) - 1 - gamma^2) - (E A)^2.
+        skewness gamma of the rewards: 1 + rho^2 ((N-1)/P(move) - 1 - gamma^2) - (E A)^2. Where that is far from 1 the
+        signal is too strong for it, and there is no law.
         """
         n, move = self.population, 1 - tie_probability(rewards, self.population)
         mean = math.sqrt(n) * zscore_overlap(rewards, n) / move
         skewness = float(rewards.probabilities @ ((rewards.values - rewards.mean) / rewards.std) ** 3)
-        variance = max(1 + rewards.correlation**2 * ((n - 1) / move - 1 - skewness**2) - mean**2, 0.1)
-        length = math.sqrt(dim - 1.0 + mean**2 + variance)
-        return NormalLaw(mean / length, math.sqrt(variance) / length)
+        variance = 1 + rewards.correlation**2 * ((n - 1) / move - 1 - skewness**2) - mean**2
+        if variance < _LEAST_VARIANCE:
+            return None
+        return projected_cosine(mean, variance, dim)
 
     def bound(self) -> float | None:
         """Return alpha c(N)."""

@@ -10,49 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
 from estheory.errors import ConfigError
-from estheory.laws import ChiLaw, Law
+from estheory.laws import Law
 from estheory.quantities import Prediction, Quantity
 from estheory.rules import require_nonnegative, require_positive
 from estheory.theory.drift import OURS as DRIFT
-from estheory.theory.drift import kl_law, off_task_reward_law
+from estheory.theory.drift import kl_law, off_task_loss_quantile, off_task_reward_law
+from estheory.theory.step_norm import NEGLIGIBLE_SHIFT, squared_shift, steered_norm
 from estheory.theory.walk import Walk
 
 PLAN = "ours: docs/how-to/plan.md"
 _ROUNDING = 1 + 1e-9
-
-
-def norm_law(walk: Walk, progress: float, spread: float) -> ChiLaw:
-    """Return the law of the displacement norm of a walk that also moved along the gradient.
-
-    The square has mean v (d - 1 + w) + P^2 and variance 2 v^2 (d - 1) + 4 P^2 v w + 2 v^2 w^2 (plus what fluctuations
-    of v add); the law is the chi law with these two moments.
-
-    Parameters
-    ----------
-    walk
-        The walk; v is its variance a coordinate.
-    progress
-        P, expected displacement along the gradient, weight units.
-    spread
-        w, variance of the projection on the gradient over v.
-
-    Returns
-    -------
-    ChiLaw
-        Weight units.
-
-    Notes
-    -----
-    Label: exact, where that of the walk is. Source: ours: docs/how-to/plan.md. Exact moments for Gaussian rewards of
-    constant gradient when the projection on the gradient is normal, which a sum over steps is.
-    """
-    v, rest, fluctuation = walk.variance, walk.dim - 1.0, 2 / walk.mixing_df
-    square = v * (rest + spread) + progress**2
-    normal = 2 * rest * walk.dim / walk.effective_dim
-    variance = v * v * (normal * (1 + fluctuation) + rest**2 * fluctuation + 2 * spread**2)
-    variance += 4 * progress**2 * v * spread
-    df = 2 * square**2 / variance
-    return ChiLaw(math.sqrt(square / df), df)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +36,9 @@ class DriftBudget:
         Loss of another task's reward, reward units; needs ``off_task_trace`` or ``off_task_gradient_norm``.
     fisher_trace, fisher_square_trace
         tr F and tr F^2 per token. Without the second the spread of KL is unknown and its mean meets the budget.
-    off_task_trace, off_task_gradient_norm
-        tr Lam_off >= 0 and ||g_off||.
+    off_task_trace, off_task_square_trace, off_task_gradient_norm
+        tr Lam_off >= 0, tr Lam_off^2 and ||g_off||. Without the second all curvature is taken to be in one direction,
+        the worst case of curvatures of one sign.
     confidence
         In [0.5, 1).
 
@@ -86,6 +54,7 @@ class DriftBudget:
     fisher_trace: float | None = None
     fisher_square_trace: float | None = None
     off_task_trace: float | None = None
+    off_task_square_trace: float | None = None
     off_task_gradient_norm: float | None = None
     confidence: float = 0.95
 
@@ -104,6 +73,7 @@ class DriftBudget:
         trace, gradient = self.off_task_trace, self.off_task_gradient_norm
         require_nonnegative("off-task-trace in a budget", trace or 0.0)
         require_nonnegative("off-task-gradient-norm", gradient or 0.0)
+        require_nonnegative("off-task-square-trace", self.off_task_square_trace or 0.0)
         if self.max_off_task_loss is not None and not (trace or gradient):
             raise ConfigError(
                 "--max-off-task-loss needs the other task", "give --off-task-trace or --off-task-gradient-norm"
@@ -163,11 +133,17 @@ class DriftBudget:
         """
         found = {}
         if self.max_norm is not None:
-            found["max-norm"] = norm_law(walk, progress, spread).quantile(self.confidence)
+            found["max-norm"] = steered_norm(walk, progress, spread).quantile(self.confidence)
         if self.max_kl is not None:
             found["max-kl"] = _quantile(self._kl(walk), self.confidence)
         if self.max_off_task_loss is not None:
-            found["max-off-task-loss"] = -_quantile(self._change(walk), 1 - self.confidence)
+            found["max-off-task-loss"] = off_task_loss_quantile(
+                walk,
+                trace=self.off_task_trace or 0.0,
+                square_trace=self.off_task_square_trace,
+                gradient_norm=self.off_task_gradient_norm or 0.0,
+                level=self.confidence,
+            )
         return found
 
     def _kl(self, walk: Walk) -> Law:
@@ -176,7 +152,7 @@ class DriftBudget:
 
     def _change(self, walk: Walk) -> Law:
         trace, gradient = self.off_task_trace or 0.0, self.off_task_gradient_norm or 0.0
-        return off_task_reward_law(walk, trace=trace, gradient_norm=gradient)
+        return off_task_reward_law(walk, trace=trace, square_trace=self.off_task_square_trace, gradient_norm=gradient)
 
     def predictions(self, walk: Walk, progress: float, spread: float, steps: int) -> Iterator[Prediction]:
         """Yield the laws of norm, KL and off-task change after ``steps`` steps, as far as they are known.
@@ -193,10 +169,12 @@ class DriftBudget:
         Prediction
             Each with its label and source.
         """
+        norm = steered_norm(walk, progress, spread)
+        steered = squared_shift(walk, norm) >= NEGLIGIBLE_SHIFT
         yield Prediction(
             quantity=Quantity.DISPLACEMENT_NORM,
-            law=norm_law(walk, progress, spread),
-            label=walk.label,
+            law=norm,
+            label="large-N" if steered and walk.label == "exact" else walk.label,
             source=PLAN,
             assumptions=(*walk.assumptions, "constant gradient, Gaussian rewards"),
             step=steps,

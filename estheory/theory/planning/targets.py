@@ -14,7 +14,6 @@ from estheory.errors import ConfigError
 from estheory.landscape import Signal
 from estheory.rules import ESConfig, require_nonnegative, require_positive
 from estheory.theory.estimators import estimator_of
-from estheory.theory.estimators.zscores import mean_population_std
 from estheory.theory.signal import progress_per_step
 from estheory.theory.walk import Walk, walk
 
@@ -36,7 +35,7 @@ class Arm:
     variance
         Of a flat coordinate, 1/N for z-scores.
     spread
-        w: variance of the projection on the gradient over that of a flat coordinate (1 where an upper bound is used).
+        w: variance of the projection on the gradient over that of a flat coordinate.
     """
 
     config: ESConfig
@@ -72,7 +71,7 @@ class Arm:
 def arm(config: ESConfig, signal: Signal) -> Arm:
     """Return the arm of a configuration.
 
-    For z-scores of Gaussian rewards w = 1 - rho^2 + rho^2 (N - 1 - N c^2), exact; elsewhere 1, which it never passes.
+    For z-scores of Gaussian rewards w = 1 - rho^2 + rho^2 (N - 1 - N c^2).
 
     Parameters
     ----------
@@ -92,14 +91,14 @@ def arm(config: ESConfig, signal: Signal) -> Arm:
         If the reliability is unknown.
     """
     unit = replace(config, alpha=1.0)
-    n, rho_square = config.population, signal.reliability or 0.0
-    excess = n - 1 - n * mean_population_std(n) ** 2
+    progress, variance = progress_per_step(unit, signal), walk(unit, signal, 1).variance
+    square, _, _ = estimator_of(config).projection_moments(signal.reliability or 0.0, signal.even_share)
     return Arm(
         config=unit,
         signal=signal,
-        progress=progress_per_step(unit, signal),
-        variance=walk(unit, signal, 1).variance,
-        spread=1 - rho_square + rho_square * excess if estimator_of(config).independent_zscores else 1.0,
+        progress=progress,
+        variance=variance,
+        spread=max(square - progress**2 / variance, 0.0),
     )
 
 

@@ -140,7 +140,7 @@ def predict_from_probe(
         add(quantity, compute)
 
     simple(
-        Quantity.RELIABILITY,
+        Quantity.REWARD_RELIABILITY,
         lambda m: float((m[0] + m[1]) / m[2]),
         "exact",
         f"as at the start for the first {EARLY_STEPS} steps",

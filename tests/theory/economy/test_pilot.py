@@ -220,3 +220,11 @@ def test_scales_are_compared():
         pilot([])
     with pytest.raises(ConfigError):
         PlannedRun(population=1)
+
+
+def test_members_that_do_not_differ_stall():
+    rewards = np.tile([1.0, 0.0, 1.0, 1.0], (8, 1))
+    for mirrored in (False, True):
+        found = pilot([Iteration(rewards=rewards, sigma=1e-3, mirrored=mirrored, centre=rewards[0])])
+        assert found.verdict == "stalls"
+        assert all(estimate.quantity for estimate in (*found.scale.estimates(), *found.scale.predictions()))

@@ -1,0 +1,75 @@
+"""``estheory probe``: a model's tasks probed forward-only, for predict and plan."""
+
+# no postponed annotations: see options.py
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import typer
+
+from estheory.cli.emit import cite, emit, json_text, narrate
+from estheory.cli.options import Command, CommonOptions, options, program
+from estheory.errors import ConfigError
+
+app = program()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeOptions:
+    """What is probed."""
+
+    panel: ClassVar[str] = "Probe"
+
+    tasks: Annotated[
+        tuple[str, ...], typer.Option(help="Tasks, comma list; predict takes the first as the trained one.")
+    ] = ()
+    sigma: Annotated[float | None, typer.Option(help="Perturbation scale, in weight units.")] = None
+    members: Annotated[int, typer.Option(help="Members evaluated on each task.")] = 30
+    prompts: Annotated[int, typer.Option(help="Prompts of each task.")] = 64
+    mirrored: Annotated[
+        bool, typer.Option("--mirrored", help="Members are theta + sigma eps and theta - sigma eps.")
+    ] = False
+    directions: Annotated[int, typer.Option(help="Random directions of the Fisher probe.")] = 8
+    data: Annotated[str | None, typer.Option(help="Folder of JSONL or Parquet files, or hf:ID, with the tasks.")] = None
+    keep: Annotated[
+        Path | None, typer.Option(help="Keep rewards in this JSONL file as they come; go on from what it holds.")
+    ] = None
+
+
+@app.command(cls=Command, epilog="estheory probe tiny-lm --tasks addition,reversal --sigma 0.015 --mirrored")
+@options(ProbeOptions, CommonOptions)
+def probe(
+    asked: ProbeOptions,
+    common: CommonOptions,
+    model: Annotated[str, typer.Argument(help="Built-in name, Hugging Face folder or hub id.")],
+) -> None:
+    """Probe tasks before a run, forward-only: tr F, smoothing gap, reliability, gradient norm (with --mirrored).
+
+    predict --probes and plan --probes take the JSON document in place of the options that it measures.
+    """
+    from estheory.cli.run_settings import es_config
+    from estheory.reporting.text.tables import Table, render, short
+    from estheory.training.task_probe import probe_task
+
+    if not asked.tasks:
+        raise ConfigError("--tasks is missing", "e.g. --tasks addition,reversal")
+    found, sigma = [], asked.sigma
+    for task in asked.tasks:
+        given = {"model": model, "task": task, "population": asked.members, "prompts": asked.prompts}
+        given |= {"antithetic": asked.mirrored, "seed": common.seed or 0, "steps": 1}
+        optional = {"sigma": asked.sigma, "data": asked.data}
+        config = es_config(given | {name: value for name, value in optional.items() if value is not None})
+        sigma = config.sigma
+        found += probe_task(config, asked.keep, asked.directions)
+        narrate(common, f"probed {task}")
+    if common.json:
+        rows = [dataclasses.asdict(row) for row in found]
+        emit(common, json_text({"schema": "estheory/probe/1", "model": model, "sigma": sigma, "probes": rows}))
+    else:
+        table = Table("task", "quantity", ">value", ">standard error")
+        for row in found:
+            table.add_row(row.task, row.quantity, short(row.value), short(row.stderr, 2))
+        emit(common, render(table))
+    cite(common)

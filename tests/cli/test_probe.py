@@ -1,0 +1,42 @@
+"""``estheory probe``, and predict with its document."""
+
+import pytest
+
+pytest.importorskip("torch")
+
+COMMAND = ("probe", "tiny-lm", "--sigma", 0.015, "--members", 6, "--prompts", 12, "--directions", 2, "--mirrored")
+
+
+def test_two_tasks_are_probed_kept_and_predicted_from(estheory, tmp_path):
+    kept = tmp_path / "rewards.jsonl"
+    file = tmp_path / "probe.json"
+    result = estheory(*COMMAND, "--tasks", "addition,reversal", "--keep", kept, "--json", "--output", file)
+    assert result.code == 0, result.err
+    assert len(kept.read_text().splitlines()) == 2 * 7
+    kept.write_text("\n".join(kept.read_text().splitlines()[:9]) + "\n")  # cut off
+    again = estheory(*COMMAND, "--tasks", "addition,reversal", "--keep", kept, "--json").json()
+    assert len(kept.read_text().splitlines()) == 2 * 7
+    import json
+
+    document = json.loads(file.read_text())
+    assert again == document
+    assert document["schema"] == "estheory/probe/1"
+    names = {(row["task"], row["quantity"]) for row in document["probes"]}
+    assert names >= {
+        (task, quantity)
+        for task in ("addition", "reversal")
+        for quantity in ("fisher_trace", "smoothing_gap", "gradient_norm", "reward_reliability")
+    }
+    predicted = estheory(
+        "predict", "--probes", file, "--dim", 59184, "--population", 30, "--steps", 10, "--json"
+    ).json()
+    traces = {row["task"]: row["value"] for row in document["probes"] if row["quantity"] == "fisher_trace"}
+    [drift] = [p for p in predicted["predictions"] if p["quantity"] == "kl_drift"]
+    assert drift["mean"] == pytest.approx(0.5 * 0.0075**2 * 10 / 30 * traces["addition"], rel=1e-6)
+    assert any(p["quantity"] == "off_task_reward_change" for p in predicted["predictions"])
+
+
+def test_tasks_are_asked_for(estheory):
+    result = estheory("probe", "tiny-lm")
+    assert (result.code, result.out) == (2, "")
+    assert "--tasks" in result.err

@@ -1,0 +1,151 @@
+"""Laws of runs that a signal moves, and laws whose spread is an estimate or a worst case: against plain simulation.
+
+False-failure rate: 1e-6 per assertion (tests/statistics.py), fixed seeds; each has a control that must fail.
+"""
+
+import math
+
+import numpy as np
+import pytest
+
+from estheory import Choices, DriftBudget, ESConfig, plan, predict
+from estheory.errors import ConfigError
+from estheory.landscape import linear_signal
+from estheory.quantities import Quantity
+from estheory.theory.curved.step_law import MixedNormalLaw, UnevenSumLaw
+from estheory.theory.probe.prediction_law import FewDirectionsLaw
+from estheory.theory.prompt_batch import PromptBatch
+from estheory.theory.steered_cosines import PairMoments
+from estheory.theory.step_norm import PairNormLaw, StepNormLaw
+from tests.statistics import agrees, ks_agrees, variance_agrees
+
+RNG = 3
+
+
+def one_step(dim, members, rho2, raw, replicas=4000):
+    """Norm of a step of z-scores, or of raw rewards over their spread, on R = rho x_1 + sqrt(1-rho^2) noise."""
+    rng = np.random.default_rng(RNG)
+    noise = rng.standard_normal((replicas, members, dim))
+    rewards = math.sqrt(rho2) * noise[:, :, 0] + math.sqrt(1 - rho2) * rng.standard_normal((replicas, members))
+    centred = rewards - rewards.mean(axis=1, keepdims=True)
+    weights = centred if raw else centred / rewards.std(axis=1, keepdims=True)
+    return np.linalg.norm(np.einsum("rn,rnd->rd", weights, noise), axis=1)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize(("dim", "members", "rho2"), [(2, 5, 0.9), (6, 4, 0.5), (3, 12, 1.0)])
+def test_the_norm_of_a_step_with_signal(dim, members, rho2, raw):
+    scale = math.sqrt(members - 1 if raw else members)
+    law = StepNormLaw(scale, math.sqrt(rho2), members - 1.0, math.sqrt(1 - rho2), dim - 1.0, raw)
+    x = one_step(dim, members, rho2, raw)
+    assert agrees(x, law.mean)
+    assert variance_agrees(x, law.std**2)
+    assert ks_agrees(x, lambda v: law.tails(v)[0])
+    assert sum(law.tails(law.mean)) == pytest.approx(1, abs=1e-6)
+    walk = StepNormLaw(scale, 0.0, members - 1.0, 1.0, dim - 1.0, raw)
+    assert not ks_agrees(x, lambda v: walk.tails(v)[0])
+
+
+def test_the_norm_of_a_step_of_pairs():
+    rng, pairs, kappa, dim = np.random.default_rng(RNG), 3, 0.4, 7
+    odd, even = math.sqrt((1 + kappa) / 2), math.sqrt((1 - kappa) / 2)
+    differences = odd * rng.standard_normal((4000, pairs))
+    sums = even * rng.standard_normal((4000, pairs))
+    rewards = np.concatenate([sums + differences, sums - differences], axis=1)
+    weights = 2 * differences / rewards.std(axis=1, keepdims=True)
+    x = np.linalg.norm(np.einsum("rp,rpd->rd", weights, rng.standard_normal((4000, pairs, dim))), axis=1)
+    law = PairNormLaw(math.sqrt(2 * pairs), pairs, kappa, dim)
+    assert agrees(x, law.mean)
+    assert variance_agrees(x, law.std**2)
+    assert ks_agrees(x, lambda v: law.tails(v)[0])
+    assert not ks_agrees(x, lambda v: PairNormLaw(math.sqrt(2 * pairs), pairs, 0.0, dim).tails(v)[0])
+
+
+def test_the_cosine_of_two_displacements_with_means():
+    rng, replicas = np.random.default_rng(RNG), 4000
+    count, mean, first, added = 400, 0.5, 1.0, 0.6
+    a = mean + math.sqrt(first) * rng.standard_normal((replicas, count))
+    b = a + 0.2 + math.sqrt(added) * rng.standard_normal((replicas, count))
+    x = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    one = np.ones(1)
+    law = PairMoments(
+        count=count * one,
+        first_mean=mean * one,
+        second_mean=(mean + 0.2) * one,
+        first=first * one,
+        second=(first + added) * one,
+        cross=first * one,
+    ).law
+    assert abs(x.mean() - law.mean) < 2 / count
+    assert x.std() == pytest.approx(law.std, rel=0.06)
+    assert x.mean() != pytest.approx(math.sqrt(first / (first + added)), rel=0.02)  # the walk's own
+
+
+def test_an_uneven_sum_holds_what_it_says_whatever_its_weights():
+    rng = np.random.default_rng(RNG)
+    for weights in (np.ones(30), 1 / np.arange(1, 200.0), np.r_[1.0, np.full(500, 0.01)]):
+        x = rng.standard_normal((20000, weights.size)) ** 2 @ weights
+        df = weights.sum() ** 2 / (weights**2).sum()
+        law = UnevenSumLaw(float(weights.sum()), float(df))
+        assert law.std == pytest.approx(math.sqrt(2 * (weights**2).sum()))
+        for tail in (0.025, 0.005):
+            error = 5 * math.sqrt(tail / x.size)
+            assert np.mean(x < law.quantile(tail)) < tail + error
+            assert np.mean(x > law.quantile(1 - tail)) < tail + error
+    even = law.mean / law.df
+    assert np.mean(x > even * 22.0) > 0.01  # a chi-square of the last one's moments has 0.5 % beyond 22 degrees
+
+
+def test_a_normal_whose_variance_fluctuates():
+    law = MixedNormalLaw(-1.0, 0.3, 0.5, 6.0)
+    x = law.sample(np.random.default_rng(RNG), 20000)
+    assert agrees(x, law.mean)
+    assert variance_agrees(x, law.std**2)
+    assert ks_agrees(x[:4000], lambda v: law.tails(v)[0])
+    assert not ks_agrees(x[:4000], lambda v: MixedNormalLaw(-1.0, 0.3, 0.5, 60.0).tails(v)[0])
+
+
+@pytest.mark.parametrize("count", [4, 64])
+def test_few_directions_refute_no_more_than_they_say(count):
+    rng, replicas = np.random.default_rng(RNG), 1500
+    for weights in (np.ones(50), 1 / np.arange(1, 100.0)):
+        x = rng.standard_normal((replicas, count + 1, weights.size)) ** 2 @ weights
+        means, spreads = x[:, :count].mean(1), x[:, :count].std(1, ddof=1)
+        rows = zip(means, spreads, x[:, count], strict=True)
+        p = np.array([FewDirectionsLaw(m, s / m, count).pvalue(new) for m, s, new in rows])
+        assert np.mean(p < 0.05) < 0.075
+        assert np.mean(p < 0.001) < 0.005
+    known = np.abs(x[:, count] - means) / spreads
+    if count == 4:  # taking the estimated spread as known refutes far too often
+        assert np.mean(known > 3.29) > 0.02
+
+
+def test_a_signal_of_another_sigma_is_refused():
+    signal = linear_signal(sigma=0.01, gradient_norm=1.0, reward_std=0.1)
+    predict(ESConfig(dim=100, sigma=0.01, population=8), reward=signal)
+    with pytest.raises(ConfigError, match=r"sigma 0\.01"):
+        predict(ESConfig(dim=100, sigma=0.02, population=8), reward=signal)
+
+
+@pytest.mark.parametrize(
+    ("success", "prompts", "asked"), [(0.1, 1, 0.1), (0.02, 4, 0.1), (0.5, 64, 0.3), (0.97, 32, 0.5)]
+)
+def test_0_1_rewards_have_the_reliability_that_was_asked(success, prompts, asked):
+    found = PromptBatch(success=success, prompts=prompts).signal(sigma=0.01, reliability=asked)
+    assert found.reliability == pytest.approx(asked, rel=1e-6)
+    with pytest.raises(ConfigError, match="at most"):
+        PromptBatch(success=0.02, prompts=1).signal(sigma=0.01, reliability=0.9)
+
+
+def test_a_plan_and_a_prediction_of_one_run_have_one_norm():
+    answer = plan(
+        dim=40,
+        budget=DriftBudget(max_norm=0.5),
+        target_progress=0.2,
+        reliability=0.6,
+        choices=Choices(sigmas=(0.05,)),
+    )
+    best = answer.recommendation
+    signal = linear_signal(sigma=best.config.sigma, reliability=0.6)
+    norm = predict(best.config, checkpoints=[best.steps], reward=signal).get(Quantity.DISPLACEMENT_NORM)
+    assert norm.law.quantile(0.95) == pytest.approx(best.used["max-norm"], rel=1e-6)
