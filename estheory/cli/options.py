@@ -31,6 +31,7 @@ from estheory.files import parse_toml
 ANCHORS = "Anchor and momentum"
 ROUNDING = "Rounding in 16 bits"
 OFF_TASK = "Another task"
+CURVATURE = "Curvature of the task"
 GRADIENT = "A GRPO run to compare with"
 GEOMETRY = "Comparison with gradient methods"
 RECORDS = "Data, evaluation and records"
@@ -38,7 +39,7 @@ MACHINE = "Machine"
 ANSWERS = "Answers"
 VARIANTS = "Variants and controls"
 EVERY = "Every command"
-FOLDED = (ANCHORS, ROUNDING, OFF_TASK, GRADIENT, GEOMETRY, VARIANTS, ANSWERS, RECORDS, MACHINE, EVERY)
+FOLDED = (ANCHORS, ROUNDING, OFF_TASK, CURVATURE, GRADIENT, GEOMETRY, VARIANTS, ANSWERS, RECORDS, MACHINE, EVERY)
 """Panels that --help shows as one line of names where a command has more than `SCREEN` options."""
 SCREEN = 25
 

@@ -13,7 +13,7 @@ from estheory.cli import complete, values
 from estheory.cli.emit import cite, emit, json_text
 from estheory.cli.es_options import ModelOptions, cases
 from estheory.cli.measured import MeasuredOptions, measured, pilot_ends
-from estheory.cli.options import OFF_TASK, Command, CommonOptions, ConfigOptions, given_in, options, program
+from estheory.cli.options import CURVATURE, OFF_TASK, Command, CommonOptions, ConfigOptions, given_in, options, program
 from estheory.errors import ConfigError
 from estheory.rules import ESConfig
 
@@ -64,9 +64,9 @@ class EstimatorOptions:
     panel: ClassVar[str] = "Rules of the run"
 
     shaping: Annotated[
-        Literal["zscore", "centered-rank"] | None,
+        Literal["zscore", "centered-rank"],
         typer.Option(help="How rewards become weights of the members (default zscore)"),
-    ] = None
+    ] = "zscore"
     antithetic: Annotated[
         bool, typer.Option("--antithetic", help="The N members are N/2 pairs theta +- sigma eps.")
     ] = False
@@ -116,10 +116,14 @@ class TargetOptions:
     ] = None
     target_gain: Annotated[float | None, typer.Option(help="Mean gain of reward.", parser=values.finite)] = None
     curvature_trace: Annotated[
-        float | None, typer.Option(help="tr Lam: curvature lowers the gain.", parser=values.finite)
+        float | None,
+        typer.Option(help="tr Lam: curvature lowers the gain.", parser=values.finite, rich_help_panel=CURVATURE),
     ] = None
     gradient_curvature: Annotated[
-        float | None, typer.Option(help="g'Lam g / ||g||^2: curvature along the gradient.", parser=values.finite)
+        float | None,
+        typer.Option(
+            help="g'Lam g / ||g||^2: curvature along the gradient.", parser=values.finite, rich_help_panel=CURVATURE
+        ),
     ] = None
 
 
@@ -281,7 +285,6 @@ def _answer(
     landscape, signal = None, {name: value for name, value in vars(known).items() if name != "spectrum"}
     if known.spectrum is not None:
         landscape = read_landscape(known.spectrum, dim=dim, reward_std=known.reward_std)
-    shaping = estimator.shaping or "zscore"
     answer = plan(
         dim=dim,
         budget=DriftBudget(**limits, **vars(drift)),
@@ -289,12 +292,11 @@ def _answer(
         **signal | ({} if landscape is None else {"reward_std": None}),  # the landscape has it
         landscape=landscape,
         choices=choices,
-        shaping=shaping,
-        antithetic=estimator.antithetic,
+        **vars(estimator),
     )
     given = {"sigma": choices.sigmas, "alpha": choices.alphas, "population": choices.populations}
     given |= {"steps": choices.steps}
-    config: dict[str, Any] = {"dim": dim, "model": size.model, "shaping": shaping}
+    config: dict[str, Any] = {"dim": dim, "model": size.model, "shaping": estimator.shaping}
     config |= {"antithetic": estimator.antithetic or None, "max_evaluations": choices.max_evaluations}
     config |= {name: list(values) or None for name, values in given.items()} | signal
     return answer, {name: value for name, value in config.items() if value is not None}

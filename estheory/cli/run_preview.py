@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from estheory.cli.emit import json_text
-from estheory.errors import ConfigError
+from estheory.errors import ConfigError, EstheoryError
 from estheory.models.builtin import model_folder
 from estheory.models.shapes import tensor_shapes, trainable_shapes
 from estheory.reporting.text.forecast import forecast_text, prediction_json
@@ -31,12 +31,13 @@ _SHOTS, _CHARACTERS_A_TOKEN = 8, 2  # of models that are not character-level
 
 
 def preview(config: ESRunConfig | GRPORunConfig, *, as_json: bool) -> str:
-    """Return what ``--dry-run`` shows. Loads no model and trains nothing; times a product."""
+    """Return what ``--dry-run`` shows. Trains nothing; loads the model of an ES run to time a member."""
     shapes = _shapes(config)
     dim = sum(math.prod(shape) for shape in shapes.values())
     whole = sum(math.prod(shape) for shape in _shapes(dataclasses.replace(config, trainable="all")).values())
     forecast, why_not = _forecast(config, shapes, dim)
     memory, seconds = _memory(config, dim, whole), _seconds(config, whole)
+    about, told = _about(config, seconds)
     if as_json:
         return json_text(
             {
@@ -46,6 +47,7 @@ def preview(config: ESRunConfig | GRPORunConfig, *, as_json: bool) -> str:
                 "dim": dim,
                 "memory_bytes": memory,
                 "seconds_at_least": seconds,
+                "seconds": about,
                 "reward_probe_evaluations": _probe(config)[0],
                 "predictions": [prediction_json(p, _LEVEL) for p in forecast.predictions] if forecast else [],
                 "warnings": list(forecast.warnings) if forecast else [why_not],
@@ -54,11 +56,26 @@ def preview(config: ESRunConfig | GRPORunConfig, *, as_json: bool) -> str:
     lines = [
         f"# d = {dim:,} trained parameters",
         f"# memory: {memory / 1e9:.2g} GB for weights and their copies, beside activations and libraries",
-        f"# time: at least {seconds:.2g} s on this machine (arithmetic alone)",
+        f"# time: {told}",
         *([f"# {_probe(config)[1]}"] if isinstance(config, ESRunConfig) else []),
         "",
     ]
     return config.to_toml() + "\n".join(lines) + (forecast_text(forecast, _LEVEL) if forecast else f"{why_not}\n")
+
+
+def _about(config: ESRunConfig | GRPORunConfig, least: float) -> tuple[float | None, str]:
+    """Return about how many seconds a run takes, None where no member can be timed, and a phrase that says so."""
+    bound = f"at least {least:.2g} s on this machine (arithmetic alone)"
+    if isinstance(config, GRPORunConfig):
+        return None, bound
+    started = time.perf_counter()
+    from estheory.training.timing import estimated_seconds
+
+    try:
+        about = estimated_seconds(config, starting=time.perf_counter() - started)
+    except EstheoryError as error:
+        return None, f"{bound}; no member could be timed: {error.what}"
+    return about, f"about {about:.2g} s on this machine, as busy as it is now (members were timed)"
 
 
 def _probe(config: ESRunConfig | GRPORunConfig) -> tuple[int, str]:
@@ -133,6 +150,8 @@ def _seconds(config: ESRunConfig | GRPORunConfig, whole: int) -> float:
     few_shot = whole >= 1_000_000 and not config.data and not isinstance(task, ChatTask)
     answer = config.max_new_tokens or task.max_new_tokens
     prompt = len(example.prompt) / (_CHARACTERS_A_TOKEN if few_shot else 1)
+    if isinstance(task, ChatTask):
+        prompt = answer = 1  # at least: what the prompts share passes once, and an end mark may come first
     shared = _SHOTS * prompt if few_shot else 0.0  # worked examples: an ES member reads them once
     if isinstance(config, ESRunConfig):
         tokens = shared + config.prompts * (prompt + answer)

@@ -15,9 +15,8 @@ import numpy as np
 
 from estheory._special import normal_tails
 from estheory.floats import FORMATS
-from estheory.rules import ESConfig, UpdatePath
+from estheory.rules import Arithmetic, ESConfig, UpdatePath
 from estheory.simulation.emulator.emulate import GROUPS, emulate
-from estheory.simulation.emulator.steps import Arithmetic
 from estheory.simulation.emulator.strata import SampledWeights
 from estheory.theory.rounding.gains import variance_gains
 from estheory.theory.rounding.precision import rounding_effects

@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from estheory.files import write_json
 from estheory.models.builtin import get_builtin
 from estheory.models.magnitudes import magnitude_counts
 from estheory.quantities import Quantity
 from estheory.runs.config import ESRunConfig, GRPORunConfig
-from estheory.runs.directory import RunDirectory, write_json
+from estheory.runs.directory import RunDirectory
 from estheory.simulation.emulator.emulate import emulate
 from estheory.simulation.emulator.strata import SampledWeights
 from estheory.training.es import resume, run_es

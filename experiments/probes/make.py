@@ -17,10 +17,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from estheory.files import write_json
 from estheory.measurement.reward_curvature import reward_curvature
 from estheory.quantities import Measurement, Prediction, Verdict
 from estheory.runs.config import ESRunConfig
-from estheory.runs.directory import RunDirectory, write_json
+from estheory.runs.directory import RunDirectory
 from estheory.training.es import resume, run_es
 from estheory.training.probing import probes_before
 from estheory.training.reward_probe import reward_probe

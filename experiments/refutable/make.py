@@ -20,6 +20,7 @@ import numpy as np
 
 from estheory import ESConfig, Quantity, predict
 from estheory.demo import demo_configs
+from estheory.files import write_json
 from estheory.laws import NormalLaw
 from estheory.measurement.directions import random_direction
 from estheory.measurement.displacement import measure_displacements
@@ -27,7 +28,7 @@ from estheory.measurement.held_out import evaluate
 from estheory.measurement.reward_curvature import reward_curvature
 from estheory.models.builtin import get_builtin
 from estheory.runs.config import ESRunConfig
-from estheory.runs.directory import RunDirectory, write_json
+from estheory.runs.directory import RunDirectory
 from estheory.training.es import resume, run_es
 from estheory.training.grpo import resume_grpo, run_grpo
 from estheory.training.probing import probes_before

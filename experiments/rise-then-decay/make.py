@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from estheory.files import write_json
 from estheory.runs.config import ESRunConfig
-from estheory.runs.directory import RunDirectory, write_json
+from estheory.runs.directory import RunDirectory
 from estheory.training.es import resume, run_es
 from estheory.training.probing import probes_before
 from estheory.training.reward_probe import reward_probe

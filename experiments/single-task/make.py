@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 
 from estheory import ESConfig, Quantity, predict
+from estheory.files import write_json
 from estheory.laws import ChiLaw, SquaredLaw
 from estheory.measurement.displacement import Displacements, measure_displacements
 from estheory.models.builtin import get_builtin
 from estheory.quantities import Measurement, Prediction
 from estheory.reporting.text.verdicts import summary
 from estheory.runs.config import ESRunConfig, GRPORunConfig
-from estheory.runs.directory import RunDirectory, write_json
+from estheory.runs.directory import RunDirectory
 from estheory.tensor_names import module_of
 from estheory.training.es import resume, run_es
 from estheory.training.grpo import resume_grpo, run_grpo

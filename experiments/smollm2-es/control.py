@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from estheory.files import write_json
 from estheory.measurement.held_out import kl_from_base
 from estheory.runs.config import ESRunConfig
-from estheory.runs.directory import RunDirectory, write_json
+from estheory.runs.directory import RunDirectory
 from estheory.training.session import start_session
 from estheory.training.trajectory import Trajectory
 

@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from estheory.files import write_json
 from estheory.reporting.text.verdicts import summary
 from estheory.runs.config import ESRunConfig, GRPORunConfig
-from estheory.runs.directory import RunDirectory, write_json
+from estheory.runs.directory import RunDirectory
 from estheory.runs.sequence import SequenceConfig
 from estheory.training.es import resume, run_es
 from estheory.training.probing import probes_before

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from estheory import ESConfig, Measurement, Prediction, Quantity, judge, predict
+from estheory.files import write_json
 from estheory.runs.config import ESRunConfig
-from estheory.runs.directory import RunDirectory, write_json
+from estheory.runs.directory import RunDirectory
 from estheory.training.es import resume, run_es
 
 HERE = Path(__file__).parent

@@ -24,7 +24,7 @@ from tests.testing.estimators import (
     z,
 )
 
-SLOW = {"raw", "two-point", "pairs", "anchor", "low rank", "momentum"}
+SLOW = {"raw", "two-point", "pairs", "anchor", "low rank", "momentum", "re-seeded"}
 
 
 def some(names):
@@ -63,6 +63,7 @@ def ids(value):
     return str(value).replace(" ", "-")
 
 
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 @pytest.mark.parametrize(("name", "words"), WRONG_SHAPINGS, ids=ids)
 def test_wrong_shapings_are_named(name, words):
     assert words in first_problem(WRONG_SHAPINGS[name, words], rule=RULES[name], kind="shaping")

@@ -202,7 +202,7 @@ def test_a_step_of_es_awd_is_torch_s_bit_by_bit(dtype, mirrored, anchored):
     _, z, seeds = theirs.step(alpha=7.5e-4, population=6, mirrored=mirrored, **anchor)
     noise, pairs = [make.noise_of(start["w"], seed).float().numpy() for seed in seeds], len(z)
     if mirrored:
-        noise, z, pairs = [*noise, *(-eps for eps in noise)], np.concatenate([z, 0 * z]), 2 * pairs
+        noise, z, pairs = [v for eps in noise for v in (eps, -eps)], np.column_stack([z, 0 * z]).ravel(), 2 * pairs
     rules = {
         anchored: next(iter(anchor.values())),
         "anchor_form": "after",

@@ -22,6 +22,10 @@ class Explanation:
 
 
 EXPLANATIONS: dict[Quantity, Explanation] = {
+    Quantity.STORAGE_CHANGE: Explanation(
+        "||round(theta_0) - theta_0||, measured: what storing the base in the checkpoint's format moved by itself",
+        "never: measured",
+    ),
     Quantity.REWARD_RELIABILITY: Explanation(
         "v/S^2 = 1 - MS_residual / MS_members over the rewards of members on prompts (estheory pilot)",
         "a fixed set of prompts, whose own effects are signal for that set",
