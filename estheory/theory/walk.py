@@ -93,6 +93,8 @@ class Walk:
         Share of the steps that do not move, because all rewards are equal; ``variance`` counts it.
     declared_error
         Declared relative half-width of ``variance``: of an L1 anchor's finite steps, else 0.
+    tilt
+        Relative covariance of a step's variance and its progress: 0 where the variance is fixed.
     bounded_mixing
         Whether the fluctuation of the variance is bounded (mirrored pairs), and a chi-square only of its two moments.
     """
@@ -108,6 +110,7 @@ class Walk:
     independent_steps: float = 1.0
     tie_probability: float = 0.0
     declared_error: float = 0.0
+    tilt: float = 0.0
     bounded_mixing: bool = False
 
     @property
@@ -159,7 +162,8 @@ def walk(
     >>> round(law.mean, 3), f"{law.std:.2e}"
     (173.691, '1.94e-03')
     """
-    one = estimator_of(config).variance(signal, rewards)
+    estimator = estimator_of(config)
+    one = estimator.variance(signal, rewards)
     h = response(config, steps)
     squares = float(steps) if h is None else float(h @ h)
     independent_steps = float(steps) if h is None else squares**2 / float(np.sum(h**4))
@@ -205,6 +209,7 @@ def walk(
         independent_steps=independent_steps,
         tie_probability=one.tie_probability,
         declared_error=declared,
+        tilt=0.0 if estimator.fixed_variance else estimator.moments((1 + signal.kappa) / 2).tilt,
         bounded_mixing=config.antithetic,
     )
 
