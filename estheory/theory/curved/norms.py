@@ -26,7 +26,7 @@ from estheory.theory.walk import Walk
 
 OURS = "ours: docs/concepts/dynamics.md"
 LARGEST_EVEN_SHARE = 0.9
-"""Share of the rewards' variance in curvature beyond which the corrections of a step of pairs are larger than the step."""
+"""Share of the rewards' variance in curvature beyond which corrections of a step of pairs exceed the step."""
 
 
 def curved_norms(
