@@ -26,6 +26,8 @@ from estheory.theory.rewards import RewardModel
 OURS = "ours: docs/concepts/walk.md"
 FEW_COORDINATES = 30
 """Coordinates that an L1 anchor leaves moved, below which norms have a band of 100 % in place of a law."""
+LEAST_TIED_PULL = 0.1
+"""Pull of an L1 anchor times the root of the share of steps that tie, beyond which its closure has no law."""
 MAX_RESPONSE_STEPS = 10_000_000
 
 
@@ -193,6 +195,9 @@ def walk(
         if law.moved * config.dim < FEW_COORDINATES:
             declared = 2.0
             assumptions += (f"about {law.moved * config.dim:.2g} coordinates are not back at the start: no law here",)
+        elif pull * math.sqrt(one.tie_probability) > LEAST_TIED_PULL:
+            declared = 2.0
+            assumptions += (f"{one.tie_probability:.2g} of the steps tie and the anchor alone moves: no law here",)
         # the law of a coordinate may be exact, that of the norm is matched to its fourth moment
         label = "small-step" if declared else label if steps == 1 and config.anchor_form == "before" else "large-N"
         assumptions += (f"pull of {pull:.3g} standard deviations per step",)
