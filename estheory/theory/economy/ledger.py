@@ -113,6 +113,10 @@ class Entry:
         The centre's reward before the update, else the members' mean.
     reward_stderr
         Its standard error; NaN where prompts are not told apart.
+    member_variance
+        S^2, variance of its members' mean rewards, reward^2; NaN where not logged.
+    walk
+        Variance of one coordinate of the update, weight^2.
     bound
         ``upper`` where ``earned`` is only an upper bound.
     tied
@@ -129,6 +133,8 @@ class Entry:
     even_share: float
     reward: float
     reward_stderr: float
+    member_variance: float
+    walk: float
     bound: Literal["upper"] | None
     tied: bool = False
 
@@ -388,6 +394,8 @@ def _entry(update: LoggedUpdate, rules: LedgerRules) -> Entry:
         even_share=even,
         reward=reward,
         reward_stderr=reward_stderr,
+        member_variance=float(means.var(ddof=1)),
+        walk=random * rules.sigma**2,
         bound=None if (odd_known and known) or not z.any() else "upper",
         tied=not z.any(),
     )
@@ -413,6 +421,8 @@ def _of_moments(update: LoggedUpdate, rules: LedgerRules) -> Entry:
         even_share=math.nan,
         reward=mean if math.isnan(centre) else centre,
         reward_stderr=math.nan,
+        member_variance=spread**2,
+        walk=factor * rules.sigma**2,
         bound="upper",
         tied=spread == 0,
     )
