@@ -104,6 +104,7 @@ def _update(step: Step, prompts: int | None, mirrored: Mirroring | None) -> Logg
         half_rewards=ordered(step.half_rewards),
         prompts=prompts,
         prompt_rewards=ordered(step.prompt_rewards),
+        mirror_rewards=ordered(step.mirror_rewards),
         centre_rewards=step.centre_rewards,
         centre_reward=step.centre_reward,
         reward_mean=step.reward_mean,

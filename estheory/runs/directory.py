@@ -30,7 +30,7 @@ from estheory.files import read_lines, read_object, reading, write_json, write_t
 from estheory.rules import LARGEST_COUNT
 from estheory.runs.config import ESRunConfig, GRPORunConfig
 from estheory.runs.config_files import load_config
-from estheory.runs.prompt_rewards import unpacked_rewards
+from estheory.runs.prompt_rewards import PromptRewards, unpacked_rewards
 from estheory.runs.view import Array, Evaluation, OwnRun, Step
 
 Row = dict[str, Any]
@@ -163,8 +163,8 @@ class RunDirectory:
                 )
         return rows
 
-    def prompt_rewards(self) -> dict[int, Array]:
-        """Return each recorded step's rewards, shape (evaluations, prompts); empty where none were kept."""
+    def prompt_rewards(self) -> dict[int, PromptRewards]:
+        """Return each recorded step's rewards by prompt; empty where none were kept."""
         try:
             return {row["step"]: unpacked_rewards(row) for row in self.rows("rewards")}
         except ValueError as error:
@@ -229,7 +229,7 @@ class RunDirectory:
             if not 1 <= dim <= LARGEST_COUNT:
                 raise ValueError("its model's number of parameters is too large, or none")
             kept = self.prompt_rewards()
-            steps = tuple(replace(step_of(row), prompt_rewards=kept.get(row["step"])) for row in self.steps())
+            steps = tuple(_with_rewards(step_of(row), kept.get(row["step"])) for row in self.steps())
             evaluations = tuple(map(_evaluation, self.rows("evaluations")))
         if not steps:
             raise DataError(f"{self.path} has no finished step", "let the run make at least one")
@@ -258,6 +258,18 @@ def step_of(row: Row) -> Step:
     values |= {name: _array(row[name]) for name in ("rewards", "half_rewards", "coefficients") if name in row}
     stream = None if seeds is None else (int(seeds["seed"]), int(seeds["step"]))
     return Step(step=row["step"], stream=stream, **values)
+
+
+def _with_rewards(step: Step, kept: PromptRewards | None) -> Step:
+    if kept is None:
+        return step
+    return replace(
+        step,
+        prompt_rewards=kept.members,
+        mirror_rewards=kept.partners,
+        centre_rewards=kept.centre,
+        centre_reward=None if kept.centre is None else float(kept.centre.mean()),
+    )
 
 
 def _array(values: Any) -> Array:

@@ -136,6 +136,8 @@ class Step:
         The same over the first half of the prompts.
     prompt_rewards : ndarray, shape (N, B)
         Each member's reward on each prompt.
+    mirror_rewards : ndarray, shape (N, B)
+        Of members that mirror them and never moved the run.
     centre_rewards : ndarray, shape (B,)
         Rewards of the unperturbed theta_(step - 1) on the same prompts.
     centre_reward
@@ -162,6 +164,7 @@ class Step:
     rewards: Array | None = None
     half_rewards: Array | None = None
     prompt_rewards: Array | None = None
+    mirror_rewards: Array | None = None
     centre_rewards: Array | None = None
     centre_reward: float | None = None
     reward_mean: float | None = None

@@ -153,7 +153,8 @@ def _step(
 ) -> Row:
     """Evaluate the members, move the walk, and record the step."""
     started, step = perf_counter(), walk.step + 1
-    evaluated = executor.rewards(rows)
+    everything = executor.rewards(rows)
+    evaluated = everything.first(config.evaluations)
     for member, value in enumerate(evaluated.values):
         if not math.isfinite(value):
             raise DataError(f"the reward of member {member} in step {step} is {value}", "lower sigma or alpha")
@@ -174,7 +175,8 @@ def _step(
         raise DataError(f"step {step} leaves parameters that are no numbers", "lower alpha")
     updated = perf_counter()
     if not config.drop_prompt_rewards:
-        directory.append("rewards", packed_rewards(step, evaluated.by_prompt))
+        watched = everything.by_prompt[config.evaluations :]
+        directory.append("rewards", packed_rewards(step, evaluated.by_prompt, watched))
     directory.append("steps", row)
     timing = {
         "step": step,
