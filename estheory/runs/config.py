@@ -189,6 +189,10 @@ class ESRunConfig(RunConfig):
     mirror_every
         K: in one step of K, from the first on, what the ledger lacks is evaluated too, and never moves the run: the
         members' mirrored partners theta - sigma eps, where the members are not mirrored, and theta itself; 0: never.
+    forecast_every
+        Steps between forecasts (forecasts.jsonl), which `validate` judges once the run has gone on; 0: none.
+    stop_net
+        Reward per step: the run ends at a forecast where the upper end of its net rate is below this.
     executor, workers
         Where members are evaluated; the results do not depend on it.
     method
@@ -235,6 +239,13 @@ class ESRunConfig(RunConfig):
         default=0,
         metadata={"help": "Evaluate mirrored partners and theta itself in one step of this many (default 0: never)."},
     )
+    forecast_every: int = field(
+        default=0, metadata={"help": "Write down a forecast after every so many steps (default 0: never)."}
+    )
+    stop_net: float = field(
+        default=-math.inf,
+        metadata={"help": "End at a forecast where a step surely brings less reward than this, net."},
+    )
     executor: ExecutorName = field(default="local", metadata={"help": "Where members are evaluated."})
     workers: int = field(default=1, metadata={"help": "Processes that evaluate members."})
 
@@ -248,6 +259,11 @@ class ESRunConfig(RunConfig):
         require_count("workers", self.workers, 1)
         require_count("train-set", self.train_set, 0)
         require_count("mirror-every", self.mirror_every, 0)
+        require_count("forecast-every", self.forecast_every, 0)
+        if math.isnan(self.stop_net) or (self.stop_net > -math.inf and not self.forecast_every):
+            raise ConfigError(
+                f"stop-net {self.stop_net} is asked at forecasts, and there are none", "give forecast-every"
+            )
         if self.mirror_every and self.drop_prompt_rewards:
             raise ConfigError("mirror-every is of no use without rewards by prompt", "leave drop-prompt-rewards out")
         if 0 < self.train_set < self.prompts:
@@ -376,6 +392,6 @@ class GRPORunConfig(RunConfig):
 
 def _toml(value: object) -> str:
     """One TOML value. JSON's strings, lists, numbers and booleans are TOML's too, but for the delete character."""
-    if value == math.inf:
-        return "inf"
+    if isinstance(value, float) and math.isinf(value):
+        return "inf" if value > 0 else "-inf"
     return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("\x7f", "\\u007f")

@@ -2,8 +2,8 @@
 
 Files: ``config.toml``, ``environment.json``, ``probes.json`` (written once, before step 1), ``steps.jsonl`` (one line
 a step; bit-reproducible), ``rewards.jsonl`` (each step's rewards by prompt, before its line in steps.jsonl;
-:mod:`estheory.runs.prompt_rewards`), ``timings.jsonl``, ``evaluations.jsonl`` and
-``checkpoints/step_000100.safetensors``.
+:mod:`estheory.runs.prompt_rewards`), ``forecasts.jsonl`` (never rewritten), ``timings.jsonl``, ``evaluations.jsonl``
+and ``checkpoints/step_000100.safetensors``.
 
 Lines are appended, flushed and synchronised one at a time, so that a kill can tear only the last one; whole files
 are written under a temporary name and renamed.
@@ -39,6 +39,7 @@ _FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "steps": {"step": int},
     "rewards": {"step": int, "shape": list, "float64": str},
     "timings": {"step": int},
+    "forecasts": {"step": int, "predictions": list, "stop": dict},
     "evaluations": {"step": int, "task": str, "quantity": str, "value": (int, float), "stderr": (int, float)},
 }
 """What every line of a file holds, beside more."""
@@ -241,6 +242,7 @@ class RunDirectory:
             checkpoints=self.checkpoints(),
             probes=self.read_json("probes.json") or {},
             evaluations=evaluations,
+            forecasts=tuple(self.rows("forecasts")),
         )
 
 

@@ -264,6 +264,8 @@ class OwnRun(RunRecord):
         probes.json; empty when nothing was probed.
     evaluations
         Rows of evaluations.jsonl.
+    forecasts
+        Rows of forecasts.jsonl: what the run foretold of itself, and after which step.
     """
 
     format: Format = "estheory"
@@ -271,6 +273,7 @@ class OwnRun(RunRecord):
     dim: int
     probes: Mapping[str, Any] = field(default_factory=dict)
     evaluations: tuple[Evaluation, ...] = ()
+    forecasts: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def settings(self) -> Settings:
