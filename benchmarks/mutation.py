@@ -30,6 +30,7 @@ ESTIMATORS = [
     "theory/test_formulas.py",
     "theory/test_formulas_of_laws.py",
     "theory/test_walk.py",
+    "diagnosis/test_faults.py",
 ]
 FORMULAS = ["theory/test_exact_cases.py", "theory/test_formulas.py", "theory/test_formulas_of_runs.py"]
 TESTS = {
@@ -42,6 +43,12 @@ TESTS = {
     "cosine_laws": ["theory/test_formulas_of_laws.py", "test_laws.py"],
     "drift": ["theory/test_formulas_of_laws.py", "theory/test_drift.py"],
     "curved.dynamics": ["theory/test_dynamics.py", "theory/test_configurations.py"],
+    "economy.forecast": ["theory/economy/test_forecast.py"],
+    "economy.intervals": ["theory/economy/test_pilot.py", "theory/economy/test_forecast.py"],
+    "economy.ledger": ["theory/economy/test_ledger.py", "theory/economy/test_forecast.py"],
+    "economy.members": ["theory/economy/test_pilot.py", "theory/economy/test_ledger.py"],
+    "economy.pilot": ["theory/economy/test_pilot.py", "cli/test_pilot.py"],
+    "economy.update": ["theory/economy/test_pilot.py"],
     "effective_dimension": ["theory/test_formulas_of_laws.py", "theory/test_walk.py"],
     "curved.fluctuations": [
         "theory/test_dynamics.py",
@@ -49,6 +56,8 @@ TESTS = {
         "theory/test_mean_field_error.py",
     ],
     "grpo": ["theory/test_formulas_of_predictions.py", "theory/test_adamw.py", "cli/test_predict.py"],
+    "curved.long_runs": ["theory/test_dynamics.py", "theory/test_configurations.py"],
+    "curved.norms": ["theory/test_steered.py", "theory/test_landscape_predictions.py"],
     "curved.predictions": ["theory/test_formulas_of_predictions.py", "theory/test_landscape_predictions.py"],
     "curved.spectra": ["test_landscape.py"],
     "laws": ["theory/test_formulas_of_laws.py", "test_laws.py"],
@@ -64,6 +73,7 @@ TESTS = {
         "theory/test_walk.py",
     ],
     "probe.forecast": ["theory/test_formulas_of_predictions.py", "theory/test_probe_forecast.py"],
+    "probe.prediction_law": ["theory/test_steered.py", "theory/test_probe_forecast.py"],
     "probe.reward": ["theory/test_formulas_of_predictions.py", "theory/test_probe_forecast.py"],
     "prompt_batch": ["theory/test_formulas_of_laws.py", "theory/test_prompt_batch.py"],
     "curved.step": ["theory/test_quadratic.py", "theory/test_configurations.py"],
@@ -82,6 +92,8 @@ TESTS = {
         "theory/test_mean_field_error.py",
     ],
     "step_predictions": ["theory/test_formulas_of_predictions.py", "cli/test_predict.py", "theory/test_walk.py"],
+    "step_norm": ["theory/test_steered.py", "theory/test_signal.py"],
+    "steered_cosines": ["theory/test_steered.py"],
     "estimators.estimator": ESTIMATORS,
     "estimators.pairs": ESTIMATORS,
     "estimators.ranks": ESTIMATORS,

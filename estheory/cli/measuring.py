@@ -26,7 +26,7 @@ from estheory.validation.judge import Evidence
 from estheory.validation.own_pairs import walk_variances
 from estheory.validation.own_runs import recorded_pairs, run_displacements
 
-DESCRIBING = ("model", "alpha", "population", "sigma", "update_path", "restore_pairs")
+DESCRIBING = ("model", "alpha", "population", "sigma", "shaping", "antithetic", "update_path", "restore_pairs")
 """The ES options that may say what the run directory of another code does not."""
 
 

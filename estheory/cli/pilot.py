@@ -33,9 +33,9 @@ class PilotOptions:
     prompts: Annotated[int | None, typer.Option(help="B of each update of the run (default the pilot's).")] = None
     steps: Annotated[int | None, typer.Option(help="T of the run.")] = None
     dim: Annotated[int | None, typer.Option(help="Number of parameters, for the norm of the run.")] = None
-    shaping: Annotated[
-        Shaping | None, typer.Option(help="How rewards become weights of the members (default zscore)")
-    ] = None
+    shaping: Annotated[Shaping, typer.Option(help="How rewards become weights of the members (default zscore)")] = (
+        "zscore"
+    )
     mirrored: Annotated[
         Literal["interleaved", "halves"] | None, typer.Option(help="Rows are theta + sigma eps and theta - sigma eps")
     ] = None
@@ -79,7 +79,7 @@ def pilot(
         prompts=asked.prompts,
         steps=asked.steps,
         dim=asked.dim,
-        shaping=asked.shaping or "zscore",
+        shaping=asked.shaping,
         rollouts=asked.rollouts,
         fixed=asked.prompts_fixed,
     )

@@ -64,9 +64,9 @@ class EstimatorOptions:
     panel: ClassVar[str] = "Rules of the run"
 
     shaping: Annotated[
-        Literal["zscore", "centered-rank"] | None,
+        Literal["zscore", "centered-rank"],
         typer.Option(help="How rewards become weights of the members (default zscore)"),
-    ] = None
+    ] = "zscore"
     antithetic: Annotated[
         bool, typer.Option("--antithetic", help="The N members are N/2 pairs theta +- sigma eps.")
     ] = False
@@ -285,7 +285,6 @@ def _answer(
     landscape, signal = None, {name: value for name, value in vars(known).items() if name != "spectrum"}
     if known.spectrum is not None:
         landscape = read_landscape(known.spectrum, dim=dim, reward_std=known.reward_std)
-    shaping = estimator.shaping or "zscore"
     answer = plan(
         dim=dim,
         budget=DriftBudget(**limits, **vars(drift)),
@@ -293,12 +292,11 @@ def _answer(
         **signal | ({} if landscape is None else {"reward_std": None}),  # the landscape has it
         landscape=landscape,
         choices=choices,
-        shaping=shaping,
-        antithetic=estimator.antithetic,
+        **vars(estimator),
     )
     given = {"sigma": choices.sigmas, "alpha": choices.alphas, "population": choices.populations}
     given |= {"steps": choices.steps}
-    config: dict[str, Any] = {"dim": dim, "model": size.model, "shaping": shaping}
+    config: dict[str, Any] = {"dim": dim, "model": size.model, "shaping": estimator.shaping}
     config |= {"antithetic": estimator.antithetic or None, "max_evaluations": choices.max_evaluations}
     config |= {name: list(values) or None for name, values in given.items()} | signal
     return answer, {name: value for name, value in config.items() if value is not None}

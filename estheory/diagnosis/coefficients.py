@@ -118,7 +118,7 @@ def _ways(rule: ESConfig) -> list[tuple[str, Coefficients]]:
         ("the softmax of z-scores stands for the shaping", per_member(_softmax)),
         ("the median stands for the mean", per_member(lambda r: r - np.median(r))),
     ]
-    if rule.shaping == "centered-rank":
+    if estimator_of(rule).order_alone:
         found += [
             ("ranks are not centred", ranks),
             ("equal rewards are ranked in the order of the members", _order_ranks),
@@ -154,34 +154,16 @@ def _order_ranks(rewards: Array) -> Array:
 
 
 def _members(rewards: Array, rule: ESConfig) -> Array:
-    """Return the shaped rewards of all evaluations of a paired rule."""
-    return rewards / (2 * rule.sigma) if rule.shaping == "two-point" else estimator_of(rule).shape(rewards)
+    """Return the shaped rewards of all evaluations of a paired rule, up to a factor where it shapes differences."""
+    z = estimator_of(rule).shape(rewards)
+    return z if len(z) == len(rewards) else rewards
 
 
 def _reward_faults(rewards: Array, rule: ESConfig) -> tuple[Fault, ...]:
     """Return faults whose factor depends on the spread of the rewards."""
-    spread = float(rewards.std())
-    if spread == 0:
+    if not rewards.std() > 0:
         return ()
-    if rule.shaping == "zscore":
-        found = [
-            ("rewards are not divided by their standard deviation", spread),
-            ("rewards are divided by sigma, not by their standard deviation", spread / rule.sigma),
-            ("rewards are divided by their standard deviation twice", 1 / spread),
-            ("the mean absolute deviation stands for the standard one", spread / float(_absolute(rewards).mean())),
-            ("the largest deviation stands for the standard one", spread / float(_absolute(rewards).max())),
-            ("the range stands for the standard deviation", spread / float(np.ptp(rewards))),
-        ]
-    elif rule.shaping == "centered-rank":
-        return ()
-    else:
-        found = [("rewards are divided by their standard deviation, not by sigma", rule.sigma / spread)]
-        found.append(("rewards are divided by their standard deviation as well as by sigma", 1 / spread))
-    return tuple(Fault(name=name, factor=factor) for name, factor in found)
-
-
-def _absolute(rewards: Array) -> Array:
-    return np.asarray(np.abs(rewards - rewards.mean()))
+    return tuple(Fault(name=name, factor=factor) for name, factor in estimator_of(rule).spread_faults(rewards))
 
 
 def explain_coefficients(rewards: Array, coefficients: Array, rule: ESConfig) -> CoefficientsExplained:
@@ -212,8 +194,8 @@ def explain_coefficients(rewards: Array, coefficients: Array, rule: ESConfig) ->
     'the sign is turned (the reward is minimised)'
     """
     measured = np.asarray(coefficients, dtype=np.float64)
-    if rule.antithetic and len(measured) == len(rewards):
-        measured = measured[0::2] - measured[1::2]
+    if len(measured) == rule.population:
+        measured = estimator_of(rule).noise_weights(measured)
     own, size = direction_weights(rewards, rule), float(np.linalg.norm(measured))
     if not own.any() and size == 0:
         return CoefficientsExplained(fault=None, ratio=1.0, scale=(), known=True)

@@ -69,27 +69,7 @@ def step_faults(rule: ESConfig) -> tuple[Fault, ...]:
     """
     n, sigma, alpha = rule.population, rule.sigma, rule.step_size
     found = [("1/N is missing", n), ("1/N is applied twice", 1 / n), ("1/sqrt(N) stands for 1/N", math.sqrt(n))]
-    if rule.shaping in ("raw", "two-point"):
-        found += [("1/sigma is missing", sigma), ("1/sigma is applied twice", 1 / sigma)]
-    else:
-        found += [
-            ("1/sigma is too much (the step of this rule does not contain it)", 1 / sigma),
-            ("a factor sigma is too much (the step of this rule does not contain it)", sigma),
-            ("1/sigma^2 is too much (the step of this rule does not contain sigma)", 1 / sigma**2),
-            ("a factor sigma^2 is too much (the step of this rule does not contain sigma)", sigma**2),
-        ]
-    if rule.shaping == "zscore":
-        found.append(("the sample standard deviation (N-1) stands for the population's (N)", math.sqrt(1 - 1 / n)))
-    if rule.shaping == "centered-rank":
-        found += [("ranks are not divided by N-1", n - 1), ("ranks are divided by N, not N-1", (n - 1) / n)]
-    if rule.shaping == "raw":
-        found.append(("1/(N-1) stands for 1/N, or the baseline leaves out the member itself", n / (n - 1)))
-    if rule.antithetic:
-        found.append(("the sum is divided by the number of pairs, not of members", 2.0))
-        found.append(("one member of each pair is left out of the sum", 0.5))
-    if rule.shaping == "two-point":
-        found.append(("1/sigma stands for 1/(2 sigma)", 2.0))
-        found.append(("the sum is divided by the number of evaluations, not of directions", 0.5))
+    found += estimator_of(rule).length_faults()
     found += [
         ("the update is applied twice", 2.0),
         ("alpha stands for alpha/2", 2.0),
@@ -141,8 +121,9 @@ def walk_faults(rule: ESConfig, steps: int, signal: Signal | None = None) -> tup
     if h is not None:
         what = "neither anchor nor momentum is" if rule.anchor_l2 and rule.momentum else "the memory of steps is not"
         found.append((f"{what} applied", math.sqrt(steps / squares)))
-    if rule.antithetic:
-        one = estimator_of(rule).variance(signal or Signal()).value * rule.population / rule.step_size**2
+    estimator = estimator_of(rule)
+    if estimator.members_per_direction > 1:
+        one = estimator.variance(signal or Signal()).value * rule.population / rule.step_size**2
         found.append(("mirrored members are independent ones", 1 / math.sqrt(one)))
     return (*step_faults(rule), *_told_apart(found))
 

@@ -292,7 +292,7 @@ def _of_run(path: Path, asked: _Asked) -> RewardFile:
                 asked,
                 where=f"{asked.where}: step {step.step}",
                 sigma=settings.sigma,
-                mirrored="interleaved" if settings.antithetic or partnered else None,
+                mirrored="interleaved" if settings.kind.paired or partnered else None,
                 centre=step.centre_rewards,
                 step=step.step,
             )

@@ -11,6 +11,7 @@ import numpy as np
 
 from estheory._special import Array
 from estheory.errors import DataError
+from estheory.rules import ESConfig
 from estheory.runs.view import OwnRun, RunRecord, Settings, Step
 from estheory.theory.economy.ledger import LedgerRules, LoggedUpdate
 
@@ -119,9 +120,9 @@ def _rules(run: RunRecord, settings: Settings, steps: Sequence[Step], mirrored: 
     if settings.method == "grpo":
         raise DataError(f"{run.path} is no run of evolution strategies", "a ledger is of members' rewards")
     members = steps[0].rewards
-    count = settings.population or (None if members is None else len(members))
-    if settings.shaping == "two-point" and count is not None:
-        count *= 2  # it counts directions, each evaluated at both signs
+    count = None if members is None else len(members)
+    if settings.population is not None:
+        count = settings.population * settings.kind.evaluations_per_member
     known: dict[str, Any] = {
         "sigma": settings.sigma,
         "alpha": settings.alpha,
@@ -130,11 +131,11 @@ def _rules(run: RunRecord, settings: Settings, steps: Sequence[Step], mirrored: 
     for name, value in known.items():
         if value is None:
             raise DataError(f"{run.path} does not say {name}", f"give --{name}")
-    paired = mirrored or bool(settings.antithetic) or settings.shaping == "two-point"
+    paired = mirrored or settings.kind.paired
     if paired and known["population"] % 2:
         raise DataError(f"{run.path}: {known['population']} members are no mirrored pairs", "give an even --population")
     return LedgerRules(
-        **known, shaping=settings.shaping or "zscore", mirrored=paired, fixed=bool(settings.prompts_fixed)
+        **known, shaping=settings.shaping or ESConfig.shaping, mirrored=paired, fixed=bool(settings.prompts_fixed)
     )
 
 

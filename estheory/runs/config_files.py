@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from estheory.errors import ConfigError, DataError
 from estheory.files import parse_toml
@@ -71,7 +71,7 @@ def _build(
 
 def typed(value: object, hint: Any, where: str) -> object:
     """`value` as the type that `hint` names."""
-    if get_origin(hint) is UnionType and NoneType in get_args(hint):
+    if get_origin(hint) in (Union, UnionType) and NoneType in get_args(hint):  # a Literal or None is a Union
         [hint] = (each for each in get_args(hint) if each is not NoneType)
     if get_origin(hint) is Literal:
         if value in get_args(hint):

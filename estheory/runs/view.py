@@ -17,6 +17,7 @@ from estheory.errors import DataError
 from estheory.quantities import Measurement
 from estheory.rules import AnchorForm, Arithmetic, Dtype, ESConfig, Shaping, UpdatePath
 from estheory.runs.config import ESRunConfig, GRPORunConfig, Schedule
+from estheory.theory.estimators import Estimator, kind_of
 
 Array = NDArray[np.float64]
 Format = Literal["estheory", "ESvsGRPO ES", "ESvsGRPO GRPO", "es-awd", "es-at-scale", "TRL", "verl", "log"]
@@ -103,6 +104,11 @@ class Settings:
         if isinstance(config, ESRunConfig):
             told["prompts_fixed"] = config.train_set == config.prompts
         return Settings(method="es" if isinstance(config, ESRunConfig) else "grpo", dim=dim, **told)
+
+    @property
+    def kind(self) -> type[Estimator]:
+        """The kind of its estimator; what is not told has the default of `estheory.rules.ESConfig`."""
+        return kind_of(self.shaping or ESConfig.shaping, bool(self.antithetic))
 
     def rules(self) -> ESConfig:
         """Return what the theory needs of an ES run; what is not told has the default of `estheory.rules.ESConfig`.
@@ -197,7 +203,7 @@ class Step:
         """
         z = known(self.coefficients, "coefficient")
         scale = known(settings.alpha, "alpha") / known(settings.population, "population")
-        return scale * (z[0::2] - z[1::2] if settings.antithetic else z)
+        return scale * settings.kind.noise_weights(z)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -145,7 +145,8 @@ def explained(weights: Callable[[Array], Array], rewards: Array, rule: ESConfig)
 def reward_checks(response: Response) -> list[Check]:
     """Return the invariants of what is made of rewards."""
     rule, of = response.rule, response.of
-    free = rule.shaping in ("zscore", "centered-rank")
+    estimator = estimator_of(rule)
+    free = estimator.scale_free
 
     def shift(rewards: Array, by: float) -> None:
         moved, still = of(rewards + by), of(rewards)
@@ -219,7 +220,7 @@ def reward_checks(response: Response) -> list[Check]:
     found = [
         response.check(
             "definition",
-            f"the result is that of the rule ({rule.shaping}{', antithetic' if rule.antithetic else ''})",
+            f"the result is that of the rule ({estimator.title})",
             definition,
             response.rewards(),
         ),
@@ -245,11 +246,11 @@ def reward_checks(response: Response) -> list[Check]:
             st.sampled_from([0.0, 1.0, -3.0, 0.25, 0.1]),
         ),
     ]
-    if rule.shaping == "centered-rank":
+    if estimator.order_alone:
         found.append(
             response.check("order alone", "only the order of the rewards counts", monotone, response.rewards())
         )
-    if estimator_of(rule).paired and response.size > 2 and (response.moves or rule.shaping == "two-point"):
+    if estimator.paired and response.size > 2 and (response.moves or estimator.evaluations_per_member > 1):
         values = reward_vectors(response.size // 2, kinds=("plain",)) if response.size > 4 else st.just(np.arange(2.0))
         found.append(
             response.check("even rewards", "a pair whose two rewards are equal does not move the step", pairs, values)

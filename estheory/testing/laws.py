@@ -16,6 +16,7 @@ from estheory.landscape import linear_signal
 from estheory.laws import Law
 from estheory.rules import ESConfig
 from estheory.testing.failures import Check, ViolationError
+from estheory.theory.estimators import estimator_of
 from estheory.theory.signal import first_step_share, gradient_cosine, step_norm
 
 TESTS = 8
@@ -101,11 +102,11 @@ def law_checks(
         check("flat variance beside a signal", f"{flat}, whatever the reward is", lambda: variance(slope)),
         check("independent steps", "steps with noise of their own are unrelated", unrelated),
     ]
-    if rule.shaping != "centered-rank":  # the law of ranks is not exact
+    if estimator_of(rule).cosine_label == "exact":
         found.append(
             check("progress", "a step leans towards the gradient of a linear reward as far as it can", direction)
         )
-    if not rule.antithetic and rule.shaping in ("zscore", "centered-rank"):  # of the others the law is a mixture
+    if estimator_of(rule).fixed_variance:  # of the others the law is a mixture
         found.append(check("law of the norm", "the norm of a step follows its chi law", norm))
     return found
 

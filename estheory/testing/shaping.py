@@ -42,11 +42,12 @@ def shaping_checks(shaping: Callable[..., Any], rule: ESConfig, seed: int) -> li
                     fault=explain_coefficients(values, result, rule).text,
                 )
 
-    block = 2 if estimator_of(rule).evaluations != rule.population or rule.antithetic else 1
-    inner = 2 if rule.antithetic else 1
+    estimator = estimator_of(rule)
+    inner = estimator.members_per_direction
+    block = inner * estimator.evaluations_per_member
 
     def order(values: Array, shuffle: int) -> None:
-        places = np.random.default_rng(shuffle).permutation(estimator_of(rule).evaluations // block)
+        places = np.random.default_rng(shuffle).permutation(estimator.evaluations // block)
         moved = values.reshape(-1, block)[places].ravel()
         compare(
             "members in another order do not have their own coefficients",
@@ -69,7 +70,7 @@ def shaping_checks(shaping: Callable[..., Any], rule: ESConfig, seed: int) -> li
             st.integers(0, 100),
         ),
     ]
-    if rule.shaping != "two-point":
+    if estimator.evaluations_per_member == 1:
         found.append(
             response.check("ties", "members of equal reward have equal coefficients", tied, response.rewards("ties"))
         )

@@ -158,7 +158,7 @@ def predict(
     warnings: list[str] = []
     last = steps[-1]
     gains, bands, fluctuations = norm_factors(config, {1, *steps}, rounding, band, warnings)
-    if config.antithetic and reward.reliability is None:
+    if estimator_of(config).members_per_direction > 1 and reward.reliability is None:
         warnings.append("antithetic without --reliability: the pair correlation is taken as 0 (pure noise)")
     if config.noise_rank is not None and shapes is None:
         warnings.append("low-rank without --model: the spread of norms is that of independent entries, too narrow")

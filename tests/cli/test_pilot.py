@@ -54,6 +54,15 @@ def test_without_mirrored_members_the_gain_is_a_bound(estheory, pilots):
     assert "mirrored" in document["next"][0]["what"]
 
 
+@pytest.mark.parametrize(("shaping", "pairs"), [("two-point", True), ("raw", False)])
+def test_a_run_of_two_point_shaping_is_read_as_pairs(estheory, tmp_path, shaping, pairs):
+    rewards = np.random.default_rng(0).random((8, 4)).tolist()
+    rows = [{"sigma": 1e-3, "alpha": 1e-4, "shaping": shaping}, {"step": 1, "prompt_rewards": rewards}]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    document = estheory("pilot", tmp_path / "log.jsonl", "--json").json()
+    assert document["design"]["mirrored"] is pairs
+
+
 def test_a_run_that_costs_more_than_it_gains_stalls(estheory, pilots):
     result = estheory("pilot", pilots / "mirrored.json", "--alpha", 1.0)
     assert result.code in (3, 4)

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from estheory.cli.app import main
 from estheory.errors import DataError
 from estheory.runs.foreign import foreign_format
 from estheory.runs.read import read_run
@@ -129,6 +130,22 @@ def test_norms_are_judged_and_a_step_size_that_was_not_used_is_refuted(tmp_path)
     """False-failure rate below 1e-6: 10 norms judged together at that level."""
     assert {v.kind for v in judge(recorded_pairs(norm_log(tmp_path)).pairs, 1e-6)} == {"consistent"}
     assert "refuted" in {v.kind for v in judge(recorded_pairs(norm_log(tmp_path, factor=2.0)).pairs, 1e-6)}
+
+
+def test_options_of_validate_say_that_a_log_is_of_mirrored_members(tmp_path, capsys):
+    """False-failure rate below 1e-6: norms are judged together at that level; independent members must be refuted."""
+    rng, dim, rows = np.random.default_rng(1), 40_000, []
+    place = np.zeros(dim)
+    for step in range(1, 11):
+        rewards = rng.standard_normal(8)
+        z = zscores(rewards)
+        place += 0.005 / 8 * (z[0::2] - z[1::2]) @ rng.standard_normal((4, dim))
+        rows.append({"step": step, "rewards": rewards.tolist(), "norm": float(np.linalg.norm(place))})
+    path = write(tmp_path / "x.jsonl", rows, {"sigma": 0.01, "alpha": 0.005, "population": 8, "dim": dim})
+    assert main(["validate", str(path), "--antithetic", "--level", "1e-6"]) == 0
+    assert main(["validate", str(path), "--level", "1e-6"]) == 3
+    assert main(["validate", str(path), "--shaping", "raw"]) == 2
+    assert "vary with raw" in capsys.readouterr().err
 
 
 def test_steps_may_count_from_0(tmp_path):

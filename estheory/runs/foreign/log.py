@@ -36,6 +36,7 @@ from estheory.runs.view import (
     Settings,
     Step,
 )
+from estheory.theory.estimators import kind_of
 
 FOLDER_LOG = "log.jsonl"
 _REMEDY = "restore the log, or leave the step out"
@@ -82,7 +83,7 @@ def read_log(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
         told=settings,
         increments=increments,
         weights=weights,
-        population=0 if settings.population is None else settings.population // (2 if settings.antithetic else 1),
+        population=(settings.population or 0) // settings.kind.members_per_direction,
         condition=condition,
         keep=1.0 - (settings.anchor_l2 or 0.0),
         pull=settings.anchor_l1 or 0.0,
@@ -225,7 +226,7 @@ def _completed(settings: Settings, steps: tuple[Step, ...], file: Path) -> Setti
             )
         if lengths and settings.population is None:
             settings = replace(settings, population=next(iter(lengths)))
-    if settings.antithetic and settings.population and settings.population % 2:
+    if settings.population and settings.population % settings.kind.members_per_direction:
         raise DataError(f"{file}: {settings.population} members are no mirrored pairs", "give --population")
     prompts = {step.prompt_rewards.shape[1] for step in steps if step.prompt_rewards is not None}
     if settings.prompts is None and len(prompts) == 1:
@@ -243,14 +244,15 @@ def _increments(
     if all(step.coefficients is not None for step in steps):
         weights = np.array([step.weights(settings) for step in steps])
         return np.sum(weights**2, axis=1), weights, BY_COEFFICIENTS, ""
-    shaping = settings.shaping or "zscore"
-    if shaping != "zscore":
-        return np.zeros(0), None, "", f"its coefficients are not logged, and their squares vary with {shaping}"
-    if settings.antithetic and all(step.rewards is not None for step in steps):
+    if settings.shaping is not None and not kind_of(settings.shaping).divides_by_spread:
+        lacks = f"its coefficients are not logged, and their squares vary with {settings.shaping}"
+        return np.zeros(0), None, "", lacks
+    fixed = settings.kind.fixed_variance
+    if not fixed and all(step.rewards is not None for step in steps):
         weights = np.array([_zscored(step).weights(settings) for step in steps])
         return np.sum(weights**2, axis=1), weights, BY_REWARDS, ""
-    if settings.antithetic or any(step.reward_std is None for step in steps):
-        lacks = "members' rewards" if settings.antithetic else "rewards' spread (rewards or reward_std)"
+    if not fixed or any(step.reward_std is None for step in steps):
+        lacks = "rewards' spread (rewards or reward_std)" if fixed else "members' rewards"
         return np.zeros(0), None, "", f"neither its coefficients nor its {lacks} are logged at every step"
     moved = [moves(step.reward_std, f"{file}, step {step.step}", problems) for step in steps]
     return settings.alpha**2 / settings.population * np.array(moved), None, BY_REWARDS, ""

@@ -19,6 +19,7 @@ from estheory._special import Array
 from estheory.errors import DataError
 from estheory.rules import Shaping
 from estheory.theory.economy.members import seen_and_noise, smoothing_gap
+from estheory.theory.estimators import kind_of
 
 OURS = "ours: docs/concepts/economy.md"
 
@@ -438,7 +439,7 @@ def _entry(update: LoggedUpdate, rules: LedgerRules, near: _Told) -> Entry:
     by_prompt, shares = _by_prompt(update, means)
     centred = means - means.mean()
     slope = float(z @ centred) / float(centred @ centred) if centred.any() else 0.0
-    scored = rules.shaping == "zscore"
+    scored = kind_of(rules.shaping).divides_by_spread
     freedom = n - 1.0 - scored
     odd_known = rules.mirrored or (update.mirror_rewards is not None and matrix is not None)
     if rules.mirrored:
@@ -538,12 +539,12 @@ def _of_moments(update: LoggedUpdate, rules: LedgerRules, gap: _Near) -> Entry:
 
 
 def _zscores(means: Array, rules: LedgerRules) -> Array:
-    if rules.shaping != "zscore":
+    kind = kind_of(rules.shaping)
+    if not kind.divides_by_spread:
         raise DataError(
             f"coefficients of {rules.shaping} shaping are not logged", "log 'coefficients': the ledger uses them"
         )
-    spread = float(means.std())
-    return np.zeros(means.size) if spread == 0 else (means - means.mean()) / spread
+    return kind(population=means.size, sigma=rules.sigma, alpha=rules.alpha).shape(means)
 
 
 def _by_prompt(update: LoggedUpdate, means: Array) -> tuple[Array | None, Array | None]:

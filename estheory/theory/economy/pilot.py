@@ -20,6 +20,7 @@ from estheory.rules import ESConfig, Shaping, require_count, require_positive
 from estheory.theory.economy.intervals import LEVEL, Interval, recovered
 from estheory.theory.economy.members import OURS, Iteration, Members, MirroredMembers, members_of
 from estheory.theory.economy.update import best_split, best_step, update_cost, update_gain
+from estheory.theory.estimators import estimator_of, kind_of
 
 Answer = Literal["learns", "stalls", "undecided"]
 WORTH = 0.01
@@ -216,7 +217,7 @@ class Scale:
         Label: large-N. Source: ours: docs/concepts/economy.md.
         """
         even = population % 2 == 0 and population >= 4
-        paired = self.members.mirrored and self.config.shaping == "zscore" and even
+        paired = self.members.mirrored and kind_of(self.config.shaping).divides_by_spread and even
         config = replace(self.config, alpha=alpha, population=population, antithetic=paired)
         return Scale(self.members, config, prompts)
 
@@ -458,7 +459,7 @@ class Scale:
         """
         x, members = self.centre, self.members
         signal, gap = members.signal(x), members.gap_of(x)
-        if not signal > 0 or math.isnan(gap) or self.config.shaping != "zscore":
+        if not signal > 0 or math.isnan(gap) or not kind_of(self.config.shaping).divides_by_spread:
             return None
         population, prompts = self.config.population, self.prompts
         if rollouts is not None and gap > 0:
@@ -692,7 +693,7 @@ def _warnings(scale: Scale, iterations: Sequence[Iteration]) -> list[str]:
         found.append(f"{members.members} members: intervals are wide; more prompts do not narrow them, more members do")
     if members.mirrored and any(not i.mirrored and i.sigma == members.sigma for i in iterations):
         found.append("iterations without mirrored members are left out")
-    if members.mirrored and not scale.config.antithetic:
+    if members.mirrored and estimator_of(scale.config).members_per_direction == 1:
         found.append(f"the planned {scale.config.shaping} update is taken with independent members")
     if members.gap and members.gap.high < 0:
         found.append("members are better than their centre: the reward is convex here, and the cost is negative")

@@ -174,6 +174,12 @@ class Estimator(ABC):
         What messages call it.
     paired
         Whether every noise vector is evaluated at both signs: evaluations 2k and 2k+1 are theta +- sigma eps_k.
+    evaluations_per_member
+        2 where N counts directions, each evaluated at both signs; else 1.
+    members_per_direction
+        2 where the N members are N/2 mirrored pairs, each of one noise vector; else 1.
+    order_alone
+        Whether only the order of the rewards counts.
     scale_free
         Whether the step stays the same when all rewards are multiplied by a number > 0. The step's moments on a
         quadratic then are expansions; of the others they are exact.
@@ -197,6 +203,9 @@ class Estimator(ABC):
 
     title: ClassVar[str]
     paired: ClassVar[bool] = False
+    evaluations_per_member: ClassVar[int] = 1
+    members_per_direction: ClassVar[int] = 1
+    order_alone: ClassVar[bool] = False
     scale_free: ClassVar[bool] = True
     fixed_variance: ClassVar[bool] = True
     divides_by_spread: ClassVar[bool] = False
@@ -208,12 +217,12 @@ class Estimator(ABC):
     @property
     def directions(self) -> int:
         """Number of independent noise vectors of a step."""
-        return self.population
+        return self.population // self.members_per_direction
 
     @property
     def evaluations(self) -> int:
         """Number of reward evaluations of a step."""
-        return self.population
+        return self.population * self.evaluations_per_member
 
     def direction_of(self, evaluation: int) -> tuple[int, float]:
         """Return the noise vector that an evaluation uses, and its sign.
@@ -267,7 +276,8 @@ class Estimator(ABC):
             z_i, shape (..., N): of each member, or of each direction for two-point. All 0 where all rewards are equal.
         """
 
-    def noise_weights(self, shaped: Array) -> Array:
+    @staticmethod
+    def noise_weights(shaped: Array) -> Array:
         """Return the weights w_k of the noise vectors in a step.
 
         Parameters
@@ -281,6 +291,53 @@ class Estimator(ABC):
             Shape (..., directions): z itself, or z+ - z- of mirrored pairs.
         """
         return shaped
+
+    def length_faults(self) -> list[tuple[str, float]]:
+        """Return mistakes in what shapes and sums the rewards that multiply a step by a fixed factor.
+
+        Returns
+        -------
+        list of tuple
+            What is wrong, as a clause, and its factor.
+
+        Notes
+        -----
+        Label: exact. Source: the definition of the shaping. The base class has those of a step that sigma divides, or
+        does not divide.
+        """
+        sigma = self.sigma
+        if not self.scale_free:
+            return [("1/sigma is missing", sigma), ("1/sigma is applied twice", 1 / sigma)]
+        return [
+            ("1/sigma is too much (the step of this rule does not contain it)", 1 / sigma),
+            ("a factor sigma is too much (the step of this rule does not contain it)", sigma),
+            ("1/sigma^2 is too much (the step of this rule does not contain sigma)", 1 / sigma**2),
+            ("a factor sigma^2 is too much (the step of this rule does not contain sigma)", sigma**2),
+        ]
+
+    def spread_faults(self, rewards: Array) -> list[tuple[str, float]]:
+        """Return mistakes in the shaping whose factor depends on the rewards of the step.
+
+        Parameters
+        ----------
+        rewards
+            Of each evaluation, shape (evaluations,), not all equal.
+
+        Returns
+        -------
+        list of tuple
+            As of :meth:`length_faults`.
+
+        Notes
+        -----
+        Label: exact. Source: the definition of the shaping. The base class has those of rewards that are divided by
+        sigma.
+        """
+        spread = float(rewards.std())
+        return [
+            ("rewards are divided by their standard deviation, not by sigma", self.sigma / spread),
+            ("rewards are divided by their standard deviation as well as by sigma", 1 / spread),
+        ]
 
     def variance(self, signal: Signal, rewards: RewardModel | None = None) -> StepVariance:
         """Return the variance of one flat coordinate in one step.

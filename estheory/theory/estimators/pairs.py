@@ -63,17 +63,22 @@ class MirroredPairs(ZScores):
 
     title: ClassVar[str] = "antithetic pairs"
     paired: ClassVar[bool] = True
+    members_per_direction: ClassVar[int] = 2
     fixed_variance: ClassVar[bool] = False
     independent_zscores: ClassVar[bool] = False
 
-    @property
-    def directions(self) -> int:
-        """N/2."""
-        return self.population // 2
-
-    def noise_weights(self, shaped: Array) -> Array:
+    @staticmethod
+    def noise_weights(shaped: Array) -> Array:
         """Return z+ - z- of each pair."""
         return shaped[..., 0::2] - shaped[..., 1::2]
+
+    def length_faults(self) -> list[tuple[str, float]]:
+        """Return those of z-scores, and of counting pairs."""
+        return [
+            *super().length_faults(),
+            ("the sum is divided by the number of pairs, not of members", 2.0),
+            ("one member of each pair is left out of the sum", 0.5),
+        ]
 
     def _odd_part(self, odd_share: float) -> tuple[float, Array, Array, Array]:
         """Return w, nodes and weights of the odd parts' share B, and D = w B + (1-w)(1-B)."""

@@ -142,6 +142,7 @@ class CentredRanks(Estimator):
     """Centred ranks of independent members."""
 
     title: ClassVar[str] = "centered-rank shaping"
+    order_alone: ClassVar[bool] = True
     cosine_label: ClassVar[Label] = "large-N"
     quadratic_share_limit: ClassVar[float] = 0.3
 
@@ -158,6 +159,19 @@ class CentredRanks(Estimator):
         ranks = np.empty(rewards.shape)
         np.put_along_axis(ranks, order, (first + last) / 2, axis=-1)
         return np.asarray(ranks / (n - 1) - 0.5)
+
+    def length_faults(self) -> list[tuple[str, float]]:
+        """Return those of every step, and of the scale of ranks."""
+        n = self.population
+        return [
+            *super().length_faults(),
+            ("ranks are not divided by N-1", n - 1),
+            ("ranks are divided by N, not N-1", (n - 1) / n),
+        ]
+
+    def spread_faults(self, rewards: Array) -> list[tuple[str, float]]:
+        """Return none: ranks do not see the spread of the rewards."""
+        return []
 
     @property
     def _flat(self) -> float:

@@ -37,6 +37,11 @@ class RawRewards(Estimator):
         # the mean of equal numbers may differ from them by rounding, which must not become a step
         return np.where(np.ptp(rewards, axis=-1, keepdims=True) > 0, centred, 0.0) / self.sigma
 
+    def length_faults(self) -> list[tuple[str, float]]:
+        """Return those of every step, and of the baseline."""
+        baseline = "1/(N-1) stands for 1/N, or the baseline leaves out the member itself"
+        return [*super().length_faults(), (baseline, self.population / (self.population - 1))]
+
     def _mean_variance(self, member_std: float) -> float:
         n = self.population
         return self.alpha**2 * member_std**2 * (n - 1) / (n**2 * self.sigma**2)

@@ -16,17 +16,21 @@ class TwoPoint(Estimator):
 
     title: ClassVar[str] = "two-point shaping"
     paired: ClassVar[bool] = True
+    evaluations_per_member: ClassVar[int] = 2
     scale_free: ClassVar[bool] = False
     fixed_variance: ClassVar[bool] = False
-
-    @property
-    def evaluations(self) -> int:
-        """2 N: N counts directions."""
-        return 2 * self.population
 
     def shape(self, rewards: Array) -> Array:
         """Return (R+ - R-) / (2 sigma) of each direction."""
         return (rewards[..., 0::2] - rewards[..., 1::2]) / (2 * self.sigma)
+
+    def length_faults(self) -> list[tuple[str, float]]:
+        """Return those of every step, and of counting pairs."""
+        return [
+            *super().length_faults(),
+            ("1/sigma stands for 1/(2 sigma)", 2.0),
+            ("the sum is divided by the number of evaluations, not of directions", 0.5),
+        ]
 
     def _gaussian_variance(self, signal: Signal) -> StepVariance:
         slope, spread = signal.gradient_norm or 0.0, known_spread(signal, self.title)

@@ -75,6 +75,23 @@ class ZScores(Estimator):
         spread = np.sqrt(np.mean(centred * centred, axis=-1, keepdims=True))
         return np.asarray(np.divide(centred, spread, out=np.zeros_like(centred), where=differ))
 
+    def length_faults(self) -> list[tuple[str, float]]:
+        """Return those of every step, and of the standard deviation."""
+        sample = "the sample standard deviation (N-1) stands for the population's (N)"
+        return [*super().length_faults(), (sample, math.sqrt(1 - 1 / self.population))]
+
+    def spread_faults(self, rewards: Array) -> list[tuple[str, float]]:
+        """Return what may stand for the standard deviation."""
+        spread, deviations = float(rewards.std()), np.abs(rewards - rewards.mean())
+        return [
+            ("rewards are not divided by their standard deviation", spread),
+            ("rewards are divided by sigma, not by their standard deviation", spread / self.sigma),
+            ("rewards are divided by their standard deviation twice", 1 / spread),
+            ("the mean absolute deviation stands for the standard one", spread / float(deviations.mean())),
+            ("the largest deviation stands for the standard one", spread / float(deviations.max())),
+            ("the range stands for the standard deviation", spread / float(np.ptp(rewards))),
+        ]
+
     def _gaussian_variance(self, signal: Signal) -> StepVariance:
         n = self.population
         return StepVariance(
