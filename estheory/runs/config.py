@@ -294,8 +294,7 @@ class ESRunConfig(RunConfig):
 
     def partners(self, step: int) -> int:
         """Return how many mirrored partners are evaluated beside the members of a step."""
-        mirrored = self.antithetic or self.shaping == "two-point"
-        return 0 if mirrored or not self.watches(step) else self.evaluations
+        return 0 if self.estimator.paired or not self.watches(step) else self.evaluations
 
     def watches(self, step: int) -> bool:
         """Return whether theta itself, and the members' partners, are evaluated in a step."""

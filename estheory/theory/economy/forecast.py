@@ -171,7 +171,7 @@ def outlook(
         at=now,
         ledger=book,
         rate=rate,
-        pace=_pace(book, rate),
+        pace=_pace(book, rate, state),
         state=state,
         limits=tuple(_limits(book)),
         predictions=tuple(predictions),
@@ -256,24 +256,24 @@ def _best_rate(book: Ledger) -> float:
     return float(np.max(np.abs(np.diff(blocks)))) / width
 
 
-def _pace(book: Ledger, rate: Rate | None) -> Pace:
+def _pace(book: Ledger, rate: Rate | None, state: State) -> Pace:
     weights = recent_weights(len(book.entries))
     earned, paid = (book.total(name, weights).value for name in ("earned", "paid"))
-    return Pace(earned=earned, paid=paid, floor_in=_floor_in(book, rate), bound=book.bound)
+    return Pace(earned=earned, paid=paid, floor_in=_floor_in(book, rate, state), bound=book.bound)
 
 
-def _floor_in(book: Ledger, rate: Rate | None) -> int | None:
+def _floor_in(book: Ledger, rate: Rate | None, state: State) -> int | None:
     half = Ledger(entries=book.entries[: (len(book.entries) + 1) // 2], centred=book.centred)
     before = current_rate(half)
+    if state in ("floor", "sliding"):
+        return 0
     if rate is None or before is None:
         return None
     now, floor = rate.found.value, _FLOOR * _best_rate(book)
-    if now <= floor:
-        return 0
-    if before.found.value <= now:
+    if before.found.value <= now or now <= 0:
         return None
     falls_by_e_in = (book.steps - half.steps) / math.log(before.found.value / now)
-    return math.ceil(falls_by_e_in * math.log(now / floor))
+    return max(0, math.ceil(falls_by_e_in * math.log(now / floor))) if floor > 0 else None
 
 
 def _state(book: Ledger, rate: Rate | None) -> State:
