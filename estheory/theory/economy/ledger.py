@@ -117,6 +117,10 @@ class Entry:
         members' mean alone in a log without centres.
     reward_stderr
         Its standard error; NaN where prompts are not told apart.
+    member_variance
+        S^2, variance of its members' mean rewards, reward^2; NaN where not logged.
+    walk
+        Variance of one coordinate of the update, weight^2.
     bound
         ``upper`` where ``earned`` is only an upper bound.
     tied
@@ -133,6 +137,8 @@ class Entry:
     even_share: float
     reward: float
     reward_stderr: float
+    member_variance: float
+    walk: float
     bound: Literal["upper"] | None
     tied: bool = False
 
@@ -476,6 +482,8 @@ def _entry(update: LoggedUpdate, rules: LedgerRules, near: _Told) -> Entry:
         even_share=even,
         reward=reward,
         reward_stderr=reward_stderr,
+        member_variance=float(means.var(ddof=1)),
+        walk=random * rules.sigma**2,
         bound=None if (odd_known and known) or not z.any() else "upper",
         tied=not z.any(),
     )
@@ -533,6 +541,8 @@ def _of_moments(update: LoggedUpdate, rules: LedgerRules, gap: _Near) -> Entry:
         even_share=math.nan,
         reward=mean + gap.value if math.isnan(centre) else centre,
         reward_stderr=math.nan,
+        member_variance=spread**2,
+        walk=factor * rules.sigma**2,
         bound="upper",
         tied=spread == 0,
     )
