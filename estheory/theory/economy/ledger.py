@@ -499,7 +499,7 @@ def _by_neighbour(update: LoggedUpdate, means: Array, z: Array, rules: LedgerRul
     centred = means - means.mean()
     square = float(centred @ centred)
     slope = float(z @ centred) / square if square else 0.0
-    scored = rules.shaping == "zscore"
+    scored = kind_of(rules.shaping).divides_by_spread
     scale = rules.alpha / (n * rules.sigma)
     odd, freedom = near.odd.value, n - 1.0 - scored
     share = min(max(odd * (n - 1) / square, 0.0), 1.0) if square else 0.0
@@ -518,6 +518,8 @@ def _by_neighbour(update: LoggedUpdate, means: Array, z: Array, rules: LedgerRul
         even_share=math.nan,
         reward=reward,
         reward_stderr=reward_stderr,
+        member_variance=float(means.var(ddof=1)),
+        walk=random * rules.sigma**2,
         bound=None,
         tied=not z.any(),
     )
