@@ -133,12 +133,15 @@ def bernoulli_rewards(success: float | Array, *, prompts: int | None = None, sig
     spread = p * (1 - p)
     slope = signal_std * spread / max(float(np.mean(spread)), 1e-300)
     x, weights = normal_nodes(80)
-    counts = np.zeros((x.size, p.size + 1))
-    counts[:, 0] = 1.0
-    for chance, tau in zip(p, slope, strict=True):  # one prompt more: a convolution with (1 - p, p)
-        now = np.clip(chance + tau * x, 0.0, 1.0)[:, None]
-        counts[:, 1:] = counts[:, 1:] * (1 - now) + counts[:, :-1] * now
-        counts[:, :1] *= 1 - now
+    if prompts is not None:
+        counts = _binomial(p.size, np.clip(p[0] + slope[0] * x, 0.0, 1.0))
+    else:
+        counts = np.zeros((x.size, p.size + 1))
+        counts[:, 0] = 1.0
+        for chance, tau in zip(p, slope, strict=True):  # one prompt more: a convolution with (1 - p, p)
+            now = np.clip(chance + tau * x, 0.0, 1.0)[:, None]
+            counts[:, 1:] = counts[:, 1:] * (1 - now) + counts[:, :-1] * now
+            counts[:, :1] *= 1 - now
     marginal = weights @ counts
     kept = marginal > _NEGLIGIBLE
     return RewardModel(
@@ -146,6 +149,17 @@ def bernoulli_rewards(success: float | Array, *, prompts: int | None = None, sig
         probabilities=marginal[kept] / float(np.sum(marginal[kept])),
         overlap=(weights * x) @ counts[:, kept] / marginal[kept],
     )
+
+
+def _binomial(trials: int, chance: Array) -> Array:
+    """Return the probabilities of 0 to ``trials`` successes for each chance, shape (m, trials + 1)."""
+    k = np.arange(trials + 1, dtype=np.float64)
+    ways = np.concatenate([[0.0], np.cumsum(np.log((trials - k[:-1]) / k[1:]))])
+    inside = np.clip(chance, 1e-300, 1 - 1e-16)[:, None]
+    found = np.exp(ways + k * np.log(inside) + (trials - k) * np.log1p(-inside))
+    found[chance <= 0] = k == 0
+    found[chance >= 1] = k == trials
+    return np.asarray(found)
 
 
 def tie_probability(model: RewardModel, population: int) -> float:

@@ -35,7 +35,10 @@ MANY_COORDINATES = 2000
 """Coordinates from which the chi law of the exact two moments replaces the law itself: no tail then differs by 1 %."""
 NEGLIGIBLE_SHIFT = 0.1
 """Shift of a squared norm, in its standard deviations, below which the signal's part is left out."""
+SMALLEST_SHIFT = 0.002
+"""The same for the law of a norm of few coordinates, whose mean that shift would show in."""
 _REACH = 9.0
+_NARROWEST = 1e-14
 
 
 @dataclass(frozen=True)
@@ -262,8 +265,8 @@ class RunNorm:
 def steered_norm(walk: Walk, progress: float, spread: float) -> ChiLaw:
     """Return the law of the displacement norm of a walk that also moved along the gradient.
 
-    The square has mean v (d - 1 + w) + P^2 and variance 2 v^2 (d - 1) + 4 P^2 v w + 2 v^2 w^2 (plus what fluctuations
-    of v add); the law is the chi law with these two moments.
+    The square has mean v (d - 1 + w) + P^2 and variance 2 v^2 (d - 1) + 4 P^2 v w + 2 v^2 w^2, plus what fluctuations
+    of v add, of which P has its part (raw rewards, pairs); the law is the chi law with these two moments.
 
     Parameters
     ----------
@@ -288,8 +291,8 @@ def steered_norm(walk: Walk, progress: float, spread: float) -> ChiLaw:
     square = v * (rest + spread) + progress**2
     normal = 2 * rest * walk.dim / walk.effective_dim
     variance = v * v * (normal * (1 + fluctuation) + rest**2 * fluctuation + 2 * spread**2)
-    variance += 4 * progress**2 * v * spread
-    df = 2 * square**2 / variance
+    variance += 4 * progress**2 * v * (spread + rest * walk.tilt / walk.independent_steps)
+    df = 2 * square**2 / max(variance, _NARROWEST * square**2)  # one dimension whose every step is a multiple of g
     return ChiLaw(math.sqrt(square / df), df)
 
 
@@ -392,7 +395,7 @@ def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, rewards: R
     shift = max(squared_shift(walk, matched), coherent)
     if config.noise == "shared-seed":  # along a gradient that repeats, signal acts so many times as strongly
         shift *= walk.dim / walk.effective_dim
-    if shift < NEGLIGIBLE_SHIFT:
+    if shift < (NEGLIGIBLE_SHIFT if walk.dim >= MANY_COORDINATES else SMALLEST_SHIFT):
         return replace(flat, signal_shift=shift, progress=each * walk.coherent_steps, spread=spread)
     if config.anchor_l1 or config.noise == "shared-seed":
         what = "an L1 anchor" if config.anchor_l1 else "shared seeds"

@@ -26,6 +26,8 @@ from estheory.theory.rewards import RewardModel
 OURS = "ours: docs/concepts/walk.md"
 FEW_COORDINATES = 30
 """Coordinates that an L1 anchor leaves moved, below which norms have a band of 100 % in place of a law."""
+LEAST_TIED_PULL = 0.1
+"""Pull of an L1 anchor times the root of the share of steps that tie, beyond which its closure has no law."""
 MAX_RESPONSE_STEPS = 10_000_000
 
 
@@ -93,6 +95,8 @@ class Walk:
         Share of the steps that do not move, because all rewards are equal; ``variance`` counts it.
     declared_error
         Declared relative half-width of ``variance``: of an L1 anchor's finite steps, else 0.
+    tilt
+        Relative covariance of a step's variance and its progress: 0 where the variance is fixed.
     bounded_mixing
         Whether the fluctuation of the variance is bounded (mirrored pairs), and a chi-square only of its two moments.
     """
@@ -108,6 +112,7 @@ class Walk:
     independent_steps: float = 1.0
     tie_probability: float = 0.0
     declared_error: float = 0.0
+    tilt: float = 0.0
     bounded_mixing: bool = False
 
     @property
@@ -159,7 +164,8 @@ def walk(
     >>> round(law.mean, 3), f"{law.std:.2e}"
     (173.691, '1.94e-03')
     """
-    one = estimator_of(config).variance(signal, rewards)
+    estimator = estimator_of(config)
+    one = estimator.variance(signal, rewards)
     h = response(config, steps)
     squares = float(steps) if h is None else float(h @ h)
     independent_steps = float(steps) if h is None else squares**2 / float(np.sum(h**4))
@@ -189,6 +195,9 @@ def walk(
         if law.moved * config.dim < FEW_COORDINATES:
             declared = 2.0
             assumptions += (f"about {law.moved * config.dim:.2g} coordinates are not back at the start: no law here",)
+        elif pull * math.sqrt(one.tie_probability) > LEAST_TIED_PULL:
+            declared = 2.0
+            assumptions += (f"{one.tie_probability:.2g} of the steps tie and the anchor alone moves: no law here",)
         # the law of a coordinate may be exact, that of the norm is matched to its fourth moment
         label = "small-step" if declared else label if steps == 1 and config.anchor_form == "before" else "large-N"
         assumptions += (f"pull of {pull:.3g} standard deviations per step",)
@@ -205,6 +214,7 @@ def walk(
         independent_steps=independent_steps,
         tie_probability=one.tie_probability,
         declared_error=declared,
+        tilt=0.0 if estimator.fixed_variance else estimator.moments((1 + signal.kappa) / 2).tilt,
         bounded_mixing=config.antithetic,
     )
 

@@ -50,7 +50,10 @@ def audit(cases, seconds, report=None):
         places = {look: np.concatenate([part[0][look] for part in parts]) for look in parts[0][0]}
         ties, member = (np.concatenate([part[i] for part in parts]) for i in (1, 2))
         coordinates += replicas * each
-        warned = any("beyond" in text or "no expansion" in text for text in drawn.forecast.warnings)
+        warned = any(
+            any(word in text for word in ("beyond", "no expansion", "unknown factors"))
+            for text in drawn.forecast.warnings
+        )
         for prediction in drawn.forecast.predictions:
             if prediction.systematic >= 1:  # the row says that it knows nothing
                 continue

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from estheory.errors import ConfigError
-from estheory.landscape import Signal
+from estheory.landscape import Landscape, Signal
 from estheory.quantities import Quantity
 from estheory.rules import ESConfig
 from estheory.theory.curved.predictions import OffTask
 from estheory.theory.curved.spectra import two_scale
+from estheory.theory.curved.step import step_moments
+from estheory.theory.estimators import estimator_of
 from estheory.theory.grpo import GRPOConfig
 from estheory.theory.predictions import predict
 from tests.statistics import agrees, shape_rewards
@@ -101,3 +103,22 @@ def test_a_landscape_excludes_a_linear_signal():
         predict(ESConfig(dim=1000, sigma=0.01, population=30), landscape=two_scale())
     with pytest.raises(ConfigError, match="landscape"):
         predict(CONFIG, landscape=two_scale(), reward=Signal(reliability=0.5))
+
+
+def test_curvature_widens_the_fluctuation_of_raw_steps():
+    # relative variance of the sample variance of quadratic rewards, 40 blocks of 10 000 steps: beyond 7 standard errors
+    # with probability 2e-8 (t law, 39 degrees of freedom); the value of Gaussian rewards must be refuted
+    curvatures, offsets = np.array([4.0, 1.0, 1.0]), np.array([0.1, 0.3, 0.3])
+    landscape = Landscape(dim=3, eigenvalue=[4.0, 1.0], multiplicity=[1, 2], offset=[0.1, 0.3], reward_std=0.1)
+    run = ESConfig(dim=3, sigma=0.5, population=4, shaping="raw", steps=1)
+    rng = np.random.default_rng(1)
+    noise = rng.standard_normal((40, 10_000, 4, 3))
+    values = -0.5 * ((run.sigma * noise - offsets) ** 2) @ curvatures + 0.1 * rng.standard_normal(noise.shape[:-1])
+    squares = values.var(axis=-1)
+    ratios = squares.var(axis=1) / squares.mean(axis=1) ** 2
+    gaussian = 2 / 3
+    excess = step_moments(run, landscape).excess_kurtosis
+    expected = gaussian * estimator_of(run).curved_fluctuation(excess)
+    error = ratios.std(ddof=1) / np.sqrt(ratios.size)
+    assert abs(ratios.mean() - expected) < 7 * error + 0.002 * expected
+    assert abs(ratios.mean() - gaussian) > 20 * error

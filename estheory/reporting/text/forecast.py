@@ -110,11 +110,15 @@ def rows_text(forecasts: Sequence[tuple[dict[str, Any], Forecast]], varied: Sequ
 def sentence(forecast: Forecast) -> str:
     """Return what the forecast means, in plain words."""
     words = []
-    step = max(p.step or 0 for p in forecast.predictions if p.quantity is Quantity.DISPLACEMENT_NORM)
-    norm = forecast.get(Quantity.DISPLACEMENT_NORM, step)
-    words.append(f"ES will move {short(norm.law.mean, 3)} weight units in {step} step{'s' if step > 1 else ''}")
-    if norm.systematic:
-        words[-1] += f" (give or take {norm.systematic:.0%} for {forecast.config.dtype} rounding)"
+    steps = [p.step or 0 for p in forecast.predictions if p.quantity is Quantity.DISPLACEMENT_NORM]
+    step = max(steps, default=forecast.config.steps)
+    if not steps:
+        words.append("How far ES will move has no law here, as a warning below says")
+    else:
+        norm = forecast.get(Quantity.DISPLACEMENT_NORM, step)
+        words.append(f"ES will move {short(norm.law.mean, 3)} weight units in {step} step{'s' if step > 1 else ''}")
+        if norm.systematic:
+            words[-1] += f" (give or take {norm.systematic:.0%} for {forecast.config.dtype} rounding)"
     found = {p.quantity: p for p in forecast.predictions if p.step in (step, 1, None) or "grpo" in p.quantity}
     if share := found.get(Quantity.SIGNAL_SHARE_BOUND):
         if share.law.mean >= 1:

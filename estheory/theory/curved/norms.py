@@ -25,6 +25,8 @@ from estheory.theory.step_norm import NEGLIGIBLE_SHIFT, RunNorm
 from estheory.theory.walk import Walk
 
 OURS = "ours: docs/concepts/dynamics.md"
+LARGEST_EVEN_SHARE = 0.9
+"""Share of the rewards' variance in curvature beyond which corrections of a step of pairs exceed the step."""
 
 
 def curved_norms(
@@ -52,6 +54,10 @@ def curved_norms(
     Label: mean-field; large-N for one step. Source: ours: docs/concepts/dynamics.md. The chi law of the mean and the
     variance of the square.
     """
+    even = landscape.signal(config.sigma).even_share
+    if config.antithetic and even > LARGEST_EVEN_SHARE:
+        warnings.append(f"no norms: {even:.2g} of the rewards' variance is common to a pair, which then hardly moves")
+        return {}
     ground = with_flat_row(landscape)
     try:
         with np.errstate(over="ignore", invalid="ignore"):

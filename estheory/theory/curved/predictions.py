@@ -161,7 +161,15 @@ def flat_walk(config: ESConfig, landscape: Landscape, w: Walk, step: int) -> Wal
             unknown = ("an L1 anchor pulls steps whose spread changes along the run: no law here",)
             return replace(w, declared_error=2.0, label="mean-field", assumptions=(*w.assumptions, *unknown))
     along = ("the spread of the rewards follows the run by mean field",)
-    return replace(w, variance=variance, label="mean-field", source=DYNAMICS, assumptions=(*w.assumptions, *along))
+    fluctuation = estimator_of(config).curved_fluctuation(quadratic.step_moments(config, landscape).excess_kurtosis)
+    return replace(
+        w,
+        variance=variance,
+        mixing_df=w.mixing_df / fluctuation,
+        label="mean-field",
+        source=DYNAMICS,
+        assumptions=(*w.assumptions, *along),
+    )
 
 
 def _predicted(

@@ -698,6 +698,25 @@ class Estimator(ABC):
         """
         return 0.0, 0.0
 
+    def curved_fluctuation(self, excess: float) -> float:
+        """Return by what curvature multiplies the relative fluctuation of a step's variance.
+
+        Parameters
+        ----------
+        excess
+            X, the excess kurtosis of a member's reward.
+
+        Returns
+        -------
+        float
+            1 where a pair's difference or the scale drops it; of raw rewards 1 + X (N-1)/(2 N).
+
+        Notes
+        -----
+        Label: exact. Source: ours: docs/concepts/quadratic.md. The variance of a sample variance.
+        """
+        return 1.0
+
     def neglected(self, largest: float, excess: float, skewness: float) -> tuple[float, float]:
         """Return the relative errors of a step's progress and noise that the recursion on a quadratic leaves out.
 

@@ -83,6 +83,10 @@ class RawRewards(Estimator):
             tilt=2 / (n - 1),
         )
 
+    def curved_fluctuation(self, excess: float) -> float:
+        """Return 1 + X (N-1)/(2 N), of a sample variance's relative variance 2/(N-1) + X/N."""
+        return 1 + excess * (self.population - 1) / (2 * self.population)
+
     def overlap(self, rewards: RewardModel) -> float:
         """Return (N-1)/N rho S / sigma."""
         return (self.population - 1) / self.population * rewards.correlation * rewards.std / self.sigma

@@ -65,7 +65,12 @@ class Arm:
             As of :func:`estheory.theory.walk.walk`.
         """
         one = walk(self.config, self.signal, 1)
-        return replace(one, variance=one.variance * alpha**2 * steps, mixing_df=one.mixing_df * steps)
+        return replace(
+            one,
+            variance=one.variance * alpha**2 * steps,
+            mixing_df=one.mixing_df * steps,
+            independent_steps=float(steps),
+        )
 
 
 def arm(config: ESConfig, signal: Signal) -> Arm:
