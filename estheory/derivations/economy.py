@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from estheory.derivations.algebra import sp
 from estheory.derivations.derivation import Derivation, Evaluator, Values, agrees, define, follows
 from estheory.derivations.notation import (
@@ -19,6 +21,7 @@ from estheory.derivations.notation import (
     x,
 )
 from estheory.rules import ESConfig
+from estheory.theory.economy import coherent
 from estheory.theory.economy import update as theory
 
 OURS = theory.OURS
@@ -125,4 +128,95 @@ turning = Derivation(
     ),
 )
 
-DERIVATIONS = (cost, best, turning)
+WALKED = given("q", "q", "walk", "variance of one coordinate of the update's walk", "weight^2", typical=(0.001, 0.01))
+BEFORE = named("|g_s|^2", r"\lVert g_s\rVert^2", "squared gradient before the update", "reward^2/weight^2")
+AFTER = given("|g_t|^2", r"\lVert g_t\rVert^2", "squared_gradient", "squared gradient after it", "reward^2/weight^2")
+KEPT = named("g_s.g_t", r"g_s \cdot g_t", "product of the gradients before and after", "reward^2/weight^2")
+PART = given("phi", r"\varphi", "kept", "share of the gradient that learning leaves", typical=(0.3, 0.9))
+LIMIT = given(
+    "v_even", r"v_\mathrm{even}", "even_variance", "1/2 sigma^4 tr Lambda^2", "reward^2", typical=(0.01, 0.02)
+)
+
+learned_turning = Derivation(
+    name="turning-per-update",
+    title="How far an update of a run that learns turns the gradient, from what is there after it",
+    assumptions=(QUADRATIC, "curvatures are equal where the gradient is: learning shortens it and does not turn it"),
+    label="mean-field",
+    source=OURS,
+    symbols=(WALKED, SIGMA, AFTER, LIMIT, PART, BEFORE, KEPT, COSINE),
+    conditions=(2 * WALKED.symbol * LIMIT.symbol < SIGMA.symbol**4 * AFTER.symbol / 2,),
+    steps=(
+        define(
+            BEFORE.symbol,
+            (AFTER.symbol - 2 * LIMIT.symbol / sigma**4 * gaussian_mean(WALKED.symbol * x**2)) / PART.symbol**2,
+            "Learning leaves phi of the gradient, and the walk adds Lambda Delta, of mean square q tr Lambda^2.",
+        ),
+        define(
+            KEPT.symbol, PART.symbol * BEFORE.symbol, "What the walk adds is orthogonal to the gradient on average."
+        ),
+        define(COSINE.symbol, KEPT.symbol / sp.sqrt(BEFORE.symbol * AFTER.symbol), "The cosine of the two."),
+        agrees(
+            COSINE.symbol,
+            sp.sqrt(1 - 2 * WALKED.symbol * LIMIT.symbol / (sigma**4 * AFTER.symbol)),
+            "phi drops out: how fast the gradient falls need not be known.",
+        ),
+    ),
+    evaluator=Evaluator(
+        name="estheory.theory.economy.coherent.turning_per_update",
+        call=lambda w: float(
+            coherent.turning_per_update(
+                np.array([w["walk"]]),
+                w["sigma"],
+                np.array([w["sigma"] ** 2 * w["squared_gradient"]]),
+                np.array([w["even_variance"]]),
+            )[0]
+        ),
+        rtol=1e-11,
+    ),
+)
+
+UPDATES = given("T", "T", "steps", "updates", typical=(1, 9), extreme=(1, 200))
+MOVED = given("a", "a", "progress", "motion of one update along the gradient of its time", "weight", **_SIZE)
+TURNS = given(
+    "tau",
+    r"\tau",
+    "turning",
+    "cosine of the gradient with that one update before",
+    typical=(0.1, 0.9),
+    extreme=(1e-3, 0.999),
+)
+COHERENT = named("p^2", "p^2", "square of the coherent displacement", "weight^2")
+updates, moved, turns = UPDATES.symbol, MOVED.symbol, TURNS.symbol
+k = sp.Symbol("k", positive=True, integer=True)
+
+coherent_square = Derivation(
+    name="coherent-square",
+    title="How far a run is carried that moves the same along a gradient that keeps turning",
+    assumptions=("the direction of the gradient is a Markov chain of constant cosine tau",),
+    label="mean-field",
+    source=OURS,
+    symbols=(MOVED, TURNS, UPDATES, COHERENT),
+    steps=(
+        define(
+            COHERENT.symbol,
+            moved**2 * (updates + 2 * sp.Sum((updates - k) * turns**k, (k, 1, updates - 1))),
+            "T updates pair with themselves, and T - k pairs are k updates apart, of cosine tau^k.",
+        ),
+        agrees(
+            COHERENT.symbol,
+            moved**2 * (updates * (1 + turns) / (1 - turns) - 2 * turns * (1 - turns**updates) / (1 - turns) ** 2),
+            "The geometric sums: T^2 pairs while the gradient stays, T (1 + tau)/(1 - tau) when it has turned away.",
+        ),
+    ),
+    evaluator=Evaluator(
+        name="estheory.theory.economy.coherent.CoherentMotion.square",
+        call=lambda w: float(
+            coherent.CoherentMotion(
+                progress=np.full(int(w["steps"]), w["progress"]), turning=np.full(int(w["steps"]), w["turning"])
+            ).square()[-1]
+        ),
+        rtol=1e-9,
+    ),
+)
+
+DERIVATIONS = (cost, best, turning, learned_turning, coherent_square)

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from estheory._special import Array, gamma_half_ratio
+from estheory.errors import ConfigError
 from estheory.rules import require_choice, require_count, require_positive
 
 Schedule = Literal["constant", "linear", "cosine"]
@@ -143,3 +144,55 @@ def grpo_mean_square(dim: int, lr: float, steps: int, schedule: Schedule = "line
             "cosine": 0.375 * steps + 0.5,
         }[schedule]
     return dim * factor * lr**2 * squares
+
+
+def steered_mean_square(
+    dim: int, lr: float, steps: int, schedule: Schedule = "linear", *, kappa: float, turning: float = 1.0
+) -> float:
+    """Return E||Delta||^2 = d lr^2 [kappa sum_st h_s h_t cos(s, t) + (1 - kappa) k sum_t h_t^2] of AdamW with a signal.
+
+    Parameters
+    ----------
+    dim, lr, steps, schedule
+        As for :func:`grpo_mean_square`; every step is followed, so at most ``FOLLOWED_STEPS``.
+    kappa
+        Mean over coordinates of mu_j^2 / (mu_j^2 + s_j^2), the share of a minibatch gradient's square that minibatches
+        have in common, in [0, 1].
+    turning
+        Cosine of what is common with that one step before, in [0, 1]; cos(s, t) is its power.
+
+    Returns
+    -------
+    float
+        Mean square of the displacement, weight^2.
+
+    Raises
+    ------
+    ConfigError
+        As for :func:`grpo_mean_square`; for more than ``FOLLOWED_STEPS`` steps, or kappa or turning outside [0, 1].
+
+    Notes
+    -----
+    Label: mean-field. Source: ours: docs/concepts/es-and-grpo.md. Assumptions of :func:`walk_factor`, and a mean of the
+    gradient that keeps its size. In the first steps v has few gradients to average: the mean of their signs is at least
+    .80 of sqrt(kappa).
+
+    Examples
+    --------
+    >>> walk, half = (steered_mean_square(1, 1.0, 100, "constant", kappa=kappa) for kappa in (0.0, 0.5))
+    >>> round(half / walk)
+    46
+    """
+    require_positive("grpo-lr", lr)
+    if steps > FOLLOWED_STEPS:
+        raise ConfigError(f"{steps} optimiser steps cannot be followed one by one", f"give at most {FOLLOWED_STEPS}")
+    for name, value in (("kappa", kappa), ("turning", turning)):
+        if not 0 <= value <= 1:
+            raise ConfigError(f"{name} must be within 0 and 1, not {value:g}", "give a share")
+    rates = learning_rates(steps, schedule)
+    behind = pairs = 0.0
+    for rate in map(float, rates):
+        behind *= turning
+        pairs += rate**2 + 2 * rate * behind
+        behind += rate
+    return dim * lr**2 * (kappa * pairs + (1 - kappa) * walk_factor(rates) * float(rates @ rates))

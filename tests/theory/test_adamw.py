@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from estheory.errors import ConfigError
-from estheory.theory.adamw import grpo_mean_square, learning_rates, walk_factor
+from estheory.theory.adamw import grpo_mean_square, learning_rates, steered_mean_square, walk_factor
 from tests.statistics import agrees
 
 
@@ -76,3 +76,33 @@ def test_bad_input():
         learning_rates(0)
     with pytest.raises(ConfigError, match="grpo-lr"):
         grpo_mean_square(10, -1e-3, 10)
+
+
+@pytest.mark.parametrize("turning", [1.0, 0.9])
+@pytest.mark.parametrize("signal", [0.1, 0.5])
+def test_a_signal_adds_a_ballistic_part(signal, turning):
+    rng, count = np.random.default_rng(3), 20_000
+    mean = signal * rng.standard_normal(count)
+    kappa = float(np.mean(mean**2 / (mean**2 + 1)))
+
+    def draw():
+        nonlocal mean  # the common part keeps its size and forgets its direction
+        mean = turning * mean + np.sqrt(1 - turning**2) * signal * rng.standard_normal(count)
+        return mean + rng.standard_normal(count)
+
+    rates = learning_rates(100)
+    squares = adamw_displacement(rates, draw) ** 2
+    expected = steered_mean_square(1, 1.0, 100, kappa=kappa, turning=turning)
+    assert abs(squares.mean() / expected - 1) < 0.12  # mean-field: v takes the whole run to average
+    if signal == 0.5:  # controls
+        assert abs(squares.mean() / steered_mean_square(1, 1.0, 100, kappa=0.0) - 1) > 0.12
+        other = steered_mean_square(1, 1.0, 100, kappa=kappa, turning=0.9 if turning == 1 else 1.0)
+        assert abs(squares.mean() / other - 1) > 0.12
+
+
+def test_without_a_signal_it_is_the_walk():
+    assert steered_mean_square(7, 1e-3, 50, kappa=0.0) == pytest.approx(grpo_mean_square(7, 1e-3, 50))
+    with pytest.raises(ConfigError, match="kappa"):
+        steered_mean_square(7, 1e-3, 50, kappa=1.5)
+    with pytest.raises(ConfigError, match="followed"):
+        steered_mean_square(7, 1e-3, 50_000, kappa=0.5)
