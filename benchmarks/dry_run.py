@@ -1,4 +1,4 @@
-"""The seconds that `run es --dry-run` foretells against those that the run takes: python benchmarks/dry_run.py
+"""The seconds that `run es --dry-run` foretells against those that the run takes (`python benchmarks/dry_run.py`).
 
 Ratios near 1 are right; the aim is 0.7 to 1.3 on a machine that does nothing else.
 """
