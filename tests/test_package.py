@@ -23,8 +23,8 @@ MAY_IMPORT = {
     "runs": {"tasks", "theory", "runs"},
     "simulation": {"theory", "models", "simulation"},
     "measurement": {"models", "tasks", "runs", "theory", "measurement"},
-    "validation": {"theory", "simulation", "runs", "models", "measurement", "validation"},
-    "reporting": {"theory", "simulation", "runs", "validation", "reporting"},
+    "validation": {"diagnosis", "theory", "simulation", "runs", "models", "measurement", "validation"},
+    "reporting": {"diagnosis", "theory", "simulation", "runs", "validation", "reporting"},
     "training": {"models", "tasks", "runs", "theory", "measurement", "training"},
     "integrations": {"theory", "integrations"},
 }

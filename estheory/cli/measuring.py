@@ -15,12 +15,14 @@ from estheory.measurement.displacement import Displacements, measure_displacemen
 from estheory.models.builtin import model_folder
 from estheory.models.headers import tensor_entries
 from estheory.models.weight_files import adapter_file, adapter_folder, is_adapter
-from estheory.rules import require_count, require_positive
+from estheory.rules import Dtype, require_count, require_positive
 from estheory.runs.directory import is_run
 from estheory.runs.foreign import read_foreign
 from estheory.runs.read import read_own
 from estheory.runs.view import Given
 from estheory.validation.checkpoints import displacement_pairs
+from estheory.validation.claims import Claims, tensors_alike
+from estheory.validation.explanations import findings
 from estheory.validation.foreign_runs import foreign_displacements
 from estheory.validation.judge import Evidence
 from estheory.validation.own_pairs import walk_variances
@@ -166,6 +168,8 @@ def evidence_of(targets: Sequence[Path], es: Mapping[str, Any], how: MeasureOpti
     if "dim" not in es and "model" not in es:
         counted = {"model": str(targets[0])} if "trainable" in es else {"dim": (sum(measured.tensors.values()),)}
         es = {**counted, **es}
+    if "steps" not in es:
+        es = {"steps": _named_steps(measured), **es}
     [case, *more] = cases(es)[0]
     if more:
         raise ConfigError("validate takes one configuration", "give one number for each option but --steps")
@@ -174,16 +178,43 @@ def evidence_of(targets: Sequence[Path], es: Mapping[str, Any], how: MeasureOpti
             f"{len(measured.labels)} checkpoints but {len(case.checkpoints)} steps", "give --steps with one for each"
         )
     pairs = displacement_pairs(measured, forecast_of(case), steps=case.checkpoints, source=f"against {targets[0]}")
-    return Evidence(pairs=pairs, notes=[*measured.problems, *measured.notes, *_stored_notes(targets[1], es)])
+    stored = _stored(targets[1])
+    base, *others = (model_folder(target, download=False) for target in targets)
+    claims = Claims(
+        rule=case.config,
+        signal=case.reward,
+        measured=measured,
+        base=base,
+        stored=stored,
+        alike=tensors_alike(base, others[-1], repeat_head=how.head_twice),
+    )
+    notes = [*measured.problems, *measured.notes, *_stored_notes(stored, es)]
+    return Evidence(pairs=pairs, notes=notes, claims=claims, findings=findings(claims))
 
 
-def _stored_notes(checkpoint: Path, es: Mapping[str, Any]) -> list[str]:
-    """Return what to say of a checkpoint in 16 bits that is judged without rounding since no --dtype was given."""
+def _named_steps(measured: Displacements) -> tuple[int, ...]:
+    """Return the steps that the checkpoints' names tell."""
+    named = tuple(step for step in measured.steps if step is not None)
+    if len(named) < len(measured.steps) or 0 in named:
+        lacks = next(label for label, step in zip(measured.labels, measured.steps, strict=True) if not step)
+        raise ConfigError(
+            f"the step of {lacks} is in no name like step_20", "give --steps with one for each checkpoint"
+        )
+    return named
+
+
+def _stored(checkpoint: Path) -> Dtype:
+    """Return how a checkpoint stores all its weights; float32 where it mixes."""
     path = model_folder(checkpoint, download=False)
     folder = adapter_folder(path)
     stored = {entry.dtype for entry in tensor_entries(adapter_file(folder) if folder else path).values()}
-    dtype = {"BF16": "bfloat16", "F16": "float16"}.get(stored.pop()) if len(stored) == 1 else None
-    if "dtype" in es or dtype is None:
+    kinds: dict[str, Dtype] = {"BF16": "bfloat16", "F16": "float16"}
+    return kinds.get(stored.pop(), "float32") if len(stored) == 1 else "float32"
+
+
+def _stored_notes(dtype: Dtype, es: Mapping[str, Any]) -> list[str]:
+    """Return what to say of a checkpoint in 16 bits that is judged without rounding since no --dtype was given."""
+    if "dtype" in es or dtype == "float32":
         return []
     return [
         f"weights are stored in {dtype}: rounding is not in this prediction; give --dtype {dtype} --update-path ... "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -54,6 +55,8 @@ def step_progress(common: CommonOptions, out: Path) -> Iterator[Callable[[Mappin
             if not view:
                 view.append(RunView(out))
             fields: dict[str, Any] = dict(view[0].fields(row))
+            if line := view[0].outlook(row["step"]):
+                bar.console.print(line, highlight=False)
             bar.update(task, total=view[0].steps, completed=row["step"], **fields)
 
         yield on_step
@@ -94,6 +97,18 @@ class RunView:
             "norm": norm if predicted is None else f"{norm} ({row['norm'] / predicted:.4f} of prediction)",
             "drift": f"{drifts[-1]['value']:.3g} ({drifts[-1]['task']})" if drifts else "-",
         }
+
+    def outlook(self, step: int) -> str:
+        """Return what the forecast after a step says of the run, in one line; empty if none was due."""
+        from estheory.reporting.text.ledger import pace_text
+        from estheory.theory.economy.forecast import Pace
+
+        for row in self._run.rows("forecasts"):
+            if row["step"] == step:
+                pace = row["pace"]
+                known = {name: math.nan if pace[name] is None else pace[name] for name in ("earned", "paid")}
+                return f"step {step}: {pace_text(Pace(**known, floor_in=pace['floor_in'], bound=pace['bound']))}"
+        return ""
 
     def predicted_norm(self, step: int) -> float | None:
         """Return the predicted mean norm.

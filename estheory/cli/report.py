@@ -46,6 +46,7 @@ def report(
     Exit code 3 if any prediction is refuted, 4 if none is consistent.
     """
     from estheory.cli.measuring import given_of
+    from estheory.measurement.run_log import ledgers
     from estheory.reporting.line_results import line_sections
     from estheory.reporting.page.report import BETWEEN, Report, report_page
     from estheory.reporting.page.weight_sections import pair_cosines
@@ -74,6 +75,7 @@ def report(
         plain=without_band(verdicts, level),
         level=level,
         runs=runs,
+        ledgers=ledgers({name: run for name, run in runs.items() if name not in what.staged}),
         cosines=pair_cosines(ends.labels, ends.cosines) if ends else {},
         dim=sum(ends.tensors.values()) if ends else 1,
         evaluated=line_sections(studies) if studies else (),

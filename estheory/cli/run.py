@@ -235,12 +235,15 @@ def _go(
         result = train(on_step)
     if result.stalled_steps:
         narrate(common, f"{result.stalled_steps} steps did not move: all rewards were equal")
+    if result.because:
+        narrate(common, f"stopped after step {result.step}: {result.because}; a lower --stop-net goes on with --resume")
     document = {
         "schema": "estheory/run/1",
         "directory": str(result.directory),
         "steps": result.step,
         "displacement_norm": result.norm,
         "stalled_steps": result.stalled_steps,
+        "stopped": result.because or None,
     }
     if common.json:
         emit(common, json_text(document))

@@ -49,6 +49,7 @@ def preview(config: ESRunConfig | GRPORunConfig, *, as_json: bool) -> str:
                 "seconds_at_least": seconds,
                 "seconds": about,
                 "reward_probe_evaluations": _probe(config)[0],
+                "watched_evaluations": _watched(config)[0],
                 "predictions": [prediction_json(p, _LEVEL) for p in forecast.predictions] if forecast else [],
                 "warnings": list(forecast.warnings) if forecast else [why_not],
             }
@@ -58,6 +59,7 @@ def preview(config: ESRunConfig | GRPORunConfig, *, as_json: bool) -> str:
         f"# memory: {memory / 1e9:.2g} GB for weights and their copies, beside activations and libraries",
         f"# time: {told}",
         *([f"# {_probe(config)[1]}"] if isinstance(config, ESRunConfig) else []),
+        *([f"# {_watched(config)[1]}"] if _watched(config)[0] else []),
         "",
     ]
     return config.to_toml() + "\n".join(lines) + (forecast_text(forecast, _LEVEL) if forecast else f"{why_not}\n")
@@ -87,6 +89,17 @@ def _probe(config: ESRunConfig | GRPORunConfig) -> tuple[int, str]:
     count = probe_batches(config) * (2 * PAIRS + 1)
     share = count / (config.steps * config.evaluations)
     return count, f"reward probe before step 1: {count} evaluations, {share:.1%} of the run's"
+
+
+def _watched(config: ESRunConfig | GRPORunConfig) -> tuple[int, str]:
+    """Return the reward evaluations beside the members', and a line that says so."""
+    if isinstance(config, GRPORunConfig):
+        return 0, ""
+    steps = range(1, config.steps + 1)
+    count = sum(config.evaluated(step) - config.evaluations for step in steps)
+    what = "mirrored partners and theta itself" if any(map(config.partners, steps)) else "theta itself"
+    share = count / (config.steps * config.evaluations)
+    return count, f"{what} in one step of {config.mirror_every}: {count} evaluations, {share:.1%} of the run's"
 
 
 def _shapes(config: ESRunConfig | GRPORunConfig) -> dict[str, tuple[int, ...]]:

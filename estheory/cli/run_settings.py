@@ -24,7 +24,7 @@ GRPO_PRESETS: dict[str, dict[str, Any]] = {
     # without weight decay, gradients clipped at norm 1.
     "paper": {"samples": 8, "lr": 3e-6, "schedule": "linear", "prompts": 63, "steps": 80},
 }
-_FREE = ("executor", "workers")  # what a resumed run may change: its results do not depend on it
+_FREE = ("executor", "workers", "stop_net")  # what a resumed run may change: its steps do not depend on it
 
 
 def es_config(given: Mapping[str, Any]) -> ESRunConfig:

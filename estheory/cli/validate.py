@@ -45,24 +45,31 @@ def validate(
 ) -> None:
     """Judge predictions against measurements.
 
-    For BASE CHECKPOINT, describe the run: --sigma, --population and --steps are needed. A run directory of this
-    package describes itself; --model names its base if it has moved.
+    For BASE CHECKPOINT, describe the run: --sigma and --population are needed, and --steps unless the names of the
+    checkpoints tell them (step_20). What would explain a refuted norm or cosine stands below the table. A run
+    directory of this package describes itself; --model names its base if it has moved.
 
     Exit code 3 if any prediction is refuted, 4 if none is consistent.
     """
+    from estheory.reporting.text.explanations import explanations_json, explanations_text
     from estheory.reporting.text.verdicts import validation_json, verdicts_text
+    from estheory.validation.explanations import explain, indistinguishable
     from estheory.validation.judge import exit_code, judge, without_band
 
     evidence = _evidence(targets, given_in(model, rules, signal, weights), how)
     verdicts = judge(evidence.pairs, level)
+    explained = explain(verdicts, evidence.claims) if evidence.claims else ()
+    unseen = indistinguishable(verdicts, evidence.claims) if evidence.claims else ()
     plain = without_band(verdicts, level)
     if common.json:
         document = validation_json(verdicts, plain, level, evidence.unpredicted)
-        emit(common, json_text(document | {"warnings": list(evidence.notes)}))
+        causes = explanations_json(explained, evidence.findings, unseen)
+        emit(common, json_text(document | causes | {"warnings": list(evidence.notes)}))
     else:
         text = verdicts_text(verdicts, plain, level, evidence.unpredicted)
-        described = len(targets) > 1 and any(v.kind == "refuted" for v in verdicts)
-        emit(common, text + DESCRIBED if described else text)
+        text += explanations_text(explained, evidence.findings, unseen)
+        open_cause = len(targets) > 1 and any(not e.candidates for e in explained)
+        emit(common, text + DESCRIBED if open_cause else text)
     warn(common, evidence.notes)
     cite(common, [used for v in verdicts for used in (v.prediction, v.measurement)])
     raise typer.Exit(exit_code(verdicts))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from estheory.landscape import Signal
 from estheory.rules import ESConfig
@@ -125,6 +125,12 @@ def walk_faults(rule: ESConfig, steps: int, signal: Signal | None = None) -> tup
     if estimator.members_per_direction > 1:
         one = estimator.variance(signal or Signal()).value * rule.population / rule.step_size**2
         found.append(("mirrored members are independent ones", 1 / math.sqrt(one)))
+        n = rule.population
+        found.append(("the sign of mirrored noise is lost", math.sqrt((n - 2) / (n - 1) / one)))
+    elif rule.shaping == "zscore" and rule.population % 2 == 0:
+        pairs = estimator_of(replace(rule, antithetic=True)).variance(signal or Signal()).value
+        single = estimator_of(rule).variance(signal or Signal()).value
+        found.append(("members are mirrored, which the rule does not say (antithetic)", math.sqrt(pairs / single)))
     return (*step_faults(rule), *_told_apart(found))
 
 
@@ -211,7 +217,7 @@ def length_sentence(ratio: float, explanations: Sequence[Explanation]) -> str:
     Parameters
     ----------
     ratio
-        Measured over expected, > 0.
+        Measured over expected, >= 0.
     explanations
         As of :func:`explain_ratio`.
 
@@ -224,6 +230,8 @@ def length_sentence(ratio: float, explanations: Sequence[Explanation]) -> str:
     >>> length_sentence(30.0, [Explanation(fault=Fault(name="1/N is missing", factor=30), misfit=0)])
     '30 times too long: 1/N is missing'
     """
+    if ratio == 0:
+        return "nothing moved: the update is never applied, 16 bits swallow it, or this is the base itself"
     size = f"{ratio:.4g} times too long" if ratio > 1 else f"{1 / ratio:.4g} times too short"
     if not explanations:
         return f"{size}: no known fault has this factor"

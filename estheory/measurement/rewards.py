@@ -269,25 +269,34 @@ def _of_objects(documents: Sequence[Any], asked: _Asked) -> RewardFile:
 
 
 def _of_run(path: Path, asked: _Asked) -> RewardFile:
-    """Take the updates of a run that kept rewards by prompt; others may be missing."""
+    """Take the updates of a run that kept rewards by prompt; where some have mirrored partners, those alone.
+
+    Others may be missing.
+    """
     problems: list[str] = []
     run = read_run(path, problems=problems)
     if damaged := [problem for problem in problems if " lacks step " not in problem]:
         raise DataError(damaged[0], "correct it, or leave the update out")
     settings = run.settings
-    found = [
-        _iteration(
-            step.prompt_rewards,
-            asked,
-            where=f"{asked.where}: step {step.step}",
-            sigma=settings.sigma,
-            mirrored="interleaved" if settings.kind.paired else None,
-            centre=step.centre_rewards,
-            step=step.step,
+    partnered = any(step.mirror_rewards is not None for step in run.steps)
+    found = []
+    for step in run.steps:
+        members, partners = step.prompt_rewards, step.mirror_rewards
+        if members is None or (partnered and partners is None):
+            continue
+        if partners is not None:
+            members = np.stack([members, partners], axis=1).reshape(-1, members.shape[1])
+        found.append(
+            _iteration(
+                members,
+                asked,
+                where=f"{asked.where}: step {step.step}",
+                sigma=settings.sigma,
+                mirrored="interleaved" if settings.kind.paired or partnered else None,
+                centre=step.centre_rewards,
+                step=step.step,
+            )
         )
-        for step in run.steps
-        if step.prompt_rewards is not None
-    ]
     if not found:
         remedy = "give a run that kept rewards by prompt, or a file of one iteration"
         raise DataError(f"{asked.where} holds no rewards by prompt", remedy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from estheory._special import Array
 from estheory.errors import DataError
 from estheory.rules import ESConfig
 from estheory.runs.view import OwnRun, RunRecord, Settings, Step
-from estheory.theory.economy.ledger import LedgerRules, LoggedUpdate
+from estheory.theory.economy.ledger import Ledger, LedgerRules, LoggedUpdate, ledger
 
 Mirroring = Literal["interleaved", "halves"]
 """Where a pair stands: in rows 2k and 2k + 1, or in rows k and k + N/2."""
@@ -85,6 +85,20 @@ def run_log(
     )
 
 
+def ledgers(runs: Mapping[str, OwnRun]) -> dict[str, Ledger]:
+    """Return the ledger of each ES run of two updates or more whose rows hold what one needs."""
+    found = {}
+    for name, run in runs.items():
+        if run.method != "es" or len(run.steps) < 2:
+            continue
+        try:
+            log = run_log(run)
+            found[name] = ledger(log.updates, log.rules)
+        except DataError:
+            continue  # the page shows what there is; `forecast` says what a row lacks
+    return found
+
+
 def _is_logged(step: Step) -> bool:
     """Whether a log holds rewards of a step; of one that it lacks, nothing is recorded."""
     return any(value is not None for value in (step.rewards, step.prompt_rewards, step.reward_mean, step.centre_reward))
@@ -105,6 +119,7 @@ def _update(step: Step, prompts: int | None, mirrored: Mirroring | None) -> Logg
         half_rewards=ordered(step.half_rewards),
         prompts=prompts,
         prompt_rewards=ordered(step.prompt_rewards),
+        mirror_rewards=ordered(step.mirror_rewards),
         centre_rewards=step.centre_rewards,
         centre_reward=step.centre_reward,
         reward_mean=step.reward_mean,

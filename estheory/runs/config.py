@@ -186,6 +186,13 @@ class ESRunConfig(RunConfig):
     drop_prompt_rewards
         Whether only members' mean rewards are kept, and not those by prompt (rewards.jsonl), which `pilot` and
         `forecast` read.
+    mirror_every
+        K: in one step of K, from the first on, what the ledger lacks is evaluated too, and never moves the run: the
+        members' mirrored partners theta - sigma eps, where the members are not mirrored, and theta itself; 0: never.
+    forecast_every
+        Steps between forecasts (forecasts.jsonl), which `validate` judges once the run has gone on; 0: none.
+    stop_net
+        Reward per step: the run ends at a forecast where the upper end of its net rate is below this.
     executor, workers
         Where members are evaluated; the results do not depend on it.
     method
@@ -228,6 +235,17 @@ class ESRunConfig(RunConfig):
     drop_prompt_rewards: bool = field(
         default=False, metadata={"help": "Keep members' mean rewards only, not those by prompt."}
     )
+    mirror_every: int = field(
+        default=0,
+        metadata={"help": "Evaluate mirrored partners and theta itself in one step of this many (default 0: never)."},
+    )
+    forecast_every: int = field(
+        default=0, metadata={"help": "Write down a forecast after every so many steps (default 0: never)."}
+    )
+    stop_net: float = field(
+        default=-math.inf,
+        metadata={"help": "End at a forecast where a step surely brings less reward than this, net."},
+    )
     executor: ExecutorName = field(default="local", metadata={"help": "Where members are evaluated."})
     workers: int = field(default=1, metadata={"help": "Processes that evaluate members."})
 
@@ -240,6 +258,14 @@ class ESRunConfig(RunConfig):
         require_choice("executor", self.executor, get_args(ExecutorName))
         require_count("workers", self.workers, 1)
         require_count("train-set", self.train_set, 0)
+        require_count("mirror-every", self.mirror_every, 0)
+        require_count("forecast-every", self.forecast_every, 0)
+        if math.isnan(self.stop_net) or (self.stop_net > -math.inf and not self.forecast_every):
+            raise ConfigError(
+                f"stop-net {self.stop_net} is asked at forecasts, and there are none", "give forecast-every"
+            )
+        if self.mirror_every and self.drop_prompt_rewards:
+            raise ConfigError("mirror-every is of no use without rewards by prompt", "leave drop-prompt-rewards out")
         if 0 < self.train_set < self.prompts:
             raise ConfigError(f"a training set of {self.train_set} has no {self.prompts} prompts", "lower prompts")
         if self.restore_pairs > self.evaluations:
@@ -265,6 +291,18 @@ class ESRunConfig(RunConfig):
     def evaluations(self) -> int:
         """Reward evaluations of a step: N, or 2 N for two-point, whose members are directions."""
         return self.estimator.evaluations
+
+    def partners(self, step: int) -> int:
+        """Return how many mirrored partners are evaluated beside the members of a step."""
+        return 0 if self.estimator.paired or not self.watches(step) else self.evaluations
+
+    def watches(self, step: int) -> bool:
+        """Return whether theta itself, and the members' partners, are evaluated in a step."""
+        return self.mirror_every > 0 and (step - 1) % self.mirror_every == 0
+
+    def evaluated(self, step: int) -> int:
+        """Return the reward evaluations of a step: members, then their mirrored partners, then theta itself."""
+        return self.evaluations + self.partners(step) + self.watches(step)
 
     @property
     def estimator(self) -> Estimator:
@@ -353,6 +391,6 @@ class GRPORunConfig(RunConfig):
 
 def _toml(value: object) -> str:
     """One TOML value. JSON's strings, lists, numbers and booleans are TOML's too, but for the delete character."""
-    if value == math.inf:
-        return "inf"
+    if isinstance(value, float) and math.isinf(value):
+        return "inf" if value > 0 else "-inf"
     return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("\x7f", "\\u007f")

@@ -2,8 +2,8 @@
 
 Files: ``config.toml``, ``environment.json``, ``probes.json`` (written once, before step 1), ``steps.jsonl`` (one line
 a step; bit-reproducible), ``rewards.jsonl`` (each step's rewards by prompt, before its line in steps.jsonl;
-:mod:`estheory.runs.prompt_rewards`), ``timings.jsonl``, ``evaluations.jsonl`` and
-``checkpoints/step_000100.safetensors``.
+:mod:`estheory.runs.prompt_rewards`), ``forecasts.jsonl`` (never rewritten), ``timings.jsonl``, ``evaluations.jsonl``
+and ``checkpoints/step_000100.safetensors``.
 
 Lines are appended, flushed and synchronised one at a time, so that a kill can tear only the last one; whole files
 are written under a temporary name and renamed.
@@ -30,7 +30,7 @@ from estheory.files import read_lines, read_object, reading, write_json, write_t
 from estheory.rules import LARGEST_COUNT
 from estheory.runs.config import ESRunConfig, GRPORunConfig
 from estheory.runs.config_files import load_config
-from estheory.runs.prompt_rewards import unpacked_rewards
+from estheory.runs.prompt_rewards import PromptRewards, unpacked_rewards
 from estheory.runs.view import Array, Evaluation, OwnRun, Step
 
 Row = dict[str, Any]
@@ -39,6 +39,7 @@ _FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "steps": {"step": int},
     "rewards": {"step": int, "shape": list, "float64": str},
     "timings": {"step": int},
+    "forecasts": {"step": int, "predictions": list, "stop": dict},
     "evaluations": {"step": int, "task": str, "quantity": str, "value": (int, float), "stderr": (int, float)},
 }
 """What every line of a file holds, beside more."""
@@ -163,8 +164,8 @@ class RunDirectory:
                 )
         return rows
 
-    def prompt_rewards(self) -> dict[int, Array]:
-        """Return each recorded step's rewards, shape (evaluations, prompts); empty where none were kept."""
+    def prompt_rewards(self) -> dict[int, PromptRewards]:
+        """Return each recorded step's rewards by prompt; empty where none were kept."""
         try:
             return {row["step"]: unpacked_rewards(row) for row in self.rows("rewards")}
         except ValueError as error:
@@ -229,7 +230,7 @@ class RunDirectory:
             if not 1 <= dim <= LARGEST_COUNT:
                 raise ValueError("its model's number of parameters is too large, or none")
             kept = self.prompt_rewards()
-            steps = tuple(replace(step_of(row), prompt_rewards=kept.get(row["step"])) for row in self.steps())
+            steps = tuple(_with_rewards(step_of(row), kept.get(row["step"])) for row in self.steps())
             evaluations = tuple(map(_evaluation, self.rows("evaluations")))
         if not steps:
             raise DataError(f"{self.path} has no finished step", "let the run make at least one")
@@ -241,6 +242,7 @@ class RunDirectory:
             checkpoints=self.checkpoints(),
             probes=self.read_json("probes.json") or {},
             evaluations=evaluations,
+            forecasts=tuple(self.rows("forecasts")),
         )
 
 
@@ -258,6 +260,18 @@ def step_of(row: Row) -> Step:
     values |= {name: _array(row[name]) for name in ("rewards", "half_rewards", "coefficients") if name in row}
     stream = None if seeds is None else (int(seeds["seed"]), int(seeds["step"]))
     return Step(step=row["step"], stream=stream, **values)
+
+
+def _with_rewards(step: Step, kept: PromptRewards | None) -> Step:
+    if kept is None:
+        return step
+    return replace(
+        step,
+        prompt_rewards=kept.members,
+        mirror_rewards=kept.partners,
+        centre_rewards=kept.centre,
+        centre_reward=None if kept.centre is None else float(kept.centre.mean()),
+    )
 
 
 def _array(values: Any) -> Array:

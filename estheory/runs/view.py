@@ -142,6 +142,8 @@ class Step:
         The same over the first half of the prompts.
     prompt_rewards : ndarray, shape (N, B)
         Each member's reward on each prompt.
+    mirror_rewards : ndarray, shape (N, B)
+        Of members that mirror them and never moved the run.
     centre_rewards : ndarray, shape (B,)
         Rewards of the unperturbed theta_(step - 1) on the same prompts.
     centre_reward
@@ -168,6 +170,7 @@ class Step:
     rewards: Array | None = None
     half_rewards: Array | None = None
     prompt_rewards: Array | None = None
+    mirror_rewards: Array | None = None
     centre_rewards: Array | None = None
     centre_reward: float | None = None
     reward_mean: float | None = None
@@ -267,6 +270,8 @@ class OwnRun(RunRecord):
         probes.json; empty when nothing was probed.
     evaluations
         Rows of evaluations.jsonl.
+    forecasts
+        Rows of forecasts.jsonl: what the run foretold of itself, and after which step.
     """
 
     format: Format = "estheory"
@@ -274,6 +279,7 @@ class OwnRun(RunRecord):
     dim: int
     probes: Mapping[str, Any] = field(default_factory=dict)
     evaluations: tuple[Evaluation, ...] = ()
+    forecasts: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def settings(self) -> Settings:

@@ -20,6 +20,7 @@ from estheory.runs.directory import Row, RunDirectory
 from estheory.runs.prompt_rewards import packed_rewards
 from estheory.training.environment import record_environment
 from estheory.training.executors import Executor, LocalExecutor
+from estheory.training.foresight import Foresight
 from estheory.training.members import Members
 from estheory.training.process import torch_threads
 from estheory.training.replay import es_config, rebuild
@@ -88,6 +89,7 @@ def resume(
     on_step: OnStep | None = None,
     executor: ExecutorName | None = None,
     workers: int | None = None,
+    stop_net: float | None = None,
 ) -> RunResult:
     """Continue an ES run that was cut off; its result has the bits of an uninterrupted run.
 
@@ -97,10 +99,17 @@ def resume(
     ----------
     before_first_step
         As for `run_es`; called only if the run was cut off before step 1.
+    executor, workers, stop_net
+        In place of those of the run; a run that a forecast ended goes on with a lower `stop_net`.
     """
     run = RunDirectory.open(directory)
     config = es_config(run)
-    config = replace(config, executor=executor or config.executor, workers=workers or config.workers)
+    config = replace(
+        config,
+        executor=executor or config.executor,
+        workers=workers or config.workers,
+        stop_net=config.stop_net if stop_net is None else stop_net,
+    )
     with torch_threads(config.threads):
         session = start_session(config)
         with run.held():
@@ -123,7 +132,9 @@ def _run(
     if not rows and before_first_step is not None and directory.read_json("probes.json") is None:
         directory.write_json("probes.json", before_first_step(session))
     session.parameters.vector.copy_(walk.theta)
-    done = bool(rows) and config.is_last(rows[-1])
+    foresight = Foresight(config, directory)
+    because = foresight.stops(len(rows)) if rows else ""
+    done = bool(rows) and (config.is_last(rows[-1]) or bool(because))
     session.settle(directory, len(rows), last=done)
     if not done:
         executor = _open_executor(config, Members(session, config, walk))
@@ -131,7 +142,8 @@ def _run(
             while not done:
                 rows.append(_step(session, config, directory, walk, executor, rows))
                 session.parameters.vector.copy_(walk.theta)
-                done = config.is_last(rows[-1])
+                because = foresight.stops(walk.step)
+                done = config.is_last(rows[-1]) or bool(because)
                 session.settle(directory, walk.step, last=done)
                 if on_step is not None:
                     on_step(rows[-1])
@@ -139,7 +151,11 @@ def _run(
             executor.close()
     stalled = sum(not any(row["coefficients"]) for row in rows)
     return RunResult(
-        directory=directory.path, step=len(rows), norm=float(rows[-1]["norm"]) if rows else 0.0, stalled_steps=stalled
+        directory=directory.path,
+        step=len(rows),
+        norm=float(rows[-1]["norm"]) if rows else 0.0,
+        stalled_steps=stalled,
+        because=because,
     )
 
 
@@ -153,7 +169,8 @@ def _step(
 ) -> Row:
     """Evaluate the members, move the walk, and record the step."""
     started, step = perf_counter(), walk.step + 1
-    evaluated = executor.rewards(rows)
+    everything = executor.rewards(rows)
+    evaluated = everything.first(config.evaluations)
     for member, value in enumerate(evaluated.values):
         if not math.isfinite(value):
             raise DataError(f"the reward of member {member} in step {step} is {value}", "lower sigma or alpha")
@@ -174,7 +191,8 @@ def _step(
         raise DataError(f"step {step} leaves parameters that are no numbers", "lower alpha")
     updated = perf_counter()
     if not config.drop_prompt_rewards:
-        directory.append("rewards", packed_rewards(step, evaluated.by_prompt))
+        watched = everything.by_prompt[config.evaluations :]
+        directory.append("rewards", packed_rewards(step, evaluated.by_prompt, watched))
     directory.append("steps", row)
     timing = {
         "step": step,

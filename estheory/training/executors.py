@@ -49,19 +49,19 @@ class Executor(Protocol):
         ...
 
 
-def shares(config: ESRunConfig, workers: int) -> list[list[int]]:
+def shares(evaluations: int, workers: int) -> list[list[int]]:
     """Divide the evaluations of a step among workers; the division does not affect the results."""
-    return [list(range(config.evaluations))[k::workers] for k in range(workers)]
+    return [list(range(evaluations))[k::workers] for k in range(workers)]
 
 
-def gather(config: ESRunConfig, parts: Sequence[Rewards], divided: Sequence[Sequence[int]]) -> Rewards:
+def gather(parts: Sequence[Rewards], divided: Sequence[Sequence[int]]) -> Rewards:
     """Put the workers' rewards in the order of the evaluations."""
     found = {
         evaluation: each
         for part, share in zip(parts, divided, strict=True)
         for evaluation, *each in zip(share, part.values, part.halves, part.by_prompt, strict=True)
     }
-    values, halves, by_prompt = zip(*(found[evaluation] for evaluation in range(config.evaluations)), strict=True)
+    values, halves, by_prompt = zip(*(found[evaluation] for evaluation in sorted(found)), strict=True)
     return Rewards(
         values=list(values),
         halves=list(halves),
@@ -140,7 +140,6 @@ class LocalExecutor:
     def __init__(self, config: ESRunConfig, own: Members) -> None:
         self._config = config
         self._own = own
-        self._shares = shares(config, config.workers)
         self._sharing = Sharing(own) if config.workers > 1 else None
         tickets = self._sharing.tickets if self._sharing else None
         self._others = [_Worker(config, tickets) for _ in range(config.workers - 1)]
@@ -150,12 +149,13 @@ class LocalExecutor:
 
         Parameters and result as of :meth:`estheory.training.executors.Executor.rewards`.
         """
-        for worker, share in zip(self._others, self._shares[1:], strict=True):
+        own, *others = divided = shares(self._config.evaluated(len(rows) + 1), self._config.workers)
+        for worker, share in zip(self._others, others, strict=True):
             worker.ask(rows, share)
-        parts = [self._own.rewards(rows, self._shares[0])]
-        for worker, share in zip(self._others, self._shares[1:], strict=True):
+        parts = [self._own.rewards(rows, own)]
+        for worker, share in zip(self._others, others, strict=True):
             parts.append(worker.answer(rows, share))
-        return gather(self._config, parts, self._shares)
+        return gather(parts, divided)
 
     def advance(self, row: Row) -> None:
         """Make a step, each process a part of it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
@@ -40,6 +40,10 @@ class Rewards:
     halves: list[float]
     by_prompt: list[list[float]]
     perturbing: float
+
+    def first(self, count: int) -> Rewards:
+        """Return those of the first evaluations."""
+        return replace(self, values=self.values[:count], halves=self.halves[:count], by_prompt=self.by_prompt[:count])
 
 
 class Members:

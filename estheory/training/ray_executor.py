@@ -123,9 +123,8 @@ class RayExecutor:
                 raise DataError(f"Ray cannot be started: {error}", "use --executor local") from error
         self._sharing = Sharing(own)
         self._actor: Any = ray.remote(num_cpus=config.threads)(RayMembers)
-        self._shares = shares(config, config.workers)
-        self._actors: list[Any] = [self._start() for _ in self._shares]
-        self._steps = [0] * len(self._shares)
+        self._actors: list[Any] = [self._start() for _ in range(config.workers)]
+        self._steps = [0] * config.workers
 
     def rewards(self, rows: Sequence[Row]) -> Rewards:
         """Return the rewards of all evaluations of the next step.
@@ -133,7 +132,7 @@ class RayExecutor:
         Parameters and result as of :meth:`estheory.training.executors.Executor.rewards`.
         """
         asked = [self._ask(worker, rows) for worker in range(len(self._actors))]
-        return gather(self._config, [self._answer(k, rows, answer) for k, answer in enumerate(asked)], self._shares)
+        return gather([self._answer(k, rows, answer) for k, answer in enumerate(asked)], self._shares(rows))
 
     def advance(self, row: Row) -> None:
         """Make a step, each actor on this machine a part of it.
@@ -155,7 +154,11 @@ class RayExecutor:
         return self._actor.remote(self._config, self._sharing.tickets)
 
     def _ask(self, worker: int, rows: Sequence[Row]) -> Any:
-        return self._actors[worker].rewards.remote(list(rows[self._steps[worker] :]), self._shares[worker])
+        share = self._shares(rows)[worker]
+        return self._actors[worker].rewards.remote(list(rows[self._steps[worker] :]), share)
+
+    def _shares(self, rows: Sequence[Row]) -> list[list[int]]:
+        return shares(self._config.evaluated(len(rows) + 1), self._config.workers)
 
     def _answer(self, worker: int, rows: Sequence[Row], asked: Any) -> Rewards:
         """Wait for one worker's rewards, replacing it where it dies."""

@@ -155,12 +155,15 @@ class RunResult:
         ||theta_T - theta_0|| (weight).
     stalled_steps
         Steps in which all members had equal rewards and nothing moved (ES), or every group had (GRPO).
+    because
+        Why a forecast ended the run; empty if none did.
     """
 
     directory: Path
     step: int
     norm: float
     stalled_steps: int
+    because: str = ""
 
 
 def start_session(

@@ -39,7 +39,7 @@ def estimated_seconds(config: ESRunConfig, *, starting: float = 0.0) -> float:
         members = Members(session, config, Trajectory(session.parameters, session.base, config))
         members.rewards([], [0])
         _, first = _timed(lambda: members.rewards([], [0]))
-        most = len(shares(config, config.workers)[0])
+        most = -(-config.evaluations // config.workers)
         count = max(1, min(most, int(_LEAST / first)))  # what a step makes once is shared by as many as in the run
         member = _timed(lambda: members.rewards([], range(count)))[1] / count
         draw = _mean(lambda: members.walk.place(session.parameters.vector, 0))
@@ -51,15 +51,17 @@ def estimated_seconds(config: ESRunConfig, *, starting: float = 0.0) -> float:
         crowd, waiting = _crowd(config, members, count) if config.workers > 1 else (1.0, 0.0)
     parts = 1 if config.momentum or config.anchor_l1 or config.anchor_l2 else config.workers
     step = crowd * (most * member + config.population * draw / parts) + norm
+    watched = sum(config.evaluated(step) - config.evaluations for step in range(1, config.steps + 1))
     evaluated = 1 + sum(config.keeps_checkpoint(step) for step in range(1, config.steps + 1))
-    return starting + loading + probing + waiting + config.steps * step + evaluated * evaluating
+    stepping = config.steps * step + crowd * member * watched / config.workers
+    return starting + loading + probing + waiting + stepping + evaluated * evaluating
 
 
 def _crowd(config: ESRunConfig, alone: Members, count: int) -> tuple[float, float]:
     """Return how much longer all workers at once take for a member than one alone, and seconds until they are there."""
-    few = replace(config, population=2 * config.workers * max(1, count // 2), restore_pairs=0)
+    few = replace(config, population=2 * config.workers * max(1, count // 2), restore_pairs=0, mirror_every=0)
     own = Members(alone.session, few, Trajectory(alone.session.parameters, alone.session.base, few))
-    share = shares(few, config.workers)[0]
+    share = shares(few.evaluations, config.workers)[0]
     executor = LocalExecutor(few, own)
     try:
         _, first = _timed(lambda: executor.rewards([]))

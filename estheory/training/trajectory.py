@@ -72,9 +72,23 @@ class Trajectory:
         self._pairs = 0
 
     def place(self, out: Tensor, evaluation: int) -> None:
-        """Set a vector to the parameters of one evaluation of the step to come."""
+        """Set a vector to the parameters of one evaluation of the step to come.
+
+        Parameters
+        ----------
+        evaluation
+            As `estheory.runs.config.ESRunConfig.evaluated` counts: members, partners, theta itself.
+        """
         config = self.config
         centre = self.theta
+        if evaluation >= config.evaluations:
+            of = evaluation - config.evaluations
+            if of == config.partners(self.step + 1):
+                out.copy_(centre)
+                return
+            direction, sign = config.estimator.direction_of(of)
+            self._perturb(out, centre, direction, -sign)
+            return
         if evaluation < config.restore_pairs:
             centre = self._after_pairs(evaluation)
         direction, sign = config.estimator.direction_of(evaluation)

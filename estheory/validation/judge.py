@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from estheory._special import normal_cdf, normal_quantile
 from estheory.laws import noisy_pvalue
 from estheory.quantities import Measurement, NotJudged, Prediction, Verdict
+from estheory.validation.claims import Claims, Finding
 
 RELEVANT_ERROR = 0.05
 """The relative error of a predicted mean that a measurement must be able to refute."""
@@ -58,11 +59,17 @@ class Evidence:
         Measured figures without a prediction, each with the reason.
     notes
         What was left out and why, one line each.
+    claims
+        What the run says of itself, for :func:`estheory.validation.explanations.explain`; None where nothing does.
+    findings
+        What is wrong whatever the verdicts say.
     """
 
     pairs: Sequence[Pair]
     unpredicted: Sequence[NotJudged] = ()
     notes: Sequence[str] = ()
+    claims: Claims | None = None
+    findings: Sequence[Finding] = ()
 
 
 def verdict_pvalue(prediction: Prediction, measurement: Measurement) -> float:

@@ -20,6 +20,7 @@ from estheory.theory.estimators.estimator import PAPER
 from estheory.theory.probe.prediction_law import FewDirectionsLaw
 from estheory.theory.walk import OURS
 from estheory.validation.assumptions import CONDITIONED, DENSE, FLAT, SHARED
+from estheory.validation.forecasts import forecast_pairs
 from estheory.validation.judge import Pair, paired
 from estheory.validation.recorded_walk import RecordedWalk
 from estheory.validation.reward_probe import reward_pairs
@@ -86,6 +87,7 @@ def _es(
     yield from _tensors(run, walk, shapes, tensors)
     yield from kl_pairs(run, walk, shapes)
     yield from reward_pairs(run)
+    yield from forecast_pairs(run)
 
 
 def _nothing_moved(run: OwnRun) -> Pair:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from estheory.diagnosis.coefficients import direction_weights, explain_coefficients
-from estheory.diagnosis.faults import explain_ratio, perturbation_faults, step_faults, walk_faults
+from estheory.diagnosis.faults import explain_ratio, length_sentence, perturbation_faults, step_faults, walk_faults
 from estheory.landscape import Signal
 from estheory.rules import ESConfig
 from estheory.theory.estimators import estimator_of
@@ -131,3 +131,7 @@ def test_perturbations():
         (0.57735, "[0, 1]"),
     ):
         assert any(words in e.fault.name for e in explain_ratio(ratio, 1e-3, perturbation_faults(rule)))
+
+
+def test_what_never_moved_is_said():
+    assert "nothing moved" in length_sentence(0.0, ())

@@ -36,7 +36,7 @@ def results(directory: Path) -> dict[str, bytes]:
 
 def test_shares_are_a_partition() -> None:
     for workers in range(1, 9):
-        divided = shares(es_config(), workers)
+        divided = shares(6, workers)
         assert len(divided) == workers
         assert sorted(k for share in divided for k in share) == list(range(6))
 

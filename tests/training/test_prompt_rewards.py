@@ -22,7 +22,7 @@ def test_no_bit_is_lost_and_right_or_wrong_takes_little_room() -> None:
     for step, rewards in enumerate((logs, wins), start=1):
         row = json.loads(json.dumps(packed_rewards(step, rewards.tolist())))
         assert row["step"] == step
-        assert np.array_equal(unpacked_rewards(row), rewards)
+        assert np.array_equal(unpacked_rewards(row).members, rewards)
     assert len(json.dumps(packed_rewards(1, wins.tolist()))) < 30 * 64 / 2
 
 
@@ -36,6 +36,10 @@ def test_no_bit_is_lost_and_right_or_wrong_takes_little_room() -> None:
         {"float64": "!"},
         {"float64": "AAAA"},
         {"float64": packed_rewards(1, [[0.0] * 9000])["float64"]},
+        {"watched": 3},
+        {"watched": {"shape": [1, 2]}},
+        {"watched": packed_rewards(1, [[0.0]])},
+        {"watched": packed_rewards(1, [[0.0] * 2] * 2)},
     ],
 )
 def test_damage_is_found_out(damage: dict[str, object]) -> None:
@@ -48,9 +52,9 @@ def test_a_run_keeps_the_rewards_that_its_members_means_are_of(finished: Path) -
     kept = run.prompt_rewards()
     assert list(kept) == [1, 2, 3, 4]
     for row in run.steps():
-        assert kept[row["step"]].shape == (6, 8)
-        assert kept[row["step"]].mean(axis=1).tolist() == row["rewards"]
-        assert kept[row["step"]][:, 0::2].mean(axis=1).tolist() == row["half_rewards"]
+        assert kept[row["step"]].members.shape == (6, 8)
+        assert kept[row["step"]].members.mean(axis=1).tolist() == row["rewards"]
+        assert kept[row["step"]].members[:, 0::2].mean(axis=1).tolist() == row["half_rewards"]
 
 
 def test_a_kill_before_a_step_s_own_line_leaves_no_rewards_of_it(tmp_path: Path, finished: Path) -> None:

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 
 from estheory.files import reading
 from estheory.quantities import Quantity, Verdict
-from estheory.reporting.page import behaviour_sections, weight_sections
+from estheory.reporting.page import behaviour_sections, ledger_section, weight_sections
 from estheory.reporting.page.page import Section, Table, html_page
 from estheory.reporting.page.sequence_page import missing_section, sequence_sections
 from estheory.reporting.text.verdicts import summary, tensor_sentence
 from estheory.runs.sequence import SequenceRecord
 from estheory.runs.view import OwnRun
+from estheory.theory.economy.ledger import Ledger
 
 BETWEEN = "between and along"
 """The name under which verdicts on the lines around two runs are judged."""
@@ -32,6 +33,8 @@ class Report:
         Family-wise level.
     runs
         Records of those that this package made.
+    ledgers
+        What those that are no stage of a sequence earned and paid, where their rows tell it: the first picture.
     cosines
         Cosines between the end points of runs from one base, by ``a|b``.
     dim
@@ -50,6 +53,7 @@ class Report:
     plain: Sequence[Verdict]
     level: float
     runs: Mapping[str, OwnRun]
+    ledgers: Mapping[str, Ledger] = field(default_factory=dict)
     cosines: Mapping[str, float] = field(default_factory=dict)
     dim: int = 1
     evaluated: Sequence[Section] = ()
@@ -100,6 +104,8 @@ def _sections(report: Report) -> list[Section | None]:
     apart = _apart(report)
     runs = {name: run for name, run in report.runs.items() if name in apart}
     found: list[Section | None] = [missing_section(report.missing)]
+    if report.ledgers:
+        found.append(ledger_section.ledger_section(report.ledgers))
     for sequence in report.sequences.values():
         with reading(sequence.path):
             found += sequence_sections(sequence, report.judged)

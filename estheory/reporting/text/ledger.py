@@ -12,7 +12,7 @@ import numpy as np
 from estheory.reporting.save_figure import save_figure
 from estheory.reporting.text.forecast import prediction_json
 from estheory.reporting.text.tables import Table, render, short
-from estheory.theory.economy.forecast import Outlook, windows
+from estheory.theory.economy.forecast import Outlook, Pace, windows
 from estheory.theory.economy.intervals import LEVEL
 from estheory.theory.economy.ledger import Entry, Ledger, Sum
 
@@ -51,6 +51,7 @@ def outlook_json(outlook: Outlook) -> dict[str, Any]:
             "level": LEVEL,
             "from": "ledger" if outlook.rate.from_ledger else "rewards",
         },
+        "pace": {"earned": outlook.pace.earned, "paid": outlook.pace.paid, "floor_in": outlook.pace.floor_in},
         "predictions": [prediction_json(p, LEVEL) for p in outlook.predictions],
         "state": outlook.state,
         "limits": list(outlook.limits),
@@ -81,7 +82,7 @@ def outlook_text(outlook: Outlook) -> str:
     for window in windows(book):
         part = Ledger(entries=window, centred=book.centred)
         mean = {
-            name: float(np.mean([getattr(entry, name) for entry in window]))
+            name: _known_mean([getattr(entry, name) for entry in window])
             for name in ("reliability", "odd_share", "even_share", "reward")
         }
         bound = "<= " if part.bound else ""
@@ -100,7 +101,7 @@ def outlook_text(outlook: Outlook) -> str:
         table,
         f"Over {len(book.entries)} updates: earned {at_most}{_with_error(earned)}, {cost}. "
         f"Between the ends of the log: net {at_most}{_with_error(net)}, measured {_with_error(risen)}.",
-        f"State at step {outlook.at}: {outlook.state}.",
+        f"State at step {outlook.at}: {outlook.state}; {pace_text(outlook.pace)}.",
     ]
     if book.bound and not math.isnan(implied.value):
         parts.append(f"What was measured and paid together say that it earned {_with_error(implied)} between them.")
@@ -115,6 +116,21 @@ def outlook_text(outlook: Outlook) -> str:
     advice = "stop" if outlook.stop.advice else "go on"
     parts.append(f"{advice}: {outlook.stop.because}.")
     return render(*parts)
+
+
+def _known_mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def pace_text(pace: Pace) -> str:
+    """Return what an update earns and pays in one phrase."""
+    parts = []
+    if not math.isnan(pace.earned):
+        parts.append(f"earning {'at most ' if pace.bound else ''}{short(pace.earned, 2)} per step")
+    parts.append("paying an unknown cost" if math.isnan(pace.paid) else f"paying {short(pace.paid, 2)}")
+    ahead = {None: "", 0: "; at its floor"}.get(pace.floor_in, f"; floor in about {pace.floor_in} steps")
+    return ", ".join(parts) + ahead
 
 
 def _with_error(found: Sum) -> str:

@@ -44,6 +44,27 @@ class Rate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pace:
+    """What an update earns and pays now, reward units, and how long the run will go on so.
+
+    Attributes
+    ----------
+    earned, paid
+        By recent updates; NaN where not known.
+    floor_in
+        Updates until the rate, falling as it has fallen over the second half of the rows, is a quarter of the best it
+        had; 0 where it is there; None where it does not fall or is not known.
+    bound
+        ``upper`` where ``earned`` is only an upper bound.
+    """
+
+    earned: float
+    paid: float
+    floor_in: int | None
+    bound: Literal["upper"] | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stop:
     """Whether to stop.
 
@@ -71,6 +92,8 @@ class Outlook:
         What was earned and paid up to there.
     rate
         The rate there; None where there are too few rows.
+    pace
+        What an update earns and pays there.
     state
         Where the run stands.
     limits
@@ -84,6 +107,7 @@ class Outlook:
     at: int
     ledger: Ledger
     rate: Rate | None
+    pace: Pace
     state: State
     limits: tuple[str, ...]
     predictions: tuple[Prediction, ...]
@@ -147,6 +171,7 @@ def outlook(
         at=now,
         ledger=book,
         rate=rate,
+        pace=_pace(book, rate, state),
         state=state,
         limits=tuple(_limits(book)),
         predictions=tuple(predictions),
@@ -229,6 +254,26 @@ def _best_rate(book: Ledger) -> float:
     width = max(2, len(rewards) // 10)
     blocks = [block.mean() for block in np.array_split(rewards, max(2, len(rewards) // width))]
     return float(np.max(np.abs(np.diff(blocks)))) / width
+
+
+def _pace(book: Ledger, rate: Rate | None, state: State) -> Pace:
+    weights = recent_weights(len(book.entries))
+    earned, paid = (book.total(name, weights).value for name in ("earned", "paid"))
+    return Pace(earned=earned, paid=paid, floor_in=_floor_in(book, rate, state), bound=book.bound)
+
+
+def _floor_in(book: Ledger, rate: Rate | None, state: State) -> int | None:
+    half = Ledger(entries=book.entries[: (len(book.entries) + 1) // 2], centred=book.centred)
+    before = current_rate(half)
+    if state in ("floor", "sliding"):
+        return 0
+    if rate is None or before is None:
+        return None
+    now, floor = rate.found.value, _FLOOR * _best_rate(book)
+    if before.found.value <= now or now <= 0:
+        return None
+    falls_by_e_in = (book.steps - half.steps) / math.log(before.found.value / now)
+    return max(0, math.ceil(falls_by_e_in * math.log(now / floor))) if floor > 0 else None
 
 
 def _state(book: Ledger, rate: Rate | None) -> State:

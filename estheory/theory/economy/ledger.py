@@ -7,8 +7,10 @@ Summed, the ledger gives the change of the centre's reward, R(theta_T) - R(theta
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -75,7 +77,8 @@ class LoggedUpdate:
     norm, kl
         ||theta - theta_0|| after the update, weight units, and KL to the start, nat/token.
     mirror_rewards
-        Rewards by prompt of members that mirror this update's and never moved the run, shape (N, B).
+        Rewards by prompt of members that mirror this update's and never moved the run, shape (N, B). Updates near by
+        without them take its odd variance.
     """
 
     step: int
@@ -110,7 +113,8 @@ class Entry:
     odd_share, even_share
         Of S^2; NaN without mirrored members.
     reward
-        The centre's reward before the update, else the members' mean.
+        The centre's reward before the update, or the members' mean and the smoothing gap of an update near by, or the
+        members' mean alone in a log without centres.
     reward_stderr
         Its standard error; NaN where prompts are not told apart.
     member_variance
@@ -172,7 +176,7 @@ class Ledger:
     entries
         In order of steps.
     centred
-        Whether ``reward`` is the centre's own.
+        Whether ``reward`` is the centre's.
     """
 
     entries: tuple[Entry, ...]
@@ -311,11 +315,96 @@ def ledger(updates: Sequence[LoggedUpdate], rules: LedgerRules) -> Ledger:
     """
     if not updates:
         raise DataError("the log holds no update", "let the run make one")
-    entries = [_entry(update, rules) for update in updates]
+    told = [_told(update, rules) for update in updates]
+    carried = zip(_carried([each.odd for each in told]), _carried([each.gap for each in told]), strict=True)
+    near = [_Told(odd=odd, gap=gap) for odd, gap in carried]
+    entries = [_entry(update, rules, each) for update, each in zip(updates, near, strict=True)]
     if any(math.isnan(e.paid_stderr) and not math.isnan(e.paid) for e in entries):
         entries = _with_scatter(entries)
-    centred = all(update.centre_rewards is not None or update.centre_reward is not None for update in updates)
+    centred = not any(math.isnan(each.gap.value) for each in near)
+    if not centred:  # one kind of reward throughout
+        entries = [_with_members_reward(e, update, rules) for e, update in zip(entries, updates, strict=True)]
     return Ledger(entries=tuple(entries), centred=centred)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Near:
+    """What one update tells of itself and of those around it: a value and its standard error, NaN if nothing.
+
+    ``users`` are the updates that take it. An error shared by so many counts as often in their sum, so that each of
+    them is given sqrt(users) of it.
+    """
+
+    value: float = math.nan
+    stderr: float = math.nan
+    users: int = 1
+    own: bool = True
+
+    @property
+    def shared_stderr(self) -> float:
+        return self.stderr * math.sqrt(self.users)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Told:
+    """The odd variance of members' true effects, reward^2, and the smoothing gap, reward units."""
+
+    odd: _Near
+    gap: _Near
+
+
+def _told(update: LoggedUpdate, rules: LedgerRules) -> _Told:
+    matrix, partners = update.prompt_rewards, update.mirror_rewards
+    means = matrix.mean(axis=1) if matrix is not None else update.rewards
+    if means is None:
+        return _Told(odd=_Near(), gap=_Near(value=_mean_centre(update) - _or_nan(update.reward_mean)))
+    odd = _Near()
+    if partners is not None and matrix is not None and not rules.mirrored:
+        half = (matrix - partners) / 2
+        squares = half.mean(axis=1) ** 2
+        stderr = float(squares.std(ddof=1)) / math.sqrt(squares.size)
+        odd = _Near(value=_true(half, None, rules.fixed, centred=False), stderr=stderr)
+    gap, gap_stderr = _gap(update, matrix, means, rules)
+    return _Told(odd=odd, gap=_Near(value=gap, stderr=gap_stderr))
+
+
+def _carried(found: Sequence[_Near]) -> list[_Near]:
+    """Give updates that tell nothing what the nearest one that does tells.
+
+    It is carried no further than the longest way between two updates that tell: one alone says nothing of others.
+    """
+    known = [k for k, each in enumerate(found) if not math.isnan(each.value)]
+    reach = max((b - a for a, b in pairwise(known)), default=0)
+    takes = []
+    for at in range(len(found)):
+        distance, nearest = min(((abs(k - at), k) for k in known), default=(0, at))
+        takes.append(nearest if distance <= reach else at)
+    users = Counter(takes)
+    return [replace(found[k], users=users[k], own=k == at) for at, k in enumerate(takes)]
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _mean_centre(update: LoggedUpdate) -> float:
+    return _or_nan(update.centre_reward) if update.centre_rewards is None else float(update.centre_rewards.mean())
+
+
+def _with_members_reward(entry: Entry, update: LoggedUpdate, rules: LedgerRules) -> Entry:
+    reward, stderr = _members_reward(update, rules)
+    return replace(entry, reward=reward, reward_stderr=stderr)
+
+
+def _members_reward(update: LoggedUpdate, rules: LedgerRules) -> tuple[float, float]:
+    """Return the members' mean reward and its standard error over prompts; NaN where it is not known."""
+    matrix = update.prompt_rewards
+    means = matrix.mean(axis=1) if matrix is not None else update.rewards
+    if means is None:
+        return _or_nan(update.reward_mean), math.nan
+    if matrix is None or rules.fixed or matrix.shape[1] < 2:
+        return float(means.mean()), math.nan
+    return float(means.mean()), float(matrix.mean(axis=0).std(ddof=1)) / math.sqrt(matrix.shape[1])
 
 
 def _with_scatter(entries: Sequence[Entry]) -> list[Entry]:
@@ -340,11 +429,11 @@ class _Effects:
     noise: float
 
 
-def _entry(update: LoggedUpdate, rules: LedgerRules) -> Entry:
+def _entry(update: LoggedUpdate, rules: LedgerRules, near: _Told) -> Entry:
     matrix = update.prompt_rewards
     means = matrix.mean(axis=1) if matrix is not None else update.rewards
     if means is None:
-        return _of_moments(update, rules)
+        return _of_moments(update, rules, near.gap)
     n = rules.population
     if means.size != n:
         raise DataError(
@@ -368,6 +457,8 @@ def _entry(update: LoggedUpdate, rules: LedgerRules) -> Entry:
     elif update.mirror_rewards is not None and matrix is not None:
         pairs = (matrix - update.mirror_rewards) / 2
         effects = _effects(z, pairs.mean(axis=1), pairs, None, rules.fixed)
+    elif not math.isnan(near.odd.value):
+        return _by_neighbour(update, means, z, rules, near)
     else:
         own = None if by_prompt is None else by_prompt - by_prompt.mean(axis=0)
         effects = _effects(z, centred, own, shares, rules.fixed, centred=True)
@@ -377,18 +468,15 @@ def _entry(update: LoggedUpdate, rules: LedgerRules) -> Entry:
             stderr, rules.alpha / (n * rules.sigma) * math.sqrt(float(means.var(ddof=1)) * float(z @ z))
         )
     random = float(effects.weights @ effects.weights) * (rules.alpha / n) ** 2 / rules.sigma**2
-    gap, gap_stderr = _gap(update, matrix, means, rules)
     known = not math.isnan(effects.noise)
     reliability, odd, even = _shares(update, means, rules) if known else (math.nan, math.nan, math.nan)
-    reward, reward_stderr = _reward(update, means, matrix)
-    if rules.fixed:  # the same prompts throughout: their choice is no error of a change
-        reward_stderr = math.nan
+    reward, reward_stderr = _reward(update, means, matrix, rules, near.gap)
     return Entry(
         step=update.step,
         earned=earned,
         earned_stderr=stderr,
-        paid=random * gap,
-        paid_stderr=random * gap_stderr,
+        paid=random * near.gap.value,
+        paid_stderr=random * near.gap.shared_stderr,
         reliability=reliability,
         odd_share=odd,
         even_share=even,
@@ -401,25 +489,59 @@ def _entry(update: LoggedUpdate, rules: LedgerRules) -> Entry:
     )
 
 
-def _of_moments(update: LoggedUpdate, rules: LedgerRules) -> Entry:
+def _by_neighbour(update: LoggedUpdate, means: Array, z: Array, rules: LedgerRules, near: _Told) -> Entry:
+    """Return the entry of an update whose odd variance is that of a neighbour with mirrored partners.
+
+    What was earned is the slope of the coefficients in the rewards times the odd variance, for each member. Its error
+    is the neighbour's, and how the odd effects scatter about that slope.
+    """
+    n = rules.population
+    centred = means - means.mean()
+    square = float(centred @ centred)
+    slope = float(z @ centred) / square if square else 0.0
+    scored = kind_of(rules.shaping).divides_by_spread
+    scale = rules.alpha / (n * rules.sigma)
+    odd, freedom = near.odd.value, n - 1.0 - scored
+    share = min(max(odd * (n - 1) / square, 0.0), 1.0) if square else 0.0
+    scatter = max(odd, 0.0) * (1 - share) * float(z @ z)
+    random = float(z @ z) * (rules.alpha / n) ** 2 / rules.sigma**2
+    reward, reward_stderr = _reward(update, means, update.prompt_rewards, rules, near.gap)
+    reliability = _shares(update, means, rules)[0]
+    return Entry(
+        step=update.step,
+        earned=scale * slope * odd * freedom,
+        earned_stderr=scale * math.sqrt(scatter + (slope * freedom * near.odd.shared_stderr) ** 2),
+        paid=random * near.gap.value,
+        paid_stderr=random * near.gap.shared_stderr,
+        reliability=reliability,
+        odd_share=math.nan,
+        even_share=math.nan,
+        reward=reward,
+        reward_stderr=reward_stderr,
+        member_variance=float(means.var(ddof=1)),
+        walk=random * rules.sigma**2,
+        bound=None,
+        tied=not z.any(),
+    )
+
+
+def _of_moments(update: LoggedUpdate, rules: LedgerRules, gap: _Near) -> Entry:
     """Return the entry of a row of moments: all of the spread taken as signal, an upper bound."""
     if update.reward_mean is None and update.centre_reward is None:
         raise DataError(f"step {update.step} logs no reward", "give rewards, prompt_rewards or reward_mean")
-    spread = math.nan if update.reward_std is None else update.reward_std
-    mean = math.nan if update.reward_mean is None else update.reward_mean
-    centre = math.nan if update.centre_reward is None else update.centre_reward
+    spread, mean, centre = _or_nan(update.reward_std), _or_nan(update.reward_mean), _mean_centre(update)
     moved = 0.0 if spread == 0 else 1.0
     factor = moved * rules.alpha**2 / (rules.population * rules.sigma**2)
     return Entry(
         step=update.step,
         earned=rules.alpha / rules.sigma * spread,
         earned_stderr=math.nan,
-        paid=factor * (centre - mean),
+        paid=factor * gap.value,
         paid_stderr=math.nan,
         reliability=math.nan,
         odd_share=math.nan,
         even_share=math.nan,
-        reward=mean if math.isnan(centre) else centre,
+        reward=mean + gap.value if math.isnan(centre) else centre,
         reward_stderr=math.nan,
         member_variance=spread**2,
         walk=factor * rules.sigma**2,
@@ -490,8 +612,7 @@ def _gap(update: LoggedUpdate, matrix: Array | None, means: Array, rules: Ledger
     """Return the smoothing gap before the update and its standard error; NaN where not known."""
     if matrix is not None and update.centre_rewards is not None:
         return smoothing_gap(matrix, update.centre_rewards, mirrored=rules.mirrored, fixed=rules.fixed)
-    centre = update.centre_reward if update.centre_rewards is None else float(update.centre_rewards.mean())
-    return (math.nan if centre is None else centre - float(means.mean())), math.nan
+    return _mean_centre(update) - float(means.mean()), math.nan
 
 
 def _shares(update: LoggedUpdate, means: Array, rules: LedgerRules) -> tuple[float, float, float]:
@@ -521,13 +642,21 @@ def _true(by_prompt: Array, shares: Array | None, fixed: bool, *, centred: bool)
     return float(own @ own) / (own.size - centred) - found.noise
 
 
-def _reward(update: LoggedUpdate, means: Array, matrix: Array | None) -> tuple[float, float]:
-    """Return the reward before the update and its standard error over prompts."""
-    if update.centre_rewards is not None:
-        centre = update.centre_rewards
-        return float(centre.mean()), float(centre.std(ddof=1)) / math.sqrt(centre.size) if centre.size > 1 else math.nan
-    if update.centre_reward is not None:
-        return update.centre_reward, math.nan
-    if matrix is not None:
-        return float(means.mean()), float(matrix.mean(axis=0).std(ddof=1)) / math.sqrt(matrix.shape[1])
-    return float(means.mean()), math.nan
+def _reward(
+    update: LoggedUpdate, means: Array, matrix: Array | None, rules: LedgerRules, gap: _Near
+) -> tuple[float, float]:
+    """Return the centre's reward before the update and its standard error over prompts; NaN where it is not known.
+
+    Where the centre was not evaluated, it is the members' mean and the gap of a neighbour.
+    """
+    centre = update.centre_rewards
+    if centre is not None:
+        value = float(centre.mean())
+        stderr = float(centre.std(ddof=1)) / math.sqrt(centre.size) if centre.size > 1 else math.nan
+    elif update.centre_reward is not None:
+        value, stderr = update.centre_reward, math.nan
+    else:
+        members, members_stderr = _members_reward(update, rules)
+        value, stderr = members + gap.value, math.hypot(members_stderr, gap.shared_stderr)
+    # the same prompts throughout: their choice is no error of a change
+    return value, math.nan if rules.fixed else stderr

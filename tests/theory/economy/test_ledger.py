@@ -72,6 +72,60 @@ def test_without_pairs_the_sum_is_an_upper_bound_and_partners_make_it_the_change
     assert agrees(control, 0.0)
 
 
+def partly(rows, every):
+    """A run of independent members whose partners and centre were evaluated in one step of some."""
+    updates = []
+    for step, (rewards, centre, z, mirror) in enumerate(rows, start=1):
+        watched = (step - 1) % every == 0
+        updates.append(
+            LoggedUpdate(
+                step=step,
+                coefficients=z,
+                prompt_rewards=rewards,
+                centre_rewards=centre if watched else None,
+                mirror_rewards=mirror if watched else None,
+            )
+        )
+    return ledger(updates, LedgerRules(sigma=0.1, alpha=ALPHA, population=MEMBERS))
+
+
+@pytest.mark.parametrize("every", [3, 4])
+def test_partners_in_some_steps_tell_the_odd_share_of_all(every):
+    rng, found = np.random.default_rng(7), []
+    for _ in range(120):
+        rows, path = es_run(rng, steps=STEPS, members=MEMBERS, alpha=ALPHA, mirrored=False)
+        book = partly(rows, every)
+        assert (book.bound, book.centred) == (None, True)
+        net = book.total("net")
+        found.append((net.value, net.stderr, path[-1] - path[0], book.total("earned").value))
+    net, error, change, earned = np.array(found).T
+    off = net - change
+    assert abs(off.mean()) < Z * off.std() / math.sqrt(off.size) + 0.03 * earned.mean()
+    assert 0.7 < (off / error).std() < 1.3
+    bound, _, rise, _ = totals(40, mirrored=False)  # control: without partners
+    assert (bound - rise).mean() > 5 * abs(off.mean())
+    permuted = []
+    for _ in range(120):
+        rows, _ = es_run(rng, steps=STEPS, members=MEMBERS, alpha=ALPHA, mirrored=False, permuted=True)
+        total = partly(rows, every).total("earned")
+        permuted.append((total.value, total.stderr))
+    values, errors = np.array(permuted).T
+    assert agrees(values, 0.0)
+    assert (values / errors).std() < 1.3
+
+
+def test_one_centre_says_nothing_of_other_steps_and_rewards_are_of_one_kind():
+    rng = np.random.default_rng(8)
+    rows = [
+        LoggedUpdate(step=t, prompt_rewards=rng.random((16, 8)), centre_rewards=rng.random(8) + 5.0 if t == 2 else None)
+        for t in (1, 2, 3)
+    ]
+    found = ledger(rows, LedgerRules(sigma=0.1, alpha=0.1, population=16))
+    assert [math.isnan(entry.paid) for entry in found.entries] == [True, False, True]
+    assert not found.centred
+    assert max(entry.reward for entry in found.entries) < 1
+
+
 def test_halves_of_the_prompts_tell_the_noise_too():
     net, _, change, earned = totals(150, halves=True)
     error = (net - change).std() / math.sqrt(change.size)

@@ -1,0 +1,84 @@
+"""What would explain refuted figures, in words and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from estheory.diagnosis.faults import length_sentence
+from estheory.quantities import Quantity
+from estheory.validation.claims import Finding
+from estheory.validation.explanations import Explained, pull_fits_better
+
+
+def explanations_json(
+    explained: Sequence[Explained], findings: Sequence[Finding], unseen: Sequence[str]
+) -> dict[str, Any]:
+    """Return the JSON keys that tell causes.
+
+    Parameters
+    ----------
+    explained
+        Of refuted figures.
+    findings
+        What is wrong whatever the verdicts say.
+    unseen
+        Faults that these data cannot tell from a right run.
+    """
+    rows = []
+    for one in explained:
+        p, m = one.verdict.prediction, one.verdict.measurement
+        candidates = [
+            {"name": c.fault.name, "factor": c.fault.factor, "misfit": c.misfit, "fits": not one.near}
+            for c in one.candidates
+        ]
+        implied = {"alpha": one.alpha, "steps": one.steps, "anchor_l2": one.anchor}
+        rows.append(
+            {
+                "quantity": str(p.quantity),
+                "step": m.step,
+                "where": m.where,
+                "ratio": one.ratio,
+                "relative_error": one.error,
+                "candidates": candidates,
+                "implied": implied,
+                "text": _sentence(one),
+            }
+        )
+    found = [{"kind": f.kind, "tensors": list(f.tensors), "steps": list(f.steps), "text": f.text} for f in findings]
+    return {"explanations": rows, "findings": found, "cannot_be_told": list(unseen)}
+
+
+def explanations_text(explained: Sequence[Explained], findings: Sequence[Finding], unseen: Sequence[str]) -> str:
+    """Return the lines below a table of verdicts; empty where there is nothing to tell.
+
+    Parameters
+    ----------
+    explained, findings, unseen
+        As for :func:`explanations_json`.
+    """
+    lines = [f"  {finding.text}." for finding in findings]
+    lines += [f"  {one.verdict.measurement.where}: {_sentence(one)}" for one in explained]
+    fits = pull_fits_better(explained)
+    if fits is not None:
+        lines.append(
+            f"  The checkpoints agree on one {'pull (anchor or weight decay)' if fits else 'step size alpha'}."
+        )
+    text = "\n".join(["What would explain it:" if explained else "Found:", *lines]) + "\n" if lines else ""
+    if unseen and text:
+        text += f"Cannot be told from these data: {'; '.join(unseen)}.\n"
+    return text
+
+
+def _sentence(one: Explained) -> str:
+    if one.verdict.prediction.quantity is Quantity.CHECKPOINT_COSINE:
+        return "; ".join(found.fault.name for found in one.candidates) + "."
+    text = length_sentence(one.ratio, one.candidates)
+    if one.candidates:
+        best = one.candidates[0]
+        fit = "near, but not within error: " if one.near else ""
+        text += f" ({fit}factor {best.fault.factor:.4g}, {best.misfit:.2g} standard errors off)"
+    text += f". Implied alpha: {one.alpha:.4g}"
+    if one.steps is not None:
+        text += f"; or {one.steps:.4g} steps" if one.steps >= 0.5 else ""
+    return text + (f"; or an L2 pull of {one.anchor:.3g} per step." if one.anchor is not None else ".")

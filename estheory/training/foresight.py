@@ -1,0 +1,85 @@
+"""What a run foretells of itself as it goes on, and whether it had better stop."""
+
+from __future__ import annotations
+
+import math
+
+from estheory.measurement.run_log import run_log
+from estheory.runs.config import ESRunConfig
+from estheory.runs.directory import Row, RunDirectory
+from estheory.theory.economy.forecast import Outlook, outlook
+
+
+class Foresight:
+    """The forecasts of an ES run, each written once, after its step and before the next one.
+
+    Parameters
+    ----------
+    config, directory
+        The run; its steps and rewards are read from the folder.
+    """
+
+    def __init__(self, config: ESRunConfig, directory: RunDirectory) -> None:
+        self._config, self._directory = config, directory
+
+    def stops(self, step: int) -> str:
+        """Write the forecast that is due after a step, if it is not there yet.
+
+        Returns
+        -------
+        str
+            Why the run ends with it; empty if it goes on.
+        """
+        config = self._config
+        if not config.forecast_every or step % config.forecast_every or step == config.steps:
+            return ""
+        rows = [row for row in self._directory.rows("forecasts") if row["step"] == step]
+        if not rows:
+            rows = [self._forecast()]
+            self._directory.append("forecasts", rows[0])
+        high = (rows[0].get("rate") or {}).get("high", math.inf)
+        if high < config.stop_net:
+            return f"{rows[0]['stop']['because']}"
+        return ""
+
+    def _forecast(self) -> Row:
+        log = run_log(self._directory.record())
+        worth = self._config.stop_net if math.isfinite(self._config.stop_net) else 0.0
+        return _row(outlook(log.updates, log.rules, until=self._config.steps, worth=worth, ceiling=log.ceiling))
+
+
+def _row(found: Outlook) -> Row:
+    """Return a row of forecasts.jsonl; what is not known is null."""
+    pace, rate = found.pace, found.rate
+    return {
+        "step": found.at,
+        "state": found.state,
+        "pace": {
+            "earned": _known(pace.earned),
+            "paid": _known(pace.paid),
+            "floor_in": pace.floor_in,
+            "bound": pace.bound,
+        },
+        "rate": None
+        if rate is None
+        else {name: _known(getattr(rate.found, name)) for name in ("value", "stderr", "low", "high")},
+        "limits": list(found.limits),
+        "stop": {"advice": found.stop.advice, "because": found.stop.because},
+        "predictions": [
+            {
+                "quantity": str(p.quantity),
+                "step": p.step,
+                "mean": p.law.mean,
+                "std": p.law.std,
+                "label": p.label,
+                "source": p.source,
+                "assumptions": list(p.assumptions),
+                "where": p.where,
+            }
+            for p in found.predictions
+        ],
+    }
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
