@@ -37,7 +37,8 @@ class GeometryCallback(TrainerCallback):
     cosine of the displacements now and then, which a random walk from theta_0 puts at sqrt(t1 / t2);
     ``increment_cosine``, that of the last two increments, 0 for a walk and 1 for a straight line; and ``exponent``,
     the least-squares slope of log ||theta - theta_0||^2 against log step over all measurements so far: 1 for a walk,
-    2 for a straight line. With `lr`, also ``predicted_norm``, the AdamW walk of dense gradient noise, and its ratio.
+    2 for a straight line; steps count from where a resumed training began. With `lr`, also ``predicted_norm``, the
+    AdamW walk of dense gradient noise, and its ratio.
     They go into `rows`; as ``geometry/...`` into the trainer's log history and the reports of callbacks that come after
     this one (for a tracker to show them: ``trainer.callback_handler.callbacks.insert(0, geometry)``); and into a
     JSONL file if one is named. What is not defined yet is left out.
@@ -68,11 +69,13 @@ class GeometryCallback(TrainerCallback):
         self.rows: list[dict[str, float]] = []
         self._every, self._path, self._lr, self._schedule = every, path, lr, schedule
         self._start: list[Tensor] = []
+        self._begun = 0
         self._displacement: list[Tensor] = []
         self._increment: list[Tensor] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: nn.Module | None = None, **_: Any) -> None:
-        """Take the start. A resumed training starts anew: its displacement counts from where it resumed."""
+        """Take the start. A resumed training starts anew: displacement and steps count from where it resumed."""
+        self._begun = int(state.global_step)
         self._start = [p.detach().float().clone() for p in _trained(model)]
         self._displacement, self._increment, self.rows = [], [], []
 
@@ -91,13 +94,18 @@ class GeometryCallback(TrainerCallback):
             row |= _cosine("checkpoint_cosine", now, before) | _cosine("increment_cosine", increment, self._increment)
         self._displacement, self._increment = now, increment
         self.rows.append(row)
-        moved = [(entry["step"], entry["displacement_norm"]) for entry in self.rows if entry["displacement_norm"] > 0]
+        moved = [
+            (entry["step"] - self._begun, entry["displacement_norm"])
+            for entry in self.rows
+            if entry["displacement_norm"] > 0
+        ]
         if len(moved) > 1:
             x, y = np.log(np.array(moved)).T
             row["exponent"] = float(2 * np.polyfit(x, y, 1)[0])
         if self._lr is not None:
             dim = sum(start.numel() for start in self._start)
             rates = learning_rates(int(state.max_steps), self._schedule)[:step]
+            rates[: self._begun] = 0.0  # AdamW's moments were made by these steps, the displacement was not
             row["predicted_norm"] = self._lr * math.sqrt(dim * walk_factor(rates) * float(rates @ rates))
             row["norm_ratio"] = norm / row["predicted_norm"]
         self._write(row)

@@ -95,6 +95,29 @@ def torch_entries(file: Path) -> dict[str, TorchEntry]:
     return {name: TorchEntry(name=name, tensor=tensor.detach(), file=file) for name, tensor in state.items()}
 
 
+def adam_betas(file: Path) -> tuple[float, float] | None:
+    """Return Adam's decay rates from the state of an optimiser that ``torch.save`` wrote; None of another optimiser.
+
+    Several groups of parameters must agree on them; DataError where they do not, or where the file cannot be read.
+    """
+    import torch
+
+    content = _load(file)
+    groups = content.get("param_groups") if isinstance(content, Mapping) else None
+    if not groups:
+        raise DataError(f"{file} holds no param_groups", "save the optimiser's state_dict()")
+    kept = {name for state in content.get("state", {}).values() for name in state}
+    moments = {name for name in kept if name != "step"}
+    of_adam = any(name in groups[0] for name in ("amsgrad", "correct_bias", "bias_correction"))
+    if moments != {"exp_avg", "exp_avg_sq"} or not of_adam or any(group.get("amsgrad") for group in groups):
+        return None
+    found = {tuple(float(torch.as_tensor(beta)) for beta in group["betas"]) for group in groups}
+    if len(found) > 1:
+        raise DataError(f"the parameter groups of {file} have different betas", "judge a run with one pair of betas")
+    beta1, beta2 = found.pop()
+    return beta1, beta2
+
+
 def _state_dicts(content: Mapping[Any, Any]) -> dict[str, dict[str, Tensor]]:
     """Return the dictionaries of tensors in a file by their key: the file's own (empty key) if there are no others."""
     found = {str(key): _tensors(value) for key, value in content.items() if isinstance(value, Mapping)}

@@ -389,6 +389,8 @@ class ForeignRun(RunRecord):
         Pull of an L1 anchor each step (weight); variances are without it.
     rates : ndarray, shape (T,)
         Learning rate of each step of a gradient method (weight); empty for ES.
+    optimizer
+        File of the state of a gradient method's optimiser; None where there is none.
     copies
         Whether AdamW keeps float32 weights beside those in 16 bits: every way that the folder leaves open.
     logged_norms
@@ -420,6 +422,7 @@ class ForeignRun(RunRecord):
     keep: float = 1.0
     pull: float = 0.0
     rates: Array = field(default_factory=lambda: np.zeros(0))
+    optimizer: Path | None = None
     copies: tuple[bool, ...] = (False, True)
     logged_norms: Mapping[int, tuple[float, int]] = field(default_factory=dict)
     logged_layers: Mapping[int, Mapping[str, float]] = field(default_factory=dict)

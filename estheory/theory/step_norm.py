@@ -397,8 +397,15 @@ def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, rewards: R
         shift *= walk.dim / walk.effective_dim
     if shift < (NEGLIGIBLE_SHIFT if walk.dim >= MANY_COORDINATES else SMALLEST_SHIFT):
         return replace(flat, signal_shift=shift, progress=each * walk.coherent_steps, spread=spread)
-    if config.anchor_l1 or config.noise == "shared-seed":
-        what = "an L1 anchor" if config.anchor_l1 else "shared seeds"
+    few_factors = config.noise_rank is not None and walk.dim < MANY_COORDINATES
+    if config.anchor_l1 or config.noise == "shared-seed" or few_factors:
+        what = (
+            "an L1 anchor"
+            if config.anchor_l1
+            else "low-rank noise in few coordinates"
+            if few_factors
+            else "shared seeds"
+        )
         raise ConfigError(f"a run that its signal moves has no norm here with {what}", "leave the reliability out")
     if rewards is not None and step > 1:
         raise ConfigError("several steps of 0/1 rewards that move a run have no norm here", "ask for one step")

@@ -28,7 +28,7 @@ from estheory.validation.foreign_laws import (
     with_rounding,
 )
 from estheory.validation.foreign_logged import logged_pairs
-from estheory.validation.foreign_rounding import OWN_WEIGHTS, Factor, Roundings, walk_square
+from estheory.validation.foreign_rounding import BETAS, OWN_WEIGHTS, Factor, Roundings, walk_square
 from estheory.validation.judge import Pair
 
 Array = NDArray[np.float64]
@@ -69,6 +69,7 @@ def foreign_pairs(
     roundings: Roundings | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     adamw: Mapping[int, Factor] | None = None,
+    betas: tuple[float, float] = BETAS,
 ) -> list[Pair]:
     """Return predictions and measurements of a foreign run.
 
@@ -82,12 +83,14 @@ def foreign_pairs(
         Shapes of its tensors by name; what is logged of layers is judged only with them.
     adamw
         What rounding does to a gradient method's walk in 16 bits, by step; None in float32.
+    betas
+        AdamW's decay rates.
     """
     es = len(run.increments) > 0
     pairs = [
         *(logged_pairs(run, roundings, shapes or {}) if es else ()),
         *(_es_pairs(run, measured, roundings) if es and measured else ()),
-        *(_gradient_pairs(run, measured, adamw or {}) if measured and len(run.rates) else ()),
+        *(_gradient_pairs(run, measured, adamw or {}, betas) if measured and len(run.rates) else ()),
     ]
     if not pairs:
         why = "; ".join(run.unjudged) or "it has neither checkpoints beside its base weights nor logged norms"
@@ -207,12 +210,14 @@ def _tensors(
         )
 
 
-def _gradient_pairs(run: ForeignRun, measured: MeasuredPath, rounded: Mapping[int, Factor]) -> Iterator[Pair]:
+def _gradient_pairs(
+    run: ForeignRun, measured: MeasuredPath, rounded: Mapping[int, Factor], betas: tuple[float, float]
+) -> Iterator[Pair]:
     """Pair the AdamW walk of dense gradient noise with the norm at each checkpoint."""
     dim = sum(size for size, _ in measured.tensors.values())
-    assumptions = (DENSE, "no weight decay", "AdamW, betas 0.9 and 0.999")
+    assumptions = (DENSE, "no weight decay", f"AdamW, betas {betas[0]:g} and {betas[1]:g}")
     for step, norm in zip(measured.steps, measured.norms, strict=True):
-        variance, factor = walk_square(run.rates[:step]), rounded.get(step, EXACT)
+        variance, factor = walk_square(run.rates[:step], betas), rounded.get(step, EXACT)
         if variance * factor.value > 0:
             yield pair(
                 run,

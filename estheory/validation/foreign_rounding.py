@@ -76,6 +76,8 @@ def factor_range(found: Sequence[tuple[float, float]], kurtosis: float) -> Facto
     return Factor(value=middle, error=error, half_width=max(values) / middle - 1, kurtosis=kurtosis)
 
 
+BETAS = (0.9, 0.999)
+"""AdamW's decay rates where no file tells them."""
 OWN_WEIGHTS = "rounding emulated on the base weights"
 FAMILY = "rounding emulated on a declared family of weights (rms 0.01 to 0.05)"
 _SMALL, _LARGE = 50_000_000, 600_000_000
@@ -232,10 +234,10 @@ def _coefficients(run: ForeignRun, last: int, seed: int) -> tuple[Array, float]:
     return z / scale, scale
 
 
-def walk_square(rates: Array) -> float:
+def walk_square(rates: Array, betas: tuple[float, float] = BETAS) -> float:
     """Return the mean square of a weight after AdamW on dense gradient noise in exact arithmetic."""
     peak = float(rates.max(initial=0.0))
-    return walk_factor(rates / peak) * float(rates @ rates) if peak > 0 else 0.0
+    return walk_factor(rates / peak, beta1=betas[0], beta2=betas[1]) * float(rates @ rates) if peak > 0 else 0.0
 
 
 def adamw_factors(run: ForeignRun, dtype: Dtype, steps: Collection[int], weights: SampledWeights) -> dict[int, Factor]:

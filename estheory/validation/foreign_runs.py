@@ -6,18 +6,21 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from estheory.errors import DataError
 from estheory.floats import FORMATS
 from estheory.measurement.displacement import Displacements, measure_displacements
 from estheory.models.headers import tensor_entries
 from estheory.models.shapes import tensor_shapes
+from estheory.models.torch_files import adam_betas
 from estheory.models.weight_files import is_adapter
 from estheory.rules import Dtype
 from estheory.runs.foreign import read_foreign
 from estheory.runs.view import ForeignRun, Given
 from estheory.simulation.emulator.checkpoint_weights import checkpoint_weights
 from estheory.validation.foreign_pairs import MeasuredPath, foreign_pairs
-from estheory.validation.foreign_rounding import Roundings, adamw_factors, roundings
+from estheory.validation.foreign_rounding import BETAS, Roundings, adamw_factors, roundings
 from estheory.validation.judge import Evidence
 
 _STORED: dict[str, Dtype] = {"BF16": "bfloat16", "F16": "float16"}
@@ -80,6 +83,8 @@ def foreign_evidence(
     run = read_foreign(path, given, problems)
     notes = [*(problems or ()), *(f"not judged: {reason}" for reason in run.unjudged)]
     origin, measured = base or run.base, None
+    run, betas, said = _optimised(run)
+    notes += said
     adapters = [file for file in run.checkpoints.values() if is_adapter(file)]
     if adapters and not len(run.increments):
         notes.append(f"not judged: {adapters[0]} is an adapter, whose factors walk, not the weights")
@@ -102,13 +107,31 @@ def foreign_evidence(
         if len(run.increments):
             rounded = _rounding(run, measured, origin)
         elif measured is not None and origin is not None and measured.dtype != "float32" and len(run.rates):
+            if betas != BETAS:
+                raise DataError("rounding of AdamW is emulated with betas 0.9 and 0.999", "judge a float32 run")
             adamw = adamw_factors(run, measured.dtype, measured.steps, checkpoint_weights(origin, measured.dtype))
     except DataError as error:
         why = f"{error.what}; {error.remedy}"
         notes.append(f"not judged: norms in 16 bits: {why}")
         run, measured = replace(run, logged_norms={}, logged_layers={}, unjudged=(*run.unjudged, why)), None
-    pairs = foreign_pairs(run, measured, rounded, shapes, adamw)
+    pairs = foreign_pairs(run, measured, rounded, shapes, adamw, betas)
     return Evidence(pairs=pairs, unpredicted=run.shown, notes=notes)
+
+
+def _optimised(run: ForeignRun) -> tuple[ForeignRun, tuple[float, float], list[str]]:
+    """Return the run, without rates where its optimiser is not AdamW; its betas; and what to say of both."""
+    if run.optimizer is None or not len(run.rates):
+        return run, BETAS, []
+    try:
+        betas = adam_betas(run.optimizer)
+    except DataError as error:
+        return run, BETAS, [f"the optimiser is taken for AdamW, betas 0.9 and 0.999: {error.what}"]
+    if betas is None:
+        why = f"the optimiser of {run.optimizer} is not AdamW, whose walk alone is predicted"
+        run = replace(run, rates=np.zeros(0), unjudged=(*run.unjudged, why))
+        return run, BETAS, [f"not judged: {why}"]
+    told = f"the optimiser's betas are {betas[0]:g} and {betas[1]:g} ({run.optimizer})"
+    return run, betas, [] if betas == BETAS else [told]
 
 
 def _rounding(run: ForeignRun, measured: MeasuredPath | None, origin: Path | None) -> Roundings | None:

@@ -1,16 +1,13 @@
 """What every command offers: option types, panels of --help, examples, completion, files of options."""
 
 import json
-import os
 import shlex
-import subprocess
-import sys
 
 import pytest
 import typer
 
 from estheory.cli import values
-from estheory.cli.app import app
+from estheory.cli.app import app, main
 from estheory.cli.options import SCREEN
 
 
@@ -181,18 +178,16 @@ def test_a_config_file_is_read_as_the_command_line_and_flags_win(estheory, tmp_p
         ("plan --shap", {"--shaping"}),
     ],
 )
-def test_the_shell_completes_values(words, expected):
+def test_the_shell_completes_values(words, expected, monkeypatch, capsys):
     line = f"estheory {words}"
-    environment = os.environ | {
-        "_ESTHEORY_COMPLETE": "complete_bash",
-        "COMP_WORDS": line,
-        "COMP_CWORD": str(len(line.split(" ")) - 1),
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "estheory"], env=environment, capture_output=True, text=True, check=False
-    )
-    assert set(done.stdout.split()) >= expected
-    assert done.stderr == ""
+    monkeypatch.setenv("_ESTHEORY_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(len(line.split(" ")) - 1))
+    with pytest.raises(SystemExit):
+        main([])
+    said = capsys.readouterr()
+    assert set(said.out.split()) >= expected
+    assert said.err == ""
 
 
 def test_an_option_of_another_command_is_unknown(estheory):

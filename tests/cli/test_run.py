@@ -181,7 +181,7 @@ def test_the_preset_of_the_paper_fills_what_other_options_leave(estheory, tmp_pa
 
 def test_a_sequence_by_the_command_line(estheory, tmp_path):
     out = tmp_path / "sequence"
-    command = ["run", "sequence", "--tasks", "reversal,addition", "--methods", "es", "--seeds", "0,1", "--steps", 1]
+    command = ["run", "sequence", "--tasks", "reversal", "--methods", "es", "--seeds", "0,1", "--steps", 1]
     command += ["--population", 4, "--prompts", 4, "--evaluation-prompts", 8]
     before = estheory(*command, "--dry-run").json()
     assert not out.exists()

@@ -21,7 +21,11 @@ from estheory.theory.predictions import predict
 
 ALL = derivations()
 STEPS = [(name, i) for name, derivation in ALL.items() for i in range(len(derivation.steps))]
-FACTORS = (sp.Rational(8, 7), 1 + sp.Rational(1, 1000))
+CHANGES = {
+    "factor of 1.001": lambda right: right * (1 + sp.Rational(1, 1000)),
+    "factor of 8/7": lambda right: right * sp.Rational(8, 7),
+    "0.001 more": lambda right: right + sp.Rational(1, 1000),
+}
 
 
 def with_step(derivation, position, right):
@@ -37,17 +41,19 @@ def test_every_step_follows(name):
     assert ALL[name].failures() == []
 
 
+@pytest.mark.parametrize(
+    "change", ["factor of 1.001", *(pytest.param(name, marks=pytest.mark.slow) for name in list(CHANGES)[1:])]
+)
 @pytest.mark.parametrize(("name", "position"), STEPS)
-def test_a_changed_step_is_noticed(name, position):
+def test_a_changed_step_is_noticed(name, position, change):
     derivation = ALL[name]
-    right = derivation.steps[position].equation.rhs
-    for wrong in (*(right * factor for factor in FACTORS), right + sp.Rational(1, 1000)):
-        failures = with_step(derivation, position, wrong).failures()
-        # what a step asserts fails there; what it names fails where it is used
-        assert failures
-        assert min(failures) >= position + 1
-        if derivation.steps[position].check != "definition":
-            assert position + 1 in failures
+    wrong = CHANGES[change](derivation.steps[position].equation.rhs)
+    failures = with_step(derivation, position, wrong).failures()
+    # what a step asserts fails there; what it names fails where it is used
+    assert failures
+    assert min(failures) >= position + 1
+    if derivation.steps[position].check != "definition":
+        assert position + 1 in failures
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -95,8 +101,9 @@ def test_the_evaluator_at_the_ends_of_its_range(name):
     assert any(compared)
 
 
+@pytest.mark.parametrize("examples", [10, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ALL)
-def test_the_evaluator_equals_the_result(name):
+def test_the_evaluator_equals_the_result(name, examples):
     derivation = ALL[name]
     parameters = derivation.evaluator.parameters or derivation.inputs
 
@@ -106,7 +113,7 @@ def test_the_evaluator_equals_the_result(name):
             return st.integers(int(low), int(high))
         return st.floats(math.log(low), math.log(high)).map(lambda x: min(max(math.exp(x), low), high))
 
-    @settings(max_examples=30)
+    @settings(max_examples=examples)
     @given(st.fixed_dictionaries({n.argument: range_of(n) for n in parameters}))
     def agree(values):
         compare(derivation, values)
@@ -241,6 +248,9 @@ def test_unknown_names_get_a_hint():
 )
 def test_a_prediction_names_the_source_of_its_derivation(quantity, name):
     run = ESConfig(dim=1000, sigma=0.01, population=30, steps=100)
-    forecast = predict(run, checkpoints=[50, 100], reward=linear_signal(sigma=0.01, reliability=0.3))
+    # with a signal the laws of the walk hold more than the walk, so that they have another label
+    walk = quantity in (Quantity.DISPLACEMENT_NORM, Quantity.CHECKPOINT_COSINE, Quantity.INDEPENDENT_COSINE)
+    reward = None if walk else linear_signal(sigma=0.01, reliability=0.3)
+    forecast = predict(run, checkpoints=[50, 100], reward=reward)
     prediction = forecast.get(quantity)
     assert (prediction.source, prediction.label) == (ALL[name].source, ALL[name].label)

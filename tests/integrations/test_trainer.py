@@ -134,13 +134,40 @@ def test_an_interval_must_be_positive_and_is_kept() -> None:
         GeometryCallback(every=0)
     model = torch.nn.Linear(2, 2)
     geometry = GeometryCallback(every=2)
-    geometry.on_train_begin(None, None, None, model=model)
 
     class State:
         global_step = 0
         max_steps = 4
 
+    geometry.on_train_begin(None, State, None, model=model)
     for State.global_step in (1, 2, 3, 4):
         geometry.on_step_end(None, State, None, model=model)
     assert [row["step"] for row in geometry.rows] == [2, 4]
     assert geometry.rows[-1] == {"step": 4, "displacement_norm": 0.0, "step_norm": 0.0}
+
+
+def test_a_resumed_training_counts_steps_from_its_start() -> None:
+    """20 AdamW steps on noise after 20 others: the moments are warm, the displacement begins at 0."""
+    torch.manual_seed(0)
+    weights = torch.nn.Parameter(torch.zeros(20_000))
+    optimiser = torch.optim.AdamW([weights], lr=1e-3, weight_decay=0.0)
+    model = torch.nn.Module()
+    model.weights = weights
+    geometry = GeometryCallback(lr=1e-3, schedule="constant")
+
+    class State:
+        global_step = 0
+        max_steps = 40
+
+    for State.global_step in range(1, 41):
+        weights.grad = torch.randn_like(weights)
+        if State.global_step == 21:
+            State.global_step = 20
+            geometry.on_train_begin(None, State, None, model=model)
+            State.global_step = 21
+        optimiser.step()
+        geometry.on_step_end(None, State, None, model=model)
+    last = geometry.rows[-1]
+    assert last["step"] == 40
+    assert last["norm_ratio"] == pytest.approx(1, abs=0.05)  # 5 standard errors of 20,000 correlated weights
+    assert last["exponent"] < 2  # momentum is between a walk and a straight line; against steps since 0 it is above 4

@@ -27,7 +27,7 @@ TASKS = ("reversal", "addition")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("sequence") / "seq"
-    size = ["--steps", "10", "--population", "6", "--prompts", "4", "--samples", "2", "--evaluation-prompts", "12"]
+    size = ["--steps", "5", "--population", "6", "--prompts", "4", "--samples", "2", "--evaluation-prompts", "12"]
     names = ["--tasks", ",".join(TASKS), "--methods", "es,grpo", "--seeds", "0,1", "--lr", "1e-4", "--keep", "all"]
     said = str(out.parent / "said")
     assert main(["run", "sequence", *names, *size, "--out", str(out), "--quiet", "--output", said]) == 0
@@ -117,7 +117,7 @@ def test_a_running_sequence_says_what_is_missing(folder, tmp_path):
     for words in (
         "grpo/seed-1/1-reversal: not begun",
         "grpo/seed-1/2-addition: not begun",
-        "es/seed-1/2-addition: at step 4 of 10, still running or cut off",
+        "es/seed-1/2-addition: at step 4 of 5, still running or cut off",
     ):
         assert words in document["warnings"]
         assert words.split(": ")[1] in html
@@ -168,10 +168,10 @@ def test_a_folder_of_runs_takes_those_that_are_there(folder, tmp_path):
         shutil.copytree(folder / "es" / "seed-0" / name, runs / name)
     (runs / "1-reversal" / "steps.jsonl").write_text("")
     lines = (runs / "2-addition" / "steps.jsonl").read_text().splitlines(keepends=True)
-    (runs / "2-addition" / "steps.jsonl").write_text("".join(lines[:6]))
+    (runs / "2-addition" / "steps.jsonl").write_text("".join(lines[:3]))
     code, html, document = reported(runs, tmp_path / "page.html")
     assert code in (0, 3, 4)
-    assert "2-addition: at step 6 of 10, still running or cut off" in document["warnings"]
+    assert "2-addition: at step 3 of 5, still running or cut off" in document["warnings"]
     assert any(w.startswith("1-reversal: ") and "no finished step" in w for w in document["warnings"])
     assert "Distance" in heads(html)
 

@@ -29,6 +29,7 @@ CASES = {
     "antithetic, noiseless": ({"antithetic": True}, 8, 1.0),
     "two-point": ({"shaping": "two-point"}, 8, 0.5),
 }
+QUICK = ("zscore, N = 8", "ranks", "raw", "antithetic", "two-point")
 
 
 def setting(name):
@@ -53,7 +54,9 @@ def setting(name):
     return c, s, updates
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+)
 def test_progress_cosine_and_norm(name):
     c, s, updates = setting(name)
     n = c.population

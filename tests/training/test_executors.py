@@ -171,6 +171,7 @@ def test_ray_actors_give_the_same_bits_though_one_is_killed_in_a_step(
     assert results(tmp_path / "run") == results(finished)
 
 
+@pytest.mark.slow
 def test_a_worker_killed_while_a_step_is_made_costs_no_bit(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

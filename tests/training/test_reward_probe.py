@@ -78,6 +78,7 @@ def test_runs_without_a_probe_say_why(changes: dict[str, object], why: str) -> N
     assert not why_unprobed(es_config(**PROBED))
 
 
+@pytest.mark.slow
 def test_probes_are_made_once_and_kept(tmp_path: Path) -> None:
     """A run that is cut off keeps them on resuming, and they change nothing of the run."""
     changes = {"steps": 8, "population": 100, "prompts": 6, "checkpoint_every": 0, "evaluation_prompts": 4}

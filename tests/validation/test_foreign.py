@@ -8,6 +8,8 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from estheory.cli.measuring import given_of
 from estheory.errors import ConfigError, DataError
@@ -391,3 +393,60 @@ def test_a_precision_that_is_none(tmp_path, precision):
     file.write_text(json.dumps({**json.loads(file.read_text()), "precision": precision}))
     with pytest.raises(DataError, match="precision"):
         verdicts(tmp_path / "run")
+
+
+def test_folders_without_a_step_in_their_name_are_left_out_and_named(tmp_path):
+    make.trl(tmp_path / "run")
+    before, _ = verdicts(tmp_path / "run", tmp_path / "base")
+    for name in ("best", "final", "30-merged"):
+        shutil.copytree(tmp_path / "run/checkpoint-30", tmp_path / f"run/checkpoint-{name}")
+    judged, notes = verdicts(tmp_path / "run", tmp_path / "base")
+    assert [v.measurement.value for v in judged] == [v.measurement.value for v in before]
+    assert all(any(f"checkpoint-{name}" in note for note in notes) for name in ("best", "final", "30-merged"))
+
+
+def _optimised(folder, kind, steps, **how):
+    """Walk on dense gradient noise with a real optimiser; its state goes beside the last checkpoint."""
+    folder.mkdir()
+    torch.manual_seed(1)
+    weights = [torch.nn.Parameter(torch.zeros(200, 100)), torch.nn.Parameter(torch.zeros(300))]
+    optimiser = kind(weights, lr=1e-3, **how)
+    names = ("up.weight", "up.bias")
+
+    def kept(path):
+        path.mkdir()
+        save_file({n: w.detach() for n, w in zip(names, weights, strict=True)}, path / "model.safetensors")
+
+    kept(folder.parent / "base")
+    for _ in range(steps):
+        for w in weights:
+            w.grad = torch.randn_like(w)
+        optimiser.step()
+    kept(folder / f"checkpoint-{steps}")
+    torch.save(optimiser.state_dict(), folder / f"checkpoint-{steps}" / "optimizer.pt")
+    rows = [{"step": step, "learning_rate": 1e-3} for step in range(1, steps + 1)]
+    state = {"global_step": steps, "log_history": rows}
+    (folder / f"checkpoint-{steps}" / "trainer_state.json").write_text(json.dumps(state))
+
+
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.99)])
+def test_betas_are_read_from_the_state_of_the_optimiser(tmp_path, betas):
+    _optimised(tmp_path / "run", torch.optim.AdamW, 40, betas=betas, weight_decay=0.0)
+    [verdict], notes = verdicts(tmp_path / "run", tmp_path / "base")
+    assert verdict.ratio == pytest.approx(1, abs=0.03)  # of 20,300 weights; 0.9 and 0.999 would be off by 0.08
+    assert any(f"{betas[0]:g} and {betas[1]:g}" in text for text in verdict.prediction.assumptions)
+    assert any("0.5 and 0.99" in note for note in notes) == (betas == (0.5, 0.99))
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.NAdam, torch.optim.Adamax, torch.optim.RMSprop])
+def test_a_walk_of_another_optimiser_is_not_judged_as_adamw(tmp_path, kind):
+    _optimised(tmp_path / "run", kind, 10)
+    with pytest.raises(DataError, match=r"optimizer.pt is not AdamW"):
+        verdicts(tmp_path / "run", tmp_path / "base")
+
+
+def test_a_state_of_an_optimiser_that_cannot_be_read_is_said(tmp_path):
+    _optimised(tmp_path / "run", torch.optim.AdamW, 10)
+    (tmp_path / "run/checkpoint-10/optimizer.pt").write_bytes(b"cut")
+    _, notes = verdicts(tmp_path / "run", tmp_path / "base")
+    assert any("taken for AdamW" in note for note in notes)

@@ -15,7 +15,9 @@ from estheory.runs.foreign.es_awd import evaluations
 from estheory.runs.foreign.rows import by_step, count, first_weights, shown
 from estheory.runs.view import Array, ForeignRun, Given, Settings, Step
 
+_NUMBERED = re.compile(r"checkpoint-(\d+)")
 _STEP = re.compile(r"(?:^|_)global_step_(\d+)$")
+_OPTIMIZERS = ("optimizer.pt", "optimizer.bin")
 
 
 def read_trl(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
@@ -25,8 +27,11 @@ def read_trl(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
 
     Parameters and result as of :func:`estheory.runs.foreign.read_foreign`.
     """
-    folders = {int(folder.name.rpartition("-")[2]): folder for folder in path.glob("checkpoint-*") if folder.is_dir()}
-    states = [path / "trainer_state.json", *(folders[step] / "trainer_state.json" for step in sorted(folders)[::-1])]
+    found = sorted(folder for folder in path.glob("checkpoint-*") if folder.is_dir())
+    folders = {count(match[1]): folder for folder in found if (match := _NUMBERED.fullmatch(folder.name))}
+    unnumbered = [folder for folder in found if folder not in folders.values()]
+    newest = [folders[step] for step in sorted(folders)[::-1]]
+    states = [folder / "trainer_state.json" for folder in (path, *newest, *unnumbered)]
     state = read_object(next(file for file in states if file.is_file()))
     rows = [row for row in state["log_history"] if "learning_rate" in row]
     logged = by_step(rows, "step", path / "trainer_state.json", problems, consecutive=False)
@@ -43,6 +48,8 @@ def read_trl(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
         told=Settings(method="grpo", steps=len(rates)),
         checkpoints=dict(sorted(folders.items())),
         rates=rates,
+        optimizer=next((file for folder in newest for name in _OPTIMIZERS if (file := folder / name).is_file()), None),
+        unjudged=tuple(f"{folder}: its name tells no step; rename it to checkpoint-N" for folder in unnumbered),
     )
 
 

@@ -1,0 +1,199 @@
+"""What runs of tiny-lm earned and paid against what their reward did, and forecasts written as they went on.
+
+    python experiments/economy/make.py WORK_FOLDER
+
+writes record.json and the tables of README.md beside this file; the same command goes on with one that was cut off.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from estheory.files import write_json
+from estheory.measurement.run_log import run_log
+from estheory.runs.config import ESRunConfig
+from estheory.runs.directory import RunDirectory
+from estheory.runs.view import OwnRun
+from estheory.theory.economy.forecast import windows
+from estheory.theory.economy.ledger import Ledger, ledger
+from estheory.training.es import resume, run_es
+from estheory.validation.forecasts import forecast_pairs
+
+HERE = Path(__file__).parent
+BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->\n"
+STEPS, WINDOWS, WITHIN = 60, 4, 1.96
+BASE = ESRunConfig(
+    model="tiny-lm",
+    task="addition",
+    steps=STEPS,
+    sigma=0.015,
+    alpha=0.0075,
+    population=30,
+    prompts=64,
+    checkpoint_every=STEPS // 4,
+    forecast_every=STEPS // 4,
+)
+MIRRORED: dict[str, Any] = {"antithetic": True, "mirror_every": 1}
+INDEPENDENT: dict[str, Any] = {"mirror_every": 5}
+RUNS: dict[str, dict[str, Any]] = {
+    "mirrored-0": MIRRORED,
+    "independent-0": INDEPENDENT,
+    "permuted-mirrored": {**MIRRORED, "permute_rewards": True},
+    "permuted-independent": {**INDEPENDENT, "permute_rewards": True},
+    "mirrored-1": {**MIRRORED, "seed": 1},
+    "independent-1": {**INDEPENDENT, "seed": 1},
+    "reversal": {**MIRRORED, "task": "reversal"},
+}
+
+
+def done(work: Path, name: str) -> OwnRun:
+    """Return the record of a run, made or gone on with if need be."""
+    folder = work / name
+    if folder.exists():
+        resume(folder)
+    else:
+        run_es(replace(BASE, **RUNS[name]), folder)
+    return RunDirectory.open(folder).record()
+
+
+def totals(name: str, run: OwnRun) -> dict[str, Any]:
+    """Return what a run earned and paid between its ends, what its reward did, and both without partners."""
+    log = run_log(run)
+    book = ledger(log.updates, log.rules)
+    between = book.between_ends()
+    plain = ledger([replace(u, mirror_rewards=None) for u in log.updates], replace(log.rules, mirrored=False))
+    found = {
+        "earned": book.total("earned", between),
+        "paid": book.total("paid", between),
+        "net": book.total("net", between),
+        "risen": book.risen(),
+    }
+    accuracy = run.evaluated("accuracy")
+    ends = [accuracy[step, run.config.task] for step in (0, STEPS)]
+    net, risen = found["net"], found["risen"]
+    return {
+        "run": name,
+        **{key: {"value": total.value, "stderr": total.stderr} for key, total in found.items()},
+        "z": (net.value - risen.value) / math.hypot(net.stderr, risen.stderr),
+        "held_out": {"value": ends[1][0] - ends[0][0], "stderr": math.hypot(ends[0][1], ends[1][1])},
+        "without_partners": plain.total("earned", between).value,
+        "windows": [windowed(Ledger(entries=part, centred=book.centred)) for part in windows(book, WINDOWS)],
+    }
+
+
+def windowed(part: Ledger) -> dict[str, Any]:
+    """Return a quarter of a ledger."""
+    shares = {
+        key: [value for entry in part.entries if not math.isnan(value := getattr(entry, key))]
+        for key in ("reliability", "odd_share", "even_share")
+    }
+    sums = {key: part.total(key) for key in ("earned", "paid")}
+    return {
+        "steps": [part.entries[0].step, part.entries[-1].step],
+        **{key: {"value": total.value, "stderr": total.stderr} for key, total in sums.items()},
+        **{key: sum(values) / len(values) if values else None for key, values in shares.items()},
+        "reward": sum(entry.reward for entry in part.entries) / len(part.entries),
+    }
+
+
+def forecasts(name: str, run: OwnRun) -> Iterator[dict[str, Any]]:
+    """Yield each prediction of a reward or norm with what came."""
+    for prediction, measured in forecast_pairs(run):
+        off = measured.value - prediction.law.mean
+        spread = math.hypot(prediction.law.std, measured.stderr)
+        yield {
+            "run": name,
+            "quantity": str(prediction.quantity),
+            "where": str(measured.where).partition(", ")[2],
+            "step": prediction.step,
+            "predicted": prediction.law.mean,
+            "std": prediction.law.std,
+            "measured": measured.value,
+            "stderr": measured.stderr,
+            "inside": abs(off) <= WITHIN * spread,
+        }
+
+
+def told(found: dict[str, float], digits: int = 3) -> str:
+    """Return a value with its standard error."""
+    return f"{found['value']:.{digits}f} ± {found['stderr']:.{digits}f}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [" | ".join(header), " | ".join("---" for _ in header), *(" | ".join(row) for row in rows)]
+    return "\n".join(f"| {line} |" for line in lines) + "\n"
+
+
+def tables(record: dict[str, Any]) -> Iterator[str]:
+    """Yield the tables of the page."""
+    yield "### What was earned and paid, and what the reward did\n"
+    yield table(
+        ("run", "earned", "paid", "net", "reward rose by", "off by, in standard errors", "held-out accuracy", "naive"),
+        [
+            (
+                row["run"],
+                *(told(row[key]) for key in ("earned", "paid", "net", "risen")),
+                f"{row['z']:.1f}",
+                told(row["held_out"]),
+                f"{row['without_partners']:.2f}",
+            )
+            for row in record["totals"]
+        ],
+    )
+    yield "### By quarters of the run\n"
+    yield table(
+        ("run", "steps", "earned", "paid", "reliability", "odd", "even", "centre's reward"),
+        [
+            (
+                row["run"],
+                "-".join(map(str, part["steps"])),
+                told(part["earned"]),
+                told(part["paid"]),
+                *(f"{part[key]:.2f}" for key in ("reliability", "odd_share", "even_share", "reward")),
+            )
+            for row in record["totals"]
+            for part in row["windows"]
+        ],
+    )
+    yield "### Forecasts inside their 95 % interval\n"
+    rows = []
+    for quantity in dict.fromkeys(row["quantity"] for row in record["forecasts"]):
+        for after in (STEPS // 4, STEPS // 2, 3 * STEPS // 4):
+            told_then = [
+                row
+                for row in record["forecasts"]
+                if row["quantity"] == quantity and row["where"].startswith(f"foretold after step {after}")
+            ]
+            inside = sum(row["inside"] for row in told_then)
+            missed = [
+                f"{row['run']} at {row['step']}: {row['predicted']:.3f} for {row['measured']:.3f}"
+                for row in told_then
+                if not row["inside"]
+            ]
+            rows.append((quantity, str(after), f"{inside} of {len(told_then)}", "; ".join(missed) or "none"))
+    yield table(("quantity", "foretold after step", "inside", "missed"), rows)
+
+
+def main(work: Path) -> None:
+    """Make the runs, the record and the tables."""
+    work.mkdir(parents=True, exist_ok=True)
+    runs = {name: done(work, name) for name in RUNS}
+    record = {
+        "totals": [totals(name, run) for name, run in runs.items()],
+        "forecasts": [row for name, run in runs.items() for row in forecasts(name, run)],
+    }
+    write_json(HERE / "record.json", record)
+    page = HERE / "README.md"
+    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
+    after = rest.split(END)[1]
+    page.write_text(before + BEGIN + "\n" + "\n".join(tables(record)) + "\n" + END + after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
