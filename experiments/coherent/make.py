@@ -1,0 +1,348 @@
+"""Where rewards steer: the laws of a walk, the laws with its coherent part, and what runs of tiny-lm measured.
+
+    python experiments/coherent/make.py WORK_FOLDER
+
+writes record.json and the tables of README.md beside this file; finished runs in the folder are taken as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from estheory.measurement.held_out import kl_from_base
+from estheory.measurement.run_log import run_log
+from estheory.quantities import Quantity
+from estheory.runs.config import ESRunConfig, GRPORunConfig
+from estheory.runs.read import read_own
+from estheory.theory.adamw import grpo_mean_square, learning_rates, steered_mean_square
+from estheory.theory.economy.coherent import CoherentMotion, coherent_part
+from estheory.theory.economy.ledger import LedgerRules, LoggedUpdate, ledger
+from estheory.training.es import resume, run_es
+from estheory.training.grpo import resume_grpo, run_grpo
+from estheory.training.members import Members
+from estheory.training.probing import probes_before
+from estheory.training.session import start_session
+from estheory.training.trajectory import Trajectory
+
+HERE = Path(__file__).parent
+BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->\n"
+TASKS = ("addition", "reversal")
+ES = ESRunConfig(
+    model="tiny-lm", task=TASKS[0], steps=80, sigma=0.015, alpha=0.0075, population=30, antithetic=True,
+    checkpoint_every=20,
+)  # fmt: skip
+GRPO = GRPORunConfig(model="tiny-lm", task=TASKS[0], steps=100, lr=1e-4, prompts=16, samples=8)
+ITERATIONS = 8
+"""Iterations at the start, of the probe of KL along what they have in common."""
+PERMUTATIONS = 8
+PROBES = 4
+MINIBATCHES = 32
+STEPS = (20, 40, 80)
+
+
+def planned() -> dict[str, ESRunConfig | GRPORunConfig]:
+    """Return every run by its name."""
+    runs: dict[str, ESRunConfig | GRPORunConfig] = {}
+    for k, task in enumerate(TASKS):
+        runs[f"es/{task}-0"] = replace(ES, task=task, seed=2 * k)
+        runs[f"es/{task}-1"] = replace(ES, task=task, seed=2 * k + 1)
+        runs[f"es/{task}-permuted"] = replace(ES, task=task, seed=4 + k, permute_rewards=True)
+        runs[f"grpo/{task}-0"] = replace(GRPO, task=task, seed=10 + k)
+    return runs
+
+
+def train(work: Path) -> None:
+    """Make every run that is not finished."""
+    for name, config in planned().items():
+        folder = work / name
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        print(name, flush=True)
+        if isinstance(config, ESRunConfig):
+            if folder.exists():
+                resume(folder, before_first_step=probes_before)
+            else:
+                run_es(config, folder, before_first_step=probes_before)
+        elif folder.exists():
+            resume_grpo(folder)
+        else:
+            run_grpo(config, folder)
+
+
+def signal_probe(task: str) -> dict[str, float]:
+    """Return the mean of several probes of one task, and the error of its curvature."""
+    found = [one_probe(task, 100 + k) for k in range(PROBES)]
+    real, permuted, moved, scatter = (math.fsum(values) / PROBES for values in zip(*found, strict=True))
+    return {
+        "real": real,
+        "permuted": permuted,
+        "moved": math.sqrt(moved),
+        "curvature": 2 * (real - permuted) / moved,
+        "curvature_stderr": 2 * math.sqrt(scatter * (1 + 1 / PERMUTATIONS) / PROBES) / moved,
+    }
+
+
+def one_probe(task: str, seed: int) -> tuple[float, float, float, float]:
+    """Probe KL along what iterations at the start have in common, forward-only: 1/2 a^2 f.
+
+    Members around the base give K updates that are not made; KL of their sum, less the mean KL of sums of the same
+    members with permuted coefficients, is 1/2 (sum a_t)^2 f; a_t from the same rewards. Returns KL, its mean with
+    permuted coefficients, (sum a_t)^2 and the variance of the permuted ones.
+    """
+    config = replace(ES, task=task, seed=seed)
+    session = start_session(config)
+    rows: list[dict[str, Any]] = []
+    members = Members(session, config, Trajectory(session.parameters, session.base, config))
+    for k in range(ITERATIONS):
+        members.walk.step = k  # the noise of another iteration, about the same theta
+        found = members.rewards([], range(config.evaluations))
+        z = config.estimator.shape(np.asarray(found.values)).tolist()
+        row = {"step": k + 1, "rewards": found.values, "half_rewards": found.halves, "coefficients": z}
+        rows.append({**row, "seeds": {"seed": config.seed, "step": k + 1}})
+    rng = np.random.default_rng(0)
+
+    def kl(made: Sequence[dict[str, Any]]) -> float:
+        walk = Trajectory(session.parameters, session.base, config)
+        for row in made:
+            walk.advance(row)
+        session.parameters.vector.copy_(walk.theta)
+        value = kl_from_base(session.loaded, session.parameters, session.base, session.held[0]).value
+        session.parameters.vector.copy_(session.base)
+        return value
+
+    real = kl(rows)
+    permuted = [
+        kl([{**row, "coefficients": rng.permutation(row["coefficients"]).tolist()} for row in rows])
+        for _ in range(PERMUTATIONS)
+    ]
+    rules = LedgerRules(sigma=config.sigma, alpha=ES.alpha or ES.sigma / 2, population=config.population, mirrored=True)
+    book = ledger(
+        [
+            LoggedUpdate(
+                step=row["step"],
+                rewards=np.asarray(row["rewards"]),
+                half_rewards=np.asarray(row["half_rewards"]),
+                prompts=config.prompts,
+                coefficients=np.asarray(row["coefficients"]),
+            )
+            for row in rows
+        ],
+        rules,
+    )
+    odd = float(np.mean([entry.odd_share * entry.member_variance for entry in book.entries]))
+    moved = book.total("earned").value * config.sigma / math.sqrt(odd)
+    return real, float(np.mean(permuted)), moved**2, float(np.var(permuted, ddof=1))
+
+
+def base_gradients(task: str) -> np.ndarray:
+    """Return gradients that AdamW is given at the base, one a minibatch, shape (MINIBATCHES, d)."""
+    found: list[np.ndarray] = []
+
+    def before(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        parts = [
+            (torch.zeros_like(p) if p.grad is None else p.grad).detach().flatten()
+            for group in optimizer.param_groups
+            for p in group["params"]
+        ]
+        found.append(torch.cat(parts).numpy().astype(np.float64))
+
+    hook = register_optimizer_step_pre_hook(before)
+    try:
+        with tempfile.TemporaryDirectory() as folder:  # at this rate nothing moves
+            config = replace(GRPO, task=task, steps=MINIBATCHES, lr=1e-12, schedule="constant", seed=200)
+            run_grpo(config, Path(folder) / "run")
+    finally:
+        hook.remove()
+    return np.stack(found)
+
+
+def grpo_probe(gradients: np.ndarray) -> dict[str, float]:
+    """Return kappa, and the cosine of AdamW's displacement with the mean gradient, from products of minibatches."""
+    count, dim = gradients.shape
+    rms = np.sqrt((gradients**2).mean(axis=0))
+    live = rms > 0
+    scaled = gradients[:, live] / rms[live]
+    gram = scaled @ scaled.T
+    kappa = float((gram.sum() - np.trace(gram)) / (count * (count - 1) * dim))
+    squared = float(((gradients @ gradients.T).sum() - (gradients**2).sum()) / (count * (count - 1)))
+    across = float(
+        ((gradients[:, live] @ scaled.T).sum() - (gradients[:, live] * scaled).sum()) / (count * (count - 1))
+    )
+    rates = learning_rates(GRPO.steps, GRPO.schedule)
+    norm = math.sqrt(steered_mean_square(dim, 1.0, GRPO.steps, GRPO.schedule, kappa=kappa))
+    cosine = across / math.sqrt(squared) * float(rates.sum()) / norm if squared > 0 else math.nan
+    return {"kappa": kappa, "dim": dim, "cosine_with_gradient": cosine}
+
+
+def along_start(step: int, motion: CoherentMotion) -> float:
+    """Return the coherent displacement along the first gradient."""
+    return float(motion.along_first()[step - 1])
+
+
+def es_rows(folder: Path, probe: dict[str, float]) -> dict[str, Any]:
+    """Return what an ES run measured, by step, beside both laws."""
+    run = read_own(folder)
+    log = run_log(run)
+    part = coherent_part(ledger(log.updates, log.rules), log.rules)
+    kls = run.evaluated(Quantity.KL_DRIFT)
+    trace = {row["scale"]: row["trace"] for row in run.probes["fisher"] if row["task"] == run.config.task}
+    error = {row["scale"]: row["trace_stderr"] for row in run.probes["fisher"] if row["task"] == run.config.task}
+    spread = math.sqrt(len(run.probes["fisher"][0]["probe"]["samples"]))
+    found: dict[str, Any] = {}
+    for step in STEPS:
+        square, walk = part.square(step), float(part.walk[step - 1])
+        first = part.estimate(partial(along_start, step))
+        old = 0.5 * walk * trace["walk"]
+        signal = 0.5 * square.value * probe["curvature"]
+        norm = run.steps[step - 1].norm
+        assert norm is not None
+        found[str(step)] = {
+            "square": square.value, "square_stderr": square.stderr,
+            "first": first.value, "first_stderr": first.stderr,
+            "norm": norm, "norm_walk": math.sqrt(walk * run.dim),
+            "norm_both": math.sqrt(walk * run.dim + max(square.value, 0.0)),
+            "kl": kls[(step, run.config.task)][0], "kl_walk": old, "kl_both": old + signal,
+            "kl_walk_std": 0.5 * walk * error["walk"] * spread,
+            "kl_both_std": math.hypot(
+                0.5 * walk * error["walk"] * spread,
+                0.5 * math.hypot(square.stderr * probe["curvature"], square.value * probe["curvature_stderr"]),
+            ),
+        }  # fmt: skip
+    return found
+
+
+def displacements(work: Path) -> dict[str, np.ndarray]:
+    """Return the displacement of every run at its end."""
+    session = start_session(planned()["es/addition-0"])
+    found = {}
+    for name in planned():
+        run = read_own(work / name)
+        vector = session.base.clone()
+        session.parameters.read_safetensors(run.checkpoints[max(run.checkpoints)], vector)
+        found[name] = (vector - session.base).double().numpy()
+    return found
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the cosine of two vectors."""
+    return float(a @ b / math.sqrt(float(a @ a) * float(b @ b)))
+
+
+def record(work: Path) -> dict[str, Any]:
+    """Return everything that the tables show."""
+    probes = {task: signal_probe(task) for task in TASKS}
+    grpo = {task: grpo_probe(base_gradients(task)) for task in TASKS}
+    runs = {
+        name: es_rows(work / name, probes[config.task])
+        for name, config in planned().items()
+        if isinstance(config, ESRunConfig)
+    }
+    moved, last = displacements(work), str(STEPS[-1])
+    dim = next(iter(moved.values())).size
+    cosines = []
+    for task in TASKS:
+        a, b = runs[f"es/{task}-0"][last], runs[f"es/{task}-1"][last]
+        two = a["first"] * b["first"] / (a["norm"] * b["norm"])
+        cosines.append({
+            "pair": f"ES and ES, {task}", "predicted": two, "noise": 1 / math.sqrt(dim),
+            "measured": cosine(moved[f"es/{task}-0"], moved[f"es/{task}-1"]),
+        })  # fmt: skip
+        for run in ("0", "1", "permuted"):
+            name = f"es/{task}-{run}"
+            along = runs[name][last]["first"] / runs[name][last]["norm"]
+            cosines.append({
+                "pair": f"ES ({run}) and GRPO, {task}",
+                "predicted": along * grpo[task]["cosine_with_gradient"], "noise": 1 / math.sqrt(dim),
+                "measured": cosine(moved[name], moved[f"grpo/{task}-0"]),
+            })  # fmt: skip
+    for task in TASKS:
+        walk = math.sqrt(grpo_mean_square(dim, GRPO.lr, GRPO.steps, GRPO.schedule))
+        both = math.sqrt(steered_mean_square(dim, GRPO.lr, GRPO.steps, GRPO.schedule, kappa=grpo[task]["kappa"]))
+        norm = float(np.linalg.norm(moved[f"grpo/{task}-0"]))
+        es = runs[f"es/{task}-0"][last]
+        grpo[task] |= {"walk": walk, "both": both, "norm": norm, "ratio": es["norm"] / norm}
+        grpo[task] |= {"ratio_walk": es["norm_walk"] / walk, "ratio_both": es["norm_both"] / both}
+    return {"probes": probes, "grpo": grpo, "runs": runs, "cosines": cosines}
+
+
+def tables(found: dict[str, Any]) -> str:
+    """Return the tables of the README."""
+    lines = [
+        "### KL and norm of ES\n",
+        "| run | step | p_T | norm: walk | with p_T | measured | KL: walk | with p_T | measured |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, rows in found["runs"].items():
+        for step, row in rows.items():
+            length = math.sqrt(max(row["square"], 0.0))
+            told = [f"{row['kl_' + law]:.4f} ± {row[f'kl_{law}_std']:.4f}" for law in ("walk", "both")]
+            norms = [f"{row[key]:.3f}" for key in ("norm_walk", "norm_both", "norm")]
+            cells = [name.removeprefix("es/"), step, f"{length:.3f}", *norms, *told, f"{row['kl']:.4f}"]
+            lines.append(f"| {' | '.join(cells)} |")
+    every = [row for rows in found["runs"].values() for row in rows.values()]
+    inside = {
+        law: sum(abs(row["kl"] - row[f"kl_{law}"]) < 1.96 * row[f"kl_{law}_std"] for row in every)
+        for law in ("walk", "both")
+    }
+    lines.append(
+        f"\nKL inside 95 %: {inside['walk']} of {len(every)} by the walk, {inside['both']} with p_T "
+        "(the steps of a run are not independent)."
+    )
+    lines += [
+        "\n### KL along what iterations at the start have in common\n",
+        f"| task | KL of {ITERATIONS} updates | the same, permuted | their coherent motion | f = ĝ′Fĝ |",
+        "|---|---|---|---|---|",
+    ]
+    for task, row in found["probes"].items():
+        lines.append(
+            f"| {task} | {row['real']:.4f} | {row['permuted']:.4f} | {row['moved']:.3f} "
+            f"| {row['curvature']:.2f} ± {row['curvature_stderr']:.2f} |"
+        )
+    lines += [
+        "\n### GRPO's norm, and ES over GRPO\n",
+        "| task | kappa at the base | norm: walk | with kappa | measured | ES/GRPO: walks | with both | measured |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for task, row in found["grpo"].items():
+        lines.append(
+            f"| {task} | {row['kappa']:.4f} | {row['walk']:.3f} | {row['both']:.3f} | {row['norm']:.3f} "
+            f"| {row['ratio_walk']:.1f} | {row['ratio_both']:.1f} | {row['ratio']:.1f} |"
+        )
+    lines += [
+        "\n### Cosines of displacements at the end\n",
+        "| pair | old law | new law | measured |",
+        "|---|---|---|---|",
+    ]
+    for row in found["cosines"]:
+        noise = f"± {row['noise']:.4f}"
+        lines.append(f"| {row['pair']} | 0 {noise} | {row['predicted']:.4f} {noise} | {row['measured']:.4f} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Train, probe, and write record.json and the tables."""
+    if len(sys.argv) != 2:
+        raise SystemExit(__doc__)
+    work = Path(sys.argv[1])
+    torch.set_num_threads(1)
+    train(work)
+    found = record(work)
+    (HERE / "record.json").write_text(json.dumps(found, indent=1) + "\n")
+    readme = HERE / "README.md"
+    before, rest = readme.read_text().split(BEGIN)
+    readme.write_text(before + BEGIN + "\n" + tables(found) + "\n" + END + rest.split(END)[1])
+
+
+if __name__ == "__main__":
+    main()
