@@ -135,3 +135,11 @@ def test_perturbations():
 
 def test_what_never_moved_is_said():
     assert "nothing moved" in length_sentence(0.0, ())
+
+
+@pytest.mark.parametrize("population", [2, 3, 4, 5])
+def test_small_populations_have_candidates(population):
+    """Two members make no rule of mirrored pairs to compare with."""
+    found = {fault.name for fault in walk_faults(ESConfig(dim=400, sigma=0.02, population=population), 2)}
+    assert any("1/N is missing" in name for name in found)
+    assert any("members are mirrored" in name for name in found) == (population == 4)
