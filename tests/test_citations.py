@@ -80,7 +80,7 @@ def test_the_table_of_published_runs_is_walked():
 RUN = ("--dim", "1e6", "--sigma", 0.01, "--population", 30)
 COMMANDS = {
     "predict": (("predict", *RUN), ["hoy2026geometry"]),
-    "one of ours": (("predict", *RUN, "--explain", "step_norm"), []),
+    "one of ours": (("predict", *RUN, "--reliability", 0.3, "--explain", "progress_per_step"), []),
     "plan": (("plan", *RUN, "--reliability", 0.3, "--max-norm", 10, "--target-progress", 0.01), None),
     "derive": (("derive", "anchor-l2"), None),
     "published": (("validate", "published"), ["hoy2026geometry", "schweighofer2026forgetting"]),

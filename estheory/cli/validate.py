@@ -67,7 +67,7 @@ def validate(
         causes = explanations_json(explained, evidence.findings, unseen)
         emit(common, json_text(document | causes | {"warnings": list(evidence.notes)}))
     else:
-        text = verdicts_text(verdicts, plain, level, evidence.unpredicted, every=every)
+        text = verdicts_text(verdicts, plain, level, evidence.unpredicted, every=every, shown_by="--all")
         text += explanations_text(explained, evidence.findings, unseen)
         open_cause = len(targets) > 1 and any(not e.candidates for e in explained)
         emit(common, text + DESCRIBED if open_cause else text)

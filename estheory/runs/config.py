@@ -293,15 +293,48 @@ class ESRunConfig(RunConfig):
         return self.estimator.evaluations
 
     def partners(self, step: int) -> int:
-        """Return how many mirrored partners are evaluated beside the members of a step."""
+        """Return how many mirrored partners are evaluated beside the members of a step.
+
+        Parameters
+        ----------
+        step
+            Number of the step, from 1.
+
+        Returns
+        -------
+        int
+            0 where the members are mirrored themselves, or the step is not watched.
+        """
         return 0 if self.estimator.paired or not self.watches(step) else self.evaluations
 
     def watches(self, step: int) -> bool:
-        """Return whether theta itself, and the members' partners, are evaluated in a step."""
+        """Return whether theta itself, and the members' partners, are evaluated in a step.
+
+        Parameters
+        ----------
+        step
+            Number of the step, from 1.
+
+        Returns
+        -------
+        bool
+            True for the first of every `mirror_every` steps.
+        """
         return self.mirror_every > 0 and (step - 1) % self.mirror_every == 0
 
     def evaluated(self, step: int) -> int:
-        """Return the reward evaluations of a step: members, then their mirrored partners, then theta itself."""
+        """Return the reward evaluations of a step: members, then their mirrored partners, then theta itself.
+
+        Parameters
+        ----------
+        step
+            Number of the step, from 1.
+
+        Returns
+        -------
+        int
+            The number of evaluations, each of all prompts of the step.
+        """
         return self.evaluations + self.partners(step) + self.watches(step)
 
     @property

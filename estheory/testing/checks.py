@@ -107,7 +107,7 @@ def check_shaping(shaping: Callable[..., Any], *, rule: ESConfig, seed: int = 0,
     >>> check_shaping(lambda r: (r - r.mean()) / (r.std(ddof=1) + 1e-8), rule=rule)
     Traceback (most recent call last):
     AssertionError: 'definition' fails: the result is not that of the rule
-      claimed:      the result is that of the rule (zscore)
+      claimed:      the result is that of the rule (zscore shaping)
       example:      rewards [1, 0 (7 times)]
       measured:     [2.47487, -0.353553 (7 times)]
       expected:     [2.64575, -0.377964 (7 times)]

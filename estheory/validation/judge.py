@@ -124,7 +124,8 @@ def refuting_power(prediction: Prediction, measurement: Measurement, level: floa
     if abs(mean) < CENTRED * law_std:
         error = RELEVANT_COSINE if prediction.quantity.unit == "1" else RELEVANT_SCATTERS * law_std
     elif mean == 0:
-        return 0.0  # nothing says how large an error would matter
+        # without scatter any other figure is refuted; else nothing says how large an error would matter
+        return float(measurement.stderr == 0)
     margin = error - prediction.systematic * abs(mean)
     spread = math.hypot(law_std, measurement.stderr)
     if spread == 0.0:

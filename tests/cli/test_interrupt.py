@@ -24,6 +24,9 @@ def gone(group):
 
 def interrupted(arguments, when, **options):
     """Start the program, send SIGINT once `when` holds, and return its exit code and what it said."""
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # tests in the background ignore it, and so would the program
     process = subprocess.Popen(
         [sys.executable, "-m", "estheory", *map(str, arguments)],
         stderr=subprocess.PIPE,

@@ -71,13 +71,22 @@ def test_geometry(estheory, landscape, tmp_path):
     assert "rise at the middle" in shown.out
 
 
-def test_what_theory_misses_is_refuted(estheory):
+def test_a_curvature_that_makes_the_rewards_is_in_the_laws_and_warned_of(estheory):
     """A sharp direction whose curvature, not its slope, makes the rewards: the expansions in x_k are out of range."""
     options = ("--sigma", "1", "--population", "6", "--steps", "10", "--alpha", "0.1", "--replicas", "4000")
     result = estheory("simulate", "--preset", "two-scale", *options)
+    assert result.code == 0
+    assert "gradient_cosine" not in [line.split()[0] for line in result.out.splitlines() if line.strip()]
+    assert "warning: no gradient_cosine" in result.out
+    assert "warning: the largest quadratic share" in result.out
+
+
+def test_what_theory_misses_is_refuted(estheory):
+    """A reward that saturates within one sigma, judged by the laws of its gradient and curvature."""
+    options = ("--sigma", "1", "--population", "6", "--steps", "10", "--alpha", "0.1", "--replicas", "4000")
+    result = estheory("simulate", "--preset", "two-scale", *options, "--reward", "sigmoid")
     assert result.code == 3
     assert "refuted" in result.out
-    assert "warning: the largest quadratic share" in result.out
 
 
 @pytest.mark.parametrize("reward", ["sigmoid", "bernoulli", "heavy-tail", "cubic"])

@@ -134,7 +134,9 @@ def test_the_norm_of_a_walk_that_also_moved(kind):
     flat = 2 * 39 * 40 / 25  # of a chi-square of 39 coordinates of which fewer are independent
     assert law.mean == pytest.approx(v * (39 + 0.4) + 0.49, rel=1e-13)
     square = (1 + 2 / m) * (flat + 39**2) - 39**2
-    expected = v**2 * square + 4 * 0.49 * v * 0.4 + 2 * (v * 0.4) ** 2
+    tilt = one.tilt / one.independent_steps  # raw steps are the longer, the farther they go along the gradient
+    assert (tilt > 0) == (kind == "raw")
+    expected = v**2 * square + 4 * 0.49 * v * (0.4 + 39 * tilt) + 2 * (v * 0.4) ** 2
     assert law.std**2 == pytest.approx(expected, rel=1e-12)
 
 

@@ -162,6 +162,7 @@ def verdicts_text(
     unpredicted: Sequence[NotJudged] = (),
     *,
     every: bool = False,
+    shown_by: str = "--json",
 ) -> str:
     """Return a summary by quantity, the verdicts one by one where they are few or asked for, and the tally in words.
 
@@ -173,6 +174,8 @@ def verdicts_text(
         What was measured and not judged, with the reason.
     every
         Whether to show each row, and each figure not judged, however many there are.
+    shown_by
+        The option of the command that shows every row.
     """
     loud = [(v, w) for v, w in zip(verdicts, plain, strict=True) if not is_quiet_tensor(v)]
     every = every or len(loud) <= FEW
@@ -212,7 +215,7 @@ def verdicts_text(
     elif unpredicted:
         words.append(f"{len(unpredicted)} measured figures were not judged.")
     if not every:
-        words.append(f"--all shows all {len(verdicts)} rows.")
+        words.append(f"{shown_by} shows all {len(verdicts)} rows.")
     return render(*parts, *words)
 
 

@@ -179,7 +179,17 @@ class CoherentPart:
         )
 
     def square(self, step: int) -> Sum:
-        """Return p_T^2 after a number of updates, weight^2.
+        """Return p_T^2 after a number of updates.
+
+        Parameters
+        ----------
+        step
+            The number of updates, from 1.
+
+        Returns
+        -------
+        Sum
+            The value and its standard error, weight^2.
 
         Notes
         -----

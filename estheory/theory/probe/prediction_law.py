@@ -29,6 +29,11 @@ class FewDirectionsLaw(Law):
     count
         How many there are, at least 2.
 
+    Raises
+    ------
+    ValueError
+        If mean or spread are not positive and finite, or there are fewer than two.
+
     Notes
     -----
     Label: small-step. Source: ours: docs/concepts/drift.md.
@@ -43,6 +48,11 @@ class FewDirectionsLaw(Law):
     value: float
     relative_std: float
     count: int
+
+    def __post_init__(self) -> None:
+        positive = all(math.isfinite(x) and x > 0 for x in (self.value, self.relative_std))
+        if not positive or self.count < 2:
+            raise ValueError(f"{self.count} samples of mean {self.value} and relative spread {self.relative_std}")
 
     @property
     def mean(self) -> float:
