@@ -5,8 +5,11 @@ Names are imported when they are first used, so that ``import estheory`` costs n
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from estheory._moved import Finder
 
 if TYPE_CHECKING:
     from estheory.citations import bibtex
@@ -156,3 +159,6 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     """List the public names."""
     return sorted(__all__)
+
+
+sys.meta_path.append(Finder)
