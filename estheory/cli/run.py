@@ -169,9 +169,9 @@ def sequence(
     if common.json:
         emit(common, json_text(summary))
     else:
-        from estheory.reporting.text.sequence import sequence_text
+        from estheory.reporting.text.sequence import sequence_sheet
 
-        emit(common, sequence_text(summary))
+        emit(common, sequence_sheet(summary).text())
     _cite(common, *config.configs)
 
 
