@@ -7,7 +7,7 @@ from estheory import ESConfig, Quantity, linear_signal, predict
 from estheory.cosine_laws import CosineLaw
 from estheory.reporting.explore.formulas import STEPS
 from estheory.theory.curved.predictions import OffTask
-from estheory.theory.economy.update import best_step, update_cost, update_gain
+from estheory.theory.economy.update import best_step, largest_measured_alpha, update_cost, update_gain
 
 RANGES = {
     "dim": (1e4, 1e13),
@@ -69,18 +69,19 @@ def python_numbers(setting):
         "net_gain_per_step": gain - cost,
         "optimal_alpha": factor * x["alpha"],
         "best_net_gain": net,
+        "largest_measured_alpha": largest_measured_alpha(
+            sigma=x["sigma"], population=x["population"], reliability=x["reliability"]
+        ),
     }
 
 
-def worst_difference(settings, found):
-    """Return the largest relative difference and whose it is; net gains relative to gain and cost."""
-    worst = (0.0, "", {})
-    for setting, numbers in zip(settings, found, strict=True):
-        expected = python_numbers(setting)
-        for name, value in expected.items():
+def worst_difference(expected, found):
+    """Return the largest relative difference and of what; of net gains relative to gain and cost."""
+    worst = (0.0, "")
+    for right, numbers in zip(expected, found, strict=True):
+        for name, value in right.items():
             scale = abs(value)
             if name == "net_gain_per_step":  # a difference of two numbers that may nearly cancel
-                scale = max(expected["reward_gain_per_step"], expected["diffusion_cost_per_step"])
-            difference = abs(numbers[name] - value) / (scale or 1.0)
-            worst = max(worst, (difference, name, setting), key=lambda entry: entry[0])
+                scale = max(right["reward_gain_per_step"], right["diffusion_cost_per_step"])
+            worst = max(worst, (abs(numbers[name] - value) / (scale or 1.0), name))
     return worst

@@ -16,7 +16,6 @@ from estheory.derivations.economy import CURVATURE, GAIN, PAID
 from estheory.derivations.notation import VARIANCE, D, N, S, T, alpha, rho, sigma
 from estheory.derivations.quadratic import TRACE as SMOOTHED
 from estheory.derivations.steering import FLAT_VARIANCE, MOVED, SPREAD
-from estheory.quantities import Label, Quantity
 from estheory.rules import Shaping
 from estheory.theory.step_norm import NEGLIGIBLE_SHIFT
 
@@ -141,6 +140,8 @@ def formulas(shaping: Shaping) -> dict[str, Expr]:
     best = derive("best-net-gain")
     factor = best.resolved()[0][1]
     let("optimal_alpha", alpha * factor.subs({GAIN.symbol: gain, PAID.symbol: cost}))
+    # a declared choice, not a result: estheory.theory.economy.update.largest_measured_alpha
+    let("largest_measured_alpha", sp.Min(sigma * sp.sqrt(N), 2 * sigma / correlation))
     let("best_net_gain", best.result.subs({GAIN.symbol: gain, PAID.symbol: cost}))
     return found
 
@@ -161,40 +162,6 @@ def carried(to: Expr) -> dict[str, Expr]:
         "member_std": sp.sqrt(seen),
         "gap": GAP * ratio.subs(sigma, to) / ratio,
     }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shown:
-    """A quantity that the page shows.
-
-    Attributes
-    ----------
-    quantity
-        Which; its name is that of a formula.
-    label
-        As of ``predict``, where the run walks.
-    steered_label
-        Where the signal moves it beyond the walk's own spread.
-    has_interval
-        Whether there are formulas ``<name>_low`` and ``<name>_high``.
-    """
-
-    quantity: Quantity
-    label: Label
-    has_interval: bool = False
-
-
-SHOWN = (
-    Shown(quantity=Quantity.DISPLACEMENT_NORM, label="exact", has_interval=True),
-    Shown(quantity=Quantity.KL_DRIFT, label="small-step"),
-    Shown(quantity=Quantity.ES_GRPO_COSINE_BOUND, label="exact"),
-    Shown(quantity=Quantity.PROGRESS_PER_STEP, label="exact"),
-    Shown(quantity=Quantity.REWARD_GAIN_PER_STEP, label="exact"),
-    Shown(quantity=Quantity.DIFFUSION_COST_PER_STEP, label="small-step"),
-    Shown(quantity=Quantity.NET_GAIN_PER_STEP, label="small-step"),
-    Shown(quantity=Quantity.OPTIMAL_ALPHA, label="small-step"),
-    Shown(quantity=Quantity.BEST_NET_GAIN, label="small-step"),
-)
 
 
 def keeps_exact_law(shaping: Shaping) -> Expr:

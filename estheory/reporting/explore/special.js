@@ -10,29 +10,32 @@ function gammaHalfRatio(x) {
   return factor * Math.sqrt(x) * c.reduceRight((sum, term) => sum * u + term, 0);
 }
 
-// mu - log(1 + mu), without cancellation near 0.
-function logExcess(mu) {
-  if (Math.abs(mu) > 0.05) return mu - Math.log1p(mu);
+// mu - log(1 + mu) with 1 + mu = ratio, without cancellation near mu = 0.
+function logExcess(ratio) {
+  const mu = ratio - 1;
+  if (Math.abs(mu) > 0.05) return mu - Math.log(ratio);
   let sum = 0;
   for (let k = 13, sign = -1; k >= 2; k -= 1, sign = -sign) sum = sum * mu + sign / k;
   return sum * mu * mu;
 }
 
-// x^a exp(-x) / Gamma(a + 1).
+// x^a exp(-x) / Gamma(a + 1), by Stirling's series for the Gamma function beyond 20.
 function gammaDensity(a, x) {
-  let factor = 1;
   let b = a;
-  for (; b < 20; b += 1) factor *= (b + 1) / x;
+  let rising = 1;
+  for (; b < 20; b += 1) rising *= b + 1;
   const u = 1 / (b * b);
   const stirling = (1 / 12 + u * (-1 / 360 + u * (1 / 1260 + u * (-1 / 1680 + u / 1188)))) / b;
-  return factor * Math.exp(-b * logExcess(x / b - 1) - stirling) / Math.sqrt(2 * Math.PI * b);
+  const root = Math.exp(-stirling) / Math.sqrt(2 * Math.PI * b);
+  if (b > a) return rising * x ** a * root * Math.exp(b - x) / b ** b;
+  return root * Math.exp(-b * logExcess(x / b));
 }
 
 // Both tails [P, Q] of the regularised incomplete gamma function by Temme's uniform expansion, for a >= 1e4.
 function temme(a, x) {
   const mu = x / a - 1;
   if (mu <= -1) return [0, 1];
-  const eta = Math.sign(mu) * Math.sqrt(2 * logExcess(mu));
+  const eta = Math.sign(mu) * Math.sqrt(2 * logExcess(x / a));
   let c0;
   let c1;
   if (Math.abs(eta) < 0.1) {
