@@ -7,17 +7,17 @@ from typing import Annotated
 
 import typer
 
-from estheory.cli.emit import cite, emit, json_text, warn
-from estheory.cli.options import Command, CommonOptions, MeasureOptions, options, program
+from estheory.cli.emit import cite, show, warn
+from estheory.cli.options import Command, MeasureOptions, TableOptions, options, program
 
 app = program()
 
 
 @app.command(cls=Command, epilog="estheory measure tiny-lm runs/es/checkpoints/step_000100.safetensors")
-@options(MeasureOptions, CommonOptions)
+@options(MeasureOptions, TableOptions)
 def measure(
     how: MeasureOptions,
-    common: CommonOptions,
+    common: TableOptions,
     targets: Annotated[
         list[Path], typer.Argument(metavar="TARGET...", help="RUN_DIR, or BASE CHECKPOINT [CHECKPOINT ...].")
     ],
@@ -31,19 +31,25 @@ def measure(
     """Measure how far checkpoints moved: norms, ratios, cosines, shape of the changes. Never builds the model."""
     from estheory.cli.measuring import FACTORS_REMEDY, displacements_of, variances_of, walking_factors
     from estheory.measurement.remarks import left_out_rows, remarks, renamed_rows
-    from estheory.reporting.text.measurements import measurement_json, measurements_text
+    from estheory.reporting.text.measurements import measurement_json, measurements_sheet
 
     measured = displacements_of(targets, how, steps=steps or (), model=model)
     measurements = measured.measurements(variances_of(targets, measured, alpha, population))
     warnings = [*measured.problems, *measured.notes]
     if alpha is not None and (factors := walking_factors(targets)):
         warnings.append(f"no ratios: {factors}; {FACTORS_REMEDY}")
-    if common.json:
-        rows = [measurement_json(m) for m in measurements]
-        document = {"schema": "estheory/measurement/1", "measurements": rows, "warnings": warnings}
-        emit(common, json_text(document | {"left_out": left_out_rows(measured), "renamed": renamed_rows(measured)}))
-    else:
-        size = sum(measured.tensors.values())
-        emit(common, measurements_text(measurements, measured.labels, size, remarks(measured)))
+    document = {
+        "schema": "estheory/measurement/1",
+        "measurements": [measurement_json(m) for m in measurements],
+        "warnings": warnings,
+        "left_out": left_out_rows(measured),
+        "renamed": renamed_rows(measured),
+    }
+    size = sum(measured.tensors.values())
+    show(
+        common,
+        lambda: document,
+        lambda: measurements_sheet(measurements, measured.labels, size, remarks(measured)),
+    )
     warn(common, warnings)
     cite(common)

@@ -33,7 +33,7 @@ from estheory.landscape import Signal
 from estheory.rules import ESConfig
 from estheory.theory import signal as theory
 from estheory.theory.estimators import CentredRanks, estimator_of
-from estheory.theory.step_norm import steered_norm
+from estheory.theory.run_norm import steered_norm
 from estheory.theory.walk import Walk
 
 _SIZE = {"typical": (0.3, 3.0), "extreme": (1e-3, 1e3)}
@@ -87,7 +87,7 @@ steered_norm_square = Derivation(
         define(SQUARE.symbol, _sum_of_squares, "d - 1 coordinates of the walk, and one about P of variance v w."),
         agrees(SQUARE.symbol, v * (D - 1 + spread) + moved**2, "The walk grows as T, the signal's part as T^2."),
     ),
-    evaluator=Evaluator(name="estheory.theory.step_norm.steered_norm", call=lambda w: _steered(w)[0]),
+    evaluator=Evaluator(name="estheory.theory.run_norm.steered_norm", call=lambda w: _steered(w)[0]),
 )
 
 steered_norm_square_variance = Derivation(
@@ -109,7 +109,7 @@ steered_norm_square_variance = Derivation(
             "A chi variable of these two moments is the law of the norm.",
         ),
     ),
-    evaluator=Evaluator(name="estheory.theory.step_norm.steered_norm", call=lambda w: _steered(w)[1], rtol=1e-11),
+    evaluator=Evaluator(name="estheory.theory.run_norm.steered_norm", call=lambda w: _steered(w)[1], rtol=1e-11),
 )
 
 SCATTER = named("Var A", r"\operatorname{Var}A", "variance of the step along the gradient over that of a flat one")

@@ -17,7 +17,7 @@ from estheory.derivations.notation import VARIANCE, D, N, S, T, alpha, rho, sigm
 from estheory.derivations.quadratic import TRACE as SMOOTHED
 from estheory.derivations.steering import FLAT_VARIANCE, MOVED, SPREAD
 from estheory.rules import Shaping
-from estheory.theory.step_norm import NEGLIGIBLE_SHIFT
+from estheory.theory.run_norm import NEGLIGIBLE_SHIFT
 
 LEVEL = 0.95
 """Probability of the intervals, that of ``predict``."""

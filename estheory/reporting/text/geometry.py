@@ -10,8 +10,8 @@ import numpy as np
 
 from estheory._special import Array
 from estheory.reporting.save_figure import save_figure
-from estheory.reporting.text.tables import Table, render, short
-from estheory.simulation.geometry_records import LINE, METHODS, PROBES, Geometry
+from estheory.reporting.text.tables import Sheet, Table, short
+from estheory.simulation.geometry_results import LINE, METHODS, PROBES, Geometry
 from estheory.theory.signal import coherent_displacement_bound
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _unit(geometry: Geometry) -> float:
     return math.sqrt(float(where.multiplicity @ np.where(where.eigenvalue > 0, where.offset, 0.0) ** 2))
 
 
-def geometry_text(geometry: Geometry) -> str:
+def geometry_sheet(geometry: Geometry) -> Sheet:
     """Return two tables: the methods, and ES against each gradient method."""
     table = Table(
         "method", ">steps", ">R - R*", ">||Delta||", ">flat share", ">KL", ">off-task change", ">cos with g", ">repeats"
@@ -125,7 +125,7 @@ def geometry_text(geometry: Geometry) -> str:
     ]
     if bound is not None:
         words.append(f"Whatever the reward, at most {short(bound)} of ES's displacement can be coherent.")
-    return render(table, other, *words)
+    return Sheet(table, other, *words)
 
 
 def plot_geometry(geometry: Geometry, path: Path) -> None:

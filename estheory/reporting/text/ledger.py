@@ -11,7 +11,7 @@ import numpy as np
 
 from estheory.reporting.save_figure import save_figure
 from estheory.reporting.text.forecast import prediction_json
-from estheory.reporting.text.tables import Table, render, short
+from estheory.reporting.text.tables import Sheet, Table, short
 from estheory.theory.economy.forecast import Outlook, Pace, windows
 from estheory.theory.economy.intervals import LEVEL
 from estheory.theory.economy.ledger import Entry, Ledger, Sum
@@ -74,7 +74,7 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
     }
 
 
-def outlook_text(outlook: Outlook) -> str:
+def outlook_sheet(outlook: Outlook) -> Sheet:
     """Return the ledger by windows, its totals against the measured change, and what comes next."""
     book = outlook.ledger
     centre = "centre" if book.centred else "members' mean"
@@ -115,7 +115,7 @@ def outlook_text(outlook: Outlook) -> str:
         parts.append(ahead)
     advice = "stop" if outlook.stop.advice else "go on"
     parts.append(f"{advice}: {outlook.stop.because}.")
-    return render(*parts)
+    return Sheet(*parts)
 
 
 def _known_mean(values: Sequence[float]) -> float:

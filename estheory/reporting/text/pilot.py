@@ -12,7 +12,7 @@ import numpy as np
 from estheory.quantities import Prediction
 from estheory.reporting.save_figure import save_figure
 from estheory.reporting.text.forecast import prediction_json
-from estheory.reporting.text.tables import Table, render, short
+from estheory.reporting.text.tables import Sheet, Table, short
 from estheory.theory.economy.intervals import LEVEL
 from estheory.theory.economy.pilot import Estimated, Pilot, Scale
 
@@ -96,7 +96,7 @@ def pilot_json(pilot: Pilot, moved: Sequence[Prediction], hours: float | None) -
     return document
 
 
-def pilot_text(pilot: Pilot, moved: Sequence[Prediction], hours: float | None) -> str:
+def pilot_sheet(pilot: Pilot, moved: Sequence[Prediction], hours: float | None) -> Sheet:
     """Return the tables, the verdict with its reason, and what would settle it."""
     members = pilot.scale.members
     kind = f"{members.members // 2} mirrored pairs" if members.mirrored else f"{members.members} members"
@@ -119,7 +119,7 @@ def pilot_text(pilot: Pilot, moved: Sequence[Prediction], hours: float | None) -
         parts.append(f"The planned run takes {short(hours, 3)} hours.")
     parts += [f"next: {step.what} ({step.evaluations} evaluations)" for step in pilot.next]
     parts += [f"warning: {warning}" for warning in pilot.warnings]
-    return render(*parts)
+    return Sheet(*parts)
 
 
 def _shown(found: Estimated) -> tuple[str, str]:

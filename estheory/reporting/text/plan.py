@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from estheory.reporting.save_figure import save_figure
 from estheory.reporting.text.forecast import prediction_json
-from estheory.reporting.text.tables import Table, render, short
+from estheory.reporting.text.tables import Sheet, Table, short
 from estheory.theory.planning.search import Candidate, Plan, Planner
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def plan_json(plan: Plan, config: dict[str, Any], warnings: Sequence[str]) -> di
     return document
 
 
-def plan_text(plan: Plan, warnings: Sequence[str]) -> str:
+def plan_sheet(plan: Plan, warnings: Sequence[str]) -> Sheet:
     """Return the recommendation, the front, and what they mean in plain words."""
     parts: list[Table | str] = []
     planner = plan.planner
@@ -66,7 +66,7 @@ def plan_text(plan: Plan, warnings: Sequence[str]) -> str:
         parts.append(_front(plan, planner))
     parts.append(statement(plan))
     parts.extend(f"warning: {warning}" for warning in warnings)
-    return render(*parts)
+    return Sheet(*parts)
 
 
 def _recommendation(best: Candidate, planner: Planner) -> Table:

@@ -15,8 +15,8 @@ from estheory.landscape import Landscape
 from estheory.laws import Law
 from estheory.quantities import Prediction, Quantity, Verdict
 from estheory.reporting.save_figure import save_figure
-from estheory.reporting.text.tables import Table, render, short
-from estheory.reporting.text.verdicts import says, shown_ratio, summary, validation_json
+from estheory.reporting.text.tables import Sheet, short
+from estheory.reporting.text.verdicts import validation_json, verdicts_sheet
 from estheory.rules import ESConfig
 from estheory.theory.curved.dynamics import mean_field
 
@@ -84,40 +84,21 @@ def _told(report: SimulationReport) -> dict[str, float]:
     return {"gradient_norm": where.gradient_norm, "trace": where.trace, "reward_std": where.reward_std}
 
 
-def simulation_text(report: SimulationReport) -> str:
-    """Return the verdict table and the tally in words."""
-    table = Table("quantity", ">step", "where", ">predicted", ">band", ">simulated", ">ratio", ">p", "verdict")
-    for v in report.verdicts:
-        p, m = v.prediction, v.measurement
-        table.add_row(
-            str(p.quantity),
-            str(m.step or ""),
-            m.where,
-            short(p.law.mean, 5),
-            f"+-{p.systematic:.2%}" if p.systematic else "",
-            short(m.value, 5),
-            shown_ratio(v),
-            short(v.pvalue, 2),
-            says(v),
-        )
-    counts = ", ".join(f"{n} {kind}" for kind, n in summary(report.verdicts).items())
+def simulation_sheet(report: SimulationReport, *, every: bool) -> Sheet:
+    """Return what was simulated, then its verdicts: a summary by quantity, and every row where asked for."""
     device = f" on torch ({report.device})" if report.device else ""
     words = [
         f"{report.replicas} runs of {report.config.steps} steps in {report.config.dim:,} dimensions by the "
         f"{report.engine} engine{device}, seed {report.seed}, {report.seconds:.1f} s.",
-        f"{counts} (family-wise level {report.level:g}).",
     ]
     if report.reward != "quadratic":
         told = ", ".join(f"{name} {short(value, 3)}" for name, value in _told(report).items())
         words.append(f"Of the {report.reward} reward theory was told its expansion at the start: {told}.")
-    if any(v.prediction.systematic for v in report.verdicts):
-        without = ", ".join(f"{n} {kind}" for kind, n in summary(report.plain).items())
-        band = "the declared O(1/N) error of mean-field results"
-        if report.config.dtype != "float32":
-            band = "three standard errors of the emulator of rounding, which all runs share"
-        words.append(f"The band is {band}; without it: {without}.")
-    words.extend(f"warning: {warning}" for warning in report.warnings)
-    return render(table, *words)
+    band = "the declared O(1/N) error of mean-field results"
+    if report.config.dtype != "float32":
+        band = "three standard errors of the emulator of rounding, which all runs share"
+    verdicts = verdicts_sheet(report.verdicts, report.plain, report.level, every=every, shown_by="--all", band=band)
+    return verdicts + Sheet(*words, *(f"warning: {warning}" for warning in report.warnings))
 
 
 def plot_simulation(
