@@ -23,13 +23,13 @@ from estheory.rules import (
     require_seed,
 )
 from estheory.tasks.data import Form
+from estheory.theory.adamw import Schedule
 from estheory.theory.estimators import estimator_of
 from estheory.theory.estimators.estimator import Estimator
 
-Reward = Literal["accuracy", "partial", "logprob"]
+RewardKind = Literal["accuracy", "partial", "logprob"]
 Decode = Literal["greedy", "sample"]
 ExecutorName = Literal["local", "ray"]
-Schedule = Literal["constant", "linear", "cosine"]
 Generator = Literal["mt19937", "philox"]
 
 _RULES = {rule.name: rule.metadata for rule in dataclasses.fields(ESConfig)}
@@ -192,7 +192,7 @@ class ESRunConfig(RunConfig):
     forecast_every
         Steps between forecasts (forecasts.jsonl), which `validate` judges once the run has gone on; 0: none.
     stop_net
-        Reward per step: the run ends at a forecast where the upper end of its net rate is below this.
+        RewardKind per step: the run ends at a forecast where the upper end of its net rate is below this.
     executor, workers
         Where members are evaluated; the results do not depend on it.
     method
@@ -221,7 +221,7 @@ class ESRunConfig(RunConfig):
     dtype: Dtype = field(default=ESConfig.dtype, metadata=_RULES["dtype"])
     update_path: UpdatePath = field(default=ESConfig.update_path, metadata=_RULES["update_path"])
     restore_pairs: int = field(default=ESConfig.restore_pairs, metadata=_RULES["restore_pairs"])
-    reward: Reward = field(default="accuracy", metadata={"help": "Reward of a member."})
+    reward: RewardKind = field(default="accuracy", metadata={"help": "RewardKind of a member."})
     decode: Decode = field(default="greedy", metadata={"help": "How answers are decoded."})
     train_set: int = field(
         default=0, metadata={"help": "Draw all prompts from this many examples (default 0: new ones in each step)."}
@@ -252,7 +252,7 @@ class ESRunConfig(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.rules(1)
-        require_choice("reward", self.reward, get_args(Reward))
+        require_choice("reward", self.reward, get_args(RewardKind))
         require_choice("decode", self.decode, get_args(Decode))
         require_choice("generator", self.generator, get_args(Generator))
         require_choice("executor", self.executor, get_args(ExecutorName))
@@ -289,7 +289,7 @@ class ESRunConfig(RunConfig):
 
     @property
     def evaluations(self) -> int:
-        """Reward evaluations of a step: N, or 2 N for two-point, whose members are directions."""
+        """RewardKind evaluations of a step: N, or 2 N for two-point, whose members are directions."""
         return self.estimator.evaluations
 
     def partners(self, step: int) -> int:
