@@ -8,7 +8,7 @@ import numpy as np
 
 from estheory.reporting.pictures.picture import Picture
 from estheory.reporting.text.geometry import NAMES, start_distance
-from estheory.simulation.geometry_records import LINE, METHODS, PROBES, Geometry
+from estheory.simulation.geometry_results import LINE, METHODS, PROBES, Geometry
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ import numpy as np
 
 from estheory._special import Array
 from estheory.reporting.text.tables import Sheet, Table, short
-from estheory.simulation.geometry_records import LINE, PROBES, Geometry
+from estheory.simulation.geometry_results import LINE, PROBES, Geometry
 from estheory.theory.signal import coherent_displacement_bound
 
 NAMES = {"es": "ES", "sgd": "SGD", "adamw": "AdamW", "grpo": "GRPO-like"}
