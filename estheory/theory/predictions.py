@@ -205,7 +205,7 @@ def predict(
         pair_moments = curved_cosines(config, landscape, steps) if lengths else {}
     else:
         lengths = _linear_norms(config, reward, walks, rewards, warnings)
-    first = lengths.get(1)
+    first, all_walks = lengths.get(1), walks
     walks = {step: w for step, w in walks.items() if step in steps}
     lengths = {step: length for step, length in lengths.items() if step in steps}
     predictions: list[Prediction] = [
@@ -227,8 +227,9 @@ def predict(
         if grpo is not None:
             predictions.extend(curved.against_optimum(config, landscape, steps[-1], predictions))
     if off_task is not None:
+        given = {step: w.at_mean_length for step, w in walks.items()}
         predictions.extend(
-            curved.off_task_predictions(off_task, walks, {s: gain**2 for s, gain in gains.items()}, warnings)
+            curved.off_task_predictions(off_task, given, {s: gain**2 for s, gain in gains.items()}, warnings)
         )
         warnings.extend(curved.off_task_warnings(off_task))
     if rounding is not None:
@@ -250,7 +251,7 @@ def predict(
     if rewards is not None:
         from estheory.theory.prompt_batch import thinned
 
-        predictions = [thinned(p, walks) for p in predictions]
+        predictions = [thinned(p, all_walks) for p in predictions]
     order = list(Quantity)
     predictions.sort(key=lambda p: order.index(p.quantity))  # stable: steps stay in order
     return Forecast(config, tuple(predictions), tuple(warnings))
@@ -265,7 +266,7 @@ def _linear_norms(
 ) -> dict[int, RunNorm]:
     """Return the norms by step; none where there is no law."""
     try:
-        return {step: run_norm(config, reward, w, step, rewards) for step, w in walks.items()}
+        return {step: run_norm(config, reward, w.at_mean_length, step, rewards) for step, w in walks.items()}
     except ConfigError as error:
         warnings.append(f"no norms: {error.what}")
         return {}
