@@ -24,7 +24,7 @@ def demo(
     """Run ES, GRPO and an ES control on tiny-lm, measure, judge, and write one HTML page. Minutes on two cores."""
     from estheory.demo import run_demo
     from estheory.models.builtin import builtin_models
-    from estheory.reporting.demo import demo_json, demo_page, demo_text
+    from estheory.reporting.demo import demo_json, demo_page, demo_sheet
     from estheory.validation.judge import exit_code, judge
 
     def say(line: str) -> None:
@@ -40,6 +40,6 @@ def demo(
     verdicts = judge(result.pairs)
     page = out / "report.html"
     write_text(page, demo_page(result, verdicts))
-    emit(common, json_text(demo_json(result, verdicts)) if common.json else demo_text(result, verdicts, page))
+    emit(common, json_text(demo_json(result, verdicts)) if common.json else demo_sheet(result, verdicts, page).text())
     cite(common, [used for v in verdicts for used in (v.prediction, v.measurement)])
     raise typer.Exit(exit_code(verdicts))

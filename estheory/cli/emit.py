@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from estheory.cli.options import CommonOptions
+from estheory.cli.options import CommonOptions, TableOptions
 from estheory.errors import Interrupted
 from estheory.files import UNPRINTABLE, write_text
 
 if TYPE_CHECKING:
     from estheory.citations import Cited
+    from estheory.reporting.text.tables import Sheet
 
 
 def json_text(document: Any) -> str:
@@ -40,6 +41,34 @@ def emit(common: CommonOptions, text: str) -> None:
     else:
         write_text(common.output, text, "choose another path")
         narrate(common, f"wrote {common.output}")
+
+
+def show(
+    common: TableOptions,
+    document: Callable[[], dict[str, Any]],
+    sheet: Callable[[], Sheet],
+    warnings: Sequence[str] = (),
+) -> None:
+    """Send a result as --format asks for it.
+
+    Parameters
+    ----------
+    document
+        Makes it as JSON, whose main list is the rows of CSV.
+    sheet
+        Makes it as tables and sentences.
+    warnings
+        Those that both of them hold and CSV has no place for.
+    """
+    if common.form == "json":
+        emit(common, json_text(document()))
+    elif common.form == "csv":
+        from estheory.reporting.records import csv_text
+
+        emit(common, csv_text(_finite(document())))
+        warn(common, warnings)
+    else:
+        emit(common, sheet().markdown() if common.form == "markdown" else sheet().text())
 
 
 def warn(common: CommonOptions, problems: Sequence[str]) -> None:

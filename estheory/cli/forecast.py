@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar, Literal
 
 import typer
 
-from estheory.cli.emit import cite, emit, json_text, warn
-from estheory.cli.options import Command, CommonOptions, options, program
+from estheory.cli.emit import cite, show, warn
+from estheory.cli.options import Command, TableOptions, options, program
 from estheory.rules import Shaping
 
 app = program()
@@ -36,16 +36,16 @@ class ForecastOptions:
 
 
 @app.command(cls=Command, epilog="estheory forecast log.jsonl --sigma 0.001 --alpha 0.0005 --population 30")
-@options(ForecastOptions, CommonOptions)
+@options(ForecastOptions, TableOptions)
 def forecast(
     asked: ForecastOptions,
-    common: CommonOptions,
+    common: TableOptions,
     run: Annotated[Path, typer.Argument(help="A run directory, or a log of one JSON object an update.")],
     plot: Annotated[Path | None, typer.Option(help="Draw earned, paid and measured reward to this file.")] = None,
 ) -> None:
     """Say what each update of a run earned and paid, where it stands, what comes next, and whether to stop."""
     from estheory.measurement.run_log import run_log
-    from estheory.reporting.text.ledger import outlook_json, outlook_text, plot_ledger
+    from estheory.reporting.text.ledger import outlook_json, outlook_sheet
     from estheory.runs.read import read_run
     from estheory.runs.view import Given
     from estheory.theory.economy.forecast import outlook
@@ -65,7 +65,9 @@ def forecast(
         until = log.planned
     found = outlook(log.updates, log.rules, at=asked.at, until=until, worth=asked.stop_net, ceiling=log.ceiling)
     if plot is not None:
-        plot_ledger(found, plot)
-    emit(common, json_text(outlook_json(found)) if common.json else outlook_text(found))
+        from estheory.reporting.pictures.ledger import outlook_picture
+
+        outlook_picture(found).save(plot)
+    show(common, lambda: outlook_json(found), lambda: outlook_sheet(found))
     warn(common, problems)
     cite(common, found.predictions)

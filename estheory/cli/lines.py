@@ -8,17 +8,17 @@ from typing import Annotated
 import typer
 
 from estheory.cli import complete
-from estheory.cli.emit import cite, emit, json_text, narrate
-from estheory.cli.options import Command, CommonOptions, options, program
+from estheory.cli.emit import cite, narrate, show
+from estheory.cli.options import Command, TableOptions, options, program
 from estheory.cli.values import level as probability
 
 app = program()
 
 
 @app.command(cls=Command, epilog="estheory lines runs/es runs/grpo --prompts 200")
-@options(CommonOptions)
+@options(TableOptions)
 def lines(
-    common: CommonOptions,
+    common: TableOptions,
     start: Annotated[Path, typer.Argument(help="Run directory or checkpoint at u = 0, e.g. of ES.")],
     end: Annotated[Path, typer.Argument(help="Run directory or checkpoint at u = 1, e.g. of GRPO.")],
     model: Annotated[
@@ -38,7 +38,7 @@ def lines(
     Exit code 3 if any prediction is refuted, 4 if none is consistent.
     """
     from estheory.measurement.line_study import studies_of
-    from estheory.reporting.line_results import lines_json, lines_text
+    from estheory.reporting.line_results import lines_json, lines_sheet
     from estheory.validation.judge import exit_code, judge
     from estheory.validation.line_pairs import line_pairs
 
@@ -54,7 +54,6 @@ def lines(
     )
     narrate(common, f"scored {len(studies)} lines")
     verdicts = judge([pair for study in studies for pair in line_pairs(study)], level)
-    text = json_text(lines_json(studies, verdicts, level)) if common.json else lines_text(studies, verdicts, level)
-    emit(common, text)
+    show(common, lambda: lines_json(studies, verdicts, level), lambda: lines_sheet(studies, verdicts, level))
     cite(common, [used for v in verdicts for used in (v.prediction, v.measurement)])
     raise typer.Exit(exit_code(verdicts))

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from estheory.cli import complete
-from estheory.cli.emit import cite, emit, json_text, narrate
-from estheory.cli.options import Command, CommonOptions, options, program
+from estheory.cli.emit import cite, emit, json_text, narrate, show
+from estheory.cli.options import Command, CommonOptions, TableOptions, options, program
 
 app = program()
 
@@ -20,29 +20,18 @@ def models() -> None:
 
 
 @app.command("list", cls=Command, epilog="estheory models list")
-@options(CommonOptions)
-def list_models(common: CommonOptions) -> None:
+@options(TableOptions)
+def list_models(common: TableOptions) -> None:
     """List the built-in models: size, licence, where they come from, whether they are here."""
     from estheory.models.builtin import builtin_models
-    from estheory.reporting.text.tables import Table, render
+    from estheory.reporting.text.tables import Sheet, Table
 
     rows = builtin_models()
-    if common.json:
-        emit(
-            common,
-            json_text(
-                {
-                    "schema": "estheory/models/1",
-                    "models": [dataclasses.asdict(row) | {"where": str(row.where)} for row in rows],
-                }
-            ),
-        )
-        cite(common)
-        return
+    listed = [dataclasses.asdict(row) | {"where": str(row.where)} for row in rows]
     table = Table("name", ">parameters", "licence", "where", "present")
     for row in rows:
         table.add_row(row.name, f"{row.parameters:,}", row.licence, str(row.where), "yes" if row.present else "no")
-    emit(common, render(table))
+    show(common, lambda: {"schema": "estheory/models/1", "models": listed}, lambda: Sheet(table))
     cite(common)
 
 

@@ -13,6 +13,7 @@ import difflib
 import functools
 import inspect
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from typer.core import TyperCommand, TyperOption
 from typer.models import OptionInfo
 
 from estheory.cli import values
+from estheory.cli.standard_input import STANDARD_INPUT, StandardInput
 from estheory.errors import ConfigError, DataError
 from estheory.files import parse_toml
 
@@ -65,7 +67,7 @@ def _load_config(context: Any, parameter: Any, path: Path | None) -> Path | None
     if path is None or context.resilient_parsing:
         return path
     try:
-        table = parse_toml(path.read_bytes())
+        table = parse_toml(sys.stdin.buffer.read() if path == STANDARD_INPUT else path.read_bytes())
     except OSError as error:
         raise DataError(f"config file {path}: {error.strerror}", "check the path") from error
     except ValueError as error:
@@ -117,6 +119,25 @@ class CommonOptions:
     cite: Annotated[bool, typer.Option("--cite", help="Print BibTeX of the sources on stderr, after the result.")] = (
         False
     )
+
+
+Form = Literal["table", "markdown", "csv", "json"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions(CommonOptions):
+    """What every command takes that prints tables."""
+
+    format: Annotated[Form | None, typer.Option(help="How tables are written (default table)")] = None
+
+    def __post_init__(self) -> None:
+        if self.json and self.format not in (None, "json"):
+            raise ConfigError(f"--json and --format {self.format} contradict one another", "give one of them")
+
+    @property
+    def form(self) -> Form:
+        """How the result is to be written."""
+        return "json" if self.json else self.format or "table"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,8 +267,10 @@ def options(*groups: Group) -> Callable[[Callable[..., None]], Callable[..., Non
 
         @functools.wraps(command)
         def run(**given: Any) -> None:
-            packed = [group.pack(given) for group in spread]
-            command(*packed, **given)
+            with StandardInput() as standard_input:
+                given = {name: standard_input.named(name, value) for name, value in given.items()}
+                packed = [group.pack(given) for group in spread]
+                command(*packed, **given)
 
         parameters = [_parameter(p.name, *_split(p.annotation), p.default) for p in own]
         parameters += [p for group in spread for p in group.parameters()]

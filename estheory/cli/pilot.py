@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import typer
 
-from estheory.cli.emit import cite, emit, json_text, warn
-from estheory.cli.options import Command, CommonOptions, options, program
+from estheory.cli.emit import cite, show, warn
+from estheory.cli.options import Command, TableOptions, options, program
 from estheory.errors import ConfigError
 from estheory.rules import Shaping
 
@@ -53,10 +53,10 @@ VERDICTS = {"learns": 0, "stalls": 3, "undecided": 4}
 
 
 @app.command(cls=Command, epilog="estheory pilot rewards.json --sigma 0.001")
-@options(PilotOptions, CommonOptions)
+@options(PilotOptions, TableOptions)
 def pilot(
     asked: PilotOptions,
-    common: CommonOptions,
+    common: TableOptions,
     rewards: Annotated[
         Path, typer.Argument(help="Rewards, members by prompts: .json .npy .npz .csv .jsonl .parquet -")
     ],
@@ -66,8 +66,8 @@ def pilot(
 
     Exit code 0 if it learns, 3 if it stalls, 4 if the rewards cannot tell.
     """
-    from estheory.measurement.rewards import read_rewards
-    from estheory.reporting.text.pilot import pilot_json, pilot_text, plot_pilot
+    from estheory.measurement.reward_files import read_rewards
+    from estheory.reporting.text.pilot import pilot_json, pilot_sheet
     from estheory.theory.economy.pilot import PlannedRun
     from estheory.theory.economy.pilot import pilot as read_pilot
     from estheory.theory.predictions import predict
@@ -90,12 +90,12 @@ def pilot(
         moved = tuple(p for p in predict(found.scale.config).predictions if p.quantity in wanted)
     hours = _hours(asked, found.scale.config.population * found.scale.prompts * found.scale.config.steps)
     if plot is not None:
-        plot_pilot(found, plot)
-    if common.json:
-        emit(common, json_text(pilot_json(found, moved, hours)))
+        from estheory.reporting.pictures.pilot import pilot_picture
+
+        pilot_picture(found).save(plot)
+    show(common, lambda: pilot_json(found, moved, hours), lambda: pilot_sheet(found, moved, hours), found.warnings)
+    if common.form == "json":
         warn(common, found.warnings)
-    else:
-        emit(common, pilot_text(found, moved, hours))
     cite(common, moved)
     raise typer.Exit(VERDICTS[found.verdict])
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, Un
 import typer
 
 from estheory.cli import complete, values
-from estheory.cli.emit import cite, emit, json_text
+from estheory.cli.emit import cite, show
 from estheory.cli.es_options import ModelOptions, cases
 from estheory.cli.measured import MeasuredOptions, measured, pilot_ends
-from estheory.cli.options import CURVATURE, OFF_TASK, Command, CommonOptions, ConfigOptions, given_in, options, program
+from estheory.cli.options import CURVATURE, OFF_TASK, Command, ConfigOptions, TableOptions, given_in, options, program
 from estheory.errors import ConfigError
 from estheory.rules import ESConfig
 
@@ -185,7 +185,7 @@ class DriftOptions:
     SEARCHED,
     SearchOptions,
     EstimatorOptions,
-    CommonOptions,
+    TableOptions,
 )
 def plan(
     size: SizeOptions,
@@ -197,14 +197,14 @@ def plan(
     searched: Mapping[str, Any],
     search: SearchOptions,
     estimator: EstimatorOptions,
-    common: CommonOptions,
+    common: TableOptions,
     plot: Annotated[Path | None, typer.Option(help="Draw evaluations against drift to this file.")] = None,
 ) -> None:
     """Plan the cheapest run: which sigma, alpha, population and steps meet a drift budget and a target.
 
     Exit code 4 if nothing meets both.
     """
-    from estheory.reporting.text.plan import plan_json, plan_text, plot_plan
+    from estheory.reporting.text.plan import plan_json, plan_sheet
 
     found = measured(common, files, given_in(target, known, drift, searched))
     known, drift = _with(known, found), _with(drift, found)
@@ -225,11 +225,10 @@ def plan(
         ]
         warnings.append(_spread([other.recommendation for other, _ in others]))
     if plot is not None and answer.front:
-        plot_plan(answer, plot)
-    if common.json:
-        emit(common, json_text(plan_json(answer, config, warnings)))
-    else:
-        emit(common, plan_text(answer, warnings))
+        from estheory.reporting.pictures.plan import plan_picture
+
+        plan_picture(answer).save(plot)
+    show(common, lambda: plan_json(answer, config, warnings), lambda: plan_sheet(answer, warnings), warnings)
     shown = [best, *(found for _, found in answer.front)]
     cite(common, [p for found in shown if found for p in found.predictions])
     raise typer.Exit(0 if answer.recommendation else 4)

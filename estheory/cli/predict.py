@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from estheory.cli import complete
-from estheory.cli.case import forecast_of, rounding_of
-from estheory.cli.emit import cite, emit, json_text
+from estheory.cli.case import Case, forecast_of, rounding_of
+from estheory.cli.emit import cite, emit, show
 from estheory.cli.es_options import (
     RULES,
     GradientOptions,
@@ -21,9 +22,12 @@ from estheory.cli.es_options import (
     cases,
 )
 from estheory.cli.measured import MeasuredOptions, measured
-from estheory.cli.options import Command, CommonOptions, choice, given_in, options, program
+from estheory.cli.options import Command, TableOptions, choice, given_in, options, program
 from estheory.cli.values import level as probability
 from estheory.errors import ConfigError
+
+if TYPE_CHECKING:
+    from estheory.reporting.text.tables import Sheet
 
 app = program()
 
@@ -40,7 +44,7 @@ app = program()
     WeightOptions,
     OffTaskOptions,
     GradientOptions,
-    CommonOptions,
+    TableOptions,
 )
 def predict(
     model: ModelOptions,
@@ -50,7 +54,7 @@ def predict(
     weights: WeightOptions,
     off_task: OffTaskOptions,
     gradient: GradientOptions,
-    common: CommonOptions,
+    common: TableOptions,
     plot: Annotated[Path | None, typer.Option(help="Draw the predictions along the steps to this file.")] = None,
     explain: Annotated[
         str | None,
@@ -67,14 +71,14 @@ def predict(
 
     A comma list in a number option makes a row for each of its numbers.
     """
-    from estheory.reporting.text.forecast import forecast_json, forecast_text, rows_text
+    from estheory.reporting.text.forecast import forecast_json, forecast_sheet, rows_sheet
 
     groups: tuple[object, ...] = (model, rules, signal, weights, off_task, gradient)
     found_in = measured(common, files, given_in(*groups))
     groups += ({name: (value,) for name, value in found_in.items() if name != "curvature_trace"},)
     if explain is not None:
         from estheory.quantities import Quantity
-        from estheory.reporting.text.explain import explain as explain_quantity
+        from estheory.reporting.text.quantity_notes import explain as explain_quantity
 
         choice("explain", explain, tuple(Quantity))
         found = forecast_of(cases(*groups)[0][0]).predictions if given_in(*groups) else ()
@@ -87,27 +91,42 @@ def predict(
     forecasts = [(case.shown, forecast_of(case, r)) for case, r in zip(rows, rounding, strict=True)]
     by_name = [(r.tensors, r.layers) if r and r.tensors and r.layers else None for r in rounding]
     if any(by_name):
-        from estheory.reporting.text.rounding import rounding_json, rounding_text
+        from estheory.reporting.text.rounding import rounding_json, rounding_sheet
     if tensors and (varied or by_name[0] is None):
         raise ConfigError(
             "--tensors needs one configuration whose tensors are known", "give --weights CHECKPOINT and --dtype"
         )
     if plot is not None:
-        if varied:
-            raise ConfigError("--plot draws one configuration", "give one number for each option but --steps")
-        from estheory.reporting.forecast_plot import plot_forecast
+        _draw(rows, varied, plot, level)
 
-        plot_forecast(forecasts[0][1], plot, level)
-    if common.json:
+    def document() -> dict[str, Any]:
         documents = [
             forecast_json(forecast, shown, level) | (rounding_json(*parts) if parts else {})
             for (shown, forecast), parts in zip(forecasts, by_name, strict=True)
         ]
-        body = documents[0] if not varied else {"rows": documents}
-        emit(common, json_text({"schema": "estheory/prediction/1", **body}))
-    elif varied:
-        emit(common, rows_text(forecasts, varied))
-    else:
-        text = forecast_text(forecasts[0][1], level)
-        emit(common, text + rounding_text(*by_name[0]) if tensors and by_name[0] else text)
+        return {"schema": "estheory/prediction/1"} | (documents[0] if not varied else {"rows": documents})
+
+    def sheet() -> Sheet:
+        if varied:
+            return rows_sheet(forecasts, varied)
+        shown = forecast_sheet(forecasts[0][1], level)
+        return shown + rounding_sheet(*by_name[0]) if tensors and by_name[0] else shown
+
+    show(common, document, sheet, list(dict.fromkeys(w for _, forecast in forecasts for w in forecast.warnings)))
     cite(common, [p for _, forecast in forecasts for p in forecast.predictions])
+
+
+def _draw(rows: Sequence[Case], varied: Sequence[str], path: Path, level: float) -> None:
+    """Draw smooth curves along the steps, one for each configuration; at the steps given alone where rounding acts."""
+    from estheory.reporting.pictures.forecast import MOST_CURVES, curve_steps, forecast_picture
+    from estheory.reporting.text.tables import short
+
+    if len(rows) > MOST_CURVES:
+        raise ConfigError(f"--plot draws at most {MOST_CURVES} configurations, not {len(rows)}", "give shorter lists")
+    curves = {}
+    for case in rows:
+        smooth = case.config.dtype == "float32"
+        steps = curve_steps(max(case.checkpoints), case.checkpoints) if smooth else case.checkpoints
+        told = ", ".join(f"{option} {short(case.shown[option])}" for option in varied)
+        curves[told or f"mean and {level:.0%} interval"] = forecast_of(replace(case, checkpoints=steps))
+    forecast_picture(curves, rows[0].checkpoints, level).save(path)

@@ -9,8 +9,8 @@ from typing import Annotated, ClassVar
 
 import typer
 
-from estheory.cli.emit import cite, emit, json_text, narrate
-from estheory.cli.options import Command, CommonOptions, options, program
+from estheory.cli.emit import cite, narrate, show
+from estheory.cli.options import Command, TableOptions, options, program
 from estheory.errors import ConfigError
 
 app = program()
@@ -39,10 +39,10 @@ class ProbeOptions:
 
 
 @app.command(cls=Command, epilog="estheory probe tiny-lm --tasks addition,reversal --sigma 0.015 --mirrored")
-@options(ProbeOptions, CommonOptions)
+@options(ProbeOptions, TableOptions)
 def probe(
     asked: ProbeOptions,
-    common: CommonOptions,
+    common: TableOptions,
     model: Annotated[str, typer.Argument(help="Built-in name, Hugging Face folder or hub id.")],
 ) -> None:
     """Probe tasks before a run, forward-only: tr F, smoothing gap, reliability, gradient norm (with --mirrored).
@@ -50,7 +50,7 @@ def probe(
     predict --probes and plan --probes take the JSON document in place of the options that it measures.
     """
     from estheory.cli.run_settings import es_config
-    from estheory.reporting.text.tables import Table, render, short
+    from estheory.reporting.text.tables import Sheet, Table, short
     from estheory.training.task_probe import probe_task
 
     if not asked.tasks:
@@ -64,12 +64,10 @@ def probe(
         sigma = config.sigma
         found += probe_task(config, asked.keep, asked.directions)
         narrate(common, f"probed {task}")
-    if common.json:
-        rows = [dataclasses.asdict(row) for row in found]
-        emit(common, json_text({"schema": "estheory/probe/1", "model": model, "sigma": sigma, "probes": rows}))
-    else:
-        table = Table("task", "quantity", ">value", ">standard error")
-        for row in found:
-            table.add_row(row.task, row.quantity, short(row.value), short(row.stderr, 2))
-        emit(common, render(table))
+    rows = [dataclasses.asdict(row) for row in found]
+    table = Table("task", "quantity", ">value", ">standard error")
+    for row in found:
+        table.add_row(row.task, row.quantity, short(row.value), short(row.stderr, 2))
+    document = {"schema": "estheory/probe/1", "model": model, "sigma": sigma, "probes": rows}
+    show(common, lambda: document, lambda: Sheet(table))
     cite(common)

@@ -13,7 +13,7 @@ from estheory.cli.emit import json_text
 from estheory.errors import ConfigError, EstheoryError
 from estheory.models.builtin import model_folder
 from estheory.models.shapes import tensor_shapes, trainable_shapes
-from estheory.reporting.text.forecast import forecast_text, prediction_json
+from estheory.reporting.text.forecast import forecast_sheet, prediction_json
 from estheory.runs.config import ESRunConfig, GRPORunConfig
 from estheory.simulation.emulator.checkpoint_weights import checkpoint_weights
 from estheory.simulation.emulator.emulate import emulator_covers
@@ -62,7 +62,9 @@ def preview(config: ESRunConfig | GRPORunConfig, *, as_json: bool) -> str:
         *([f"# {_watched(config)[1]}"] if _watched(config)[0] else []),
         "",
     ]
-    return config.to_toml() + "\n".join(lines) + (forecast_text(forecast, _LEVEL) if forecast else f"{why_not}\n")
+    return (
+        config.to_toml() + "\n".join(lines) + (forecast_sheet(forecast, _LEVEL).text() if forecast else f"{why_not}\n")
+    )
 
 
 def _about(config: ESRunConfig | GRPORunConfig, least: float) -> tuple[float | None, str]:

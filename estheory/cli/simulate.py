@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import typer
 
-from estheory.cli.emit import cite, emit, json_text
+from estheory.cli.emit import cite, show
 from estheory.cli.es_options import RULES, cases
-from estheory.cli.options import ROUNDING, Command, CommonOptions, options, program
+from estheory.cli.options import ROUNDING, Command, TableOptions, options, program
 from estheory.cli.simulate_geometry import GeometryOptions, measured_geometry
 from estheory.cli.values import level as probability
 from estheory.errors import ConfigError
@@ -77,14 +77,14 @@ class SpreadOptions:
 
 
 @app.command(cls=Command, epilog="estheory simulate --preset two-scale --steps 20 --replicas 50")
-@options(LandscapeOptions, RULES, RewardOptions, GeometryOptions, SpreadOptions, CommonOptions)
+@options(LandscapeOptions, RULES, RewardOptions, GeometryOptions, SpreadOptions, TableOptions)
 def simulate(
     place: LandscapeOptions,
     rules: Mapping[str, Any],
     rewards: RewardOptions,
     compare: GeometryOptions,
     spread: SpreadOptions,
-    common: CommonOptions,
+    common: TableOptions,
     replicas: Annotated[int, typer.Option(help="Number of independent runs.")] = 200,
     engine: Annotated[
         Literal["auto", "direct", "reduced"], typer.Option(help="direct takes every coordinate, reduced any dim")
@@ -94,14 +94,16 @@ def simulate(
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw trajectory and norms against theory to this file.")] = None,
     level: Annotated[float, typer.Option(help="Family-wise level (Holm).", parser=probability)] = 1e-3,
+    every: Annotated[bool, typer.Option("--all", help="Show every verdict, however many there are.")] = False,
 ) -> None:
     """Run ES on a quadratic landscape, or another reward made of one, many times and judge the theory by it.
 
     Exit code 3 if any prediction is refuted, 4 if none is consistent.
     """
     from estheory.quantities import Quantity
-    from estheory.reporting.text.geometry import geometry_json, geometry_text, plot_geometry
-    from estheory.reporting.text.simulation import SimulationReport, plot_simulation, simulation_json, simulation_text
+    from estheory.reporting.text.geometry import geometry_json, geometry_sheet
+    from estheory.reporting.text.simulation import SimulationReport, simulation_json, simulation_sheet
+    from estheory.reporting.text.tables import Sheet
     from estheory.simulation.engine import Engine, chosen_engine
     from estheory.simulation.engine import simulate as run
     from estheory.simulation.named_rewards import named_reward
@@ -167,22 +169,26 @@ def simulate(
         warnings=warnings if form is None else (*form.warnings, *warnings),
     )
     if compared is not None and plot is not None:
-        plot_geometry(compared, plot)
+        from estheory.reporting.pictures.geometry import geometry_picture
+
+        geometry_picture(compared).save(plot)
     elif plot is not None:
         norms = [o for o in observed if o.prediction.quantity is Quantity.DISPLACEMENT_NORM and (o.spread or rounding)]
-        plot_simulation(
+        from estheory.reporting.pictures.simulation import simulation_picture
+
+        simulation_picture(
             report,
-            plot,
             curve=records.curve,
             rewards=[o.prediction for o in observed if o.prediction.quantity is Quantity.REWARD],
             norms=[(o.prediction, o.samples) for o in norms],
-        )
-    if common.json:
-        document = simulation_json(report)
-        emit(common, json_text(document if compared is None else {**document, "geometry": geometry_json(compared)}))
-    else:
-        text = simulation_text(report)
-        emit(common, text if compared is None else f"{text}\n{geometry_text(compared)}")
+        ).save(plot)
+    gradient = {} if compared is None else {"geometry": geometry_json(compared)}
+    show(
+        common,
+        lambda: simulation_json(report) | gradient,
+        lambda: simulation_sheet(report, every=every) + (Sheet() if compared is None else geometry_sheet(compared)),
+        report.warnings,
+    )
     cite(common, [used for v in verdicts for used in (v.prediction, v.measurement)])
     raise typer.Exit(exit_code(verdicts))
 
@@ -230,7 +236,7 @@ def _problem(place: LandscapeOptions, rules: Mapping[str, Any]) -> tuple["ESConf
 
 
 @contextmanager
-def _progress(common: CommonOptions, total: int) -> Iterator[Callable[[int], None]]:
+def _progress(common: TableOptions, total: int) -> Iterator[Callable[[int], None]]:
     """Yield a function that counts replica-steps on a bar on stderr, when it is a terminal."""
     if common.quiet or not sys.stderr.isatty():
         yield lambda done: None

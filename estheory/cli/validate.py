@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from estheory.cli.emit import cite, emit, json_text, warn
+from estheory.cli.emit import cite, show, warn
 from estheory.cli.es_options import RULES, ModelOptions, SignalOptions, WeightOptions
-from estheory.cli.options import Command, CommonOptions, MeasureOptions, given_in, options, program
+from estheory.cli.options import Command, MeasureOptions, TableOptions, given_in, options, program
 from estheory.cli.values import level as probability
 from estheory.errors import ConfigError
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from estheory.validation.judge import Evidence
 
 DESCRIBED = (
-    "What usually explains a refuted checkpoint: alpha other than sigma/2, steps in which all rewards tied, a dtype\n"
-    "or update path other than given, in 16 bits rewards far from normal (few prompts right). validate RUN_DIR reads\n"
-    "all of these from the run's own records.\n"
+    "What usually explains a refuted checkpoint: alpha other than sigma/2, steps in which all rewards tied, a dtype "
+    "or update path other than given, in 16 bits rewards far from normal (few prompts right). validate RUN_DIR reads "
+    "all of these from the run's own records."
 )
 """Stands below the table where the options, and no record, describe the run."""
 
@@ -29,19 +29,20 @@ app = program()
 
 
 @app.command(cls=Command, epilog="estheory validate published")
-@options(ModelOptions, RULES, SignalOptions, WeightOptions, MeasureOptions, CommonOptions)
+@options(ModelOptions, RULES, SignalOptions, WeightOptions, MeasureOptions, TableOptions)
 def validate(
     model: ModelOptions,
     rules: Mapping[str, Any],
     signal: SignalOptions,
     weights: WeightOptions,
     how: MeasureOptions,
-    common: CommonOptions,
+    common: TableOptions,
     targets: Annotated[
         list[str],
         typer.Argument(metavar="TARGET...", help="published, or RUN_DIR, or BASE CHECKPOINT [CHECKPOINT ...]."),
     ],
     level: Annotated[float, typer.Option(help="Family-wise level (Holm).", parser=probability)] = 0.05,
+    plot: Annotated[Path | None, typer.Option(help="Draw measured over predicted, by quantity, to this file.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Show every verdict, however many there are.")] = False,
 ) -> None:
     """Judge predictions against measurements.
@@ -52,8 +53,9 @@ def validate(
 
     Exit code 3 if any prediction is refuted, 4 if none is consistent.
     """
-    from estheory.reporting.text.explanations import explanations_json, explanations_text
-    from estheory.reporting.text.verdicts import validation_json, verdicts_text
+    from estheory.reporting.text.explanations import explanations_json, explanations_sheet
+    from estheory.reporting.text.tables import Sheet
+    from estheory.reporting.text.verdicts import validation_json, verdicts_sheet
     from estheory.validation.explanations import explain, indistinguishable
     from estheory.validation.judge import exit_code, judge, without_band
 
@@ -62,15 +64,24 @@ def validate(
     explained = explain(verdicts, evidence.claims) if evidence.claims else ()
     unseen = indistinguishable(verdicts, evidence.claims) if evidence.claims else ()
     plain = without_band(verdicts, level)
-    if common.json:
-        document = validation_json(verdicts, plain, level, evidence.unpredicted)
-        causes = explanations_json(explained, evidence.findings, unseen)
-        emit(common, json_text(document | causes | {"warnings": list(evidence.notes)}))
-    else:
-        text = verdicts_text(verdicts, plain, level, evidence.unpredicted, every=every, shown_by="--all")
-        text += explanations_text(explained, evidence.findings, unseen)
-        open_cause = len(targets) > 1 and any(not e.candidates for e in explained)
-        emit(common, text + DESCRIBED if open_cause else text)
+    if plot is not None:
+        from estheory.reporting.pictures.verdicts import verdicts_picture
+
+        verdicts_picture(verdicts).save(plot)
+    described = [DESCRIBED] if len(targets) > 1 and any(not e.candidates for e in explained) else []
+    show(
+        common,
+        lambda: (
+            validation_json(verdicts, plain, level, evidence.unpredicted)
+            | explanations_json(explained, evidence.findings, unseen)
+            | {"warnings": list(evidence.notes)}
+        ),
+        lambda: (
+            verdicts_sheet(verdicts, plain, level, evidence.unpredicted, every=every, shown_by="--all")
+            + explanations_sheet(explained, evidence.findings, unseen)
+            + Sheet(*described)
+        ),
+    )
     warn(common, evidence.notes)
     cite(common, [used for v in verdicts for used in (v.prediction, v.measurement)])
     raise typer.Exit(exit_code(verdicts))

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from estheory.quantities import Quantity, Verdict
 from estheory.reporting.page import behaviour_sections, weight_sections
 from estheory.reporting.page.page import html_page
-from estheory.reporting.text.tables import Table, render, short
+from estheory.reporting.text.tables import Sheet, Table, short
 from estheory.reporting.text.verdicts import (
     summary,
     tensor_sentence,
     validation_json,
-    verdicts_text,
+    verdicts_sheet,
 )
 from estheory.runs.view import OwnRun
 
@@ -49,7 +49,7 @@ def demo_json(result: DemoResult, verdicts: Sequence[Verdict]) -> dict[str, Any]
     }
 
 
-def demo_text(result: DemoResult, verdicts: Sequence[Verdict], page: Path) -> str:
+def demo_sheet(result: DemoResult, verdicts: Sequence[Verdict], page: Path) -> Sheet:
     """Return the demo's tables, and what they mean in plain words.
 
     Parameters
@@ -68,7 +68,7 @@ def demo_text(result: DemoResult, verdicts: Sequence[Verdict], page: Path) -> st
             short(row["kl_drift"], 3),
             f"{norms[row['run']]:.3f}",
         )
-    return render(table, verdicts_text(verdicts, verdicts, LEVEL).rstrip(), *_sentences(result), f"Page: {page}")
+    return Sheet(table) + verdicts_sheet(verdicts, verdicts, LEVEL) + Sheet(*_sentences(result), f"Page: {page}")
 
 
 def _sentences(result: DemoResult) -> list[str]:

@@ -12,8 +12,8 @@ from estheory.quantities import Quantity, Verdict
 from estheory.reporting.page import figures, probe_figures
 from estheory.reporting.page.page import Section
 from estheory.reporting.text.measurements import measurement_json
-from estheory.reporting.text.tables import Table, render, short
-from estheory.reporting.text.verdicts import validation_json, verdicts_text
+from estheory.reporting.text.tables import Sheet, Table, short
+from estheory.reporting.text.verdicts import validation_json, verdicts_sheet
 from estheory.validation.line_pairs import slope_rises
 
 TITLES = {"accuracy": "accuracy", "logprob": "log-probability (nat)"}
@@ -74,7 +74,7 @@ def _judged(verdicts: Sequence[Verdict], level: float) -> dict[str, Any]:
     return {key: document[key] for key in ("level", "verdicts", "summary")}
 
 
-def lines_text(studies: Sequence[LineStudy], verdicts: Sequence[Verdict], level: float) -> str:
+def lines_sheet(studies: Sequence[LineStudy], verdicts: Sequence[Verdict], level: float) -> Sheet:
     """Return a table a line and a table a fan of directions, then the verdicts.
 
     Parameters
@@ -103,7 +103,7 @@ def lines_text(studies: Sequence[LineStudy], verdicts: Sequence[Verdict], level:
             )
         parts += [f"{WORDS[study.score]} from {start} (u = 0) to {end} (u = 1), {short(study.length)} apart:", between]
         parts += ["Along directions from the base:", fan]
-    return render(*parts, verdicts_text(verdicts, verdicts, level).rstrip())
+    return Sheet(*parts) + verdicts_sheet(verdicts, verdicts, level)
 
 
 def predicted_rises(study: LineStudy) -> figures.Array:

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from estheory.models.builtin import get_builtin
-from estheory.reporting.text.verdicts import verdicts_text
+from estheory.reporting.text.verdicts import verdicts_sheet
 from tests.validation import foreign_runs
 
 
@@ -131,7 +131,7 @@ def test_a_narrow_terminal_cuts_no_word(estheory, terminal, columns):
 def test_verdicts_are_coloured_on_terminals_that_want_it(terminal, monkeypatch):
     assert "\x1b[31mrefuted" in terminal(120, "validate", "published")
     monkeypatch.setattr("os.environ", {**os.environ, "NO_COLOR": "1"})
-    assert "\x1b" not in verdicts_text((), (), 0.05)
+    assert "\x1b" not in verdicts_sheet((), (), 0.05).text()
 
 
 def test_a_summary_by_quantity_comes_first_and_all_shows_every_row(estheory):

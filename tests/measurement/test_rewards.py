@@ -1,13 +1,12 @@
 """Rewards of members on prompts: one matrix in every format, and what is refused by row and column."""
 
-import io
 import json
 
 import numpy as np
 import pytest
 
 from estheory.errors import DataError
-from estheory.measurement.rewards import read_rewards
+from estheory.measurement.reward_files import read_rewards
 
 REWARDS = (np.random.default_rng(0).random((6, 5)) < 0.5).astype(float)
 CENTRE = np.array([1.0, 0.0, 1.0, 1.0, 0.0])
@@ -65,17 +64,6 @@ def test_every_format_holds_the_same_matrix(tmp_path, kind):
     assert found.mirrored == (kind.endswith(":pairs") or kind in ("json:object", "npz"))
     assert (found.centre is not None) == (kind in ("json:object", "npz"))
     assert found.step == (4 if kind.split(":")[0] in ("jsonl", "parquet") or kind.startswith("csv:") else None)
-
-
-@pytest.mark.parametrize("kind", ["json", "npy", "csv", "csv:long", "jsonl:long"])
-def test_standard_input(tmp_path, monkeypatch, kind):
-    from pathlib import Path
-    from types import SimpleNamespace
-
-    raw = write(tmp_path, kind).read_bytes()
-    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(raw)))
-    [found] = read_rewards(Path("-"), sigma=1e-3).iterations
-    assert np.array_equal(found.rewards, REWARDS)
 
 
 def test_halves_are_put_side_by_side_and_a_file_holds_the_centre(tmp_path):

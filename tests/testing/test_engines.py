@@ -8,8 +8,8 @@ import pytest
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig
 from estheory.simulation.direct import DirectES
-from estheory.simulation.members import step_weights
 from estheory.simulation.rewards import explicit_reward
+from estheory.simulation.update_steps import step_weights
 from estheory.testing import check_step, check_update
 from estheory.theory.estimators import estimator_of
 from tests.testing.estimators import ALPHA, RULES, SIGMA, N

@@ -7,6 +7,7 @@ from typing import Any
 
 from estheory.diagnosis.faults import length_sentence
 from estheory.quantities import Quantity
+from estheory.reporting.text.tables import Sheet
 from estheory.validation.claims import Finding
 from estheory.validation.explanations import Explained, pull_fits_better
 
@@ -49,7 +50,7 @@ def explanations_json(
     return {"explanations": rows, "findings": found, "cannot_be_told": list(unseen)}
 
 
-def explanations_text(explained: Sequence[Explained], findings: Sequence[Finding], unseen: Sequence[str]) -> str:
+def explanations_sheet(explained: Sequence[Explained], findings: Sequence[Finding], unseen: Sequence[str]) -> Sheet:
     """Return the lines below a table of verdicts; empty where there is nothing to tell.
 
     Parameters
@@ -64,10 +65,10 @@ def explanations_text(explained: Sequence[Explained], findings: Sequence[Finding
         lines.append(
             f"  The checkpoints agree on one {'pull (anchor or weight decay)' if fits else 'step size alpha'}."
         )
-    text = "\n".join(["What would explain it:" if explained else "Found:", *lines]) + "\n" if lines else ""
-    if unseen and text:
-        text += f"Cannot be told from these data: {'; '.join(unseen)}.\n"
-    return text
+    if not lines:
+        return Sheet()
+    untold = [f"Cannot be told from these data: {'; '.join(unseen)}."] if unseen else []
+    return Sheet("What would explain it:" if explained else "Found:", *lines, *untold)
 
 
 def _sentence(one: Explained) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from estheory.quantities import Prediction, Quantity, Topic
-from estheory.reporting.text.tables import Table, render, short
+from estheory.reporting.text.tables import Sheet, Table, short
 from estheory.theory.predictions import Forecast
 
 _UNITS = {"weight": "w", "reward": "R", "1": ""}
@@ -51,7 +51,7 @@ def prediction_json(prediction: Prediction, level: float) -> dict[str, Any]:
     return entry | ({"where": prediction.where} if prediction.where else {})
 
 
-def forecast_text(forecast: Forecast, level: float) -> str:
+def forecast_sheet(forecast: Forecast, level: float) -> Sheet:
     """Return the tables by topic and, under them, what they mean in plain words."""
     parts: list[Table | str] = []
     for topic in get_args(Topic):
@@ -66,7 +66,7 @@ def forecast_text(forecast: Forecast, level: float) -> str:
         parts.append(table)
     parts.append(sentence(forecast))
     parts.extend(f"warning: {warning}" for warning in forecast.warnings)
-    return render(*parts)
+    return Sheet(*parts)
 
 
 ROW_COLUMNS = 7
@@ -82,7 +82,7 @@ ROW_FIRST = (
 """What a table of configurations shows first, where it differs."""
 
 
-def rows_text(forecasts: Sequence[tuple[dict[str, Any], Forecast]], varied: Sequence[str]) -> str:
+def rows_sheet(forecasts: Sequence[tuple[dict[str, Any], Forecast]], varied: Sequence[str]) -> Sheet:
     """Return one table with a row a configuration: the varied options, then the means that differ between rows.
 
     Of a quantity predicted at several steps the last is shown; of more quantities than fit, the first.
@@ -104,7 +104,7 @@ def rows_text(forecasts: Sequence[tuple[dict[str, Any], Forecast]], varied: Sequ
     notes = list(dict.fromkeys(w for _, forecast in forecasts for w in forecast.warnings))
     left = len(differing) - len(shown)
     more = [f"{left} more quantities differ: --json shows all."] if left else []
-    return render(table, *more, *(f"warning: {note}" for note in notes))
+    return Sheet(table, *more, *(f"warning: {note}" for note in notes))
 
 
 def sentence(forecast: Forecast) -> str:

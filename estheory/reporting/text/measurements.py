@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from estheory.quantities import Measurement, Quantity
-from estheory.reporting.text.tables import Table, render, short, short_names
+from estheory.reporting.text.tables import Sheet, Table, short, short_names
 
 
 def measurement_json(measurement: Measurement) -> dict[str, Any]:
@@ -42,9 +42,9 @@ MOST_GROUPS, MOST_CHECKPOINTS, MOST_PAIRS = 16, 4, 15
 """More than this are left to the JSON."""
 
 
-def measurements_text(
+def measurements_sheet(
     measurements: Sequence[Measurement], labels: Sequence[str], size: int, remarks: Sequence[str] = ()
-) -> str:
+) -> Sheet:
     """Return a row a checkpoint, the cosines between them, norms by module and layer where few, and a sentence.
 
     Parameters
@@ -81,7 +81,7 @@ def measurements_text(
     sentences = [*_sentences(dict(zip(names, norms, strict=True)), list(cosines.values()), size)]
     exponents = [m.value for m in measurements if m.quantity is Quantity.DISPLACEMENT_EXPONENT]
     sentences += [f"The squared norm grows as T^{x:.3g} (1: a walk, 2: straight motion)." for x in exponents]
-    return render(*parts, " ".join(sentences), *remarks, "Every quantity by module, layer and tensor: --json.")
+    return Sheet(*parts, " ".join(sentences), *remarks, "Every quantity by module, layer and tensor: --json.")
 
 
 def _by_group(value: Mapping[tuple[Quantity, str], float], labels: Sequence[str], names: Sequence[str]) -> Table:

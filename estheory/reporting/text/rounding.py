@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from estheory.reporting.text.tables import Table, render, short
+from estheory.reporting.text.tables import Sheet, Table, short
 from estheory.tensor_names import block_of
 from estheory.theory.rounding.precision import RoundingEffect
 
@@ -38,7 +38,7 @@ def rounding_json(tensors: Tensors, layers: Tensors) -> dict[str, Any]:
     return {"rounding": rows, "rounding_layers": blocks}
 
 
-def rounding_text(tensors: Tensors, layers: Tensors) -> str:
+def rounding_sheet(tensors: Tensors, layers: Tensors) -> Sheet:
     """Return a table of blocks and one of tensors, at the last step."""
     step = max(next(iter(tensors.values())))
     parts = []
@@ -50,5 +50,5 @@ def rounding_text(tensors: Tensors, layers: Tensors) -> str:
             e = by_step[step]
             errors = short(e.variance_stderr, 2), short(e.signal_stderr, 2)
             table.add_row(name, short(e.variance), errors[0], short(e.signal), errors[1])
-        parts.append(render(table))
-    return "".join(parts)
+        parts.append(table)
+    return Sheet(*parts)

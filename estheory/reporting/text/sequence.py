@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from estheory.reporting.text.tables import Table, render
+from estheory.reporting.text.tables import Sheet, Table
 
 
-def sequence_text(summary: Mapping[str, Any]) -> str:
+def sequence_sheet(summary: Mapping[str, Any]) -> Sheet:
     """Return a table a sequence: accuracy and KL of every task before the first stage and after each."""
     parts: list[Table | str] = []
     tasks = summary["tasks"]
@@ -32,4 +32,4 @@ def sequence_text(summary: Mapping[str, Any]) -> str:
         for label, line in zip(cosines["of"], cosines["values"], strict=True):
             table.add_row(label, *(f"{value:.4f}" for value in line))
         parts.append(table)
-    return render(*parts)
+    return Sheet(*parts)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from estheory.quantities import NotJudged, Verdict
-from estheory.reporting.text.tables import Table, render, short, short_names
+from estheory.reporting.text.tables import Sheet, Table, short, short_names
 
 
 def summary(verdicts: Sequence[Verdict]) -> dict[str, int]:
@@ -149,13 +149,17 @@ def _group_words(group: Sequence[Verdict]) -> str:
     return ", ".join(words)
 
 
+BAND = (
+    "the effect of 16-bit rounding when the weights or the order of updates are unknown, the error of the rounding "
+    "emulator, or the truncation error of an expansion"
+)
 FEW = 12
 """So many verdicts are shown one by one in any case."""
 NAMED = 10
 """So many refuted ones are named below a summary."""
 
 
-def verdicts_text(
+def verdicts_sheet(
     verdicts: Sequence[Verdict],
     plain: Sequence[Verdict],
     level: float,
@@ -163,7 +167,8 @@ def verdicts_text(
     *,
     every: bool = False,
     shown_by: str = "--json",
-) -> str:
+    band: str = BAND,
+) -> Sheet:
     """Return a summary by quantity, the verdicts one by one where they are few or asked for, and the tally in words.
 
     Parameters
@@ -176,6 +181,8 @@ def verdicts_text(
         Whether to show each row, and each figure not judged, however many there are.
     shown_by
         The option of the command that shows every row.
+    band
+        What '+-' is, where a row has one.
     """
     loud = [(v, w) for v, w in zip(verdicts, plain, strict=True) if not is_quiet_tensor(v)]
     every = every or len(loud) <= FEW
@@ -202,9 +209,8 @@ def verdicts_text(
     if any(v.prediction.systematic for v, _ in shown) or any(v.kind != w.kind for v, w in loud):
         without = ", ".join(f"{n} {kind}" for kind, n in summary(plain).items())
         words.append(
-            "'+-' is a systematic uncertainty, not a random spread: the effect of 16-bit rounding when the weights or "
-            "the order of updates are unknown, the error of the rounding emulator, or the truncation error of an "
-            f"expansion. A measurement anywhere inside it counts as agreement. Without it: {without}."
+            f"'+-' is a systematic uncertainty, not a random spread: {band}. A measurement anywhere inside it counts "
+            f"as agreement. Without it: {without}."
         )
     if unpredicted and every:
         words.append("Not judged:")
@@ -216,7 +222,7 @@ def verdicts_text(
         words.append(f"{len(unpredicted)} measured figures were not judged.")
     if not every:
         words.append(f"{shown_by} shows all {len(verdicts)} rows.")
-    return render(*parts, *words)
+    return Sheet(*parts, *words)
 
 
 def _rows(

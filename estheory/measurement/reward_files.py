@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from estheory.errors import DataError, MissingDependencyError
 from estheory.files import parse_json
 from estheory.rules import require_positive
 from estheory.runs.read import read_run
-from estheory.theory.economy.members import Iteration, require_matrix
+from estheory.theory.economy.variance_components import Iteration, require_matrix
 
 Mirroring = Literal["interleaved", "halves"]
 """Where a pair stands: in rows 2k and 2k + 1, or in rows k and k + N/2."""
@@ -70,7 +69,7 @@ def read_rewards(
     Parameters
     ----------
     source
-        A file, ``-`` for standard input, or the folder of a run that kept rewards by prompt.
+        A file, or the folder of a run that kept rewards by prompt.
     sigma
         Perturbation scale, weight units, where the file names none.
     mirrored
@@ -93,10 +92,9 @@ def read_rewards(
     """
     if sigma is not None:
         require_positive("sigma", sigma)
-    where = "standard input" if str(source) == "-" else str(source)
-    asked = _Asked(where=where, sigma=sigma, mirrored=mirrored, centre=None if centre is None else _centre(centre))
-    if str(source) == "-":
-        return _of_bytes(sys.stdin.buffer.read(), "", asked)
+    asked = _Asked(
+        where=str(source), sigma=sigma, mirrored=mirrored, centre=None if centre is None else _centre(centre)
+    )
     if source.is_dir():
         return _of_run(source, asked)
     raw = _bytes(source)
