@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+STATES = {
+    "earning": "the reward rises",
+    "floor": "the rate may be 0 and is at most a fraction of the best this run had",
+    "sliding": "the reward falls",
+    "undecided": "the rate is not known well enough",
+}
+"""What each state says of the reward's rate, per step."""
+
+
 def outlook_json(outlook: Outlook) -> dict[str, Any]:
     """Return the whole document of ``estheory forecast --json``."""
     book = outlook.ledger
@@ -101,7 +110,7 @@ def outlook_sheet(outlook: Outlook) -> Sheet:
         table,
         f"Over {len(book.entries)} updates: earned {at_most}{_with_error(earned)}, {cost}. "
         f"Between the ends of the log: net {at_most}{_with_error(net)}, measured {_with_error(risen)}.",
-        f"State at step {outlook.at}: {outlook.state}; {pace_text(outlook.pace)}.",
+        f"State at step {outlook.at}: {outlook.state}, {STATES[outlook.state]}; {pace_text(outlook.pace)}.",
     ]
     if book.bound and not math.isnan(implied.value):
         parts.append(f"What was measured and paid together say that it earned {_with_error(implied)} between them.")
@@ -115,6 +124,9 @@ def outlook_sheet(outlook: Outlook) -> Sheet:
         parts.append(ahead)
     advice = "stop" if outlook.stop.advice else "go on"
     parts.append(f"{advice}: {outlook.stop.because}.")
+    if outlook.state == "floor" and outlook.rate and not outlook.stop.advice:
+        most = short(outlook.rate.found.high, 2)
+        parts.append(f"At its floor, a step brings at most {most}: stop where that is not worth its cost.")
     return Sheet(*parts)
 
 
