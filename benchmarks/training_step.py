@@ -30,7 +30,7 @@ from estheory.runs.config import ESRunConfig
 from estheory.runs.directory import Row
 from estheory.training.es import run_es
 from estheory.training.executors import LocalExecutor
-from estheory.training.members import Members
+from estheory.training.member_rewards import Members
 from estheory.training.session import start_session
 from estheory.training.trajectory import Trajectory
 

@@ -29,7 +29,7 @@ from estheory.simulation.engine import simulate
 from estheory.simulation.gradient import NoisyGradient, gradient_descent
 from estheory.simulation.named_rewards import sigmoid_reward
 from estheory.simulation.presets import preset
-from estheory.simulation.records import norms, ratio
+from estheory.simulation.run_records import norms, ratio
 from estheory.theory.adamw import Schedule, learning_rates, walk_factor
 from estheory.theory.curved.dynamics import mean_field
 from estheory.theory.curved.fluctuations import reward_spread

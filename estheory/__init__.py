@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from estheory.measurement.displacement import measure_displacements
     from estheory.measurement.interpolation import interpolate_checkpoints
     from estheory.measurement.kl import token_kl
-    from estheory.measurement.rewards import read_rewards
+    from estheory.measurement.reward_files import read_rewards
     from estheory.quantities import Measurement, Prediction, Quantity, Verdict
     from estheory.rules import ESConfig, UpdateConvention
     from estheory.runs.config import ESRunConfig, GRPORunConfig
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from estheory.theory.curved.spectra import read_landscape
     from estheory.theory.economy.forecast import outlook
     from estheory.theory.economy.ledger import LedgerRules, LoggedUpdate, ledger
-    from estheory.theory.economy.members import Iteration
     from estheory.theory.economy.pilot import PlannedRun, pilot
+    from estheory.theory.economy.variance_components import Iteration
     from estheory.theory.grpo import GRPOConfig
     from estheory.theory.planning.budgets import DriftBudget
     from estheory.theory.planning.choices import Choices
@@ -63,7 +63,7 @@ _HOMES = {
     "estheory.measurement.displacement": ("measure_displacements",),
     "estheory.measurement.interpolation": ("interpolate_checkpoints",),
     "estheory.measurement.kl": ("token_kl",),
-    "estheory.measurement.rewards": ("read_rewards",),
+    "estheory.measurement.reward_files": ("read_rewards",),
     "estheory.quantities": ("Measurement", "Prediction", "Quantity", "Verdict"),
     "estheory.rules": ("ESConfig", "UpdateConvention"),
     "estheory.simulation.engine": ("simulate",),
@@ -76,7 +76,7 @@ _HOMES = {
     "estheory.theory.planning.plan": ("plan",),
     "estheory.theory.economy.forecast": ("outlook",),
     "estheory.theory.economy.ledger": ("LedgerRules", "LoggedUpdate", "ledger"),
-    "estheory.theory.economy.members": ("Iteration",),
+    "estheory.theory.economy.variance_components": ("Iteration",),
     "estheory.theory.economy.pilot": ("PlannedRun", "pilot"),
     "estheory.theory.grpo": ("GRPOConfig",),
     "estheory.theory.predictions": ("Forecast", "predict"),

@@ -1,4 +1,4 @@
-"""Earlier names of modules of theory and simulation, which still import, with a warning."""
+"""Earlier names of modules, which still import, with a warning."""
 
 from __future__ import annotations
 
@@ -9,17 +9,27 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 MOVED = {
+    "measurement.rewards": "measurement.reward_files",
+    "reporting.text.explain": "reporting.text.quantity_notes",
     "simulation.adamw_rounding": "simulation.emulator.adamw",
-    "simulation.emulation": "simulation.emulator.emulation",
+    "simulation.emulation": "simulation.emulator.effects",
+    "simulation.emulator.emulation": "simulation.emulator.effects",
+    "simulation.geometry_records": "simulation.geometry_results",
     "simulation.low_precision": "simulation.emulator.low_precision",
+    "simulation.members": "simulation.update_steps",
+    "simulation.records": "simulation.run_records",
     "simulation.rounded_direct": "simulation.emulator.direct",
     "simulation.rounded_steps": "simulation.emulator.steps",
     "simulation.rounding": "simulation.emulator.emulate",
     "simulation.strata": "simulation.emulator.strata",
+    "tasks.files": "tasks.data_files",
+    "tasks.records": "tasks.schemas",
     "theory.budgets": "theory.planning.budgets",
     "theory.choices": "theory.planning.choices",
     "theory.comparison": "theory.curved.comparison",
+    "theory.curved.step_law": "theory.curved.reward_laws",
     "theory.dynamics": "theory.curved.dynamics",
+    "theory.economy.members": "theory.economy.variance_components",
     "theory.fluctuations": "theory.curved.fluctuations",
     "theory.landscape_predictions": "theory.curved.predictions",
     "theory.landscapes": "theory.curved.spectra",
@@ -27,17 +37,26 @@ MOVED = {
     "theory.plan": "theory.planning.plan",
     "theory.precision": "theory.rounding.precision",
     "theory.precision_predictions": "theory.rounding.predictions",
-    "theory.probe_forecast": "theory.probe.forecast",
+    "theory.probe.forecast": "theory.probe.predictions",
+    "theory.probe_forecast": "theory.probe.predictions",
     "theory.probed_reward": "theory.probe.reward",
     "theory.quadratic": "theory.curved.step",
     "theory.ranges": "theory.curved.ranges",
     "theory.recursion": "theory.curved.recursion",
+    "theory.rewards": "theory.reward_model",
     "theory.rounded_adamw": "theory.rounding.adamw",
     "theory.rounding_gains": "theory.rounding.gains",
     "theory.spectrum_target": "theory.planning.spectrum_target",
     "theory.stationary": "theory.curved.stationary",
+    "theory.step_norm": "theory.run_norm",
     "theory.targets": "theory.planning.targets",
     "theory.weight_histograms": "theory.rounding.weights",
+    "training.members": "training.member_rewards",
+    "training.probing": "training.drift_probe",
+    "validation.forecasts": "validation.forecast_pairs",
+    "validation.reward_probe": "validation.reward_probe_pairs",
+    "validation.rounding": "validation.own_rounding",
+    "validation.sequences": "validation.sequence_pairs",
 }
 """Earlier name to name, both below ``estheory``."""
 

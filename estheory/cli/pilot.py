@@ -66,7 +66,7 @@ def pilot(
 
     Exit code 0 if it learns, 3 if it stalls, 4 if the rewards cannot tell.
     """
-    from estheory.measurement.rewards import read_rewards
+    from estheory.measurement.reward_files import read_rewards
     from estheory.reporting.text.pilot import pilot_json, pilot_sheet, plot_pilot
     from estheory.theory.economy.pilot import PlannedRun
     from estheory.theory.economy.pilot import pilot as read_pilot

@@ -77,7 +77,7 @@ def predict(
     groups += ({name: (value,) for name, value in found_in.items() if name != "curvature_trace"},)
     if explain is not None:
         from estheory.quantities import Quantity
-        from estheory.reporting.text.explain import explain as explain_quantity
+        from estheory.reporting.text.quantity_notes import explain as explain_quantity
 
         choice("explain", explain, tuple(Quantity))
         found = forecast_of(cases(*groups)[0][0]).predictions if given_in(*groups) else ()

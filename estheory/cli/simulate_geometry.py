@@ -15,7 +15,7 @@ from estheory.theory.adamw import Schedule
 if TYPE_CHECKING:
     from estheory.landscape import Landscape
     from estheory.rules import ESConfig
-    from estheory.simulation.geometry_records import Geometry
+    from estheory.simulation.geometry_results import Geometry
 
 
 @dataclass(frozen=True, kw_only=True)

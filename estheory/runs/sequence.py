@@ -19,7 +19,7 @@ from estheory.runs.config_files import KINDS, younger_fields
 from estheory.runs.directory import RunDirectory, is_run
 from estheory.runs.view import Array, OwnRun
 from estheory.tasks import data_of
-from estheory.tasks.files import data_hashes
+from estheory.tasks.data_files import data_hashes
 
 Retention = Literal["all", "last", "none"]
 AnyConfig = ESRunConfig | GRPORunConfig

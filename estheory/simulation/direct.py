@@ -16,7 +16,10 @@ from estheory._special import Array
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig
 from estheory.simulation.coordinates import curved_coordinates, curved_rows
-from estheory.simulation.members import (
+from estheory.simulation.normals import fill_normals
+from estheory.simulation.rewards import Reward, evaluation
+from estheory.simulation.run_records import Progress, Records, in_batches, record_run
+from estheory.simulation.update_steps import (
     MEMBER_NUMBERS,
     anchored,
     batches,
@@ -24,9 +27,6 @@ from estheory.simulation.members import (
     require_memory,
     step_weights,
 )
-from estheory.simulation.normals import fill_normals
-from estheory.simulation.records import Progress, Records, in_batches, record_run
-from estheory.simulation.rewards import Reward, evaluation
 from estheory.theory.estimators import estimator_of
 
 BATCH_NORMALS = 1 << 17
@@ -238,7 +238,7 @@ def direct(
 
     Examples
     --------
-    >>> from estheory.simulation.records import norms
+    >>> from estheory.simulation.run_records import norms
     >>> land = Landscape(dim=400, eigenvalue=[2.0], multiplicity=[4], offset=[0.5], reward_std=0.1)
     >>> run = ESConfig(dim=400, sigma=0.02, alpha=0.02, population=16, steps=5)
     >>> records = direct(run, land, replicas=3)

@@ -10,9 +10,9 @@ from estheory.landscape import Landscape
 from estheory.rules import ESConfig, require_choice
 from estheory.simulation.direct import direct
 from estheory.simulation.emulator.direct import rounded_direct
-from estheory.simulation.records import Progress, Records
 from estheory.simulation.reduced import reduced, unsupported
 from estheory.simulation.rewards import Reward
+from estheory.simulation.run_records import Progress, Records
 
 Engine = Literal["auto", "direct", "reduced"]
 

@@ -17,7 +17,7 @@ from estheory._special import Array
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig
 from estheory.simulation.direct import BATCH_NORMALS, DirectES
-from estheory.simulation.geometry_records import (
+from estheory.simulation.geometry_results import (
     LINE,
     METHODS,
     PROBES,
@@ -30,9 +30,9 @@ from estheory.simulation.geometry_records import (
 from estheory.simulation.gradient import BATCH_COORDINATES, GradientDescent, Optimiser, rates_for
 from estheory.simulation.gradient_estimators import GroupAdvantage, NoisyGradient
 from estheory.simulation.gradient_runs import GradientRuns, default_runs
-from estheory.simulation.members import batches, checked_steps, require_memory
 from estheory.simulation.off_task import OffTaskCost, off_task_cost
-from estheory.simulation.records import Method, Progress
+from estheory.simulation.run_records import Method, Progress
+from estheory.simulation.update_steps import batches, checked_steps, require_memory
 from estheory.theory.adamw import Schedule
 from estheory.theory.estimators import estimator_of
 

@@ -15,7 +15,7 @@ from estheory.landscape import Signal
 from estheory.laws import Law, PointLaw
 from estheory.quantities import Label, Measurement, Prediction, Quantity
 from estheory.simulation.coordinates import flat_dimensions
-from estheory.simulation.geometry_records import Geometry
+from estheory.simulation.geometry_results import Geometry
 from estheory.simulation.observed import FLAT, Observed, observed_pairs
 from estheory.theory import drift
 from estheory.theory.adamw import grpo_mean_square

@@ -19,8 +19,8 @@ from estheory.landscape import Landscape
 from estheory.rules import require_choice, require_count, require_positive, require_seed
 from estheory.simulation.coordinates import curved_coordinates
 from estheory.simulation.gradient_estimators import GroupAdvantage, NoisyGradient, advantages
-from estheory.simulation.members import require_memory
-from estheory.simulation.records import Progress, Records, in_batches, record_run
+from estheory.simulation.run_records import Progress, Records, in_batches, record_run
+from estheory.simulation.update_steps import require_memory
 from estheory.theory.adamw import Schedule, learning_rates
 
 Optimiser = Literal["sgd", "adamw"]

@@ -20,7 +20,7 @@ from estheory.laws import ChiLaw, PointLaw
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.simulation.coordinates import flat_dimensions
-from estheory.simulation.records import Records, cosine, norms, ratio
+from estheory.simulation.run_records import Records, cosine, norms, ratio
 from estheory.simulation.sample_laws import mean_law, spread_law
 from estheory.theory.anchor_l1 import CLOSURE_ERROR
 from estheory.theory.curved.comparison import es_end_point

@@ -25,14 +25,14 @@ from estheory.landscape import Landscape
 from estheory.rules import ESConfig
 from estheory.simulation.coordinates import curved_rows, flat_dimensions, with_explicit_rows
 from estheory.simulation.flat import flat_gram
-from estheory.simulation.members import (
+from estheory.simulation.rewards import Reward, evaluation
+from estheory.simulation.run_records import Progress, Records, in_batches
+from estheory.simulation.update_steps import (
     MEMBER_NUMBERS,
     checked_steps,
     require_memory,
     step_weights,
 )
-from estheory.simulation.records import Progress, Records, in_batches
-from estheory.simulation.rewards import Reward, evaluation
 from estheory.theory.estimators import estimator_of
 
 BATCH_NORMALS = 1 << 20
@@ -242,7 +242,7 @@ def reduced(
 
     Examples
     --------
-    >>> from estheory.simulation.records import norms
+    >>> from estheory.simulation.run_records import norms
     >>> land = Landscape(dim=10**9, eigenvalue=[2.0], multiplicity=[10**6], offset=[1e-3], reward_std=0.1)
     >>> run = ESConfig(dim=10**9, sigma=0.001, alpha=0.0005, population=16, steps=5)
     >>> records = reduced(run, land, replicas=3)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from estheory.laws import ChiLaw, Law, NormalLaw
-from estheory.theory.curved.step_law import LinearQuadraticLaw
+from estheory.theory.curved.reward_laws import LinearQuadraticLaw
 
 
 def mean_law(law: Law, n: int) -> Law:

@@ -17,13 +17,13 @@ from estheory.landscape import Landscape
 from estheory.rules import ESConfig
 from estheory.simulation.coordinates import curved_coordinates
 from estheory.simulation.direct import BATCH_NORMALS, BUFFER_NORMALS
-from estheory.simulation.members import (
+from estheory.simulation.run_records import Progress, Records, in_batches, record_run
+from estheory.simulation.update_steps import (
     batches,
     checked_steps,
     require_memory,
     step_weights,
 )
-from estheory.simulation.records import Progress, Records, in_batches, record_run
 from estheory.theory.estimators import estimator_of
 
 

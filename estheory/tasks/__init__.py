@@ -10,7 +10,7 @@ from estheory.tasks.chat import ChatTask, Sums
 from estheory.tasks.choice import Choice
 from estheory.tasks.countdown import Countdown
 from estheory.tasks.data import DataTask, Form, Messages, data_task
-from estheory.tasks.files import has_task, tasks_in
+from estheory.tasks.data_files import has_task, tasks_in
 from estheory.tasks.gym import GYM, GymTask, gym_task
 from estheory.tasks.reversal import Reversal
 from estheory.tasks.sorting import Sorting
@@ -57,7 +57,7 @@ def get_task(
         Of the files in `data`; without, one of `task_names` or `chat_task_names`. In either case
         ``reasoning-gym:FAMILY``.
     data
-        A folder, or ``hf:ID``, as for `estheory.tasks.files.records_of`; "" for none.
+        A folder, or ``hf:ID``, as for `estheory.tasks.data_files.records_of`; "" for none.
     form, render
         As for `estheory.tasks.data.data_task`; the generated tasks have but one form.
 

@@ -11,7 +11,7 @@ from typing import Literal
 from estheory.errors import ConfigError, DataError
 from estheory.tasks.answers import chosen_option, final_answer, same_answer, tagged_answer, yes_or_no
 from estheory.tasks.countdown import evaluate
-from estheory.tasks.files import records_of
+from estheory.tasks.data_files import records_of
 from estheory.tasks.record import YES_NO, Record, solution_of
 from estheory.tasks.task import Example, Split, first_line, split_of
 

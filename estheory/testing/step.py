@@ -19,7 +19,7 @@ from estheory.diagnosis.coefficients import direction_weights
 from estheory.diagnosis.noise import explain_noise, mirrored_rows, tensor_parts
 from estheory.errors import ConfigError
 from estheory.rules import ESConfig
-from estheory.simulation.members import anchored
+from estheory.simulation.update_steps import anchored
 from estheory.testing.algebra import Response, compare, explained, plain_rewards, reward_checks
 from estheory.testing.failures import Check, ViolationError
 from estheory.testing.laws import StepSample, law_checks

@@ -12,7 +12,7 @@ from estheory._special import chi_square_quantile, normal_quantile
 from estheory.errors import ConfigError
 from estheory.laws import ChiLaw, Law, NormalLaw, PointLaw, SquaredLaw
 from estheory.rules import ESConfig, require_nonnegative, require_positive
-from estheory.theory.curved.step_law import MixedNormalLaw, UnevenSumLaw
+from estheory.theory.curved.reward_laws import MixedNormalLaw, UnevenSumLaw
 from estheory.theory.walk import Walk, checkpoint_correlation
 
 OURS = "ours: docs/concepts/drift.md"

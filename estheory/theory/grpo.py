@@ -15,7 +15,7 @@ from estheory.theory import adamw
 from estheory.theory.estimators import estimator_of
 from estheory.theory.estimators.pairs import MirroredPairs
 from estheory.theory.rounding.predictions import rounded_norm
-from estheory.theory.step_norm import RunNorm
+from estheory.theory.run_norm import RunNorm
 from estheory.theory.walk import Walk
 
 SMALLEST_PAIRED = 4

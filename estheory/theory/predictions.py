@@ -16,14 +16,14 @@ from estheory.theory.estimators import estimator_of
 from estheory.theory.grpo import GRPOConfig, against_grpo
 from estheory.theory.rounding.precision import NormBand, RoundingEffect
 from estheory.theory.rounding.predictions import norm_factors, rounding_predictions
-from estheory.theory.step_norm import RunNorm, run_norm
+from estheory.theory.run_norm import RunNorm, run_norm
 from estheory.theory.step_predictions import first_step
 from estheory.theory.walk import Walk, walk
 
 if TYPE_CHECKING:
     from estheory.theory.curved.predictions import OffTask
     from estheory.theory.prompt_batch import PromptBatch
-    from estheory.theory.rewards import RewardModel
+    from estheory.theory.reward_model import RewardModel
 
 EVEN_SHARE_LIMIT = 0.3
 """Share of the rewards' variance in curvature up to which the cosine with the gradient is that of Gaussian rewards."""

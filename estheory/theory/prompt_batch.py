@@ -1,6 +1,6 @@
 """0/1 rewards of a batch of prompts: what real runs have, and what it changes in a forecast (docs/concepts/signal.md).
 
-The forms are exact for the reward model of :func:`estheory.theory.rewards.bernoulli_rewards`.
+The forms are exact for the reward model of :func:`estheory.theory.reward_model.bernoulli_rewards`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from estheory.errors import ConfigError
 from estheory.landscape import Signal
 from estheory.quantities import Label, Prediction, Quantity
 from estheory.rules import require_count
-from estheory.theory.rewards import RewardModel, bernoulli_rewards
+from estheory.theory.reward_model import RewardModel, bernoulli_rewards
 from estheory.theory.ties import TiedLaw
 from estheory.theory.walk import Walk
 

@@ -12,7 +12,7 @@ from estheory.landscape import Signal
 from estheory.laws import ChiLaw, Law
 from estheory.rules import ESConfig
 from estheory.theory.estimators import estimator_of
-from estheory.theory.rewards import RewardModel
+from estheory.theory.reward_model import RewardModel
 
 OURS = "ours: docs/concepts/signal.md"
 

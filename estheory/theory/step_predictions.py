@@ -10,9 +10,9 @@ from estheory.quantities import Label, Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.theory import signal
 from estheory.theory.estimators import estimator_of
-from estheory.theory.rewards import RewardModel, tie_probability
+from estheory.theory.reward_model import RewardModel, tie_probability
 from estheory.theory.rounding.predictions import rounded_norm
-from estheory.theory.step_norm import RunNorm
+from estheory.theory.run_norm import RunNorm
 
 
 def first_step(

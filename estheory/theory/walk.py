@@ -21,7 +21,7 @@ from estheory.rules import ESConfig
 from estheory.theory.anchor_l1 import flat_law
 from estheory.theory.effective_dimension import Shapes, low_rank_dimension, shared_seed_dimension
 from estheory.theory.estimators import estimator_of
-from estheory.theory.rewards import RewardModel
+from estheory.theory.reward_model import RewardModel
 
 OURS = "ours: docs/concepts/walk.md"
 FEW_COORDINATES = 30

@@ -16,8 +16,8 @@ from estheory.theory import signal, walk
 from estheory.theory.effective_dimension import Shapes, low_rank_dimension, shared_seed_dimension
 from estheory.theory.estimators.estimator import PAPER
 from estheory.theory.rounding.predictions import rounded_norm
+from estheory.theory.run_norm import RunNorm
 from estheory.theory.steered_cosines import PairMoments
-from estheory.theory.step_norm import RunNorm
 from estheory.theory.walk import OURS, Walk
 
 LEAST_MIXED = 30

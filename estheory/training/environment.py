@@ -12,7 +12,7 @@ import torch
 from estheory.errors import DataError
 from estheory.runs.directory import RunDirectory
 from estheory.tasks import data_of
-from estheory.tasks.files import data_hashes
+from estheory.tasks.data_files import data_hashes
 from estheory.training.session import Session
 from estheory.training.streams import PERMUTATION, PROBE_PROMPTS, PROMPTS, SAMPLING, TRAIN_SET
 

@@ -21,7 +21,7 @@ from estheory.runs.prompt_rewards import packed_rewards
 from estheory.training.environment import record_environment
 from estheory.training.executors import Executor, LocalExecutor
 from estheory.training.foresight import Foresight
-from estheory.training.members import Members
+from estheory.training.member_rewards import Members
 from estheory.training.process import torch_threads
 from estheory.training.replay import es_config, rebuild
 from estheory.training.session import (
@@ -51,7 +51,7 @@ def run_es(
     directory
         Folder to make; must be free.
     before_first_step
-        Makes probes.json before step 1 (:func:`estheory.training.probing.probes_before`).
+        Makes probes.json before step 1 (:func:`estheory.training.drift_probe.probes_before`).
     on_step
         Called after each step with its row.
 

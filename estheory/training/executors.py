@@ -19,7 +19,7 @@ from estheory.errors import DataError, EstheoryError
 from estheory.models.noise import Part
 from estheory.runs.config import ESRunConfig
 from estheory.runs.directory import Row
-from estheory.training.members import Members, Rewards
+from estheory.training.member_rewards import Members, Rewards
 from estheory.training.process import end_with_parent, torch_threads
 from estheory.training.shared import SharedVector, Tickets
 
@@ -71,7 +71,7 @@ def gather(parts: Sequence[Rewards], divided: Sequence[Sequence[int]]) -> Reward
 
 
 class Helper(Protocol):
-    """Another process, asked for a part of a step (`estheory.training.members.Members.write_part`)."""
+    """Another process, asked for a part of a step (`estheory.training.member_rewards.Members.write_part`)."""
 
     def start_part(self, row: Row, part: Part) -> None:
         """Ask for it."""

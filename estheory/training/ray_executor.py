@@ -12,7 +12,7 @@ from estheory.models.noise import Part
 from estheory.runs.config import ESRunConfig
 from estheory.runs.directory import Row
 from estheory.training.executors import PATIENCE, Sharing, gather, shares
-from estheory.training.members import Members, Rewards
+from estheory.training.member_rewards import Members, Rewards
 from estheory.training.process import torch_threads
 from estheory.training.shared import Tickets
 
@@ -41,7 +41,7 @@ class RayMembers:
     def write_part(self, row: Row, part: Part) -> bool:
         """Write a part of theta after a step; False where theta is not shared.
 
-        Parameters and result as of :meth:`estheory.training.members.Members.write_part`.
+        Parameters and result as of :meth:`estheory.training.member_rewards.Members.write_part`.
         """
         with torch_threads(self._config.threads):
             return self._members is not None and self._members.write_part(row, part)
@@ -55,7 +55,7 @@ class RayMembers:
     def rewards(self, rows: Sequence[Row], evaluations: Sequence[int]) -> Rewards | EstheoryError:
         """Return rewards.
 
-        Parameters as of :meth:`estheory.training.members.Members.rewards`.
+        Parameters as of :meth:`estheory.training.member_rewards.Members.rewards`.
 
         Returns
         -------

@@ -19,7 +19,7 @@ from estheory.measurement.accuracy import ExampleScorer
 from estheory.measurement.pair_moments import GAP, VARIANCE, PairMoments, pair_moments
 from estheory.measurement.probes import PROBE_STEP
 from estheory.runs.config import ESRunConfig
-from estheory.theory.probe.forecast import predict_from_probe
+from estheory.theory.probe.predictions import predict_from_probe
 from estheory.theory.probe.reward import ProbedReward
 from estheory.training.reward_probe_size import PAIRS, probe_batches, why_unprobed
 from estheory.training.session import Session

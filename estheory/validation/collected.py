@@ -17,7 +17,7 @@ from estheory.runs.view import Given, OwnRun
 from estheory.validation.foreign_runs import foreign_evidence
 from estheory.validation.judge import Evidence, Pair
 from estheory.validation.own_runs import run_evidence
-from estheory.validation.sequences import joint_pairs, renamed
+from estheory.validation.sequence_pairs import joint_pairs, renamed
 
 
 @dataclass(kw_only=True)

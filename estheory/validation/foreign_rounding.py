@@ -17,8 +17,8 @@ from estheory.errors import ConfigError, DataError
 from estheory.rules import Dtype, ESConfig
 from estheory.runs.view import ForeignRun, Implementation
 from estheory.simulation.emulator.adamw import adamw_walks
+from estheory.simulation.emulator.effects import Emulation
 from estheory.simulation.emulator.emulate import GROUP_SIZE, GROUPS, emulate
-from estheory.simulation.emulator.emulation import Emulation
 from estheory.simulation.emulator.strata import SampledWeights
 from estheory.theory.adamw import walk_factor
 from estheory.theory.rounding.weights import weight_family

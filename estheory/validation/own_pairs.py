@@ -20,10 +20,10 @@ from estheory.theory.estimators.estimator import PAPER
 from estheory.theory.probe.prediction_law import FewDirectionsLaw
 from estheory.theory.walk import OURS
 from estheory.validation.assumptions import CONDITIONED, DENSE, FLAT, SHARED
-from estheory.validation.forecasts import forecast_pairs
+from estheory.validation.forecast_pairs import forecast_pairs
 from estheory.validation.judge import Pair, paired
 from estheory.validation.recorded_walk import RecordedWalk
-from estheory.validation.reward_probe import reward_pairs
+from estheory.validation.reward_probe_pairs import reward_pairs
 
 Shapes = Mapping[str, tuple[int, ...]]
 

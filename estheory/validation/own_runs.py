@@ -17,8 +17,8 @@ from estheory.simulation.emulator.strata import SampledWeights
 from estheory.validation.foreign_runs import foreign_evidence
 from estheory.validation.judge import Evidence, Pair
 from estheory.validation.own_pairs import run_pairs, step_pairs
-from estheory.validation.reward_probe import unmeasured
-from estheory.validation.rounding import rounded_grpo_pairs, rounded_pairs
+from estheory.validation.own_rounding import rounded_grpo_pairs, rounded_pairs
+from estheory.validation.reward_probe_pairs import unmeasured
 
 
 def recorded_pairs(

@@ -14,8 +14,8 @@ from estheory.theory.adamw import Schedule
 from estheory.theory.grpo import GRPOConfig
 from estheory.theory.predictions import predict
 from estheory.validation.judge import Evidence, Pair, paired
+from estheory.validation.own_rounding import recorded_band
 from estheory.validation.published_table import PublishedRow, read_published
-from estheory.validation.rounding import recorded_band
 
 
 @dataclass(frozen=True)

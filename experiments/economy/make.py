@@ -22,7 +22,7 @@ from estheory.runs.view import OwnRun
 from estheory.theory.economy.forecast import windows
 from estheory.theory.economy.ledger import Ledger, ledger
 from estheory.training.es import resume, run_es
-from estheory.validation.forecasts import forecast_pairs
+from estheory.validation.forecast_pairs import forecast_pairs
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->\n"

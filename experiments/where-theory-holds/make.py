@@ -19,7 +19,7 @@ from estheory.rules import ESConfig
 from estheory.simulation.engine import simulate
 from estheory.simulation.named_rewards import sigmoid_reward
 from estheory.theory.predictions import predict
-from estheory.theory.rewards import bernoulli_rewards, zscore_overlap
+from estheory.theory.reward_model import bernoulli_rewards, zscore_overlap
 
 HERE = Path(__file__).parent
 FIGURE = HERE.parents[1] / "docs" / "validation" / "where-theory-holds.svg"

@@ -306,7 +306,7 @@ def test_plot_and_explain(estheory, tmp_path):
 
 def test_every_quantity_is_explained():
     from estheory.quantities import Quantity
-    from estheory.reporting.text.explain import EXPLANATIONS
+    from estheory.reporting.text.quantity_notes import EXPLANATIONS
 
     assert set(EXPLANATIONS) == set(Quantity)
 

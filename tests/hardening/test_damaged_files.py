@@ -229,7 +229,7 @@ ROWS = [
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: "-".join(row)[:30])
 def test_damaged_task_data(tmp_path, row):
-    from estheory.tasks.files import read_file
+    from estheory.tasks.data_files import read_file
 
     raw = "".join(json.dumps({**row, "id": k}) + "\n" for k in range(3)).encode()
     file = tmp_path / "task.jsonl"
@@ -252,7 +252,7 @@ def test_damaged_parquet(tmp_path):
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
-    from estheory.tasks.files import read_file
+    from estheory.tasks.data_files import read_file
 
     file = tmp_path / "task.parquet"
     parquet.write_table(pyarrow.Table.from_pylist([ROWS[0]] * 3), file)

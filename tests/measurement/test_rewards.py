@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from estheory.errors import DataError
-from estheory.measurement.rewards import read_rewards
+from estheory.measurement.reward_files import read_rewards
 
 REWARDS = (np.random.default_rng(0).random((6, 5)) < 0.5).astype(float)
 CENTRE = np.array([1.0, 0.0, 1.0, 1.0, 0.0])

@@ -18,7 +18,7 @@ from estheory.reporting.page.figures import Series
 from estheory.reporting.page.probe_figures import _close_up, direction_lines, matrix
 from estheory.runs.sequence import read_sequence
 from estheory.validation.judge import judge, verdict_pvalue
-from estheory.validation.sequences import joint_pairs
+from estheory.validation.sequence_pairs import joint_pairs
 from tests.reporting import chromium
 
 TASKS = ("reversal", "addition")

@@ -11,8 +11,8 @@ from estheory.landscape import Landscape
 from estheory.rules import ESConfig
 from estheory.simulation.direct import DirectES, direct
 from estheory.simulation.engine import chosen_engine, simulate
-from estheory.simulation.records import cosine, norms
 from estheory.simulation.reduced import reduced
+from estheory.simulation.run_records import cosine, norms
 from estheory.theory.estimators import estimator_of
 from tests.statistics import agrees, ks_agrees, shape_rewards
 

@@ -13,7 +13,7 @@ from estheory.rules import ESConfig
 from estheory.simulation.direct import DirectES
 from estheory.simulation.geometry import geometry
 from estheory.simulation.geometry_observed import geometry_pairs
-from estheory.simulation.geometry_records import LINE, METHODS, PROBES
+from estheory.simulation.geometry_results import LINE, METHODS, PROBES
 from estheory.simulation.gradient_estimators import GroupAdvantage
 from estheory.simulation.gradient_runs import default_runs
 from estheory.simulation.off_task import off_task_cost

@@ -10,7 +10,7 @@ from estheory.errors import ConfigError
 from estheory.landscape import Landscape
 from estheory.simulation.gradient import GradientDescent, gradient_descent, rates_for
 from estheory.simulation.gradient_estimators import GroupAdvantage, NoisyGradient, advantages
-from estheory.simulation.records import norms
+from estheory.simulation.run_records import norms
 from estheory.theory.adamw import grpo_mean_square
 from estheory.theory.curved.comparison import sgd_end_point
 from tests.statistics import agrees

@@ -12,7 +12,7 @@ from estheory.simulation.engine import simulate
 from estheory.simulation.observed import Observed, observe, observed_pairs
 from estheory.simulation.presets import PRESETS, preset
 from estheory.simulation.sample_laws import excess_kurtosis, mean_law, spread_law
-from estheory.theory.curved.step_law import LinearQuadraticLaw
+from estheory.theory.curved.reward_laws import LinearQuadraticLaw
 from estheory.validation.judge import exit_code, judge
 
 

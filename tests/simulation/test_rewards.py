@@ -15,7 +15,7 @@ from estheory.simulation.named_rewards import REWARDS, cubic_reward, heavy_tail_
 from estheory.simulation.observed import observe, observed_pairs
 from estheory.simulation.reduced import reduced
 from estheory.simulation.rewards import evaluation, explicit_reward
-from estheory.theory.rewards import bernoulli_rewards, zscore_overlap
+from estheory.theory.reward_model import bernoulli_rewards, zscore_overlap
 from estheory.validation.judge import exit_code, judge
 from tests.simulation.test_engines import CURVED, SMALL, differences
 from tests.statistics import agrees, shape_rewards
@@ -174,7 +174,7 @@ def test_noise_has_the_spread_that_theory_is_told():
 
 
 def test_bernoulli_progress_is_that_of_the_exact_form():
-    """One prompt at p = .1: the exact form of theory/rewards.py where the accuracy is linear, not the Gaussian one."""
+    """One prompt at p = .1: that of theory/reward_model.py where the accuracy is linear, not the Gaussian one."""
     land = Landscape(dim=10, eigenvalue=[1e-3], multiplicity=[1], offset=[100.0])  # a line over one step
     reward = sigmoid_reward(land, start_accuracy=0.1, prompts=1)
     signal = 0.03

@@ -16,9 +16,9 @@ from estheory.errors import ConfigError, DataError, MissingDependencyError
 from estheory.tasks import data_of, get_task
 from estheory.tasks.answers import chosen_option, final_answer, same_answer, yes_or_no
 from estheory.tasks.data import DataTask
-from estheory.tasks.files import data_hashes, read_file, records_of
+from estheory.tasks.data_files import data_hashes, read_file, records_of
 from estheory.tasks.record import solution_of
-from estheory.tasks.records import read_records
+from estheory.tasks.schemas import read_records
 from estheory.tasks.task import Example
 
 

@@ -9,9 +9,9 @@ import pytest
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig
 from estheory.simulation.direct import DirectES
-from estheory.simulation.members import step_weights
 from estheory.simulation.reduced import ReducedES
 from estheory.simulation.rewards import explicit_reward
+from estheory.simulation.update_steps import step_weights
 from estheory.testing import check_step, check_update
 from estheory.testing.failures import outcomes, raise_problems
 from estheory.testing.laws import StepSample, law_checks

@@ -12,7 +12,7 @@ from estheory.landscape import Signal, linear_signal
 from estheory.laws import ChiLaw, NormalLaw, PointLaw
 from estheory.rules import ESConfig
 from estheory.theory import drift as theory
-from estheory.theory.curved.step_law import LinearQuadraticLaw
+from estheory.theory.curved.reward_laws import LinearQuadraticLaw
 from estheory.theory.walk import walk
 from tests.statistics import agrees, brute_force_steps, ks_agrees, variance_agrees
 

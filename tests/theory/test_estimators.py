@@ -17,13 +17,13 @@ from estheory.errors import ConfigError
 from estheory.landscape import Landscape, Signal
 from estheory.quantities import Quantity
 from estheory.rules import ESConfig
-from estheory.simulation.members import step_weights
+from estheory.simulation.update_steps import step_weights
 from estheory.theory.estimators import CentredRanks, MirroredPairs, RawRewards, TwoPoint, ZScores, estimator_of
 from estheory.theory.estimators.estimator import sample_fourth_moment
 from estheory.theory.estimators.ranks import tied_square
 from estheory.theory.predictions import predict
 from estheory.theory.prompt_batch import PromptBatch
-from estheory.theory.rewards import additive_noise, bernoulli_rewards
+from estheory.theory.reward_model import additive_noise, bernoulli_rewards
 from tests.statistics import agrees, variance_agrees
 
 KINDS = {

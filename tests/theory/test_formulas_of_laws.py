@@ -21,14 +21,14 @@ from estheory.theory.adamw import learning_rates
 from estheory.theory.curved import error as mean_field_error
 from estheory.theory.curved import stationary
 from estheory.theory.curved.comparison import EndPoint, interpolation_gain
+from estheory.theory.curved.reward_laws import LinearQuadraticLaw
 from estheory.theory.curved.spectra import read_landscape
-from estheory.theory.curved.step_law import LinearQuadraticLaw
 from estheory.theory.drift import kl_law, off_task_reward_law
 from estheory.theory.estimators import estimator_of
 from estheory.theory.estimators.ranks import tied_square
 from estheory.theory.predictions import predict
 from estheory.theory.prompt_batch import PromptBatch
-from estheory.theory.rewards import rank_overlap, tie_probability, zscore_overlap
+from estheory.theory.reward_model import rank_overlap, tie_probability, zscore_overlap
 from estheory.theory.rounding import adamw as rounded_adamw
 from estheory.theory.rounding import gains as rounding_gains
 from estheory.theory.rounding import precision

@@ -18,7 +18,7 @@ from estheory.theory.planning.choices import Choices
 from estheory.theory.planning.search import Planner
 from estheory.theory.planning.spectrum_target import SpectrumTarget
 from estheory.theory.planning.targets import LocalTarget, arm
-from estheory.theory.step_norm import steered_norm
+from estheory.theory.run_norm import steered_norm
 from estheory.theory.walk import walk
 from tests.theory.test_formulas import c_of_n, config, rows
 

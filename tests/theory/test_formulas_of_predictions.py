@@ -20,12 +20,12 @@ from estheory.theory.drift import kl_law, off_task_reward_law
 from estheory.theory.grpo import GRPOConfig, against_grpo
 from estheory.theory.planning.targets import arm
 from estheory.theory.predictions import predict
-from estheory.theory.probe import forecast as probe_forecast
+from estheory.theory.probe import predictions as probe_forecast
 from estheory.theory.probe import reward as probed_reward
 from estheory.theory.rounding import precision
 from estheory.theory.rounding import weights as weight_histograms
 from estheory.theory.rounding.precision import NormBand, RoundingEffect
-from estheory.theory.step_norm import run_norm, steered_norm
+from estheory.theory.run_norm import run_norm, steered_norm
 from tests.theory.test_formulas import config, rows
 
 Q = Quantity

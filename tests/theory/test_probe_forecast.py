@@ -11,7 +11,7 @@ from estheory.quantities import Quantity
 from estheory.rules import ESConfig
 from estheory.theory.curved.spectra import flat_plus_isotropic
 from estheory.theory.curved.step import critical_population, optimal_alpha
-from estheory.theory.probe.forecast import EARLY_STEPS, early_slope_weights, predict_from_probe
+from estheory.theory.probe.predictions import EARLY_STEPS, early_slope_weights, predict_from_probe
 from estheory.theory.probe.reward import ProbedReward
 from tests.statistics import agrees, variance_agrees
 

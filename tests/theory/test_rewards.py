@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as h
 
 from estheory.errors import ConfigError
-from estheory.theory import rewards as theory
+from estheory.theory import reward_model as theory
 from estheory.theory.estimators.ranks import MEAN_OVERLAP
 from estheory.theory.estimators.zscores import mean_population_std
 from tests.statistics import agrees

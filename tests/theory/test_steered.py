@@ -12,11 +12,11 @@ from estheory import Choices, DriftBudget, ESConfig, plan, predict
 from estheory.errors import ConfigError
 from estheory.landscape import linear_signal
 from estheory.quantities import Quantity
-from estheory.theory.curved.step_law import MixedNormalLaw, UnevenSumLaw
+from estheory.theory.curved.reward_laws import MixedNormalLaw, UnevenSumLaw
 from estheory.theory.probe.prediction_law import FewDirectionsLaw
 from estheory.theory.prompt_batch import PromptBatch
+from estheory.theory.run_norm import PairNormLaw, StepNormLaw
 from estheory.theory.steered_cosines import PairMoments
-from estheory.theory.step_norm import PairNormLaw, StepNormLaw
 from tests.statistics import agrees, ks_agrees, variance_agrees
 
 RNG = 3

@@ -23,7 +23,7 @@ from estheory.runs.directory import RunDirectory
 from estheory.training import executors
 from estheory.training.es import resume, run_es
 from estheory.training.executors import LocalExecutor, shares
-from estheory.training.members import Members
+from estheory.training.member_rewards import Members
 from estheory.training.session import start_session
 from estheory.training.trajectory import Trajectory
 from tests.training.runs import contents, es_config

@@ -15,7 +15,7 @@ from estheory.errors import ConfigError
 from estheory.quantities import Quantity
 from estheory.runs.directory import RunDirectory
 from estheory.training.es import resume, run_es
-from estheory.validation.forecasts import forecast_pairs
+from estheory.validation.forecast_pairs import forecast_pairs
 from tests.training.runs import contents, es_config
 
 SETTING: dict[str, Any] = {"steps": 14, "mirror_every": 1, "forecast_every": 6, "checkpoint_every": 0}

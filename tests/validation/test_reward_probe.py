@@ -13,10 +13,10 @@ from estheory.laws import NormalLaw
 from estheory.measurement.pair_moments import PairMoments, pair_moments
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.rules import ESConfig
-from estheory.theory.probe.forecast import predict_from_probe
+from estheory.theory.probe.predictions import predict_from_probe
 from estheory.theory.probe.reward import ProbedReward
 from estheory.validation.judge import judge, verdict_pvalue
-from estheory.validation.reward_probe import (
+from estheory.validation.reward_probe_pairs import (
     HELD_OUT,
     MEMBERS,
     mean_reward_error,

@@ -6,7 +6,7 @@ from estheory.rules import ESConfig
 from estheory.simulation.emulator.emulate import emulate
 from estheory.simulation.emulator.strata import SampledWeights
 from estheory.theory.rounding.weights import FAMILY_RMS, weight_family
-from estheory.validation.rounding import recorded_band
+from estheory.validation.own_rounding import recorded_band
 
 
 def run(**changes):

@@ -11,7 +11,7 @@ import numpy as np
 from estheory._special import Array
 from estheory.reporting.save_figure import save_figure
 from estheory.reporting.text.tables import Sheet, Table, short
-from estheory.simulation.geometry_records import LINE, METHODS, PROBES, Geometry
+from estheory.simulation.geometry_results import LINE, METHODS, PROBES, Geometry
 from estheory.theory.signal import coherent_displacement_bound
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from estheory.floats import FORMATS, rounded
 from estheory.landscape import Landscape
 from estheory.rules import ESConfig, require_positive
 from estheory.simulation.direct import BATCH_NORMALS, BUFFER_NORMALS, DirectES
-from estheory.simulation.members import MEMBER_NUMBERS, checked_steps, require_memory
-from estheory.simulation.records import Progress, Records, in_batches, record_run
+from estheory.simulation.run_records import Progress, Records, in_batches, record_run
+from estheory.simulation.update_steps import MEMBER_NUMBERS, checked_steps, require_memory
 from estheory.theory.estimators import estimator_of
 
 

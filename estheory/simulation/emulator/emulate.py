@@ -16,7 +16,7 @@ from estheory._special import Array
 from estheory.errors import ConfigError
 from estheory.floats import Float32, FloatFormat, rounded
 from estheory.rules import Arithmetic, ESConfig
-from estheory.simulation.emulator.emulation import Emulation
+from estheory.simulation.emulator.effects import Emulation
 from estheory.simulation.emulator.steps import STEPS, Rounder
 from estheory.simulation.emulator.strata import Design, SampledWeights
 from estheory.theory.estimators import estimator_of

@@ -25,7 +25,7 @@ from estheory.theory.curved.dynamics import mean_field
 from estheory.theory.curved.error import declared_error, is_derived
 from estheory.theory.curved.long_runs import MOST_SINGLE_STEPS, sparse_states
 from estheory.theory.curved.recursion import State, StepRule, states, step_rule
-from estheory.theory.curved.step_law import LinearQuadraticLaw
+from estheory.theory.curved.reward_laws import LinearQuadraticLaw
 
 MAX_HISTORY = 60_000_000
 """Most numbers of a run's history that are kept (480 MB): two a row and step, five with momentum."""

@@ -20,8 +20,8 @@ from estheory.theory.curved.predictions import STRONGEST_PULL
 from estheory.theory.curved.recursion import states, step_rule, with_flat_row
 from estheory.theory.curved.step import step_moments
 from estheory.theory.estimators import estimator_of
+from estheory.theory.run_norm import NEGLIGIBLE_SHIFT, RunNorm
 from estheory.theory.steered_cosines import PairMoments
-from estheory.theory.step_norm import NEGLIGIBLE_SHIFT, RunNorm
 from estheory.theory.walk import Walk
 
 OURS = "ours: docs/concepts/dynamics.md"

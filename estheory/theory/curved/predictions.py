@@ -19,8 +19,8 @@ from estheory.theory.curved import step as quadratic
 from estheory.theory.curved.error import stationary_declared_error
 from estheory.theory.curved.fluctuations import reward_spread
 from estheory.theory.curved.ranges import step_range
+from estheory.theory.curved.reward_laws import LinearQuadraticLaw
 from estheory.theory.curved.stationary import stationary_state
-from estheory.theory.curved.step_law import LinearQuadraticLaw
 from estheory.theory.estimators import estimator_of
 from estheory.theory.walk import Walk
 

@@ -18,7 +18,7 @@ import numpy as np
 from estheory._special import Array
 from estheory.errors import DataError
 from estheory.rules import Shaping
-from estheory.theory.economy.members import seen_and_noise, smoothing_gap
+from estheory.theory.economy.variance_components import seen_and_noise, smoothing_gap
 from estheory.theory.estimators import kind_of
 
 OURS = "ours: docs/concepts/economy.md"

@@ -18,8 +18,8 @@ from estheory.errors import DataError
 from estheory.quantities import Label, Quantity
 from estheory.rules import ESConfig, Shaping, require_count, require_positive
 from estheory.theory.economy.intervals import LEVEL, Interval, recovered
-from estheory.theory.economy.members import OURS, Iteration, Members, MirroredMembers, members_of
 from estheory.theory.economy.update import best_split, best_step, update_cost, update_gain
+from estheory.theory.economy.variance_components import OURS, Iteration, Members, MirroredMembers, members_of
 from estheory.theory.estimators import estimator_of, kind_of
 
 Answer = Literal["learns", "stalls", "undecided"]

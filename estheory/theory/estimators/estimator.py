@@ -18,7 +18,7 @@ from estheory.errors import ConfigError
 from estheory.landscape import Landscape, Signal
 from estheory.laws import Law
 from estheory.quantities import Label
-from estheory.theory.rewards import RewardModel
+from estheory.theory.reward_model import RewardModel
 
 SIGNAL = "ours: docs/concepts/signal.md"
 WALK = "ours: docs/concepts/walk.md"

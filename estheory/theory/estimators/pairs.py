@@ -19,7 +19,7 @@ from estheory.theory.estimators.estimator import (
     StepVariance,
 )
 from estheory.theory.estimators.zscores import ZScores, mean_population_std
-from estheory.theory.rewards import RewardModel
+from estheory.theory.reward_model import RewardModel
 
 
 @lru_cache(maxsize=64)

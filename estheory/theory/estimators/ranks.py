@@ -21,7 +21,7 @@ from estheory.theory.estimators.estimator import (
     StepVariance,
     projected_cosine,
 )
-from estheory.theory.rewards import RewardModel, rank_overlap, tie_probability
+from estheory.theory.reward_model import RewardModel, rank_overlap, tie_probability
 
 MEAN_OVERLAP = 0.5 / math.sqrt(math.pi)
 """E of (1/N) sum u_(i) e_(i) for centred ranks u of N normals e, for every N."""

@@ -20,7 +20,7 @@ from estheory.theory.estimators.estimator import (
     kurtosis_of,
     sample_fourth_moment,
 )
-from estheory.theory.rewards import RewardModel, tie_probability
+from estheory.theory.reward_model import RewardModel, tie_probability
 
 
 class RawRewards(Estimator):

@@ -23,7 +23,7 @@ from estheory.theory.estimators.estimator import (
     projected_cosine,
     sample_fourth_moment,
 )
-from estheory.theory.rewards import RewardModel, tie_probability, zscore_overlap
+from estheory.theory.reward_model import RewardModel, tie_probability, zscore_overlap
 
 
 def mean_population_std(population: int) -> float:

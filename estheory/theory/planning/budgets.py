@@ -15,7 +15,7 @@ from estheory.quantities import Prediction, Quantity
 from estheory.rules import require_nonnegative, require_positive
 from estheory.theory.drift import OURS as DRIFT
 from estheory.theory.drift import kl_law, off_task_loss_quantile, off_task_reward_law
-from estheory.theory.step_norm import NEGLIGIBLE_SHIFT, squared_shift, steered_norm
+from estheory.theory.run_norm import NEGLIGIBLE_SHIFT, squared_shift, steered_norm
 from estheory.theory.walk import Walk
 
 PLAN = "ours: docs/how-to/plan.md"

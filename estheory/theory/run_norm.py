@@ -27,7 +27,7 @@ from estheory.quantities import Label
 from estheory.rules import ESConfig
 from estheory.theory.estimators import estimator_of
 from estheory.theory.estimators.pairs import odd_part_nodes
-from estheory.theory.rewards import RewardModel
+from estheory.theory.reward_model import RewardModel
 from estheory.theory.signal import OURS, first_step_share, progress_per_step, step_norm
 from estheory.theory.walk import Walk
 

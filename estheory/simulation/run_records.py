@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from estheory._special import Array
-from estheory.simulation.members import batches
+from estheory.simulation.update_steps import batches
 
 Progress = Callable[[int], None]
 """Called with the number of replica-steps done since the last call."""

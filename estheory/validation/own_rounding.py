@@ -23,8 +23,8 @@ from estheory.quantities import Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.runs.view import OwnRun, known
 from estheory.simulation.emulator.adamw import adamw_walks
+from estheory.simulation.emulator.effects import Emulation
 from estheory.simulation.emulator.emulate import emulate
-from estheory.simulation.emulator.emulation import Emulation
 from estheory.simulation.emulator.strata import SampledWeights
 from estheory.theory.rounding.precision import NormBand, RoundingEffect
 from estheory.theory.walk import OURS

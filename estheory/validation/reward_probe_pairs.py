@@ -11,7 +11,7 @@ from estheory.files import reading
 from estheory.laws import NormalLaw, PointLaw
 from estheory.quantities import Prediction, Quantity
 from estheory.runs.view import Array, OwnRun, Step, known
-from estheory.theory.probe.forecast import EARLY_STEPS, early_slope_weights
+from estheory.theory.probe.predictions import EARLY_STEPS, early_slope_weights
 from estheory.validation.judge import Pair, paired
 
 Measured = tuple[float, float]

@@ -21,7 +21,7 @@ from estheory.errors import DataError, MissingDependencyError
 from estheory.files import parse_json
 from estheory.rules import require_positive
 from estheory.runs.read import read_run
-from estheory.theory.economy.members import Iteration, require_matrix
+from estheory.theory.economy.variance_components import Iteration, require_matrix
 
 Mirroring = Literal["interleaved", "halves"]
 """Where a pair stands: in rows 2k and 2k + 1, or in rows k and k + N/2."""

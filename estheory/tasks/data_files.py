@@ -12,7 +12,7 @@ from typing import Any
 from estheory.errors import DataError, MissingDependencyError
 from estheory.files import parse_json
 from estheory.tasks.record import Record
-from estheory.tasks.records import read_records
+from estheory.tasks.schemas import read_records
 
 HUB = "hf:"
 """What a data set of the hub is asked for by: ``hf:openai/gsm8k`` or ``hf:openai/gsm8k:main``."""
