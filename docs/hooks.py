@@ -83,6 +83,13 @@ def equation_index() -> str:
     return "\n".join(rows)
 
 
+def what_if_page() -> str:
+    """Return the page of sliders."""
+    from estheory.reporting.explore.page import explore_page
+
+    return explore_page()
+
+
 def _source_heading(source: str) -> str:
     """Return a derivation's source as a link: to arXiv, or to the page of this project that derives it."""
     if source.startswith("arXiv:"):
@@ -112,6 +119,7 @@ def on_files(files: Files, config: Any) -> Files:
     overview = experiment_page(EXPERIMENTS / "README.md")
     files.append(File.generated(config, "validation/experiments/index.md", content=overview))
     files.append(File.generated(config, "reference/equations.md", content=equation_index()))
+    files.append(File.generated(config, "explore.html", content=what_if_page()))
     drawing = runpy.run_path(str(EXPERIMENTS / "main-result" / "make.py"))
     svg = drawing["figure"](drawing["published_rows"]() + drawing["own_rows"]())
     if (previous := files.get_file_from_path("main-result.svg")) is not None:

@@ -19,6 +19,7 @@ from estheory.errors import EstheoryError, Interrupted
 COMMANDS = {
     "predict": "Closed-form geometry of one or many configurations.",
     "plan": "The inverse: which sigma, alpha, N and T meet a drift budget and a target.",
+    "explore": "A what-if page: sliders and curves in one HTML file.",
     "derive": "A named result, derived symbolically: text, LaTeX, Python.",
     "simulate": "Monte Carlo on a quadratic landscape, judged against the closed forms.",
     "models": "List the built-in language models, or get one.",

@@ -53,6 +53,12 @@ def measured(common: CommonOptions, files: MeasuredOptions, given: Mapping[str, 
     return {name: value for name, value in found.items() if name not in given}
 
 
+def pilot_document(common: CommonOptions, path: Path) -> dict[str, Any]:
+    """Return a pilot's document, which resolves a signal; says what limits it."""
+    _of_pilot(common, path)
+    return _read(path, "estheory/pilot/1")
+
+
 def pilot_ends(path: Path) -> tuple[float, float] | None:
     """Return gradient norms at the ends of the pilot's interval; None where either end is no signal."""
     document = _read(path, "estheory/pilot/1")

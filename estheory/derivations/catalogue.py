@@ -21,6 +21,7 @@ from estheory.derivations import (
     quadratic,
     shapings,
     signal,
+    steering,
     walk,
 )
 from estheory.derivations.derivation import Derivation
@@ -32,6 +33,7 @@ _TOPICS = (
     correlated,
     memory,
     signal,
+    steering,
     bounds,
     cosines,
     curvature,

@@ -48,10 +48,15 @@ def _half_ratios(product: Expr) -> Expr:
     return product
 
 
+def without_overflow(expression: Expr) -> Expr:
+    """Return an expression whose ratios of Gammas are Pochhammer symbols."""
+    return expression.replace(lambda part: part.is_Mul, _half_ratios)
+
+
 def python_text(derivation: Derivation) -> str:
     """Return the source of a function of the result's inputs that needs math, numpy and scipy at most."""
     names = {n.symbol: sp.Symbol(n.argument) for n in derivation.inputs}
-    expression = derivation.result.replace(lambda part: part.is_Mul, _half_ratios).xreplace(names)
+    expression = without_overflow(derivation.result).xreplace(names)
     printer = _Printer()
     body = printer.doprint(expression)
     imports = "".join(f"import {module}\n" for module in sorted(printer.module_imports))
@@ -127,6 +132,16 @@ def latex(derivation: Derivation) -> str:
         "",
     ]
     return "\n".join(parts)
+
+
+def markdown(derivation: Derivation) -> str:
+    """Return the derivation as Markdown with formulas between dollars."""
+    lines = [f"### {derivation.title}", ""]
+    for number, step in enumerate(derivation.steps, start=1):
+        lines += [f"{number}. {step.justification}", "", f"    $${latex_of(derivation, step.equation)}$$", ""]
+    assumed = "; ".join(derivation.assumptions)
+    lines.append(f"Assumptions: {assumed}. Label: {derivation.label}. {derivation.source}.")
+    return "\n".join(lines) + "\n"
 
 
 def _escaped(prose: str) -> str:

@@ -42,6 +42,7 @@ WRITERS = {
     "geometry plot": ([*SIMULATE, "--geometry"], "--plot", "a.svg"),
     "validate": (["validate", "published"], "--output", "a.txt"),
     "report": (["report", "RUN"], "--out", "a.html"),
+    "explore": (["explore"], "--out", "a.html"),
     "models": (["models", "list"], "--output", "a.txt"),
 }
 

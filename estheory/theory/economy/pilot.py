@@ -17,8 +17,9 @@ from estheory._special import Array, chi_square_quantile
 from estheory.errors import DataError
 from estheory.quantities import Label, Quantity
 from estheory.rules import ESConfig, Shaping, require_count, require_positive
+from estheory.shown import Shown
 from estheory.theory.economy.intervals import LEVEL, Interval, recovered
-from estheory.theory.economy.update import best_split, best_step, update_cost, update_gain
+from estheory.theory.economy.update import best_split, best_step, largest_measured_alpha, update_cost, update_gain
 from estheory.theory.economy.variance_components import OURS, Iteration, Members, MirroredMembers, members_of
 from estheory.theory.estimators import estimator_of, kind_of
 
@@ -167,6 +168,10 @@ class Scale:
         """Take the three as they are."""
         self.members, self.config, self.prompts = members, config, prompts
 
+    def __repr__(self) -> str:
+        who = self.members
+        return f"Scale(sigma={who.sigma:g}, members={who.members}, prompts={who.prompts})"
+
     @classmethod
     def of(cls, iterations: Sequence[Iteration], planned: PlannedRun) -> Scale:
         """Pool the iterations of one sigma and make the planned update's configuration.
@@ -304,10 +309,7 @@ class Scale:
         return factor * self.config.step_size, net
 
     def largest_measured_alpha(self, x: Array) -> float:
-        """Return the alpha beyond which an update leaves what its members measured, weight units.
-
-        Its random part is then longer than a member's perturbation, alpha = sigma sqrt(N), or its progress along the
-        gradient beyond two of a member's standard deviations there, alpha = 2 sigma / rho.
+        """Return :func:`estheory.theory.economy.update.largest_measured_alpha` of the update, weight units.
 
         Parameters and result as of :meth:`Scale.seen`.
 
@@ -315,10 +317,9 @@ class Scale:
         -----
         No label: a declared choice.
         """
-        config, seen = self.config, self.seen(x)
+        seen = self.seen(x)
         share = max(self.members.signal(x), 0.0) / seen if seen > 0 else 0.0
-        straight = 2 * config.sigma / math.sqrt(share) if share else math.inf
-        return min(config.sigma * math.sqrt(config.population), straight)
+        return largest_measured_alpha(sigma=self.config.sigma, population=self.config.population, reliability=share)
 
     def interval(self, function: Callable[[Array], float]) -> Interval:
         """Return a function of the parts with its interval.
@@ -480,7 +481,7 @@ class Scale:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Pilot:
+class Pilot(Shown):
     """What a pilot says.
 
     Attributes

@@ -145,6 +145,39 @@ def best_step(gain: float, cost: float) -> tuple[float, float]:
     return gain / (2 * cost), gain**2 / (4 * cost)
 
 
+def largest_measured_alpha(*, sigma: float, population: int, reliability: float) -> float:
+    """Return the alpha beyond which an update leaves what its members measured.
+
+    Its random part is then longer than a member's perturbation, alpha = sigma sqrt(N), or its progress along the
+    gradient beyond two of a member's standard deviations there, alpha = 2 sigma / rho.
+
+    Parameters
+    ----------
+    sigma
+        Perturbation scale, weight units.
+    population
+        N.
+    reliability
+        rho^2, in [0, 1].
+
+    Returns
+    -------
+    float
+        Weight units.
+
+    Notes
+    -----
+    No label: a declared choice.
+
+    Examples
+    --------
+    >>> round(largest_measured_alpha(sigma=0.001, population=30, reliability=0.2), 5)
+    0.00447
+    """
+    straight = 2 * sigma / math.sqrt(reliability) if reliability else math.inf
+    return min(sigma * math.sqrt(population), straight)
+
+
 def best_split(
     rollouts: int,
     *,

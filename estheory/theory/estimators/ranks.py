@@ -195,6 +195,7 @@ class CentredRanks(Estimator):
             return self._gaussian_variance(Signal())
         stays, p = tie_probability(rewards, self.population), rewards.probabilities
         mean, spread = tied_square(self.population, p)
+        lengths = self._lengths(rewards)
         moving = (1 - stays) * (1 + spread) - 1  # relative variance between the steps that move
         rising = p[np.argsort(rewards.values)]
         middle = np.cumsum(rising) - rising / 2 - 0.5  # ranks of many members
@@ -202,10 +203,11 @@ class CentredRanks(Estimator):
             value=self.alpha**2 / self.population * mean,
             mixing_df=2 / moving if moving > 1e-12 else math.inf,
             fourth_moment=float(rising @ middle**4) / float(rising @ middle**2) ** 2 if p.size > 1 else 3.0,
-            label="large-N",
+            label="exact" if lengths else "large-N",
             source=SIGNAL,
             assumptions=("equal rewards share their mean rank",),
             tie_probability=stays,
+            lengths=lengths,
         )
 
     def moments(self, odd_share: float = PURE_NOISE) -> ShapingMoments:
