@@ -79,7 +79,7 @@ def cosines(names: Sequence[str], values: Values, floor: float, bounds: Values =
         ax.set_xticks(ticks, [f"{x:g}".replace("-", "−") for x in ticks])
         ax.minorticks_off()
         ax.set_xlim(min(-4 * floor, 2.0 * float(values.min())), 1.5)
-        ax.set_xlabel("cosine")
+        ax.set_xlabel("cosine (logarithmic outside the band)")
         legend(figure, ax)
         words = [
             f"{name}: {short(value, 2)}" + (f" (bound {short(limit, 2)})" if np.isfinite(limit) else "")
