@@ -39,8 +39,12 @@ def verdicts_picture(verdicts: Sequence[Verdict]) -> Picture:
     shown = [v for v in verdicts if not v.near_zero]
     if not shown:
         raise ConfigError("there is no ratio to draw", "every prediction is next to 0, or none was judged")
-    rows = sum(_height(group) for group in _groups(shown).values())
-    return Picture(draw=lambda figure: forest(figure, shown), height=64 + 22 * rows)
+    return Picture(draw=lambda figure: forest(figure, shown), height=forest_height(shown))
+
+
+def forest_height(verdicts: Sequence[Verdict]) -> float:
+    """Return the height of a forest plot, in points."""
+    return 64 + 22 * sum(_height(group) for group in _groups(verdicts).values())
 
 
 def _groups(verdicts: Sequence[Verdict]) -> dict[str, list[Verdict]]:
