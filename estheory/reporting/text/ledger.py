@@ -12,6 +12,14 @@ from estheory.theory.economy.forecast import Outlook, Pace, windows
 from estheory.theory.economy.intervals import LEVEL
 from estheory.theory.economy.ledger import Entry, Ledger, Sum
 
+STATES = {
+    "earning": "the reward rises",
+    "floor": "the rate may be 0 and is at most a fraction of the best this run had",
+    "sliding": "the reward falls",
+    "undecided": "the rate is not known well enough",
+}
+"""What each state says of the reward's rate, per step."""
+
 
 def outlook_json(outlook: Outlook) -> dict[str, Any]:
     """Return the whole document of ``estheory forecast --json``."""
@@ -72,7 +80,7 @@ def outlook_sheet(outlook: Outlook) -> Sheet:
     """Return the ledger by windows, its totals against the measured change, and what comes next."""
     book = outlook.ledger
     parts: list[Table | str] = [
-        f"State at step {outlook.at}: {outlook.state}; {pace_text(outlook.pace)}.",
+        f"State at step {outlook.at}: {outlook.state}, {STATES[outlook.state]}; {pace_text(outlook.pace)}.",
     ]
     parts += [f"limit: {limit}" for limit in outlook.limits]
     if outlook.predictions:
@@ -84,6 +92,9 @@ def outlook_sheet(outlook: Outlook) -> Sheet:
         parts.append(ahead)
     advice = "stop" if outlook.stop.advice else "go on"
     parts.append(f"{advice}: {outlook.stop.because}.")
+    if outlook.state == "floor" and outlook.rate and not outlook.stop.advice:
+        most = short(outlook.rate.found.high, 2)
+        parts.append(f"At its floor, a step brings at most {most}: stop where that is not worth its cost.")
     return ledger_sheet(book) + Sheet(*parts)
 
 
