@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estheory.errors import DataError
+from estheory.files import Problems, note
 from estheory.models.entry_kinds import Kind, LeftOut, tied_entry
 from estheory.models.fused import split_fused
 from estheory.models.headers import Listing, listing
@@ -18,15 +19,7 @@ from estheory.models.merged import is_factor, merged_listing
 from estheory.models.renames import Renamed, aligned
 from estheory.models.sources import Source, read_entries
 from estheory.models.vocabulary import common_rows, untied
-from estheory.models.weight_files import (
-    TORCH_SUFFIXES,
-    Problems,
-    adapter_file,
-    adapter_folder,
-    declares_tied_head,
-    is_adapter,
-    note,
-)
+from estheory.models.weight_files import TORCH_SUFFIXES, adapter_file, adapter_folder, declares_tied_head, is_adapter
 
 _PIECE = 1 << 20
 _STEP = re.compile(r"(?:step|checkpoint|iteration)[_-](\d+)$")

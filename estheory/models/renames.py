@@ -20,7 +20,7 @@ _HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output|head)\.weight$")
 """What the output head is called in one library or another."""
 _BEFORE = ("module.", "base_model.model.", "pretrained_model.")
 
-Shapes = Mapping[str, tuple[int, ...]]
+NamedShapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ def unwrapped(names: Iterable[str]) -> tuple[dict[str, str], list[Renamed]]:
     return result, [Renamed(before=part, after="", tensors=count) for part, count in sorted(found.items())]
 
 
-def aligned(base: Shapes, other: Shapes) -> tuple[dict[str, str], list[Renamed]]:
+def aligned(base: NamedShapes, other: NamedShapes) -> tuple[dict[str, str], list[Renamed]]:
     """Match the names of a checkpoint with the base's: the new name by the old one, and the prefixes replaced."""
     result = {name: name for name in other}
     rules = []
@@ -79,7 +79,7 @@ def aligned(base: Shapes, other: Shapes) -> tuple[dict[str, str], list[Renamed]]
     return result, rules
 
 
-def _best_rule(base: Shapes, other: Shapes) -> tuple[str, str] | None:
+def _best_rule(base: NamedShapes, other: NamedShapes) -> tuple[str, str] | None:
     """Return the prefix of the checkpoint and the base's in its place that make most names agree, if it is clear."""
     free = {name: shape for name, shape in base.items() if name not in other}
     votes: Counter[tuple[str, str]] = Counter()

@@ -5,12 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from estheory.errors import DataError
-from estheory.files import parse_json
+from estheory.files import Problems, note, parse_json
 from estheory.models.file_kinds import OTHER_SUFFIXES
 from estheory.models.file_kinds import TORCH_SUFFIXES as TORCH_SUFFIXES
-
-Problems = list[str]
-"""What was wrong with the data and did not keep the rest from being measured, one line each."""
 
 _INDEX = ".index.json"
 _ORDER = (
@@ -23,13 +20,6 @@ _ORDER = (
 )
 """As transformers looks for them: a file alone before an index, which an earlier save may have left."""
 _ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
-
-
-def note(error: DataError, problems: Problems | None) -> None:
-    """Raise an error, or note it where problems are collected."""
-    if problems is None:
-        raise error
-    problems.append(error.what)
 
 
 def declares_tied_head(path: str | Path) -> bool | None:

@@ -264,15 +264,8 @@ def step_effective_dim(config: ESConfig, shapes: Shapes, steps: float = 1.0) -> 
     """
     if config.noise_rank is None:
         raise ConfigError(f"{config.noise} noise has no rank", "use low-rank:R noise")
-    n, terms = config.population, config.population // 2 if config.antithetic else config.population
-    if config.shaping == "centered-rank":
-        ranks = np.arange(n) / (n - 1) - 0.5 if n < 10_000 else np.linspace(-0.5, 0.5, 10_000)
-        fourth = float(np.mean(ranks**4) / np.mean(ranks**2) ** 2)
-    elif config.antithetic or config.shaping == "two-point":
-        fourth = 3 * terms / (terms + 2)
-    else:
-        fourth = 3 * (n - 1) / (n + 1)
-    return low_rank_dimension(shapes, config.noise_rank, fourth, terms * steps)
+    estimator = estimator_of(config)
+    return low_rank_dimension(shapes, config.noise_rank, estimator.weight_kurtosis, estimator.directions * steps)
 
 
 def checkpoint_correlation(config: ESConfig, first: int, second: int) -> float:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from estheory.reporting.page.figures import Array, Values, columns, legend, note, style
+from estheory._special import Array
+from estheory.reporting.page.figures import Values, columns, legend, note, style
 from estheory.reporting.page.svg import clean, new_figure, to_svg
 from estheory.reporting.page.theme import LIGHT
 from estheory.reporting.text.tables import short

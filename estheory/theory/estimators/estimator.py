@@ -227,6 +227,15 @@ class Estimator(ABC):
         return self.population // self.members_per_direction
 
     @property
+    def weight_kurtosis(self) -> float:
+        """Mean fourth power of the noise vectors' weights over their squared mean square, of Gaussian rewards.
+
+        The weights of a step are uniform on a sphere: of one dimension less than there are members where their mean is
+        taken off.
+        """
+        return 3 * (self.population - 1) / (self.population + 1)
+
+    @property
     def evaluations(self) -> int:
         """Number of reward evaluations of a step."""
         return self.population * self.evaluations_per_member

@@ -146,6 +146,13 @@ class CentredRanks(Estimator):
     cosine_label: ClassVar[Label] = "large-N"
     quadratic_share_limit: ClassVar[float] = 0.3
 
+    @property
+    def weight_kurtosis(self) -> float:
+        """That of the ranks without ties."""
+        n = self.population
+        ranks = np.arange(n) / (n - 1) - 0.5 if n < 10_000 else np.linspace(-0.5, 0.5, 10_000)
+        return float(np.mean(ranks**4) / np.mean(ranks**2) ** 2)
+
     def shape(self, rewards: Array) -> Array:
         """Return centred ranks; t equal rewards have the mean of t successive ranks."""
         n, order = rewards.shape[-1], np.argsort(rewards, axis=-1, kind="stable")
@@ -179,12 +186,10 @@ class CentredRanks(Estimator):
         return (self.population + 1) / (12 * (self.population - 1))
 
     def _gaussian_variance(self, signal: Signal) -> StepVariance:
-        n = self.population
-        ranks = np.arange(n) / (n - 1) - 0.5 if n < 10_000 else np.linspace(-0.5, 0.5, 10_000)
         return StepVariance(
-            value=self.alpha**2 / n * self._flat,
+            value=self.alpha**2 / self.population * self._flat,
             mixing_df=math.inf,
-            fourth_moment=float(np.mean(ranks**4) / np.mean(ranks**2) ** 2),
+            fourth_moment=self.weight_kurtosis,
             label="exact",
             source=WALK,
             assumptions=("no ties among the rewards",),
