@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal, get_args
 
-from estheory.errors import ConfigError
+from estheory.errors import ConfigError, did_you_mean
 
 Shaping = Literal["zscore", "centered-rank", "raw", "two-point"]
 AnchorForm = Literal["before", "after"]
@@ -46,7 +46,8 @@ def require_nonnegative(name: str, value: float) -> None:
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Refuse a value that is none of some."""
     if value not in choices:
-        raise ConfigError(f"{name} '{value}' is unknown", f"choose one of {', '.join(choices)}")
+        hint = f"{did_you_mean(value, choices)}choose one of {', '.join(choices)}"
+        raise ConfigError(f"{name} '{value}' is unknown", hint)
 
 
 def require_count(name: str, value: float, minimum: int, maximum: int = LARGEST_COUNT) -> None:

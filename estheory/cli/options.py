@@ -9,7 +9,6 @@ signature, which typer reads.
 
 import copy
 import dataclasses
-import difflib
 import functools
 import inspect
 import math
@@ -27,7 +26,7 @@ from typer.models import OptionInfo
 
 from estheory.cli import values
 from estheory.cli.standard_input import STANDARD_INPUT, StandardInput
-from estheory.errors import ConfigError, DataError
+from estheory.errors import ConfigError, DataError, did_you_mean
 from estheory.files import parse_toml
 
 ANCHORS = "Anchor and momentum"
@@ -40,8 +39,9 @@ RECORDS = "Data, evaluation and records"
 MACHINE = "Machine"
 ANSWERS = "Answers"
 VARIANTS = "Variants and controls"
+HOURS = "Hours"
 EVERY = "Every command"
-FOLDED = (ANCHORS, ROUNDING, OFF_TASK, CURVATURE, GRADIENT, GEOMETRY, VARIANTS, ANSWERS, RECORDS, MACHINE, EVERY)
+FOLDED = (ANCHORS, ROUNDING, OFF_TASK, CURVATURE, GRADIENT, GEOMETRY, VARIANTS, ANSWERS, RECORDS, MACHINE, HOURS, EVERY)
 """Panels that --help shows as one line of names where a command has more than `SCREEN` options."""
 SCREEN = 25
 
@@ -84,8 +84,7 @@ def _known_name(key: str, known: Mapping[str, Any], path: Path) -> str:
     names = {word.lstrip("-"): name for name, p in known.items() for word in (*p.opts, name, name.replace("_", "-"))}
     if key in names:
         return str(names[key])
-    close = difflib.get_close_matches(key, names, 1)
-    hint = f"did you mean '{close[0]}'?" if close else "keys are the names of the command's options"
+    hint = did_you_mean(key, names).rstrip() or "keys are the names of the command's options"
     raise ConfigError(f"config file {path}: unknown key '{key}'", hint)
 
 
@@ -324,17 +323,17 @@ class Command(TyperCommand):
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self._folds = len(self.params) > SCREEN
-        if self._folds:
-            self.params.append(
-                TyperOption(
-                    param_decls=["help_all", "--help-all"],
-                    is_flag=True,
-                    is_eager=True,
-                    expose_value=False,
-                    callback=_show_all,
-                    help="Show this message with every option and exit.",
-                )
+        self.params.append(
+            TyperOption(
+                param_decls=["help_all", "--help-all"],
+                is_flag=True,
+                is_eager=True,
+                expose_value=False,
+                callback=_show_all,
+                help="Show this message with every option and exit.",
+                hidden=not self._folds,
             )
+        )
 
     def panels(self, context: Any) -> dict[str, list[Any]]:
         """Return the options by the heading of their panel, those without one first."""
@@ -358,7 +357,7 @@ class Command(TyperCommand):
         panels = self.panels(context)
         for title in [t for t in panels if t not in folded and panels[t]]:
             with formatter.section(title):
-                formatter.write_dl([p.get_help_record(context) for p in panels[title]])
+                formatter.write_dl([record for p in panels[title] if (record := p.get_help_record(context))])
         if rest := [title for title in panels if title in folded]:
             with formatter.section("More options, explained by --help-all"):
                 for title in rest:
@@ -394,7 +393,6 @@ def choice(name: str, text: str, choices: Sequence[str]) -> str:
         Of the option, without dashes in front, for the message.
     """
     if text not in choices:
-        close = difflib.get_close_matches(text, choices, 1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        raise ConfigError(f"--{name} '{text}' is unknown", f"{hint}choose one of {', '.join(choices)}")
+        hint = f"{did_you_mean(text, choices)}choose one of {', '.join(choices)}"
+        raise ConfigError(f"--{name} '{text}' is unknown", hint)
     return text
