@@ -6,6 +6,8 @@ Every message says what is wrong, where, and what to do about it. The command li
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class EstheoryError(Exception):
     """Base class of everything estheory raises on purpose.
@@ -22,6 +24,14 @@ class EstheoryError(Exception):
         self.what = what
         self.remedy = remedy
         super().__init__(f"{what}: {remedy}" if remedy else what)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ``did you mean '...'? `` with the known word that is nearest to a mistyped one; empty if none is near."""
+    import difflib  # only what fails needs it
+
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f"did you mean '{close[0]}'? " if close else ""
 
 
 class ConfigError(EstheoryError):

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,30 @@ def read_object(file: Path, remedy: str = "restore it", *, finite: bool = False)
     return content
 
 
+def json_lines(lines: Iterable[bytes | str], *, finite: bool = False) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Yield the object of each line that is not blank with the line's number from 1, or what is wrong with the line."""
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = parse_json(line, finite=finite)
+        except json.JSONDecodeError:
+            row, wrong = None, "truncated or not JSON"
+        except ValueError as error:
+            row, wrong = None, str(error)[:80]
+        else:
+            wrong = "no JSON object"
+        yield number, row if isinstance(row, dict) else wrong
+
+
+def whole_lines(lines: Iterable[bytes | str], where: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the objects of lines all of which must be right; `where` names their file in errors."""
+    for number, row in json_lines(lines):
+        if isinstance(row, str):
+            raise DataError(f"{where}, line {number}: {row}", "repair or remove the line")
+        yield number, row
+
+
 def read_lines(
     file: Path, problems: Problems | None = None, *, finite: bool = False, appended: bool = False
 ) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -90,30 +114,20 @@ def read_lines(
         lines = file.read_bytes().split(b"\n")
     except OSError as error:
         raise DataError(f"cannot read {file}: {error}", "restore it") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or (appended and number == len(lines)):
-            continue
-        try:
-            row = parse_json(line, finite=finite)
-        except ValueError:
-            row = None
+    for number, row in json_lines(lines[:-1] if appended else lines, finite=finite):
         if isinstance(row, dict):
             yield number, row
         elif number < len(lines):
-            problem(f"{file}: line {number} is damaged", "restore the file, or cut it before that line", problems)
+            note(
+                DataError(f"{file}: line {number} is damaged", "restore the file, or cut it before that line"), problems
+            )
 
 
-def problem(what: str, remedy: str, problems: Problems | None) -> None:
-    """Note what is wrong, or raise it where nothing collects problems.
-
-    Parameters
-    ----------
-    problems
-        Where to note the first half; None raises.
-    """
+def note(error: DataError, problems: Problems | None) -> None:
+    """Note what is wrong, without the remedy, or raise it where nothing collects problems."""
     if problems is None:
-        raise DataError(what, remedy)
-    problems.append(what)
+        raise error
+    problems.append(error.what)
 
 
 @contextmanager

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from estheory._special import Array
 from estheory.quantities import Measurement, Quantity
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Literal, Protocol
 
 from estheory.laws import Law
+from estheory.shown import Shown
 
 Label = Literal["exact", "large-N", "mean-field", "small-step"]
 """How far a result holds: ``exact`` for every N, d and T under its assumptions; ``large-N`` up to O(1/N);
@@ -252,7 +253,7 @@ VerdictKind = Literal["consistent", "refuted", "underpowered"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Verdict(Shown):
     """A prediction joined with a measurement.
 
     Attributes

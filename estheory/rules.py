@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal, get_args
 
-from estheory.errors import ConfigError
+from estheory.errors import ConfigError, did_you_mean
 
 Shaping = Literal["zscore", "centered-rank", "raw", "two-point"]
 AnchorForm = Literal["before", "after"]
@@ -46,7 +46,8 @@ def require_nonnegative(name: str, value: float) -> None:
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Refuse a value that is none of some."""
     if value not in choices:
-        raise ConfigError(f"{name} '{value}' is unknown", f"choose one of {', '.join(choices)}")
+        hint = f"{did_you_mean(value, choices)}choose one of {', '.join(choices)}"
+        raise ConfigError(f"{name} '{value}' is unknown", hint)
 
 
 def require_count(name: str, value: float, minimum: int, maximum: int = LARGEST_COUNT) -> None:
@@ -62,7 +63,53 @@ def require_seed(value: int) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ESConfig:
+class ESRule:
+    """What a configuration of evolution strategies and a run of it have in common.
+
+    Attributes
+    ----------
+    sigma, alpha, population, shaping, antithetic, noise, anchor_l2, anchor_l1, anchor_form, momentum
+        As in `ESConfig`.
+    dtype, update_path, restore_pairs
+        As in `ESConfig`.
+    """
+
+    sigma: float = field(metadata={"help": "Perturbation scale, in weight units."})
+    alpha: float | None = field(default=None, metadata={"help": "Step size, in weight units (default sigma/2)."})
+    population: int = field(metadata={"help": "Members evaluated per step, N."})
+    shaping: Shaping = field(default="zscore", metadata={"help": "How rewards become weights of the members."})
+    antithetic: bool = field(default=False, metadata={"help": "The N members are N/2 pairs theta +- sigma eps."})
+    noise: str = field(
+        default="gaussian",
+        metadata={
+            "help": "gaussian | low-rank:R | shared-seed (same noise in tensors of one size).",
+            "metavar": "<kind>",
+        },
+    )
+    anchor_l2: float = field(
+        default=0.0, metadata={"help": "Pull toward the start per step, as a share of the displacement."}
+    )
+    anchor_l1: float = field(
+        default=0.0, metadata={"help": "Constant pull toward the start per step, in weight units."}
+    )
+    anchor_form: AnchorForm = field(
+        default="before", metadata={"help": "Pull toward the start before or after the new step is added."}
+    )
+    momentum: float = field(default=0.0, metadata={"help": "Heavy-ball momentum B; the new step is weighted 1-B."})
+    dtype: Dtype = field(default="float32", metadata={"help": "How the weights are stored and updated."})
+    update_path: UpdatePath = field(
+        default="accumulated", metadata={"help": "Sum the members' updates first, or add them one by one."}
+    )
+    restore_pairs: int = field(
+        default=0,
+        metadata={
+            "help": "In-place perturb/restore operations per step on the trained weights (they leave rounding residue)."
+        },
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ESConfig(ESRule):
     """One configuration of evolution strategies, in the canonical convention theta += (alpha/N) sum_i z_i eps_i.
 
     Attributes
@@ -108,39 +155,7 @@ class ESConfig:
     """
 
     dim: int
-    sigma: float = field(metadata={"help": "Perturbation scale, in weight units."})
-    population: int = field(metadata={"help": "Members evaluated per step, N."})
-    alpha: float | None = field(default=None, metadata={"help": "Step size, in weight units (default sigma/2)."})
     steps: int = field(default=1, metadata={"help": "Number of steps, T."})
-    shaping: Shaping = field(default="zscore", metadata={"help": "How rewards become weights of the members."})
-    antithetic: bool = field(default=False, metadata={"help": "The N members are N/2 pairs theta +- sigma eps."})
-    noise: str = field(
-        default="gaussian",
-        metadata={
-            "help": "gaussian | low-rank:R | shared-seed (same noise in tensors of one size).",
-            "metavar": "<kind>",
-        },
-    )
-    anchor_l2: float = field(
-        default=0.0, metadata={"help": "Pull toward the start per step, as a share of the displacement."}
-    )
-    anchor_l1: float = field(
-        default=0.0, metadata={"help": "Constant pull toward the start per step, in weight units."}
-    )
-    anchor_form: AnchorForm = field(
-        default="before", metadata={"help": "Pull toward the start before or after the new step is added."}
-    )
-    momentum: float = field(default=0.0, metadata={"help": "Heavy-ball momentum B; the new step is weighted 1-B."})
-    dtype: Dtype = field(default="float32", metadata={"help": "How the weights are stored and updated."})
-    update_path: UpdatePath = field(
-        default="accumulated", metadata={"help": "Sum the members' updates first, or add them one by one."}
-    )
-    restore_pairs: int = field(
-        default=0,
-        metadata={
-            "help": "In-place perturb/restore operations per step on the trained weights (they leave rounding residue)."
-        },
-    )
 
     def __post_init__(self) -> None:
         """Check every field."""

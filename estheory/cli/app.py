@@ -14,7 +14,7 @@ from typing import Annotated, Any, TextIO
 import typer
 from typer.core import TyperGroup
 
-from estheory.errors import EstheoryError, Interrupted
+from estheory.errors import EstheoryError, Interrupted, did_you_mean
 
 COMMANDS = {
     "predict": "Closed-form geometry of one or many configurations.",
@@ -140,7 +140,11 @@ def _wrong_value(error: Any, context: Any) -> str:
         return ""
     source = context.get_parameter_source(parameter.name)
     file = f"config file {context.params.get('config')}: " if source is not None and "MAP" in source.name else ""
-    return f"{file}{parameter.opts[0]}: {error.message.rstrip('.')}"
+    hint = ""
+    if choices := getattr(parameter.type, "choices", ()):
+        typed = error.message.removeprefix("'").partition("' is not one of ")[0]
+        hint = did_you_mean(typed, choices).rstrip("? ")
+    return f"{file}{parameter.opts[0]}: {error.message.rstrip('.')}" + (f"; {hint}" if hint else "")
 
 
 def _abandon(stream: TextIO) -> None:

@@ -45,7 +45,7 @@ def forecast(
 ) -> None:
     """Say what each update of a run earned and paid, where it stands, what comes next, and whether to stop."""
     from estheory.measurement.run_log import run_log
-    from estheory.reporting.text.ledger import outlook_json, outlook_sheet, plot_ledger
+    from estheory.reporting.text.ledger import outlook_json, outlook_sheet
     from estheory.runs.read import read_run
     from estheory.runs.view import Given
     from estheory.theory.economy.forecast import outlook
@@ -65,7 +65,9 @@ def forecast(
         until = log.planned
     found = outlook(log.updates, log.rules, at=asked.at, until=until, worth=asked.stop_net, ceiling=log.ceiling)
     if plot is not None:
-        plot_ledger(found, plot)
+        from estheory.reporting.pictures.ledger import outlook_picture
+
+        outlook_picture(found).save(plot)
     show(common, lambda: outlook_json(found), lambda: outlook_sheet(found))
     warn(common, problems)
     cite(common, found.predictions)

@@ -24,6 +24,7 @@ def measure(
     alpha: Annotated[float | None, typer.Option(help="ES step size, for effective-dimension ratios.")] = None,
     population: Annotated[int | None, typer.Option(help="ES population, for the same.")] = None,
     steps: Annotated[tuple[int, ...], typer.Option(help="Step of each checkpoint whose name does not tell it.")] = (),
+    plot: Annotated[Path | None, typer.Option(help="Draw norms by layer and module to this file.")] = None,
     model: Annotated[
         str | None, typer.Option(help="Base of a run directory of another code: a file, folder, name or hub id.")
     ] = None,
@@ -38,6 +39,10 @@ def measure(
     warnings = [*measured.problems, *measured.notes]
     if alpha is not None and (factors := walking_factors(targets)):
         warnings.append(f"no ratios: {factors}; {FACTORS_REMEDY}")
+    if plot is not None:
+        from estheory.reporting.pictures.measurements import measurements_picture
+
+        measurements_picture(measurements, measured.labels).save(plot)
     document = {
         "schema": "estheory/measurement/1",
         "measurements": [measurement_json(m) for m in measurements],

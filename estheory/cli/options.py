@@ -9,7 +9,6 @@ signature, which typer reads.
 
 import copy
 import dataclasses
-import difflib
 import functools
 import inspect
 import math
@@ -27,7 +26,7 @@ from typer.models import OptionInfo
 
 from estheory.cli import values
 from estheory.cli.standard_input import STANDARD_INPUT, StandardInput
-from estheory.errors import ConfigError, DataError
+from estheory.errors import ConfigError, DataError, did_you_mean
 from estheory.files import parse_toml
 
 ANCHORS = "Anchor and momentum"
@@ -84,8 +83,7 @@ def _known_name(key: str, known: Mapping[str, Any], path: Path) -> str:
     names = {word.lstrip("-"): name for name, p in known.items() for word in (*p.opts, name, name.replace("_", "-"))}
     if key in names:
         return str(names[key])
-    close = difflib.get_close_matches(key, names, 1)
-    hint = f"did you mean '{close[0]}'?" if close else "keys are the names of the command's options"
+    hint = did_you_mean(key, names).rstrip() or "keys are the names of the command's options"
     raise ConfigError(f"config file {path}: unknown key '{key}'", hint)
 
 
@@ -394,7 +392,6 @@ def choice(name: str, text: str, choices: Sequence[str]) -> str:
         Of the option, without dashes in front, for the message.
     """
     if text not in choices:
-        close = difflib.get_close_matches(text, choices, 1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        raise ConfigError(f"--{name} '{text}' is unknown", f"{hint}choose one of {', '.join(choices)}")
+        hint = f"{did_you_mean(text, choices)}choose one of {', '.join(choices)}"
+        raise ConfigError(f"--{name} '{text}' is unknown", hint)
     return text

@@ -67,7 +67,7 @@ def pilot(
     Exit code 0 if it learns, 3 if it stalls, 4 if the rewards cannot tell.
     """
     from estheory.measurement.reward_files import read_rewards
-    from estheory.reporting.text.pilot import pilot_json, pilot_sheet, plot_pilot
+    from estheory.reporting.text.pilot import pilot_json, pilot_sheet
     from estheory.theory.economy.pilot import PlannedRun
     from estheory.theory.economy.pilot import pilot as read_pilot
     from estheory.theory.predictions import predict
@@ -90,7 +90,9 @@ def pilot(
         moved = tuple(p for p in predict(found.scale.config).predictions if p.quantity in wanted)
     hours = _hours(asked, found.scale.config.population * found.scale.prompts * found.scale.config.steps)
     if plot is not None:
-        plot_pilot(found, plot)
+        from estheory.reporting.pictures.pilot import pilot_picture
+
+        pilot_picture(found).save(plot)
     show(common, lambda: pilot_json(found, moved, hours), lambda: pilot_sheet(found, moved, hours), found.warnings)
     if common.form == "json":
         warn(common, found.warnings)

@@ -204,7 +204,7 @@ def plan(
 
     Exit code 4 if nothing meets both.
     """
-    from estheory.reporting.text.plan import plan_json, plan_sheet, plot_plan
+    from estheory.reporting.text.plan import plan_json, plan_sheet
 
     found = measured(common, files, given_in(target, known, drift, searched))
     known, drift = _with(known, found), _with(drift, found)
@@ -225,7 +225,9 @@ def plan(
         ]
         warnings.append(_spread([other.recommendation for other, _ in others]))
     if plot is not None and answer.front:
-        plot_plan(answer, plot)
+        from estheory.reporting.pictures.plan import plan_picture
+
+        plan_picture(answer).save(plot)
     show(common, lambda: plan_json(answer, config, warnings), lambda: plan_sheet(answer, warnings), warnings)
     shown = [best, *(found for _, found in answer.front)]
     cite(common, [p for found in shown if found for p in found.predictions])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from estheory.cli import complete
-from estheory.cli.case import forecast_of, rounding_of
+from estheory.cli.case import Case, forecast_of, rounding_of
 from estheory.cli.emit import cite, emit, show
 from estheory.cli.es_options import (
     RULES,
@@ -96,11 +97,7 @@ def predict(
             "--tensors needs one configuration whose tensors are known", "give --weights CHECKPOINT and --dtype"
         )
     if plot is not None:
-        if varied:
-            raise ConfigError("--plot draws one configuration", "give one number for each option but --steps")
-        from estheory.reporting.forecast_plot import plot_forecast
-
-        plot_forecast(forecasts[0][1], plot, level)
+        _draw(rows, varied, plot, level)
 
     def document() -> dict[str, Any]:
         documents = [
@@ -117,3 +114,19 @@ def predict(
 
     show(common, document, sheet, list(dict.fromkeys(w for _, forecast in forecasts for w in forecast.warnings)))
     cite(common, [p for _, forecast in forecasts for p in forecast.predictions])
+
+
+def _draw(rows: Sequence[Case], varied: Sequence[str], path: Path, level: float) -> None:
+    """Draw smooth curves along the steps, one for each configuration; at the steps given alone where rounding acts."""
+    from estheory.reporting.pictures.forecast import MOST_CURVES, curve_steps, forecast_picture
+    from estheory.reporting.text.tables import short
+
+    if len(rows) > MOST_CURVES:
+        raise ConfigError(f"--plot draws at most {MOST_CURVES} configurations, not {len(rows)}", "give shorter lists")
+    curves = {}
+    for case in rows:
+        smooth = case.config.dtype == "float32"
+        steps = curve_steps(max(case.checkpoints), case.checkpoints) if smooth else case.checkpoints
+        told = ", ".join(f"{option} {short(case.shown[option])}" for option in varied)
+        curves[told or f"mean and {level:.0%} interval"] = forecast_of(replace(case, checkpoints=steps))
+    forecast_picture(curves, rows[0].checkpoints, level).save(path)

@@ -101,8 +101,8 @@ def simulate(
     Exit code 3 if any prediction is refuted, 4 if none is consistent.
     """
     from estheory.quantities import Quantity
-    from estheory.reporting.text.geometry import geometry_json, geometry_sheet, plot_geometry
-    from estheory.reporting.text.simulation import SimulationReport, plot_simulation, simulation_json, simulation_sheet
+    from estheory.reporting.text.geometry import geometry_json, geometry_sheet
+    from estheory.reporting.text.simulation import SimulationReport, simulation_json, simulation_sheet
     from estheory.reporting.text.tables import Sheet
     from estheory.simulation.engine import Engine, chosen_engine
     from estheory.simulation.engine import simulate as run
@@ -169,16 +169,19 @@ def simulate(
         warnings=warnings if form is None else (*form.warnings, *warnings),
     )
     if compared is not None and plot is not None:
-        plot_geometry(compared, plot)
+        from estheory.reporting.pictures.geometry import geometry_picture
+
+        geometry_picture(compared).save(plot)
     elif plot is not None:
         norms = [o for o in observed if o.prediction.quantity is Quantity.DISPLACEMENT_NORM and (o.spread or rounding)]
-        plot_simulation(
+        from estheory.reporting.pictures.simulation import simulation_picture
+
+        simulation_picture(
             report,
-            plot,
             curve=records.curve,
             rewards=[o.prediction for o in observed if o.prediction.quantity is Quantity.REWARD],
             norms=[(o.prediction, o.samples) for o in norms],
-        )
+        ).save(plot)
     gradient = {} if compared is None else {"geometry": geometry_json(compared)}
     show(
         common,

@@ -42,6 +42,7 @@ def validate(
         typer.Argument(metavar="TARGET...", help="published, or RUN_DIR, or BASE CHECKPOINT [CHECKPOINT ...]."),
     ],
     level: Annotated[float, typer.Option(help="Family-wise level (Holm).", parser=probability)] = 0.05,
+    plot: Annotated[Path | None, typer.Option(help="Draw measured over predicted, by quantity, to this file.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Show every verdict, however many there are.")] = False,
 ) -> None:
     """Judge predictions against measurements.
@@ -63,6 +64,10 @@ def validate(
     explained = explain(verdicts, evidence.claims) if evidence.claims else ()
     unseen = indistinguishable(verdicts, evidence.claims) if evidence.claims else ()
     plain = without_band(verdicts, level)
+    if plot is not None:
+        from estheory.reporting.pictures.verdicts import verdicts_picture
+
+        verdicts_picture(verdicts).save(plot)
     described = [DESCRIBED] if len(targets) > 1 and any(not e.candidates for e in explained) else []
     show(
         common,

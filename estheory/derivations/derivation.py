@@ -6,7 +6,8 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from importlib import import_module
+from typing import Any, Literal
 
 from estheory.derivations.algebra import Expr, equation, numerically_equal, simplifies_to_zero, unknowns
 from estheory.quantities import Label
@@ -105,10 +106,14 @@ class Evaluator:
     """
 
     name: str
-    call: Callable[[Values], float]
+    call: Callable[[Values], float] = field(repr=False)
     rtol: float = 1e-12
     parameters: tuple[Notation, ...] = ()
-    inputs: Callable[[Values], Values] = field(default=lambda values: values)
+    inputs: Callable[[Values], Values] = field(default=lambda values: values, repr=False)
+
+
+def _printing() -> Any:
+    return import_module("estheory.derivations.printing")  # which prints this module's derivations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +147,20 @@ class Derivation:
     steps: tuple[Step, ...]
     evaluator: Evaluator
     conditions: tuple[Expr, ...] = ()
+
+    def __str__(self) -> str:
+        return str(_printing().text(self))
+
+    def _repr_markdown_(self) -> str:
+        return str(_printing().markdown(self))
+
+    def latex(self) -> str:
+        """Return the derivation as a LaTeX fragment."""
+        return str(_printing().latex(self))
+
+    def python(self) -> str:
+        """Return the source of a function of the result's inputs that needs math, numpy and scipy at most."""
+        return str(_printing().python_text(self))
 
     @cached_property
     def result(self) -> Expr:

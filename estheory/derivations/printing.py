@@ -134,6 +134,16 @@ def latex(derivation: Derivation) -> str:
     return "\n".join(parts)
 
 
+def markdown(derivation: Derivation) -> str:
+    """Return the derivation as Markdown with formulas between dollars."""
+    lines = [f"### {derivation.title}", ""]
+    for number, step in enumerate(derivation.steps, start=1):
+        lines += [f"{number}. {step.justification}", "", f"    $${latex_of(derivation, step.equation)}$$", ""]
+    assumed = "; ".join(derivation.assumptions)
+    lines.append(f"Assumptions: {assumed}. Label: {derivation.label}. {derivation.source}.")
+    return "\n".join(lines) + "\n"
+
+
 def _escaped(prose: str) -> str:
     table = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     special = {character: f"\\{character}" for character in "#$%&_{}"}

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from estheory.errors import ConfigError, DataError
-from estheory.measurement.matrix_probes import Probed, largest_eigenvalues, trace_by_random_signs
+from estheory.measurement.matrix_probes import ProbedMatrix, largest_eigenvalues, trace_by_random_signs
 from estheory.models.parameters import FlatParameters
 
-Reward = Callable[[], Tensor]
+RewardCall = Callable[[], Tensor]
 """The reward of the model as it is now: a scalar that torch can differentiate."""
 
 
@@ -35,12 +35,12 @@ class CurvatureProbe:
         The eigenvalues of Lam of largest magnitude, the largest first.
     """
 
-    gradient_norm: Probed
-    trace: Probed
-    eigenvalues: tuple[Probed, ...]
+    gradient_norm: ProbedMatrix
+    trace: ProbedMatrix
+    eigenvalues: tuple[ProbedMatrix, ...]
 
 
-def reward_gradient(model: nn.Module, parameters: FlatParameters, reward: Reward) -> Tensor:
+def reward_gradient(model: nn.Module, parameters: FlatParameters, reward: RewardCall) -> Tensor:
     """Return the gradient of the reward with respect to the trainable parameters. Exact.
 
     Parameters
@@ -51,7 +51,7 @@ def reward_gradient(model: nn.Module, parameters: FlatParameters, reward: Reward
     return _flat(_gradients(model, parameters, reward, graph=False))
 
 
-def curvature_product(model: nn.Module, parameters: FlatParameters, reward: Reward, direction: Tensor) -> Tensor:
+def curvature_product(model: nn.Module, parameters: FlatParameters, reward: RewardCall, direction: Tensor) -> Tensor:
     """Return Lam times a direction, by differentiating (g . direction) once more. Exact.
 
     Returns
@@ -117,7 +117,7 @@ def ggn_product(
 def curvature_probe(
     model: nn.Module,
     parameters: FlatParameters,
-    reward: Reward,
+    reward: RewardCall,
     *,
     directions: int = 16,
     eigenvalues: int = 4,
@@ -140,7 +140,7 @@ def curvature_probe(
     found = largest_eigenvalues(product, parameters.vector, count=eigenvalues, seed=seed)
     started = time.perf_counter()
     norm = float(reward_gradient(model, parameters, reward).double().norm())
-    gradient = Probed(value=norm, stderr=0.0, products=1, seconds=time.perf_counter() - started)
+    gradient = ProbedMatrix(value=norm, stderr=0.0, products=1, seconds=time.perf_counter() - started)
     return CurvatureProbe(gradient_norm=gradient, trace=trace, eigenvalues=found)
 
 
@@ -149,7 +149,7 @@ def _weights(model: nn.Module, parameters: FlatParameters) -> list[Tensor]:
     return [named[name] for name in parameters.names]
 
 
-def _gradients(model: nn.Module, parameters: FlatParameters, reward: Reward, *, graph: bool) -> tuple[Tensor, ...]:
+def _gradients(model: nn.Module, parameters: FlatParameters, reward: RewardCall, *, graph: bool) -> tuple[Tensor, ...]:
     with torch.enable_grad():
         gradients: tuple[Tensor, ...] = torch.autograd.grad(
             reward(), _weights(model, parameters), create_graph=graph, materialize_grads=True

@@ -13,19 +13,17 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from estheory._special import Array
 from estheory.errors import ConfigError, DataError
+from estheory.files import Problems, note
 from estheory.floats import FloatFormat
 from estheory.measurement.displacement_sums import displacement_sums
 from estheory.models.checkpoints import Checkpoint, open_comparable
 from estheory.models.entry_kinds import LeftOut
 from estheory.models.renames import Renamed
-from estheory.models.weight_files import Problems, note
 from estheory.quantities import Measurement, Quantity
 from estheory.tensor_names import layer_of, module_of
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from numpy.typing import NDArray
 
+from estheory._special import Array
 from estheory.floats import FloatFormat, coarser_format, rounded
 from estheory.models.checkpoints import Checkpoint
 
@@ -30,8 +30,6 @@ ROW = 1 << 13
 
 SEGMENT = 1 << 24
 """Entries that one thread sums before it takes up others."""
-
-Array = NDArray[np.float64]
 
 
 def displacement_sums(

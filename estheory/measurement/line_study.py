@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from estheory._special import Array
 from estheory.errors import ConfigError, DataError
 from estheory.line_scores import CurvatureSamples, LineStudy, LocalProbe
 from estheory.measurement.accuracy import task_scorers
@@ -27,8 +27,6 @@ from estheory.models.parameters import FlatParameters
 from estheory.models.weight_files import is_adapter
 from estheory.runs.directory import is_run
 from estheory.runs.read import read_own
-
-Array = NDArray[np.float64]
 
 SLOPE_SHARE = 0.05
 """Slopes at an end of a line are differences over this share of its length to both sides."""

@@ -19,7 +19,7 @@ Product = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probed:
+class ProbedMatrix:
     """A measured number with what it took.
 
     Attributes
@@ -38,7 +38,7 @@ class Probed:
     seconds: float
 
 
-def trace_by_random_signs(product: Product, like: Tensor, *, directions: int = 16, seed: int = 0) -> Probed:
+def trace_by_random_signs(product: Product, like: Tensor, *, directions: int = 16, seed: int = 0) -> ProbedMatrix:
     """Return the trace of a symmetric matrix by Hutchinson's estimator with random signs, unbiased.
 
     Parameters
@@ -61,7 +61,7 @@ def trace_by_random_signs(product: Product, like: Tensor, *, directions: int = 1
         signs = (torch.randint(0, 2, like.shape, generator=generator) * 2 - 1).to(like)
         samples.append(float((signs * product(signs)).double().sum()))
     values = torch.tensor(samples, dtype=torch.float64)
-    return Probed(
+    return ProbedMatrix(
         value=float(values.mean()),
         stderr=float(values.std()) / math.sqrt(directions),
         products=directions,
@@ -69,7 +69,7 @@ def trace_by_random_signs(product: Product, like: Tensor, *, directions: int = 1
     )
 
 
-def largest_eigenvalues(product: Product, like: Tensor, *, count: int = 4, seed: int = 0) -> tuple[Probed, ...]:
+def largest_eigenvalues(product: Product, like: Tensor, *, count: int = 4, seed: int = 0) -> tuple[ProbedMatrix, ...]:
     """Return the eigenvalues of largest magnitude of a symmetric matrix, by Lanczos (ARPACK).
 
     Their error is the residual ||A v - value v|| of the unit vector found: some exact eigenvalue lies that close.
@@ -82,7 +82,7 @@ def largest_eigenvalues(product: Product, like: Tensor, *, count: int = 4, seed:
 
     Returns
     -------
-    tuple of Probed
+    tuple of ProbedMatrix
         The largest first; products and seconds are those of all of them.
     """
     from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
@@ -111,6 +111,6 @@ def largest_eigenvalues(product: Product, like: Tensor, *, count: int = 4, seed:
     residuals = [float(np.linalg.norm(multiply(vectors[:, k]) - values[k] * vectors[:, k])) for k in order]
     seconds = time.perf_counter() - started
     return tuple(
-        Probed(value=float(values[k]), stderr=residual, products=products, seconds=seconds)
+        ProbedMatrix(value=float(values[k]), stderr=residual, products=products, seconds=seconds)
         for k, residual in zip(order, residuals, strict=True)
     )

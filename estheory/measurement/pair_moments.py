@@ -14,12 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from estheory._special import Array
 from estheory.errors import DataError
 from estheory.estimates import Estimate, propagated
-
-Array = NDArray[np.float64]
 
 LINEAR, EVEN, VARIANCE, GAP, MIXED = range(5)
 """Columns of the moments, to leading order in sigma.

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from estheory.errors import ConfigError, DataError
 from estheory.measurement.curvature import curvature_product, ggn_product, reward_gradient
-from estheory.measurement.matrix_probes import Probed, largest_eigenvalues, trace_by_random_signs
+from estheory.measurement.matrix_probes import ProbedMatrix, largest_eigenvalues, trace_by_random_signs
 from estheory.measurement.probes import PROBE_STEP
 from estheory.models.load import LoadedModel, load_model
 from estheory.models.noise import MemberNoise
@@ -47,12 +47,12 @@ class RewardCurvature:
         Of largest magnitude, on these prompts.
     """
 
-    gradient_norm: Probed
-    cosines: Mapping[str, Probed]
-    trace: Probed
-    ggn_trace: Probed
-    eigenvalues: tuple[Probed, ...]
-    ggn_eigenvalues: tuple[Probed, ...]
+    gradient_norm: ProbedMatrix
+    cosines: Mapping[str, ProbedMatrix]
+    trace: ProbedMatrix
+    ggn_trace: ProbedMatrix
+    eigenvalues: tuple[ProbedMatrix, ...]
+    ggn_eigenvalues: tuple[ProbedMatrix, ...]
 
 
 def reward_curvature(
@@ -100,7 +100,7 @@ def reward_curvature(
         parameters.read_safetensors(file, moved)
         cosines[label] = _cosine(gradients, moved.double() - parameters.vector.double(), norm)
     z, score = _logits(loaded, examples)
-    nothing = Probed(value=math.nan, stderr=math.nan, products=0, seconds=0.0)
+    nothing = ProbedMatrix(value=math.nan, stderr=math.nan, products=0, seconds=0.0)
     if not directions:
         return RewardCurvature(
             gradient_norm=norm, cosines=cosines, trace=nothing, ggn_trace=nothing, eigenvalues=(), ggn_eigenvalues=()
@@ -176,7 +176,7 @@ def _logits(
     return logits, score
 
 
-def _norm(gradients: Tensor, spent: tuple[int, float]) -> Probed:
+def _norm(gradients: Tensor, spent: tuple[int, float]) -> ProbedMatrix:
     """Return the norm of the mean gradient, the noise of the groups taken out, with a jackknife error over groups."""
     products = (gradients @ gradients.T).numpy()
 
@@ -192,10 +192,10 @@ def _norm(gradients: Tensor, spent: tuple[int, float]) -> Probed:
     if square <= 0:
         raise DataError("the gradient is lost in the noise of the prompts", "use more prompts")
     norm = math.sqrt(square)
-    return Probed(value=norm, stderr=error / (2 * norm), products=spent[0], seconds=spent[1])
+    return ProbedMatrix(value=norm, stderr=error / (2 * norm), products=spent[0], seconds=spent[1])
 
 
-def _cosine(gradients: Tensor, displacement: Tensor, norm: Probed) -> Probed:
+def _cosine(gradients: Tensor, displacement: Tensor, norm: ProbedMatrix) -> ProbedMatrix:
     """Return the cosine of a displacement with the mean gradient, and its error over groups."""
     length = float(displacement.norm())
     if not length > 0:
@@ -203,7 +203,7 @@ def _cosine(gradients: Tensor, displacement: Tensor, norm: Probed) -> Probed:
     along = (gradients @ displacement).numpy() / (length * norm.value)
     error = float(along.std(ddof=1)) / math.sqrt(len(along))
     value = float(along.mean())
-    return Probed(
+    return ProbedMatrix(
         value=value,
         stderr=math.hypot(error, value * norm.stderr / norm.value),
         products=0,

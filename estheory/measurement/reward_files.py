@@ -11,20 +11,18 @@ import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 from zipfile import BadZipFile
 
 import numpy as np
 
 from estheory._special import Array
 from estheory.errors import DataError, MissingDependencyError
-from estheory.files import parse_json
+from estheory.files import parse_json, whole_lines
+from estheory.measurement.run_log import Mirroring
 from estheory.rules import require_positive
 from estheory.runs.read import read_run
 from estheory.theory.economy.variance_components import Iteration, require_matrix
-
-Mirroring = Literal["interleaved", "halves"]
-"""Where a pair stands: in rows 2k and 2k + 1, or in rows k and k + N/2."""
 
 _FORMATS = "give .json, .npy, .npz, .csv, .jsonl or .parquet; docs/how-to/pilot.md shows each"
 _LONG = ("member", "prompt", "reward")
@@ -132,20 +130,7 @@ def _of_bytes(raw: bytes, suffix: str, asked: _Asked) -> RewardFile:
         else:
             several = isinstance(document, list) and document and all(isinstance(item, dict) for item in document)
             return _of_objects(document if several else [document], asked)
-    return _of_long(_json_lines(text, asked.where), asked)
-
-
-def _json_lines(text: str, where: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = parse_json(line)
-        except ValueError as error:
-            raise DataError(f"{where}: line {number} is not JSON: {error}", "correct it") from None
-        if not isinstance(row, dict):
-            raise DataError(f"{where}: line {number} is no object", _FORMATS)
-        yield number, row
+    return _of_long(whole_lines(text.split("\n"), asked.where), asked)
 
 
 def _numpy(raw: bytes, where: str) -> Any:

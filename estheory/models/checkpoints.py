@@ -11,22 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estheory.errors import DataError
-from estheory.models.entry_kinds import LeftOut
+from estheory.files import Problems, note
+from estheory.models.entry_kinds import Kind, LeftOut, tied_entry
 from estheory.models.fused import split_fused
 from estheory.models.headers import Listing, listing
-from estheory.models.merged import merged_listing
+from estheory.models.merged import is_factor, merged_listing
 from estheory.models.renames import Renamed, aligned
 from estheory.models.sources import Source, read_entries
 from estheory.models.vocabulary import common_rows, untied
-from estheory.models.weight_files import (
-    TORCH_SUFFIXES,
-    Problems,
-    adapter_file,
-    adapter_folder,
-    declares_tied_head,
-    is_adapter,
-    note,
-)
+from estheory.models.weight_files import TORCH_SUFFIXES, adapter_file, adapter_folder, declares_tied_head, is_adapter
 
 _PIECE = 1 << 20
 _STEP = re.compile(r"(?:step|checkpoint|iteration)[_-](\d+)$")
@@ -186,6 +179,10 @@ def _listing(path: str | Path, base: Listing | None, factors: bool, problems: Pr
     if folder is not None and base is not None:
         return merged_listing(folder, base.weights)
     found = listing(path, problems=problems)
+    loose = [name for name in found.weights if is_factor(name) and (base is None or name not in base.weights)]
+    if base is not None and loose and len(loose) == len(found.weights):
+        what = f"{path} holds factors of adapters alone ({loose[0]}), and no adapter_config.json tells their scale"
+        raise DataError(what, "save the adapter by save_pretrained, and give its folder")
     if inner := [name for name in found.weights if ".base_layer." in name]:
         what = f"{path} is the state dict of a PEFT model whose adapter is not merged: it holds {inner[0]}"
         raise DataError(what, "save the state dict of its merge_and_unload(), or the adapter by save_pretrained")
@@ -193,12 +190,30 @@ def _listing(path: str | Path, base: Listing | None, factors: bool, problems: Pr
 
 
 def _named_as(base: Listing, other: Listing) -> Listing:
-    """Return a listing under the base's names."""
+    """Return a listing under the base's names; of equal tensors, the one whose name the base has is the weight."""
+    other = _kept_as(base, other)
     shapes = [{name: entry.shape for name, entry in one.weights.items()} for one in (base, other)]
     new, rules = aligned(*shapes)
     copies = {new.get(copy, copy): new[kept] for copy, kept in other.copies.items()}
     weights = {new[name]: entry for name, entry in other.weights.items()}
     return replace(other, weights=weights, copies=copies, renamed=(*other.renamed, *rules))
+
+
+def _kept_as(base: Listing, other: Listing) -> Listing:
+    swapped = {kept: copy for copy, kept in other.copies.items() if kept not in base.weights and copy in base.weights}
+    if not swapped:
+        return other
+    weights = {swapped.get(name, name): entry for name, entry in other.weights.items()}
+    copies = {
+        kept if copy == swapped.get(kept) else copy: swapped.get(kept, kept) for copy, kept in other.copies.items()
+    }
+    left_out = tuple(
+        tied_entry(kept, weights[swapped[kept]], swapped[kept])
+        if row.kind is Kind.TIED and (kept := other.copies.get(row.name, "")) and swapped.get(kept) == row.name
+        else row
+        for row in other.left_out
+    )
+    return replace(other, weights=weights, copies=copies, left_out=left_out)
 
 
 def _keep(checkpoint: Checkpoint, names: frozenset[str]) -> Checkpoint:
@@ -209,7 +224,7 @@ def _keep(checkpoint: Checkpoint, names: frozenset[str]) -> Checkpoint:
 
 def _comparable(base: Checkpoint, other: Checkpoint, problems: Problems | None) -> Checkpoint:
     """Return the checkpoint with the tensors that can be subtracted from the base's; the others raise or are noted."""
-    same_model = "compare checkpoints of one model"
+    same_model = "compare checkpoints of one model, or measure the tensors that both have (--keep-going)"
     kept = {}
     for name, entry in base.tensors.items():
         match = other.tensors.get(name)

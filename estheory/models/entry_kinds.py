@@ -7,12 +7,13 @@ frequencies fall as a geometric series, a tied output head equals the embedding.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from estheory.models.sources import ITEM_BYTES, Source, read_entries
 from estheory.tensor_names import layer_of
@@ -54,9 +55,11 @@ class LeftOut:
 
 _BUFFERS = re.compile(
     r"(?:^|\.)(?:inv_freq|original_inv_freq|cos_cached|sin_cached|freqs_cos|freqs_sin|freqs_cis|masked_bias|alibi"
-    r"|running_mean|running_var|e_score_correction_bias|(?:rotary_emb|rotary_pos_emb)\..*)$"
+    r"|(?:alibi_)?slopes|running_mean|running_var|e_score_correction_bias|tokens_per_expert|expert_bias|embed_scale"
+    r"|normalizer|(?:rotary_emb|rotary_pos_emb)\..*|_extra_state)$"
 )
 """Floating-point tensors that no optimiser moves, and whose values need not show it."""
+_SCALES = re.compile(r"(?:^|\.)(?:[qkv]|prob)_scale$")
 _PARTS = re.compile(
     r"(?:^|[._])(?:qweight|qzeros|g_idx|scales|zeros|SCB|weight_format|weight_packed|weight_shape|weight_zero_point"
     r"|weight_scale\w*|input_scale|output_scale|[qkv]+_scale|absmax|nested_absmax|quant_map|nested_quant_map|blocks"
@@ -87,14 +90,15 @@ def left_out_of(entries: Mapping[str, Source]) -> list[LeftOut]:
 def tied_copies(weights: Mapping[str, Source]) -> dict[str, str]:
     """Return which matrices outside the transformer blocks repeat another one value by value, by copy.
 
-    Blocks are not looked at: two of them may start as copies and still be trained apart.
+    One of them may have more rows, as a padded vocabulary does. Blocks are not looked at: two of them may start as
+    copies and still be trained apart.
     """
-    groups: dict[bytes, list[str]] = {}
+    groups: dict[tuple[int, bytes], list[str]] = {}
     for name, entry in weights.items():
         if layer_of(name) is None and len(entry.shape) == 2 and min(entry.shape) > 1:
-            ends = np.concatenate([read_entries(entry, *ends) for ends in _ends(entry.size)])
-            if ends.min() < ends.max():
-                groups.setdefault(np.array(entry.shape).tobytes() + ends.tobytes(), []).append(name)
+            first = read_entries(entry, 0, min(entry.size, 64))
+            if first.min() < first.max():
+                groups.setdefault((entry.shape[1], first.tobytes()), []).append(name)
     copies: dict[str, str] = {}
     for names in groups.values():
         kept = next((name for name in names if is_embedding(name)), names[0])
@@ -108,7 +112,7 @@ def is_embedding(name: str) -> bool:
 
 
 def tied_entry(name: str, entry: Source, kept: str) -> LeftOut:
-    """Return the row of a tensor that repeats another."""
+    """Return the row of a tensor that repeats another, as far as both reach."""
     return _left(name, entry, Kind.TIED, f"equal to {kept}, which is counted")
 
 
@@ -126,14 +130,50 @@ def _buffer(name: str, entry: Source) -> str:
     """Return what a floating-point tensor is if it is no weight; empty for a weight."""
     if _BUFFERS.search(name):
         return "a buffer by its name"
+    if entry.size == 1 and _SCALES.search(name):
+        return "a scale of a quantised cache by its name"
     if _is_mask(entry):
         return "a causal mask: constant above its diagonal"
+    if _is_waves(entry):
+        return "a table of sines and cosines of positions"
     if not 4 <= entry.size <= 1 << 22 or max(entry.shape) < entry.size:
         return ""
     ends = np.concatenate([read_entries(entry, 0, 4), read_entries(entry, entry.size - 1, entry.size)])
     if (ends == [0, 1, 2, 3, entry.size - 1]).all():
         return "a table of positions: it counts up from 0"
+    if entry.size <= _MOST_FREQUENCIES and _falls_geometrically(read_entries(entry, 0, entry.size), entry):
+        return "a table of frequencies: it falls as a geometric series"
     return ""
+
+
+_MOST_FREQUENCIES = 4096
+
+
+def _tolerance(entry: Source) -> float:
+    """Return the relative error that storage leaves in an entry that was computed in float32."""
+    return 1e-5 if entry.dtype in ("F64", "F32") else 1e-2
+
+
+def _falls_geometrically(values: NDArray[np.float64], entry: Source) -> bool:
+    """Whether each entry is the one before it times one factor below 0.99."""
+    if not (values > 0).all():
+        return False
+    ratios = values[1:] / values[:-1]
+    return bool(ratios[0] < 0.99 and np.ptp(ratios) <= 4 * _tolerance(entry) * ratios[0])
+
+
+def _is_waves(entry: Source) -> bool:
+    """Whether a matrix holds sines and cosines of the same angles, side by side or in two halves."""
+    if len(entry.shape) < 2 or max(entry.shape[:-2], default=1) > 1:
+        return False
+    rows, width = entry.shape[-2:]
+    if rows < 4 or width < 8 or width % 2:
+        return False
+    chosen = [read_entries(entry, row * width, (row + 1) * width) for row in (rows // 3, rows // 2, rows - 1)]
+    squares = np.square(chosen)
+    halves = squares[:, : width // 2] + squares[:, width // 2 :]
+    turns = squares[:, 0::2] + squares[:, 1::2]
+    return any(bool((np.abs(sums - 1) <= 2 * _tolerance(entry)).all()) for sums in (halves, turns))
 
 
 def _is_mask(entry: Source) -> bool:
@@ -157,10 +197,7 @@ def _is_mask(entry: Source) -> bool:
     return True
 
 
-def _ends(size: int) -> Iterable[tuple[int, int]]:
-    return [(0, min(size, 64)), (max(0, size - 64), size)]
-
-
 def _equal(one: Source, other: Source) -> bool:
-    pieces = zip(one.pieces(0, one.size, 1 << 20), other.pieces(0, other.size, 1 << 20), strict=True)
+    size = min(one.size, other.size)
+    pieces = zip(one.pieces(0, size, 1 << 20), other.pieces(0, size, 1 << 20), strict=True)
     return all(np.array_equal(a, b) for a, b in pieces)

@@ -11,6 +11,22 @@ from pathlib import Path
 from estheory.errors import DataError
 
 TORCH_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
+OTHER_SUFFIXES = (
+    ".gguf",
+    ".npz",
+    ".h5",
+    ".msgpack",
+    ".onnx",
+    ".zip",
+    ".tar",
+    ".gz",
+    ".tgz",
+    ".bz2",
+    ".xz",
+    ".zst",
+    ".7z",
+)
+"""Of files that are refused by their own name."""
 _SAVE_FILE = "read it with the library that wrote it, and write its arrays with safetensors.numpy.save_file"
 _UNPACK = "unpack it, and give the folder or the file of weights in it"
 _FOREIGN = {
@@ -22,15 +38,21 @@ _FOREIGN = {
     b"\xfd7zXZ": ("an xz archive", _UNPACK),
     b"\x28\xb5\x2f\xfd": ("a zstd archive", _UNPACK),
     b"7z\xbc\xaf": ("a 7z archive", _UNPACK),
+    **dict.fromkeys(
+        (b"\x80\x03", b"\x80\x04", b"\x80\x05"),
+        ("a Python pickle", "it is not unpickled, since a pickle can run code; write its tensors with safetensors"),
+    ),
+    **dict.fromkeys((b"<!DOCTYPE", b"<!doctype", b"<html"), ("a web page", "download the file of weights itself")),
     b"version https://git-lfs": ("a Git LFS pointer, not the weights themselves", "fetch them: git lfs pull"),
 }
+_SHARD = ".distcp"
 _BY_SUFFIX = {
     ".msgpack": ("a Flax file", _SAVE_FILE),
     ".onnx": ("an ONNX file", _SAVE_FILE),
     ".npz": ("a NumPy archive", _SAVE_FILE),
     ".gguf": _FOREIGN[b"GGUF"],
     ".h5": _FOREIGN[b"\x89HDF\r\n"],
-    ".distcp": ("one shard of a distributed checkpoint", "give its folder"),
+    _SHARD: ("one shard of a distributed checkpoint", "give its folder"),
 }
 _TAR_MAGIC, _TAR_OFFSET = b"ustar", 257
 
@@ -42,6 +64,8 @@ def is_torch_file(file: Path) -> bool:
             start = stream.read(_TAR_OFFSET + len(_TAR_MAGIC))
     except OSError:
         return file.suffix in TORCH_SUFFIXES
+    if file.suffix == _SHARD:
+        raise _refused(file, *_BY_SUFFIX[_SHARD])
     for magic, kind in _FOREIGN.items():
         if start.startswith(magic):
             raise _refused(file, *kind)
@@ -60,6 +84,9 @@ def _is_torch_archive(file: Path) -> bool:
             members = archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return True  # torch says what is wrong with it
+    if any(name.endswith("/constants.pkl") for name in members):
+        remedy = "save its weights: torch.save(torch.jit.load(FILE).state_dict(), NEW)"
+        raise _refused(file, "a TorchScript archive", remedy)
     if any(name.endswith("data.pkl") for name in members):
         return True
     if any(name.endswith(".npy") for name in members):

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from estheory.errors import DataError
-from estheory.files import parse_json
+from estheory.files import Problems, note, parse_json
 from estheory.models.entry_kinds import Kind, LeftOut, left_out_of, tied_copies, tied_entry
 from estheory.models.file_kinds import is_torch_file
 from estheory.models.renames import Renamed, unwrapped
 from estheory.models.sources import ITEM_BYTES, Source, TensorEntry
-from estheory.models.weight_files import Problems, note, unused_files, weight_files, weight_index
+from estheory.models.weight_files import unused_files, weight_files, weight_index
 
 _WIDTHS = {
     **{"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4},

@@ -76,6 +76,11 @@ class MergedEntry:
             yield piece
 
 
+def is_factor(name: str) -> bool:
+    """Whether a name is that of a factor of a LoRA adapter."""
+    return _FACTOR.match(name) is not None
+
+
 def merged_listing(folder: Path, base: Mapping[str, Source]) -> Listing:
     """List the tensors of a base with an adapter merged into them.
 
@@ -170,14 +175,18 @@ def _config(folder: Path) -> Mapping[str, Any]:
     file = folder / "adapter_config.json"
     try:
         config = parse_json(file.read_bytes())
-        kind = config["peft_type"], int(config["r"]), float(config["lora_alpha"])
+        if "lora_parameters" in config and "peft_type" not in config:
+            remedy = "fuse it into its base with that library, then compare the fused model"
+            raise DataError(f"{file} describes an adapter of MLX", remedy)
+        kind = str(config["peft_type"])
+        if kind in _PROMPTS:
+            what = f"{file} describes {kind}, which adds tokens or layers and moves no weight"
+            raise DataError(what, "there is no displacement to measure; give a checkpoint that moved")
+        if kind != "LORA" or config.get("use_dora"):
+            raise DataError(f"{file} describes {'DoRA' if config.get('use_dora') else kind}, not plain LoRA", _NO_LORA)
+        int(config["r"]), float(config["lora_alpha"])
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise DataError(f"{file} is no configuration of a LoRA adapter ({error})", "restore it") from error
-    if kind[0] in _PROMPTS:
-        what = f"{file} describes {kind[0]}, which adds tokens or layers and moves no weight"
-        raise DataError(what, "there is no displacement to measure; give a checkpoint that moved")
-    if kind[0] != "LORA" or config.get("use_dora"):
-        raise DataError(f"{file} describes {'DoRA' if config.get('use_dora') else kind[0]}, not plain LoRA", _NO_LORA)
     begun = config.get("init_lora_weights", True)
     if begun not in _KEEPING:
         what = f"{file} says init_lora_weights = {str(begun)[:20]!r}, which changes the base's own weights at the start"

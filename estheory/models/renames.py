@@ -2,7 +2,8 @@
 
 What a wrapper adds (torch.compile, FSDP, DDP, peft) is taken off everywhere. Other prefixes (``model.``,
 ``transformer.``, those of vision-language models) are matched with the base's: the tensor behind the prefix must have
-the same name and shape, and no other prefix may fit as well.
+the same name and shape, and no other prefix may fit as well. An output head of another name (``embed_out``) is matched
+if it is the only one on either side.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from dataclasses import dataclass
 from estheory.tensor_names import block_of
 
 _INSIDE = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.")
+_HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output|head)\.weight$")
+"""What the output head is called in one library or another."""
 _BEFORE = ("module.", "base_model.model.", "pretrained_model.")
 
-Shapes = Mapping[str, tuple[int, ...]]
+NamedShapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +57,7 @@ def unwrapped(names: Iterable[str]) -> tuple[dict[str, str], list[Renamed]]:
     return result, [Renamed(before=part, after="", tensors=count) for part, count in sorted(found.items())]
 
 
-def aligned(base: Shapes, other: Shapes) -> tuple[dict[str, str], list[Renamed]]:
+def aligned(base: NamedShapes, other: NamedShapes) -> tuple[dict[str, str], list[Renamed]]:
     """Match the names of a checkpoint with the base's: the new name by the old one, and the prefixes replaced."""
     result = {name: name for name in other}
     rules = []
@@ -68,10 +71,15 @@ def aligned(base: Shapes, other: Shapes) -> tuple[dict[str, str], list[Renamed]]
                 result[name] = target
                 changed += 1
         rules.append(Renamed(before=before, after=after, tensors=changed))
+    there = [name for name, new in result.items() if new not in base and _HEAD.search(name)]
+    wanted = [name for name in base if name not in result.values() and _HEAD.search(name)]
+    if len(there) == len(wanted) == 1 and other[there[0]][1:] == base[wanted[0]][1:]:
+        result[there[0]] = wanted[0]
+        rules.append(Renamed(before=there[0], after=wanted[0], tensors=1))
     return result, rules
 
 
-def _best_rule(base: Shapes, other: Shapes) -> tuple[str, str] | None:
+def _best_rule(base: NamedShapes, other: NamedShapes) -> tuple[str, str] | None:
     """Return the prefix of the checkpoint and the base's in its place that make most names agree, if it is clear."""
     free = {name: shape for name, shape in base.items() if name not in other}
     votes: Counter[tuple[str, str]] = Counter()

@@ -6,6 +6,7 @@ entries asked for come into memory.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,15 +77,15 @@ class TorchEntry:
 def torch_entries(file: Path) -> dict[str, TorchEntry]:
     """List the tensors of a file that ``torch.save`` wrote.
 
-    The state dict may lie directly in the file or as the only dictionary of tensors in a dictionary, beside anything
+    The state dict may lie directly in the file or as the only dictionary of weights in dictionaries, beside anything
     else that is no pickled object (``{"model": state_dict, "optimizer": ..., "step": 100}``).
     """
     content = _load(file)
     inner = {} if not isinstance(content, Mapping) else _state_dicts(content)
     if len(inner) > 1:
         what = f"{file} holds {len(inner)} state dicts ({', '.join(inner)})"
-        key = next(iter(inner))
-        raise DataError(what, f"save the one to be measured alone: torch.save(torch.load(FILE)[{key!r}], NEW)")
+        keys = "".join(f"[{key!r}]" for key in next(iter(inner)).split("."))
+        raise DataError(what, f"save the one to be measured alone: torch.save(torch.load(FILE){keys}, NEW)")
     if not inner:
         raise DataError(f"{file} holds no dictionary of tensors", "save the model's state_dict() alone")
     [state] = inner.values()
@@ -118,10 +119,20 @@ def adam_betas(file: Path) -> tuple[float, float] | None:
     return beta1, beta2
 
 
-def _state_dicts(content: Mapping[Any, Any]) -> dict[str, dict[str, Tensor]]:
-    """Return the dictionaries of tensors in a file by their key: the file's own (empty key) if there are no others."""
-    found = {str(key): _tensors(value) for key, value in content.items() if isinstance(value, Mapping)}
-    found = {key: tensors for key, tensors in found.items() if tensors}
+_MOMENTS = re.compile(r"(?:^|\.)(?:exp_avg|exp_avg_sq|max_exp_avg_sq|momentum_buffer|step)$")
+_DEEPEST = 4
+
+
+def _state_dicts(content: Mapping[Any, Any], depth: int = 0) -> dict[str, dict[str, Tensor]]:
+    """Return the dictionaries of weights in a file by their key: the file's own (empty key) if there are no others.
+
+    They may lie several dictionaries deep (``app.model``); the states of optimisers and gradient scalers are none.
+    """
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, value in content.items():
+        if isinstance(key, str) and isinstance(value, Mapping) and depth < _DEEPEST and "param_groups" not in value:
+            for inner, tensors in _state_dicts(value, depth + 1).items():
+                found[f"{key}.{inner}" if inner else key] = tensors
     own = _tensors(content)
     return found or ({"": own} if own else {})
 
@@ -131,9 +142,12 @@ def _tensors(content: Mapping[Any, Any]) -> dict[str, Tensor]:
     import torch
 
     tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
-    rest = [name for name in content if name not in tensors]
-    plain = all(isinstance(name, str) for name in content) and all(name.endswith("_extra_state") for name in rest)
-    return tensors if plain else {}
+    rest = {name: value for name, value in content.items() if name not in tensors}
+    named = all(isinstance(name, str) for name in content)
+    plain = all(str(n).endswith("_extra_state") or isinstance(v, int | float | str | None) for n, v in rest.items())
+    sized = any(tensor.numel() != 1 for tensor in tensors.values())
+    moments = named and any(_MOMENTS.search(name) and tensors[name].numel() > 1 for name in tensors)
+    return tensors if named and plain and sized and not moments else {}
 
 
 def _load(file: Path) -> Any:

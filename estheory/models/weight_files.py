@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from estheory.errors import DataError
-from estheory.files import parse_json
+from estheory.files import Problems, note, parse_json
+from estheory.models.file_kinds import OTHER_SUFFIXES
 from estheory.models.file_kinds import TORCH_SUFFIXES as TORCH_SUFFIXES
-
-Problems = list[str]
-"""What was wrong with the data and did not keep the rest from being measured, one line each."""
 
 _INDEX = ".index.json"
 _ORDER = (
@@ -22,13 +20,6 @@ _ORDER = (
 )
 """As transformers looks for them: a file alone before an index, which an earlier save may have left."""
 _ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
-
-
-def note(error: DataError, problems: Problems | None) -> None:
-    """Raise an error, or note it where problems are collected."""
-    if problems is None:
-        raise error
-    problems.append(error.what)
 
 
 def declares_tied_head(path: str | Path) -> bool | None:
@@ -128,13 +119,22 @@ def _only_file(path: Path) -> Path:
     files = sorted(path.glob("*.safetensors"))
     if len(files) == 1:
         return files[0]
-    if any(path.glob("*.distcp")):
-        remedy = f"convert it: {_DISTRIBUTED} FOLDER weights.pt"
-        raise DataError(f"{path} is a distributed checkpoint, one file a rank", remedy)
-    if ranks := sorted(path.glob("model_world_size_*_rank_*.pt")):
+    if shards := sorted([*path.glob("*.distcp"), *path.glob("*/*.distcp")]):
+        folder = shards[0].parent
+        remedy = f"convert it: {_DISTRIBUTED} {folder} weights.pt"
+        raise DataError(f"{folder} is a distributed checkpoint (FSDP), one file a rank", remedy)
+    if any(path.glob("*zero_pp_rank_*")) or any(path.glob("*/*zero_pp_rank_*")):
+        remedy = "make one file of them by the script that DeepSpeed puts beside them: python zero_to_fp32.py . OUT"
+        raise DataError(f"{path} holds the weights of DeepSpeed ZeRO by rank", remedy)
+    if ranks := sorted([*path.glob("model_world_size_*_rank_*.pt"), *path.glob("*/model_world_size_*_rank_*.pt")]):
+        if len(ranks) == 1 and ranks[0].name.startswith("model_world_size_1_"):
+            return ranks[0]
         remedy = "merge the ranks with the trainer that wrote them, or give the file of a single rank"
-        raise DataError(f"{path} holds the weights by rank ({len(ranks)} files)", remedy)
-    kinds = (*TORCH_SUFFIXES, ".gguf", ".npz", ".h5", ".msgpack")
+        raise DataError(f"{ranks[0].parent} holds the weights by rank ({len(ranks)} files)", remedy)
+    if adapters := sorted(path.glob("*/adapter_config.json")):
+        what = f"{path} holds PEFT adapters in folders of their own ({', '.join(a.parent.name for a in adapters[:3])})"
+        raise DataError(what, "give one of these folders")
+    kinds = (*TORCH_SUFFIXES, *OTHER_SUFFIXES)
     others = sorted(f for s in kinds for f in path.glob(f"*{s}") if not f.name.startswith(_NO_WEIGHTS))
     if len(files) + len(others) == 1:
         return others[0]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from estheory._special import Array
 from estheory.line_scores import LineStudy
 from estheory.quantities import Quantity, Verdict
 from estheory.reporting.page import figures, probe_figures
@@ -106,13 +107,13 @@ def lines_sheet(studies: Sequence[LineStudy], verdicts: Sequence[Verdict], level
     return Sheet(*parts) + verdicts_sheet(verdicts, verdicts, level)
 
 
-def predicted_rises(study: LineStudy) -> figures.Array:
+def predicted_rises(study: LineStudy) -> Array:
     """Return the rises over the chord that the slopes at the ends predict."""
     u = study.line.fractions
     return np.asarray(4 * u * (1 - u) * float(slope_rises(study).mean()))
 
 
-def predicted_along(study: LineStudy, label: str) -> figures.Array | None:
+def predicted_along(study: LineStudy, label: str) -> Array | None:
     """Return the local quadratic along one direction.
 
     Returns
@@ -129,7 +130,7 @@ def predicted_along(study: LineStudy, label: str) -> figures.Array | None:
     return np.asarray(base + r * float(local.slopes.mean()) - 0.5 * r**2 * float(local.curvatures.mean()))
 
 
-def change_stderrs(study: LineStudy) -> figures.Array:
+def change_stderrs(study: LineStudy) -> Array:
     """Return standard errors of the change from the base, prompt by prompt.
 
     Returns

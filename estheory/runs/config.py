@@ -11,11 +11,9 @@ from typing import Any, ClassVar, Literal, get_args
 
 from estheory.errors import ConfigError, DataError
 from estheory.rules import (
-    AnchorForm,
     Dtype,
     ESConfig,
-    Shaping,
-    UpdatePath,
+    ESRule,
     module_factors,
     require_choice,
     require_count,
@@ -23,17 +21,14 @@ from estheory.rules import (
     require_seed,
 )
 from estheory.tasks.data import Form
+from estheory.theory.adamw import Schedule
 from estheory.theory.estimators import estimator_of
 from estheory.theory.estimators.estimator import Estimator
 
-Reward = Literal["accuracy", "partial", "logprob"]
+MemberReward = Literal["accuracy", "partial", "logprob"]
 Decode = Literal["greedy", "sample"]
 ExecutorName = Literal["local", "ray"]
-Schedule = Literal["constant", "linear", "cosine"]
 Generator = Literal["mt19937", "philox"]
-
-_RULES = {rule.name: rule.metadata for rule in dataclasses.fields(ESConfig)}
-"""What the command line says of the fields that a run shares with its rules."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +150,7 @@ class RunConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ESRunConfig(RunConfig):
+class ESRunConfig(ESRule, RunConfig):
     """Evolution Strategies.
 
     Attributes
@@ -205,23 +200,13 @@ class ESRunConfig(RunConfig):
     before: ClassVar[Mapping[str, object]] = {"generator": "philox", "drop_prompt_rewards": True}
 
     sigma: float = field(metadata={"help": "Perturbation scale, in weight units (default 0.0015; small models 0.015)."})
-    alpha: float = field(metadata=_RULES["alpha"])
-    population: int = field(default=30, metadata=_RULES["population"])
-    shaping: Shaping = field(default=ESConfig.shaping, metadata=_RULES["shaping"])
-    antithetic: bool = field(default=ESConfig.antithetic, metadata=_RULES["antithetic"])
-    noise: str = field(default=ESConfig.noise, metadata=_RULES["noise"])
+    alpha: float = field(metadata={"help": "Step size, in weight units (default sigma/2)."})
+    population: int = field(default=30, metadata={"help": "Members evaluated per step, N."})
     module_sigma: tuple[str, ...] = field(
         default=(),
         metadata={"help": "Factors of sigma by tensor name: PATTERN=FACTOR, comma list; the first match wins."},
     )
-    anchor_l2: float = field(default=ESConfig.anchor_l2, metadata=_RULES["anchor_l2"])
-    anchor_l1: float = field(default=ESConfig.anchor_l1, metadata=_RULES["anchor_l1"])
-    anchor_form: AnchorForm = field(default=ESConfig.anchor_form, metadata=_RULES["anchor_form"])
-    momentum: float = field(default=ESConfig.momentum, metadata=_RULES["momentum"])
-    dtype: Dtype = field(default=ESConfig.dtype, metadata=_RULES["dtype"])
-    update_path: UpdatePath = field(default=ESConfig.update_path, metadata=_RULES["update_path"])
-    restore_pairs: int = field(default=ESConfig.restore_pairs, metadata=_RULES["restore_pairs"])
-    reward: Reward = field(default="accuracy", metadata={"help": "Reward of a member."})
+    reward: MemberReward = field(default="accuracy", metadata={"help": "Reward of a member."})
     decode: Decode = field(default="greedy", metadata={"help": "How answers are decoded."})
     train_set: int = field(
         default=0, metadata={"help": "Draw all prompts from this many examples (default 0: new ones in each step)."}
@@ -252,7 +237,7 @@ class ESRunConfig(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.rules(1)
-        require_choice("reward", self.reward, get_args(Reward))
+        require_choice("reward", self.reward, get_args(MemberReward))
         require_choice("decode", self.decode, get_args(Decode))
         require_choice("generator", self.generator, get_args(Generator))
         require_choice("executor", self.executor, get_args(ExecutorName))

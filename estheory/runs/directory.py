@@ -25,13 +25,14 @@ from typing import Any
 
 import numpy as np
 
+from estheory._special import Array
 from estheory.errors import DataError, OutputError
 from estheory.files import read_lines, read_object, reading, write_json, write_text
 from estheory.rules import LARGEST_COUNT
 from estheory.runs.config import ESRunConfig, GRPORunConfig
 from estheory.runs.config_files import load_config
 from estheory.runs.prompt_rewards import PromptRewards, unpacked_rewards
-from estheory.runs.view import Array, Evaluation, OwnRun, Step
+from estheory.runs.view import Evaluation, OwnRun, Step
 
 Row = dict[str, Any]
 

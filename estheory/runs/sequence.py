@@ -11,13 +11,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from estheory._special import Array
 from estheory.errors import ConfigError, DataError
 from estheory.files import DAMAGED, parse_json, reading
 from estheory.rules import require_choice, require_seed
 from estheory.runs.config import ESRunConfig, GRPORunConfig
 from estheory.runs.config_files import KINDS, younger_fields
 from estheory.runs.directory import RunDirectory, is_run
-from estheory.runs.view import Array, OwnRun
+from estheory.runs.view import OwnRun
 from estheory.tasks import data_of
 from estheory.tasks.data_files import data_hashes
 

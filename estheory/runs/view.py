@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from estheory._special import Array
 from estheory.errors import DataError
 from estheory.quantities import Measurement
 from estheory.rules import AnchorForm, Arithmetic, Dtype, ESConfig, Shaping, UpdatePath
-from estheory.runs.config import ESRunConfig, GRPORunConfig, Schedule
+from estheory.runs.config import ESRunConfig, GRPORunConfig
+from estheory.theory.adamw import Schedule
 from estheory.theory.estimators import Estimator, kind_of
 
-Array = NDArray[np.float64]
 Format = Literal["estheory", "ESvsGRPO ES", "ESvsGRPO GRPO", "es-awd", "es-at-scale", "TRL", "verl", "log"]
 Method = Literal["es", "grpo"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from estheory.errors import ConfigError
+from estheory.errors import ConfigError, did_you_mean
 from estheory.tasks.addition import Addition
 from estheory.tasks.chat import ChatTask, Sums
 from estheory.tasks.choice import Choice
@@ -80,8 +80,9 @@ def get_task(
     if name in _CHATS:
         return _CHATS[name](render)
     if name not in _TASKS:
-        known = ", ".join((*task_names(), *chat_task_names()))
-        raise ConfigError(f"unknown task {name!r}", f"choose one of {known}")
+        known = (*task_names(), *chat_task_names())
+        hint = f"{did_you_mean(name, known)}choose one of {', '.join(known)}"
+        raise ConfigError(f"unknown task {name!r}", hint)
     return _TASKS[name]
 
 

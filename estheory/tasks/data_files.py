@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from hashlib import sha256
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from estheory.errors import DataError, MissingDependencyError
-from estheory.files import parse_json
+from estheory.files import whole_lines
 from estheory.tasks.record import Record
 from estheory.tasks.schemas import read_records
 
@@ -124,18 +123,8 @@ def _files(folder: Path, task: str) -> list[tuple[Path, str]]:
 def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         with path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                where = f"{path}, line {number}"
-                if not line.strip():
-                    continue
-                try:
-                    row = parse_json(line)
-                except ValueError as error:
-                    detail = "truncated or not JSON" if isinstance(error, json.JSONDecodeError) else str(error)[:80]
-                    raise DataError(f"{where}: {detail}", "repair or remove the line") from error
-                if not isinstance(row, dict):
-                    raise DataError(f"{where}: no JSON object", "repair or remove the line")
-                yield where, row
+            for number, row in whole_lines(lines, str(path)):
+                yield f"{path}, line {number}", row
     except OSError as error:
         raise DataError(f"cannot read {path}: {error}", _READABLE) from error
 

@@ -10,6 +10,7 @@ from estheory.errors import ConfigError
 from estheory.landscape import Landscape, Signal
 from estheory.quantities import Prediction, Quantity
 from estheory.rules import ESConfig, require_count
+from estheory.shown import Shown
 from estheory.theory import walk_predictions
 from estheory.theory.effective_dimension import Shapes
 from estheory.theory.estimators import estimator_of
@@ -29,8 +30,29 @@ EVEN_SHARE_LIMIT = 0.3
 """Share of the rewards' variance in curvature up to which the cosine with the gradient is that of Gaussian rewards."""
 
 
+_GIVEN_BY: dict[Quantity | str, str] = {
+    Quantity.CHECKPOINT_COSINE: "checkpoints= with two steps or more",
+    **dict.fromkeys(
+        (Quantity.GRADIENT_COSINE, Quantity.PROGRESS_PER_STEP, Quantity.REWARD_GAIN_PER_STEP),
+        "reward=linear_signal(...), or landscape=",
+    ),
+    **dict.fromkeys(
+        (Quantity.REWARD, Quantity.REWARD_PEAK_STEP, Quantity.STATIONARY_REWARD_GAP, Quantity.OPTIMAL_ALPHA),
+        "landscape=",
+    ),
+    Quantity.CRITICAL_POPULATION: "landscape=",
+    **dict.fromkeys((Quantity.KL_DRIFT, Quantity.OFF_TASK_REWARD_CHANGE), "off_task=OffTask(...)"),
+    **dict.fromkeys(
+        (Quantity.GRPO_DISPLACEMENT_NORM, Quantity.NORM_RATIO, Quantity.MATCHING_POPULATION), "grpo=GRPOConfig(...)"
+    ),
+    Quantity.INTERPOLATION_GAIN: "landscape= and grpo=GRPOConfig(...)",
+    **dict.fromkeys((Quantity.PRECISION_GAIN, Quantity.PRECISION_SIGNAL), "rounding="),
+}
+"""By quantity, the argument that a prediction of it needs."""
+
+
 @dataclass(frozen=True)
-class Forecast:
+class Forecast(Shown):
     """Predictions for one configuration, and what could not be predicted or should be known about them.
 
     Attributes
@@ -70,7 +92,10 @@ class Forecast:
         for prediction in self.predictions:
             if prediction.quantity == quantity and (step is None or prediction.step == step):
                 return prediction
-        raise KeyError(f"no prediction of {quantity}" + (f" at step {step}" if step else ""))
+        known = any(p.quantity == quantity for p in self.predictions)
+        given = "checkpoints=" if known else _GIVEN_BY.get(quantity)
+        remedy = f": give predict {given}" if given else ""
+        raise KeyError(f"no prediction of {quantity}{f' at step {step}' if step else ''}{remedy}")
 
 
 def predict(
@@ -180,7 +205,7 @@ def predict(
         pair_moments = curved_cosines(config, landscape, steps) if lengths else {}
     else:
         lengths = _linear_norms(config, reward, walks, rewards, warnings)
-    first = lengths.get(1)
+    first, all_walks = lengths.get(1), walks
     walks = {step: w for step, w in walks.items() if step in steps}
     lengths = {step: length for step, length in lengths.items() if step in steps}
     predictions: list[Prediction] = [
@@ -202,8 +227,9 @@ def predict(
         if grpo is not None:
             predictions.extend(curved.against_optimum(config, landscape, steps[-1], predictions))
     if off_task is not None:
+        given = {step: w.at_mean_length for step, w in walks.items()}
         predictions.extend(
-            curved.off_task_predictions(off_task, walks, {s: gain**2 for s, gain in gains.items()}, warnings)
+            curved.off_task_predictions(off_task, given, {s: gain**2 for s, gain in gains.items()}, warnings)
         )
         warnings.extend(curved.off_task_warnings(off_task))
     if rounding is not None:
@@ -225,7 +251,7 @@ def predict(
     if rewards is not None:
         from estheory.theory.prompt_batch import thinned
 
-        predictions = [thinned(p, walks) for p in predictions]
+        predictions = [thinned(p, all_walks) for p in predictions]
     order = list(Quantity)
     predictions.sort(key=lambda p: order.index(p.quantity))  # stable: steps stay in order
     return Forecast(config, tuple(predictions), tuple(warnings))
@@ -240,7 +266,7 @@ def _linear_norms(
 ) -> dict[int, RunNorm]:
     """Return the norms by step; none where there is no law."""
     try:
-        return {step: run_norm(config, reward, w, step, rewards) for step, w in walks.items()}
+        return {step: run_norm(config, reward, w.at_mean_length, step, rewards) for step, w in walks.items()}
     except ConfigError as error:
         warnings.append(f"no norms: {error.what}")
         return {}

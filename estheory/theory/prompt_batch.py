@@ -13,7 +13,7 @@ from estheory.landscape import Signal
 from estheory.quantities import Label, Prediction, Quantity
 from estheory.rules import require_count
 from estheory.theory.reward_model import RewardModel, bernoulli_rewards
-from estheory.theory.ties import TiedLaw
+from estheory.theory.ties import LengthsLaw, TiedLaw
 from estheory.theory.walk import Walk
 
 MAX_PROMPTS = 2000
@@ -156,14 +156,14 @@ class PromptBatch:
 
 
 def thinned(p: Prediction, walks: dict[int, Walk]) -> Prediction:
-    """Return a prediction with the binomial number of steps that moved in its law.
+    """Return a prediction whose law knows which steps tie: how many moved, or how long they were together.
 
     Parameters
     ----------
     p
-        The prediction, of a walk whose variance counts ties.
+        The prediction, of a walk whose variance counts ties and is at its mean length.
     walks
-        The walks by step.
+        The walks by step, the first one's too.
 
     Returns
     -------
@@ -173,8 +173,10 @@ def thinned(p: Prediction, walks: dict[int, Walk]) -> Prediction:
     """
     power = SCALED.get(p.quantity)
     w = walks.get(p.step or 0, next(iter(walks.values())))
-    if power is None or w.tie_probability == 0:
+    if power is None or (w.tie_probability == 0 and not w.lengths):
         return p
+    if w.lengths:
+        return replace(p, law=LengthsLaw(p.law, w.lengths, power))
     count = 1 if p.quantity is Quantity.STEP_NORM else max(1, round(w.independent_steps))
     law = TiedLaw(p.law, count, 1 - w.tie_probability, power)
     assumption = f"a step ties with probability {w.tie_probability:.3g} and does not move"

@@ -147,7 +147,8 @@ def bernoulli_rewards(success: float | Array, *, prompts: int | None = None, sig
     return RewardModel(
         values=np.flatnonzero(kept) / p.size,
         probabilities=marginal[kept] / float(np.sum(marginal[kept])),
-        overlap=(weights * x) @ counts[:, kept] / marginal[kept],
+        # without signal the quadrature would leave its rounding
+        overlap=(weights * x) @ counts[:, kept] / marginal[kept] if signal_std else np.zeros(int(kept.sum())),
     )
 
 

@@ -117,6 +117,7 @@ def step_norm(config: ESConfig, signal: Signal, effective_dim: float, rewards: R
     """Return the law of the norm of the first step: for z-scores E||Delta||^2 = (alpha^2/N)(d + (N-2) rho^2).
 
     The law is the chi law (with the walk's mixing) of the exact mean and variance of the square, exactly so at rho = 0.
+    Where the length of the shaped rewards takes few values, it is the law at the mean of their squares.
 
     Parameters
     ----------
@@ -149,9 +150,12 @@ def step_norm(config: ESConfig, signal: Signal, effective_dim: float, rewards: R
     once, twice, fourth = estimator.projection_moments(signal.reliability or 0.0, signal.even_share)
     rest = config.dim - 1.0
     square = rest + once
-    spread = 2 * rest * config.dim / effective_dim + 2 * rest * (twice - once) + fourth - once**2
+    spread = 2 * rest * config.dim / effective_dim + fourth - once**2
+    if not one.lengths:  # long steps have long projections
+        spread += 2 * rest * (twice - once)
     df = 2 * square**2 / spread
-    return ChiLaw(first_step_share(config) * math.sqrt(one.value * square / df), df, one.mixing_df)
+    mixing_df = math.inf if one.lengths else one.mixing_df
+    return ChiLaw(first_step_share(config) * math.sqrt(one.value * square / df), df, mixing_df)
 
 
 def coherent_displacement_bound(config: ESConfig, coherent_steps: float) -> float | None:

@@ -15,7 +15,7 @@ FEWEST = 30.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class PairMoments:
+class DisplacementPair:
     """Two displacements, as independent Gaussian pairs of coordinates; per coordinate of each row, shape (m,) each.
 
     Attributes

@@ -1,8 +1,9 @@
-"""The law of a walk some of whose steps do not move, because all rewards of the step were equal."""
+"""The law of a walk whose steps differ in length because rewards tie: some do not move, others move less."""
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +13,10 @@ from estheory._special import Array
 from estheory.laws import Law
 
 _NEGLIGIBLE = 1e-18
+MOST_LENGTHS = 200
+"""Different lengths of a walk up to which its law sums over them."""
+Lengths = tuple[tuple[float, float], ...]
+"""Squared lengths of a step or a walk over their mean, and their probabilities."""
 
 
 def binomial_probabilities(trials: int, chance: float) -> tuple[Array, Array]:
@@ -49,32 +54,77 @@ def binomial_probabilities(trials: int, chance: float) -> tuple[Array, Array]:
     return count[kept], weight[kept] / float(weight[kept].sum())
 
 
-@dataclass(frozen=True)
-class TiedLaw(Law):
-    """``root`` times (M / (T m))^power, M ~ Binomial(T, m) the number of steps that moved. Exact.
+def added_lengths(step: Lengths, steps: int) -> Lengths | None:
+    """Return the law of the sum of the squared lengths of independent steps.
 
-    Given M, a walk of T steps is a walk of M steps. ``root`` is the law at M = T m, the mean; ``power`` is 1/2 for
-    lengths and 1 for their squares. With probability (1 - m)^T nothing moved and the value is 0.
+    Parameters
+    ----------
+    step
+        Of one step.
+    steps
+        T.
+
+    Returns
+    -------
+    tuple of tuple of float, or None
+        Sums over their mean, and their probabilities; None where there are more than ``MOST_LENGTHS``.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/signal.md. Sums whose probability is below 1e-18 are left out.
+
+    Examples
+    --------
+    >>> added_lengths(((0.0, 0.5), (2.0, 0.5)), 2)
+    ((0.0, 0.25), (1.0, 0.5), (2.0, 0.25))
+    """
+    power, total = np.array(step), np.array([[0.0, 1.0]])
+    left = steps
+    while True:
+        if left % 2:
+            total = _convolved(total, power)
+        left //= 2
+        if max(len(total), len(power)) > MOST_LENGTHS:
+            return None
+        if not left:
+            return tuple((float(length) / steps, float(chance)) for length, chance in total)
+        power = _convolved(power, power)
+
+
+def _convolved(first: Array, second: Array) -> Array:
+    """Return sums and their probabilities, shape (m, 2), of two laws like that."""
+    sums = (first[:, None, 0] + second[None, :, 0]).ravel()
+    chance = (first[:, None, 1] * second[None, :, 1]).ravel()
+    order = np.argsort(sums)
+    sums, chance = sums[order], chance[order]
+    starts = np.flatnonzero(np.concatenate([[True], np.diff(sums) > 1e-12 * sums[-1]]))
+    merged = np.stack([sums[starts], np.add.reduceat(chance, starts)], axis=1)
+    return np.asarray(merged[merged[:, 1] > _NEGLIGIBLE])
+
+
+class ScatteredLaw(Law):
+    """``root`` times the power of a relative variance that takes separate values.
 
     Attributes
     ----------
     root
-        A law of a non-negative quantity.
-    steps, move
-        T and m.
+        A law of a non-negative quantity, at the mean variance.
     power
-        1/2 or 1.
+        1/2 for lengths and 1 for their squares.
     """
 
     root: Law
-    steps: int
-    move: float
     power: float
+
+    @property
+    @abstractmethod
+    def _variances(self) -> tuple[Array, Array]:
+        """Relative variances and their probabilities, shapes (m,)."""
 
     @cached_property
     def _factors(self) -> tuple[Array, Array]:
-        count, weight = binomial_probabilities(self.steps, self.move)
-        return (count / (self.steps * self.move)) ** self.power, weight
+        variance, weight = self._variances
+        return variance**self.power, weight
 
     @property
     def mean(self) -> float:
@@ -91,7 +141,7 @@ class TiedLaw(Law):
         return math.hypot(self.root.std * math.sqrt(scatter + center**2), self.root.mean * math.sqrt(scatter))
 
     def tails(self, x: float) -> tuple[float, float]:
-        """Return (P(X <= x), P(X > x)), a sum over the number of steps that moved."""
+        """Return (P(X <= x), P(X > x)), a sum over the variances."""
         if x < 0.0:
             return 0.0, 1.0
         low = high = 0.0
@@ -113,5 +163,60 @@ class TiedLaw(Law):
 
     def sample(self, rng: np.random.Generator, n: int) -> Array:
         """Return ``n`` draws, shape (n,)."""
-        moved = rng.binomial(self.steps, self.move, n) / (self.steps * self.move)
-        return np.asarray(self.root.sample(rng, n) * moved**self.power)
+        factor, weight = self._factors
+        return np.asarray(self.root.sample(rng, n) * rng.choice(factor, n, p=weight))
+
+
+@dataclass(frozen=True)
+class TiedLaw(ScatteredLaw):
+    """``root`` times (M / (T m))^power, M ~ Binomial(T, m) the number of steps that moved. Exact.
+
+    Given M, a walk of T steps is a walk of M steps. ``root`` is the law at M = T m, the mean; ``power`` is 1/2 for
+    lengths and 1 for their squares. With probability (1 - m)^T nothing moved and the value is 0.
+
+    Attributes
+    ----------
+    root
+        A law of a non-negative quantity.
+    steps, move
+        T and m.
+    power
+        1/2 or 1.
+    """
+
+    root: Law
+    steps: int
+    move: float
+    power: float
+
+    @property
+    def _variances(self) -> tuple[Array, Array]:
+        count, weight = binomial_probabilities(self.steps, self.move)
+        return count / (self.steps * self.move), weight
+
+
+@dataclass(frozen=True)
+class LengthsLaw(ScatteredLaw):
+    """``root`` times Q^power, Q the squared length of a walk's shaped rewards over its mean. Exact.
+
+    Given the rewards, a flat coordinate is normal with a variance that only Q enters; where rewards take few values, Q
+    does too.
+
+    Attributes
+    ----------
+    root
+        A law of a non-negative quantity, at Q = 1.
+    lengths
+        Values of Q and their probabilities.
+    power
+        1/2 or 1.
+    """
+
+    root: Law
+    lengths: Lengths
+    power: float
+
+    @property
+    def _variances(self) -> tuple[Array, Array]:
+        length, weight = np.array(self.lengths).T
+        return length, weight

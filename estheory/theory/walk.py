@@ -8,7 +8,7 @@ coordinate after T steps, the effective number of independent coordinates, and h
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from estheory.theory.anchor_l1 import flat_law
 from estheory.theory.effective_dimension import Shapes, low_rank_dimension, shared_seed_dimension
 from estheory.theory.estimators import estimator_of
 from estheory.theory.reward_model import RewardModel
+from estheory.theory.ties import Lengths, added_lengths
 
 OURS = "ours: docs/concepts/walk.md"
 FEW_COORDINATES = 30
@@ -99,6 +100,8 @@ class Walk:
         Relative covariance of a step's variance and its progress: 0 where the variance is fixed.
     bounded_mixing
         Whether the fluctuation of the variance is bounded (mirrored pairs), and a chi-square only of its two moments.
+    lengths
+        Law of ``variance`` given the rewards over its mean, where it takes few values; else empty.
     """
 
     variance: float
@@ -114,6 +117,12 @@ class Walk:
     declared_error: float = 0.0
     tilt: float = 0.0
     bounded_mixing: bool = False
+    lengths: Lengths = ()
+
+    @property
+    def at_mean_length(self) -> Walk:
+        """The walk whose steps are as long together as they are on average, where the law of their length is known."""
+        return replace(self, mixing_df=math.inf) if self.lengths else self
 
     @property
     def norm_law(self) -> ChiLaw:
@@ -176,6 +185,9 @@ def walk(
         source = OURS
         if not math.isinf(one.mixing_df):  # a weighted sum of chi-squares is none
             label = "large-N" if label == "exact" else label
+    lengths = added_lengths(one.lengths, steps) if one.lengths and h is None and not config.anchor_l1 else None
+    if one.lengths and lengths is None:
+        label = "large-N" if label == "exact" else label
     if config.noise == "shared-seed":
         if shapes is None:
             raise ConfigError("shared-seed noise needs the shapes of the tensors", "give --model or --weights")
@@ -216,6 +228,7 @@ def walk(
         declared_error=declared,
         tilt=0.0 if estimator.fixed_variance else estimator.moments((1 + signal.kappa) / 2).tilt,
         bounded_mixing=config.antithetic,
+        lengths=lengths or (),
     )
 
 
@@ -251,15 +264,8 @@ def step_effective_dim(config: ESConfig, shapes: Shapes, steps: float = 1.0) -> 
     """
     if config.noise_rank is None:
         raise ConfigError(f"{config.noise} noise has no rank", "use low-rank:R noise")
-    n, terms = config.population, config.population // 2 if config.antithetic else config.population
-    if config.shaping == "centered-rank":
-        ranks = np.arange(n) / (n - 1) - 0.5 if n < 10_000 else np.linspace(-0.5, 0.5, 10_000)
-        fourth = float(np.mean(ranks**4) / np.mean(ranks**2) ** 2)
-    elif config.antithetic or config.shaping == "two-point":
-        fourth = 3 * terms / (terms + 2)
-    else:
-        fourth = 3 * (n - 1) / (n + 1)
-    return low_rank_dimension(shapes, config.noise_rank, fourth, terms * steps)
+    estimator = estimator_of(config)
+    return low_rank_dimension(shapes, config.noise_rank, estimator.weight_kurtosis, estimator.directions * steps)
 
 
 def checkpoint_correlation(config: ESConfig, first: int, second: int) -> float:

@@ -17,7 +17,7 @@ from estheory.theory.effective_dimension import Shapes, low_rank_dimension, shar
 from estheory.theory.estimators.estimator import PAPER
 from estheory.theory.rounding.predictions import rounded_norm
 from estheory.theory.run_norm import RunNorm
-from estheory.theory.steered_cosines import PairMoments
+from estheory.theory.steered_cosines import DisplacementPair
 from estheory.theory.walk import OURS, Walk
 
 LEAST_MIXED = 30
@@ -138,7 +138,7 @@ def cosines(
     lengths: Mapping[int, RunNorm],
     fluctuations: Mapping[int, float],
     shapes: Shapes | None,
-    curved: Mapping[tuple[int, int], PairMoments] | None,
+    curved: Mapping[tuple[int, int], DisplacementPair] | None,
     warnings: list[str],
 ) -> Iterator[Prediction]:
     """Predict the cosines of pairs of checkpoints of one run, and of two independent runs.
@@ -222,7 +222,7 @@ def _steered(
     config: ESConfig,
     walks: dict[int, Walk],
     lengths: Mapping[int, RunNorm],
-    curved: Mapping[tuple[int, int], PairMoments] | None,
+    curved: Mapping[tuple[int, int], DisplacementPair] | None,
     warnings: list[str],
 ) -> Iterator[Prediction]:
     """Predict the cosines of a run that signal or curvature moves by more than the spread of a walk."""
@@ -254,7 +254,7 @@ def _steered(
 
 def _linear_pairs(
     config: ESConfig, walks: dict[int, Walk], lengths: Mapping[int, RunNorm]
-) -> dict[tuple[int, int], PairMoments]:
+) -> dict[tuple[int, int], DisplacementPair]:
     """Return the moments of pairs of displacements along the gradient and across it, where steps do not fluctuate."""
     if not all(math.isinf(w.mixing_df) and w.tie_probability == 0 for w in walks.values()):
         return {}
@@ -263,7 +263,7 @@ def _linear_pairs(
         one, two = walks[first], walks[second]
         correlation = 0.0 if first == second else walk.checkpoint_correlation(config, first, second)
         spread = np.array([lengths[second].spread, 1.0])
-        found[first, second] = PairMoments(
+        found[first, second] = DisplacementPair(
             count=np.array([1.0, config.dim - 1.0]),
             first_mean=np.array([lengths[first].progress, 0.0]),
             second_mean=np.array([lengths[second].progress, 0.0]),

@@ -24,7 +24,7 @@ from estheory.training.trajectory import run_noise
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probed:
+class Figure:
     """One probed quantity of one task.
 
     Attributes
@@ -41,7 +41,7 @@ class Probed:
     stderr: float
 
 
-def probe_task(config: ESRunConfig, kept: Path | None = None, directions: int = 8) -> list[Probed]:
+def probe_task(config: ESRunConfig, kept: Path | None = None, directions: int = 8) -> list[Figure]:
     """Probe one task of a model.
 
     Parameters
@@ -55,7 +55,7 @@ def probe_task(config: ESRunConfig, kept: Path | None = None, directions: int = 
 
     Returns
     -------
-    list of Probed
+    list of Figure
         Reward, gap and its curvature, reliability, gradient norm (a bound without mirrored members), tr F and tr F^2.
     """
     session = start_session(config)
@@ -64,7 +64,7 @@ def probe_task(config: ESRunConfig, kept: Path | None = None, directions: int = 
     members = members_of([iteration])
     reward = float(rows[0].mean())
     found = [
-        Probed(
+        Figure(
             task=config.task,
             quantity="reward",
             value=reward,
@@ -72,7 +72,7 @@ def probe_task(config: ESRunConfig, kept: Path | None = None, directions: int = 
         )
     ]
     found += [
-        Probed(task=config.task, quantity=name, value=part.value, stderr=part.stderr) for name, part in _of(members)
+        Figure(task=config.task, quantity=name, value=part.value, stderr=part.stderr) for name, part in _of(members)
     ]
     if config.dtype == "float32":
         session.parameters.vector.copy_(session.base)
@@ -85,9 +85,9 @@ def probe_task(config: ESRunConfig, kept: Path | None = None, directions: int = 
             directions=directions,
             seed=config.seed,
         )
-        found.append(Probed(task=config.task, quantity="fisher_trace", value=fisher.trace, stderr=fisher.trace_stderr))
+        found.append(Figure(task=config.task, quantity="fisher_trace", value=fisher.trace, stderr=fisher.trace_stderr))
         found.append(
-            Probed(task=config.task, quantity="fisher_square_trace", value=fisher.square_trace, stderr=math.nan)
+            Figure(task=config.task, quantity="fisher_square_trace", value=fisher.square_trace, stderr=math.nan)
         )
     return found
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from estheory._special import Array
 from estheory.cosine_laws import CorrelationLaw
 from estheory.errors import DataError
 from estheory.laws import Law, NormalLaw, SquaredLaw
@@ -30,8 +30,6 @@ from estheory.validation.foreign_laws import (
 from estheory.validation.foreign_logged import logged_pairs
 from estheory.validation.foreign_rounding import BETAS, OWN_WEIGHTS, Factor, Roundings, walk_square
 from estheory.validation.judge import Pair
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,7 +87,9 @@ def foreign_evidence(
     notes += said
     adapters = [file for file in run.checkpoints.values() if is_adapter(file)]
     if adapters and not len(run.increments):
-        notes.append(f"not judged: {adapters[0]} is an adapter, whose factors walk, not the weights")
+        why = f"{adapters[0]} is an adapter, whose factors walk, not the weights"
+        notes.append(f"not judged: {why}")
+        run = replace(run, unjudged=(*run.unjudged, why))
     elif run.checkpoints and origin:
         try:
             displacements = foreign_displacements(run, origin, keep_going=keep_going, repeat_head=repeat_head)

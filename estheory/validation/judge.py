@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from estheory._special import normal_cdf, normal_quantile
 from estheory.laws import noisy_pvalue
 from estheory.quantities import Measurement, NotJudged, Prediction, Verdict
+from estheory.shown import Shown
 from estheory.validation.claims import Claims, Finding
 
 RELEVANT_ERROR = 0.05
@@ -170,7 +171,25 @@ def noticeable_error(prediction: Prediction, measurement: Measurement, level: fl
     return error
 
 
-def judge(pairs: Iterable[Pair], level: float = 0.05) -> tuple[Verdict, ...]:
+class Verdicts(tuple[Verdict, ...], Shown):
+    """Verdicts that were judged together, in the order of their pairs.
+
+    Attributes
+    ----------
+    level
+        Their family-wise level.
+    """
+
+    level: float
+
+    def __new__(cls, verdicts: Iterable[Verdict], level: float = 0.05) -> Verdicts:
+        """Keep the level beside the verdicts."""
+        made = super().__new__(cls, verdicts)
+        made.level = level
+        return made
+
+
+def judge(pairs: Iterable[Pair], level: float = 0.05) -> Verdicts:
     """Judge pairs of prediction and measurement together.
 
     Parameters
@@ -182,8 +201,8 @@ def judge(pairs: Iterable[Pair], level: float = 0.05) -> tuple[Verdict, ...]:
 
     Returns
     -------
-    tuple of Verdict
-        In the order of the pairs.
+    Verdicts
+        A tuple of `Verdict`, in the order of the pairs.
 
     Examples
     --------
@@ -221,10 +240,10 @@ def judge(pairs: Iterable[Pair], level: float = 0.05) -> tuple[Verdict, ...]:
                 noticeable_error=noticeable_error(prediction, measurement, level / len(pairs)),
             )
         )
-    return tuple(verdicts)
+    return Verdicts(verdicts, level)
 
 
-def without_band(verdicts: Sequence[Verdict], level: float = 0.05) -> tuple[Verdict, ...]:
+def without_band(verdicts: Sequence[Verdict], level: float = 0.05) -> Verdicts:
     """Judge the same pairs again with every systematic band set to 0."""
     return judge(((replace(v.prediction, systematic=0.0), v.measurement) for v in verdicts), level)
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
+from estheory._special import Array
 from estheory.laws import ChiLaw, Law, NormalLaw, PointLaw, SquaredLaw
 from estheory.line_scores import LineStudy
 from estheory.quantities import Label, Prediction, Quantity
 from estheory.validation.judge import Pair, paired
 
-Array = NDArray[np.float64]
 SOURCE = "ours: docs/concepts/es-and-grpo.md"
 PAIRED = "same prompts for probe and measurement; the error is that of their difference"
 

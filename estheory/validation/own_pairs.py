@@ -13,6 +13,7 @@ from estheory.cosine_laws import CorrelationLaw
 from estheory.errors import DataError
 from estheory.files import reading
 from estheory.laws import ChiLaw, PointLaw, SquaredLaw
+from estheory.models.renames import NamedShapes
 from estheory.quantities import Prediction, Quantity
 from estheory.runs.view import OwnRun, known
 from estheory.theory.adamw import grpo_mean_square
@@ -24,8 +25,6 @@ from estheory.validation.forecast_pairs import forecast_pairs
 from estheory.validation.judge import Pair, paired
 from estheory.validation.recorded_walk import RecordedWalk
 from estheory.validation.reward_probe_pairs import reward_pairs
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 def walk_variances(run: OwnRun) -> dict[int, float]:
@@ -48,7 +47,7 @@ def run_pairs(
     run: OwnRun,
     tensors: Mapping[str, tuple[int, float]],
     cosines: Mapping[tuple[int, int], float],
-    shapes: Shapes | None = None,
+    shapes: NamedShapes | None = None,
 ) -> list[Pair]:
     """Return predictions and measurements of one run.
 
@@ -59,7 +58,7 @@ def run_pairs(
     cosines
         Cosine of the displacements at two steps, by the pair of steps.
     shapes
-        Shapes of all trained tensors by name; only the plain walk does without.
+        NamedShapes of all trained tensors by name; only the plain walk does without.
     """
     with reading(run.path), np.errstate(over="ignore", invalid="ignore"):
         pairs = list(_grpo(run) if run.method == "grpo" else _es(run, tensors, cosines, shapes))
@@ -73,7 +72,7 @@ def _es(
     run: OwnRun,
     tensors: Mapping[str, tuple[int, float]],
     cosines: Mapping[tuple[int, int], float],
-    shapes: Shapes | None,
+    shapes: NamedShapes | None,
 ) -> Iterator[Pair]:
     walk = RecordedWalk.of(run)
     if not walk.plain and shapes is None:
@@ -120,7 +119,7 @@ def _how(walk: RecordedWalk) -> Any:
     return {"label": label, "source": PAPER if walk.plain else OURS, "assumptions": assumptions}
 
 
-def _norms(run: OwnRun, walk: RecordedWalk, shapes: Shapes) -> Iterator[Pair]:
+def _norms(run: OwnRun, walk: RecordedWalk, shapes: NamedShapes) -> Iterator[Pair]:
     """Pair the displacement norm at the first step, at every checkpoint and at the end."""
     last = len(run.steps)
     for step in sorted({1, last, *(s for s in run.checkpoints if s <= last)}):
@@ -143,7 +142,7 @@ def _norms(run: OwnRun, walk: RecordedWalk, shapes: Shapes) -> Iterator[Pair]:
 
 
 def _cosines(
-    run: OwnRun, walk: RecordedWalk, shapes: Shapes, cosines: Mapping[tuple[int, int], float]
+    run: OwnRun, walk: RecordedWalk, shapes: NamedShapes, cosines: Mapping[tuple[int, int], float]
 ) -> Iterator[Pair]:
     """Pair the cosines of displacements at two steps; there is no law for them with an L1 anchor."""
     for (first, second), value in cosines.items():
@@ -166,7 +165,7 @@ def _cosines(
 
 
 def _tensors(
-    run: OwnRun, walk: RecordedWalk, shapes: Shapes, tensors: Mapping[str, tuple[int, float]]
+    run: OwnRun, walk: RecordedWalk, shapes: NamedShapes, tensors: Mapping[str, tuple[int, float]]
 ) -> Iterator[Pair]:
     """Pair the squared displacement of each tensor, over that of independent entries of noise factor 1."""
     step, factors = len(run.steps), walk.factors(shapes)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from estheory._special import Array
 from estheory.files import reading
 from estheory.laws import NormalLaw, PointLaw
 from estheory.quantities import Prediction, Quantity
-from estheory.runs.view import Array, OwnRun, Step, known
+from estheory.runs.view import OwnRun, Step, known
 from estheory.theory.probe.predictions import EARLY_STEPS, early_slope_weights
 from estheory.validation.judge import Pair, paired
 

@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from estheory._special import Array
 from estheory.laws import ChiLaw
 from estheory.quantities import Prediction, Quantity
 from estheory.runs.sequence import SequenceRecord
-from estheory.runs.view import Array, OwnRun, known
+from estheory.runs.view import OwnRun, known
 from estheory.theory.walk import OURS
 from estheory.validation.assumptions import CONDITIONED, FLAT
 from estheory.validation.judge import Pair, paired

@@ -209,3 +209,19 @@ def test_lists_in_toml_keep_their_numbers_apart(estheory, tmp_path):
     path.write_text("dim = [100, 200, 300]\nsigma = 0.1\npopulation = 4\n")
     document = json.loads(estheory("predict", "--config", path, "--json").out)
     assert [row["config"]["dim"] for row in document["rows"]] == [100, 200, 300]
+
+
+@pytest.mark.parametrize(
+    ("line", "choice", "right"),
+    [
+        ("predict --dim 1e9 --sigma 0.001 --population 30 --shaping {}", "zscre", "zscore"),
+        ("predict --dim 1e9 --sigma 0.001 --population 30 --dtype {}", "bfloat61", "bfloat16"),
+        ("models list --format {}", "jsno", "json"),
+    ],
+)
+def test_a_mistyped_choice_names_the_nearest(estheory, line, choice, right):
+    result = estheory(*line.format(choice).split())
+    assert result.code == 2
+    assert f"did you mean '{right}'" in result.err
+    assert estheory(*line.format(right).split()).code == 0
+    assert "did you mean" not in estheory(*line.format("q").split()).err

@@ -154,7 +154,7 @@ BAD = {
     "gradient curvature alone": ([*ASK[:-2], "--target-gain", 1, "--gradient-curvature", 3], "curvature-trace"),
     "momentum": ([*ASK, "--momentum", 0.9], "No such option: --momentum"),
     "raw": ([*ASK, "--shaping", "raw"], "'zscore', 'centered-rank'"),
-    "plot suffix": ([*ASK, "--plot", "front.nothing"], "--plot"),
+    "plot suffix": ([*ASK, "--plot", "front.nothing"], "front.nothing"),
     "missing spectrum": ([*MODEL, "--spectrum", "no.csv", "--max-norm", 1, "--target-gain", 1], "no.csv"),
 }
 

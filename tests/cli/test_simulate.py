@@ -188,7 +188,7 @@ def test_momentum_on_curved_ground_is_judged(estheory):
         (("--preset", "two-scale", "--grpo-lr", "0.1"), "grpo-lr"),
         (("--preset", "two-scale", "--device", "abacus"), "device"),
         (("--preset", "two-scale", "--device", "cpu", "--engine", "reduced"), "no device"),
-        (("--preset", "paper", "--steps", "5", "--replicas", "2", "--plot", "x.nope"), "--plot"),
+        (("--preset", "paper", "--steps", "5", "--replicas", "2", "--plot", "x.nope"), "x.nope"),
     ],
 )
 def test_bad_options(estheory, arguments, says, tmp_path, monkeypatch):

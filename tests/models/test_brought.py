@@ -152,6 +152,34 @@ def test_heads_are_compared_whatever_their_name_and_flag(tmp_path, embedding, he
         assert any(head in note for note in result.notes)
 
 
+def test_a_head_of_another_name_is_matched_where_it_is_the_only_one(tmp_path):
+    state = weights(head="embed_out.weight")
+    after = moved(state)
+    renamed = {n.replace("embed_out", "lm_head"): t for n, t in after.items()}
+    result = measure_displacements(write(tmp_path / "a", state), {"x": write(tmp_path / "b", renamed)})
+    assert result.norms[0] == pytest.approx(distance(state, after), rel=1e-12)
+    assert [(row.before, row.after) for _, row in result.renamed] == [("lm_head.weight", "embed_out.weight")]
+
+
+def test_of_equal_tensors_the_one_that_the_base_holds_is_the_weight(tmp_path):
+    """T5's state dict lists its embedding four times; its files hold ``shared`` alone."""
+    state = weights(head="", embedding="shared.weight")
+    after = moved(state)
+    copies = ("decoder.embed_tokens.weight", "encoder.embed_tokens.weight", "lm_head.weight")
+    listed = after | {name: after["shared.weight"].clone() for name in copies}
+    result = measure_displacements(write(tmp_path / "a", state), {"x": write(tmp_path / "b", listed)})
+    assert result.norms[0] == pytest.approx(distance(state, after), rel=1e-12)
+    assert {row.name for _, row in result.left_out} == set(copies)
+
+
+def test_a_copied_head_counts_once_beside_a_padded_embedding(tmp_path):
+    state = weights(head="")
+    after = moved(state)
+    name = "model.embed_tokens.weight"
+    padded = after | {name: torch.cat([after[name], torch.ones(8, WIDTH)]), "lm_head.weight": after[name].clone()}
+    assert norm(write(tmp_path / "a", state), write(tmp_path / "b", padded)) == pytest.approx(distance(state, after))
+
+
 def test_a_head_of_its_own_that_a_checkpoint_lacks_is_missed(tmp_path):
     state = weights()
     with pytest.raises(DataError, match=r"lacks the tensor lm_head"):
@@ -194,7 +222,18 @@ def buffers():
         "position_ids_32": torch.arange(16, dtype=torch.int32),
         "mask_8": ones.tril().to(torch.uint8),
         "bn.running_mean": torch.zeros(4),
+        "rope.freqs": 1e4 ** -(torch.arange(8) / 8),
+        "rope.halves": (1e4 ** -(torch.arange(8) / 8)).bfloat16(),
+        "model.layers.0.slopes": torch.tensor([0.5, 0.25, 0.7, 0.6]),  # ALiBi of 4 heads out of 6
+        "model.embed_positions.weights": torch.cat([angles().sin(), angles().cos()], dim=1),
+        "positions.pe": torch.stack([angles().sin(), angles().cos()], dim=2).reshape(1, 16, 8).bfloat16(),
+        "model.layers.0.attn.k_scale": torch.tensor(1.5),
+        "model.layers.0.q._extra_state": torch.randn(4),
     }
+
+
+def angles():
+    return torch.arange(16.0)[:, None] * 1e4 ** -(torch.arange(4) / 4)
 
 
 def test_buffers_are_left_out_on_either_side_and_listed(tmp_path):
@@ -215,6 +254,8 @@ def test_what_only_looks_like_a_buffer_is_a_weight(tmp_path):
     counting = torch.arange(16.0)
     counting[-1] = 15.5
     state = {"h.0.attn.bias": square, "norm.weight": torch.ones(16), "scale": counting, "eye": torch.eye(3)}
+    waves = torch.cat([angles().sin(), angles().cos()], dim=1)
+    state |= {"positions": waves + 1e-3 * torch.randn(waves.shape), "falls": torch.tensor([8.0, 4.0, 2.0, 1.01])}
     square[8, 12] = 1e-3
     assert tensor_entries(write(tmp_path / "a", state)).keys() == state.keys()
 

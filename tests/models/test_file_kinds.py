@@ -49,6 +49,28 @@ def test_weights_beside_an_optimiser_and_counters(base, tmp_path):
     assert norm(base, tmp_path / "y.pt") == 17
 
 
+def test_weights_several_dictionaries_deep(base, tmp_path):
+    flat = {"state.a.weight.exp_avg": torch.ones(3, 4), "state.a.weight.exp_avg_sq": torch.ones(3, 4)}
+    beside = {"optim": flat, "scaler": {"scale": torch.tensor(2.0)}, "rng": torch.ones(9), "step": 3}
+    torch.save({"app": {"model": STATE, **beside}}, tmp_path / "x.pt")
+    assert norm(base, tmp_path / "x.pt") == 17
+    torch.save({"app": {"model": STATE, "ema": STATE}}, tmp_path / "x.pt")
+    with pytest.raises(DataError, match=r"2 state dicts \(app\.model, app\.ema\): .*\['app'\]\['model'\]"):
+        norm(base, tmp_path / "x.pt")
+    torch.save(torch.load(tmp_path / "x.pt")["app"]["model"], tmp_path / "one.pt")
+    assert norm(base, tmp_path / "one.pt") == 17
+    torch.save(STATE | {"step": 3}, tmp_path / "counted.pt")
+    assert norm(base, tmp_path / "counted.pt") == 17
+
+
+def test_a_scripted_module_and_its_remedy(base, tmp_path):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(4, 3)), tmp_path / "x.pt")
+    with pytest.raises(DataError, match=r"TorchScript archive.*torch\.jit\.load\(FILE\)\.state_dict\(\)"):
+        norm(base, tmp_path / "x.pt")
+    torch.save(torch.jit.load(tmp_path / "x.pt").state_dict(), tmp_path / "y.pt")
+    assert tensor_shapes(tmp_path / "y.pt") == {"weight": (3, 4), "bias": (3,)}
+
+
 def test_two_state_dicts_are_named_and_one_of_them_saved_alone_is_read(base, tmp_path):
     torch.save({"model": STATE, "ema": STATE, "step": 3}, tmp_path / "x.pt")
     with pytest.raises(DataError, match=r"2 state dicts \(model, ema\): .*torch\.load\(FILE\)\['model'\]"):
@@ -73,8 +95,12 @@ def test_archives_and_their_remedy(base, tmp_path):
         archive.add(tmp_path / "w.safetensors", "w.safetensors")
     (tmp_path / "a.gz").write_bytes(gzip.compress(b"w"))
     for name in ("a.zip", "a.tar", "a.gz"):
-        with pytest.raises(DataError, match=r"archive.*unpack it"):
-            norm(base, tmp_path / name)
+        folder = tmp_path / f"{name}_alone"
+        folder.mkdir()
+        (folder / name).write_bytes((tmp_path / name).read_bytes())
+        for path in (tmp_path / name, folder):
+            with pytest.raises(DataError, match=r"archive.*unpack it"):
+                norm(base, path)
     zipfile.ZipFile(tmp_path / "a.zip").extractall(tmp_path / "out")
     assert norm(base, tmp_path / "out") == 17
 
@@ -88,34 +114,56 @@ def test_archives_and_their_remedy(base, tmp_path):
         ("flax_model.msgpack", b"\x82\xa1a", "Flax"),
         ("m.onnx", b"\x08\x07", "ONNX"),
         ("w.npy", b"\x93NUMPY\x01", "NumPy array"),
+        ("x.pkl", b"\x80\x04\x95", "Python pickle"),
+        ("model.safetensors", b"<!DOCTYPE html>", "web page"),
         ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
     ],
 )
 def test_other_formats_are_refused_by_their_name(base, tmp_path, name, start, kind):
-    (tmp_path / name).write_bytes(start + bytes(64))
-    with pytest.raises(DataError, match=kind) as refused:
-        norm(base, tmp_path / name)
-    assert "again" not in str(refused.value)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / name).write_bytes(start + bytes(64))
+    for path in (folder / name, folder)[: 1 if name == "w.npy" or name == "x.pkl" else 2]:
+        with pytest.raises(DataError, match=kind) as refused:
+            norm(base, path)
+        assert "again" not in str(refused.value)
 
 
 def test_a_distributed_checkpoint_and_its_remedy(base, tmp_path):
     import torch.distributed.checkpoint as dcp
     from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
-    dcp.save({"model": STATE}, checkpoint_id=str(tmp_path / "dcp"), no_dist=True)
-    with pytest.raises(DataError, match="dcp_to_torch"):
-        norm(base, tmp_path / "dcp")
-    dcp_to_torch_save(str(tmp_path / "dcp"), str(tmp_path / "weights.pt"))
+    inner = tmp_path / "checkpoint-10" / "pytorch_model_fsdp_0"  # as a trainer nests it
+    dcp.save({"app": {"model": STATE, "step": 3}}, checkpoint_id=str(inner), no_dist=True)
+    for path in (inner, inner.parent, next(inner.glob("*.distcp"))):
+        with pytest.raises(DataError, match="distributed checkpoint"):
+            norm(base, path)
+    with pytest.raises(DataError, match=rf"dcp_to_torch {inner} weights\.pt"):
+        norm(base, inner.parent)
+    dcp_to_torch_save(str(inner), str(tmp_path / "weights.pt"))
     assert norm(base, tmp_path / "weights.pt") == 17
 
 
 def test_ranks_of_a_sharded_run_are_named(base, tmp_path):
-    folder = tmp_path / "actor"
-    folder.mkdir()
+    folder = tmp_path / "global_step_3" / "actor"
+    folder.mkdir(parents=True)
     for rank in range(2):
         torch.save(STATE, folder / f"model_world_size_2_rank_{rank}.pt")
-    with pytest.raises(DataError, match=r"by rank \(2 files\)"):
-        norm(base, folder)
+    for path in (folder, folder.parent):
+        with pytest.raises(DataError, match=r"actor holds the weights by rank \(2 files\)"):
+            norm(base, path)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    torch.save(STATE, alone / "model_world_size_1_rank_0.pt")
+    torch.save({"state": {}, "param_groups": []}, alone / "optim_world_size_1_rank_0.pt")
+    assert norm(base, alone) == 17
+    zero = tmp_path / "zero" / "global_step3"
+    zero.mkdir(parents=True)
+    torch.save({"module": STATE}, zero / "zero_pp_rank_0_mp_rank_00_model_states.pt")
+    torch.save({"module": STATE}, zero / "bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt")
+    for path in (zero, zero.parent):
+        with pytest.raises(DataError, match=r"DeepSpeed ZeRO by rank.*zero_to_fp32"):
+            norm(base, path)
 
 
 def test_placeholders_of_zero_3_are_named(base, tmp_path):

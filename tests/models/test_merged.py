@@ -193,6 +193,39 @@ def test_embeddings_saved_whole_on_a_tied_base(base, tmp_path):
     assert measure_displacements(tied, [tmp_path / "apart"]).norms[0] == pytest.approx(both, rel=1e-6)
 
 
+def test_factors_without_their_scale_are_no_checkpoint(base, tmp_path):
+    adapter(tmp_path / "lora")
+    (tmp_path / "lora/adapter_config.json").rename(tmp_path / "kept.json")
+    with pytest.raises(DataError, match=r"factors of adapters alone.*save the adapter by save_pretrained"):
+        measure_displacements(base, [tmp_path / "lora"])
+    (tmp_path / "kept.json").rename(tmp_path / "lora/adapter_config.json")
+    assert measure_displacements(base, [tmp_path / "lora"]).norms[0] > 0
+
+
+def test_a_folder_of_adapters_names_them(base, tmp_path):
+    (tmp_path / "all").mkdir()
+    adapter(tmp_path / "all" / "first")
+    adapter(tmp_path / "all" / "second")
+    with pytest.raises(DataError, match=r"PEFT adapters in folders of their own \(first, second\): give one"):
+        measure_displacements(base, [tmp_path / "all"])
+    assert measure_displacements(base, [tmp_path / "all/second"]).norms[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"peft_type": "IA3"}, "describes IA3.*merge it"),
+        ({"peft_type": "LOHA", "r": 4, "alpha": 8}, "describes LOHA.*merge it"),
+        ({"peft_type": "PREFIX_TUNING"}, "PREFIX_TUNING.*moves no weight"),
+        ({"lora_parameters": {"rank": 4}}, "MLX.*fuse it"),
+    ],
+)
+def test_other_kinds_are_refused_by_their_name(base, tmp_path, config, words):
+    adapter(tmp_path / "lora", config)
+    with pytest.raises(DataError, match=words):
+        measure_displacements(base, [tmp_path / "lora"])
+
+
 def test_between_adapters_the_factors_are_compared(base, tmp_path):
     a, b = adapter(tmp_path / "start")
     adapter(tmp_path / "end")

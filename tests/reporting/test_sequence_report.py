@@ -54,7 +54,7 @@ def test_a_finished_sequence_is_shown_whole(whole, folder):
     code, html, document, _ = whole
     assert code == 3  # AdamW on a task that it learns is no noise
     assert document["warnings"] == []
-    assert heads(html)[0] == "Verdicts"
+    assert heads(html)[:2] == ["Measured over predicted", "Verdicts"]
     parts = [f"{what} by stage: {m}" for what in ("Accuracy", "Drift", "Distance") for m in ("ES", "GRPO")]
     assert set(parts) <= set(heads(html))
     assert {"Layer by layer: all ES stages", "Directions at the end"} <= set(heads(html))
@@ -113,7 +113,7 @@ def test_a_running_sequence_says_what_is_missing(folder, tmp_path):
     (copy / "es" / "seed-0" / "2-addition" / "environment.json").write_text("{")
     code, html, document = reported(copy, tmp_path / "page.html")
     assert code in (0, 3, 4)
-    assert heads(html)[:2] == ["Verdicts", "What is missing"]
+    assert heads(html)[0] == "What is missing"
     for words in (
         "grpo/seed-1/1-reversal: not begun",
         "grpo/seed-1/2-addition: not begun",

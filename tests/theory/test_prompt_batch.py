@@ -11,10 +11,11 @@ from estheory.errors import ConfigError
 from estheory.laws import ChiLaw
 from estheory.quantities import Quantity
 from estheory.rules import ESConfig
+from estheory.theory import walk
 from estheory.theory.predictions import predict
 from estheory.theory.prompt_batch import PromptBatch
-from estheory.theory.ties import TiedLaw, binomial_probabilities
-from tests.statistics import agrees, brute_force_steps, variance_agrees
+from estheory.theory.ties import LengthsLaw, TiedLaw, added_lengths, binomial_probabilities
+from tests.statistics import agrees, brute_force_steps, shape_rewards, variance_agrees
 
 DIM, SIGMA, ALPHA, N, P = 60, 0.5, 0.25, 10, 0.1
 GRADIENT = 0.05  # sigma ||g|| = 0.025: a weak signal in rewards of one prompt
@@ -110,6 +111,70 @@ def test_walk_of_several_steps_is_binomially_thinned():
         assert agrees(norm <= law.quantile(p), p)
     off = exact.get(Quantity.DISPLACEMENT_NORM).law.quantile(tie**steps / 2)
     assert off == 0.0
+
+
+@pytest.mark.parametrize("shaping", ["raw", "centered-rank"])
+@pytest.mark.parametrize(("prompts", "steps"), [(1, 1), (1, 3), (2, 1), (2, 2)])
+def test_rewards_of_few_values_have_few_lengths(shaping, prompts, steps):
+    """Tails at seven places: 1e-6 each; a chi-square of the same two moments, and the ties alone, must fail."""
+    members, dim, replicas = 4, 300, 100_000
+    batch = PromptBatch(success=0.5, prompts=prompts)
+    config = ESConfig(dim=dim, sigma=SIGMA, alpha=ALPHA, population=members, steps=steps, shaping=shaping)
+    forecast = predict(config, reward=batch.signal(sigma=SIGMA), batch=batch, checkpoints=[steps])
+    norm = forecast.get(Quantity.DISPLACEMENT_NORM, steps)
+    assert (norm.label, type(norm.law)) == ("exact", LengthsLaw)
+    rng = np.random.default_rng(5)
+    rewards = rng.binomial(prompts, 0.5, (replicas, steps, members)) / prompts
+    weights = shape_rewards(rewards.reshape(-1, members), shaping, SIGMA).reshape(replicas, steps * members)
+    moved = np.einsum("rn,rnd->rd", weights[:4000], rng.standard_normal((4000, steps * members, dim)))
+    lengths = np.sqrt((weights**2).sum(axis=1) * rng.chisquare(dim, replicas))  # given rewards: every further replica
+    measured = ALPHA / members * np.concatenate([np.linalg.norm(moved, axis=1), lengths[4000:]])
+    places = [norm.law.quantile(p) for p in (0.2, 0.4, 0.6, 0.8, 0.9, 0.975, 0.995)]
+
+    def holds(law):
+        return all(agrees(measured <= x, law.tails(x)[0]) for x in places)
+
+    assert holds(norm.law)
+    assert agrees(measured, norm.law.mean)
+    assert variance_agrees(measured, norm.law.std**2)
+    w = walk.walk(config, batch.signal(sigma=SIGMA), steps, None, batch.model(0.0))
+    assert not holds(w.norm_law)
+    if steps == 1:  # three steps add up to nearly a chi-square
+        assert not holds(TiedLaw(w.norm_law, steps, 1 - w.tie_probability, 0.5))
+
+
+def test_lengths_are_left_out_where_they_are_many():
+    """Then the law is that of the same two moments, and says that it is one."""
+    for prompts, members, steps, momentum in ((64, 30, 1, 0.0), (1, 30, 500, 0.0), (1, 4, 2, 0.5)):
+        batch = PromptBatch(success=0.5, prompts=prompts)
+        config = ESConfig(dim=300, sigma=SIGMA, population=members, steps=steps, shaping="raw", momentum=momentum)
+        norm = predict(config, reward=batch.signal(sigma=SIGMA), batch=batch).get(Quantity.DISPLACEMENT_NORM)
+        assert norm.label == "large-N"
+        assert not isinstance(norm.law, LengthsLaw)
+
+
+def test_added_lengths():
+    step = ((0.0, 0.2), (0.5, 0.3), (1.7, 0.5))
+    lengths, chances = np.array(added_lengths(step, 5)).T
+    # generating function: all orders of five steps
+    every = np.array(np.meshgrid(*[range(3)] * 5)).reshape(5, -1)
+    total, chance = np.array(step)[every, 0].mean(axis=0), np.array(step)[every, 1].prod(axis=0)
+    for power in (1, 2, 3):
+        assert chances @ lengths**power == pytest.approx(chance @ total**power, rel=1e-12)
+    assert lengths.size == 21
+    assert added_lengths(step, 10**6) is None
+    assert added_lengths(((1.0, 1.0),), 10**15) == ((1.0, 1.0),)
+
+
+@pytest.mark.parametrize("shaping", ["zscore", "centered-rank", "raw"])
+def test_rewards_without_signal_have_no_progress(shaping):
+    for prompts in (1, 3, 8, 64):
+        batch = PromptBatch(success=0.02, prompts=prompts)
+        config = ESConfig(dim=1000, sigma=SIGMA, population=10, shaping=shaping)
+        for reward in (batch.signal(sigma=SIGMA, reliability=0.0), batch.signal(sigma=SIGMA, gradient_norm=0.0)):
+            for p in predict(config, reward=reward, batch=batch).predictions:
+                if p.quantity in (Quantity.PROGRESS_PER_STEP, Quantity.GRADIENT_COSINE, Quantity.REWARD_GAIN_PER_STEP):
+                    assert p.law.mean == 0
 
 
 @given(steps=h.integers(1, 10**6), move=h.floats(1e-3, 1.0))

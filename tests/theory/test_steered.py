@@ -16,7 +16,7 @@ from estheory.theory.curved.reward_laws import MixedNormalLaw, UnevenSumLaw
 from estheory.theory.probe.prediction_law import FewDirectionsLaw
 from estheory.theory.prompt_batch import PromptBatch
 from estheory.theory.run_norm import PairNormLaw, StepNormLaw
-from estheory.theory.steered_cosines import PairMoments
+from estheory.theory.steered_cosines import DisplacementPair
 from tests.statistics import agrees, ks_agrees, variance_agrees
 
 RNG = 3
@@ -68,7 +68,7 @@ def test_the_cosine_of_two_displacements_with_means():
     b = a + 0.2 + math.sqrt(added) * rng.standard_normal((replicas, count))
     x = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
     one = np.ones(1)
-    law = PairMoments(
+    law = DisplacementPair(
         count=count * one,
         first_mean=mean * one,
         second_mean=(mean + 0.2) * one,

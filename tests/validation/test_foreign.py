@@ -172,6 +172,35 @@ def test_es_at_scale(tmp_path):
     assert any("no event file" in note for note in notes)
 
 
+def test_event_files_of_another_code_and_their_remedy(tmp_path):
+    """What they log, written as lines of JSON, is judged."""
+    pytest.importorskip("tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
+    rng, dim, steps = np.random.default_rng(0), 4000, 10
+    norms = [make.ALPHA * math.sqrt(t / make.POPULATION * rng.chisquare(dim)) for t in range(1, steps + 1)]
+    with SummaryWriter(tmp_path / "run") as writer:
+        for step, norm in enumerate(norms, start=1):
+            writer.add_scalar("train/weight_change", norm, step)
+    with pytest.raises(DataError, match=r"another code than es-at-scale \(they log train/weight_change\): .*JSONL log"):
+        verdicts(tmp_path / "run")
+    head = {"alpha": make.ALPHA, "sigma": make.SIGMA, "population": make.POPULATION, "dim": dim}
+    rows = [head, *({"step": t, "norm": norm, "reward_std": 0.1} for t, norm in enumerate(norms, start=1))]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    judged, _ = verdicts(tmp_path / "log.jsonl")
+    assert {v.prediction.quantity for v in judged} == {Quantity.DISPLACEMENT_NORM}
+    assert len(judged) == steps
+
+
+def test_checkpoints_that_are_adapters_are_said_to_be(tmp_path):
+    make.trl(tmp_path / "run")
+    for folder in (tmp_path / "run").glob("checkpoint-*"):
+        (folder / "model.safetensors").unlink()
+        (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(DataError, match=r"nothing can be judged: .*is an adapter, whose factors walk"):
+        verdicts(tmp_path / "run", tmp_path / "run/base")
+
+
 def test_trl(tmp_path):
     make.trl(tmp_path / "run")
     run = read_foreign(tmp_path / "run")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from estheory._special import Array
 from estheory.errors import ConfigError
 from estheory.reporting.page.svg import WIDTH, clean, new_figure, to_svg
 from estheory.reporting.page.theme import LIGHT, SERIES
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Array = NDArray[np.float64]
 Values = Sequence[float] | NDArray[np.floating[Any]] | NDArray[np.integer[Any]]
 
 LINES = ("-", "--", "-.", ":")

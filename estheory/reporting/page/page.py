@@ -5,9 +5,7 @@ No script, no network, no file beside it; the page's own security policy forbids
 
 from __future__ import annotations
 
-import math
 import re
-import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -16,7 +14,7 @@ from estheory.quantities import Verdict, VerdictKind
 from estheory.reporting.page.style import STYLE
 from estheory.reporting.page.svg import NAMESPACE, printable
 from estheory.reporting.text.tables import short
-from estheory.reporting.text.verdicts import is_quiet_tensor
+from estheory.reporting.text.verdicts import group_words, is_quiet_tensor, says, shown_ratio, worst_ratio
 from estheory.reporting.text.verdicts import summary as tally
 
 MOST_VERDICTS = 30
@@ -25,7 +23,8 @@ SYMBOLS: dict[VerdictKind, str] = {"consistent": "✓", "refuted": "✗", "under
 MEANING: dict[VerdictKind, str] = {
     "consistent": "not rejected, and an error of 5 % in the predicted mean would have been noticed.",
     "refuted": "rejected at the family-wise level.",
-    "underpowered": "not rejected, but an error of 5 % might have gone unnoticed.",
+    "underpowered": "not rejected, but an error of 5 % might have gone unnoticed; “within 50 %”: one of 50 % would not "
+    "have.",
 }
 
 
@@ -78,6 +77,7 @@ def html_page(
     plain: Sequence[Verdict],
     level: float,
     sections: Sequence[Section],
+    opening: Sequence[Section] = (),
 ) -> str:
     """Return the page as HTML.
 
@@ -89,10 +89,13 @@ def html_page(
         The judged pairs, in the order of the table, which leaves single tensors out unless refuted.
     plain
         The same pairs judged with every systematic band set to 0.
+    opening
+        Sections before the verdicts.
     """
     body = [
         f"<h1>{_text(title)}</h1>",
         *(f"<p>{_text(paragraph.strip())}</p>" for paragraph in summary.split("\n\n") if paragraph.strip()),
+        *(line for number, section in enumerate(opening, start=1) for line in _section(section, f"o{number}")),
         *_verdict_section(verdicts, plain, level),
         *(line for number, section in enumerate(sections, start=1) for line in _section(section, f"s{number}")),
         *_definitions(verdicts),
@@ -136,7 +139,7 @@ def _verdict_section(verdicts: Sequence[Verdict], plain: Sequence[Verdict], leve
         differs = any(v.kind != w.kind for v, w in zip(verdicts, plain, strict=True))
         head += ["without band"] * differs
         shown = [(v, w) for v, w in zip(verdicts, plain, strict=True) if not is_quiet_tensor(v)]
-        rows = [_verdict_cells(v) + ((_kind(w.kind),) if differs else ()) for v, w in shown]
+        rows = [_verdict_cells(v) + ((_kind(w.kind, _text(says(w))),) if differs else ()) for v, w in shown]
         if len(rows) > MOST_VERDICTS:
             yield from _verdict_groups([v for v, _ in shown])
             yield f"<details><summary>All {len(rows)} verdicts, one by one</summary>"
@@ -160,16 +163,13 @@ def _verdict_section(verdicts: Sequence[Verdict], plain: Sequence[Verdict], leve
 
 
 def _verdict_groups(verdicts: Sequence[Verdict]) -> Iterable[str]:
-    """Yield a table with a row a quantity: its verdicts, and the range of measured over predicted."""
+    """Yield a table with a row a quantity, as the command line summarizes them."""
     rows = []
     for quantity in dict.fromkeys(v.prediction.quantity for v in verdicts):
         group = [v for v in verdicts if v.prediction.quantity is quantity]
-        ratios = sorted(v.ratio for v in group if math.isfinite(v.ratio))
-        counts = [f"{_kind(kind, str(count))}" if count else "0" for kind, count in _counts(group)]
-        shown = [short(r) for r in (ratios[0], statistics.median(ratios), ratios[-1])] if ratios else ["-"] * 3
-        rows.append([_breakable(quantity, 8), *counts, *map(_text, shown)])
-    head = ["quantity", *(f">{kind}" for kind in SYMBOLS), ">lowest ratio", ">median", ">highest"]
-    yield from _table(head, rows, "verdicts")
+        words = [_kind(kind, _text(text)) for kind, text in group_words(group)]
+        rows.append([_breakable(quantity, 8), str(len(group)), _text(worst_ratio(group)), ", ".join(words)])
+    yield from _table(["quantity", ">rows", ">worst ratio", "what they say"], rows, "verdicts")
 
 
 def _verdict_cells(verdict: Verdict) -> tuple[str, ...]:
@@ -179,19 +179,20 @@ def _verdict_cells(verdict: Verdict) -> tuple[str, ...]:
     error = f" ± {short(m.stderr, 2)}" if m.stderr else ""
     unit = "" if p.quantity.unit == "1" else f' <span class="unit">{_text(p.quantity.unit)}</span>'
     return (
-        _kind(verdict.kind),
+        _kind(verdict.kind, _text(says(verdict))),
         _breakable(p.quantity, 8) + unit,
         _breakable(m.where if m.source in m.where else ", ".join(part for part in (m.where, m.source) if part), 8),
         "" if m.step is None else str(m.step),
         _text(short(p.law.mean, 5) + spread + band),
         _text(short(m.value, 5) + error),
-        _text(short(verdict.ratio)),
+        _text(shown_ratio(verdict)),
         _text("< 1e-300" if verdict.pvalue == 0 else short(verdict.pvalue, 2)),
     )
 
 
 def _section(section: Section, key: str) -> Iterable[str]:
-    yield f'<section aria-labelledby="{key}">'
+    pictured = ' class="pictured"' if section.figure_svg else ""
+    yield f'<section{pictured} aria-labelledby="{key}">'
     yield f'<h2 id="{key}">{_text(section.title)}</h2>'
     yield f"<p>{_text(section.sentence)}</p>"
     if section.points:

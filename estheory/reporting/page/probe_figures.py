@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from estheory._special import Array
 from estheory.errors import ConfigError
-from estheory.reporting.page.figures import Array, Series, Values, columns, entry, legend, style
+from estheory.reporting.page.figures import Series, Values, columns, entry, legend, style
 from estheory.reporting.page.svg import clean, new_figure, to_svg
 from estheory.reporting.page.theme import LIGHT
 from estheory.reporting.text.tables import short

@@ -10,6 +10,7 @@ from estheory.quantities import Quantity, Verdict
 from estheory.reporting.page import behaviour_sections, ledger_section, weight_sections
 from estheory.reporting.page.page import Section, Table, html_page
 from estheory.reporting.page.sequence_page import missing_section, sequence_sections
+from estheory.reporting.page.verdict_section import verdict_section
 from estheory.reporting.text.verdicts import summary, tensor_sentence
 from estheory.runs.sequence import SequenceRecord
 from estheory.runs.view import OwnRun
@@ -81,6 +82,7 @@ def report_page(report: Report) -> str:
         verdicts=report.verdicts,
         plain=report.plain,
         level=report.level,
+        opening=[section for section in _opening(report) if section is not None],
         sections=[section for section in _sections(report) if section is not None],
     )
 
@@ -100,12 +102,15 @@ def _apart(report: Report) -> list[str]:
     return [name for name in report.judged if name not in stages]
 
 
+def _opening(report: Report) -> list[Section | None]:
+    ledger = ledger_section.ledger_section(report.ledgers) if report.ledgers else None
+    return [missing_section(report.missing), ledger, verdict_section(report.verdicts)]
+
+
 def _sections(report: Report) -> list[Section | None]:
     apart = _apart(report)
     runs = {name: run for name, run in report.runs.items() if name in apart}
-    found: list[Section | None] = [missing_section(report.missing)]
-    if report.ledgers:
-        found.append(ledger_section.ledger_section(report.ledgers))
+    found: list[Section | None] = []
     for sequence in report.sequences.values():
         with reading(sequence.path):
             found += sequence_sections(sequence, report.judged)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from estheory.reporting.page.figures import Array, Values, columns, legend, note, style
+from estheory._special import Array
+from estheory.reporting.page.figures import Values, columns, legend, note, style
 from estheory.reporting.page.svg import clean, new_figure, to_svg
 from estheory.reporting.page.theme import LIGHT
 from estheory.reporting.text.tables import short
@@ -78,7 +79,7 @@ def cosines(names: Sequence[str], values: Values, floor: float, bounds: Values =
         ax.set_xticks(ticks, [f"{x:g}".replace("-", "−") for x in ticks])
         ax.minorticks_off()
         ax.set_xlim(min(-4 * floor, 2.0 * float(values.min())), 1.5)
-        ax.set_xlabel("cosine")
+        ax.set_xlabel("cosine (logarithmic outside the band)")
         legend(figure, ax)
         words = [
             f"{name}: {short(value, 2)}" + (f" (bound {short(limit, 2)})" if np.isfinite(limit) else "")

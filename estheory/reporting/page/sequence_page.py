@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from estheory._special import Array
 from estheory.quantities import Quantity, Verdict
 from estheory.reporting.page import figures, probe_figures, weight_sections
 from estheory.reporting.page.page import Section
@@ -49,7 +50,7 @@ def missing_section(lacks: Sequence[str]) -> Section | None:
     )
 
 
-def _means(sequence: SequenceRecord, method: str, quantity: str) -> tuple[figures.Array, figures.Array, str]:
+def _means(sequence: SequenceRecord, method: str, quantity: str) -> tuple[Array, Array, str]:
     """Return mean and standard deviation over seeds, shape (stages + 1, tasks), and over how many seeds."""
     values = np.stack([sequence.matrix(method, seed, quantity) for seed in sequence.seeds])
     known = np.isfinite(values).sum(axis=0)
@@ -97,7 +98,7 @@ def _matrix_section(sequence: SequenceRecord, method: str, quantity: str) -> Sec
     )
 
 
-def _learning_sentence(name: str, tasks: Sequence[str], mean: figures.Array) -> str:
+def _learning_sentence(name: str, tasks: Sequence[str], mean: Array) -> str:
     """Say what each stage did to its own task and which task lost most afterwards."""
     stages = [k for k in range(len(tasks)) if np.isfinite(mean[k + 1, k])]
     learned = ", ".join(f"{tasks[k]} {mean[k, k]:.2f} → {mean[k + 1, k]:.2f}" for k in stages)

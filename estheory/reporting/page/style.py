@@ -42,6 +42,13 @@ tbody th {{ font-weight: 500; }}
 .unit {{ color: var(--muted); white-space: nowrap; }}
 figure {{ margin: 1rem 0; }}
 figure svg {{ display: block; width: 100%; max-width: 36rem; height: auto; font-family: inherit; }}
+@media screen and (min-width: 60rem) {{
+  .pictured {{ display: grid; grid-template-columns: 22rem 1fr; column-gap: 2rem; align-items: start; }}
+  .pictured > h2, .pictured > .scroll {{ grid-column: 1 / -1; }}
+  .pictured > p, .pictured > ul {{ grid-column: 1; }}
+  .pictured > figure {{ grid-column: 2; grid-row: 2 / span 2; margin-top: 0; }}
+  .pictured > figure svg {{ max-width: 42rem; }}
+}}
 summary {{ cursor: pointer; padding: .4rem 0; color: var(--good); font-weight: 600; }}
 summary:focus-visible {{ outline: 3px solid var(--good); outline-offset: 2px; }}
 li {{ margin: .2rem 0; }}

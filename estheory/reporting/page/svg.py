@@ -6,7 +6,7 @@ import hashlib
 import io
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -49,14 +49,20 @@ _RC: dict[Any, Any] = {
 
 
 @contextmanager
-def new_figure(height: float) -> Iterator[Figure]:
-    """Yield an empty figure of ``WIDTH`` x ``height`` SVG units under the package's style."""
+def new_figure(height: float, more: Mapping[str, Any] | None = None) -> Iterator[Figure]:
+    """Yield an empty figure of ``WIDTH`` x ``height`` SVG units under the package's style.
+
+    Parameters
+    ----------
+    more
+        Settings of matplotlib beside the style's.
+    """
     try:
         import matplotlib
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingDependencyError("figures need matplotlib", "pip install 'estheory[plots]'") from None
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(_RC | dict(more or {})):
         yield Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
 
 

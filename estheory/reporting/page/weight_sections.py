@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from estheory._special import Array
 from estheory.laws import ChiLaw, SquaredLaw
 from estheory.quantities import Quantity, Verdict
 from estheory.reporting.page import figures, row_figures
@@ -148,7 +149,7 @@ def cosine_sentence(cosines: Mapping[str, float], dim: int) -> str:
     )
 
 
-def pair_cosines(labels: Sequence[str], cosines: figures.Array) -> dict[str, float]:
+def pair_cosines(labels: Sequence[str], cosines: Array) -> dict[str, float]:
     """Return the cosine of each pair of displacements by ``a|b``, without those that did not move.
 
     Parameters

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from estheory._special import Array
-from estheory.reporting.save_figure import save_figure
 from estheory.reporting.text.tables import Sheet, Table, short
-from estheory.simulation.geometry_results import LINE, METHODS, PROBES, Geometry
+from estheory.simulation.geometry_results import LINE, PROBES, Geometry
 from estheory.theory.signal import coherent_displacement_bound
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 NAMES = {"es": "ES", "sgd": "SGD", "adamw": "AdamW", "grpo": "GRPO-like"}
 
@@ -77,12 +72,12 @@ def geometry_json(geometry: Geometry) -> dict[str, Any]:
         "methods": methods,
         "es_against": against,
         "line": LINE.tolist(),
-        "probe_distance": (PROBES * _unit(geometry)).tolist(),
+        "probe_distance": (PROBES * start_distance(geometry)).tolist(),
         "reward_along_random": geometry.random_probe.mean(axis=0).tolist(),
     }
 
 
-def _unit(geometry: Geometry) -> float:
+def start_distance(geometry: Geometry) -> float:
     """Return the distance from the start to the optimum, weight units."""
     where = geometry.landscape
     return math.sqrt(float(where.multiplicity @ np.where(where.eigenvalue > 0, where.offset, 0.0) ** 2))
@@ -126,43 +121,3 @@ def geometry_sheet(geometry: Geometry) -> Sheet:
     if bound is not None:
         words.append(f"Whatever the reward, at most {short(bound)} of ES's displacement can be coherent.")
     return Sheet(table, other, *words)
-
-
-def plot_geometry(geometry: Geometry, path: Path) -> None:
-    """Draw displacement and drift, cosines, the lines between end points and rewards along directions."""
-    save_figure(path, lambda figure: _draw(geometry, figure.subplots(2, 2)), size=(9.0, 7.0))
-
-
-def _draw(geometry: Geometry, axes: Any) -> None:
-    (split, drift), (line, probe) = axes
-    _split_axes(split, geometry)
-    names = list(geometry.methods)
-    drift.boxplot([geometry.methods[n].off_task_change for n in names], tick_labels=[NAMES[n] for n in names])
-    drift.axhline(0.0, color="0.7", linewidth=0.8)
-    drift.set_ylabel("off-task reward change (reward)")
-    for name in METHODS:
-        between = geometry.between[name].line.mean(axis=0)
-        (drawn,) = line.plot(LINE, between, "o-", markersize=3, label=f"ES to {NAMES[name]}")
-        line.plot(LINE[[0, -1]], between[[0, -1]], "--", linewidth=0.8, color=drawn.get_color())
-    line.set_xlabel("position on the line (dashed: chord)")
-    line.set_ylabel("R - R* (reward)")
-    line.legend(fontsize=8)
-    distance = PROBES * _unit(geometry)
-    for name in names:
-        probe.plot(distance, geometry.methods[name].probe.mean(axis=0), "o-", markersize=3, label=NAMES[name])
-    probe.plot(distance, geometry.random_probe.mean(axis=0), "k--", label="random direction")
-    probe.set_xlabel("distance along the normalised displacement (weight)")
-    probe.set_ylabel("R - R* (reward)")
-    probe.legend(fontsize=8)
-
-
-def _split_axes(axes: Axes, geometry: Geometry) -> None:
-    names = list(geometry.methods)
-    on = np.array([np.mean(geometry.methods[n].on_task_square) for n in names])
-    off = np.array([np.mean(geometry.methods[n].off_task_square) for n in names])
-    at = np.arange(len(names))
-    axes.bar(at, on, label="curved directions (on-task)")
-    axes.bar(at, off, bottom=on, label="flat directions (off-task)")
-    axes.set_xticks(at, [NAMES[n] for n in names])
-    axes.set_ylabel("E ||Delta||^2 (weight^2)")
-    axes.legend(fontsize=8)

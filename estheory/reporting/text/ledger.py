@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from estheory.reporting.save_figure import save_figure
 from estheory.reporting.text.forecast import prediction_json
 from estheory.reporting.text.tables import Sheet, Table, short
 from estheory.theory.economy.forecast import Outlook, Pace, windows
 from estheory.theory.economy.intervals import LEVEL
 from estheory.theory.economy.ledger import Entry, Ledger, Sum
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+STATES = {
+    "earning": "the reward rises",
+    "floor": "the rate may be 0 and is at most a fraction of the best this run had",
+    "sliding": "the reward falls",
+    "undecided": "the rate is not known well enough",
+}
+"""What each state says of the reward's rate, per step."""
 
 
 def outlook_json(outlook: Outlook) -> dict[str, Any]:
@@ -28,7 +29,7 @@ def outlook_json(outlook: Outlook) -> dict[str, Any]:
     return {
         "schema": "estheory/forecast/1",
         "at": outlook.at,
-        "ledger": [_entry_json(entry) for entry in book.entries],
+        "ledger": [entry_json(entry) for entry in book.entries],
         "totals": {
             "earned": earned.value,
             "earned_stderr": earned.stderr,
@@ -59,7 +60,8 @@ def outlook_json(outlook: Outlook) -> dict[str, Any]:
     }
 
 
-def _entry_json(entry: Entry) -> dict[str, Any]:
+def entry_json(entry: Entry) -> dict[str, Any]:
+    """Return what one update earned and paid as a JSON object."""
     return {
         "step": entry.step,
         "earned": entry.earned,
@@ -77,6 +79,27 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
 def outlook_sheet(outlook: Outlook) -> Sheet:
     """Return the ledger by windows, its totals against the measured change, and what comes next."""
     book = outlook.ledger
+    parts: list[Table | str] = [
+        f"State at step {outlook.at}: {outlook.state}, {STATES[outlook.state]}; {pace_text(outlook.pace)}.",
+    ]
+    parts += [f"limit: {limit}" for limit in outlook.limits]
+    if outlook.predictions:
+        ahead = Table("quantity", ">step", ">mean", f">{LEVEL:.0%} interval", title="what comes next")
+        for p in outlook.predictions:
+            low, high = p.law.interval(LEVEL)
+            place = p.where or str(p.step)
+            ahead.add_row(str(p.quantity), place, short(p.law.mean, 4), f"{short(low, 4)} .. {short(high, 4)}")
+        parts.append(ahead)
+    advice = "stop" if outlook.stop.advice else "go on"
+    parts.append(f"{advice}: {outlook.stop.because}.")
+    if outlook.state == "floor" and outlook.rate and not outlook.stop.advice:
+        most = short(outlook.rate.found.high, 2)
+        parts.append(f"At its floor, a step brings at most {most}: stop where that is not worth its cost.")
+    return ledger_sheet(book) + Sheet(*parts)
+
+
+def ledger_sheet(book: Ledger) -> Sheet:
+    """Return a ledger by windows, and its totals against the measured change."""
     centre = "centre" if book.centred else "members' mean"
     table = Table("steps", ">earned", ">paid", ">reliability", ">odd", ">even", f">{centre}", title="ledger")
     for window in windows(book):
@@ -97,25 +120,13 @@ def outlook_sheet(outlook: Outlook) -> Sheet:
     net = book.total("net", book.between_ends())
     at_most = "at most " if book.bound else ""
     cost = "an unknown cost" if math.isnan(paid.value) else f"{_with_error(paid)} paid"
-    parts: list[Any] = [
-        table,
+    words = [
         f"Over {len(book.entries)} updates: earned {at_most}{_with_error(earned)}, {cost}. "
-        f"Between the ends of the log: net {at_most}{_with_error(net)}, measured {_with_error(risen)}.",
-        f"State at step {outlook.at}: {outlook.state}; {pace_text(outlook.pace)}.",
+        f"Between the ends of the log: net {at_most}{_with_error(net)}, measured {_with_error(risen)}."
     ]
     if book.bound and not math.isnan(implied.value):
-        parts.append(f"What was measured and paid together say that it earned {_with_error(implied)} between them.")
-    parts += [f"limit: {limit}" for limit in outlook.limits]
-    if outlook.predictions:
-        ahead = Table("quantity", ">step", ">mean", f">{LEVEL:.0%} interval", title="what comes next")
-        for p in outlook.predictions:
-            low, high = p.law.interval(LEVEL)
-            place = p.where or str(p.step)
-            ahead.add_row(str(p.quantity), place, short(p.law.mean, 4), f"{short(low, 4)} .. {short(high, 4)}")
-        parts.append(ahead)
-    advice = "stop" if outlook.stop.advice else "go on"
-    parts.append(f"{advice}: {outlook.stop.because}.")
-    return Sheet(*parts)
+        words.append(f"What was measured and paid together say that it earned {_with_error(implied)} between them.")
+    return Sheet(table, *words)
 
 
 def _known_mean(values: Sequence[float]) -> float:
@@ -137,42 +148,3 @@ def _with_error(found: Sum) -> str:
     if math.isnan(found.value):
         return "-"
     return short(found.value, 3) if math.isnan(found.stderr) else f"{short(found.value, 3)} +- {short(found.stderr, 1)}"
-
-
-def plot_ledger(outlook: Outlook, path: Path) -> None:
-    """Draw what was earned, what was paid, and the measured reward, against the steps."""
-
-    def draw(figure: Figure) -> None:
-        axes = figure.add_subplot()
-        entries = outlook.ledger.entries
-        steps = [entry.step for entry in entries]
-        rewards = np.array([entry.reward for entry in entries])
-        start = rewards[: outlook.ledger.ends].mean()
-        bound = " (at most)" if outlook.ledger.bound else ""
-        _cumulative(
-            axes, steps, [e.earned for e in entries], [e.earned_stderr for e in entries], "C2", "earned" + bound
-        )
-        if not all(math.isnan(entry.paid) for entry in entries):
-            paid = [-e.paid for e in entries]
-            _cumulative(axes, steps, paid, [e.paid_stderr for e in entries], "C3", "paid")
-        axes.plot(steps, rewards - start, ".", color="0.3", markersize=4, label="measured change")
-        for p in outlook.predictions:
-            if p.step is not None and p.quantity in ("centre_reward", "mean_member_reward"):
-                low, high = p.law.interval(LEVEL)
-                axes.plot([p.step, p.step], [low - start, high - start], color="C0", linewidth=2)
-        axes.axhline(0.0, color="0.7", linewidth=0.8)
-        axes.set_xlabel("update")
-        axes.set_ylabel("reward")
-        axes.legend(frameon=False)
-
-    save_figure(path, draw, size=(6.5, 4.2))
-
-
-def _cumulative(
-    axes: Any, steps: Sequence[int], values: Sequence[float], errors: Sequence[float], colour: str, label: str
-) -> None:
-    total = np.cumsum(values)
-    band = np.sqrt(np.cumsum(np.square(errors)))
-    axes.plot(steps, total, color=colour, label=label)
-    if np.isfinite(band).all():
-        axes.fill_between(steps, total - 2 * band, total + 2 * band, color=colour, alpha=0.15, linewidth=0)

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from estheory.quantities import Prediction
-from estheory.reporting.save_figure import save_figure
 from estheory.reporting.text.forecast import prediction_json
 from estheory.reporting.text.tables import Sheet, Table, short
 from estheory.theory.economy.intervals import LEVEL
-from estheory.theory.economy.pilot import Estimated, Pilot, Scale
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from estheory.theory.economy.pilot import Estimated, Pilot
 
 _UNITS = {"weight": "w", "reward": "R", "reward^2": "R^2", "1": ""}
 
@@ -128,34 +121,3 @@ def _shown(found: Estimated) -> tuple[str, str]:
     value, low, high = (max(x, 0.0) if positive else x for x in (found.value, found.low, found.high))
     ends = " .. ".join("no limit" if math.isinf(end) else short(end, 3) for end in (low, high))
     return ("<= " if found.bound else "") + short(value, 3), ends
-
-
-def plot_pilot(pilot: Pilot, path: Path) -> None:
-    """Draw the net gain of an update against alpha, for several N, with its interval."""
-
-    def draw(figure: Figure) -> None:
-        axes = figure.add_subplot()
-        scale = pilot.scale
-        for colour, factor in enumerate((1, 4, 16)):
-            population = scale.config.population * factor
-            _band(axes, scale, population, f"C{colour}")
-        axes.axhline(0.0, color="0.5", linewidth=0.8)
-        axes.set_xscale("log")
-        axes.set_xlabel("alpha (weight)")
-        bound = ", upper bound" if scale.bound else ""
-        axes.set_ylabel(("net gain" if scale.members.gap else "gain") + f" of one update (reward{bound})")
-        axes.legend(frameon=False)
-
-    save_figure(path, draw, size=(6.5, 4.2))
-
-
-def _band(axes: Any, scale: Scale, population: int, colour: str) -> None:
-    """Draw the curve of one N with its interval, up to twice its best alpha or ten times the planned one."""
-    alpha = scale.config.step_size
-    wide = scale.with_update(alpha, population, scale.prompts)
-    best = wide.best(wide.centre)[0] if wide.members.gap else math.inf
-    top = min(10 * alpha, 2 * best) if best > 0.2 * alpha else 2 * alpha
-    alphas = np.geomspace(alpha / 10, max(top, alpha), 40)
-    found = [scale.with_update(float(a), population, scale.prompts).net_interval for a in alphas]
-    axes.plot(alphas, [f.value for f in found], color=colour, label=f"N = {population}")
-    axes.fill_between(alphas, [f.low for f in found], [f.high for f in found], color=colour, alpha=0.15, linewidth=0)

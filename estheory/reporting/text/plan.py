@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from estheory.reporting.save_figure import save_figure
 from estheory.reporting.text.forecast import prediction_json
 from estheory.reporting.text.tables import Sheet, Table, short
 from estheory.theory.planning.search import Candidate, Plan, Planner
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_DRIFT = {"max-norm": "norm", "max-kl": "KL", "max-off-task-loss": "off-task loss"}
-_UNITS = {"max-norm": "w", "max-kl": "nat/token", "max-off-task-loss": "R"}
+DRIFT = {"max-norm": "norm", "max-kl": "KL", "max-off-task-loss": "off-task loss"}
+UNITS = {"max-norm": "w", "max-kl": "nat/token", "max-off-task-loss": "R"}
 
 
 def candidate_json(candidate: Candidate, confidence: float) -> dict[str, Any]:
@@ -84,7 +79,7 @@ def _front(plan: Plan, planner: Planner) -> Table:
 
 
 def _heads(planner: Planner) -> list[str]:
-    return [">progress", *(f">{_DRIFT[name]}, {_percent(planner)}" for name in planner.budget.limits)]
+    return [">progress", *(f">{DRIFT[name]}, {percent(planner)}" for name in planner.budget.limits)]
 
 
 def _cells(found: Candidate, planner: Planner) -> list[str]:
@@ -112,13 +107,13 @@ def statement(plan: Plan) -> str:
         return _infeasible(plan, planner)
     config = best.config
     used = " and ".join(
-        f"the {_DRIFT[name]} under {short(best.used[name], 4)} {_UNITS[name]} (budget {limit:g})"
+        f"the {DRIFT[name]} under {short(best.used[name], 4)} {UNITS[name]} (budget {limit:g})"
         for name, limit in planner.budget.limits.items()
     )
     words = (
         f"Run {best.steps} steps of {config.population} members at sigma {short(config.sigma, 3)} and alpha "
         f"{short(config.step_size, 4)}: {best.evaluations:,} evaluations {_attained(best, planner)} on average "
-        f"and keep {used}{', each' if len(planner.budget.limits) > 1 else ''} in {_percent(planner)} of seeds."
+        f"and keep {used}{', each' if len(planner.budget.limits) > 1 else ''} in {percent(planner)} of seeds."
     )
     if plan.binding:
         words += f" Fewer evaluations are ruled out by {_named(plan.binding)}."
@@ -136,7 +131,8 @@ def _named(limits: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(shown[:-1]), *shown[-1:]]))
 
 
-def _percent(planner: Planner) -> str:
+def percent(planner: Planner) -> str:
+    """Return the confidence of the budgets."""
     return f"{100 * planner.budget.confidence:.4g} %"
 
 
@@ -159,27 +155,3 @@ def _infeasible(plan: Plan, planner: Planner) -> str:
     if planner.target.name == "target-progress" and limit is not None and planner.target.value >= limit:
         return words + ". The target is itself longer than --max-norm: no number of evaluations helps."
     return words + ". More evaluations alone do not help: relax the budget, the target or the choices given."
-
-
-def plot_plan(plan: Plan, path: Path) -> None:
-    """Draw evaluations against the first budget's drift along the front, the recommendation marked."""
-    planner = plan.planner
-    [name, *_] = planner.budget.limits
-
-    def draw(figure: Figure) -> None:
-        ax = figure.subplots()
-        front = [found for _, found in plan.front]
-        ax.plot([c.used[name] for c in front], [c.evaluations for c in front], "o-", markersize=4, label="Pareto front")
-        if plan.recommendation:
-            ax.plot(
-                plan.recommendation.used[name], plan.recommendation.evaluations, "*", markersize=14, label="recommended"
-            )
-        ax.axvline(planner.budget.limits[name], linestyle="--", linewidth=1, color="0.4", label=f"--{name}")
-        ax.set_xscale("log")
-        ax.set_yscale("log")
-        ax.set_xlabel(f"{_DRIFT[name]}, not passed in {_percent(planner)} of seeds ({_UNITS[name]})")
-        ax.set_ylabel("evaluations N T")
-        ax.set_title(f"--{planner.target.name} {planner.target.value:g}", loc="left", fontsize=10)
-        ax.legend(fontsize=8)
-
-    save_figure(path, draw, size=(6.0, 4.0))

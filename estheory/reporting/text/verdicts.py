@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from estheory.quantities import NotJudged, Verdict
+from estheory.quantities import NotJudged, Verdict, VerdictKind
 from estheory.reporting.text.tables import Sheet, Table, short, short_names
 
 
@@ -133,20 +133,27 @@ def _summary_table(verdicts: Sequence[Verdict]) -> Table:
     table = Table("quantity", ">rows", ">worst ratio", "what they say", gap=2)
     for quantity in dict.fromkeys(v.prediction.quantity for v in verdicts):
         group = [v for v in verdicts if v.prediction.quantity is quantity]
-        worst = max((v for v in group if not v.near_zero), key=lambda v: abs(v.ratio - 1), default=None)
-        table.add_row(str(quantity), str(len(group)), short(worst.ratio) if worst else "", _group_words(group))
+        words = ", ".join(text for _, text in group_words(group))
+        table.add_row(str(quantity), str(len(group)), worst_ratio(group), words)
     return table
 
 
-def _group_words(group: Sequence[Verdict]) -> str:
-    """Return what the verdicts of one quantity say."""
+def worst_ratio(group: Sequence[Verdict]) -> str:
+    """Return the ratio furthest from 1; nothing where every prediction is next to 0."""
+    worst = max((v for v in group if not v.near_zero), key=lambda v: abs(v.ratio - 1), default=None)
+    return short(worst.ratio) if worst else ""
+
+
+def group_words(group: Sequence[Verdict]) -> list[tuple[VerdictKind, str]]:
+    """Return what the verdicts of one quantity say: the number of each kind, and of underpowered ones the best."""
     kinds = summary(group)
-    words = [f"{kinds[kind]} {kind}" for kind in ("refuted", "consistent") if kinds[kind]]
+    told: tuple[VerdictKind, ...] = ("refuted", "consistent")
+    words: list[tuple[VerdictKind, str]] = [(kind, f"{kinds[kind]} {kind}") for kind in told if kinds[kind]]
     if weak := [v for v in group if v.kind == "underpowered"]:
         relative = [v for v in weak if not v.near_zero]
         best = min(relative or weak, key=lambda v: v.noticeable_error / (abs(v.prediction.law.mean) if relative else 1))
-        words.append(f"{len(weak)} {says(best)}" + " at best" * (len(weak) > 1))
-    return ", ".join(words)
+        words.append(("underpowered", f"{len(weak)} {says(best)}" + " at best" * (len(weak) > 1)))
+    return words
 
 
 BAND = (

@@ -50,6 +50,9 @@ def read_es(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
     Parameters and result as of :func:`estheory.runs.foreign.read_foreign`.
     """
     ends = final_weights(path)
+    if not ends and (tags := _tags(path)) and not {"reward/mean", "reward/std"} & set(tags):
+        what = f"{path} holds event files of another code than es-at-scale (they log {', '.join(tags[:3])})"
+        raise DataError(what, "write its steps as a JSONL log: step, and rewards, reward_std or norm")
     base = first_weights(path / "model_saves/base_model")
     told = _told(path)
     alpha, population = given.alpha or told.get("alpha"), given.population or told.get("population_size")
@@ -129,15 +132,32 @@ def _implementations(given: Given, told: dict[str, Any], population: int) -> tup
 
 def _tensorboard(path: Path, tag: str) -> tuple[list[float], str]:
     """Return a scalar's values in order of its steps, and what kept it from being read."""
-    if not any(path.glob("events.out.tfevents*")):
+    if not any(path.glob(_EVENTS)):
         return [], f"{path} has no event file: the walk is taken from its hyper-parameters"
-    try:
-        reader: Any = import_module("tensorboard.backend.event_processing.event_accumulator")
-    except ImportError:
+    accumulator = _events(path)
+    if accumulator is None:
         return [], f"{path}: its event files need the package tensorboard; the walk is taken from its hyper-parameters"
-    accumulator = reader.EventAccumulator(str(path), size_guidance={"scalars": 0})
-    accumulator.Reload()
     if tag not in accumulator.Tags()["scalars"]:
         return [], f"{path} logs no {tag}: the walk is taken from its hyper-parameters"
     values = {event.step: float(event.value) for event in accumulator.Scalars(tag)}
     return [values[step] for step in sorted(values)], ""
+
+
+_EVENTS = "events.out.tfevents*"
+
+
+def _events(path: Path) -> Any:
+    """Return the reader of a folder's event files; None without the package tensorboard."""
+    try:
+        reader: Any = import_module("tensorboard.backend.event_processing.event_accumulator")
+    except ImportError:
+        return None
+    accumulator = reader.EventAccumulator(str(path), size_guidance={"scalars": 0})
+    accumulator.Reload()
+    return accumulator
+
+
+def _tags(path: Path) -> list[str]:
+    """Return the names of the scalars in a folder's event files; empty where there are none or they cannot be read."""
+    accumulator = _events(path) if any(path.glob(_EVENTS)) else None
+    return [] if accumulator is None else [str(tag) for tag in accumulator.Tags()["scalars"]]

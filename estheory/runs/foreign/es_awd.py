@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from estheory.files import Problems, problem, read_lines, read_object
+from estheory._special import Array
+from estheory.errors import DataError
+from estheory.files import Problems, note, read_lines, read_object
 from estheory.quantities import Measurement, Quantity
 from estheory.rules import LARGEST_COUNT
 from estheory.runs.foreign.rows import by_step, count, storage
-from estheory.runs.view import BY_COEFFICIENTS, Array, ForeignRun, Given, Implementation, Settings, Shown, Step
+from estheory.runs.view import BY_COEFFICIENTS, ForeignRun, Given, Implementation, Settings, Shown, Step
 
 WEIGHT_CHANGE = "weight_change.jsonl"
 
@@ -115,7 +117,7 @@ def _coefficients(
             values[step - 1] = logged[served_first]
             continue
         what = f"{updates}: step {step} has {logged.size} coefficients, not {vectors} finite ones"
-        problem(what, "restore the file, or give --population", problems)
+        note(DataError(what, "restore the file, or give --population"), problems)
     return values
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from estheory._special import Array
 from estheory.files import Problems, read_lines, read_object
 from estheory.quantities import Measurement, Quantity
 from estheory.runs.foreign.rows import by_step, count, first_weights, moves, served, shown
-from estheory.runs.view import BY_REWARDS, Array, ForeignRun, Given, Implementation, Settings, Shown, Step
+from estheory.runs.view import BY_REWARDS, ForeignRun, Given, Implementation, Settings, Shown, Step
 
 Row = dict[str, Any]
 

@@ -21,15 +21,15 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
+from estheory._special import Array
 from estheory.errors import DataError
-from estheory.files import Problems, problem, read_lines, read_object
+from estheory.files import Problems, note, read_lines, read_object
 from estheory.rules import Dtype
 from estheory.runs.config_files import typed
 from estheory.runs.foreign.rows import STD_FLOOR, by_step, moves
 from estheory.runs.view import (
     BY_COEFFICIENTS,
     BY_REWARDS,
-    Array,
     ForeignRun,
     Given,
     Implementation,
@@ -177,7 +177,7 @@ def _step(row: Mapping[str, Any], where: str, halves: bool, problems: Problems |
         try:
             values[name] = parsed(row[name])
         except (TypeError, ValueError, OverflowError) as error:
-            problem(f"{where}: {name} is damaged ({error})", _REMEDY, problems)
+            note(DataError(f"{where}: {name} is damaged ({error})", _REMEDY), problems)
     members = values.get("prompt_rewards")
     if members is not None and "rewards" not in values:
         values["rewards"] = members.mean(axis=1)

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from estheory.files import Problems, problem
+from estheory.errors import DataError
+from estheory.files import Problems, note
 from estheory.rules import Dtype
 
 STD_FLOOR = 1e-8
@@ -31,13 +32,13 @@ def by_step(
     for row in rows:
         step = count(row[key])
         if step in found:
-            problem(f"{file} has step {step} twice", "keep one of them", problems)
+            note(DataError(f"{file} has step {step} twice", "keep one of them"), problems)
         found[step] = row
     last = max(found, default=0)
     missing = last - sum(1 <= step <= last for step in found) if consecutive else 0
     if missing:
         first = next(step for step in range(1, last) if step not in found)
-        problem(f"{file} lacks step {first} ({missing} missing)", "restore the file", problems)
+        note(DataError(f"{file} lacks step {first} ({missing} missing)", "restore the file"), problems)
     return found
 
 
@@ -64,7 +65,7 @@ def moves(spread: Any, where: str, problems: Problems | None) -> float:
     value = float(spread)
     if math.isfinite(value) and value >= 0:
         return (value / (value + STD_FLOOR)) ** 2
-    problem(f"{where}: {spread} is no spread of rewards", "restore the log, or leave the step out", problems)
+    note(DataError(f"{where}: {spread} is no spread of rewards", "restore the log, or leave the step out"), problems)
     return 1.0
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from estheory._special import Array
 from estheory.errors import DataError
 from estheory.files import Problems, read_object
 from estheory.runs.foreign.es_awd import evaluations
 from estheory.runs.foreign.rows import by_step, count, first_weights, shown
-from estheory.runs.view import Array, ForeignRun, Given, Settings, Step
+from estheory.runs.view import ForeignRun, Given, Settings, Step
 
 _NUMBERED = re.compile(r"checkpoint-(\d+)")
 _STEP = re.compile(r"(?:^|_)global_step_(\d+)$")

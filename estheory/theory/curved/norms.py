@@ -21,7 +21,7 @@ from estheory.theory.curved.recursion import states, step_rule, with_flat_row
 from estheory.theory.curved.step import step_moments
 from estheory.theory.estimators import estimator_of
 from estheory.theory.run_norm import NEGLIGIBLE_SHIFT, RunNorm
-from estheory.theory.steered_cosines import PairMoments
+from estheory.theory.steered_cosines import DisplacementPair
 from estheory.theory.walk import Walk
 
 OURS = "ours: docs/concepts/dynamics.md"
@@ -120,7 +120,9 @@ def _norm(ground: Landscape, walk: Walk, mean: Array, rows: Array, variance: flo
     )
 
 
-def curved_cosines(config: ESConfig, landscape: Landscape, steps: Sequence[int]) -> dict[tuple[int, int], PairMoments]:
+def curved_cosines(
+    config: ESConfig, landscape: Landscape, steps: Sequence[int]
+) -> dict[tuple[int, int], DisplacementPair]:
     """Return the moments of pairs of displacements: of two checkpoints of one run, and of the ends of two runs.
 
     Parameters
@@ -156,7 +158,7 @@ def curved_cosines(config: ESConfig, landscape: Landscape, steps: Sequence[int])
         (a, x, before), (b, y, after) = at[first], at[second]
         with np.errstate(divide="ignore", invalid="ignore"):
             passed = np.where(before != 0, after / before, 0.0)
-        found[first, second] = PairMoments(
+        found[first, second] = DisplacementPair(
             count=ground.multiplicity,
             first_mean=a,
             second_mean=b,

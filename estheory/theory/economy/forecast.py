@@ -16,6 +16,7 @@ from estheory._special import Array
 from estheory.errors import ConfigError
 from estheory.laws import Law, NormalLaw, PointLaw
 from estheory.quantities import Label, Prediction, Quantity
+from estheory.shown import Shown
 from estheory.theory.economy.intervals import Interval, normal_interval
 from estheory.theory.economy.ledger import Entry, Ledger, LedgerRules, LoggedUpdate, ledger
 
@@ -81,7 +82,7 @@ class Stop:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outlook:
+class Outlook(Shown):
     """A forecast.
 
     Attributes

@@ -18,6 +18,7 @@ import numpy as np
 from estheory._special import Array
 from estheory.errors import DataError
 from estheory.rules import Shaping
+from estheory.shown import Shown
 from estheory.theory.economy.variance_components import seen_and_noise, smoothing_gap
 from estheory.theory.estimators import kind_of
 
@@ -168,7 +169,7 @@ class Sum:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ledger:
+class Ledger(Shown):
     """All updates of a run, and what they must add up to.
 
     Attributes

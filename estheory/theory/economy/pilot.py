@@ -17,6 +17,7 @@ from estheory._special import Array, chi_square_quantile
 from estheory.errors import DataError
 from estheory.quantities import Label, Quantity
 from estheory.rules import ESConfig, Shaping, require_count, require_positive
+from estheory.shown import Shown
 from estheory.theory.economy.intervals import LEVEL, Interval, recovered
 from estheory.theory.economy.update import best_split, best_step, largest_measured_alpha, update_cost, update_gain
 from estheory.theory.economy.variance_components import OURS, Iteration, Members, MirroredMembers, members_of
@@ -166,6 +167,10 @@ class Scale:
     def __init__(self, members: Members, config: ESConfig, prompts: int) -> None:
         """Take the three as they are."""
         self.members, self.config, self.prompts = members, config, prompts
+
+    def __repr__(self) -> str:
+        who = self.members
+        return f"Scale(sigma={who.sigma:g}, members={who.members}, prompts={who.prompts})"
 
     @classmethod
     def of(cls, iterations: Sequence[Iteration], planned: PlannedRun) -> Scale:
@@ -476,7 +481,7 @@ class Scale:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Pilot:
+class Pilot(Shown):
     """What a pilot says.
 
     Attributes

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from estheory.landscape import Landscape, Signal
 from estheory.laws import Law
 from estheory.quantities import Label
 from estheory.theory.reward_model import RewardModel
+from estheory.theory.ties import Lengths, added_lengths
 
 SIGNAL = "ours: docs/concepts/signal.md"
 WALK = "ours: docs/concepts/walk.md"
@@ -26,6 +28,8 @@ PAPER = "arXiv:2604.01499"
 
 NO_TIES = "not all rewards of a step equal"
 _CONSTANT = 1e6
+MOST_SHARINGS = 5000
+"""Ways to share the members among the rewards' values up to which each one's length of a step is counted."""
 PURE_NOISE = 0.5
 """Odd share of a pair whose two rewards are independent."""
 
@@ -46,6 +50,8 @@ class StepVariance:
         As in :class:`estheory.quantities.Prediction`.
     tie_probability
         Share of the steps that do not move, because all rewards are equal.
+    lengths
+        Law of this variance over its mean, where it takes few values; else empty.
     """
 
     value: float
@@ -55,6 +61,7 @@ class StepVariance:
     source: str
     assumptions: tuple[str, ...]
     tie_probability: float = 0.0
+    lengths: Lengths = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +227,15 @@ class Estimator(ABC):
         return self.population // self.members_per_direction
 
     @property
+    def weight_kurtosis(self) -> float:
+        """Mean fourth power of the noise vectors' weights over their squared mean square, of Gaussian rewards.
+
+        The weights of a step are uniform on a sphere: of one dimension less than there are members where their mean is
+        taken off.
+        """
+        return 3 * (self.population - 1) / (self.population + 1)
+
+    @property
     def evaluations(self) -> int:
         """Number of reward evaluations of a step."""
         return self.population * self.evaluations_per_member
@@ -374,6 +390,23 @@ class Estimator(ABC):
     def _discrete_variance(self, rewards: RewardModel) -> StepVariance:
         """Return the variance for rewards of few values."""
         raise ConfigError("0/1 rewards of paired members have no result here", "give --reward-std instead of --success")
+
+    def _lengths(self, rewards: RewardModel) -> Lengths:
+        """Return the squared lengths of the shaped rewards over their mean; empty where there are too many.
+
+        Each way to share N members among the values has a length and a multinomial probability.
+        """
+        n, values = self.population, rewards.values
+        if rewards.gaussian_std or math.comb(n + values.size - 1, values.size - 1) > MOST_SHARINGS:
+            return ()
+        bars = np.array(list(combinations(range(n + values.size - 1), values.size - 1)), dtype=np.int64)
+        edges = np.pad(bars, ((0, 0), (1, 1)), constant_values=((0, 0), (-1, n + values.size - 1)))
+        counts = np.diff(edges, axis=1) - 1
+        ways = np.array([math.lgamma(k + 1) for k in range(n + 1)])
+        chance = np.exp(ways[n] - ways[counts].sum(axis=1) + counts @ np.log(rewards.probabilities))
+        members = np.stack([np.repeat(values, each) for each in counts])
+        square = np.sum(self.shape(members) ** 2, axis=1)
+        return added_lengths(tuple(zip(square / float(chance @ square), chance, strict=True)), 1) or ()
 
     @abstractmethod
     def moments(self, odd_share: float = PURE_NOISE) -> ShapingMoments:

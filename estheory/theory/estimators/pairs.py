@@ -67,6 +67,11 @@ class MirroredPairs(ZScores):
     fixed_variance: ClassVar[bool] = False
     independent_zscores: ClassVar[bool] = False
 
+    @property
+    def weight_kurtosis(self) -> float:
+        """That of a point on a sphere: no mean is taken off the directions' weights."""
+        return 3 * self.directions / (self.directions + 2)
+
     @staticmethod
     def noise_weights(shaped: Array) -> Array:
         """Return z+ - z- of each pair."""

@@ -146,6 +146,13 @@ class CentredRanks(Estimator):
     cosine_label: ClassVar[Label] = "large-N"
     quadratic_share_limit: ClassVar[float] = 0.3
 
+    @property
+    def weight_kurtosis(self) -> float:
+        """That of the ranks without ties."""
+        n = self.population
+        ranks = np.arange(n) / (n - 1) - 0.5 if n < 10_000 else np.linspace(-0.5, 0.5, 10_000)
+        return float(np.mean(ranks**4) / np.mean(ranks**2) ** 2)
+
     def shape(self, rewards: Array) -> Array:
         """Return centred ranks; t equal rewards have the mean of t successive ranks."""
         n, order = rewards.shape[-1], np.argsort(rewards, axis=-1, kind="stable")
@@ -179,12 +186,10 @@ class CentredRanks(Estimator):
         return (self.population + 1) / (12 * (self.population - 1))
 
     def _gaussian_variance(self, signal: Signal) -> StepVariance:
-        n = self.population
-        ranks = np.arange(n) / (n - 1) - 0.5 if n < 10_000 else np.linspace(-0.5, 0.5, 10_000)
         return StepVariance(
-            value=self.alpha**2 / n * self._flat,
+            value=self.alpha**2 / self.population * self._flat,
             mixing_df=math.inf,
-            fourth_moment=float(np.mean(ranks**4) / np.mean(ranks**2) ** 2),
+            fourth_moment=self.weight_kurtosis,
             label="exact",
             source=WALK,
             assumptions=("no ties among the rewards",),
@@ -195,6 +200,7 @@ class CentredRanks(Estimator):
             return self._gaussian_variance(Signal())
         stays, p = tie_probability(rewards, self.population), rewards.probabilities
         mean, spread = tied_square(self.population, p)
+        lengths = self._lengths(rewards)
         moving = (1 - stays) * (1 + spread) - 1  # relative variance between the steps that move
         rising = p[np.argsort(rewards.values)]
         middle = np.cumsum(rising) - rising / 2 - 0.5  # ranks of many members
@@ -202,10 +208,11 @@ class CentredRanks(Estimator):
             value=self.alpha**2 / self.population * mean,
             mixing_df=2 / moving if moving > 1e-12 else math.inf,
             fourth_moment=float(rising @ middle**4) / float(rising @ middle**2) ** 2 if p.size > 1 else 3.0,
-            label="large-N",
+            label="exact" if lengths else "large-N",
             source=SIGNAL,
             assumptions=("equal rewards share their mean rank",),
             tie_probability=stays,
+            lengths=lengths,
         )
 
     def moments(self, odd_share: float = PURE_NOISE) -> ShapingMoments:

@@ -59,15 +59,17 @@ class RawRewards(Estimator):
     def _discrete_variance(self, rewards: RewardModel) -> StepVariance:
         n, stays, kurtosis = self.population, tie_probability(rewards, self.population), kurtosis_of(rewards)
         spread = 2 / (n - 1) + (kurtosis - 3) / n  # relative variance of a sample variance
+        lengths = self._lengths(rewards)
         moving = (1 - stays) * (1 + spread) - 1
         return StepVariance(
             value=self._mean_variance(rewards.std),
             mixing_df=2 / moving if moving > 1e-12 else math.inf,
             fourth_moment=sample_fourth_moment(n, kurtosis),
-            label="large-N",
+            label="exact" if lengths else "large-N",
             source=SIGNAL,
             assumptions=("rewards of constant spread",),
             tie_probability=stays,
+            lengths=lengths,
         )
 
     def moments(self, odd_share: float = PURE_NOISE) -> ShapingMoments:

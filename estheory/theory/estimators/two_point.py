@@ -20,6 +20,11 @@ class TwoPoint(Estimator):
     scale_free: ClassVar[bool] = False
     fixed_variance: ClassVar[bool] = False
 
+    @property
+    def weight_kurtosis(self) -> float:
+        """That of a point on a sphere: no mean is taken off the directions' weights."""
+        return 3 * self.directions / (self.directions + 2)
+
     def shape(self, rewards: Array) -> Array:
         """Return (R+ - R-) / (2 sigma) of each direction."""
         return (rewards[..., 0::2] - rewards[..., 1::2]) / (2 * self.sigma)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from estheory.quantities import Prediction
 from estheory.rules import ESConfig
+from estheory.shown import Shown
 from estheory.theory.curved.ranges import step_range
 from estheory.theory.planning.budgets import DriftBudget
 from estheory.theory.planning.choices import LARGEST, Choices
@@ -71,7 +72,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Plan:
+class Plan(Shown):
     """The answer.
 
     Attributes

@@ -1,0 +1,1 @@
+"""Figures of results, for files and notebooks: one module for each command that draws."""

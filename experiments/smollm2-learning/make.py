@@ -1,0 +1,159 @@
+"""What SmolLM2-135M learned, how far it moved and what that did elsewhere, beside what was predicted.
+
+    python experiments/smollm2-learning/make.py FOLDER
+
+reads the runs of make.sh that are complete, and writes record.json and the tables of README.md beside this file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from estheory.files import write_json
+from estheory.runs.read import read_own
+from estheory.runs.view import OwnRun, known
+
+HERE = Path(__file__).parent
+BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->\n"
+RUNS = ("sums-es-0", "sums-es-1", "sums-es-2", "sums-permuted-0", "sums-grpo-0")
+SHARED = 3
+"""Steps at either end whose rewards are averaged."""
+
+
+def asked(*arguments: str) -> Any:
+    """Return the document that a command prints."""
+    command = [sys.executable, "-m", "estheory", *arguments, "--json", "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if not done.stdout:
+        sys.exit(done.stderr)
+    return json.loads(done.stdout)
+
+
+def complete(work: Path) -> dict[str, OwnRun]:
+    """Return the runs that have come to their end."""
+    runs = {name: read_own(work / name) for name in RUNS if (work / name / "config.toml").exists()}
+    return {name: run for name, run in runs.items() if (run.config.steps, run.config.task) in run.evaluated("accuracy")}
+
+
+def learned(name: str, run: OwnRun) -> dict[str, Any]:
+    """Return rewards at both ends, and held-out accuracy."""
+    rewards = [
+        known(step.reward_mean, "reward") if step.rewards is None else float(step.rewards.mean()) for step in run.steps
+    ]
+    accuracy, task, last = run.evaluated("accuracy"), run.config.task, run.config.steps
+    return {
+        "run": name,
+        "first": sum(rewards[:SHARED]) / SHARED,
+        "last": sum(rewards[-SHARED:]) / SHARED,
+        "accuracy": {str(step): accuracy[step, task] for step, trained in sorted(accuracy) if trained == task},
+        "elsewhere": {key[1]: [accuracy[0, key[1]], value] for key, value in accuracy.items() if key[0] == last},
+    }
+
+
+def judged(name: str, work: Path) -> list[dict[str, Any]]:
+    """Return the verdicts on norms, cosines and KL: not those of single tensors."""
+    rows = asked("validate", str(work / name))["verdicts"]
+    kept = ("quantity", "step", "where", "predicted", "measured", "ratio", "pvalue", "verdict", "noticeable_error")
+    return [
+        {"run": name, **{key: row[key] for key in kept}}
+        for row in rows
+        if row["quantity"] in {"step_norm", "displacement_norm", "kl_drift"} and "quadratic law" not in row["where"]
+    ]
+
+
+def book(name: str, work: Path) -> dict[str, Any]:
+    """Return what the ledger says a run earned."""
+    found = asked("forecast", str(work / name))
+    return {"run": name, "state": found["state"], **found["totals"]}
+
+
+def pairs(runs: dict[str, OwnRun]) -> list[dict[str, Any]]:
+    """Return the cosines between the ends of all runs."""
+    ends = {str(run.checkpoints[run.config.steps]): name for name, run in runs.items()}
+    if len(ends) < 2:
+        return []
+    rows = asked("measure", "smollm2-135m", *ends)["measurements"]
+    cosines = {row["where"]: row["value"] for row in rows if row["quantity"] == "checkpoint_cosine"}
+    return [
+        {"pair": [ends[a], ends[b]], "cosine": next(v for where, v in cosines.items() if a in where and b in where)}
+        for a, b in combinations(ends, 2)
+    ]
+
+
+def tables(record: dict[str, Any]) -> list[str]:
+    """Return the page's tables."""
+    lines = [
+        "### What was learned",
+        "",
+        f"| run | members' mean reward, first {SHARED} steps | last {SHARED} | held-out accuracy, before | after |",
+        "|---|---|---|---|---|",
+    ]
+    for row in record["learned"]:
+        ends = list(row["accuracy"].values())
+        before, after = (f"{value:.3f} ± {error:.3f}" for value, error in (ends[0], ends[-1]))
+        lines.append(f"| {row['run']} | {row['first']:.3f} | {row['last']:.3f} | {before} | {after} |")
+    lines += [
+        "",
+        "### How far, and what it did",
+        "",
+        "| run | quantity | predicted before the run | measured | ratio | verdict |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in record["judged"]:
+        law = row["predicted"]
+        what = f"{row['quantity']}, step {row['step']}" + (f", {row['where']}" if "kl" in row["quantity"] else "")
+        digits = 3 if "kl" in row["quantity"] else 7
+        predicted = f"{law['mean']:.{digits}g} ± {law['std']:.2g}"
+        verdict = row["verdict"]
+        if verdict == "underpowered":
+            verdict = f"within {row['noticeable_error']:.0%} at best"
+        lines.append(
+            f"| {row['run']} | {what} | {predicted} | {row['measured']:.{digits}g} | {row['ratio']:.5g} "
+            f"| {verdict} (p = {row['pvalue']:.2g}) |"
+        )
+    lines += [
+        "",
+        "### What was earned",
+        "",
+        "| run | earned at most | between the ends, at most | rewards rose by | state at the end |",
+        "|---|---|---|---|---|",
+    ]
+    for row in record["ledger"]:
+        values = [
+            f"{row[name]:.3f} ± {row[name + '_stderr']:.3f}" for name in ("earned", "net_between_ends", "reward_change")
+        ]
+        lines.append(f"| {row['run']} | {' | '.join(values)} | {row['state']} |")
+    if record["cosines"]:
+        spread = 1 / math.sqrt(record["dim"])
+        lines += ["", f"### Directions (unrelated: 0 ± {spread:.2g})", "", "| ends of | cosine |", "|---|---|"]
+        lines += [f"| {' and '.join(row['pair'])} | {row['cosine']:.5f} |" for row in record["cosines"]]
+    return lines
+
+
+def main() -> None:
+    """Read the runs and write what came of them."""
+    work = Path(sys.argv[1])
+    runs = complete(work)
+    es = [name for name, run in runs.items() if run.config.method == "es"]
+    record = {
+        "dim": next(iter(runs.values())).dim,
+        "learned": [learned(name, run) for name, run in runs.items()],
+        "judged": [row for name in runs for row in judged(name, work)],
+        "ledger": [book(name, work) for name in es],
+        "cosines": pairs(runs),
+    }
+    write_json(HERE / "record.json", record)
+    page = HERE / "README.md"
+    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
+    _, after = rest.split(END)
+    page.write_text(before + BEGIN + "\n" + "\n".join(tables(record)) + "\n\n" + END + after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
