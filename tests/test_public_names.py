@@ -38,7 +38,8 @@ def commands(command: Any, name: str) -> Iterator[str]:
         for inner in command.list_commands(context):
             yield from commands(command.get_command(context, inner), f"{name} {inner}")
     else:
-        options = sorted(word for p in command.params for word in (*p.opts, *p.secondary_opts) if word.startswith("-"))
+        shown = [p for p in command.params if not getattr(p, "hidden", False)]
+        options = sorted(word for p in shown for word in (*p.opts, *p.secondary_opts) if word.startswith("-"))
         arguments = [p.name.upper() for p in command.params if p.param_type_name == "argument"]
         yield " ".join([name, *arguments, *options])
 

@@ -39,8 +39,9 @@ RECORDS = "Data, evaluation and records"
 MACHINE = "Machine"
 ANSWERS = "Answers"
 VARIANTS = "Variants and controls"
+HOURS = "Hours"
 EVERY = "Every command"
-FOLDED = (ANCHORS, ROUNDING, OFF_TASK, CURVATURE, GRADIENT, GEOMETRY, VARIANTS, ANSWERS, RECORDS, MACHINE, EVERY)
+FOLDED = (ANCHORS, ROUNDING, OFF_TASK, CURVATURE, GRADIENT, GEOMETRY, VARIANTS, ANSWERS, RECORDS, MACHINE, HOURS, EVERY)
 """Panels that --help shows as one line of names where a command has more than `SCREEN` options."""
 SCREEN = 25
 
@@ -322,17 +323,17 @@ class Command(TyperCommand):
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self._folds = len(self.params) > SCREEN
-        if self._folds:
-            self.params.append(
-                TyperOption(
-                    param_decls=["help_all", "--help-all"],
-                    is_flag=True,
-                    is_eager=True,
-                    expose_value=False,
-                    callback=_show_all,
-                    help="Show this message with every option and exit.",
-                )
+        self.params.append(
+            TyperOption(
+                param_decls=["help_all", "--help-all"],
+                is_flag=True,
+                is_eager=True,
+                expose_value=False,
+                callback=_show_all,
+                help="Show this message with every option and exit.",
+                hidden=not self._folds,
             )
+        )
 
     def panels(self, context: Any) -> dict[str, list[Any]]:
         """Return the options by the heading of their panel, those without one first."""
@@ -356,7 +357,7 @@ class Command(TyperCommand):
         panels = self.panels(context)
         for title in [t for t in panels if t not in folded and panels[t]]:
             with formatter.section(title):
-                formatter.write_dl([p.get_help_record(context) for p in panels[title]])
+                formatter.write_dl([record for p in panels[title] if (record := p.get_help_record(context))])
         if rest := [title for title in panels if title in folded]:
             with formatter.section("More options, explained by --help-all"):
                 for title in rest:

@@ -10,7 +10,7 @@ import typer
 
 from estheory.cli.emit import cite, show, warn
 from estheory.cli.options import Command, TableOptions, options, program
-from estheory.errors import ConfigError
+from estheory.cli.price import PriceOptions
 from estheory.rules import Shaping
 
 if TYPE_CHECKING:
@@ -44,8 +44,6 @@ class PilotOptions:
         False
     )
     rollouts: Annotated[int | None, typer.Option(help="N times B of an update, to be split anew.")] = None
-    seconds_per_evaluation: Annotated[float | None, typer.Option(help="Of one member on one prompt, for hours.")] = None
-    workers: Annotated[int | None, typer.Option(help="How many evaluate at once (default 1).")] = None
 
 
 VERDICTS = {"learns": 0, "stalls": 3, "undecided": 4}
@@ -53,9 +51,10 @@ VERDICTS = {"learns": 0, "stalls": 3, "undecided": 4}
 
 
 @app.command(cls=Command, epilog="estheory pilot rewards.json --sigma 0.001")
-@options(PilotOptions, TableOptions)
+@options(PilotOptions, PriceOptions, TableOptions)
 def pilot(
     asked: PilotOptions,
+    price: PriceOptions,
     common: TableOptions,
     rewards: Annotated[
         Path, typer.Argument(help="Rewards, members by prompts: .json .npy .npz .csv .jsonl .parquet -")
@@ -88,7 +87,7 @@ def pilot(
     if planned.dim is not None:
         wanted = ("displacement_norm",)
         moved = tuple(p for p in predict(found.scale.config).predictions if p.quantity in wanted)
-    hours = _hours(asked, found.scale.config.population * found.scale.prompts * found.scale.config.steps)
+    hours = price.hours(found.scale.config.population * found.scale.prompts * found.scale.config.steps)
     if plot is not None:
         from estheory.reporting.pictures.pilot import pilot_picture
 
@@ -98,15 +97,3 @@ def pilot(
         warn(common, found.warnings)
     cite(common, moved)
     raise typer.Exit(VERDICTS[found.verdict])
-
-
-def _hours(asked: PilotOptions, evaluations: int) -> float | None:
-    """Return how long the evaluations take; None where nobody said how long one takes."""
-    seconds, workers = asked.seconds_per_evaluation, asked.workers
-    if seconds is None:
-        if workers is not None:
-            raise ConfigError("--workers needs the time of one evaluation", "give --seconds-per-evaluation")
-        return None
-    if not seconds > 0 or not (workers or 1) >= 1:
-        raise ConfigError("an evaluation takes a time > 0 on 1 worker or more", "correct them")
-    return evaluations * seconds / (workers or 1) / 3600

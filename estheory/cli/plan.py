@@ -14,6 +14,7 @@ from estheory.cli.emit import cite, show
 from estheory.cli.es_options import ModelOptions, cases
 from estheory.cli.measured import MeasuredOptions, measured, pilot_ends
 from estheory.cli.options import CURVATURE, OFF_TASK, Command, ConfigOptions, TableOptions, given_in, options, program
+from estheory.cli.price import PriceOptions
 from estheory.errors import ConfigError
 from estheory.rules import ESConfig
 
@@ -185,6 +186,7 @@ class DriftOptions:
     SEARCHED,
     SearchOptions,
     EstimatorOptions,
+    PriceOptions,
     TableOptions,
 )
 def plan(
@@ -197,6 +199,7 @@ def plan(
     searched: Mapping[str, Any],
     search: SearchOptions,
     estimator: EstimatorOptions,
+    price: PriceOptions,
     common: TableOptions,
     plot: Annotated[Path | None, typer.Option(help="Draw evaluations against drift to this file.")] = None,
 ) -> None:
@@ -228,7 +231,13 @@ def plan(
         from estheory.reporting.pictures.plan import plan_picture
 
         plan_picture(answer).save(plot)
-    show(common, lambda: plan_json(answer, config, warnings), lambda: plan_sheet(answer, warnings), warnings)
+    hours = price.hours(best.evaluations if best else 0)
+    show(
+        common,
+        lambda: plan_json(answer, config, warnings, hours),
+        lambda: plan_sheet(answer, warnings, hours),
+        warnings,
+    )
     shown = [best, *(found for _, found in answer.front)]
     cite(common, [p for found in shown if found for p in found.predictions])
     raise typer.Exit(0 if answer.recommendation else 4)

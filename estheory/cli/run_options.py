@@ -38,7 +38,7 @@ ES = ConfigOptions(
     ESRunConfig,
     {
         "Evolution strategies": ("sigma", "alpha", "population", "shaping", "antithetic", "noise", "reward"),
-        VARIANTS: ("module_sigma", "decode", "train_set", "permute_rewards", "generator"),
+        VARIANTS: ("module_sigma", "decode", "matmul", "train_set", "permute_rewards", "generator"),
         RECORDS: ("drop_prompt_rewards", "mirror_every", "forecast_every", "stop_net"),
         ANCHORS: ("anchor_l2", "anchor_l1", "anchor_form", "momentum"),
         ROUNDING: ("update_path", "restore_pairs"),

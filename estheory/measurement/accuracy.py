@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from estheory.errors import ConfigError, DataError
@@ -42,6 +43,8 @@ class ExampleScorer:
         Examples with options are not decoded. Their accuracy is 1 if the reference has the largest log-likelihood
         a character among the options (1/k if it is one of k largest, 0 if not), the ``acc_norm`` of
         lm-evaluation-harness; their graded score is the reference's share in the softmax of these numbers.
+    half_products
+        Whether matrix products are rounded to bfloat16 (torch's autocast); weights are not.
 
     Raises
     ------
@@ -56,8 +59,10 @@ class ExampleScorer:
         task: Task,
         examples: Sequence[Example],
         scoring: Scoring = "accuracy",
+        half_products: bool = False,
     ) -> None:
         self._model, self._tokenizer, self._task, self._scoring = model, tokenizer, task, scoring
+        self._half_products = half_products
         self._examples = list(examples)
         with_options = sum(bool(example.options) for example in self._examples)
         if with_options not in (0, len(self._examples)):
@@ -75,6 +80,11 @@ class ExampleScorer:
         sampler
             Draws the answers; None decodes greedily.
         """
+        # left after each member: autocast keeps rounded weights until then
+        with torch.autocast(self._model.device.type, torch.bfloat16, enabled=self._half_products):
+            return self._scores(sampler)
+
+    def _scores(self, sampler: Sampler | None) -> NDArray[np.float64]:
         if self._scoring == "logprob":
             return self._log_probabilities(
                 [example.prompt for example in self._examples],

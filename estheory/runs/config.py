@@ -29,6 +29,7 @@ MemberReward = Literal["accuracy", "partial", "logprob"]
 Decode = Literal["greedy", "sample"]
 ExecutorName = Literal["local", "ray"]
 Generator = Literal["mt19937", "philox"]
+Matmul = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +171,9 @@ class ESRunConfig(ESRule, RunConfig):
         log-probability of the reference answer, teacher-forced.
     decode
         Answers are decoded greedily, or sampled from a stream of (seed, step, evaluation).
+    matmul
+        Arithmetic of the matrix products behind a member's reward, and so a part of what the reward is; weights stay
+        float32, and held-out evaluations too.
     train_set
         Number of training examples that the whole run draws its prompts from; 0 draws new ones each step. Equal to
         `prompts`, every step sees all of them.
@@ -208,6 +212,9 @@ class ESRunConfig(ESRule, RunConfig):
     )
     reward: MemberReward = field(default="accuracy", metadata={"help": "Reward of a member."})
     decode: Decode = field(default="greedy", metadata={"help": "How answers are decoded."})
+    matmul: Matmul = field(
+        default="float32", metadata={"help": "Arithmetic of the matrix products behind a reward; weights stay float32."}
+    )
     train_set: int = field(
         default=0, metadata={"help": "Draw all prompts from this many examples (default 0: new ones in each step)."}
     )
@@ -240,6 +247,9 @@ class ESRunConfig(ESRule, RunConfig):
         require_choice("reward", self.reward, get_args(MemberReward))
         require_choice("decode", self.decode, get_args(Decode))
         require_choice("generator", self.generator, get_args(Generator))
+        require_choice("matmul", self.matmul, get_args(Matmul))
+        if self.matmul != "float32" and self.dtype != "float32":
+            raise ConfigError(f"{self.dtype} weights have {self.dtype} products already", "leave matmul or dtype out")
         require_choice("executor", self.executor, get_args(ExecutorName))
         require_count("workers", self.workers, 1)
         require_count("train-set", self.train_set, 0)

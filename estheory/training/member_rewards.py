@@ -157,6 +157,7 @@ class Members:
             session.task,
             session.training_examples(step),
             scoring=self.config.reward,
+            half_products=self.config.matmul == "bfloat16",
         )
 
         def reward(evaluation: int) -> NDArray[np.float64]:

@@ -113,6 +113,7 @@ def _batches(session: Session, config: ESRunConfig, count: int) -> Iterator[tupl
             session.task,
             session.training_examples(batch, probe=True),
             scoring=config.reward,
+            half_products=config.matmul == "bfloat16",
         )
         rewards = []
         for number in range(2 * PAIRS + 1):  # the centre, then + and - of each pair

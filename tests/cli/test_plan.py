@@ -188,3 +188,14 @@ def test_plan_stays_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
+
+
+def test_the_time_of_an_evaluation_gives_hours(estheory):
+    plan = ["plan", "--dim", "3B", "--sigma", "0.001", "--gradient-norm", "2", "--reward-std", "0.01"]
+    plan += ["--max-norm", "90", "--target-progress", "0.05"]
+    result = estheory(*plan, "--seconds-per-evaluation", "4", "--workers", "8", "--json")
+    document = result.json()
+    assert document["hours"] == pytest.approx(document["recommendation"]["evaluations"] * 4 / 8 / 3600)
+    assert f"{document['hours']:.3g} hours" in estheory(*plan, "--seconds-per-evaluation", "4", "--workers", "8").out
+    refused = estheory(*plan, "--workers", "8")
+    assert (refused.code, "--seconds-per-evaluation" in refused.err) == (2, True)

@@ -30,7 +30,9 @@ def candidate_json(candidate: Candidate, confidence: float) -> dict[str, Any]:
     }
 
 
-def plan_json(plan: Plan, config: dict[str, Any], warnings: Sequence[str]) -> dict[str, Any]:
+def plan_json(
+    plan: Plan, config: dict[str, Any], warnings: Sequence[str], hours: float | None = None
+) -> dict[str, Any]:
     """Return the whole document of ``estheory plan --json``."""
     planner, level = plan.planner, plan.planner.budget.confidence
     document: dict[str, Any] = {
@@ -44,6 +46,8 @@ def plan_json(plan: Plan, config: dict[str, Any], warnings: Sequence[str]) -> di
         "statement": statement(plan),
         "warnings": list(warnings),
     }
+    if hours is not None and plan.recommendation is not None:
+        document["hours"] = hours
     if plan.recommendation is None:
         document["best"] = candidate_json(plan.best, level) if plan.best else None
         document["share_of_target"] = plan.share
@@ -51,7 +55,7 @@ def plan_json(plan: Plan, config: dict[str, Any], warnings: Sequence[str]) -> di
     return document
 
 
-def plan_sheet(plan: Plan, warnings: Sequence[str]) -> Sheet:
+def plan_sheet(plan: Plan, warnings: Sequence[str], hours: float | None = None) -> Sheet:
     """Return the recommendation, the front, and what they mean in plain words."""
     parts: list[Table | str] = []
     planner = plan.planner
@@ -60,6 +64,8 @@ def plan_sheet(plan: Plan, warnings: Sequence[str]) -> Sheet:
     if len(plan.front) > 1:
         parts.append(_front(plan, planner))
     parts.append(statement(plan))
+    if hours is not None and plan.recommendation is not None:
+        parts.append(f"The recommended run takes {short(hours, 3)} hours.")
     parts.extend(f"warning: {warning}" for warning in warnings)
     return Sheet(*parts)
 
