@@ -6,13 +6,13 @@ Runs that an earlier demo finished in the same folder are taken as they are.
 from __future__ import annotations
 
 import math
+import multiprocessing
 import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from multiprocessing.pool import Pool
 from pathlib import Path
 from time import perf_counter
@@ -94,7 +94,9 @@ def demo_configs(seed: int) -> dict[str, ESRunConfig | GRPORunConfig]:
     return {"es": es, "control": replace(es, seed=seed + 1, permute_rewards=True), "grpo": grpo}
 
 
-def run_demo(out: Path, seed: int, say: Callable[[str], None], smollm2: bool) -> DemoResult:
+def run_demo(
+    out: Path, seed: int, say: Callable[[str], None], smollm2: bool, done: Callable[[int], None] = lambda steps: None
+) -> DemoResult:
     """Make, measure and pair the demo's runs.
 
     Parameters
@@ -105,13 +107,17 @@ def run_demo(out: Path, seed: int, say: Callable[[str], None], smollm2: bool) ->
         Called with a line on each part that is done.
     smollm2
         Whether to add one step of ES on SmolLM2-135M.
+    done
+        Called now and then with the number of steps that the runs made since.
     """
     started = perf_counter()
     configs = demo_configs(seed)
     known = {*configs, "smollm2", "report.html"}
     if out.exists() and (not out.is_dir() or any(entry.name not in known for entry in out.iterdir())):
         raise OutputError(f"{out} holds something else than a demo", "choose another --out")
-    _train(out, {name: c for name, c in configs.items() if not _finished(out / name, c)}, say)
+    to_make = {name: c for name, c in configs.items() if not _finished(out / name, c)}
+    done(sum(_steps_made(out / name) for name in configs.keys() - to_make.keys()))
+    _train(out, to_make, say, done)
     if smollm2:
         config = ESRunConfig(
             model="smollm2-135m",
@@ -127,7 +133,7 @@ def run_demo(out: Path, seed: int, say: Callable[[str], None], smollm2: bool) ->
             threads=2,
         )
         if not _finished(out / "smollm2", config):
-            _train(out, {"smollm2": config}, say)
+            _train(out, {"smollm2": config}, say, done)
     names = [*configs, *(("smollm2",) if smollm2 else ())]
     runs = {name: read_own(out / name) for name in names}
     ends = {name: list(runs[name].checkpoints.values())[-1] for name in ("es", "grpo", "control")}
@@ -172,15 +178,36 @@ def _train_one(job: tuple[str, Path, ESRunConfig | GRPORunConfig]) -> tuple[str,
     return name, perf_counter() - started
 
 
-def _train(out: Path, configs: Mapping[str, ESRunConfig | GRPORunConfig], say: Callable[[str], None]) -> None:
+def _train(
+    out: Path,
+    configs: Mapping[str, ESRunConfig | GRPORunConfig],
+    say: Callable[[str], None],
+    done: Callable[[int], None],
+) -> None:
     """Make runs, two at a time: two one-thread processes are nearly twice as fast as one."""
     if not configs:
         return
     with _workers(2) as pool:
         jobs = [(name, out / name, config) for name, config in configs.items()]
-        for name, seconds in pool.imap_unordered(_train_one, jobs):
-            config = configs[name]
-            say(f"{name}: {config.steps} steps of {config.method} on {config.model} in {seconds:.0f} s")
+        finished, made, left = pool.imap_unordered(_train_one, jobs), 0, len(jobs)
+        while left:
+            try:
+                name, seconds = finished.next(timeout=0.5)
+            except multiprocessing.TimeoutError:
+                name = ""
+            before, made = made, sum(_steps_made(out / run) for run in configs)
+            done(made - before)
+            if name:
+                left -= 1
+                config = configs[name]
+                say(f"{name}: {config.steps} steps of {config.method} on {config.model} in {seconds:.0f} s")
+
+
+def _steps_made(run: Path) -> int:
+    try:
+        return (run / "steps.jsonl").read_bytes().count(b"\n")
+    except OSError:
+        return 0
 
 
 @contextmanager
@@ -189,7 +216,7 @@ def _workers(count: int) -> Iterator[Pool]:
     main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None  # inherited by what is started here
     try:
-        pool = get_context("spawn").Pool(count, initializer=end_with_parent)
+        pool = multiprocessing.get_context("spawn").Pool(count, initializer=end_with_parent)
     finally:
         if main:
             signal.signal(signal.SIGINT, before)

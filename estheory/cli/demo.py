@@ -22,7 +22,8 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder of the demo's runs and its page.")] = Path("demo-output"),
 ) -> None:
     """Run ES, GRPO and an ES control on tiny-lm, measure, judge, and write one HTML page. Minutes on two cores."""
-    from estheory.demo import run_demo
+    from estheory.cli.progress import counted
+    from estheory.demo import STEPS, demo_configs, run_demo
     from estheory.models.builtin import builtin_models
     from estheory.reporting.demo import demo_json, demo_page, demo_sheet
     from estheory.validation.judge import exit_code, judge
@@ -35,8 +36,10 @@ def demo(
     say("ES, GRPO and a control with permuted rewards on tiny-lm, 100 steps each; about two minutes")
     if present:
         say("smollm2-135m is here: one step of ES on it follows; about three minutes more")
-    with interruptible(lambda: "the same command keeps the runs that are done and makes the others"):
-        result = run_demo(out, common.seed or 0, say, smollm2=present)
+    steps = STEPS * len(demo_configs(0)) + present
+    kept = interruptible(lambda: "the same command keeps the runs that are done and makes the others")
+    with kept, counted(common, "steps of the runs", steps) as done:
+        result = run_demo(out, common.seed or 0, say, present, done)
     verdicts = judge(result.pairs)
     page = out / "report.html"
     write_text(page, demo_page(result, verdicts))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from estheory.cli import complete
-from estheory.cli.emit import cite, narrate, show
+from estheory.cli.emit import cite, show
 from estheory.cli.options import Command, TableOptions, options, program
 from estheory.cli.values import level as probability
 
@@ -37,22 +37,24 @@ def lines(
 
     Exit code 3 if any prediction is refuted, 4 if none is consistent.
     """
-    from estheory.measurement.line_study import studies_of
+    from estheory.cli.progress import counted
+    from estheory.measurement.line_study import evaluations_of, studies_of
     from estheory.reporting.line_results import lines_json, lines_sheet
     from estheory.validation.judge import exit_code, judge
     from estheory.validation.line_pairs import line_pairs
 
-    studies = studies_of(
-        (start, end),
-        model=model,
-        task=task,
-        data=data,
-        prompts=prompts,
-        points=points,
-        directions=directions,
-        seed=common.seed or 0,
-    )
-    narrate(common, f"scored {len(studies)} lines")
+    with counted(common, "scoring", evaluations_of(points, directions)) as done:
+        studies = studies_of(
+            (start, end),
+            model=model,
+            task=task,
+            data=data,
+            prompts=prompts,
+            points=points,
+            directions=directions,
+            seed=common.seed or 0,
+            done=done,
+        )
     verdicts = judge([pair for study in studies for pair in line_pairs(study)], level)
     show(common, lambda: lines_json(studies, verdicts, level), lambda: lines_sheet(studies, verdicts, level))
     cite(common, [used for v in verdicts for used in (v.prediction, v.measurement)])

@@ -44,8 +44,7 @@ def get(
     """Make a built-in model ready as a Hugging Face folder and print where it is."""
     from estheory.models.builtin import get_builtin
 
-    narrate(common, f"getting {name}: the first time downloads and converts it")
-    folder = get_builtin(name)
+    folder = get_builtin(name, narrate=lambda line: narrate(common, line))
     if common.json:
         emit(common, json_text({"schema": "estheory/model/1", "name": name, "folder": str(folder)}))
     else:

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 import typer
 
-from estheory.cli.emit import cite, narrate, show
+from estheory.cli.emit import cite, show
 from estheory.cli.options import Command, TableOptions, options, program
 from estheory.errors import ConfigError
 
@@ -49,6 +49,7 @@ def probe(
 
     predict --probes and plan --probes take the JSON document in place of the options that it measures.
     """
+    from estheory.cli.progress import counted
     from estheory.cli.run_settings import es_config
     from estheory.reporting.text.tables import Sheet, Table, short
     from estheory.training.task_probe import probe_task
@@ -62,8 +63,8 @@ def probe(
         optional = {"sigma": asked.sigma, "data": asked.data}
         config = es_config(given | {name: value for name, value in optional.items() if value is not None})
         sigma = config.sigma
-        found += probe_task(config, asked.keep, asked.directions)
-        narrate(common, f"probed {task}")
+        with counted(common, f"probing {task}", asked.members + 2) as done:
+            found += probe_task(config, asked.keep, asked.directions, done)
     rows = [dataclasses.asdict(row) for row in found]
     table = Table("task", "quantity", ">value", ">standard error")
     for row in found:

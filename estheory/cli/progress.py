@@ -14,6 +14,20 @@ from estheory.cli.options import CommonOptions
 
 
 @contextmanager
+def counted(common: CommonOptions, what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Yield a function that counts parts done on a bar with the time left; nothing when quiet or no terminal."""
+    if common.quiet or not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, advance=done)
+
+
+@contextmanager
 def watch_run(common: CommonOptions, out: Path, tracker: str | None) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Draw a run's rows as they come, and hand them to the tracker."""
     with step_progress(common, out) as show, ExitStack() as opened:

@@ -2,10 +2,8 @@
 
 # no postponed annotations: see options.py
 
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -15,6 +13,7 @@ import typer
 from estheory.cli.emit import cite, show
 from estheory.cli.es_options import RULES, cases
 from estheory.cli.options import ROUNDING, Command, TableOptions, options, program
+from estheory.cli.progress import counted
 from estheory.cli.simulate_geometry import GeometryOptions, measured_geometry
 from estheory.cli.values import level as probability
 from estheory.errors import ConfigError
@@ -128,7 +127,7 @@ def simulate(
         raise ConfigError("--device and --geometry are for the quadratic reward", f"leave out --reward {kind}")
     seed = common.seed or 0
     start = time.perf_counter()
-    with _progress(common, replicas * config.steps) as progress:
+    with counted(common, "simulating", replicas * config.steps) as progress:
         records = run(
             config,
             where,
@@ -149,7 +148,7 @@ def simulate(
     if geometry:
         from estheory.simulation.geometry_observed import geometry_pairs
 
-        with _progress(common, replicas * config.steps) as progress:
+        with counted(common, "simulating", replicas * config.steps) as progress:
             compared = measured_geometry(compare, config, where, replicas=replicas, seed=seed, progress=progress)
         more, unjudged = geometry_pairs(compared, level)
         joined, warnings = joined + more, warnings + unjudged
@@ -233,17 +232,3 @@ def _problem(place: LandscapeOptions, rules: Mapping[str, Any]) -> tuple["ESConf
     if varied:
         raise ConfigError(f"--{varied[0].replace('_', '-')} has several values", "simulate one configuration at a time")
     return rows[0].config, landscape, rows[0].checkpoints
-
-
-@contextmanager
-def _progress(common: TableOptions, total: int) -> Iterator[Callable[[int], None]]:
-    """Yield a function that counts replica-steps on a bar on stderr, when it is a terminal."""
-    if common.quiet or not sys.stderr.isatty():
-        yield lambda done: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("simulating", total=total)
-        yield lambda done: bar.update(task, advance=done)

@@ -7,7 +7,7 @@ them, and judged, is in :mod:`estheory.validation.line_pairs`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -158,6 +158,7 @@ def studies_of(
     points: int = 11,
     directions: int = 32,
     seed: int = 0,
+    done: Callable[[int], None] = lambda evaluations: None,
 ) -> list[LineStudy]:
     """Study the lines around two run directories or checkpoints, by accuracy and by log-probability.
 
@@ -171,6 +172,8 @@ def studies_of(
         What is scored; a run directory tells it.
     data
         Folder of JSONL or Parquet files, or ``hf:ID``, with the task; a run directory tells it.
+    done
+        Called after each of some `evaluations_of` evaluations.
     """
     if prompts < 2:
         raise ConfigError(f"lines need 2 or more prompts, got {prompts}", "400 are common")
@@ -192,7 +195,7 @@ def studies_of(
             parameters,
             start,
             end,
-            task_scorers(loaded.model, loaded.tokenizer, held.task, held.examples, score),
+            _counted(task_scorers(loaded.model, loaded.tokenizer, held.task, held.examples, score), done),
             score=score,
             labels=names,
             points=points,
@@ -202,6 +205,20 @@ def studies_of(
         )
         for score in ("accuracy", "logprob")
     ]
+
+
+def evaluations_of(points: int, directions: int) -> int:
+    """Return about how many evaluations the two studies of one pair take."""
+    return 2 * (points + 23 + 2 * directions) + 2 * directions + 6
+
+
+def _counted(evaluate: Evaluate, done: Callable[[int], None]) -> Evaluate:
+    def scored() -> Sequence[float] | Array:
+        found = evaluate()
+        done(1)
+        return found
+
+    return scored
 
 
 def _opened(base: Path, file: Path) -> Checkpoint:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,9 @@ class Figure:
     stderr: float
 
 
-def probe_task(config: ESRunConfig, kept: Path | None = None, directions: int = 8) -> list[Figure]:
+def probe_task(
+    config: ESRunConfig, kept: Path | None = None, directions: int = 8, done: Callable[[int], None] = lambda parts: None
+) -> list[Figure]:
     """Probe one task of a model.
 
     Parameters
@@ -52,6 +54,8 @@ def probe_task(config: ESRunConfig, kept: Path | None = None, directions: int = 
         JSONL file of the rewards of each evaluation as it is made; those that are there are not made again.
     directions
         Random directions of the Fisher probe.
+    done
+        Called after each of the 1 + N evaluations, and after the Fisher probe.
 
     Returns
     -------
@@ -59,7 +63,7 @@ def probe_task(config: ESRunConfig, kept: Path | None = None, directions: int = 
         Reward, gap and its curvature, reliability, gradient norm (a bound without mirrored members), tr F and tr F^2.
     """
     session = start_session(config)
-    rows = _rewards(session, config, kept)
+    rows = _rewards(session, config, kept, done)
     iteration = Iteration(rewards=rows[1:], sigma=config.sigma, mirrored=config.antithetic, centre=rows[0])
     members = members_of([iteration])
     reward = float(rows[0].mean())
@@ -89,6 +93,7 @@ def probe_task(config: ESRunConfig, kept: Path | None = None, directions: int = 
         found.append(
             Figure(task=config.task, quantity="fisher_square_trace", value=fisher.square_trace, stderr=math.nan)
         )
+    done(1)
     return found
 
 
@@ -112,7 +117,7 @@ def _of(members: Members) -> list[tuple[str, Interval]]:
     return found
 
 
-def _rewards(session: Session, config: ESRunConfig, kept: Path | None) -> np.ndarray:
+def _rewards(session: Session, config: ESRunConfig, kept: Path | None, done: Callable[[int], None]) -> np.ndarray:
     """Return the rewards of the centre and of each member on each prompt, shape (1 + N, B)."""
     key = {
         "task": config.task,
@@ -132,6 +137,7 @@ def _rewards(session: Session, config: ESRunConfig, kept: Path | None) -> np.nda
     )
     noise = run_noise(config, session.parameters)
     buffer = session.parameters.vector
+    done(len(known))
     for number in range(1 + config.population):
         if number in known:
             continue
@@ -142,6 +148,7 @@ def _rewards(session: Session, config: ESRunConfig, kept: Path | None) -> np.nda
             noise.perturb(buffer, session.base, sigma=sign * config.sigma, step=PROBE_STEP, member=direction)
         sampler = session.sampler(PROBE_STEP, number) if config.decode == "sample" else None
         known[number] = scorer.scores(sampler).tolist()
+        done(1)
         if kept is not None:
             _append(kept, {**key, "evaluation": number, "rewards": known[number]})
     buffer.copy_(session.base)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from estheory.errors import ConfigError, DataError, EstheoryError
@@ -73,7 +73,7 @@ class Reading:
             return found
         kinds = ", ".join(sorted({figure.quantity for figure in found.unpredicted}))
         seen = f"not judged: {kinds} in the log of {path}: estheory validate shows them"
-        return Evidence(pairs=found.pairs, notes=[*found.notes, seen])
+        return replace(found, notes=[*found.notes, seen])
 
 
 def collected(targets: Sequence[Path], how: Reading, said: Callable[[str], None]) -> Collected:
@@ -136,7 +136,7 @@ def _add(found: Collected, name: str, path: Path, how: Reading, keep_going: bool
         found.missing.append(f"{name}: {error.what}")
         return
     found.pairs[name] = list(evidence.pairs)
-    found.notes += [f"{name}: {line}" for line in evidence.notes]
+    found.notes += [f"{name}: {line}" for line in (*evidence.notes, *(f.text for f in evidence.findings))]
     if run is not None:
         found.runs[name] = run
         if lack := _unfinished(run):
@@ -168,7 +168,7 @@ def _add_sequence(
             found.notes.append(f"{stage.name}: {error.what}")
             continue
         found.pairs[stage.name] = renamed(evidence.pairs, stage.run, stage.name)
-        found.notes += [f"{stage.name}: {line}" for line in evidence.notes]
+        found.notes += [f"{stage.name}: {line}" for line in (*evidence.notes, *(f.text for f in evidence.findings))]
         said(stage.name)
     with reading(path):
         for pair in joint_pairs(sequence):
