@@ -214,8 +214,8 @@ def _of_measuring(verdict: Verdict, entries: float) -> Iterator[Explanation]:
     least, error = float32_norm_share(entries), _error(verdict) - verdict.prediction.systematic / 4
     if least * math.exp(-4 * error) <= verdict.ratio < math.exp(-4 * error):
         name = (
-            f"its squares may have been added up in float32, which loses small ones (down to {least:.2g} of the norm as "
-            f"one sum of {entries:.3g}; sums by tensor lose less)"
+            f"its squares may have been added up in float32, which loses small ones (down to {least:.2g} of the norm "
+            f"as one sum of {entries:.3g}; sums by tensor lose less)"
         )
         yield Explanation(fault=Fault(name=name, factor=verdict.ratio), misfit=0.0)
 
