@@ -315,8 +315,8 @@ function use(document, name) {
   try {
     const { values, remarks } = fromPilot(document);
     change(values);
-    const last = "gap" in values ? "S and gap" : "and S";
-    say([`σ, α, N, ρ², ${last} are those of ${name}`, ...remarks].join("; ") + ".");
+    const last = "gap" in values ? ", S and gap" : " and S";
+    say([`σ, α, N, ρ²${last} are those of ${name}`, ...remarks].join("; ") + ".");
   } catch (error) {
     say("", `error: cannot use ${name}: ${error.message}`);
   }
