@@ -123,7 +123,9 @@ def foreign_evidence(
     pairs = foreign_pairs(run, measured, rounded, shapes, adamw, betas)
     claims = _claims(run, displacements, origin, measured.dtype if measured else run.dtype)
     found = (*(findings(claims) if claims else ()), *recorded_findings(run.steps, run.settings))
-    return Evidence(pairs=pairs, unpredicted=run.shown, notes=notes, claims=claims, findings=found)
+    return Evidence(
+        pairs=pairs, unpredicted=run.shown, notes=notes, claims=claims, findings=found, measured=displacements
+    )
 
 
 def _claims(run: ForeignRun, measured: Displacements | None, base: Path | None, stored: Dtype) -> Claims | None:

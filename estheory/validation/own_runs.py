@@ -119,11 +119,11 @@ def run_evidence(run: OwnRun, *, keep_going: bool = False) -> Evidence:
         pairs: list[Pair] = (
             rounded_pairs(run, weights, tensors) if run.method == "es" else rounded_grpo_pairs(run, weights)
         )
-        return Evidence(pairs=pairs, notes=notes, claims=claims, findings=found)
+        return Evidence(pairs=pairs, notes=notes, claims=claims, findings=found, measured=measured)
     if cosines and run.settings.anchor_l1:
         notes.append("no law tells the cosines of checkpoints under an L1 anchor: they are not judged")
     pairs = run_pairs(run, tensors, cosines, shapes)
-    return Evidence(pairs=pairs, notes=notes + unmeasured(run), claims=claims, findings=found)
+    return Evidence(pairs=pairs, notes=notes + unmeasured(run), claims=claims, findings=found, measured=measured)
 
 
 def run_displacements(run: OwnRun, *, keep_going: bool = False) -> Displacements:

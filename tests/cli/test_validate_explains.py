@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as torch_save
 
 SIGMA, ALPHA, N, STEPS = 0.015, 0.0075, 30, 20
@@ -174,6 +174,17 @@ def test_steps_are_read_from_names_and_never_taken_for_one(estheory, tmp_path):
     assert (result.code, result.out) == (2, "")
     assert "--steps" in result.err
     assert estheory("validate", base, unnamed, *OPTIONS, "--steps", STEPS).code == 0
+
+
+def test_what_no_norm_counts_is_listed_beside_the_verdicts(estheory, tmp_path):
+    base, tuned = made(tmp_path / "run")
+    save_file(load_file(tuned) | {"rope.inv_freq": np.float32(1e4 ** -(np.arange(8) / 8))}, tuned)
+    document = estheory("validate", base, tuned, *OPTIONS, "--json").json()
+    assert [(row["name"], row["kind"], row["entries"]) for row in document["left_out"]] == [
+        ("rope.inv_freq", "buffer", 8)
+    ]
+    assert document["renamed"] == []
+    assert "rope.inv_freq" in estheory("validate", base, tuned, *OPTIONS).out
 
 
 RIGHT = {"plain": ({}, []), "pairs": ({"mirrored": True}, ["--antithetic"])}

@@ -51,7 +51,9 @@ def test_the_two_branches_meet(x):
     assert rounding_gain(x) == pytest.approx(1 + 1 / (12 * x * x), rel=1e-12)
 
 
-@pytest.mark.parametrize("std", [0.01, 0.02, 0.05])
+@pytest.mark.parametrize(
+    "std", [pytest.param(0.01, marks=pytest.mark.slow), 0.02, pytest.param(0.05, marks=pytest.mark.slow)]
+)
 def test_step_gain_against_emulation(std):
     rng = np.random.default_rng(5)
     d = 400_000
