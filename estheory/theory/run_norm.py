@@ -356,10 +356,12 @@ def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, rewards: R
         assumptions=walk.assumptions,
         systematic=0.5 * walk.declared_error,
     )
-    if config.antithetic and step == 1 and not config.noise_rank and walk.effective_dim == walk.dim:
+    plain_step = step == 1 and (not config.anchor_l1 or walk.effective_dim == walk.dim)
+    if config.antithetic and plain_step:
+        one = config.step_size * math.sqrt(walk.dim / walk.effective_dim / config.population)
         flat = RunNorm(
             law=PairNormLaw(
-                first_step_share(config) * config.step_size / math.sqrt(config.population),
+                first_step_share(config) * one,
                 config.population // 2,
                 signal.kappa,
                 walk.effective_dim,
@@ -387,7 +389,7 @@ def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, rewards: R
     once, _, _ = estimator.projection_moments(signal.reliability, signal.even_share)
     each = progress_per_step(config, signal, rewards) / first_step_share(config)
     spread = max(once - each**2 / estimator.variance(signal, rewards).value, 0.0)
-    if step == 1:
+    if step == 1 and not config.anchor_l1:  # the after form pulls the first step already, which the walk knows
         matched = step_norm(config, signal, walk.effective_dim, rewards)
     else:
         matched = steered_norm(walk, each * walk.coherent_steps, spread)
