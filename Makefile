@@ -32,7 +32,7 @@ demo: $(STAMP)
 	$(BIN)/estheory demo || { status=$$?; [ $$status -eq 3 ] || [ $$status -eq 4 ]; }
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 # exit code 5: nothing is marked slow
 test-slow: $(STAMP)
@@ -47,7 +47,7 @@ audit: $(STAMP)
 test-core:
 	$(PYTHON) -m venv $(CORE)
 	$(CORE)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[plots,dev]'
-	$(CORE)/bin/python -m pytest -n 2 -m "not slow" --doctest-ignore-import-errors
+	$(CORE)/bin/python -m pytest -n 2 --dist worksteal -m "not slow" --doctest-ignore-import-errors
 
 lint: $(STAMP)
 	$(BIN)/ruff check

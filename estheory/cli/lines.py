@@ -38,8 +38,10 @@ def lines(
     Exit code 3 if any prediction is refuted, 4 if none is consistent.
     """
     from estheory.cli.progress import counted
-    from estheory.measurement.line_study import evaluations_of, studies_of
+    from estheory.measurement.line_study import evaluations_of, left_out_of, studies_of
+    from estheory.measurement.remarks import left_out_rows, left_out_sentences
     from estheory.reporting.line_results import lines_json, lines_sheet
+    from estheory.reporting.text.tables import Sheet
     from estheory.validation.judge import exit_code, judge
     from estheory.validation.line_pairs import line_pairs
 
@@ -56,6 +58,11 @@ def lines(
             done=done,
         )
     verdicts = judge([pair for study in studies for pair in line_pairs(study)], level)
-    show(common, lambda: lines_json(studies, verdicts, level), lambda: lines_sheet(studies, verdicts, level))
+    left_out = left_out_of((start, end))
+    show(
+        common,
+        lambda: lines_json(studies, verdicts, level) | {"left_out": left_out_rows(left_out)},
+        lambda: lines_sheet(studies, verdicts, level) + Sheet(*left_out_sentences(left_out)),
+    )
     cite(common, [used for v in verdicts for used in (v.prediction, v.measurement)])
     raise typer.Exit(exit_code(verdicts))

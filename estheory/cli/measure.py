@@ -47,7 +47,7 @@ def measure(
         "schema": "estheory/measurement/1",
         "measurements": [measurement_json(m) for m in measurements],
         "warnings": warnings,
-        "left_out": left_out_rows(measured),
+        "left_out": left_out_rows(measured.left_out),
         "renamed": renamed_rows(measured),
     }
     size = sum(measured.tensors.values())

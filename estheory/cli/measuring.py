@@ -189,7 +189,7 @@ def evidence_of(targets: Sequence[Path], es: Mapping[str, Any], how: MeasureOpti
         alike=tensors_alike(base, others[-1], repeat_head=how.head_twice),
     )
     notes = [*measured.problems, *measured.notes, *_stored_notes(stored, es)]
-    return Evidence(pairs=pairs, notes=notes, claims=claims, findings=findings(claims))
+    return Evidence(pairs=pairs, notes=notes, claims=claims, findings=findings(claims), measured=measured)
 
 
 def _named_steps(measured: Displacements) -> tuple[int, ...]:

@@ -53,17 +53,18 @@ def validate(
 
     Exit code 3 if any prediction is refuted, 4 if none is consistent.
     """
+    from estheory.measurement.remarks import left_out_rows, remarks, renamed_rows
     from estheory.reporting.text.explanations import explanations_json, explanations_sheet
     from estheory.reporting.text.tables import Sheet
     from estheory.reporting.text.verdicts import validation_json, verdicts_sheet
-    from estheory.validation.explanations import explain, indistinguishable
+    from estheory.validation.explanations import explain, explain_published, indistinguishable
     from estheory.validation.judge import exit_code, judge, without_band
 
     evidence = _evidence(targets, given_in(model, rules, signal, weights), how)
     verdicts = judge(evidence.pairs, level)
-    explained = explain(verdicts, evidence.claims) if evidence.claims else ()
+    explained = explain(verdicts, evidence.claims) if evidence.claims else explain_published(verdicts)
     unseen = indistinguishable(verdicts, evidence.claims) if evidence.claims else ()
-    plain = without_band(verdicts, level)
+    plain, seen = without_band(verdicts, level), evidence.measured
     if plot is not None:
         from estheory.reporting.pictures.verdicts import verdicts_picture
 
@@ -75,11 +76,12 @@ def validate(
             validation_json(verdicts, plain, level, evidence.unpredicted)
             | explanations_json(explained, evidence.findings, unseen)
             | {"warnings": list(evidence.notes)}
+            | ({"left_out": left_out_rows(seen.left_out), "renamed": renamed_rows(seen)} if seen else {})
         ),
         lambda: (
             verdicts_sheet(verdicts, plain, level, evidence.unpredicted, every=every, shown_by="--all")
             + explanations_sheet(explained, evidence.findings, unseen)
-            + Sheet(*described)
+            + Sheet(*described, *(remarks(seen) if seen else ()))
         ),
     )
     warn(common, evidence.notes)

@@ -20,10 +20,9 @@ from estheory.rules import ESConfig
 from estheory.theory.estimators import estimator_of
 
 TOLERANCE = 1e-4
-"""Relative error of coefficients: float32 sums of a thousand members stay below."""
+"""Relative error of coefficients: float32 sums of a thousand members stay below.
 
-ERROR = 5e-5
-"""Relative standard error of a factor: what is added to a standard deviation (1e-4 at most) stays within four."""
+Half of it is the standard error of a factor: what is added to a standard deviation (1e-4 at most) stays within four."""
 
 Coefficients = Callable[[Array], Array]
 """From the rewards of a step's evaluations to w of the displacement (alpha/N) sum_k w_k eps_k, one a noise vector."""
@@ -43,17 +42,20 @@ class CoefficientsExplained:
         What may be behind the ratio, where it is not 1.
     known
         False where no candidate makes them.
+    tolerance
+        Relative error of the coefficients.
     """
 
     fault: Fault | None
     ratio: float
     scale: tuple[Explanation, ...]
     known: bool
+    tolerance: float = TOLERANCE
 
     @property
     def right(self) -> bool:
         """Whether they are the rule's."""
-        return self.known and self.fault is None and abs(self.ratio - 1) <= TOLERANCE
+        return self.known and self.fault is None and abs(self.ratio - 1) <= self.tolerance
 
     @property
     def text(self) -> str:
@@ -63,7 +65,7 @@ class CoefficientsExplained:
         parts = [] if self.fault is None else [self.fault.name]
         if self.ratio < 0:
             parts.append("the sign is turned (the reward is minimised)")
-        if self.fault is None and abs(abs(self.ratio) - 1) > TOLERANCE:
+        if self.fault is None and abs(abs(self.ratio) - 1) > self.tolerance:
             parts.append(length_sentence(abs(self.ratio), self.scale))
         return "; ".join(parts)
 
@@ -166,7 +168,9 @@ def _reward_faults(rewards: Array, rule: ESConfig) -> tuple[Fault, ...]:
     return tuple(Fault(name=name, factor=factor) for name, factor in estimator_of(rule).spread_faults(rewards))
 
 
-def explain_coefficients(rewards: Array, coefficients: Array, rule: ESConfig) -> CoefficientsExplained:
+def explain_coefficients(
+    rewards: Array, coefficients: Array, rule: ESConfig, *, tolerance: float = TOLERANCE
+) -> CoefficientsExplained:
     """Return what the coefficients of a step are: the rule's, or which wrong ones.
 
     Parameters
@@ -178,6 +182,8 @@ def explain_coefficients(rewards: Array, coefficients: Array, rule: ESConfig) ->
         What multiplies the noise, in units of alpha/N: one an evaluation, or with mirrored members one a pair.
     rule
         What they claim to be.
+    tolerance
+        Relative error of the coefficients; larger where the rewards were rounded.
 
     Returns
     -------
@@ -199,14 +205,15 @@ def explain_coefficients(rewards: Array, coefficients: Array, rule: ESConfig) ->
     own, size = direction_weights(rewards, rule), float(np.linalg.norm(measured))
     if not own.any() and size == 0:
         return CoefficientsExplained(fault=None, ratio=1.0, scale=(), known=True)
-    if factor := _multiple(measured, own):
-        faults = (*step_faults(rule), *_reward_faults(rewards, rule))
-        scale = explain_ratio(abs(factor), ERROR, faults) or explain_ratio(abs(factor), ERROR, _twos(faults))[:1]
-        return CoefficientsExplained(fault=None, ratio=factor, scale=scale, known=True)
+    if factor := _multiple(measured, own, tolerance):
+        faults, error = (*step_faults(rule), *_reward_faults(rewards, rule)), tolerance / 2
+        scale = explain_ratio(abs(factor), error, faults) or explain_ratio(abs(factor), error, _twos(faults))[:1]
+        return CoefficientsExplained(fault=None, ratio=factor, scale=scale, known=True, tolerance=tolerance)
     for name, way in _ways(rule):
-        if factor := _multiple(measured, way(rewards)):
-            return CoefficientsExplained(fault=Fault(name=name), ratio=factor, scale=(), known=True)
-    return CoefficientsExplained(fault=None, ratio=math.nan, scale=(), known=False)
+        if factor := _multiple(measured, way(rewards), tolerance):
+            fault = Fault(name=name)
+            return CoefficientsExplained(fault=fault, ratio=factor, scale=(), known=True, tolerance=tolerance)
+    return CoefficientsExplained(fault=None, ratio=math.nan, scale=(), known=False, tolerance=tolerance)
 
 
 def _twos(faults: Sequence[Fault]) -> tuple[Fault, ...]:
@@ -217,11 +224,11 @@ def _twos(faults: Sequence[Fault]) -> tuple[Fault, ...]:
     )
 
 
-def _multiple(measured: Array, way: Array) -> float:
+def _multiple(measured: Array, way: Array, tolerance: float) -> float:
     """Return the factor by which the measured coefficients are those of a way, 0 where they are not."""
     square = float(way @ way)
     if square == 0 or len(way) != len(measured) or not measured.any():
         return 0.0
     factor = float(way @ measured) / square
-    close = np.linalg.norm(measured - factor * way) <= TOLERANCE * np.linalg.norm(measured)
+    close = np.linalg.norm(measured - factor * way) <= tolerance * np.linalg.norm(measured)
     return factor if close else 0.0

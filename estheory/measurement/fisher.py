@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from estheory.errors import ConfigError
+from estheory.theory.probe.prediction_law import largest_spread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +81,21 @@ class FisherProbe:
 
     @property
     def mean_kl_stderr(self) -> float:
-        """Standard error of `mean_kl`; the spread of one walk is `mean_kl` times `relative_std`."""
+        """Standard error of `mean_kl`; the spread of one walk is at most `mean_kl` times `relative_std`."""
         return self.sigma**2 / 2 * self.trace_stderr
 
     @property
     def relative_std(self) -> float:
-        """sqrt(2 tr F^2)/tr F: relative spread over seeds of the KL of a walk.
+        """Relative spread of the KL of a walk over seeds that these directions do not exclude: an upper 95 % limit.
+
+        It holds whatever the spectrum: few samples need not show a direction that carries much of the trace. The
+        estimate itself is ``estimated_relative_std``.
+        """
+        return float(np.std(self.samples, ddof=1)) / self.trace * largest_spread(len(self.samples))
+
+    @property
+    def estimated_relative_std(self) -> float:
+        """Estimate of sqrt(2 tr F^2)/tr F, the relative spread over seeds of the KL of a walk.
 
         The sample standard deviation is low on average; it is divided by its mean for normal samples,
         c4(K) = sqrt(2/(K-1)) Gamma(K/2)/Gamma((K-1)/2). The ratio's own O(1/K) bias stays.

@@ -22,6 +22,7 @@ from estheory.measurement.directions import probe_directions, random_direction
 from estheory.measurement.held_out import held_out, task_for
 from estheory.measurement.interpolation import Evaluate, checkpoint_vector, interpolate
 from estheory.models.checkpoints import Checkpoint, open_checkpoint, open_comparable
+from estheory.models.entry_kinds import LeftOut
 from estheory.models.load import load_model
 from estheory.models.parameters import FlatParameters
 from estheory.models.weight_files import is_adapter
@@ -205,6 +206,13 @@ def studies_of(
         )
         for score in ("accuracy", "logprob")
     ]
+
+
+def left_out_of(ends: tuple[Path, Path]) -> list[tuple[str, LeftOut]]:
+    """Return what the files of two solutions hold that is no part of them, each with its solution's path."""
+    files = {str(path): _end(path)[0] for path in ends}
+    opened = {label: open_checkpoint(file) for label, file in files.items() if not is_adapter(file)}
+    return [(label, row) for label, checkpoint in opened.items() for row in checkpoint.left_out]
 
 
 def evaluations_of(points: int, directions: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -13,14 +13,14 @@ from estheory.models.entry_kinds import Kind, LeftOut
 
 def remarks(measured: Displacements) -> list[str]:
     """Return one sentence for each kind of thing that was left out, renamed or rounded."""
-    return [*_left_out(measured), *_renamed(measured), *_rounded(measured)]
+    return [*left_out_sentences(measured.left_out), *_renamed(measured), *_rounded(measured)]
 
 
-def left_out_rows(measured: Displacements) -> list[dict[str, Any]]:
-    """Return what no norm counts as JSON objects."""
+def left_out_rows(left_out: Iterable[tuple[str, LeftOut]]) -> list[dict[str, Any]]:
+    """Return what no norm counts as JSON objects, each with the label of its checkpoint."""
     return [
         {"checkpoint": label, "name": row.name, "kind": str(row.kind), "entries": row.entries, "why": row.why}
-        for label, row in measured.left_out
+        for label, row in left_out
     ]
 
 
@@ -29,9 +29,10 @@ def renamed_rows(measured: Displacements) -> list[dict[str, Any]]:
     return [{"checkpoint": label, **asdict(row)} for label, row in measured.renamed]
 
 
-def _left_out(measured: Displacements) -> Iterator[str]:
+def left_out_sentences(left_out: Iterable[tuple[str, LeftOut]]) -> Iterator[str]:
+    """Yield one sentence for each kind of thing in a checkpoint that no norm counts."""
     groups: dict[tuple[str, Kind, str], list[LeftOut]] = {}
-    for label, row in measured.left_out:
+    for label, row in left_out:
         groups.setdefault((label, row.kind, row.why), []).append(row)
     for (label, kind, why), rows in groups.items():
         more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -88,12 +89,21 @@ def _folder(data: str) -> Path:
     return folder
 
 
-def read_file(path: Path) -> list[Record]:
-    """Read one JSONL or Parquet file."""
+def read_file(path: Path) -> tuple[Record, ...]:
+    """Read one JSONL or Parquet file; once, while it stays as it is: a run asks for its task several times."""
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error}", _READABLE) from error
+    return _read_as_of(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=8)
+def _read_as_of(path: Path, modified: int, size: int) -> tuple[Record, ...]:
     rows = list(_parquet_rows(path) if path.suffix.lower() == ".parquet" else _json_rows(path))
     if not rows:
         raise DataError(f"{path} holds no row", _READABLE)
-    return read_records(rows)
+    return tuple(read_records(rows))
 
 
 def _readable(folder: Path) -> list[Path]:

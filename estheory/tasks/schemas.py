@@ -23,6 +23,7 @@ _SCHEMAS: tuple[tuple[set[str], Callable[[Row, str], Record]], ...] = (
     ({"problem", "answer"}, read_mathematics),
     ({"problem", "solution"}, read_mathematics),
 )
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
 def read_records(rows: Sequence[tuple[str, Row]]) -> list[Record]:
@@ -74,6 +75,6 @@ def _read(row: Row, where: str, first_label: int) -> Record:
         *record.options,
         *(part for m in record.messages for part in m),
     )
-    if any(0xD800 <= ord(character) <= 0xDFFF for text in texts for character in text):
+    if any(map(_HALF_A_PAIR.search, texts)):
         raise bad_row(where, "a text holds half a surrogate pair")
     return record

@@ -67,7 +67,7 @@ def probes_before(session: Session) -> Mapping[str, object]:
                     "trace": probe.trace,
                     "trace_stderr": probe.trace_stderr,
                     "square_trace": probe.square_trace,
-                    "relative_std": probe.relative_std,
+                    "relative_std": probe.estimated_relative_std,
                     "predicted_kl_drift": None if variance is None else 0.5 * variance * probe.trace,
                     "probe": dataclasses.asdict(probe),
                 }

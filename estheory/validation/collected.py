@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from estheory.errors import ConfigError, DataError, EstheoryError
 from estheory.files import reading
+from estheory.measurement.remarks import remarks
 from estheory.models.builtin import model_folder
 from estheory.runs.directory import is_run
 from estheory.runs.read import read_own
@@ -73,7 +74,7 @@ class Reading:
             return found
         kinds = ", ".join(sorted({figure.quantity for figure in found.unpredicted}))
         seen = f"not judged: {kinds} in the log of {path}: estheory validate shows them"
-        return Evidence(pairs=found.pairs, notes=[*found.notes, seen])
+        return replace(found, notes=[*found.notes, seen])
 
 
 def collected(targets: Sequence[Path], how: Reading, said: Callable[[str], None]) -> Collected:
@@ -136,11 +137,17 @@ def _add(found: Collected, name: str, path: Path, how: Reading, keep_going: bool
         found.missing.append(f"{name}: {error.what}")
         return
     found.pairs[name] = list(evidence.pairs)
-    found.notes += [f"{name}: {line}" for line in evidence.notes]
+    found.notes += _said(name, evidence)
     if run is not None:
         found.runs[name] = run
         if lack := _unfinished(run):
             found.missing.append(f"{name}: {lack}")
+
+
+def _said(name: str, evidence: Evidence) -> list[str]:
+    """Return what there is to say of a run beside its verdicts, a line each."""
+    seen = remarks(evidence.measured) if evidence.measured else []
+    return [f"{name}: {line}" for line in (*evidence.notes, *(found.text for found in evidence.findings), *seen)]
 
 
 def _unfinished(run: OwnRun) -> str:
@@ -168,7 +175,7 @@ def _add_sequence(
             found.notes.append(f"{stage.name}: {error.what}")
             continue
         found.pairs[stage.name] = renamed(evidence.pairs, stage.run, stage.name)
-        found.notes += [f"{stage.name}: {line}" for line in evidence.notes]
+        found.notes += _said(stage.name, evidence)
         said(stage.name)
     with reading(path):
         for pair in joint_pairs(sequence):

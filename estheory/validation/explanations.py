@@ -10,13 +10,18 @@ import numpy as np
 
 from estheory.diagnosis.faults import Explanation, Fault, explain_ratio, walk_faults
 from estheory.errors import EstheoryError
+from estheory.laws import ChiLaw
 from estheory.quantities import Quantity, Verdict
 from estheory.rules import ESConfig, UpdatePath
 from estheory.simulation.emulator.checkpoint_weights import checkpoint_weights
 from estheory.simulation.emulator.low_precision import rounding_of
+from estheory.theory.rounding.float32_norm import float32_norm_share
+from estheory.theory.signal import coherent_displacement_bound
 from estheory.theory.walk import response
 from estheory.validation.claims import Claims, Finding, listed
 
+NORMS = (Quantity.DISPLACEMENT_NORM, Quantity.STEP_NORM, Quantity.GRPO_DISPLACEMENT_NORM)
+"""What may have been measured too small."""
 NEAR = 0.02
 """Relative distance within which the nearest fault is named where none fits within error."""
 ROUNDING_ERROR = 0.0125
@@ -90,6 +95,30 @@ def explain(verdicts: Sequence[Verdict], claims: Claims) -> tuple[Explained, ...
     return tuple(found)
 
 
+def explain_published(verdicts: Sequence[Verdict]) -> tuple[Explained, ...]:
+    """Return what would explain refuted norms of which nothing but a figure was published.
+
+    Parameters
+    ----------
+    verdicts
+        Of published figures.
+
+    Returns
+    -------
+    tuple of Explained
+        One a refuted norm that is low by no more than its own measuring can do.
+    """
+    found = []
+    for verdict in verdicts:
+        law, norm = verdict.prediction.law, verdict.prediction.quantity in NORMS
+        if verdict.kind == "refuted" and norm and isinstance(law, ChiLaw):
+            candidates = tuple(_of_measuring(verdict, law.df))
+            if candidates:
+                error = _error(verdict)
+                found.append(Explained(verdict=verdict, ratio=verdict.ratio, error=error, candidates=candidates))
+    return tuple(found)
+
+
 def indistinguishable(verdicts: Sequence[Verdict], claims: Claims) -> tuple[str, ...]:
     """Return the faults that the norms which were not refuted cannot tell from a right run."""
     names: dict[str, None] = {}
@@ -111,7 +140,9 @@ def findings(claims: Claims) -> tuple[Finding, ...]:
         assert claims.measured is not None  # it tells which are frozen
         share = sum(claims.measured.tensors[name] for name in frozen) / sum(claims.measured.tensors.values())
         what = f"{len(frozen)} of {len(claims.measured.tensors)} tensors did not move (entries unchanged: {share:.1%})"
-        text = f"{what}: {listed(frozen)}. If they were not trained, say so (--trainable)"
+        text = f"{what}: {listed(frozen)}. If they were not trained, say so (BASE CHECKPOINT with --trainable)"
+        if claims.stored != "float32":
+            text += f"; {claims.stored} may also have swallowed all that was added to them"
         found.append(Finding(kind="frozen tensors", text=text, tensors=frozen))
     for group in claims.alike if claims.rule.noise != "shared-seed" else ():
         text = (
@@ -137,12 +168,19 @@ def _norm(verdict: Verdict, claims: Claims) -> Explained:
     rule, ratio = claims.rule, verdict.ratio
     of_files, of_rule = tuple(_of_files(claims)), walk_faults(rule, steps, claims.signal)
     faults = (*of_files, *of_rule)
-    rounded = explain_ratio(ratio, max(error, ROUNDING_ERROR), tuple(_of_rounding(steps, claims)))
+    rounded = [
+        fit
+        for fault, spread in _of_rounding(steps, claims)
+        for fit in explain_ratio(ratio, max(error, spread), [fault])
+    ]
     candidates = (*explain_ratio(ratio, error, faults), *rounded)
     moved = of_files[0].factor if claims.frozen and of_files else 1.0
     if not candidates and moved != 1.0:
         both = tuple(Fault(name=f"{of_files[0].name}, and {f.name}", factor=f.factor * moved) for f in of_rule)
         candidates = explain_ratio(ratio, error, both)
+    candidates = (*candidates, *_of_signal(verdict, claims, steps, error))
+    if claims.measured is None:  # somebody else's code measured it
+        candidates = (*candidates, *_of_measuring(verdict, rule.dim))
     near = not candidates
     if near and abs(math.log(ratio or 1.0)) > NEAR:
         candidates = explain_ratio(ratio, max(error, NEAR / 4), faults)
@@ -157,6 +195,29 @@ def _norm(verdict: Verdict, claims: Claims) -> Explained:
         steps=steps * rest**2,
         anchor=_pull(rule, steps, rest),
     )
+
+
+def _of_signal(verdict: Verdict, claims: Claims, steps: int, error: float) -> Iterator[Explanation]:
+    """Yield the rewards' own signal, of which a law on flat directions knows nothing, where it may reach so far."""
+    mean, ratio = verdict.prediction.law.mean, verdict.ratio
+    bound = coherent_displacement_bound(claims.rule, float(steps)) if claims.signal is None and mean > 0 else None
+    if bound is None or abs(math.log(ratio or 1.0)) <= 4 * error:
+        return
+    reach = math.hypot(1.0, bound / mean)
+    if 1 < ratio <= reach * math.exp(4 * error):
+        name = f"the signal of the rewards adds up along their gradient (up to {reach:.4g} times)"
+        yield Explanation(fault=Fault(name=name, factor=ratio), misfit=0.0)
+
+
+def _of_measuring(verdict: Verdict, entries: float) -> Iterator[Explanation]:
+    """Yield a norm that was added up in float32, where it may be low by as much: a bound, which fits nothing."""
+    least, error = float32_norm_share(entries), _error(verdict) - verdict.prediction.systematic / 4
+    if least * math.exp(-4 * error) <= verdict.ratio < math.exp(-4 * error):
+        name = (
+            f"its squares may have been added up in float32, which loses small ones (down to {least:.2g} of the norm "
+            f"as one sum of {entries:.3g}; sums by tensor lose less)"
+        )
+        yield Explanation(fault=Fault(name=name, factor=verdict.ratio), misfit=0.0)
 
 
 def _of_files(claims: Claims) -> Iterator[Fault]:
@@ -183,8 +244,8 @@ def _of_files(claims: Claims) -> Iterator[Fault]:
             yield Fault(name=name, factor=math.sqrt(held / (held - size)))
 
 
-def _of_rounding(steps: int, claims: Claims) -> Iterator[Fault]:
-    """Yield what 16 bits do to a run that is not said to be in 16 bits."""
+def _of_rounding(steps: int, claims: Claims) -> Iterator[tuple[Fault, float]]:
+    """Yield what 16 bits do to a run that is not said to be in 16 bits, and the relative error of that factor."""
     if claims.rule.dtype != "float32" or claims.stored == "float32" or claims.base is None:
         return
     stored = claims.stored
@@ -201,7 +262,9 @@ def _of_rounding(steps: int, claims: Claims) -> Iterator[Fault]:
                 f"{stored} swallows {effect.swallowed:.0%} of the update "
                 f"(--dtype {stored} --update-path {path} --weights BASE)"
             )
-            yield Fault(name=name, factor=math.sqrt(effect.variance))
+            noise = math.sqrt(effect.scatter / claims.rule.dim)
+            spread = math.hypot(effect.spread, noise, effect.variance_stderr / effect.variance) / 2
+            yield Fault(name=name, factor=math.sqrt(effect.variance)), math.hypot(spread, ROUNDING_ERROR)
 
 
 def _pull(rule: ESConfig, steps: int, ratio: float) -> float | None:

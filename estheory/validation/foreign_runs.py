@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from estheory.errors import DataError
+from estheory.errors import DataError, EstheoryError
 from estheory.floats import FORMATS
 from estheory.measurement.displacement import Displacements, measure_displacements
 from estheory.models.headers import tensor_entries
@@ -19,9 +19,12 @@ from estheory.rules import Dtype
 from estheory.runs.foreign import read_foreign
 from estheory.runs.view import ForeignRun, Given
 from estheory.simulation.emulator.checkpoint_weights import checkpoint_weights
+from estheory.validation.claims import Claims
+from estheory.validation.explanations import findings
 from estheory.validation.foreign_pairs import MeasuredPath, foreign_pairs
 from estheory.validation.foreign_rounding import BETAS, Roundings, adamw_factors, roundings
 from estheory.validation.judge import Evidence
+from estheory.validation.recorded_faults import recorded_findings
 
 _STORED: dict[str, Dtype] = {"BF16": "bfloat16", "F16": "float16"}
 
@@ -83,6 +86,7 @@ def foreign_evidence(
     run = read_foreign(path, given, problems)
     notes = [*(problems or ()), *(f"not judged: {reason}" for reason in run.unjudged)]
     origin, measured = base or run.base, None
+    displacements: Displacements | None = None
     run, betas, said = _optimised(run)
     notes += said
     adapters = [file for file in run.checkpoints.values() if is_adapter(file)]
@@ -117,7 +121,24 @@ def foreign_evidence(
         notes.append(f"not judged: norms in 16 bits: {why}")
         run, measured = replace(run, logged_norms={}, logged_layers={}, unjudged=(*run.unjudged, why)), None
     pairs = foreign_pairs(run, measured, rounded, shapes, adamw, betas)
-    return Evidence(pairs=pairs, unpredicted=run.shown, notes=notes)
+    claims = _claims(run, displacements, origin, measured.dtype if measured else run.dtype)
+    found = (*(findings(claims) if claims else ()), *recorded_findings(run.steps, run.settings))
+    return Evidence(
+        pairs=pairs, unpredicted=run.shown, notes=notes, claims=claims, findings=found, measured=displacements
+    )
+
+
+def _claims(run: ForeignRun, measured: Displacements | None, base: Path | None, stored: Dtype) -> Claims | None:
+    """Return what an ES run claims to be; None where its hyper-parameters or the size of its model are not told."""
+    counted = next((count for _, count in run.logged_norms.values()), None)
+    dim = sum(measured.tensors.values()) if measured else counted
+    if run.settings.method != "es" or dim is None:
+        return None
+    try:
+        rule = replace(run.settings, dim=dim).rules()
+    except EstheoryError:
+        return None
+    return Claims(rule=rule, measured=measured, base=base, stored=stored)
 
 
 def _optimised(run: ForeignRun) -> tuple[ForeignRun, tuple[float, float], list[str]]:

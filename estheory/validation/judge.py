@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from estheory._special import normal_cdf, normal_quantile
 from estheory.laws import noisy_pvalue
+from estheory.measurement.displacement import Displacements
 from estheory.quantities import Measurement, NotJudged, Prediction, Verdict
 from estheory.shown import Shown
 from estheory.validation.claims import Claims, Finding
@@ -64,6 +65,8 @@ class Evidence:
         What the run says of itself, for :func:`estheory.validation.explanations.explain`; None where nothing does.
     findings
         What is wrong whatever the verdicts say.
+    measured
+        The checkpoints that were compared, with what their files hold beside; None where a log or table speaks alone.
     """
 
     pairs: Sequence[Pair]
@@ -71,6 +74,7 @@ class Evidence:
     notes: Sequence[str] = ()
     claims: Claims | None = None
     findings: Sequence[Finding] = ()
+    measured: Displacements | None = None
 
 
 def verdict_pvalue(prediction: Prediction, measurement: Measurement) -> float:

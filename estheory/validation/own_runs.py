@@ -14,10 +14,12 @@ from estheory.runs.read import read_own
 from estheory.runs.view import Given, OwnRun
 from estheory.simulation.emulator.checkpoint_weights import checkpoint_weights
 from estheory.simulation.emulator.strata import SampledWeights
+from estheory.validation.claims import Claims
 from estheory.validation.foreign_runs import foreign_evidence
 from estheory.validation.judge import Evidence, Pair
 from estheory.validation.own_pairs import run_pairs, step_pairs
 from estheory.validation.own_rounding import rounded_grpo_pairs, rounded_pairs
+from estheory.validation.recorded_faults import recorded_findings
 from estheory.validation.reward_probe_pairs import unmeasured
 
 
@@ -99,7 +101,7 @@ def run_evidence(run: OwnRun, *, keep_going: bool = False) -> Evidence:
     """
     cosines: dict[tuple[int, int], float] = {}
     tensors: dict[str, tuple[int, float]] = {}
-    shapes, notes = None, [why] if (why := _unmeasurable(run)) else []
+    measured, shapes, notes = None, None, [why] if (why := _unmeasurable(run)) else []
     if not notes:
         measured = run_displacements(run, keep_going=keep_going)
         index = {int(label.removeprefix("step ")): k for k, label in enumerate(measured.labels)}
@@ -109,15 +111,19 @@ def run_evidence(run: OwnRun, *, keep_going: bool = False) -> Evidence:
         tensors = {name: (size, float(norm)) for (name, size), norm in sized if size}
         shapes = tensor_shapes(list(run.checkpoints.values())[-1])
         notes = list(measured.problems)
+    claims = Claims(rule=run.settings.rules(), measured=measured) if run.method == "es" else None
+    honest = run.method == "es" and not run.es.permute_rewards  # a control's coefficients are of other rewards
+    found = recorded_findings(run.steps, run.settings) if honest else ()
     if run.config.dtype != "float32":
         weights = _base_weights(run)
         pairs: list[Pair] = (
             rounded_pairs(run, weights, tensors) if run.method == "es" else rounded_grpo_pairs(run, weights)
         )
-        return Evidence(pairs=pairs, notes=notes)
+        return Evidence(pairs=pairs, notes=notes, claims=claims, findings=found, measured=measured)
     if cosines and run.settings.anchor_l1:
         notes.append("no law tells the cosines of checkpoints under an L1 anchor: they are not judged")
-    return Evidence(pairs=run_pairs(run, tensors, cosines, shapes), notes=notes + unmeasured(run))
+    pairs = run_pairs(run, tensors, cosines, shapes)
+    return Evidence(pairs=pairs, notes=notes + unmeasured(run), claims=claims, findings=found, measured=measured)
 
 
 def run_displacements(run: OwnRun, *, keep_going: bool = False) -> Displacements:

@@ -21,7 +21,7 @@ from estheory.runs.view import OwnRun, known
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->\n"
-RUNS = ("sums-es-0", "sums-es-1", "sums-es-2", "sums-permuted-0", "sums-grpo-0")
+RUNS = ("sums-es-0", "sums-mirrored-0", "sums-es-1", "sums-es-2", "sums-permuted-0", "sums-grpo-0")
 SHARED = 3
 """Steps at either end whose rewards are averaged."""
 

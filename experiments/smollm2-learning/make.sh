@@ -41,6 +41,9 @@ for run in "${@:-all}"; do
     sums-permuted-0 | all) es sums-permuted-0 0 --permute-rewards ;;
     esac
     case $run in
+    sums-mirrored-0 | all) es sums-mirrored-0 0 --antithetic --mirror-every 1 --forecast-every 6 --matmul bfloat16 ;;
+    esac
+    case $run in
     sums-grpo-0 | all) grpo sums-grpo-0 0 ;;
     esac
     case $run in

@@ -50,18 +50,18 @@ def interrupted(arguments, when, **options):
 def test_a_run_says_how_to_resume_it(estheory, tmp_path):
     pytest.importorskip("torch")
     out = tmp_path / "es"
-    small = ["--population", 4, "--prompts", 4, "--evaluation-prompts", 4, "--steps", 80]
+    small = ["--population", 4, "--prompts", 4, "--evaluation-prompts", 4, "--steps", 30]
     code, said = interrupted(["run", "es", *small, "--out", out], lambda: (out / "steps.jsonl").exists())
     assert code == 130
     assert said.count("\n") == 1
     command = f"run es --resume {out}"
     assert f"estheory {command}" in said
     done = len((out / "steps.jsonl").read_text().splitlines())
-    assert done < 80
+    assert done < 30
     result = estheory(*command.split(), "--json")
-    assert result.json()["steps"] == 80
+    assert result.json()["steps"] == 30
     rows = [json.loads(line)["step"] for line in (out / "steps.jsonl").read_text().splitlines()]
-    assert rows == list(range(1, 81))
+    assert rows == list(range(1, 31))
 
 
 def test_a_simulation_says_that_nothing_was_written(tmp_path):

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from estheory.errors import ConfigError, DataError
 from estheory.measurement.directions import random_direction
 from estheory.measurement.displacement import measure_displacements
-from estheory.measurement.line_study import studies_of, study_lines
+from estheory.measurement.line_study import left_out_of, studies_of, study_lines
 from estheory.models.builtin import get_builtin
 from estheory.models.parameters import FlatParameters
 from estheory.models.shapes import tensor_shapes
@@ -239,3 +239,11 @@ def test_adapters_stand_for_their_base_with_them_merged(tmp_path):
     [study, *_] = studies_of(ends, model="tiny-lm", task="addition", prompts=2, points=3, directions=4)
     moved = measure_displacements(base, ends).norms
     np.testing.assert_allclose([*study.norms.values()], moved, rtol=1e-4)
+
+
+def test_what_is_no_part_of_a_solution_is_listed(tmp_path):
+    weights = {"a.weight": torch.randn(4, 4), "rope.inv_freq": torch.ones(4)}
+    save_file(weights, tmp_path / "a.safetensors")
+    save_file({"a.weight": torch.randn(4, 4)}, tmp_path / "b.safetensors")
+    found = left_out_of((tmp_path / "a.safetensors", tmp_path / "b.safetensors"))
+    assert [(label, row.name) for label, row in found] == [(str(tmp_path / "a.safetensors"), "rope.inv_freq")]

@@ -48,7 +48,7 @@ def test_trace_and_square_trace_agree_with_autograd(case):
     assert abs(probe.trace - trace) < Z * probe.trace_stderr
     assert abs(probe.square_trace - square_trace) < Z * probe.square_trace_stderr
     spread = math.sqrt(2 * square_trace) / trace
-    assert abs(probe.relative_std / spread - 1) < Z * probe.square_trace_stderr / square_trace / 2
+    assert abs(probe.estimated_relative_std / spread - 1) < Z * probe.square_trace_stderr / square_trace / 2
     # negative controls: a lost factor 1/2, and a trace that leaves out the first tensor, the tied embedding
     assert abs(probe.trace / 2 - trace) > Z * probe.trace_stderr
     assert abs(probe.square_trace * 2 - square_trace) > Z * probe.square_trace_stderr
@@ -92,7 +92,7 @@ def test_small_sample_corrections_are_unbiased():
     squares = np.array([probe.square_trace for probe in probes])
     assert abs(squares.mean() - exact) < Z * squares.std() / math.sqrt(len(squares))
     assert abs(squares.mean() * 3 / 4 - exact) > Z * squares.std() / math.sqrt(len(squares))  # K in place of K - 1
-    spreads = np.array([probe.relative_std for probe in probes])
+    spreads = np.array([probe.estimated_relative_std for probe in probes])
     spread = math.sqrt(2 * exact) / weights.sum()
     # what stays is O(spread^2): 0.2^2 here; without c4(4) = 0.921 it would be off by 0.079
     assert abs(spreads.mean() / spread - 1) < spread**2 + Z * spreads.std() / spread / math.sqrt(len(spreads))

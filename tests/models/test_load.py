@@ -6,8 +6,6 @@ import json
 import os
 import pickle
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -200,15 +198,14 @@ def test_unusable_device() -> None:
         load_model("tiny-lm", device="abacus")
 
 
-def test_hub_id_offline_is_one_clear_line(tmp_path: Path) -> None:
-    code = (
-        "from estheory.models.load import load_model\n"
-        "from estheory.errors import DataError\n"
-        "try: load_model('nobody/no-such-model')\n"
-        "except DataError as error: print(error)\n"
-    )
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    lines = done.stdout.splitlines()
-    assert len(lines) == 1
-    assert lines[0].startswith("the model nobody/no-such-model is neither a local folder nor obtainable from the hub")
+def test_hub_id_offline_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(
+        DataError, match=r"^the model nobody/no-such-model is neither .* nor obtainable from the hub"
+    ) as e:
+        load_model("nobody/no-such-model")
+    assert "\n" not in str(e.value)
+    assert capfd.readouterr() == ("", "")

@@ -9,13 +9,14 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from estheory.cli.measuring import given_of
 from estheory.errors import ConfigError, DataError
 from estheory.quantities import Quantity
 from estheory.runs.foreign import foreign_format, read_foreign
 from estheory.runs.view import Given
+from estheory.validation.collected import Reading, collected
 from estheory.validation.foreign_laws import exponent_law
 from estheory.validation.foreign_runs import foreign_displacements, foreign_evidence
 from estheory.validation.judge import judge
@@ -199,6 +200,14 @@ def test_checkpoints_that_are_adapters_are_said_to_be(tmp_path):
         (folder / "adapter_config.json").write_text("{}")
     with pytest.raises(DataError, match=r"nothing can be judged: .*is an adapter, whose factors walk"):
         verdicts(tmp_path / "run", tmp_path / "run/base")
+
+
+def test_what_no_norm_counts_is_said_in_reports(tmp_path):
+    make.trl(tmp_path / "run")
+    for file in (tmp_path / "run").glob("checkpoint-*/model.safetensors"):
+        save_file(load_file(file) | {"rope.inv_freq": torch.ones(4)}, file)
+    what = collected([tmp_path / "run"], Reading(base=tmp_path / "base"), lambda name: None)
+    assert sum("rope.inv_freq (buffer, 4 entries)" in note for note in what.notes) == 2
 
 
 def test_trl(tmp_path):

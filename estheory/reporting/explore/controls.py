@@ -210,7 +210,7 @@ class Row:
     spread: str = ""
 
 
-_EXPECTED = "expected value; single updates scatter"
+_EXPECTED = "expected value"
 ROWS = (
     Row(quantity=Quantity.DISPLACEMENT_NORM, label="exact"),
     Row(quantity=Quantity.KL_DRIFT, label="small-step", spread="mean; its spread needs tr F²"),
@@ -287,11 +287,12 @@ CHARTS = (
     Chart(
         name="kl",
         title="KL from the base model",
-        note="Mean, ½ v tr F, of the walk alone: what follows the gradient adds to it. The spread over seeds is not "
-        "shown, as it needs tr F².",
+        note="Mean, ½ v tr F, of the walk alone: what follows the gradient adds to it. The spread over seeds needs "
+        "tr F² and is not shown; the interval, with raw and two-point, is that of the steps' own lengths.",
         axis="run",
         unit="nat/token",
         lines=(Line(formula="kl_drift", title="mean KL"),),
+        band=("kl_drift_low", "kl_drift_high"),
     ),
     Chart(
         name="cosine",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from importlib.resources import files
 from typing import Any
 
 from sympy.printing.jscode import JavascriptCodePrinter
 
+from estheory._special import normal_nodes
 from estheory.derivations.algebra import Expr, sp
 from estheory.derivations.printing import without_overflow
-from estheory.reporting.explore.formulas import INPUTS, STEPS, carried, formulas, keeps_exact_law
+from estheory.reporting.explore.formulas import INPUTS, STEPS, carried, formulas
 
 OTHER_SIGMA = sp.Symbol("to", positive=True)
 
@@ -18,7 +20,13 @@ class _Printer(JavascriptCodePrinter):  # type: ignore[misc]  # sympy carries no
     """Prints with the page's special functions: ratios of Gammas and quantiles."""
 
     def __init__(self) -> None:
-        super().__init__({"user_functions": {name: name for name in ("chiSquareQuantile", "studentQuantile")}})
+        super().__init__(
+            {
+                "user_functions": {
+                    name: name for name in ("chiSquareQuantile", "mixedChiSquareQuantile", "studentQuantile")
+                }
+            }
+        )
 
     def _print_RisingFactorial(self, expr: Expr) -> str:  # noqa: N802
         start, length = expr.args
@@ -47,9 +55,12 @@ def asset(name: str) -> str:
 
 def model() -> str:
     """Return the special functions, ``MODEL[shaping](x)`` with all formulas at the inputs x, and ``carried(x, to)``."""
-    shaped = [
-        f'"{shaping}": {_function({**formulas(shaping), "keeps_exact_law": keeps_exact_law(shaping)}, "x")}'
-        for shaping in STEPS
-    ]
+    shaped = [f'"{shaping}": {_function(formulas(shaping), "x")}' for shaping in STEPS]
     carry = _function(carried(OTHER_SIGMA), "x, to")
-    return f"{asset('special.js')}\nconst MODEL = {{\n" + ",\n".join(shaped) + f"\n}};\nconst carried = {carry};\n"
+    nodes, weights = (json.dumps(numbers.tolist()) for numbers in normal_nodes())
+    quadrature = f"const NORMAL_NODES = {nodes};\nconst NORMAL_WEIGHTS = {weights};\n"
+    return (
+        f"{asset('special.js')}{quadrature}const MODEL = {{\n"
+        + ",\n".join(shaped)
+        + f"\n}};\nconst carried = {carry};\n"
+    )

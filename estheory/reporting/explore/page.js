@@ -96,7 +96,7 @@ function horizontal(name, results) {
   const { least, whole } = control[name];
   let near = [state[name]];
   if (name === "alpha" && Number.isFinite(results.optimal_alpha) && results.optimal_alpha > 0) {
-    near.push(Math.min(results.optimal_alpha, results.largest_measured_alpha));
+    near.push(Math.min(results.optimal_alpha, results.largest_measured_alpha ?? Infinity));
   }
   near = near.map(Math.log10);
   const low = Math.max(10 ** Math.floor(Math.min(...near) - 0.5), least);
@@ -116,7 +116,7 @@ function sweep(name, results) {
 function vertical(chart, swept, results) {
   const names = chart.lines.map((line) => line.formula);
   if (!chart.even) {
-    const all = [...swept.curve, results].flatMap((point) => [...names, ...chart.band].map((name) => point[name]));
+    const all = [...swept.curve, results].flatMap((point) => [...names, ...chart.band].map((name) => point[name] ?? 0));
     const sizes = all.filter((value) => value > 0 && Number.isFinite(value));
     if (!sizes.length) return { low: 0.1, high: 1 };
     const low = 10 ** Math.floor(Math.log10(Math.min(...sizes)) + 1e-9);
@@ -159,7 +159,7 @@ function drawn(chart, swept, results) {
     const x = Math.max(across(results.largest_measured_alpha), FRAME.left);
     curves.push(`<rect class="beyond" x="${x.toFixed(1)}" y="${FRAME.top}" width="${(WIDTH - FRAME.right - x).toFixed(1)}" height="${inner.height}"/>`);
   }
-  if (chart.band.length) {
+  if (chart.band.length && chart.band[0] in results) {
     const edge = [...along(chart.band[0]), ...along(chart.band[1]).reverse()];
     curves.push(`<path class="band" d="${path(edge)}Z"/>`);
   }
@@ -168,29 +168,22 @@ function drawn(chart, swept, results) {
   curves.push(`<line class="here" x1="${x.toFixed(1)}" x2="${x.toFixed(1)}" y1="${FRAME.top}" y2="${bottom}"/>`);
   chart.lines.forEach((line, i) => {
     const value = results[line.formula];
-    if (shown(value)) curves.push(`<circle class="dot-${i}" cx="${x.toFixed(1)}" cy="${up(value).toFixed(1)}" r="4"/>`);
+    if (value !== undefined && shown(value)) curves.push(`<circle class="dot-${i}" cx="${x.toFixed(1)}" cy="${up(value).toFixed(1)}" r="4"/>`);
   });
-  parts.push(`<g clip-path="url(#${clip})">${curves.join("")}</g>`, ...named(chart, along, bottom));
-  const values = chart.lines.map((line) => `${line.title} ${short(results[line.formula])}`).join(", ");
+  parts.push(`<g clip-path="url(#${clip})">${curves.join("")}</g>`);
+  const known = chart.lines.filter((line) => line.formula in results);
+  const values = known.map((line) => `${line.title} ${short(results[line.formula])}`).join(", ");
   const label = `${chart.title} against ${title}: ${values} at ${short(state[swept.name])}`;
   return `<svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${label}">${parts.join("")}</svg>`;
 }
 
-// Names of several lines, each where its own is furthest from the others.
-function named(chart, along, bottom) {
-  if (chart.lines.length < 2) return [];
-  const curves = chart.lines.map((line) => along(line.formula));
-  return curves.flatMap((curve, i) => {
-    let best = null;
-    curve.forEach(([x, y], k) => {
-      if (x < FRAME.left + 50 || x > WIDTH - FRAME.right - 50 || y < FRAME.top + 14 || y > bottom - 6) return;
-      const others = curves.filter((_, j) => j !== i).map((other) => Math.abs((other[k] ?? [x, 1e3])[1] - y));
-      const room = Math.min(...others, 60);
-      if (!best || room > best.room + 0.5) best = { x, y, room };
-    });
-    if (!best) return [];
-    return [`<text class="name-${i}" x="${best.x.toFixed(1)}" y="${(best.y - 7).toFixed(1)}" text-anchor="middle">${chart.lines[i].title}</text>`];
-  });
+// The key: each line's stroke, its name and its value at the setting.
+function key(chart, results) {
+  return chart.lines.map((line, i) => {
+    const value = line.formula in results ? `<b>${short(results[line.formula])}</b> ${chart.unit}` : "(no bound with this shaping)";
+    const stroke = `<svg width="26" height="8" aria-hidden="true"><path class="line-${i}" d="M1 4H25"/></svg>`;
+    return `<span>${stroke} ${line.title} ${value}</span>`;
+  }).join("");
 }
 
 // The page at the current setting.
@@ -200,13 +193,22 @@ function label(row, results) {
 }
 
 function spread(row, results) {
-  if (row.spread) return `<small>${row.spread}</small>`;
-  return interval(results[`${row.name}_low`], results[`${row.name}_high`]);
+  const [low, high] = [results[`${row.name}_low`], results[`${row.name}_high`]];
+  return low === undefined ? `<small>${row.spread}</small>` : interval(low, high);
+}
+
+function value(row, results) {
+  if (!(row.name in results)) return "<small>no bound with this shaping</small>";
+  return `${short(results[row.name], 5)}${row.unit === "1" ? "" : ` <small>${row.unit}</small>`}`;
 }
 
 function advice(results) {
   const { optimal_alpha: best, largest_measured_alpha: most, best_net_gain: net } = results;
   if (!(results.reward_gain_per_step > 0)) return "No reliability: an update gains nothing, whatever its step size.";
+  if (most === undefined) {
+    return `The net reward of an update peaks at α ${short(best, 3)}, with ${short(net, 3)}, if gain and cost hold that far: ` +
+      "how far the members measured them is known for z-scores alone.";
+  }
   const beyond = state.alpha > most ? ` α is beyond ${short(most, 3)}, up to which the members measured the reward: its gain and cost are a guess.` : "";
   if (best <= most) return `Best step size: α ${short(best, 3)}, with ${short(net, 3)} net per update.${beyond}`;
   const there = evaluate(moved("alpha", most));
@@ -217,15 +219,14 @@ function advice(results) {
 function show() {
   const results = evaluate(state);
   element("rows").innerHTML = specification.rows.map((row) => {
-    const value = `${short(results[row.name], 5)}${row.unit === "1" ? "" : ` <small>${row.unit}</small>`}`;
-    return `<tr><th scope="row">${row.name.replaceAll("_", "_<wbr>")}<br><small>${row.definition}</small></th><td class="number">${value}</td>` +
+    return `<tr><th scope="row">${row.name.replaceAll("_", "_<wbr>")}<br><small>${row.definition}</small></th><td class="number">${value(row, results)}</td>` +
       `<td class="spread">${spread(row, results)}</td><td><span class="label">${label(row, results)}</span></td></tr>`;
   }).join("");
   element("advice").textContent = advice(results);
   const swept = { run: sweep(axis.run, results), update: sweep(axis.update, results) };
   for (const chart of specification.charts) {
     const figure = element(`chart-${chart.name}`);
-    figure.querySelector(".now").innerHTML = `${short(results[chart.lines[0].formula])} <small>${chart.unit} at this setting</small>`;
+    figure.querySelector(".key").innerHTML = key(chart, results);
     figure.querySelector(".plot").innerHTML = drawn(chart, swept[chart.axis], results);
   }
   element("strip").innerHTML = [["norm", "displacement_norm"], ["KL", "kl_drift"], ["net", "net_gain_per_step"]]
@@ -300,7 +301,7 @@ function fromPilot(document) {
   const values = { sigma, alpha, population, shaping, reliability: odd / (spread * spread), member_std: spread };
   const remarks = [];
   if (gap > 0) values.gap = gap;
-  else remarks.push(gap === undefined ? "it has no centre, so the gap stays as it was" : "its gap is not above 0 and stays as it was");
+  else remarks.push(gap === undefined ? "it has no centre, so gap and cost are still assumed" : "its gap is not above 0, so gap and cost are still assumed");
   if (rows.odd_variance.bound) remarks.push("it has no mirrored members, so reliability and gain are upper bounds");
   if (antithetic) remarks.push("its mirrored members are taken as independent here");
   for (const name of Object.keys(values)) {
@@ -314,7 +315,8 @@ function use(document, name) {
   try {
     const { values, remarks } = fromPilot(document);
     change(values);
-    say([`σ, α, N, ρ², S and gap are those of ${name}`, ...remarks].join("; ") + ".");
+    const last = "gap" in values ? ", S and gap" : " and S";
+    say([`σ, α, N, ρ²${last} are those of ${name}`, ...remarks].join("; ") + ".");
   } catch (error) {
     say("", `error: cannot use ${name}: ${error.message}`);
   }

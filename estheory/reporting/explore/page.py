@@ -54,7 +54,8 @@ def _group(title: str, controls: tuple[Control, ...]) -> str:
         options = "".join(f"<option>{name}</option>" for name in STEPS)
         parts.append(
             '<div class="control"><label for="shaping">shaping</label>'
-            f'<select id="shaping">{options}</select></div>'
+            f'<select id="shaping" aria-describedby="shaping-hint">{options}</select><p class="hint" id="shaping-hint">'
+            "α multiplies z-scores or ranks; with raw and two-point, rewards over σ</p></div>"
             '<label class="check"><input type="checkbox" id="carry" checked> Moving σ keeps the reward as it is: '
             "its ρ², S and gap follow</label>"
         )
@@ -81,6 +82,6 @@ def _axis(axis: str, names: tuple[str, ...]) -> str:
 
 def _chart(chart: Chart) -> str:
     return (
-        f'<figure id="chart-{chart.name}"><h3>{escape(chart.title)}</h3><p class="now"></p>'
+        f'<figure id="chart-{chart.name}"><h2>{escape(chart.title)}</h2><p class="key"></p>'
         f'<div class="plot"></div><figcaption>{escape(chart.note)}</figcaption></figure>'
     )

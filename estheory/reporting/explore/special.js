@@ -98,20 +98,63 @@ function normalQuantile(p) {
   return z;
 }
 
-// Quantile of a chi-square variable: the probit of its distribution function is nearly linear.
-function chiSquareQuantile(p, df) {
-  const score = normalQuantile(p);
+// The normal score of a probability whose two tails are known.
+function scoreOf([low, high]) {
+  return low < 0.5 ? normalQuantile(low) : -normalQuantile(high);
+}
+
+// Quantile of a chi-square variable at the probability of a normal score: scoreOf is nearly linear in it.
+function chiSquareAtScore(score, df) {
   const cube = 2 / (9 * df);
   let x = df * Math.max(1 - cube + score * Math.sqrt(cube), 0.05) ** 3;
   for (let pass = 0; pass < 30; pass += 1) {
-    const [low, high] = gammaTails(df / 2, x / 2);
-    const reached = low < 0.5 ? normalQuantile(low) : -normalQuantile(high);
+    const reached = scoreOf(gammaTails(df / 2, x / 2));
     const slope = gammaDensity(df / 2, x / 2) * df / (2 * x) * Math.sqrt(2 * Math.PI) * Math.exp(0.5 * reached * reached);
     const step = (score - reached) / slope;
     x = Math.max(x + step, 0.1 * x);
     if (Math.abs(step) <= 1e-15 * x) break;
   }
   return x;
+}
+
+function chiSquareQuantile(p, df) {
+  return chiSquareAtScore(normalQuantile(p), df);
+}
+
+// Quantile of chi^2_n chi^2_m / m, the narrower of the two by Gauss quadrature over its normal scores.
+function mixedChiSquareQuantile(p, n, m) {
+  const score = normalQuantile(p);
+  const nodes = chiSquareNodes(Math.max(n, m));
+  const excess = (u) => {
+    const tails = [0, 0];
+    nodes.forEach((node, i) => {
+      gammaTails(Math.min(n, m) / 2, Math.exp(u) * m / node / 2).forEach((tail, side) => {
+        tails[side] += NORMAL_WEIGHTS[i] * tail;
+      });
+    });
+    return scoreOf(tails) - score;
+  };
+  const both = 1 / (1 / n + 1 / m);
+  let u = Math.log(chiSquareAtScore(score, both) * n / both);
+  let f = excess(u);
+  let slope = Math.sqrt(both / 2);
+  for (let pass = 0; pass < 30 && f !== 0; pass += 1) {
+    const step = Math.min(Math.max(-f / slope, -1), 1);
+    if (Math.abs(step) < 1e-15) break;
+    const before = f;
+    f = excess(u + step);
+    u += step;
+    if (Math.abs(step) < 1e-13) break;
+    if (f !== before) slope = (f - before) / step;
+  }
+  return Math.exp(u);
+}
+
+// The last nodes are kept: along a curve the degrees of freedom often stay.
+const kept = { df: NaN, nodes: [] };
+function chiSquareNodes(df) {
+  if (df !== kept.df) Object.assign(kept, { df, nodes: NORMAL_NODES.map((score) => chiSquareAtScore(score, df)) });
+  return kept.nodes;
 }
 
 // Quantile of Student's t by its expansion in 1/df (Abramowitz and Stegun 26.7.5), for df >= 1000.

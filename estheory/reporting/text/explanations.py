@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from estheory.diagnosis.faults import length_sentence
@@ -59,7 +59,7 @@ def explanations_sheet(explained: Sequence[Explained], findings: Sequence[Findin
         As for :func:`explanations_json`.
     """
     lines = [f"  {finding.text}." for finding in findings]
-    lines += [f"  {one.verdict.measurement.where}: {_sentence(one)}" for one in explained]
+    lines += list(_told_once(explained))
     fits = pull_fits_better(explained)
     if fits is not None:
         lines.append(
@@ -71,10 +71,24 @@ def explanations_sheet(explained: Sequence[Explained], findings: Sequence[Findin
     return Sheet("What would explain it:" if explained else "Found:", *lines, *untold)
 
 
+def _told_once(explained: Sequence[Explained]) -> Iterator[str]:
+    """Yield a line for the first figure of those that the same candidates explain."""
+    alike: dict[tuple[str, ...], list[Explained]] = {}
+    for one in explained:
+        alike.setdefault(tuple(found.fault.name for found in one.candidates), []).append(one)
+    for group in alike.values():
+        first = group[0].verdict
+        step = f" at step {first.prediction.step}" if len(group) > 1 and first.prediction.step else ""
+        more = f" (and {len(group) - 1} more figures like it)" if len(group) > 1 else ""
+        yield f"  {first.measurement.where}{step}{more}: {_sentence(group[0])}"
+
+
 def _sentence(one: Explained) -> str:
     if one.verdict.prediction.quantity is Quantity.CHECKPOINT_COSINE:
         return "; ".join(found.fault.name for found in one.candidates) + "."
     text = length_sentence(one.ratio, one.candidates)
+    if one.alpha is None:  # nothing but the figure is known
+        return text + "."
     if one.candidates:
         best = one.candidates[0]
         fit = "near, but not within error: " if one.near else ""
