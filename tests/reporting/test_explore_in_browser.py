@@ -56,6 +56,7 @@ def typed(tab, name, value):
 
 def dropped(tab, content, name="pilot.json"):
     """Drop a file on the page, as the browser does, and wait until it was read."""
+    tab.value("say('')")
     tab.value(f"""(() => {{ const data = new DataTransfer();
         data.items.add(new File([{json.dumps(content)}], {json.dumps(name)}));
         const drop = {{ dataTransfer: data, bubbles: true, cancelable: true }};
@@ -124,6 +125,10 @@ def test_a_pilot_is_dropped(opened):
     state = opened.value("state")
     assert [state[name] for name in names] == [0.002, 0.001, 16, 0.01 / 0.13**2, 0.13, 0.02]
     assert state["dim"] == 4_022_468_096
+    assert "assumed" not in said
+    centreless = {**PILOT, "estimates": PILOT["estimates"][:2]}
+    assert "still assumed" in dropped(opened, json.dumps(centreless), "second.json")
+    assert opened.value("state.gap") == 0.02
 
 
 @pytest.mark.parametrize(

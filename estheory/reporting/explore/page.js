@@ -301,7 +301,7 @@ function fromPilot(document) {
   const values = { sigma, alpha, population, shaping, reliability: odd / (spread * spread), member_std: spread };
   const remarks = [];
   if (gap > 0) values.gap = gap;
-  else remarks.push(gap === undefined ? "it has no centre, so the gap stays as it was" : "its gap is not above 0 and stays as it was");
+  else remarks.push(gap === undefined ? "it has no centre, so gap and cost are still assumed" : "its gap is not above 0, so gap and cost are still assumed");
   if (rows.odd_variance.bound) remarks.push("it has no mirrored members, so reliability and gain are upper bounds");
   if (antithetic) remarks.push("its mirrored members are taken as independent here");
   for (const name of Object.keys(values)) {
@@ -315,7 +315,8 @@ function use(document, name) {
   try {
     const { values, remarks } = fromPilot(document);
     change(values);
-    say([`σ, α, N, ρ², S and gap are those of ${name}`, ...remarks].join("; ") + ".");
+    const last = "gap" in values ? ", S and gap" : " and S";
+    say([`σ, α, N, ρ²${last} are those of ${name}`, ...remarks].join("; ") + ".");
   } catch (error) {
     say("", `error: cannot use ${name}: ${error.message}`);
   }
