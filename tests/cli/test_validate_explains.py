@@ -159,7 +159,7 @@ def test_steps_that_are_counted_twice_are_named(estheory, tmp_path):
     ("how", "words"),
     [
         ({"again": True}, "every step uses the same noise"),
-        ({"decay": 0.3}, "the later one has forgotten"),
+        ({"decay": 0.1}, "the later one has forgotten"),
     ],
 )
 def test_a_refuted_cosine_is_explained(estheory, tmp_path, how, words):
