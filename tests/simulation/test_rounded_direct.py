@@ -1,6 +1,7 @@
 """ES on 16-bit weights in every coordinate: its arithmetic, and its norms against the emulator's prediction."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -42,10 +43,19 @@ def test_a_step_is_that_of_the_package_bit_by_bit(dtype, changes):
     assert np.count_nonzero(es.displacement)
 
 
+@cache
+def simulated(config):
+    return simulate(config, FLAT, replicas=60, steps=[5, 20], weight_std=STD, seed=3)
+
+
+@cache
+def emulated(config):
+    return emulate(config, SampledWeights.of(normal_weights(STD)), [1, 5, 20], arithmetic="fused")
+
+
 def judged(config, told):
     """Judge a simulation of ``config`` by the emulator of ``told``."""
-    records = simulate(config, FLAT, replicas=60, steps=[5, 20], weight_std=STD, seed=3)
-    emulation = emulate(told, SampledWeights.of(normal_weights(STD)), [1, 5, 20], arithmetic="fused")
+    records, emulation = simulated(config), emulated(told)
     observed, warnings = observe(config, FLAT, records, [5, 20], {s: emulation.effect(s) for s in emulation.steps})
     assert "bfloat16" in warnings[0]
     return {verdict.kind for verdict in judge(observed_pairs(observed, LEVEL), LEVEL)}

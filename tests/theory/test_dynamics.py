@@ -166,6 +166,7 @@ def test_feedback_through_the_common_spread_is_in_the_variance():
     assert not std_within(samples, alone, 2 / 30)
 
 
+@pytest.mark.slow
 def test_two_scale_trajectory_by_brute_force():
     """The sheet's own Monte Carlo, again: 405 curved directions, 400 steps, 40 replicas."""
     rewards = run(1, PAPER_LIKE, TWO_SCALE, 40, {20, 100, 200, 400})

@@ -82,6 +82,7 @@ def cell_rows(shaping, n, r, step_ratio, noise, steps):
         yield {"error": samples.mean() / spread.mean - 1, "stderr": error, "declared": spread.systematic}
 
 
+@pytest.mark.slow
 def test_declared_error_covers_cells_it_was_not_made_on():
     rows = [row for cell in CELLS for row in cell_rows(*cell)]
     assert misses(rows) == []

@@ -210,6 +210,7 @@ def gain_plan():
     return where, made.plan(scales=()).recommendation
 
 
+@pytest.mark.slow
 def test_gain_agrees_with_the_mean_field_and_with_brute_force():
     where, best = gain_plan()
     c = best.config

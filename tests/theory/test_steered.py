@@ -35,7 +35,9 @@ def one_step(dim, members, rho2, raw, replicas=4000):
 
 
 @pytest.mark.parametrize("raw", [False, True])
-@pytest.mark.parametrize(("dim", "members", "rho2"), [(2, 5, 0.9), (6, 4, 0.5), (3, 12, 1.0)])
+@pytest.mark.parametrize(
+    ("dim", "members", "rho2"), [pytest.param(2, 5, 0.9, marks=pytest.mark.slow), (6, 4, 0.5), (3, 12, 1.0)]
+)
 def test_the_norm_of_a_step_with_signal(dim, members, rho2, raw):
     scale = math.sqrt(members - 1 if raw else members)
     law = StepNormLaw(scale, math.sqrt(rho2), members - 1.0, math.sqrt(1 - rho2), dim - 1.0, raw)

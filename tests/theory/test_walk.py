@@ -115,7 +115,9 @@ FLUCTUATING = {
 }
 
 
-@pytest.mark.parametrize("name", FLUCTUATING)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "antithetic" else pytest.mark.slow) for name in FLUCTUATING]
+)
 def test_cosine_of_checkpoints_where_the_variance_of_a_step_fluctuates(name):
     """Pure noise rewards; positions after 2 and 5 steps of runs in 200 coordinates, by the update rule itself."""
     dim, replicas = 200, 12_000

@@ -90,6 +90,7 @@ def test_es_awd(tmp_path, base, dtype, mirrored):
     assert "refuted" in {v.kind for v in norms(verdicts(tmp_path / "run", origin, alpha=wrong * alpha))}
 
 
+@pytest.mark.slow
 def test_an_l1_anchor_of_es_awd(tmp_path, base):
     """Emulated with its pull; without the pull, or with one a quarter stronger, it would be another walk."""
     make.es_awd(tmp_path / "run", dtype=torch.float16, alpha=ALPHA, decay="l1", strength=0.1, stalled=(4,))
