@@ -57,12 +57,12 @@ def validate(
     from estheory.reporting.text.explanations import explanations_json, explanations_sheet
     from estheory.reporting.text.tables import Sheet
     from estheory.reporting.text.verdicts import validation_json, verdicts_sheet
-    from estheory.validation.explanations import explain, indistinguishable
+    from estheory.validation.explanations import explain, explain_published, indistinguishable
     from estheory.validation.judge import exit_code, judge, without_band
 
     evidence = _evidence(targets, given_in(model, rules, signal, weights), how)
     verdicts = judge(evidence.pairs, level)
-    explained = explain(verdicts, evidence.claims) if evidence.claims else ()
+    explained = explain(verdicts, evidence.claims) if evidence.claims else explain_published(verdicts)
     unseen = indistinguishable(verdicts, evidence.claims) if evidence.claims else ()
     plain, seen = without_band(verdicts, level), evidence.measured
     if plot is not None:

@@ -10,14 +10,18 @@ import numpy as np
 
 from estheory.diagnosis.faults import Explanation, Fault, explain_ratio, walk_faults
 from estheory.errors import EstheoryError
+from estheory.laws import ChiLaw
 from estheory.quantities import Quantity, Verdict
 from estheory.rules import ESConfig, UpdatePath
 from estheory.simulation.emulator.checkpoint_weights import checkpoint_weights
 from estheory.simulation.emulator.low_precision import rounding_of
+from estheory.theory.rounding.float32_norm import float32_norm_share
 from estheory.theory.signal import coherent_displacement_bound
 from estheory.theory.walk import response
 from estheory.validation.claims import Claims, Finding, listed
 
+NORMS = (Quantity.DISPLACEMENT_NORM, Quantity.STEP_NORM, Quantity.GRPO_DISPLACEMENT_NORM)
+"""What may have been measured too small."""
 NEAR = 0.02
 """Relative distance within which the nearest fault is named where none fits within error."""
 ROUNDING_ERROR = 0.0125
@@ -91,6 +95,30 @@ def explain(verdicts: Sequence[Verdict], claims: Claims) -> tuple[Explained, ...
     return tuple(found)
 
 
+def explain_published(verdicts: Sequence[Verdict]) -> tuple[Explained, ...]:
+    """Return what would explain refuted norms of which nothing but a figure was published.
+
+    Parameters
+    ----------
+    verdicts
+        Of published figures.
+
+    Returns
+    -------
+    tuple of Explained
+        One a refuted norm that is low by no more than its own measuring can do.
+    """
+    found = []
+    for verdict in verdicts:
+        law, norm = verdict.prediction.law, verdict.prediction.quantity in NORMS
+        if verdict.kind == "refuted" and norm and isinstance(law, ChiLaw):
+            candidates = tuple(_of_measuring(verdict, law.df))
+            if candidates:
+                error = _error(verdict)
+                found.append(Explained(verdict=verdict, ratio=verdict.ratio, error=error, candidates=candidates))
+    return tuple(found)
+
+
 def indistinguishable(verdicts: Sequence[Verdict], claims: Claims) -> tuple[str, ...]:
     """Return the faults that the norms which were not refuted cannot tell from a right run."""
     names: dict[str, None] = {}
@@ -151,6 +179,8 @@ def _norm(verdict: Verdict, claims: Claims) -> Explained:
         both = tuple(Fault(name=f"{of_files[0].name}, and {f.name}", factor=f.factor * moved) for f in of_rule)
         candidates = explain_ratio(ratio, error, both)
     candidates = (*candidates, *_of_signal(verdict, claims, steps, error))
+    if claims.measured is None:  # somebody else's code measured it
+        candidates = (*candidates, *_of_measuring(verdict, rule.dim))
     near = not candidates
     if near and abs(math.log(ratio or 1.0)) > NEAR:
         candidates = explain_ratio(ratio, max(error, NEAR / 4), faults)
@@ -177,6 +207,17 @@ def _of_signal(verdict: Verdict, claims: Claims, steps: int, error: float) -> It
     if 1 < ratio <= reach * math.exp(4 * error):
         name = f"the signal of the rewards adds up along their gradient (up to {reach:.4g} times)"
         yield Explanation(fault=Fault(name=name, factor=ratio), misfit=0.0)
+
+
+def _of_measuring(verdict: Verdict, entries: float) -> Iterator[Explanation]:
+    """Yield a norm that was added up in float32, where it may be low by as much: a bound, which fits nothing."""
+    least, error = float32_norm_share(entries), _error(verdict) - verdict.prediction.systematic / 4
+    if least * math.exp(-4 * error) <= verdict.ratio < math.exp(-4 * error):
+        name = (
+            f"its squares may have been added up in float32, which loses small ones (down to {least:.2g} of the norm "
+            f"as one sum of {entries:.3g}; sums by tensor lose less)"
+        )
+        yield Explanation(fault=Fault(name=name, factor=verdict.ratio), misfit=0.0)
 
 
 def _of_files(claims: Claims) -> Iterator[Fault]:

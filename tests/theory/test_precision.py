@@ -11,6 +11,7 @@ from estheory.errors import ConfigError
 from estheory.floats import FORMATS, rounded
 from estheory.rules import ESConfig
 from estheory.theory.rounding import weights as weight_histograms
+from estheory.theory.rounding.float32_norm import float32_norm_share
 from estheory.theory.rounding.gains import rounding_gain, signal_gain, unchanged_shares, variance_gains
 from estheory.theory.rounding.precision import rounding_effects, swallowed_warning, unknown_weights_band
 from estheory.theory.rounding.weights import WeightHistogram, mixed_weights, normal_weights, student_weights
@@ -186,3 +187,16 @@ def test_warning_when_updates_are_swallowed():
     assert "62%" in text
     assert "float32 master copy" in text
     assert "stochastic" in text
+
+
+def test_a_float32_norm_is_too_small():
+    """Squares added up one by one, in one lane and in eight; scatter of the rounding: below 1e-4 of the norm."""
+    rng = np.random.default_rng(5)
+    for entries, lanes in ((4_000_000, 1), (20_000_000, 1), (20_000_000, 8)):
+        squares = rng.standard_normal(entries, dtype=np.float32) ** 2
+        sums = np.cumsum(squares.reshape(-1, lanes), axis=0, dtype=np.float32)[-1]
+        measured = math.sqrt(float(sums.sum(dtype=np.float64)) / float(squares.sum(dtype=np.float64)))
+        assert measured == pytest.approx(float32_norm_share(entries, lanes), abs=3e-4)
+        if entries > 4_000_000:
+            assert measured != pytest.approx(float32_norm_share(entries, 9 - lanes), abs=3e-4)
+    assert float32_norm_share(1e15) < float32_norm_share(1e9) < float32_norm_share(1.0) == 1.0

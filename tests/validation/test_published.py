@@ -6,7 +6,12 @@ import pytest
 
 from estheory.errors import DataError
 from estheory.quantities import Quantity
-from estheory.validation.published import Unpredicted, predict_row, stated_grpo
+from estheory.rules import ESConfig
+from estheory.theory.predictions import predict
+from estheory.validation.claims import Claims
+from estheory.validation.explanations import explain, explain_published
+from estheory.validation.judge import judge, paired
+from estheory.validation.published import Unpredicted, predict_row, published_pairs, stated_grpo
 from estheory.validation.published_table import read_published
 
 TEXT = files("estheory").joinpath("data/published_runs.csv").read_text(encoding="utf-8")
@@ -40,3 +45,21 @@ def test_hyper_parameters_are_read_not_assumed():
 def test_bad_tables(old, new, message):
     with pytest.raises(DataError, match=message):
         read_published(TEXT.replace(old, new, 1))
+
+
+def test_a_norm_that_may_be_measured_too_small_is_said_to_be():
+    """One step of the 8B model is 0.3 % short: what adds up in float32 may lose it, and a longer norm cannot."""
+    verdicts = judge(published_pairs().pairs)
+    told = explain_published(verdicts)
+    [short] = [one for one in told if one.ratio == pytest.approx(11.17 / 11.202, rel=1e-4)]
+    assert "float32" in short.candidates[0].fault.name
+    assert all(one.ratio < 1 and one.verdict.kind == "refuted" for one in told)
+
+
+@pytest.mark.parametrize(("ratio", "told"), [(0.96, True), (0.8, False), (1.05, False)])
+def test_a_logged_norm_may_be_measured_too_small(ratio, told):
+    rule = ESConfig(dim=400_000_000, sigma=0.01, population=30)
+    prediction = predict(rule).get(Quantity.DISPLACEMENT_NORM)
+    pair = paired(prediction, prediction.law.mean * ratio, where="log")
+    [one] = explain(judge([pair]), Claims(rule=rule))
+    assert any("float32" in found.fault.name for found in one.candidates) is told

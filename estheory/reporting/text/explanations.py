@@ -87,6 +87,8 @@ def _sentence(one: Explained) -> str:
     if one.verdict.prediction.quantity is Quantity.CHECKPOINT_COSINE:
         return "; ".join(found.fault.name for found in one.candidates) + "."
     text = length_sentence(one.ratio, one.candidates)
+    if one.alpha is None:  # nothing but the figure is known
+        return text + "."
     if one.candidates:
         best = one.candidates[0]
         fit = "near, but not within error: " if one.near else ""
