@@ -99,4 +99,7 @@ def _resolution(rewards: Array) -> float:
 
 def _of_seeds(steps: Sequence[Step], rule: ESConfig) -> list[Finding]:
     seeds = {step.step: step.seeds for step in steps if step.seeds}
-    return [Finding(kind="seeds", text=fault.text, steps=fault.steps) for fault in explain_seeds(seeds, rule)]
+    return [
+        Finding(kind="seeds", text=f"{fault.text} (first at step {fault.steps[0]})", steps=fault.steps)
+        for fault in explain_seeds(seeds, rule)
+    ]
