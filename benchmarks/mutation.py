@@ -49,7 +49,7 @@ TESTS = {
     "economy.ledger": ["theory/economy/test_ledger.py", "theory/economy/test_forecast.py"],
     "economy.variance_components": ["theory/economy/test_pilot.py", "theory/economy/test_ledger.py"],
     "economy.pilot": ["theory/economy/test_pilot.py", "cli/test_pilot.py"],
-    "economy.update": ["theory/economy/test_pilot.py"],
+    "economy.update": ["theory/economy/test_update.py", "theory/economy/test_pilot.py"],
     "effective_dimension": ["theory/test_formulas_of_laws.py", "theory/test_walk.py"],
     "curved.fluctuations": [
         "theory/test_dynamics.py",

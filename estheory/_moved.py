@@ -52,7 +52,7 @@ MOVED = {
     "theory.targets": "theory.planning.targets",
     "theory.weight_histograms": "theory.rounding.weights",
     "training.members": "training.member_rewards",
-    "training.probing": "training.drift_probe",
+    "training.probing": "training.run_probes",
     "validation.forecasts": "validation.forecast_pairs",
     "validation.reward_probe": "validation.reward_probe_pairs",
     "validation.rounding": "validation.own_rounding",

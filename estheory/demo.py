@@ -31,10 +31,10 @@ from estheory.runs.read import read_own
 from estheory.runs.view import OwnRun
 from estheory.theory.estimators.zscores import mean_population_std
 from estheory.theory.walk import OURS
-from estheory.training.drift_probe import probes_before
 from estheory.training.es import run_es
 from estheory.training.grpo import run_grpo
 from estheory.training.process import end_with_parent
+from estheory.training.run_probes import probes_before
 from estheory.validation.judge import Pair, paired
 from estheory.validation.own_pairs import run_pairs
 from estheory.validation.own_runs import run_evidence

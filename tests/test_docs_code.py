@@ -20,6 +20,7 @@ RUN_FOR_REAL = "getting-started.md"  # its run takes seconds, and its verdict re
 PARSED_ONLY = {
     "demo": "minutes; tests/cli/test_demo.py",
     "models get": "downloads",
+    "models merge": "names an adapter of the reader's; tests/models/test_merged.py",
     "run es --model smollm2-135m": "needs a model that is not shipped",
     "run es --resume": "reads a run of an earlier line",
     "run es --replay": "reads a run of an earlier line",
@@ -27,6 +28,7 @@ PARSED_ONLY = {
     "lines": "reads runs of earlier lines",
     "report": "reads runs of earlier lines",
     "validate runs/es": "reads a run of an earlier line",
+    "validate tiny-lm step_20.safetensors": "names a checkpoint of the reader's",
     "validate tiny-lm A.safetensors": "names checkpoints of the reader's",
     "validate sequential_ES": "names a folder of other code",
     "validate es-ft-experiment": "names a folder of other code",

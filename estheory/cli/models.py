@@ -1,8 +1,9 @@
-"""``estheory models``: the built-in language models."""
+"""``estheory models``: the built-in language models, and adapters merged into their base."""
 
 # no postponed annotations: see options.py
 
 import dataclasses
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,7 +17,7 @@ app = program()
 
 @app.callback()
 def models() -> None:
-    """List the built-in language models, or get one."""
+    """List the built-in language models, get one, or merge an adapter into its base."""
 
 
 @app.command("list", cls=Command, epilog="estheory models list")
@@ -47,6 +48,28 @@ def get(
     folder = get_builtin(name, narrate=lambda line: narrate(common, line))
     if common.json:
         emit(common, json_text({"schema": "estheory/model/1", "name": name, "folder": str(folder)}))
+    else:
+        emit(common, f"{folder}\n")
+    cite(common)
+
+
+@app.command("merge", cls=Command, epilog="estheory models merge tiny-lm ADAPTER merged")
+@options(CommonOptions)
+def merge(
+    common: CommonOptions,
+    base: Annotated[
+        str,
+        typer.Argument(help="The adapter's base: a built-in name, folder or hub id.", autocompletion=complete.models),
+    ],
+    adapter: Annotated[Path, typer.Argument(help="Folder with adapter_config.json.")],
+    folder: Annotated[Path, typer.Argument(help="The model folder to make.")],
+) -> None:
+    """Merge an adapter of any kind that peft knows into its base, in float32, so that it can be measured."""
+    from estheory.models.peft_merge import merge_adapter
+
+    merge_adapter(base, adapter, folder)
+    if common.json:
+        emit(common, json_text({"schema": "estheory/model/1", "name": str(adapter), "folder": str(folder)}))
     else:
         emit(common, f"{folder}\n")
     cite(common)

@@ -44,8 +44,8 @@ def es(
     given = _given(shared, rules, common=common)
     if resume is not None:
         from estheory.cli.run_settings import require_unchanged
-        from estheory.training.drift_probe import probes_before
         from estheory.training.es import resume as continue_run
+        from estheory.training.run_probes import probes_before
 
         _require_resumable(where)
         free = require_unchanged(resume, given)
@@ -67,8 +67,8 @@ def es(
         _show(common, config)
         return
     out = _out(where)
-    from estheory.training.drift_probe import probes_before
     from estheory.training.es import run_es
+    from estheory.training.run_probes import probes_before
 
     _go(common, where, out, "es", lambda on_step: run_es(config, out, before_first_step=probes_before, on_step=on_step))
 

@@ -70,7 +70,7 @@ def load_model(spec: str, *, device: str = "cpu", dtype: torch.dtype = torch.flo
             "delete the folder and get the model again",
         )
     tokenizer = _load_tokenizer(folder)
-    model = _load_weights(folder, dtype)
+    model = load_weights(folder, dtype)
     try:
         torch.nn.Module.to(model, device)
     except (RuntimeError, AssertionError) as error:
@@ -99,7 +99,8 @@ def resolve_model(spec: str) -> Path:
     return folder
 
 
-def _load_weights(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+def load_weights(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """Load a causal language model from its folder; DataError where its weights do not fit its config.json."""
     try:
         with _quiet():
             loaded: Any = AutoModelForCausalLM.from_pretrained(

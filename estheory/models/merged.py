@@ -168,7 +168,7 @@ def _moved(
 
 
 _HEADS = ("lm_head.weight", "embed_out.weight")
-_NO_LORA = "merge it into its base with peft, then compare the merged model"
+_NO_LORA = "merge it into its base with peft (estheory models merge BASE ADAPTER FOLDER), then compare the merged model"
 
 
 def _config(folder: Path) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from estheory.rules import ESConfig, require_count, require_positive
 from estheory.theory import adamw
 from estheory.theory.estimators import estimator_of
 from estheory.theory.estimators.pairs import MirroredPairs
-from estheory.theory.rounding.predictions import rounded_norm
+from estheory.theory.rounding.predictions import NormRounding
 from estheory.theory.run_norm import RunNorm
 from estheory.theory.walk import Walk
 
@@ -59,9 +59,7 @@ def against_grpo(
     length: RunNorm,
     grpo: GRPOConfig,
     step: int,
-    gain: float,
-    systematic: float,
-    fluctuation: float,
+    rounding: NormRounding,
 ) -> Iterator[Prediction]:
     """Predict the norm of the GRPO run, the ratio of the norms and the population that would match them.
 
@@ -71,9 +69,8 @@ def against_grpo(
         The ES run, its linear signal, its walk and its norm at the last step, and that step.
     grpo
         The run to compare with.
-    gain, systematic, fluctuation
-        Rounding's factor on the norm of ES, the declared relative half-width of that norm, and the relative variance
-        that rounding adds to its square.
+    rounding
+        What rounding does to the norm of ES.
 
     Yields
     ------
@@ -81,7 +78,7 @@ def against_grpo(
         ``grpo_displacement_norm`` (weight; where it is not measured), ``norm_ratio``, ``matching_population``. Label
         mean-field, or that of the walk beside a measured norm. Source: ours: docs/concepts/es-and-grpo.md.
     """
-    half_width = systematic + 0.5 * last.declared_error
+    half_width = rounding.half_width + 0.5 * last.declared_error
     known: tuple[str, ...]
     dense = ("dense, independent gradient noise", "no weight decay, fp32 master weights")
     if grpo.norm is not None:
@@ -100,7 +97,7 @@ def against_grpo(
             assumptions=dense,
             step=grpo.steps,
         )
-    norm = rounded_norm(length.matched, gain, fluctuation)
+    norm = rounding.law(length.matched)
     yield Prediction(
         quantity=Quantity.NORM_RATIO,
         law=replace(norm, scale=norm.scale / grpo_norm),
@@ -113,7 +110,7 @@ def against_grpo(
     # only then does the mean square fall as 1/N: the walk's own, with z-scores
     if not estimator_of(config).divides_by_spread or not length.is_walk:
         return
-    population = last.variance * last.dim * gain**2 / grpo_norm**2 * config.population
+    population = last.variance * last.dim * rounding.gain**2 / grpo_norm**2 * config.population
     if config.antithetic:
         population = _matching_pairs(config, signal.kappa, population)
         if population < SMALLEST_PAIRED:

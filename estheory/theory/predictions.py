@@ -16,7 +16,7 @@ from estheory.theory.effective_dimension import Shapes
 from estheory.theory.estimators import estimator_of
 from estheory.theory.grpo import GRPOConfig, against_grpo
 from estheory.theory.rounding.precision import NormBand, RoundingEffect
-from estheory.theory.rounding.predictions import norm_factors, rounding_predictions
+from estheory.theory.rounding.predictions import norm_roundings, rounding_predictions
 from estheory.theory.run_norm import RunNorm, run_norm
 from estheory.theory.step_predictions import first_step
 from estheory.theory.walk import Walk, walk
@@ -182,12 +182,11 @@ def predict(
         require_count("steps", step, 1)
     warnings: list[str] = []
     last = steps[-1]
-    gains, bands, fluctuations = norm_factors(config, {1, *steps}, rounding, band, warnings)
+    rounded = norm_roundings(config, {1, *steps}, rounding, band, warnings)
     if estimator_of(config).members_per_direction > 1 and reward.reliability is None:
         warnings.append("antithetic without --reliability: the pair correlation is taken as 0 (pure noise)")
     if config.noise_rank is not None and shapes is None:
         warnings.append("low-rank without --model: the spread of norms is that of independent entries, too narrow")
-    kept = rounding[1].signal if rounding is not None and config.dtype != "float32" else 1.0
     rewards = None if batch is None else batch.model(config.sigma * (reward.gradient_norm or 0.0))
     if rewards is not None and landscape is not None:
         stays = estimator_of(config).variance(reward, rewards).tie_probability
@@ -209,9 +208,9 @@ def predict(
     walks = {step: w for step, w in walks.items() if step in steps}
     lengths = {step: length for step, length in lengths.items() if step in steps}
     predictions: list[Prediction] = [
-        *walk_predictions.norms(config, walks, lengths, gains, bands, fluctuations, shapes),
-        *walk_predictions.cosines(config, walks, lengths, fluctuations, shapes, pair_moments, warnings),
-        *first_step(config, reward, first, gains[1], bands[1], fluctuations[1], kept, warnings, rewards),
+        *walk_predictions.norms(config, walks, lengths, rounded, shapes),
+        *walk_predictions.cosines(config, walks, lengths, rounded, shapes, pair_moments, warnings),
+        *first_step(config, reward, first, rounded[1], warnings, rewards),
         *walk_predictions.bounds(config, walks),
     ]
     if landscape is not None:
@@ -229,25 +228,13 @@ def predict(
     if off_task is not None:
         given = {step: w.at_mean_length for step, w in walks.items()}
         predictions.extend(
-            curved.off_task_predictions(off_task, given, {s: gain**2 for s, gain in gains.items()}, warnings)
+            curved.off_task_predictions(off_task, given, {s: r.gain**2 for s, r in rounded.items()}, warnings)
         )
         warnings.extend(curved.off_task_warnings(off_task))
     if rounding is not None:
         predictions.extend(rounding_predictions(rounding, steps))
     if grpo is not None and last in lengths:
-        predictions.extend(
-            against_grpo(
-                config,
-                reward,
-                walks[last],
-                lengths[last],
-                grpo,
-                last,
-                gains[last],
-                bands[last],
-                fluctuations[last],
-            )
-        )
+        predictions.extend(against_grpo(config, reward, walks[last], lengths[last], grpo, last, rounded[last]))
     if rewards is not None:
         from estheory.theory.prompt_batch import thinned
 

@@ -11,7 +11,7 @@ from estheory.rules import ESConfig
 from estheory.theory import signal
 from estheory.theory.estimators import estimator_of
 from estheory.theory.reward_model import RewardModel, tie_probability
-from estheory.theory.rounding.predictions import rounded_norm
+from estheory.theory.rounding.predictions import NormRounding
 from estheory.theory.run_norm import RunNorm
 
 
@@ -19,10 +19,7 @@ def first_step(
     config: ESConfig,
     reward: Signal,
     first: RunNorm | None,
-    gain: float,
-    systematic: float,
-    fluctuation: float,
-    kept: float,
+    rounding: NormRounding,
     warnings: list[str],
     rewards: RewardModel | None = None,
 ) -> Iterator[Prediction]:
@@ -36,14 +33,8 @@ def first_step(
         What is known of its linear signal.
     first
         The law of its displacement after one step; None where it has none.
-    gain
-        Rounding's factor on the length of the step.
-    systematic
-        Declared relative half-width of that length.
-    fluctuation
-        Relative variance that rounding adds to its square.
-    kept
-        Rounding's factor on the progress.
+    rounding
+        What rounding does to its length and progress.
     warnings
         Grows by what to know.
     rewards
@@ -62,24 +53,27 @@ def first_step(
         given = ("0/1 rewards, prompts independent given the perturbation",)
         yield _predicted(Quantity.TIE_PROBABILITY, PointLaw(tie_probability(rewards, config.population)), given)
     if first is not None:
-        plain = gain == 1.0 and fluctuation == 0.0
+        plain = rounding.is_exact
         exact = plain or first.law == first.matched or first.label != "exact"
         yield Prediction(
             quantity=Quantity.STEP_NORM,
-            law=first.law if plain else rounded_norm(first.matched, gain, fluctuation),
+            law=first.law if plain else rounding.law(first.matched),
             label=first.label if exact else "large-N",
             source=first.source,
             assumptions=first.assumptions
             if reward.reliability is not None
             else (*first.assumptions, "reliability unknown, taken as 0"),
             step=1,
-            systematic=systematic + first.systematic,
+            systematic=rounding.half_width + first.systematic,
         )
     if config.noise == "shared-seed" and reward.reliability is not None:
         warnings.append("cosine and progress are for independent noise; shared seeds multiply both by unknown factors")
+    kept = rounding.kept
     if reward.reliability is not None and kept != 1.0:
         given = (*given, "the gradient lies on large and small weights alike")
-        warnings.append(f"gradient_cosine is that of exact arithmetic: rounding multiplies it by {kept / gain:.3f}")
+        warnings.append(
+            f"gradient_cosine is that of exact arithmetic: rounding multiplies it by {kept / rounding.gain:.3f}"
+        )
     if config.anchor_l1 and config.anchor_form == "after" and reward.reliability is not None:
         warnings.append("no gradient_cosine and progress: the after form of an L1 anchor pulls the first step already")
         return

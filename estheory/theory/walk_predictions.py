@@ -15,7 +15,7 @@ from estheory.rules import ESConfig
 from estheory.theory import signal, walk
 from estheory.theory.effective_dimension import Shapes, low_rank_dimension, shared_seed_dimension
 from estheory.theory.estimators.estimator import PAPER
-from estheory.theory.rounding.predictions import rounded_norm
+from estheory.theory.rounding.predictions import NormRounding
 from estheory.theory.run_norm import RunNorm
 from estheory.theory.steered_cosines import DisplacementPair
 from estheory.theory.walk import OURS, Walk
@@ -30,9 +30,7 @@ def norms(
     config: ESConfig,
     walks: dict[int, Walk],
     lengths: Mapping[int, RunNorm],
-    gains: Mapping[int, float],
-    bands: Mapping[int, float],
-    fluctuations: Mapping[int, float],
+    rounding: Mapping[int, NormRounding],
     shapes: Shapes | None,
 ) -> Iterator[Prediction]:
     """Predict norms and spreads at each step.
@@ -45,12 +43,8 @@ def norms(
         Its walks by step.
     lengths
         Its displacement norms by step, with what signal and curvature add to the walk.
-    gains
-        Rounding's factors on norms, by step.
-    bands
-        Declared relative half-widths of norms, by step.
-    fluctuations
-        Relative variance that rounding adds to squared norms, by step.
+    rounding
+        What rounding does to norms, by step.
     shapes
         Of the tensors, for the spread of low-rank noise.
 
@@ -61,20 +55,18 @@ def norms(
         ``member_perturbation_norm`` (weight).
     """
     for step, w in walks.items():
-        systematic = bands[step] + 0.5 * w.declared_error
+        rounded = rounding[step]
         yield Prediction(
             quantity=Quantity.COORDINATE_STD,
-            law=PointLaw(math.sqrt(w.variance) * gains[step]),
+            law=PointLaw(math.sqrt(w.variance) * rounded.gain),
             label=w.label,
             source=w.source,
             assumptions=w.assumptions,
             step=step,
-            systematic=systematic,
+            systematic=rounded.half_width + 0.5 * w.declared_error,
         )
         if step in lengths:
-            length = lengths[step]
-            band = bands[step] + length.systematic
-            yield from _lengths(length, w, step, gains[step], band, fluctuations[step])
+            yield from _lengths(lengths[step], w, step, rounded)
     n = _member_dim(config, shapes)
     given: tuple[str, ...] = ("one member, before any rounding",)
     if config.noise_rank is not None:
@@ -89,12 +81,10 @@ def norms(
     )
 
 
-def _lengths(
-    length: RunNorm, w: Walk, step: int, gain: float, systematic: float, fluctuation: float
-) -> Iterator[Prediction]:
+def _lengths(length: RunNorm, w: Walk, step: int, rounded: NormRounding) -> Iterator[Prediction]:
     """Predict the norm after some steps, and its square over what the plain walk is expected to have."""
-    matched = rounded_norm(length.matched, gain, fluctuation)
-    plain = gain == 1.0 and not fluctuation
+    matched, plain = rounded.law(length.matched), rounded.is_exact
+    systematic = rounded.half_width + length.systematic
     approximate: Label = "large-N" if length.label == "exact" and length.law != length.matched else length.label
     entries: list[tuple[Quantity, Law, float, Label]] = [
         (
@@ -136,7 +126,7 @@ def cosines(
     config: ESConfig,
     walks: dict[int, Walk],
     lengths: Mapping[int, RunNorm],
-    fluctuations: Mapping[int, float],
+    rounding: Mapping[int, NormRounding],
     shapes: Shapes | None,
     curved: Mapping[tuple[int, int], DisplacementPair] | None,
     warnings: list[str],
@@ -151,8 +141,8 @@ def cosines(
         Its walks by step, in rising order.
     lengths
         Its displacement norms by step: where they are not the walk's, its directions are not either.
-    fluctuations
-        Relative variance that rounding adds to squared norms, by step.
+    rounding
+        What rounding does to norms, by step.
     shapes
         Of the tensors, for the spread of low-rank noise.
     curved
@@ -193,8 +183,8 @@ def cosines(
         law: Law = CorrelationLaw(walk.checkpoint_correlation(config, first, second), coordinates)
         if mixed:  # the variance of a step fluctuates with this shaping
             law = MixedCorrelationLaw(earlier.mixing_df, w.mixing_df - earlier.mixing_df, coordinates)
-        elif fluctuations[second] and not (config.anchor_l2 or config.momentum):  # steps differ in what rounds away
-            freedom = 2 / fluctuations[second] / second
+        elif (extra := rounding[second].fluctuation) and not (config.anchor_l2 or config.momentum):
+            freedom = 2 / extra / second  # steps differ in what rounds away
             law = MixedCorrelationLaw(freedom * first, freedom * (second - first), coordinates)
         yield Prediction(
             quantity=Quantity.CHECKPOINT_COSINE,

@@ -51,7 +51,7 @@ def run_es(
     directory
         Folder to make; must be free.
     before_first_step
-        Makes probes.json before step 1 (:func:`estheory.training.drift_probe.probes_before`).
+        Makes probes.json before step 1 (:func:`estheory.training.run_probes.probes_before`).
     on_step
         Called after each step with its row.
 

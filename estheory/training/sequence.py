@@ -100,8 +100,8 @@ def _train(config: AnyConfig, run: Path, on_step: OnStep | None) -> None:
     """Make or finish the run of one stage."""
     begun = (run / "config.toml").is_file()
     if isinstance(config, ESRunConfig):
-        from estheory.training.drift_probe import probes_before
         from estheory.training.es import resume, run_es
+        from estheory.training.run_probes import probes_before
 
         if begun:
             resume(run, before_first_step=probes_before, on_step=on_step)

@@ -10,11 +10,11 @@ from typing import TypeVar
 from estheory.measurement.held_out import LARGE_DIM, evaluate, kl_prompts
 from estheory.measurement.probes import default_sigma, fisher_probe
 from estheory.runs.config import ESRunConfig
-from estheory.training.drift_probe import DIRECTIONS, LARGE_DIRECTIONS
 from estheory.training.executors import LocalExecutor, shares
 from estheory.training.member_rewards import Members
 from estheory.training.process import torch_threads
 from estheory.training.reward_probe_size import PAIRS, probe_batches, why_unprobed
+from estheory.training.run_probes import DIRECTIONS, LARGE_DIRECTIONS
 from estheory.training.session import Session, start_session
 from estheory.training.trajectory import Trajectory
 

@@ -77,6 +77,12 @@ class Claims:
         sized = zip(self.measured.tensors.items(), moved, strict=True)
         return tuple(name for (name, size), moves in sized if size and not moves)
 
+    @property
+    def moved(self) -> int:
+        """Number of entries of the tensors that moved; 0 where only a log speaks."""
+        sizes, frozen = {} if self.measured is None else self.measured.tensors, self.frozen
+        return sum(size for name, size in sizes.items() if name not in frozen)
+
 
 def tensors_alike(base: Path, checkpoint: Path, *, repeat_head: bool = False) -> tuple[tuple[str, ...], ...]:
     """Return groups of tensors of equal size whose displacements point the same way.

@@ -136,9 +136,9 @@ def indistinguishable(verdicts: Sequence[Verdict], claims: Claims) -> tuple[str,
 def findings(claims: Claims) -> tuple[Finding, ...]:
     """Return what the displaced tensors show that no norm need show."""
     found = []
-    if frozen := claims.frozen:
+    if (frozen := claims.frozen) and claims.moved < claims.rule.dim:
         assert claims.measured is not None  # it tells which are frozen
-        share = sum(claims.measured.tensors[name] for name in frozen) / sum(claims.measured.tensors.values())
+        share = 1 - claims.moved / sum(claims.measured.tensors.values())
         what = f"{len(frozen)} of {len(claims.measured.tensors)} tensors did not move (entries unchanged: {share:.1%})"
         text = f"{what}: {listed(frozen)}. If they were not trained, say so (BASE CHECKPOINT with --trainable)"
         if claims.stored != "float32":
@@ -174,9 +174,9 @@ def _norm(verdict: Verdict, claims: Claims) -> Explained:
         for fit in explain_ratio(ratio, max(error, spread), [fault])
     ]
     candidates = (*explain_ratio(ratio, error, faults), *rounded)
-    moved = of_files[0].factor if claims.frozen and of_files else 1.0
+    moved = of_files[0].factor if claims.frozen and claims.moved < rule.dim else 1.0
     if not candidates and moved != 1.0:
-        both = tuple(Fault(name=f"{of_files[0].name}, and {f.name}", factor=f.factor * moved) for f in of_rule)
+        both = tuple(Fault(name=f"the frozen tensors, and {f.name}", factor=f.factor * moved) for f in of_rule)
         candidates = explain_ratio(ratio, error, both)
     candidates = (*candidates, *_of_signal(verdict, claims, steps, error))
     if claims.measured is None:  # somebody else's code measured it
@@ -227,7 +227,7 @@ def _of_files(claims: Claims) -> Iterator[Fault]:
     sizes, dim = claims.measured.tensors, claims.rule.dim
     held = sum(sizes.values())
     if frozen := claims.frozen:
-        moved = held - sum(sizes[name] for name in frozen)
+        moved = claims.moved
         if moved < dim:
             name = f"{len(frozen)} tensors did not move ({listed(frozen)}): frozen, not --trainable"
             yield Fault(name=name, factor=math.sqrt(moved / dim))

@@ -29,10 +29,10 @@ from estheory.runs.read import read_own
 from estheory.theory.adamw import grpo_mean_square, learning_rates, steered_mean_square
 from estheory.theory.economy.coherent import CoherentMotion, coherent_part
 from estheory.theory.economy.ledger import LedgerRules, LoggedUpdate, ledger
-from estheory.training.drift_probe import probes_before
 from estheory.training.es import resume, run_es
 from estheory.training.grpo import resume_grpo, run_grpo
 from estheory.training.member_rewards import Members
+from estheory.training.run_probes import probes_before
 from estheory.training.session import start_session
 from estheory.training.trajectory import Trajectory
 

@@ -21,9 +21,9 @@ from estheory.measurement.displacement import measure_displacements
 from estheory.models.builtin import get_builtin
 from estheory.reporting.text.verdicts import summary
 from estheory.runs.config import ESRunConfig, GRPORunConfig
-from estheory.training.drift_probe import probes_before
 from estheory.training.es import run_es
 from estheory.training.grpo import run_grpo
+from estheory.training.run_probes import probes_before
 from estheory.validation.judge import judge
 from estheory.validation.own_runs import recorded_pairs
 

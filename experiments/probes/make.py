@@ -22,9 +22,9 @@ from estheory.measurement.reward_curvature import reward_curvature
 from estheory.quantities import Measurement, Prediction, Verdict
 from estheory.runs.config import ESRunConfig
 from estheory.runs.directory import RunDirectory
-from estheory.training.drift_probe import probes_before
 from estheory.training.es import resume, run_es
 from estheory.training.reward_probe import reward_probe
+from estheory.training.run_probes import probes_before
 from estheory.training.session import start_session
 from estheory.validation.judge import judge
 from estheory.validation.own_runs import recorded_pairs

@@ -29,9 +29,9 @@ from estheory.measurement.reward_curvature import reward_curvature
 from estheory.models.builtin import get_builtin
 from estheory.runs.config import ESRunConfig
 from estheory.runs.directory import RunDirectory
-from estheory.training.drift_probe import probes_before
 from estheory.training.es import resume, run_es
 from estheory.training.grpo import resume_grpo, run_grpo
+from estheory.training.run_probes import probes_before
 from estheory.training.session import start_session
 
 HERE = Path(__file__).parent

@@ -20,9 +20,9 @@ import numpy as np
 from estheory.files import write_json
 from estheory.runs.config import ESRunConfig
 from estheory.runs.directory import RunDirectory
-from estheory.training.drift_probe import probes_before
 from estheory.training.es import resume, run_es
 from estheory.training.reward_probe import reward_probe
+from estheory.training.run_probes import probes_before
 from estheory.training.session import start_session
 
 HERE = Path(__file__).parent

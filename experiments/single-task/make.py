@@ -29,9 +29,9 @@ from estheory.reporting.text.verdicts import summary
 from estheory.runs.config import ESRunConfig, GRPORunConfig
 from estheory.runs.directory import RunDirectory
 from estheory.tensor_names import module_of
-from estheory.training.drift_probe import probes_before
 from estheory.training.es import resume, run_es
 from estheory.training.grpo import resume_grpo, run_grpo
+from estheory.training.run_probes import probes_before
 from estheory.validation.judge import judge, without_band
 from estheory.validation.own_runs import recorded_pairs
 

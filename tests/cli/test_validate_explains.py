@@ -38,14 +38,14 @@ def step(
     return {name: value + factor * ALPHA / members * moved.get(name, 0.0) for name, value in theta.items()}
 
 
-def made(folder, seed=0, steps=STEPS, decay=0.0, kept=(), **how):
+def made(folder, seed=0, steps=STEPS, decay=0.0, kept=(), again=False, **how):
     """Run ES and return base and checkpoints, float32 on disk."""
     rng = np.random.default_rng(seed)
     start = {name: 0.1 * rng.standard_normal(shape) for name, shape in SHAPES.items()}
     theta, files = start, []
     folder.mkdir(exist_ok=True)
     for number in range(1, steps + 1):
-        theta = step(theta, rng, **how)
+        theta = step(theta, np.random.default_rng(seed) if again else rng, **how)
         theta = {name: start[name] + (1 - decay) * (value - start[name]) for name, value in theta.items()}
         if number in (*kept, steps):
             files.append(folder / f"step_{number}.safetensors")
@@ -149,11 +149,33 @@ def test_updates_that_16_bits_swallow_are_named(estheory, tmp_path):
     assert any("--update-path sequential" in name for name in swallowed), explained
 
 
+def test_steps_that_are_counted_twice_are_named(estheory, tmp_path):
+    base, tuned = made(tmp_path / "run", steps=STEPS // 2)
+    [explained] = estheory("validate", base, tuned, *OPTIONS, "--steps", STEPS, "--json").json()["explanations"]
+    assert explained["candidates"][0]["name"] == "steps are counted twice"
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"again": True}, "every step uses the same noise"),
+        ({"decay": 0.1}, "the later one has forgotten"),
+    ],
+)
+def test_a_refuted_cosine_is_explained(estheory, tmp_path, how, words):
+    files = made(tmp_path / "run", kept=(5,), **how)
+    explained = estheory("validate", *files, *OPTIONS, "--json").json()["explanations"]
+    [cosine] = [one for one in explained if one["quantity"] == "checkpoint_cosine"]
+    assert words in cosine["candidates"][0]["name"]
+
+
 def test_frozen_tensors_and_shared_noise_are_found_with_their_names(estheory, tmp_path):
     frozen = estheory("validate", *made(tmp_path / "a", trained=("up.weight",)), *OPTIONS, "--json").json()["findings"]
     assert [(f["kind"], set(f["tensors"])) for f in frozen] == [
         ("frozen tensors", {"embed.weight", "down.weight", "norm.weight"})
     ]
+    said = estheory("validate", *made(tmp_path / "a", trained=("up.weight",)), *OPTIONS, "--trainable", "regex:up")
+    assert (said.code, "did not move" in said.out) == (0, False)
     document = estheory("validate", *made(tmp_path / "b", shared=True), *OPTIONS, "--json").json()
     assert [(f["kind"], f["tensors"]) for f in document["findings"]] == [("shared noise", ["down.weight", "up.weight"])]
 

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
+from estheory.cli.app import main
 from estheory.errors import DataError
 from estheory.measurement.displacement import measure_displacements
 from estheory.models.checkpoints import open_comparable
@@ -123,25 +124,53 @@ def test_peft_itself_merges_to_the_same_weights(base, tmp_path):
         np.testing.assert_allclose(ours.tensor(name), merged[name].detach().double().numpy(), rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("kind", [{"init_lora_weights": "pissa"}, {"init_lora_weights": "olora"}, {"use_dora": True}])
-def test_the_remedy_for_other_kinds_gives_their_displacement(tmp_path, kind):
+OTHER_KINDS = {
+    "PiSSA": lambda peft: peft.LoraConfig(r=2, lora_alpha=4, target_modules=TARGETS, init_lora_weights="pissa"),
+    "OLoRA": lambda peft: peft.LoraConfig(r=2, lora_alpha=4, target_modules=TARGETS, init_lora_weights="olora"),
+    "DoRA": lambda peft: peft.LoraConfig(r=2, lora_alpha=4, target_modules=TARGETS, use_dora=True),
+    "tokens": lambda peft: peft.LoraConfig(r=2, target_modules=TARGETS, trainable_token_indices=[1, 2]),
+    "LoHa": lambda peft: peft.LoHaConfig(r=2, alpha=4, target_modules=TARGETS),
+    "IA3": lambda peft: peft.IA3Config(target_modules=["q_proj", "down_proj"], feedforward_modules=["down_proj"]),
+}
+TARGETS = ["q_proj", "v_proj"]
+
+
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_the_remedy_for_other_kinds_gives_their_displacement(tmp_path, capsys, kind):
     """Merged into its base by peft, an adapter that is refused is a checkpoint like any other."""
     peft = pytest.importorskip("peft")
     base = qwen()
     base.save_pretrained(tmp_path / "base")
     before = {name: t.double() for name, t in qwen().state_dict().items()}
-    targets = ["q_proj", "v_proj"]
-    wrapped = peft.get_peft_model(base, peft.LoraConfig(r=2, lora_alpha=4, target_modules=targets, **kind))
+    wrapped = peft.get_peft_model(base, OTHER_KINDS[kind](peft))
     kick(wrapped)
     wrapped.save_pretrained(tmp_path / "lora")
-    with pytest.raises(DataError, match=r"merge it into its base with peft"):
+    with pytest.raises(
+        DataError, match=r"merge it into its base with peft \(estheory models merge BASE ADAPTER FOLDER"
+    ):
         measure_displacements(tmp_path / "base", [tmp_path / "lora"])
-    again = peft.PeftModel.from_pretrained(qwen(), tmp_path / "lora").merge_and_unload()
-    again.save_pretrained(tmp_path / "merged")
+    folders = [str(tmp_path / name) for name in ("base", "lora", "merged")]
+    assert main(["models", "merge", *folders]) == 0
+    assert main(["models", "merge", *folders]) == 2
+    assert "exists" in capsys.readouterr().err
     true = math.sqrt(
         sum(float((t.double() - before[n]).square().sum()) for n, t in wrapped.merge_and_unload().state_dict().items())
     )
     assert measure_displacements(tmp_path / "base", [tmp_path / "merged"]).norms[0] == pytest.approx(true, rel=1e-4)
+
+
+def test_what_cannot_be_merged_is_refused(base, tmp_path, capsys):
+    peft = pytest.importorskip("peft")
+    model = LlamaForCausalLM.from_pretrained(base)
+    tokens = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
+    peft.get_peft_model(model, tokens).save_pretrained(tmp_path / "prompt")
+    adapter(tmp_path / "wide", CONFIG | {"target_modules": ["q_proj"]}, a=(2, 16), b=(16, 2))
+    for name, words in (("prompt", "moves no weight"), ("wide", "no adapter of"), ("base", "no adapter_config")):
+        assert main(["models", "merge", str(base), str(tmp_path / name), str(tmp_path / "x")]) == 2
+        err = capsys.readouterr().err
+        assert words in err
+        assert [line for line in err.splitlines() if line.startswith("error:")] == err.splitlines()[-1:]
+        assert not (tmp_path / "x").exists()
 
 
 def test_the_state_dict_of_an_unmerged_model_is_named_and_its_remedies_agree(tmp_path):

@@ -25,6 +25,7 @@ from estheory.theory.probe import reward as probed_reward
 from estheory.theory.rounding import precision
 from estheory.theory.rounding import weights as weight_histograms
 from estheory.theory.rounding.precision import NormBand, RoundingEffect
+from estheory.theory.rounding.predictions import NormRounding
 from estheory.theory.run_norm import run_norm, steered_norm
 from tests.theory.test_formulas import config, rows
 
@@ -215,7 +216,7 @@ def test_what_is_declared_of_a_norm_is_declared_of_its_ratio_and_twice_of_its_sq
     w = walk.walk(c, Signal(), 6)
     assert w.declared_error > 0
     length = run_norm(c, Signal(), w, 6)
-    ratio, population = against_grpo(c, Signal(), w, length, GRPOConfig(norm=0.5), 6, 1.0, 0.1, 0.0)
+    ratio, population = against_grpo(c, Signal(), w, length, GRPOConfig(norm=0.5), 6, NormRounding(half_width=0.1))
     assert ratio.systematic == pytest.approx(0.1 + w.declared_error / 2, rel=1e-12)
     assert population.systematic == pytest.approx(0.2 + w.declared_error, rel=1e-12)
 

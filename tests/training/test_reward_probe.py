@@ -11,10 +11,10 @@ import pytest
 
 from estheory.errors import ConfigError
 from estheory.runs.directory import RunDirectory
-from estheory.training.drift_probe import probes_before
 from estheory.training.es import resume, run_es
 from estheory.training.reward_probe import reward_probe
 from estheory.training.reward_probe_size import PAIRS, probe_batches, why_unprobed
+from estheory.training.run_probes import probes_before
 from estheory.training.session import start_session
 from tests.training.runs import es_config
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from estheory.laws import ChiLaw, NormalLaw, PointLaw
 from estheory.quantities import Prediction, Quantity
@@ -14,21 +14,69 @@ from estheory.theory.rounding.precision import NormBand, RoundingEffect
 from estheory.theory.rounding.weights import FAMILY_RMS
 
 
-def norm_factors(
+@dataclass(frozen=True, kw_only=True)
+class NormRounding:
+    """What rounding does to the norm of a displacement.
+
+    Attributes
+    ----------
+    gain
+        Its factor on the norm; 1 where unknown.
+    half_width
+        The systematic relative half-width of the norm that it leaves.
+    fluctuation
+        The relative variance that it adds to the squared norm, over runs; 0 where it is not emulated.
+    kept
+        Its factor on the displacement along the gradient.
+    """
+
+    gain: float = 1.0
+    half_width: float = 0.0
+    fluctuation: float = 0.0
+    kept: float = 1.0
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether laws are those of exact arithmetic."""
+        return self.gain == 1.0 and not self.fluctuation
+
+    def law(self, exact: ChiLaw) -> ChiLaw:
+        """Return the law of a norm from its law in exact arithmetic.
+
+        Parameters
+        ----------
+        exact
+            In exact arithmetic.
+
+        Returns
+        -------
+        ChiLaw
+            Its ``mixing_df`` holds the fluctuation.
+
+        Notes
+        -----
+        Label: mean-field. Source: ours: docs/concepts/precision.md. A chi-square of the same two moments stands for the
+        law of the fluctuation.
+        """
+        mixing = 2 / (2 / exact.mixing_df + self.fluctuation) if self.fluctuation else exact.mixing_df
+        return ChiLaw(exact.scale * self.gain, exact.df, mixing)
+
+
+def norm_roundings(
     config: ESConfig,
     steps: set[int],
     rounding: Mapping[int, RoundingEffect] | None,
     band: Mapping[int, NormBand] | None,
     warnings: list[str],
-) -> tuple[dict[int, float], dict[int, float], dict[int, float]]:
-    """Return rounding's factor on norms, what it leaves unknown of them, and how it differs between runs.
+) -> dict[int, NormRounding]:
+    """Return what rounding does to norms at each step.
 
     Parameters
     ----------
     config
         The run.
     steps
-        Steps to give both for.
+        Steps to give it for.
     rounding
         Effects by step, where the weights are known.
     band
@@ -38,30 +86,21 @@ def norm_factors(
 
     Returns
     -------
-    factors : dict
-        By step; 1 where unknown.
-    half_widths : dict
-        By step, the systematic relative half-width of norms.
-    fluctuations : dict
-        By step, the relative variance that rounding adds to squared norms: 0 where it is not emulated.
+    dict
+        By step.
 
     Notes
     -----
     Label: mean-field. Source: ours: docs/concepts/precision.md. The standard error of an emulated effect is granted at
     95 %, as a systematic part.
     """
-    plain, none = dict.fromkeys(steps, 1.0), dict.fromkeys(steps, 0.0)
     if config.dtype == "float32":
-        return plain, none, none
+        return dict.fromkeys(steps, NormRounding())
     last = max(steps)
     if rounding is not None:
         if warning := precision.swallowed_warning(rounding[last], config.dtype):
             warnings.append(warning)
-        # an emulated gain has a standard error: granted at 95 %, on the norm, as a systematic part
-        errors = {s: 1.96 * rounding[s].variance_stderr / (2 * rounding[s].variance or 1.0) for s in steps}
-        # over runs: other coefficients, and entries of heavier tails than Gaussian ones
-        more = {s: rounding[s].spread ** 2 + max(rounding[s].scatter - 2, 0.0) / config.dim for s in steps}
-        return {s: math.sqrt(rounding[s].variance) for s in steps}, errors, more
+        return {step: _emulated(rounding[step], config.dim) for step in steps}
     if band is None:
         closest = config
         if not precision.has_closed_form(config):
@@ -75,33 +114,18 @@ def norm_factors(
         f"{FAMILY_RMS[-1]:g} rounding multiplies the norm after {last} steps by {band[last].low:.3f} to "
         f"{band[last].high:.3f}; norms keep the plain law and carry that as a declared systematic band"
     )
-    return plain, {s: band[s].half_width for s in steps}, none
+    return {step: NormRounding(half_width=band[step].half_width) for step in steps}
 
 
-def rounded_norm(law: ChiLaw, gain: float, fluctuation: float) -> ChiLaw:
-    """Return the law of a norm under rounding.
-
-    Parameters
-    ----------
-    law
-        In exact arithmetic.
-    gain
-        Rounding's factor on the norm.
-    fluctuation
-        The relative variance that rounding adds to its square.
-
-    Returns
-    -------
-    ChiLaw
-        Its ``mixing_df`` holds the fluctuation.
-
-    Notes
-    -----
-    Label: mean-field. Source: ours: docs/concepts/precision.md. A chi-square of the same two moments stands for the law
-    of the fluctuation.
-    """
-    mixing = 2 / (2 / law.mixing_df + fluctuation) if fluctuation else law.mixing_df
-    return ChiLaw(law.scale * gain, law.df, mixing)
+def _emulated(effect: RoundingEffect, dim: int) -> NormRounding:
+    return NormRounding(
+        gain=math.sqrt(effect.variance),
+        # an emulated gain has a standard error: granted at 95 %, on the norm, as a systematic part
+        half_width=1.96 * effect.variance_stderr / (2 * effect.variance or 1.0),
+        # over runs: other coefficients, and entries of heavier tails than Gaussian ones
+        fluctuation=effect.spread**2 + max(effect.scatter - 2, 0.0) / dim,
+        kept=effect.signal,
+    )
 
 
 def rounding_predictions(rounding: Mapping[int, RoundingEffect], steps: Sequence[int]) -> Iterator[Prediction]:

@@ -1,4 +1,4 @@
-"""Probes made before step 1, from which the run's drift is predicted."""
+"""Probes made before step 1, of the reward and of what drifts, from which the run is predicted."""
 
 from __future__ import annotations
 
