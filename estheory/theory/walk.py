@@ -100,8 +100,9 @@ class Walk:
         Declared relative half-width of ``variance``: of an L1 anchor's finite steps, else 0.
     tilt
         Relative covariance of a step's variance and its progress: 0 where the variance is fixed.
-    bounded_mixing
-        Whether the fluctuation of the variance is bounded (mirrored pairs), and a chi-square only of its two moments.
+    odd_parts
+        Mirrored pairs of all effective steps: the fluctuation of the variance that their odd parts make is bounded, and
+        a chi-square only of its two moments. 0 where members are independent.
     lengths
         Law of ``variance`` given the rewards over its mean, where it takes few values; else empty.
     """
@@ -118,7 +119,7 @@ class Walk:
     tie_probability: float = 0.0
     declared_error: float = 0.0
     tilt: float = 0.0
-    bounded_mixing: bool = False
+    odd_parts: float = 0.0
     lengths: Lengths = ()
 
     @property
@@ -234,7 +235,7 @@ def walk(
         tie_probability=one.tie_probability,
         declared_error=declared,
         tilt=0.0 if estimator.fixed_variance else estimator.moments((1 + signal.kappa) / 2).tilt,
-        bounded_mixing=config.antithetic,
+        odd_parts=independent_steps * config.population / 2 if config.antithetic else 0.0,
         lengths=lengths or (),
     )
 

@@ -187,7 +187,10 @@ def test_low_rank_noise_and_a_strong_signal_have_no_norm_in_few_coordinates():
     config = ESConfig(dim=dim, sigma=0.1, alpha=0.1, population=members, noise="low-rank:1")
     forecast = predict(config, reward=signal, shapes=shapes)
     assert {Quantity.STEP_NORM, Quantity.DISPLACEMENT_NORM}.isdisjoint(p.quantity for p in forecast.predictions)
-    assert any("low-rank noise in few coordinates" in warning for warning in forecast.warnings)
+    assert any("no norms" in warning for warning in forecast.warnings)
+    assert any("no gradient_cosine" in warning for warning in forecast.warnings)
+    absent = {Quantity.GRADIENT_COSINE, Quantity.PROGRESS_PER_STEP, Quantity.REWARD_GAIN_PER_STEP}
+    assert absent.isdisjoint(p.quantity for p in forecast.predictions)
     rng = np.random.default_rng(RNG)
     left, right = (
         rng.standard_normal((replicas, members, rows, 1)),
@@ -202,10 +205,13 @@ def test_low_rank_noise_and_a_strong_signal_have_no_norm_in_few_coordinates():
     norms = np.linalg.norm(moved, axis=1)
     plain = predict(replace(config, noise="gaussian"), reward=signal).get(Quantity.STEP_NORM).law
     assert norms.std() > 1.3 * plain.std  # what stays refused
+    cosine = predict(replace(config, noise="gaussian"), reward=signal).get(Quantity.GRADIENT_COSINE).law
+    assert not agrees(moved[:, 0] / norms, cosine.mean)
     weak = predict(config, reward=linear_signal(sigma=0.1, reliability=1e-6), shapes=shapes)
     assert weak.get(Quantity.STEP_NORM).label == "large-N"
     large = replace(config, dim=100 * 40)
-    assert predict(large, reward=signal, shapes=[(100, 40)]).get(Quantity.STEP_NORM).label == "large-N"
+    for quantity in (Quantity.STEP_NORM, Quantity.PROGRESS_PER_STEP, Quantity.GRADIENT_COSINE):
+        assert predict(large, reward=signal, shapes=[(100, 40)]).get(quantity).label == "large-N"
 
 
 def test_a_plan_and_a_prediction_of_one_run_have_one_norm():
