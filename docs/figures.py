@@ -21,8 +21,8 @@ from estheory.landscape import linear_signal
 from estheory.laws import ChiLaw, NormalLaw
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.reporting.page.figures import entry, legend, style
-from estheory.reporting.page.svg import new_figure, to_svg
-from estheory.reporting.page.theme import DARK, LIGHT, css_variables
+from estheory.reporting.page.svg import new_figure, standing, to_svg
+from estheory.reporting.page.theme import LIGHT
 from estheory.rules import ESConfig
 from estheory.simulation.direct import DirectES
 from estheory.simulation.engine import simulate
@@ -504,7 +504,7 @@ def svg(picture: Picture) -> str:
             _plain_ticks(top.yaxis)
         legend(figure, top)
         drawn = to_svg(figure, picture.title, picture.words + ".")
-    return drawn.replace("</desc>", f"</desc><style>{_SCHEME}</style>", 1)
+    return standing(drawn)
 
 
 def _plain_ticks(axis: Axis) -> None:
@@ -515,10 +515,3 @@ def _plain_ticks(axis: Axis) -> None:
     axis.set_major_locator(LogLocator(subs=(1.0,) if high > 200 * low else (1.0, 2.0, 5.0)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
-
-
-_SCHEME = (
-    f"svg {{ color: {LIGHT['text']}; {css_variables(LIGHT)} }} "
-    f"@media (prefers-color-scheme: dark) {{ svg {{ color: {DARK['text']}; {css_variables(DARK)} }} }}"
-)
-"""An image does not see the page's colours: it brings those of both schemes."""

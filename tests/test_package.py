@@ -118,6 +118,12 @@ def test_the_map_of_the_house_names_files_that_exist():
 NEED_TORCH = {"interpolate_checkpoints", "task_evaluator", "token_kl"}
 
 
+def test_the_version_has_one_value():
+    version = re.search(r'^version = "(.*)"$', (ROOT.parent / "pyproject.toml").read_text(), re.M)[1]
+    assert f"\nversion: {version}\n" in (ROOT.parent / "CITATION.cff").read_text()
+    assert re.search(r"^## (\S+)", (ROOT.parent / "CHANGELOG.md").read_text(), re.M)[1] == version
+
+
 def test_public_names_resolve():
     for name in set(estheory.__all__) - NEED_TORCH:
         assert getattr(estheory, name) is not None

@@ -6,14 +6,14 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import estheory
 from estheory.cli.app import COMMANDS, main
+from tests.readme_files import write_files
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-RECIPES = README.split("## Recipes\n")[1].split("\n## ")[0]
+QUESTIONS = re.split(r"\n## ", README[README.index("## Will it learn?") : README.index("## The whole line")])
 LINE = README.split("## The whole line\n")[1].split("\n## ")[0]
 
 
@@ -27,40 +27,43 @@ def commands(text):
 
 
 @pytest.fixture
-def checkpoints(tmp_path, monkeypatch):
-    """BASE, and two checkpoints as far from it as 100 steps of the recipes' run go, where the README's reader is."""
-    torch_files = pytest.importorskip("safetensors.numpy")
-    from estheory.models.builtin import get_builtin
-
+def reader(tmp_path, monkeypatch):
+    """Stand where the README's reader is, with the files that it names."""
+    pytest.importorskip("safetensors.numpy")
     monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    for name, alpha in (("BASE", 0.0), ("ES", 0.00075), ("GRPO", 0.0001)):
-        shutil.copytree(get_builtin("tiny-lm"), name)
-        weights = torch_files.load_file(f"{name}/model.safetensors")
-        moved = {
-            key: (value + alpha * np.sqrt(100 / 30) * rng.standard_normal(value.shape)).astype(np.float32)
-            for key, value in weights.items()
-        }
-        torch_files.save_file(moved, f"{name}/model.safetensors", metadata={"format": "pt"})
+    write_files(tmp_path)
 
 
-@pytest.mark.parametrize("command", commands(RECIPES), ids=" ".join)
-def test_recipes(command, checkpoints, capsys):
-    assert main(command) == 0, capsys.readouterr().err
-    assert capsys.readouterr().out
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda text: text.partition("\n")[0])
+def test_each_question_is_answered_as_shown(question, reader, capsys):
+    asked = commands(question)
+    assert asked
+    for command in asked:
+        assert main(command) == (3 if command[0] == "check" else 0), capsys.readouterr().err
+    printed = capsys.readouterr().out.splitlines()
+    [shown] = blocks(question, "text")
+    assert [line for line in shown.splitlines() if line not in ("", "...", *printed)] == []
 
 
-@pytest.mark.parametrize("block", blocks(RECIPES, "python"))
-def test_their_python_twins(block, checkpoints, capsys):
-    if "integrations" in block:
-        pytest.importorskip("transformers")
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda text: text.partition("\n")[0])
+def test_the_python_twins(question, reader, capsys):
+    [block] = blocks(question, "python")
     exec(compile(block, "README.md", "exec"), {})
-    assert capsys.readouterr().out or "callback" in block
+    printed = capsys.readouterr().out
+    assert printed
+    if said := re.search(r"\)  # ([\d. ]+)$", block, flags=re.M):
+        assert [float(x) for x in printed.split()] == pytest.approx([float(x) for x in said[1].split()], rel=1e-2)
 
 
-def test_there_are_five_recipes():
-    assert len(commands(RECIPES)) == 4
-    assert len(blocks(RECIPES, "python")) == 5
+def test_the_way_to_a_decision_is_short():
+    assert len(QUESTIONS) == 5
+    before = README[: README.index("| command | for")]
+    assert len(re.sub(r"```.*?```", "", before, flags=re.S).split()) <= 900
+    rows = README.split("\n## Claims\n")[1].split("\n## ")[0].split("|---")[-1].splitlines()[1:]
+    claims = [row.split("|")[1:-1] for row in rows if row.startswith("|")]
+    assert 8 <= len(claims) <= 12
+    assert max(len(re.sub(r"\]\([^)]*\)", "", cell)) for row in claims for cell in row) <= 110
+    assert "**refuted**" in README
 
 
 def test_every_command_is_in_the_table_with_its_python():

@@ -22,7 +22,7 @@ from estheory.models.vocabulary import common_rows, untied
 from estheory.models.weight_files import TORCH_SUFFIXES, adapter_file, adapter_folder, declares_tied_head, is_adapter
 
 _PIECE = 1 << 20
-_STEP = re.compile(r"(?:step|checkpoint|iteration)[_-](\d+)$")
+_STEP = re.compile(r"(?:step|checkpoint|iteration)[_=-](\d+)$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class Checkpoint:
 
     @property
     def step(self) -> int | None:
-        """The training step, if the file or its folder is called step_N, checkpoint-N or iteration_N."""
+        """The training step, if the file or its folder is called step_N, checkpoint-N, iteration_N or ...step=N."""
         stem = self.path.stem if self.path.suffix in (".safetensors", *TORCH_SUFFIXES) else self.path.name
         found = _STEP.search(stem) or _STEP.search(self.path.parent.name)
         return int(found.group(1)) if found else None

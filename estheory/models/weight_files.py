@@ -134,6 +134,9 @@ def _only_file(path: Path) -> Path:
     if adapters := sorted(path.glob("*/adapter_config.json")):
         what = f"{path} holds PEFT adapters in folders of their own ({', '.join(a.parent.name for a in adapters[:3])})"
         raise DataError(what, "give one of these folders")
+    if nested := sorted(path.glob("checkpoints/*.ckpt")):
+        what = f"{path} holds Lightning's checkpoints in a folder of their own ({nested[-1].name}, ...)"
+        raise DataError(what, f"give one of the files in {nested[-1].parent}")
     kinds = (*TORCH_SUFFIXES, *OTHER_SUFFIXES)
     others = sorted(f for s in kinds for f in path.glob(f"*{s}") if not f.name.startswith(_NO_WEIGHTS))
     if len(files) + len(others) == 1:

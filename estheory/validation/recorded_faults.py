@@ -19,7 +19,7 @@ from estheory.theory.estimators import estimator_of
 from estheory.validation.claims import Finding
 
 LOOSEST = 0.1
-"""Rewards that were rounded to more than this share of their spread tell nothing of coefficients."""
+"""Rewards and coefficients that were rounded to more than this share of their spread tell nothing of coefficients."""
 
 
 def recorded_findings(steps: Sequence[Step], told: Settings) -> tuple[Finding, ...]:
@@ -86,15 +86,19 @@ def _explained(rewards: Array, coefficients: Array, rule: ESConfig) -> Coefficie
     found = explain_coefficients(rewards, coefficients, rule)
     if found.known:
         return found
-    rounding = _resolution(rewards) / (float(rewards.std()) or math.inf)
+    rounding = max(_rounding(rewards), _rounding(coefficients))
     if rounding <= TOLERANCE:
         return found
     return None if rounding > LOOSEST else explain_coefficients(rewards, coefficients, rule, tolerance=rounding)
 
 
-def _resolution(rewards: Array) -> float:
-    """Return the unit of the last decimal to which logged rewards were rounded."""
-    return next((10.0**-k for k in range(16) if np.array_equal(np.round(rewards, k), rewards)), 0.0)
+def _rounding(values: Array) -> float:
+    """Return the unit to which logged values were rounded, decimal or of a binary format, relative to their spread."""
+    decimal = next((10.0**-k for k in range(16) if np.array_equal(np.round(values, k), values)), 0.0)
+    mantissas = np.frexp(values)[0]
+    bits = next((k for k in (8, 11, 24) if np.array_equal(np.round(mantissas * 2.0**k), mantissas * 2.0**k)), 53)
+    unit = max(decimal, 2.0**-bits * float(np.abs(values).max()))
+    return unit / (float(values.std()) or math.inf)
 
 
 def _of_seeds(steps: Sequence[Step], rule: ESConfig) -> list[Finding]:

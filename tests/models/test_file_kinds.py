@@ -40,6 +40,16 @@ def test_the_first_bytes_decide_and_not_the_name(base, tmp_path, name):
     assert norm(base, tmp_path / "plain.weights") == 17
 
 
+def test_a_lightning_run_names_its_checkpoints(base, tmp_path):
+    file = tmp_path / "version_0" / "checkpoints" / "epoch=1-step=20.ckpt"
+    file.parent.mkdir(parents=True)
+    torch.save({"state_dict": STATE, "epoch": 1}, file)
+    with pytest.raises(DataError, match=r"Lightning's checkpoints .*epoch=1-step=20\.ckpt.*give one of the files in"):
+        norm(base, tmp_path / "version_0")
+    measured = measure_displacements(base, [file])
+    assert (float(measured.norms[0] ** 2), measured.steps) == (17, (20,))
+
+
 def test_weights_beside_an_optimiser_and_counters(base, tmp_path):
     optimiser = {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 0.1, "params": [0]}]}
     content = {"module": STATE, "optimizer": optimiser, "best": torch.tensor(2.0), "shapes": [{"a": torch.Size([3])}]}

@@ -135,12 +135,26 @@ def test_a_strong_signal_in_few_dimensions_is_named_too(tmp_path, capsys):
     assert any("signal of the rewards" in cause for cause in causes)
 
 
-def test_rewards_that_a_log_rounded_raise_no_alarm_and_hide_no_fault(tmp_path, capsys):
+def half(values):
+    """bfloat16, by cutting the upper half of float32 off."""
+    return ((np.float32(values).view(np.uint32) + 0x8000) & 0xFFFF0000).view(np.float32).astype(float)
+
+
+ROUNDINGS = {
+    "rewards to three digits": {"rewards": lambda r: np.round(r, 3)},
+    "coefficients to two digits": {"coefficients": lambda z: np.round(z, 2)},
+    "coefficients in bfloat16": {"coefficients": half},
+}
+
+
+@pytest.mark.parametrize("name", ROUNDINGS)
+def test_what_a_log_rounded_raises_no_alarm_and_hides_no_fault(tmp_path, capsys, name):
     for seed in range(10):
         for factor, words in ((1.0, ""), (-1.0, "sign")):
             file = run(tmp_path / "log.jsonl", seed, shape=lambda r, f=factor: f * zscore(r))
             rows = [json.loads(line) for line in file.read_text().splitlines()]
-            rows = [{**row, "rewards": np.round(row["rewards"], 3).tolist()} if "step" in row else row for row in rows]
+            for row in rows[1:]:
+                row |= {key: how(np.array(row[key])).tolist() for key, how in ROUNDINGS[name].items()}
             file.write_text("".join(json.dumps(row) + "\n" for row in rows))
             _, findings, _ = found(file, capsys)
             assert bool(findings) == bool(words)

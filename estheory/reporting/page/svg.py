@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from estheory.errors import MissingDependencyError
-from estheory.reporting.page.theme import LIGHT, themed
+from estheory.reporting.page.theme import DARK, LIGHT, css_variables, themed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -112,6 +112,18 @@ def to_svg(figure: Figure, title: str, description: str) -> str:
         root.insert(0, element)
     _private_ids(root)
     return ElementTree.tostring(root, encoding="unicode")
+
+
+_SCHEME = (
+    f"svg {{ background: {LIGHT['paper']}; color: {LIGHT['text']}; {css_variables(LIGHT)} }} "
+    "@media (prefers-color-scheme: dark) "
+    f"{{ svg {{ background: {DARK['paper']}; color: {DARK['text']}; {css_variables(DARK)} }} }}"
+)
+
+
+def standing(svg: str) -> str:
+    """Return a figure that stands in a file of its own: it brings the colours of both schemes, as no page does."""
+    return svg.replace("</desc>", f"</desc><style>{_SCHEME}</style>", 1)
 
 
 def printable(text: str) -> str:

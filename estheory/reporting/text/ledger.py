@@ -140,7 +140,9 @@ def pace_text(pace: Pace) -> str:
     if not math.isnan(pace.earned):
         parts.append(f"earning {'at most ' if pace.bound else ''}{short(pace.earned, 2)} per step")
     parts.append("paying an unknown cost" if math.isnan(pace.paid) else f"paying {short(pace.paid, 2)}")
-    ahead = {None: "", 0: "; at its floor"}.get(pace.floor_in, f"; floor in about {pace.floor_in} steps")
+    ahead = {None: "", 0: "; at its floor"}.get(
+        pace.floor_in, f"; floor in about {pace.floor_in} step{'s' * (pace.floor_in != 1)}"
+    )
     return ", ".join(parts) + ahead
 
 
