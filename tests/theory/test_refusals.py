@@ -94,7 +94,7 @@ def test_a_prediction_that_is_not_there():
     found = predict(RUN, checkpoints=(40,))
     with pytest.raises(KeyError, match="no prediction of kl_drift at step 40"):
         found.get(Quantity.KL_DRIFT, 40)
-    with pytest.raises(KeyError, match="no prediction of kl_drift'"):
+    with pytest.raises(KeyError, match="no prediction of kl_drift"):
         found.get(Quantity.KL_DRIFT)
 
 
