@@ -18,7 +18,7 @@ from estheory.models.entry_kinds import Kind, LeftOut, left_out_of, tied_copies,
 from estheory.models.file_kinds import is_torch_file
 from estheory.models.renames import Renamed, unwrapped
 from estheory.models.sources import ITEM_BYTES, Source, TensorEntry
-from estheory.models.weight_files import unused_files, weight_files, weight_index
+from estheory.models.weight_files import adapter_file, unused_files, weight_files, weight_index
 
 _WIDTHS = {
     **{"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4},
@@ -130,6 +130,9 @@ def listing(path: str | Path, *, problems: Problems | None = None) -> Listing:
     for file in unused_files(path):
         why = f"transformers loads {chosen}"
         left_out.append(LeftOut(name=file.name, kind=Kind.FILE, why=why, entries=0, file=file))
+    if path.is_dir() and (beside := adapter_file(path)).is_file():
+        why = "an adapter beside full weights, and not merged into them"
+        left_out.append(LeftOut(name=beside.name, kind=Kind.FILE, why=why, entries=0, file=beside))
     return Listing(weights=weights, copies=copies, left_out=tuple(left_out), renamed=tuple(renamed))
 
 

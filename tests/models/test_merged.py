@@ -231,6 +231,17 @@ def test_factors_without_their_scale_are_no_checkpoint(base, tmp_path):
     assert measure_displacements(base, [tmp_path / "lora"]).norms[0] > 0
 
 
+def test_an_adapter_beside_full_weights_is_listed_and_not_applied(base, tmp_path):
+    adapter(tmp_path / "both")
+    for file in ("model.safetensors", "config.json"):
+        (tmp_path / "both" / file).write_bytes((base / file).read_bytes())
+    result = measure_displacements(base, {"x": tmp_path / "both"})
+    assert result.norms[0] == 0
+    assert [(row.name, row.kind) for label, row in result.left_out if label == "x"] == [
+        ("adapter_model.safetensors", "file")
+    ]
+
+
 def test_a_folder_of_adapters_names_them(base, tmp_path):
     (tmp_path / "all").mkdir()
     adapter(tmp_path / "all" / "first")
