@@ -185,26 +185,45 @@ class PairNormLaw(Law):
         return self._moments[1]
 
     def tails(self, x: float) -> tuple[float, float]:
-        """Return (P(X <= x), P(X > x)): V exactly, the chi variable by quadrature."""
+        """Return (P(X <= x), P(X > x)): the wider of V and the chi variable exactly, the other by quadrature."""
         if x <= 0.0:
             return 0.0, 1.0
+        if self.df < 4 * self.pairs:
+            part, weight = odd_part_nodes(self.pairs)
+            low, high = chi_square_tails_array((x / self.scale) ** 2 / self._share(part), self.df) @ weight
+            return float(low), float(high)
         from scipy.special import betainc
 
-        nodes, weights = chi_nodes(self.df)
-        share = (x / self.scale / nodes) ** 2
-        inside = np.clip(share, 0.0, 2.0)
+        edge = x / self.scale / math.sqrt(2)  # V is at most 2
+        below, above = chi_square_tails_array(np.array([edge**2]), self.df)[:, 0]
+        length, weight = _chi_beyond(edge, self.df)
         # V = v at B = (1-kappa) v / ((1-kappa) v + (1+kappa)(2 - v))
+        inside = np.minimum((x / self.scale / length) ** 2, 2.0)
         even, odd = (1 - self.kappa) * inside, (1 + self.kappa) * (2 - inside)
-        part = np.where(even + odd > 0, even / np.where(even + odd > 0, even + odd, 1.0), 1.0)
-        part = np.where(share >= 2.0, 1.0, part)
-        low = weights @ betainc(self.pairs / 2, (self.pairs - 1) / 2, part)
-        high = weights @ betainc((self.pairs - 1) / 2, self.pairs / 2, 1.0 - part)
+        part = even / (even + odd)
+        low = below + above * (weight @ betainc(self.pairs / 2, (self.pairs - 1) / 2, part))
+        high = above * (weight @ betainc((self.pairs - 1) / 2, self.pairs / 2, 1.0 - part))
         return float(low), float(high)
 
     def sample(self, rng: np.random.Generator, n: int) -> Array:
         """Return ``n`` draws, shape (n,)."""
         share = self._share(rng.beta(self.pairs / 2, (self.pairs - 1) / 2, n))
         return np.asarray(self.scale * np.sqrt(share * rng.chisquare(self.df, n)))
+
+
+def _chi_beyond(edge: float, df: float) -> tuple[Array, Array]:
+    """Return nodes and weights, which sum to 1, of a chi variable of ``df`` >= 2 given that it is above ``edge``.
+
+    sin takes a square root at the edge out of the integrand.
+    """
+    peak = math.sqrt(df - 1)
+    start, stop = max(edge, peak - 8.0, 0.0), max(edge, peak) + 8.0
+    unit, weights = legendre_nodes()
+    length = 0.5 * (start + stop) + 0.5 * (stop - start) * np.sin(0.5 * math.pi * unit)
+    away = length - peak
+    log = (df - 1) * np.log1p(away / peak) - away * (peak + 0.5 * away)
+    weights = weights * np.cos(0.5 * math.pi * unit) * np.exp(log - log.max())
+    return length, weights / weights.sum()
 
 
 def _chi_grid(df: float) -> tuple[Array, Array]:
@@ -356,10 +375,12 @@ def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, rewards: R
         assumptions=walk.assumptions,
         systematic=0.5 * walk.declared_error,
     )
-    if config.antithetic and step == 1 and not config.noise_rank and walk.effective_dim == walk.dim:
+    plain_step = step == 1 and (not config.anchor_l1 or walk.effective_dim == walk.dim)
+    if config.antithetic and plain_step:
+        one = config.step_size * math.sqrt(walk.dim / walk.effective_dim / config.population)
         flat = RunNorm(
             law=PairNormLaw(
-                first_step_share(config) * config.step_size / math.sqrt(config.population),
+                first_step_share(config) * one,
                 config.population // 2,
                 signal.kappa,
                 walk.effective_dim,
@@ -387,7 +408,7 @@ def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, rewards: R
     once, _, _ = estimator.projection_moments(signal.reliability, signal.even_share)
     each = progress_per_step(config, signal, rewards) / first_step_share(config)
     spread = max(once - each**2 / estimator.variance(signal, rewards).value, 0.0)
-    if step == 1:
+    if step == 1 and not config.anchor_l1:  # the after form pulls the first step already, which the walk knows
         matched = step_norm(config, signal, walk.effective_dim, rewards)
     else:
         matched = steered_norm(walk, each * walk.coherent_steps, spread)

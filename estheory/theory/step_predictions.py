@@ -12,7 +12,7 @@ from estheory.theory import signal
 from estheory.theory.estimators import estimator_of
 from estheory.theory.reward_model import RewardModel, tie_probability
 from estheory.theory.rounding.predictions import NormRounding
-from estheory.theory.run_norm import RunNorm
+from estheory.theory.run_norm import MANY_COORDINATES, RunNorm
 
 
 def first_step(
@@ -77,6 +77,12 @@ def first_step(
     if config.anchor_l1 and config.anchor_form == "after" and reward.reliability is not None:
         warnings.append("no gradient_cosine and progress: the after form of an L1 anchor pulls the first step already")
         return
+    label: Label = "exact"
+    if config.noise_rank is not None:  # entries of one factor are not Gaussian together, nor is the signal then
+        given, label = (*given, "no factor shared with a concentrated gradient"), "large-N"
+    if config.noise_rank is not None and config.dim < MANY_COORDINATES and first is None:
+        warnings.append("no gradient_cosine and progress: low-rank noise in few coordinates shares factors with them")
+        return
     if reward.reliability is not None and config.dim >= 2:
         cosine = estimator.cosine(config.dim, reward, rewards)
         if cosine is None:
@@ -86,15 +92,17 @@ def first_step(
                 Quantity.GRADIENT_COSINE, cosine, (*given, "a step that moves", "a weak signal"), "large-N"
             )
         elif cosine is not None:
-            yield _predicted(Quantity.GRADIENT_COSINE, cosine, given, estimator.cosine_label)
+            yield _predicted(
+                Quantity.GRADIENT_COSINE, cosine, given, estimator.cosine_label if label == "exact" else label
+            )
     if not estimator.knows_progress(reward):
         return
     mean = "an expected value: single steps scatter around it"
     progress = kept * signal.progress_per_step(config, reward, rewards)
-    yield _predicted(Quantity.PROGRESS_PER_STEP, PointLaw(progress), (*given, mean))
+    yield _predicted(Quantity.PROGRESS_PER_STEP, PointLaw(progress), (*given, mean), label)
     if reward.gradient_norm is not None:
         gain_of_reward = PointLaw(reward.gradient_norm * progress)
-        yield _predicted(Quantity.REWARD_GAIN_PER_STEP, gain_of_reward, (*given, "no curvature", mean))
+        yield _predicted(Quantity.REWARD_GAIN_PER_STEP, gain_of_reward, (*given, "no curvature", mean), label)
 
 
 def _predicted(quantity: Quantity, law: Law, assumptions: tuple[str, ...], label: Label = "exact") -> Prediction:

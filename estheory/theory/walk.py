@@ -29,6 +29,8 @@ FEW_COORDINATES = 30
 """Coordinates that an L1 anchor leaves moved, below which norms have a band of 100 % in place of a law."""
 LEAST_TIED_PULL = 0.1
 """Pull of an L1 anchor times the root of the share of steps that tie, beyond which its closure has no law."""
+MOST_UNEVEN_PULL = 0.5
+"""Pull of an L1 anchor times the root of the steps, beyond which steps of uneven length (pairs, raw) have no law."""
 MAX_RESPONSE_STEPS = 10_000_000
 
 
@@ -98,8 +100,9 @@ class Walk:
         Declared relative half-width of ``variance``: of an L1 anchor's finite steps, else 0.
     tilt
         Relative covariance of a step's variance and its progress: 0 where the variance is fixed.
-    bounded_mixing
-        Whether the fluctuation of the variance is bounded (mirrored pairs), and a chi-square only of its two moments.
+    odd_parts
+        Mirrored pairs of all effective steps: the fluctuation of the variance that their odd parts make is bounded, and
+        a chi-square only of its two moments. 0 where members are independent.
     lengths
         Law of ``variance`` given the rewards over its mean, where it takes few values; else empty.
     """
@@ -116,7 +119,7 @@ class Walk:
     tie_probability: float = 0.0
     declared_error: float = 0.0
     tilt: float = 0.0
-    bounded_mixing: bool = False
+    odd_parts: float = 0.0
     lengths: Lengths = ()
 
     @property
@@ -210,6 +213,11 @@ def walk(
         elif pull * math.sqrt(one.tie_probability) > LEAST_TIED_PULL:
             declared = 2.0
             assumptions += (f"{one.tie_probability:.2g} of the steps tie and the anchor alone moves: no law here",)
+        elif (not math.isinf(one.mixing_df) or config.noise_rank is not None) and (
+            pull * math.sqrt(steps) > MOST_UNEVEN_PULL and (steps > 1 or config.anchor_form == "after")
+        ):
+            declared = 2.0
+            assumptions += ("steps are uneven and the anchor forgets all but the last of them: no law here",)
         # the law of a coordinate may be exact, that of the norm is matched to its fourth moment
         label = "small-step" if declared else label if steps == 1 and config.anchor_form == "before" else "large-N"
         assumptions += (f"pull of {pull:.3g} standard deviations per step",)
@@ -227,7 +235,7 @@ def walk(
         tie_probability=one.tie_probability,
         declared_error=declared,
         tilt=0.0 if estimator.fixed_variance else estimator.moments((1 + signal.kappa) / 2).tilt,
-        bounded_mixing=config.antithetic,
+        odd_parts=independent_steps * config.population / 2 if config.antithetic else 0.0,
         lengths=lengths or (),
     )
 

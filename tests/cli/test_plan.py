@@ -36,6 +36,36 @@ def test_plan_in_json_is_what_predict_predicts(estheory):
     assert 1.0 in scales
 
 
+@pytest.mark.parametrize(
+    ("dim", "options"),
+    [
+        (2, ["--reliability", 0.9]),
+        (40, ["--reliability", 0.6]),
+        (1000, ["--reliability", 0.6, "--antithetic"]),
+        (300, ["--reliability", 0.3, "--shaping", "centered-rank"]),
+        (5000, ["--gradient-norm", 2, "--reward-std", 0.1]),
+    ],
+)
+def test_a_planned_run_has_the_norm_that_predict_says(estheory, dim, options):
+    plan = estheory(
+        "plan", "--dim", dim, "--sigma", 0.05, *options, "--max-norm", 3, "--target-progress", 0.2, "--json"
+    )
+    best = plan.json()["recommendation"]
+    run = [f"--{name}={best[name]}" for name in ("sigma", "alpha", "population", "steps")]
+    predicted = estheory("predict", "--dim", dim, *run, *options, "--level", 0.9, "--json").json()["predictions"]
+    of_run, of_plan = (
+        next(p for p in rows if p["quantity"] == "displacement_norm") for rows in (predicted, best["predictions"])
+    )
+    assert (of_plan["label"], of_plan["step"]) == (of_run["label"], of_run["step"])
+    for key in ("mean", "std"):
+        assert of_plan[key] == pytest.approx(of_run[key], rel=1e-9)
+    assert best["drift_at_confidence"]["max-norm"] == pytest.approx(of_run["interval"][1], rel=1e-6)
+    if "--reliability" in options:
+        walk = estheory("predict", "--dim", dim, *run, *options[2:], "--json").json()["predictions"]
+        plain = next(p for p in walk if p["quantity"] == "displacement_norm")
+        assert of_run["mean"] > 1.001 * plain["mean"]  # the signal's part of the norm is in both
+
+
 def test_text_says_what_to_run_what_binds_and_what_else_would_cost(estheory):
     out = " ".join(estheory("plan", *ASK).out.split())
     for words in ("recommendation", "Run ", "ruled out by --max-norm", "half the norm takes"):

@@ -12,7 +12,7 @@ from estheory.rules import ESConfig
 from estheory.theory import walk
 from estheory.theory.anchor_l1 import STRONG_PULL, brownian_moments, flat_law
 from estheory.theory.predictions import predict
-from tests.statistics import agrees, variance_agrees
+from tests.statistics import agrees, brute_force_steps, variance_agrees
 
 FORMS = ("before", "after")
 PULLS = (0.02, 0.05, 0.15, 0.3, 0.5, 0.8)
@@ -102,3 +102,47 @@ def test_norms_of_a_walk_and_of_its_first_step(form):
     assert not variance_agrees(squares[1], wide**2)  # that of the walk's kurtosis
     brownian = 60 * 20 / 4 * brownian_moments(0.1 * math.sqrt(20))[1]
     assert not agrees(squares[20], brownian)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"antithetic": True}, {"shaping": "raw"}, {"noise": "low-rank:1"}, {"antithetic": True, "noise": "low-rank:1"}],
+)
+def test_uneven_steps_under_a_pull_that_forgets_have_no_law(options):
+    """The norm scatters further than the sum of all steps would; with a weak pull, and of even steps, it has a law."""
+    steps, members, shapes, dim = 40, 4, [(9, 4), (8, 8), (9, 4)], 136
+    known = {"reward": linear_signal(sigma=0.1, gradient_norm=1e-9, reward_std=0.1)} if "shaping" in options else {}
+    base = {"dim": dim, "sigma": 0.1, "alpha": 0.1, "population": members, "steps": steps, **options}
+    free = walk.walk(ESConfig(**base), known.get("reward", Signal()), 1, shapes)
+    pull = 0.5 * math.sqrt(free.variance)
+    config = ESConfig(**base, anchor_l1=pull, anchor_form="after")
+    norm = predict(config, shapes=shapes, **known).get(Quantity.DISPLACEMENT_NORM)
+    assert norm.systematic >= 1
+    assert any("uneven" in assumption for assumption in norm.assumptions)
+    rng, place = np.random.default_rng(7), np.zeros((600, dim))
+    for _ in range(steps):
+        place += brute_force_steps(
+            rng, replicas=600, dim=dim, population=members, sigma=0.1, alpha=0.1, **noise_of(options, shapes)
+        )[0]
+        place = np.sign(place) * np.maximum(np.abs(place) - pull, 0)
+    scatter = np.linalg.norm(place, axis=1).std()
+    law = walk.walk(config, known.get("reward", Signal()), steps, shapes).norm_law
+    assert scatter > 1.25 * law.std
+    weak = predict(ESConfig(**base, anchor_l1=0.05 * pull), shapes=shapes, **known).get(Quantity.DISPLACEMENT_NORM)
+    assert weak.systematic < 0.1
+    even = {k: v for k, v in base.items() if k not in options}
+    assert predict(ESConfig(**even, anchor_l1=pull)).get(Quantity.DISPLACEMENT_NORM).systematic < 0.1
+
+
+def noise_of(options, shapes):
+    """What brute_force_steps takes for these options."""
+    found = {key: value for key, value in options.items() if key != "noise"} | {"noise": 0.1}
+
+    def low_rank(rng, size):
+        parts = [
+            rng.standard_normal((*size[:2], rows, 1)) * rng.standard_normal((*size[:2], 1, columns))
+            for rows, columns in shapes
+        ]
+        return np.concatenate([part.reshape(*size[:2], -1) for part in parts], axis=2)
+
+    return found | ({"noise_draw": low_rank} if "noise" in options else {})

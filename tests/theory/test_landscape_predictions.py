@@ -7,6 +7,7 @@ import pytest
 
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape, Signal
+from estheory.laws import ChiLaw, SquaredLaw
 from estheory.quantities import Quantity
 from estheory.rules import ESConfig
 from estheory.theory.curved.predictions import OffTask
@@ -122,3 +123,24 @@ def test_curvature_widens_the_fluctuation_of_raw_steps():
     error = ratios.std(ddof=1) / np.sqrt(ratios.size)
     assert abs(ratios.mean() - expected) < 7 * error + 0.002 * expected
     assert abs(ratios.mean() - gaussian) > 20 * error
+
+
+def test_no_kl_of_few_pairs_whose_odd_parts_are_seldom_large():
+    """Two pairs of mostly odd rewards: the variance of their step is small far more often than a chi-square's is."""
+    rng, kappa, pairs, dim = np.random.default_rng(8), 0.7, 2, 300
+    odd = np.sqrt(1 + kappa) * rng.standard_normal((20_000, pairs))
+    even = np.sqrt(1 - kappa) * rng.standard_normal((20_000, pairs))
+    rewards = np.concatenate([even + odd, even - odd], axis=1)
+    weights = shape_rewards(rewards, "zscore", 1.0)
+    kl = np.sum((weights[:, :pairs] - weights[:, pairs:]) ** 2, axis=1) * rng.chisquare(dim, 20_000)
+    relative = 2 / dim + (1 + 2 / dim) * np.var(kl) / np.mean(kl) ** 2  # of a chi-square with at least this spread
+    low = SquaredLaw(ChiLaw(1.0, 2 / relative)).quantile(0.005) / (2 / relative)
+    assert np.mean(kl / kl.mean() < low) > 0.02
+    known = {
+        "reward": Signal(reliability=kappa, even_share=0.0),
+        "off_task": OffTask(fisher_trace=float(dim), fisher_square_trace=float(dim)),
+    }
+    for members, steps, given in ((4, 1, False), (16, 1, False), (4, 40, True), (64, 1, True)):
+        config = ESConfig(dim=10**6, sigma=0.1, population=members, antithetic=True, steps=steps)
+        forecast = predict(config, **known)
+        assert (Quantity.KL_DRIFT in {p.quantity for p in forecast.predictions}) is given

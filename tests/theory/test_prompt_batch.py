@@ -153,6 +153,28 @@ def test_lengths_are_left_out_where_they_are_many():
         assert not isinstance(norm.law, LengthsLaw)
 
 
+def test_an_anchor_where_most_steps_tie_has_no_law():
+    """The pull acts where rewards tie, too: the closure is off by more than half, and its band says so."""
+    members, steps, replicas, pull = 4, 40, 4000, 0.3
+    batch = PromptBatch(success=0.02, prompts=1)
+    signal, model = batch.signal(sigma=SIGMA), batch.model(0.0)
+    scale = ALPHA / math.sqrt(members)
+    config = ESConfig(dim=2000, sigma=SIGMA, alpha=ALPHA, population=members, steps=steps, anchor_l1=pull * scale)
+    found = walk.walk(config, signal, steps, None, model)
+    rng, place = np.random.default_rng(4), np.zeros((replicas, 20))
+    for _ in range(steps):
+        moves = np.ptp(rng.binomial(1, 0.02, (replicas, members)), axis=1, keepdims=True) > 0
+        place = place - config.anchor_l1 * np.sign(place) + scale * moves * rng.standard_normal(place.shape)
+    measured = float(np.mean(place**2))
+    assert abs(measured / found.variance - 1) > 0.5
+    assert found.declared_error > abs(measured / found.variance - 1)
+    forecast = predict(config, reward=signal, batch=batch)
+    assert forecast.get(Quantity.COORDINATE_STD).systematic >= 1
+    often = PromptBatch(success=0.5, prompts=64)
+    seldom = predict(config, reward=often.signal(sigma=SIGMA), batch=often)
+    assert seldom.get(Quantity.COORDINATE_STD).systematic < 0.1
+
+
 def test_added_lengths():
     step = ((0.0, 0.2), (0.5, 0.3), (1.7, 0.5))
     lengths, chances = np.array(added_lengths(step, 5)).T

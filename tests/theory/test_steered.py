@@ -4,6 +4,7 @@ False-failure rate: 1e-6 per assertion (tests/statistics.py), fixed seeds; each 
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -176,6 +177,41 @@ def test_0_1_rewards_have_the_reliability_that_was_asked(success, prompts, asked
     assert found.reliability == pytest.approx(asked, rel=1e-6)
     with pytest.raises(ConfigError, match="at most"):
         PromptBatch(success=0.02, prompts=1).signal(sigma=0.01, reliability=0.9)
+
+
+def test_low_rank_noise_and_a_strong_signal_have_no_norm_in_few_coordinates():
+    """Entries beside the gradient share its factors: the norm scatters far more than its two moments say."""
+    rows, columns, members, share, replicas = 5, 4, 8, 0.9, 20_000
+    shapes, dim = [(rows, columns)], rows * columns
+    signal = linear_signal(sigma=0.1, reliability=share)
+    config = ESConfig(dim=dim, sigma=0.1, alpha=0.1, population=members, noise="low-rank:1")
+    forecast = predict(config, reward=signal, shapes=shapes)
+    assert {Quantity.STEP_NORM, Quantity.DISPLACEMENT_NORM}.isdisjoint(p.quantity for p in forecast.predictions)
+    assert any("no norms" in warning for warning in forecast.warnings)
+    assert any("no gradient_cosine" in warning for warning in forecast.warnings)
+    absent = {Quantity.GRADIENT_COSINE, Quantity.PROGRESS_PER_STEP, Quantity.REWARD_GAIN_PER_STEP}
+    assert absent.isdisjoint(p.quantity for p in forecast.predictions)
+    rng = np.random.default_rng(RNG)
+    left, right = (
+        rng.standard_normal((replicas, members, rows, 1)),
+        rng.standard_normal((replicas, members, 1, columns)),
+    )
+    noise = (left @ right).reshape(replicas, members, dim)
+    direction = np.zeros(dim)
+    direction[0] = 1.0  # a concentrated gradient
+    rewards = noise @ direction + math.sqrt(1 / share - 1) * rng.standard_normal((replicas, members))
+    centred = rewards - rewards.mean(1, keepdims=True)
+    moved = 0.1 / members * np.einsum("rn,rnd->rd", centred / rewards.std(1, keepdims=True), noise)
+    norms = np.linalg.norm(moved, axis=1)
+    plain = predict(replace(config, noise="gaussian"), reward=signal).get(Quantity.STEP_NORM).law
+    assert norms.std() > 1.3 * plain.std  # what stays refused
+    cosine = predict(replace(config, noise="gaussian"), reward=signal).get(Quantity.GRADIENT_COSINE).law
+    assert not agrees(moved[:, 0] / norms, cosine.mean)
+    weak = predict(config, reward=linear_signal(sigma=0.1, reliability=1e-6), shapes=shapes)
+    assert weak.get(Quantity.STEP_NORM).label == "large-N"
+    large = replace(config, dim=100 * 40)
+    for quantity in (Quantity.STEP_NORM, Quantity.PROGRESS_PER_STEP, Quantity.GRADIENT_COSINE):
+        assert predict(large, reward=signal, shapes=[(100, 40)]).get(quantity).label == "large-N"
 
 
 def test_a_plan_and_a_prediction_of_one_run_have_one_norm():

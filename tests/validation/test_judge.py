@@ -69,6 +69,31 @@ def test_bounds_are_refuted_only_from_above():
     assert judge([pair(law, 0.12, 0.0, quantity=bound)])[0].kind == "refuted"
 
 
+def test_a_bound_is_consistent_only_if_it_says_something():
+    law, bound = PointLaw(0.1), Quantity.ES_GRPO_COSINE_BOUND
+    kinds = {value: judge([pair(law, value, 1e-4, quantity=bound)])[0].kind for value in (0.001, 0.05, 0.09, 0.099)}
+    assert kinds == {0.001: "underpowered", 0.05: "underpowered", 0.09: "underpowered", 0.099: "consistent"}
+    assert noticeable_error(*pair(law, 0.001, 1e-4, quantity=bound), 0.05) == pytest.approx(0.099, rel=0.01)
+
+
+def test_a_prediction_of_zero_is_judged_in_its_own_unit():
+    """A cosine of 0 +- 1e-3 excludes one of 0.05; a length or a reward of 0 has no 5 %, and its scatter is the unit."""
+    cosine, change = Quantity.INDEPENDENT_COSINE, Quantity.OFF_TASK_REWARD_CHANGE
+    cases = [
+        (cosine, NormalLaw(0.0, 1e-3), 1e-3, 0.0, "consistent"),
+        (cosine, NormalLaw(0.0, 0.1), 0.05, 0.0, "underpowered"),
+        (cosine, NormalLaw(0.0, 1e-3), 0.05, 0.0, "refuted"),
+        (change, NormalLaw(0.0, 1e-3), 1e-3, 0.0, "consistent"),
+        (change, NormalLaw(0.0, 1e-3), 1e-3, 0.1, "underpowered"),  # measured worse than the law scatters
+        (change, NormalLaw(0.0, 1e-3), 1e-2, 0.0, "refuted"),
+        (change, PointLaw(0.0), 0.0, 0.0, "consistent"),
+        (change, PointLaw(0.0), 0.0, 0.1, "underpowered"),
+        (change, PointLaw(0.0), 0.1, 0.0, "refuted"),
+    ]
+    for quantity, law, value, stderr, kind in cases:
+        assert judge([pair(law, value, stderr, quantity=quantity)])[0].kind == kind
+
+
 def test_exit_codes():
     law = NormalLaw(1.0, 0.001)
     good, weak, bad = pair(law, 1.0, 0.001), pair(law, 1.0, 0.1), pair(law, 1.2, 0.001)

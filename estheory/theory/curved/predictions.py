@@ -33,6 +33,8 @@ NEGLIGIBLE_TIES = 1e-6
 """Expected number of steps without motion up to which an off-task change is given."""
 LEAST_MIXING = 20.0
 """Degrees of freedom of a bounded fluctuation of the variance, from which a chi-square stands for it."""
+LEAST_ODD_PARTS = 20
+"""Pairs of all steps from which it does in the lower tail, too, where odd parts are small."""
 LOCAL = ("locally quadratic reward", "Gaussian reward noise")
 
 
@@ -309,7 +311,7 @@ def off_task_predictions(
         ``kl_drift`` (nats per token) and ``off_task_reward_change`` (reward), as far as they are known.
     """
     for step, w in walks.items():
-        if w.bounded_mixing and w.mixing_df < LEAST_MIXING:
+        if w.odd_parts and (w.mixing_df < LEAST_MIXING or w.odd_parts < LEAST_ODD_PARTS):
             warnings.append(
                 f"no kl_drift and no off_task_reward_change at step {step}: the variance of so few pairs and steps "
                 "fluctuates in a way that has no law here"
