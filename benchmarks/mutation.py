@@ -84,6 +84,7 @@ TESTS = {
     "reward_model": ["theory/test_rewards.py"],
     "rounding.adamw": ["theory/test_formulas_of_laws.py", "theory/test_rounded_adamw.py"],
     "rounding.gains": ["theory/test_formulas_of_laws.py", "theory/test_precision.py"],
+    "rounding.float32_norm": ["theory/test_precision.py"],
     "shared_seed": ["theory/test_configurations.py"],
     "signal": ["theory/test_signal.py", "theory/test_configurations.py"],
     "planning.spectrum_target": ["theory/test_formulas_of_plans.py", "theory/test_planning.py"],

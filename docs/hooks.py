@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import runpy
-import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -37,23 +36,20 @@ def experiment_page(readme: Path) -> str:
     return link.sub(lambda m: f"[{m[1]}]({m[2]}.md)" if m[2] in pages else m[1], text)
 
 
-LONGEST_EQUATION = 72
-"""Characters; what is longer is left to `estheory derive` and the concept page."""
-SIGNS = {"**2": "²", "**3": "³", "**4": "⁴", "**": "^", "*": " ", "sqrt(": "√(", "gamma(": "Γ("}
-GREEK = "alpha beta gamma delta eta kappa lambda rho sigma tau theta pi"
+LONGEST_EQUATION = 120
+"""Characters of sympy's line; what is longer is left to `estheory derive` and the concept page."""
 
 
-def equation_line(equation: Any) -> str:
-    """Return sympy's one line of an equation as the pages write formulas; empty where it is too long."""
+def equation_math(equation: Any) -> str:
+    """Return an equation as MathML, which browsers typeset by themselves; empty where it is too long."""
+    from sympy.printing.mathml import mathml
+
     from estheory.derivations.printing import line_of
 
-    text: str = line_of(equation)
-    for sign, written in SIGNS.items():
-        text = text.replace(sign, written)
-    for name in GREEK.split():
-        letter = unicodedata.lookup(f"GREEK SMALL LETTER {'LAMDA' if name == 'lambda' else name.upper()}")
-        text = re.sub(rf"(?<![a-zA-Z]){name}(?![a-zA-Z])", letter, text)
-    return text if len(text) <= LONGEST_EQUATION else ""
+    if len(line_of(equation)) > LONGEST_EQUATION:
+        return ""
+    inner = mathml(equation, printer="presentation")
+    return f'<math display="block">{inner}</math>'.replace("|", "&#124;")
 
 
 def equation_index() -> str:
@@ -71,8 +67,7 @@ def equation_index() -> str:
     ]
     sources: dict[str, list[str]] = {}
     for item in derivations().values():
-        equation = re.sub(r"([_*\[\]])", r"\\\1", equation_line(item.steps[-1].equation))
-        result = f"{item.title}<br>**{equation}**" if equation else item.title
+        result = item.title + equation_math(item.steps[-1].equation)
         function = item.evaluator.name
         link = f"<autoref optional identifier='{function}'>`{function.removeprefix('estheory.')}`</autoref>"
         row = (result.replace("|", "\\|"), item.label, f"`{item.name}`<br>{link}")

@@ -24,7 +24,7 @@ from estheory.theory.estimators.ranks import tied_square
 from estheory.theory.predictions import predict
 from estheory.theory.prompt_batch import PromptBatch
 from estheory.theory.reward_model import additive_noise, bernoulli_rewards
-from tests.statistics import agrees, variance_agrees
+from tests.statistics import agrees, ks_agrees, variance_agrees
 
 KINDS = {
     "zscore": {},
@@ -160,7 +160,7 @@ def test_variance_of_rewards_that_tie(kind, success, prompts, n):
     if kind == "centered-rank":
         untied = estimator.variance(Signal()).value
         assert not agrees(drawn, untied)
-        assert one.label == "large-N"
+        assert one.label == ("exact" if one.lengths else "large-N")
 
 
 @pytest.mark.parametrize(("success", "prompts", "ratio"), [(0.5, 1, 0.725), (0.5, 8, 0.941), (0.1, 8, 0.841)])
@@ -199,8 +199,9 @@ def test_the_forecast_of_ranks_has_ties():
     norm = found.get(Quantity.DISPLACEMENT_NORM)
     assert agrees(square, dim * found.get(Quantity.COORDINATE_STD).law.mean ** 2)
     assert not agrees(square, dim * without.get(Quantity.COORDINATE_STD).law.mean ** 2)
-    assert np.sqrt(square).std() == pytest.approx(norm.law.std, rel=0.03)
-    assert norm.label == "large-N"
+    assert variance_agrees(np.sqrt(square), norm.law.std**2)
+    assert ks_agrees(np.sqrt(square), lambda x: norm.law.tails(x)[0])
+    assert norm.label == "exact"
     assert not any("no ties" in text for p in found.predictions for text in p.assumptions)
     assert without.get(Quantity.DISPLACEMENT_NORM).label == "exact"
 
