@@ -87,7 +87,7 @@ class FewDirectionsLaw(Law):
     --------
     >>> few, many = (FewDirectionsLaw(1.0, 0.1, count) for count in (4, 64))
     >>> [round(law.interval(0.95)[0], 2) for law in (few, many)]
-    [0.7, 0.81]
+    [0.68, 0.81]
     """
 
     value: float
