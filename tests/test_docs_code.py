@@ -144,7 +144,7 @@ def test_shown_output_is_found_and_a_wrong_line_of_it_noticed(name, least):
 
 def test_the_home_page_quotes_its_first_command(capsys):
     page = PAGES["index.md"].read_text(encoding="utf-8")
-    first = re.search(r"^```bash\nestheory .*?```\n\n((?:> .*\n)+)", page, flags=re.M | re.S)
+    first = re.search(r"^```bash\nestheory .*?```\n\n((?:> [^\n]*\n)+)", page, flags=re.M | re.S)
     quoted = re.findall(r"^> (.*)$", first[1], flags=re.M)
     assert main(commands(PAGES["index.md"])[0]) == 0
     assert " ".join(" ".join(quoted).split()) in " ".join(capsys.readouterr().out.split())
