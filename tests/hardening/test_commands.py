@@ -142,7 +142,7 @@ def test_nothing_is_written_where_nobody_asked(arguments, tmp_path):
     [
         ([], "estheory needs a command (predict, plan, "),
         (["run"], "estheory run needs a command (es, grpo, sequence): see estheory run --help"),
-        (["models"], "estheory models needs a command (list, get): see estheory models --help"),
+        (["models"], "estheory models needs a command (list, get, merge): see estheory models --help"),
         (["predict", "--explain"], "Option '--explain' requires an argument: see estheory predict --help"),
         (["run", "es", "--sigma"], "Option '--sigma' requires an argument: see estheory run es --help"),
         (["run", "es", "--no-such"], "see estheory run es --help"),
