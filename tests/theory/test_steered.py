@@ -12,7 +12,7 @@ from scipy import stats
 
 from estheory import Choices, DriftBudget, ESConfig, plan, predict
 from estheory.errors import ConfigError
-from estheory.landscape import linear_signal
+from estheory.landscape import Landscape, linear_signal
 from estheory.measurement.fisher import FisherProbe
 from estheory.quantities import Quantity
 from estheory.theory.curved.reward_laws import MixedNormalLaw, UnevenSumLaw
@@ -226,3 +226,25 @@ def test_a_plan_and_a_prediction_of_one_run_have_one_norm():
     signal = linear_signal(sigma=best.config.sigma, reliability=0.6)
     norm = predict(best.config, checkpoints=[best.steps], reward=signal).get(Quantity.DISPLACEMENT_NORM)
     assert norm.law.quantile(0.95) == pytest.approx(best.used["max-norm"], rel=1e-6)
+
+
+def test_raw_rewards_that_curvature_dominates_have_no_norm():
+    """A step's square scatters with the kurtosis of the rewards, which the chi law of its two moments does not know."""
+    members, sigma, dim, replicas = 16, 0.2, 300, 4000
+    lam, offset = np.array([20.0, 1.0]), np.array([0.1, 0.0])
+    ground = Landscape(dim=dim, eigenvalue=lam, multiplicity=[1, 20], offset=offset, reward_std=0.01)
+    run = ESConfig(dim=dim, sigma=sigma, alpha=0.002, population=members, shaping="raw")
+    rng = np.random.default_rng(11)
+    eps = rng.standard_normal((replicas, members, dim))
+    curved, start = np.repeat(lam, [1, 20]), np.repeat(offset, [1, 20])
+    rewards = -0.5 * np.square(start + sigma * eps[:, :, :21]) @ curved
+    rewards += 0.01 * rng.standard_normal(rewards.shape)
+    weights = (rewards - rewards.mean(1, keepdims=True)) / sigma
+    norms = np.linalg.norm(run.step_size / members * np.einsum("rn,rnd->rd", weights, eps), axis=1)
+    forecast = predict(run, landscape=ground)
+    assert {Quantity.STEP_NORM, Quantity.DISPLACEMENT_NORM}.isdisjoint(p.quantity for p in forecast.predictions)
+    assert any("excess kurtosis" in warning for warning in forecast.warnings)
+    gaussian = math.sqrt(0.5 * (2 / (members - 1) + 2 / dim) / 2)  # relative spread of the norm if rewards were normal
+    assert norms.std() / norms.mean() > 1.5 * gaussian
+    calm = predict(run, landscape=replace(ground, eigenvalue=lam / 20, reward_std=1.0))
+    assert Quantity.STEP_NORM in {p.quantity for p in calm.predictions}

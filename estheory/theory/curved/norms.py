@@ -27,6 +27,8 @@ from estheory.theory.walk import Walk
 OURS = "ours: docs/concepts/dynamics.md"
 LARGEST_EVEN_SHARE = 0.9
 """Share of the rewards' variance in curvature beyond which corrections of a step of pairs exceed the step."""
+MOST_UNKNOWN_VARIANCE = 0.1
+"""Share of the variance of a squared norm that the kurtosis of raw rewards may add to it unseen: 5 % of its spread."""
 
 
 def curved_norms(
@@ -66,6 +68,9 @@ def curved_norms(
         warnings.append(f"no norms: {error.what}")
         return {}
     found: dict[int, RunNorm] = {}
+    one_step, estimator = step_moments(config, landscape), estimator_of(config)
+    # what curvature adds to the relative variance of a step's square
+    excess = (estimator.curved_fluctuation(one_step.excess_kurtosis) - 1) * 2 / (config.population - 1)
     for step, walk in walks.items():
         mean, rows, variance = moments[step]
         if not (np.all(np.isfinite(rows)) and math.isfinite(variance)):
@@ -74,12 +79,19 @@ def curved_norms(
         if config.anchor_l1:  # of flat directions the walk has the law itself, the recursion a closure
             rows = np.append(rows[:-1], walk.variance)
         if step == 1:
-            one = step_moments(config, landscape)
-            mean, first = np.append(-one.displacement, 0.0), np.append(one.second_moment, walk.variance)
+            mean, first = np.append(-one_step.displacement, 0.0), np.append(one_step.second_moment, walk.variance)
             variance *= float(ground.multiplicity @ first / (ground.multiplicity @ rows)) ** 2
             rows = first
         found[step] = _norm(ground, walk, mean, rows, variance, "large-N" if step == 1 else "mean-field")
-    if config.anchor_l1 and any(not norm.is_walk for norm in found.values()):
+        unseen = excess / step * float(ground.multiplicity @ rows) ** 2
+        if unseen > MOST_UNKNOWN_VARIANCE * variance and not found[step].is_walk:
+            warnings.append(
+                f"no norms: curvature gives a member's reward an excess kurtosis of {one_step.excess_kurtosis:.2g}, "
+                "and raw rewards no law of the length of a step with it"
+            )
+            return {}
+    moved = any(not norm.is_walk for norm in found.values())
+    if config.anchor_l1 and moved:
         pull = config.anchor_l1 / math.sqrt(estimator_of(config).variance(landscape.signal(config.sigma)).value)
         if pull > STRONGEST_PULL or not estimator_of(config).fixed_variance:
             warnings.append("no norms: curvature moves a run with such an L1 anchor, which has no law of the norm here")
