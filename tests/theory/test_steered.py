@@ -248,3 +248,10 @@ def test_raw_rewards_that_curvature_dominates_have_no_norm():
     assert norms.std() / norms.mean() > 1.5 * gaussian
     calm = predict(run, landscape=replace(ground, eigenvalue=lam / 20, reward_std=1.0))
     assert Quantity.STEP_NORM in {p.quantity for p in calm.predictions}
+
+
+def test_one_direction_of_two_point_rewards_has_its_norms_on_curved_ground():
+    ground = Landscape(dim=300, eigenvalue=[2.0, 0.5], multiplicity=[1, 20], offset=[0.1, 0.0], reward_std=0.1)
+    run = ESConfig(dim=300, sigma=0.1, alpha=0.01, population=1, steps=3, shaping="two-point")
+    found = predict(run, landscape=ground)
+    assert Quantity.STEP_NORM in {p.quantity for p in found.predictions}

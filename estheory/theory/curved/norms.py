@@ -69,8 +69,9 @@ def curved_norms(
         return {}
     found: dict[int, RunNorm] = {}
     one_step, estimator = step_moments(config, landscape), estimator_of(config)
-    # what curvature adds to the relative variance of a step's square
-    excess = (estimator.curved_fluctuation(one_step.excess_kurtosis) - 1) * 2 / (config.population - 1)
+    # what curvature adds to the relative variance of a step's square; a pair's difference drops it
+    curved = estimator.curved_fluctuation(one_step.excess_kurtosis) - 1
+    excess = 0.0 if estimator.paired else 2 * curved / (config.population - 1)
     for step, walk in walks.items():
         mean, rows, variance = moments[step]
         if not (np.all(np.isfinite(rows)) and math.isfinite(variance)):
