@@ -48,6 +48,10 @@ RUNS: dict[str, dict[str, Any]] = {
     "mirrored-1": {**MIRRORED, "seed": 1},
     "independent-1": {**INDEPENDENT, "seed": 1},
     "reversal": {**MIRRORED, "task": "reversal"},
+    "mirrored-2": {**MIRRORED, "seed": 2},
+    "independent-2": {**INDEPENDENT, "seed": 2},
+    "permuted-mirrored-2": {**MIRRORED, "permute_rewards": True, "seed": 2},
+    "permuted-independent-2": {**INDEPENDENT, "permute_rewards": True, "seed": 2},
 }
 
 
