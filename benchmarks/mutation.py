@@ -94,6 +94,7 @@ TESTS = {
         "theory/test_mean_field_error.py",
     ],
     "step_predictions": ["theory/test_formulas_of_predictions.py", "cli/test_predict.py", "theory/test_walk.py"],
+    "norm_laws": ["theory/test_norm_laws.py", "theory/test_steered.py"],
     "run_norm": ["theory/test_norm_laws.py", "theory/test_steered.py", "theory/test_signal.py"],
     "steered_cosines": ["theory/test_steered.py"],
     "estimators.estimator": ESTIMATORS,
