@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
 
-from estheory._special import Array, chi_mean, chi_nodes, legendre_nodes
+from estheory._special import Array, chi_mean, chi_nodes
 from estheory.landscape import Landscape, Signal
+from estheory.laws import Law
 from estheory.theory.estimators.estimator import (
     PURE_NOISE,
     WALK,
@@ -19,43 +19,8 @@ from estheory.theory.estimators.estimator import (
     StepVariance,
 )
 from estheory.theory.estimators.zscores import ZScores, mean_population_std
+from estheory.theory.norm_laws import PairNormLaw, odd_part_nodes
 from estheory.theory.reward_model import RewardModel
-
-
-@lru_cache(maxsize=64)
-def odd_part_nodes(pairs: int) -> tuple[Array, Array]:
-    """Return nodes and weights of B = X / (X + Y), X ~ chi^2_n and Y ~ chi^2_(n-1): the odd parts of n pairs.
-
-    Gauss-Legendre in the angle of (sqrt X, sqrt Y), over twelve standard deviations about the mode.
-
-    Parameters
-    ----------
-    pairs
-        n, at least 2.
-
-    Returns
-    -------
-    nodes : ndarray
-        Shape (120,). Values of B in [0, 1].
-    weights : ndarray
-        Shape (120,). They sum to 1.
-
-    Notes
-    -----
-    Label: exact, up to 1e-14 of a smooth mean. Source: ours: docs/concepts/walk.md. Gaussian rewards.
-    """
-    mode = math.atan2(math.sqrt(pairs - 1), math.sqrt(pairs - 2))
-    reach = 6.0 / math.sqrt(pairs)
-    low, high = max(0.0, mode - reach), min(math.pi / 2, mode + reach)
-    nodes, weights = legendre_nodes()
-    angle = low + 0.5 * (high - low) * (nodes + 1)
-    # sin^(n-1) cos^(n-2) over its value at the mode, whose logarithm would lose all digits at large n
-    tangent, sine, change = math.tan(mode), np.sin(angle - mode), -2 * np.sin(0.5 * (angle - mode)) ** 2
-    log_density = (pairs - 1) * np.log1p(change + sine / tangent)
-    if pairs > 2:
-        log_density += (pairs - 2) * np.log1p(change - sine * tangent)
-    weights = weights * np.exp(log_density - log_density.max())
-    return np.sin(angle) ** 2, weights / weights.sum()
 
 
 class MirroredPairs(ZScores):
@@ -65,6 +30,8 @@ class MirroredPairs(ZScores):
     paired: ClassVar[bool] = True
     members_per_direction: ClassVar[int] = 2
     fixed_variance: ClassVar[bool] = False
+    chi_square_variance: ClassVar[bool] = False
+    even_share_limit: ClassVar[float] = 0.9
     independent_zscores: ClassVar[bool] = False
 
     @property
@@ -133,6 +100,10 @@ class MirroredPairs(ZScores):
                 f"{kappa = :g}",
             ),
         )
+
+    def step_norm(self, length: float, df: float, signal: Signal) -> Law:
+        """Return the law that the odd parts of the pairs' rewards give."""
+        return PairNormLaw(length * self.alpha / math.sqrt(self.population), self.directions, signal.kappa, df)
 
     def _discrete_variance(self, rewards: RewardModel) -> StepVariance:
         return Estimator._discrete_variance(self, rewards)
