@@ -47,8 +47,12 @@ TESTS = {
     "economy.forecast": ["theory/economy/test_forecast.py"],
     "economy.intervals": ["theory/economy/test_pilot.py", "theory/economy/test_forecast.py"],
     "economy.ledger": ["theory/economy/test_ledger.py", "theory/economy/test_forecast.py"],
+    "economy.ledger_entry": ["theory/economy/test_ledger.py", "theory/economy/test_forecast.py"],
+    "economy.iteration": ["theory/economy/test_pilot.py", "cli/test_pilot.py"],
     "economy.variance_components": ["theory/economy/test_pilot.py", "theory/economy/test_ledger.py"],
+    "economy.pooled_members": ["theory/economy/test_pilot.py", "theory/economy/test_ledger.py"],
     "economy.pilot": ["theory/economy/test_pilot.py", "cli/test_pilot.py"],
+    "economy.scale": ["theory/economy/test_pilot.py", "cli/test_pilot.py"],
     "economy.update": ["theory/economy/test_update.py", "theory/economy/test_pilot.py"],
     "effective_dimension": ["theory/test_formulas_of_laws.py", "theory/test_walk.py"],
     "curved.fluctuations": [

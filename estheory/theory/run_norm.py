@@ -62,7 +62,24 @@ class RunNorm:
 
     @classmethod
     def of_walk(cls, walk: Walk, signal_shift: float = 0.0) -> RunNorm:
-        """Return that of a walk, which a signal may move by a little."""
+        """Return that of a walk.
+
+        Parameters
+        ----------
+        walk
+            The walk.
+        signal_shift
+            What a signal too weak to be told changes of it, as the attribute.
+
+        Returns
+        -------
+        RunNorm
+            The walk's own.
+
+        Notes
+        -----
+        Label: that of the walk. Source: that of the walk.
+        """
         return cls(
             law=walk.norm_law,
             matched=walk.norm_law,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from estheory.files import write_json
+from estheory.laws import noisy_pvalue
 from estheory.runs.read import read_own
 from estheory.runs.view import OwnRun, known
 from estheory.validation.forecast_pairs import forecast_pairs
@@ -23,7 +24,6 @@ from estheory.validation.forecast_pairs import forecast_pairs
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->\n"
 RUNS = ("sums-es-0", "sums-mirrored-0", "sums-es-1", "sums-es-2", "sums-permuted-0", "sums-grpo-0")
-WITHIN = 1.96
 SHARED = 3
 """Steps at either end whose rewards are averaged."""
 
@@ -81,7 +81,6 @@ def foretold(name: str, run: OwnRun) -> list[dict[str, Any]]:
     rows = []
     for prediction, measured in forecast_pairs(run):
         low, high = prediction.law.interval(0.95)
-        off = abs(measured.value - prediction.law.mean)
         rows.append(
             {
                 "run": name,
@@ -91,7 +90,7 @@ def foretold(name: str, run: OwnRun) -> list[dict[str, Any]]:
                 "interval": [low, high],
                 "measured": measured.value,
                 "stderr": measured.stderr,
-                "inside": off <= WITHIN * math.hypot(prediction.law.std, measured.stderr),
+                "inside": noisy_pvalue(prediction.law, measured.value, measured.stderr) >= 0.05,
             }
         )
     return rows
