@@ -21,7 +21,7 @@ from estheory.theory.economy.iteration import Iteration
 from estheory.theory.economy.pooled_members import Members, MirroredMembers, members_of
 from estheory.theory.economy.update import best_split, best_step, largest_measured_alpha, update_cost, update_gain
 from estheory.theory.economy.variance_components import OURS
-from estheory.theory.estimators import kind_of
+from estheory.theory.estimators import estimator_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +202,7 @@ class Scale:
         Label: large-N. Source: ours: docs/concepts/economy.md.
         """
         even = population % 2 == 0 and population >= 4
-        paired = self.members.mirrored and kind_of(self.config.shaping).divides_by_spread and even
+        paired = self.members.mirrored and estimator_of(self.config).divides_by_spread and even
         config = replace(self.config, alpha=alpha, population=population, antithetic=paired)
         return Scale(self.members, config, prompts)
 
@@ -440,7 +440,7 @@ class Scale:
         """
         x, members = self.centre, self.members
         signal, gap = members.signal(x), members.gap_of(x)
-        if not signal > 0 or math.isnan(gap) or not kind_of(self.config.shaping).divides_by_spread:
+        if not signal > 0 or math.isnan(gap) or not estimator_of(self.config).divides_by_spread:
             return None
         population, prompts = self.config.population, self.prompts
         if rollouts is not None and gap > 0:

@@ -243,6 +243,11 @@ class Estimator(ABC):
         return 3 * (self.population - 1) / (self.population + 1)
 
     @property
+    def odd_parts(self) -> int:
+        """Number of odd parts of the rewards whose size a step's variance hangs on: N/2 of mirrored pairs, else 0."""
+        return 0
+
+    @property
     def evaluations(self) -> int:
         """Number of reward evaluations of a step."""
         return self.population * self.evaluations_per_member
@@ -397,6 +402,27 @@ class Estimator(ABC):
     def _discrete_variance(self, rewards: RewardModel) -> StepVariance:
         """Return the variance for rewards of few values."""
         raise ConfigError("0/1 rewards of paired members have no result here", "give --reward-std instead of --success")
+
+    def of_equal_noise(self, population: float, signal: Signal) -> float | None:
+        """Return the population with the variance per step that one of ``population`` would have if it fell as 1/N.
+
+        Parameters
+        ----------
+        population
+            N, where the variance of a flat coordinate times N stays that of this estimator.
+        signal
+            kappa of pairs.
+
+        Returns
+        -------
+        float or None
+            ``population`` itself but for mirrored pairs; None where it has no spread of rewards.
+
+        Notes
+        -----
+        Label: exact, for z-scores. Source: ours: docs/concepts/es-and-grpo.md.
+        """
+        return population
 
     def step_norm(self, length: float, df: float, signal: Signal) -> Law | None:
         """Return the law of the norm of one step without signal, where it is not the chi law of a walk.

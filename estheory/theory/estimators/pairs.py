@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -22,6 +23,9 @@ from estheory.theory.estimators.zscores import ZScores, mean_population_std
 from estheory.theory.norm_laws import PairNormLaw, odd_part_nodes
 from estheory.theory.reward_model import RewardModel
 
+SMALLEST_POPULATION = 4
+"""Two pairs: one pair has no spread of rewards."""
+
 
 class MirroredPairs(ZScores):
     """z-scores of mirrored pairs."""
@@ -38,6 +42,11 @@ class MirroredPairs(ZScores):
     def weight_kurtosis(self) -> float:
         """That of a point on a sphere: no mean is taken off the directions' weights."""
         return 3 * self.directions / (self.directions + 2)
+
+    @property
+    def odd_parts(self) -> int:
+        """One of each pair."""
+        return self.directions
 
     @staticmethod
     def noise_weights(shaped: Array) -> Array:
@@ -100,6 +109,20 @@ class MirroredPairs(ZScores):
                 f"{kappa = :g}",
             ),
         )
+
+    def of_equal_noise(self, population: float, signal: Signal) -> float | None:
+        """Return N with V(N)/N as small as ``population`` with this V; V is interpolated between even N, in 1/N."""
+
+        def mean_variance(members: float) -> float:
+            low = max(SMALLEST_POPULATION, 2 * int(members / 2))
+            first, second = (replace(self, population=n).odd_variance(signal.kappa)[0] for n in (low, low + 2))
+            weight = (1 / low - 1 / max(members, low)) / (1 / low - 1 / (low + 2))
+            return first + weight * (second - first)
+
+        own, found = mean_variance(self.population), population
+        for _ in range(60):  # V falls slowly: the map contracts
+            found = population * mean_variance(found) / own
+        return found if found >= SMALLEST_POPULATION else None
 
     def step_norm(self, length: float, df: float, signal: Signal) -> Law:
         """Return the law that the odd parts of the pairs' rewards give."""
