@@ -113,6 +113,7 @@ def test_every_command_that_prints_tables_has_the_option(estheory, command):
         "lines",
         "check",
         "demo",
+        "derive",
     }
     offered = estheory(command, "--help-all").out or estheory(command, "--help").out
     assert ("table | markdown | csv | json" in " ".join(offered.split())) == (command in tables)
