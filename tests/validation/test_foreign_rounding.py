@@ -25,7 +25,7 @@ torch = pytest.importorskip("torch")
 from transformers import AutoModelForCausalLM  # noqa: E402
 
 from tests.validation import foreign_runs as make  # noqa: E402
-from tests.variants import variants
+from tests.variants import variants  # noqa: E402
 
 LEVEL = 1e-6
 """Family-wise level of every judgement here: a true law is refuted that rarely."""
