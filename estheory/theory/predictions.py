@@ -205,6 +205,7 @@ def predict(
     else:
         lengths = _linear_norms(config, reward, walks, rewards, warnings)
     first, all_walks = lengths.get(1), walks
+    follows = {step: length.follows for step, length in lengths.items()}
     walks = {step: w for step, w in walks.items() if step in steps}
     lengths = {step: length for step, length in lengths.items() if step in steps}
     predictions: list[Prediction] = [
@@ -238,7 +239,7 @@ def predict(
     if rewards is not None:
         from estheory.theory.prompt_batch import thinned
 
-        predictions = [thinned(p, all_walks) for p in predictions]
+        predictions = [thinned(p, all_walks, follows) for p in predictions]
     order = list(Quantity)
     predictions.sort(key=lambda p: order.index(p.quantity))  # stable: steps stay in order
     return Forecast(config, tuple(predictions), tuple(warnings))

@@ -6,6 +6,7 @@ The forms are exact for the reward model of :func:`estheory.theory.reward_model.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from estheory.errors import ConfigError
@@ -13,7 +14,7 @@ from estheory.landscape import Signal
 from estheory.quantities import Label, Prediction, Quantity
 from estheory.rules import require_count
 from estheory.theory.reward_model import RewardModel, bernoulli_rewards
-from estheory.theory.ties import LengthsLaw, TiedLaw
+from estheory.theory.ties import LengthsLaw, TiedLaw, steered_lengths
 from estheory.theory.walk import Walk
 
 MAX_PROMPTS = 2000
@@ -155,7 +156,7 @@ class PromptBatch:
         return high
 
 
-def thinned(p: Prediction, walks: dict[int, Walk]) -> Prediction:
+def thinned(p: Prediction, walks: Mapping[int, Walk], follows: Mapping[int, float]) -> Prediction:
     """Return a prediction whose law knows which steps tie: how many moved, or how long they were together.
 
     Parameters
@@ -164,6 +165,8 @@ def thinned(p: Prediction, walks: dict[int, Walk]) -> Prediction:
         The prediction, of a walk whose variance counts ties and is at its mean length.
     walks
         The walks by step, the first one's too.
+    follows
+        By step, the share of a norm's mean square that grows with the length of the rewards once more.
 
     Returns
     -------
@@ -172,11 +175,13 @@ def thinned(p: Prediction, walks: dict[int, Walk]) -> Prediction:
         or momentum the number of steps is the effective one.
     """
     power = SCALED.get(p.quantity)
-    w = walks.get(p.step or 0, next(iter(walks.values())))
+    step = p.step if p.step is not None and p.step in walks else min(walks)
+    w = walks[step]
     if power is None or (w.tie_probability == 0 and not w.lengths):
         return p
     if w.lengths:
-        return replace(p, law=LengthsLaw(p.law, w.lengths, power))
+        share = 0.0 if p.quantity is Quantity.KL_DRIFT else follows.get(step, 0.0)
+        return replace(p, law=LengthsLaw(p.law, steered_lengths(w.lengths, share), power))
     count = 1 if p.quantity is Quantity.STEP_NORM else max(1, round(w.independent_steps))
     law = TiedLaw(p.law, count, 1 - w.tie_probability, power)
     assumption = f"a step ties with probability {w.tie_probability:.3g} and does not move"

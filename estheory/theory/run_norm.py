@@ -28,7 +28,7 @@ from estheory.rules import ESConfig
 from estheory.theory.estimators import estimator_of
 from estheory.theory.estimators.pairs import odd_part_nodes
 from estheory.theory.reward_model import RewardModel
-from estheory.theory.signal import OURS, first_step_share, progress_per_step, step_norm
+from estheory.theory.signal import OURS, first_step_share, following_share, progress_per_step, step_norm
 from estheory.theory.walk import Walk
 
 MANY_COORDINATES = 2000
@@ -97,10 +97,14 @@ class StepNormLaw(Law):
         return self._moments[1]
 
     def tails(self, x: float) -> tuple[float, float]:
-        """Return (P(X <= x), P(X > x)): the chi-square exactly, chi_m and Z by quadrature between its kinks."""
+        """Return (P(X <= x), P(X > x)): the chi-square exactly, chi_m and Z by quadrature beside its kink."""
         if x <= 0.0:
             return 0.0, 1.0
-        length, weights = _chi_grid(self.signal_df)
+        # where the signal's part alone is as long as x
+        kink = x / self.scale / self.signal if self.signal else math.inf
+        length, weights = _chi_parts(
+            math.sqrt(kink * math.sqrt(self.signal_df)) if self.own_length else kink, self.signal_df
+        )
         squares = np.full(length.shape, (x / self.scale) ** 2)
         if self.own_length:
             squares = squares * self.signal_df / length**2
@@ -226,6 +230,20 @@ def _chi_beyond(edge: float, df: float) -> tuple[Array, Array]:
     return length, weights / weights.sum()
 
 
+def _chi_parts(kink: float, df: float) -> tuple[Array, Array]:
+    """Return nodes and weights, which sum to 1, of a chi variable below and above where an integrand bends."""
+    peak = math.sqrt(max(df - 1, 0.0))
+    low, high = max(peak - _REACH, 0.0), peak + _REACH
+    middle = min(max(kink, low), high)
+    unit, weights = legendre_nodes()
+    place, jacobian = np.sin(0.5 * math.pi * unit), np.cos(0.5 * math.pi * unit)
+    ends = [(a, b) for a, b in ((low, middle), (middle, high)) if b > a]
+    length = np.concatenate([0.5 * (a + b) + 0.5 * (b - a) * place for a, b in ends])
+    log = (df - 1) * np.log(length) - 0.5 * length**2
+    weights = np.concatenate([(b - a) * weights * jacobian for a, b in ends]) * np.exp(log - log.max())
+    return length, weights / weights.sum()
+
+
 def _chi_grid(df: float) -> tuple[Array, Array]:
     """Return nodes and weights of a chi variable, dense enough for integrands that bend within it."""
     return chi_nodes(df, 80)
@@ -258,6 +276,9 @@ class RunNorm:
     progress, spread
         Expected displacement along the gradient, weight units, and the variance of the projection over that of a flat
         coordinate; 0 and 1 without signal, and on curved ground.
+    follows
+        Share of the mean square that grows with the length of the shaped rewards once more, where that takes few
+        values (:func:`estheory.theory.signal.following_share`).
     """
 
     law: Law
@@ -269,6 +290,7 @@ class RunNorm:
     systematic: float = 0.0
     progress: float = 0.0
     spread: float = 1.0
+    follows: float = 0.0
 
     @property
     def mean_square(self) -> float:
@@ -452,6 +474,7 @@ def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, rewards: R
         signal_shift=shift,
         progress=each * walk.coherent_steps,
         spread=spread,
+        follows=0.0 if rewards is None else following_share(config, signal, rewards),
     )
 
 

@@ -18,9 +18,9 @@ from estheory.landscape import Signal
 from estheory.laws import ChiLaw
 from estheory.quantities import Label
 from estheory.rules import ESConfig
-from estheory.theory.anchor_l1 import flat_law
+from estheory.theory.anchor_l1 import flat_law, response_to_length
 from estheory.theory.effective_dimension import Shapes, low_rank_dimension, shared_seed_dimension
-from estheory.theory.estimators import estimator_of
+from estheory.theory.estimators import MirroredPairs, estimator_of
 from estheory.theory.reward_model import RewardModel
 from estheory.theory.ties import Lengths, added_lengths
 
@@ -31,6 +31,9 @@ LEAST_TIED_PULL = 0.1
 """Pull of an L1 anchor times the root of the share of steps that tie, beyond which its closure has no law."""
 MOST_UNEVEN_PULL = 0.5
 """Pull of an L1 anchor times the root of the steps, beyond which steps of uneven length (pairs, raw) have no law."""
+LEAST_ODD_PARTS = 20
+"""Mirrored pairs of all steps from which a chi-square stands for the variance that their odd parts make: those may be
+near 0, which chi-squares of the same two moments seldom are."""
 MAX_RESPONSE_STEPS = 10_000_000
 
 
@@ -103,6 +106,9 @@ class Walk:
     odd_parts
         Mirrored pairs of all effective steps: the fluctuation of the variance that their odd parts make is bounded, and
         a chi-square only of its two moments. 0 where members are independent.
+    share_df
+        Degrees of freedom of the share that the first steps have in the variance of all: ``mixing_df``, but for a few
+        steps of mirrored pairs.
     lengths
         Law of ``variance`` given the rewards over its mean, where it takes few values; else empty.
     """
@@ -120,6 +126,7 @@ class Walk:
     declared_error: float = 0.0
     tilt: float = 0.0
     odd_parts: float = 0.0
+    share_df: float = math.inf
     lengths: Lengths = ()
 
     @property
@@ -188,7 +195,8 @@ def walk(
         source = OURS
         if not math.isinf(one.mixing_df):  # a weighted sum of chi-squares is none
             label = "large-N" if label == "exact" else label
-    lengths = added_lengths(one.lengths, steps) if one.lengths and h is None and not config.anchor_l1 else None
+    plain = h is None or steps == 1  # of one step memory takes a fixed share
+    lengths = added_lengths(one.lengths, steps) if one.lengths and plain and not config.anchor_l1 else None
     if one.lengths and lengths is None:
         label = "large-N" if label == "exact" else label
     if config.noise == "shared-seed":
@@ -203,30 +211,38 @@ def walk(
         label = "large-N" if label == "exact" else label
         if shapes is not None:
             dim = step_effective_dim(config, shapes, independent_steps)
+    mixing_df = one.mixing_df
     if config.anchor_l1:
         pull = config.anchor_l1 / math.sqrt(one.value)
         law = flat_law(pull, steps, config.anchor_form)
-        variance, dim, source, declared = one.value * law.second, 2 * dim / (law.kurtosis - 1), OURS, law.error
-        if law.moved * config.dim < FEW_COORDINATES:
+        uneven = not math.isinf(mixing_df) or config.noise_rank is not None
+        moves = law.moved * config.dim
+        if moves < FEW_COORDINATES:
             declared = 2.0
-            assumptions += (f"about {law.moved * config.dim:.2g} coordinates are not back at the start: no law here",)
+            assumptions += (f"about {moves:.2g} coordinates are not back at the start: no law here",)
         elif pull * math.sqrt(one.tie_probability) > LEAST_TIED_PULL:
             declared = 2.0
             assumptions += (f"{one.tie_probability:.2g} of the steps tie and the anchor alone moves: no law here",)
-        elif (not math.isinf(one.mixing_df) or config.noise_rank is not None) and (
-            pull * math.sqrt(steps) > MOST_UNEVEN_PULL and (steps > 1 or config.anchor_form == "after")
-        ):
+        elif uneven and pull * math.sqrt(steps) > MOST_UNEVEN_PULL and (steps > 1 or config.anchor_form == "after"):
             declared = 2.0
             assumptions += ("steps are uneven and the anchor forgets all but the last of them: no law here",)
+        elif uneven:  # a run of short steps is pulled by more of their standard deviations
+            gain = response_to_length(pull, steps, config.anchor_form) ** 2
+            mixing_df /= gain
+            if config.noise_rank is not None:
+                dim = 1 / (1 / config.dim + gain * (1 / dim - 1 / config.dim))
+        declared = declared or law.error
+        variance, dim, source = one.value * law.second, 2 * dim / (law.kurtosis - 1), OURS
         # the law of a coordinate may be exact, that of the norm is matched to its fourth moment
         label = "small-step" if declared else label if steps == 1 and config.anchor_form == "before" else "large-N"
         assumptions += (f"pull of {pull:.3g} standard deviations per step",)
+    # so that the number M of steps that move, which scatters too, leaves the variance of the sum right
+    mixing_df *= independent_steps * (1 - one.tie_probability) + one.tie_probability
     return Walk(
         variance=variance,
         effective_dim=dim,
         dim=config.dim,
-        # so that the number M of steps that move, which scatters too, leaves the variance of the sum right
-        mixing_df=one.mixing_df * (independent_steps * (1 - one.tie_probability) + one.tie_probability),
+        mixing_df=mixing_df,
         coherent_steps=float(steps) if h is None else float(np.sum(h)),
         label=label,
         source=source,
@@ -236,6 +252,9 @@ def walk(
         declared_error=declared,
         tilt=0.0 if estimator.fixed_variance else estimator.moments((1 + signal.kappa) / 2).tilt,
         odd_parts=independent_steps * config.population / 2 if config.antithetic else 0.0,
+        share_df=estimator.share_df(signal.kappa, steps) * steps
+        if isinstance(estimator, MirroredPairs) and h is None and steps > 1
+        else mixing_df,
         lengths=lengths or (),
     )
 

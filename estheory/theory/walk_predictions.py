@@ -18,7 +18,7 @@ from estheory.theory.estimators.estimator import PAPER
 from estheory.theory.rounding.predictions import NormRounding
 from estheory.theory.run_norm import RunNorm
 from estheory.theory.steered_cosines import DisplacementPair
-from estheory.theory.walk import OURS, Walk
+from estheory.theory.walk import LEAST_ODD_PARTS, OURS, Walk
 
 LEAST_MIXED = 30
 """Coordinates below which the cosine of two checkpoints has no law where steps fluctuate."""
@@ -179,10 +179,17 @@ def cosines(
         warnings.append("no checkpoint_cosine: steps that tie do not move, which widens its law")
         pairs = []
     for (first, earlier), (second, w) in pairs:
+        if mixed and 0 < w.odd_parts < LEAST_ODD_PARTS:
+            warnings.append(
+                f"no checkpoint_cosine at step {second}: the variance of so few pairs and steps fluctuates in a way "
+                "that has no law here"
+            )
+            continue
         coordinates = checkpoint_pairs(config, walks, shapes, first, second)
         law: Law = CorrelationLaw(walk.checkpoint_correlation(config, first, second), coordinates)
         if mixed:  # the variance of a step fluctuates with this shaping
-            law = MixedCorrelationLaw(earlier.mixing_df, w.mixing_df - earlier.mixing_df, coordinates)
+            share = earlier.mixing_df / w.mixing_df
+            law = MixedCorrelationLaw(share * w.share_df, (1 - share) * w.share_df, coordinates)
         elif (extra := rounding[second].fluctuation) and not (config.anchor_l2 or config.momentum):
             freedom = 2 / extra / second  # steps differ in what rounds away
             law = MixedCorrelationLaw(freedom * first, freedom * (second - first), coordinates)

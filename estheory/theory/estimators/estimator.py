@@ -137,6 +137,11 @@ class CurvedShares:
         return self.total(3 * self.quadratic**2 + 12 * self.correlation**2 * self.quadratic)
 
     @property
+    def skewness(self) -> float:
+        """Size of the skewness of a member's reward, which curvature makes negative."""
+        return self.total(self.quadratic**1.5 + 3 * self.correlation**2 * np.sqrt(self.quadratic))
+
+    @property
     def crossed(self) -> Array:
         """sqrt(x_k) sum_j rho_j^2 sqrt(x_j), shape (m,)."""
         return np.asarray(np.sqrt(self.quadratic) * self.total(self.correlation**2 * np.sqrt(self.quadratic)))

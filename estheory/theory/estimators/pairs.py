@@ -21,6 +21,9 @@ from estheory.theory.estimators.estimator import (
 from estheory.theory.estimators.zscores import ZScores, mean_population_std
 from estheory.theory.reward_model import RewardModel
 
+MANY_SHARES = 100
+"""Steps beyond which the share that some of them have in a sum of variances is that of a sum of chi-squares."""
+
 
 @lru_cache(maxsize=64)
 def odd_part_nodes(pairs: int) -> tuple[Array, Array]:
@@ -118,6 +121,41 @@ class MirroredPairs(ZScores):
         share = 2 * odd / (odd + (1 - kappa) * (1 - part))
         mean = float(weight @ share)
         return mean, float(weight @ (share - mean) ** 2) / mean**2
+
+    def share_df(self, kappa: float, steps: int) -> float:
+        """Return the degrees of freedom of a step's variance V as its share V_t / sum V of all steps shows them.
+
+        Shares of T chi-squares of f degrees of freedom have E sum V^2 / (sum V)^2 = (1 + f/2) / (1 + T f/2); here it is
+        T int u E[V^2 exp(-u V)] E[exp(-u V)]^(T-1) du. V is bounded, and near 0 more often than a chi-square of the
+        same two moments: so are shares of few steps.
+
+        Parameters
+        ----------
+        kappa
+            As of :meth:`odd_variance`.
+        steps
+            T, at least 2.
+
+        Returns
+        -------
+        float
+            f; that of the two moments beyond ``MANY_SHARES`` steps. Infinite where V is fixed.
+
+        Notes
+        -----
+        Label: exact, for the variance of the share. Source: ours: docs/concepts/walk.md. Gaussian rewards.
+        """
+        mean, spread = self.odd_variance(kappa)
+        if spread < 1e-12 or steps > MANY_SHARES:
+            return 2 / spread if spread >= 1e-12 else math.inf
+        part, weight = odd_part_nodes(self.directions)
+        odd = (1 + kappa) * part
+        v = 2 * odd / (odd + (1 - kappa) * (1 - part)) / mean
+        u = np.exp(np.arange(-18.0, 25.0, 0.02))[:, None]
+        kernel = weight * np.exp(-u * v)
+        inside = (kernel @ v**2) * kernel.sum(axis=1) ** (steps - 1)
+        squares = steps * 0.02 * float(u[:, 0] ** 2 @ inside)
+        return 2 * (1 - squares) / (squares * steps - 1)
 
     def _gaussian_variance(self, signal: Signal) -> StepVariance:
         n, kappa = self.population, signal.kappa

@@ -286,10 +286,16 @@ class CentredRanks(Estimator):
         return self.alpha * MEAN_OVERLAP
 
     def corrections(self, shares: CurvedShares, odd_share: float) -> tuple[Array, Array]:
-        """Return the exact displacement less that of Gaussian rewards, and the same of its square."""
+        """Return the exact displacement less that of Gaussian rewards, and the same of its square with the skewness.
+
+        Rewards that curvature skews have their mode above their median: large eps_k^2, which lower a reward, then take
+        off more of its squared rank than they add, sqrt(x_k) |skewness| at first order.
+        """
+        n = self.population
         gaussian = self.alpha * MEAN_OVERLAP * shares.correlation
         exact = self.alpha * rank_overlaps(self.sigma, shares.landscape)
-        return exact - gaussian, exact**2 - gaussian**2
+        skewed = (n - 2) / (n - 1) * _SKEW / 12 * np.sqrt(shares.quadratic) * shares.skewness
+        return exact - gaussian, exact**2 - gaussian**2 - self.alpha**2 / n * skewed
 
     def neglected(self, largest: float, excess: float, skewness: float) -> tuple[float, float]:
         """Return max(|X/16 - x/2|, x/4) of the progress and 0.3676 sqrt(x) |skewness| of the noise, for every N."""
