@@ -58,7 +58,7 @@ def first_step(
         yield Prediction(
             quantity=Quantity.STEP_NORM,
             law=first.law if plain else rounding.law(first.matched),
-            label=first.label if exact else "large-N",
+            label=(first.label if exact else "large-N") if plain else "mean-field",
             source=first.source,
             assumptions=first.assumptions
             if reward.reliability is not None

@@ -59,7 +59,7 @@ def norms(
         yield Prediction(
             quantity=Quantity.COORDINATE_STD,
             law=PointLaw(math.sqrt(w.variance) * rounded.gain),
-            label=w.label,
+            label=w.label if rounded.is_exact else rounded_label(w.label),
             source=w.source,
             assumptions=w.assumptions,
             step=step,
@@ -86,6 +86,7 @@ def _lengths(length: RunNorm, w: Walk, step: int, rounded: NormRounding) -> Iter
     matched, plain = rounded.law(length.matched), rounded.is_exact
     systematic = rounded.half_width + length.systematic
     approximate: Label = "large-N" if length.label == "exact" and length.law != length.matched else length.label
+    approximate = approximate if plain else rounded_label(approximate)
     entries: list[tuple[Quantity, Law, float, Label]] = [
         (
             Quantity.DISPLACEMENT_NORM,
@@ -111,6 +112,11 @@ def _lengths(length: RunNorm, w: Walk, step: int, rounded: NormRounding) -> Iter
             step=step,
             systematic=band,
         )
+
+
+def rounded_label(label: Label) -> Label:
+    """Return the label of a row whose law rounding has changed: a closure over binades, and its fourth moment."""
+    return "mean-field" if label in ("exact", "large-N") else label
 
 
 def _member_dim(config: ESConfig, shapes: Shapes | None) -> float:
@@ -163,6 +169,8 @@ def cosines(
     if any(not length.is_walk for length in lengths.values()):
         yield from _steered(config, walks, lengths, curved, warnings)
         return
+    if any(rounded.half_width >= 1 for rounded in rounding.values()) and not config.anchor_l1:
+        return
     if pairs and config.anchor_l1:
         warnings.append("no checkpoint_cosine with an L1 anchor")
         pairs = []
@@ -185,7 +193,7 @@ def cosines(
                 "that has no law here"
             )
             continue
-        coordinates = checkpoint_pairs(config, walks, shapes, first, second)
+        coordinates = checkpoint_pairs(config, walks, shapes, first, second) / rounding[second].unevenness
         law: Law = CorrelationLaw(walk.checkpoint_correlation(config, first, second), coordinates)
         if mixed:  # the variance of a step fluctuates with this shaping
             share = earlier.mixing_df / w.mixing_df
@@ -196,7 +204,11 @@ def cosines(
         yield Prediction(
             quantity=Quantity.CHECKPOINT_COSINE,
             law=law,
-            label="large-N" if mixed or config.noise != "gaussian" else "exact",
+            label="large-N"
+            if mixed or config.noise != "gaussian"
+            else "exact"
+            if rounding[second].is_exact
+            else "mean-field",
             source=OURS,
             assumptions=w.assumptions,
             step=second,
@@ -204,11 +216,16 @@ def cosines(
         )
     # entries of equal variance without correlation: 1/d exactly, whatever their law
     coordinates = last.effective_dim if config.noise == "shared-seed" else float(config.dim)
+    coordinates /= rounding[last_step].unevenness
     if coordinates >= 2 and last.declared_error < 1:  # else an L1 anchor leaves next to nothing moved
         yield Prediction(
             quantity=Quantity.INDEPENDENT_COSINE,
             law=CosineLaw(0.0, 1.0, 1.0, coordinates - 1.0),
-            label="exact" if config.noise == "gaussian" and not config.anchor_l1 else "large-N",
+            label="large-N"
+            if config.noise != "gaussian" or config.anchor_l1
+            else "exact"
+            if rounding[last_step].is_exact
+            else "mean-field",
             source=OURS,
             assumptions=(*last.assumptions, "independent seeds"),
             step=last_step,

@@ -11,8 +11,8 @@ from estheory.theory.grpo import GRPOConfig
 from estheory.theory.predictions import predict
 from estheory.theory.prompt_batch import PromptBatch
 from estheory.theory.rounding.precision import rounding_effects
-from estheory.theory.rounding.weights import normal_weights
-from tests.audit.engine import Run
+from estheory.theory.rounding.weights import WeightHistogram
+from tests.audit.engine import Run, stored
 
 ROUNDED = 0.05
 """Share of the configurations that store their weights in a narrow format."""
@@ -45,7 +45,7 @@ def draw_rounded(rng, cost):
     names = {
         "dim": dim,
         "sigma": 1e-3,
-        "alpha": float(10 ** rng.uniform(-4.5, -2)),
+        "alpha": float(10 ** rng.uniform(-5, -3)),
         "population": population,
         "shaping": pick("zscore", "centered-rank") if path == "accumulated" else "zscore",
         "dtype": pick("bfloat16", "bfloat16", "float16"),
@@ -53,10 +53,12 @@ def draw_rounded(rng, cost):
     }
     std, looks = float(pick(0.005, 0.02, 0.1)), tuple(sorted({steps, max(1, steps // 2)}))
     config = ESConfig(**names, steps=steps)
-    given = {"rounding": rounding_effects(config, normal_weights(std), {1, *looks})}
+    weights = stored(std * rng.standard_normal(dim), names["dtype"])
+    known = WeightHistogram(np.abs(weights), np.full(dim, 1 / dim))
+    given = {"rounding": rounding_effects(config, known, {1, *looks})}
     everywhere, nowhere = np.ones(dim, dtype=bool), np.zeros(dim)
     return Drawn(
-        run=Run(**names, looks=looks, weight_std=std),
+        run=Run(**names, looks=looks, weights=weights),
         forecast=predict(config, checkpoints=looks, **given),
         given=given,
         text=f"{names}, weights of {std}, steps={looks}",

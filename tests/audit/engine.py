@@ -35,8 +35,8 @@ class Run:
     looks: tuple = field(default=(1,))
     dtype: str = "float32"
     update_path: str = "accumulated"
-    weight_std: float = 0.0
-    """Of the weights at the start, where they are stored in a narrow format."""
+    weights: np.ndarray | None = None
+    """Those at the start, where they are stored in a narrow format."""
 
 
 def draws(run, members, replicas, rng):
@@ -101,7 +101,7 @@ def stored(values, dtype):
 
 def rounded(run, replicas, rng):
     """Displacements by look of weights in a narrow format, and the displacements that were meant, of pure noise."""
-    start = weights = stored(run.weight_std * rng.standard_normal((replicas, run.dim)), run.dtype)
+    start = weights = np.tile(run.weights, (replicas, 1))
     meant, found, intended = np.zeros_like(start), {}, {}
     for step in range(1, max(run.looks) + 1):
         noise = rng.standard_normal((replicas, run.population, run.dim))
