@@ -196,8 +196,8 @@ def cosines(
         coordinates = checkpoint_pairs(config, walks, shapes, first, second) / rounding[second].unevenness
         law: Law = CorrelationLaw(walk.checkpoint_correlation(config, first, second), coordinates)
         if mixed:  # the variance of a step fluctuates with this shaping
-            share = earlier.mixing_df / w.mixing_df
-            law = MixedCorrelationLaw(share * w.share_df, (1 - share) * w.share_df, coordinates)
+            before = w.share_df * earlier.mixing_df / w.mixing_df
+            law = MixedCorrelationLaw(before, w.share_df - before, coordinates)
         elif (extra := rounding[second].fluctuation) and not (config.anchor_l2 or config.momentum):
             freedom = 2 / extra / second  # steps differ in what rounds away
             law = MixedCorrelationLaw(freedom * first, freedom * (second - first), coordinates)
