@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -126,9 +127,26 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
-def linked_roles(html: str) -> str:
+FORMULA = re.compile(r'<(span|div) class="arithmatex">\s*(?:\\\(|\\\[)(.*?)(?:\\\)|\\\])\s*</\1>', re.DOTALL)
+
+
+def typeset(page: str) -> str:
+    """Return a page whose LaTeX is MathML, which browsers typeset by themselves; an error of LaTeX ends the build."""
+    from math_core import LatexToMathML
+
+    converter = LatexToMathML()
+
+    def mathml(formula: re.Match[str]) -> str:
+        display = formula[1] == "div"
+        math = converter.convert_with_local_state(unescape(formula[2]), displaystyle=display)
+        return f'<div class="formula">{math}</div>' if display else math
+
+    return FORMULA.sub(mathml, page)
+
+
+def linked_roles(page: str) -> str:
     """Return a page whose roles, such as :func:`walk` in a docstring, are links: on the page, or to another one."""
-    anchors = re.findall(r'id="(estheory\.[\w.]+)"', html)
+    anchors = re.findall(r'id="(estheory\.[\w.]+)"', page)
 
     def link(match: re.Match[str]) -> str:
         name, code = match[1], f"<code>{match[1].removeprefix('estheory.')}</code>"
@@ -137,12 +155,12 @@ def linked_roles(html: str) -> str:
             return f'<a href="#{here.pop()}">{code}</a>'
         return f'<autoref identifier="{name}" optional>{code}</autoref>' if "." in name else code
 
-    return re.sub(r":(?:func|class|meth|mod|data|attr):<code>([\w.]+)</code>", link, html)
+    return re.sub(r":(?:func|class|meth|mod|data|attr):<code>([\w.]+)</code>", link, page)
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
-    """Turn the roles of docstrings into links, before references are resolved."""
-    return linked_roles(html)
+    """Typeset formulas, and turn the roles of docstrings into links before references are resolved."""
+    return linked_roles(typeset(html))
 
 
 def _title(readme: Path) -> str:

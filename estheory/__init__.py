@@ -33,9 +33,11 @@ if TYPE_CHECKING:
     from estheory.theory.curved.predictions import OffTask
     from estheory.theory.curved.spectra import read_landscape
     from estheory.theory.economy.forecast import outlook
-    from estheory.theory.economy.ledger import LedgerRules, LoggedUpdate, ledger
-    from estheory.theory.economy.pilot import PlannedRun, pilot
-    from estheory.theory.economy.variance_components import Iteration
+    from estheory.theory.economy.iteration import Iteration
+    from estheory.theory.economy.ledger import ledger
+    from estheory.theory.economy.ledger_entry import LedgerRules, LoggedUpdate
+    from estheory.theory.economy.pilot import pilot
+    from estheory.theory.economy.scale import PlannedRun
     from estheory.theory.grpo import GRPOConfig
     from estheory.theory.planning.budgets import DriftBudget
     from estheory.theory.planning.choices import Choices
@@ -75,9 +77,11 @@ _HOMES = {
     "estheory.theory.curved.spectra": ("read_landscape",),
     "estheory.theory.planning.plan": ("plan",),
     "estheory.theory.economy.forecast": ("outlook",),
-    "estheory.theory.economy.ledger": ("LedgerRules", "LoggedUpdate", "ledger"),
-    "estheory.theory.economy.variance_components": ("Iteration",),
-    "estheory.theory.economy.pilot": ("PlannedRun", "pilot"),
+    "estheory.theory.economy.ledger": ("ledger",),
+    "estheory.theory.economy.ledger_entry": ("LedgerRules", "LoggedUpdate"),
+    "estheory.theory.economy.iteration": ("Iteration",),
+    "estheory.theory.economy.pilot": ("pilot",),
+    "estheory.theory.economy.scale": ("PlannedRun",),
     "estheory.theory.grpo": ("GRPOConfig",),
     "estheory.theory.predictions": ("Forecast", "predict"),
     "estheory.theory.prompt_batch": ("PromptBatch",),

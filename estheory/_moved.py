@@ -29,7 +29,7 @@ MOVED = {
     "theory.comparison": "theory.curved.comparison",
     "theory.curved.step_law": "theory.curved.reward_laws",
     "theory.dynamics": "theory.curved.dynamics",
-    "theory.economy.members": "theory.economy.variance_components",
+    "theory.economy.members": "theory.economy.pooled_members",
     "theory.fluctuations": "theory.curved.fluctuations",
     "theory.landscape_predictions": "theory.curved.predictions",
     "theory.landscapes": "theory.curved.spectra",

@@ -18,11 +18,11 @@ from estheory._special import (
     normal_nodes,
     normal_tails,
 )
-from estheory.laws import Law
+from estheory.laws import Law, MomentLaw
 
 
 @dataclass(frozen=True)
-class CosineLaw(Law):
+class CosineLaw(MomentLaw):
     """The law of A / sqrt(A^2 + chi^2_n), A = ``signal`` * chi_m + ``noise`` * Z: the cosine with a fixed direction.
 
     With ``signal`` 0 and ``noise`` 1 it is the cosine of a random direction; with ``noise`` 0 and ``signal`` 1 its
@@ -83,16 +83,6 @@ class CosineLaw(Law):
         cosine = along / np.hypot(along, n[None, None, :])
         weight = wm[:, None, None] * wz[None, :, None] * wn[None, None, :]
         return math.sqrt(float(np.sum(weight * (cosine - mean) ** 2)))
-
-    @property
-    def mean(self) -> float:
-        """The mean."""
-        return self._moments[0]
-
-    @property
-    def std(self) -> float:
-        """The standard deviation."""
-        return self._moments[1]
 
     def tails(self, x: float) -> tuple[float, float]:
         """Return (P(X <= x), P(X > x)): the widest variable integrated exactly, the others by quadrature."""
@@ -214,7 +204,7 @@ class CorrelationLaw(Law):
 
 
 @dataclass(frozen=True)
-class MixedCorrelationLaw(Law):
+class MixedCorrelationLaw(MomentLaw):
     """The cosine of two positions of a walk whose steps' variances fluctuate, as with raw rewards.
 
     The share B of the later position's variance that the earlier one has is Beta(first_df/2, later_df/2); given B, the
@@ -251,16 +241,6 @@ class MixedCorrelationLaw(Law):
         cosine = np.tanh(self._centres[:, None] + z / math.sqrt(self.df))
         mean = float(weights @ cosine @ weights)
         return mean, math.sqrt(float(weights @ (cosine - mean) ** 2 @ weights))
-
-    @property
-    def mean(self) -> float:
-        """The mean."""
-        return self._moments[0]
-
-    @property
-    def std(self) -> float:
-        """The standard deviation."""
-        return self._moments[1]
 
     def tails(self, x: float) -> tuple[float, float]:
         """Return (P(X <= x), P(X > x))."""

@@ -147,6 +147,25 @@ class Law(ABC):
         return min(1.0, 2.0 * min(self.tails(x)))
 
 
+class MomentLaw(Law):
+    """A law whose mean and standard deviation are worked out together, once."""
+
+    @property
+    @abstractmethod
+    def _moments(self) -> tuple[float, float]:
+        """Mean and standard deviation, in the quantity's unit; cached."""
+
+    @property
+    def mean(self) -> float:
+        """The mean."""
+        return self._moments[0]
+
+    @property
+    def std(self) -> float:
+        """The standard deviation."""
+        return self._moments[1]
+
+
 @dataclass(frozen=True)
 class PointLaw(Law):
     """A value without spread (a bound, or a number that hyper-parameters fix).

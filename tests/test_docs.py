@@ -40,6 +40,27 @@ def test_experiments_with_a_record_become_pages_and_their_links_resolve():
     assert not re.search(r"<mi>[^<]*(alpha|sigma|sqrt|gamma)", index)
 
 
+def test_formulas_are_typeset():
+    pytest.importorskip("mkdocs")
+    math_core = pytest.importorskip("math_core")
+    typeset = runpy.run_path(str(ROOT / "docs/hooks.py"))["typeset"]
+    line = typeset(r'<p>a <span class="arithmatex">\(\alpha &lt; 1\)</span></p>')
+    assert line.startswith("<p>a <math")
+    assert "α" in line
+    assert "arithmatex" not in line
+    assert 'display="block"' in typeset('<div class="arithmatex">\n\\[\nx^2\n\\]\n</div>')
+    with pytest.raises(math_core.LatexError):
+        typeset(r'<span class="arithmatex">\(\frac{1\)</span>')
+
+
+def test_no_formula_is_left_as_text():
+    pages = [*(ROOT / "docs").glob("concepts/*.md"), *(ROOT / "docs").glob("how-to/*.md")]
+    assert len(pages) > 20
+    for page in pages:
+        for block in re.findall(r"```text\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+            assert not re.search("[α-ωΔΛΣ√²‖]", block), (page.name, block)
+
+
 def test_roles_become_links():
     pytest.importorskip("mkdocs")
     linked = runpy.run_path(str(ROOT / "docs/hooks.py"))["linked_roles"]

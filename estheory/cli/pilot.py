@@ -67,8 +67,8 @@ def pilot(
     """
     from estheory.measurement.reward_files import read_rewards
     from estheory.reporting.text.pilot import pilot_json, pilot_sheet
-    from estheory.theory.economy.pilot import PlannedRun
     from estheory.theory.economy.pilot import pilot as read_pilot
+    from estheory.theory.economy.scale import PlannedRun
     from estheory.theory.predictions import predict
 
     read = read_rewards(rewards, sigma=asked.sigma, mirrored=asked.mirrored, centre=asked.centre)

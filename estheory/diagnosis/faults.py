@@ -127,9 +127,9 @@ def walk_faults(rule: ESConfig, steps: int, signal: Signal | None = None) -> tup
         found.append(("mirrored members are independent ones", 1 / math.sqrt(one)))
         n = rule.population
         found.append(("the sign of mirrored noise is lost", math.sqrt((n - 2) / (n - 1) / one)))
-    elif rule.shaping == "zscore" and rule.population % 2 == 0 and rule.population >= 4:
+    elif estimator.independent_zscores and rule.population % 2 == 0 and rule.population >= 4:
         pairs = estimator_of(replace(rule, antithetic=True)).variance(signal or Signal()).value
-        single = estimator_of(rule).variance(signal or Signal()).value
+        single = estimator.variance(signal or Signal()).value
         found.append(("members are mirrored, which the rule does not say (antithetic)", math.sqrt(pairs / single)))
     return (*step_faults(rule), *_told_apart(found))
 

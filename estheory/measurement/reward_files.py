@@ -22,7 +22,7 @@ from estheory.files import parse_json, whole_lines
 from estheory.measurement.run_log import Mirroring
 from estheory.rules import require_positive
 from estheory.runs.read import read_run
-from estheory.theory.economy.variance_components import Iteration, require_matrix
+from estheory.theory.economy.iteration import Iteration, require_matrix
 
 _FORMATS = "give .json, .npy, .npz, .csv, .jsonl or .parquet; docs/how-to/pilot.md shows each"
 _LONG = ("member", "prompt", "reward")

@@ -13,7 +13,8 @@ from estheory._special import Array
 from estheory.errors import DataError
 from estheory.rules import ESConfig
 from estheory.runs.view import OwnRun, RunRecord, Settings, Step
-from estheory.theory.economy.ledger import Ledger, LedgerRules, LoggedUpdate, ledger
+from estheory.theory.economy.ledger import Ledger, ledger
+from estheory.theory.economy.ledger_entry import LedgerRules, LoggedUpdate
 
 Mirroring = Literal["interleaved", "halves"]
 """Where a pair stands: in rows 2k and 2k + 1, or in rows k and k + N/2."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from estheory.errors import ConfigError, did_you_mean
 from estheory.tasks.addition import Addition
-from estheory.tasks.chat import ChatTask, Sums
+from estheory.tasks.chat import ChatTask, Larger, Products, Sums
 from estheory.tasks.choice import Choice
 from estheory.tasks.countdown import Countdown
 from estheory.tasks.data import DataTask, Form, Messages, data_task
@@ -33,7 +33,7 @@ __all__ = [
 
 _FAMILIES = (Addition, Choice, Countdown, Reversal, Sorting, YesNo)
 _TASKS: dict[str, Task] = {family.name: family() for family in _FAMILIES}
-_CHATS: dict[str, type[ChatTask]] = {family.name: family for family in (Sums,)}
+_CHATS: dict[str, type[ChatTask]] = {family.name: family for family in (Larger, Products, Sums)}
 
 
 def task_names() -> tuple[str, ...]:

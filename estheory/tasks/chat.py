@@ -46,13 +46,22 @@ class ChatTask(GeneratedTask):
         return self.score(example, completion)
 
 
-class Sums(ChatTask):
-    """The sum of two digits, 100 prompts in all. The last number that the model writes counts, within 8 tokens."""
+class NumberChat(ChatTask):
+    """A question whose answer is the last number that the model writes, within 8 tokens."""
+
+    test_share = 0.4
+    max_new_tokens = 8  # "7 + 8 = 15" of a tokenizer that splits digits; what rambles is cut before its number
+
+    def score(self, example: Example, completion: str) -> float:
+        """Return 1 if the last number is the right one, else 0."""
+        return float(last_number(completion) == example.reference)
+
+
+class Sums(NumberChat):
+    """The sum of two digits, 100 prompts in all."""
 
     name = "sums"
-    test_share = 0.4
     test_prompts = 34
-    max_new_tokens = 8  # "7 + 8 = 15" of a tokenizer that splits digits; what rambles is cut before its number
 
     def draw(self, rng: random.Random) -> Problem:
         """Draw two digits; the key ignores their order."""
@@ -60,6 +69,28 @@ class Sums(ChatTask):
         question = f"What is {a} + {b}? Answer with the number only."
         return Problem(text=question, answer=str(a + b), key=f"{min(a, b)},{max(a, b)}")
 
-    def score(self, example: Example, completion: str) -> float:
-        """Return 1 if the last number is the sum, else 0."""
-        return float(last_number(completion) == example.reference)
+
+class Products(NumberChat):
+    """The product of two digits, 100 prompts in all."""
+
+    name = "products"
+    test_prompts = 42
+
+    def draw(self, rng: random.Random) -> Problem:
+        """Draw two digits; the key ignores their order."""
+        a, b = rng.randint(0, 9), rng.randint(0, 9)
+        question = f"What is {a} times {b}? Answer with the number only."
+        return Problem(text=question, answer=str(a * b), key=f"{min(a, b)},{max(a, b)}")
+
+
+class Larger(NumberChat):
+    """The larger one of two numbers of two digits, 8,010 prompts in all."""
+
+    name = "larger"
+    test_prompts = 3270
+
+    def draw(self, rng: random.Random) -> Problem:
+        """Draw two numbers from 10 to 99; the key ignores their order."""
+        a, b = rng.sample(range(10, 100), 2)
+        question = f"Which number is larger, {a} or {b}? Answer with the number only."
+        return Problem(text=question, answer=str(max(a, b)), key=f"{min(a, b)},{max(a, b)}")

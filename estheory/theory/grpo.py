@@ -13,13 +13,9 @@ from estheory.quantities import Prediction, Quantity
 from estheory.rules import ESConfig, require_count, require_positive
 from estheory.theory import adamw
 from estheory.theory.estimators import estimator_of
-from estheory.theory.estimators.pairs import MirroredPairs
 from estheory.theory.rounding.predictions import NormRounding
 from estheory.theory.run_norm import RunNorm
 from estheory.theory.walk import Walk
-
-SMALLEST_PAIRED = 4
-"""Two pairs: one pair has no spread of rewards."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +94,7 @@ def against_grpo(
             step=grpo.steps,
         )
     norm = rounding.law(length.matched)
-    yield Prediction(
+    ratio = Prediction(
         quantity=Quantity.NORM_RATIO,
         law=replace(norm, scale=norm.scale / grpo_norm),
         label="mean-field" if grpo.norm is None else length.label if length.law == length.matched else "large-N",
@@ -107,14 +103,15 @@ def against_grpo(
         step=step,
         systematic=half_width,
     )
+    yield last.scattered(ratio, 0.5, length.follows)
     # only then does the mean square fall as 1/N: the walk's own, with z-scores
-    if not estimator_of(config).divides_by_spread or not length.is_walk:
+    estimator = estimator_of(config)
+    if not estimator.divides_by_spread or not length.is_walk:
         return
-    population = last.variance * last.dim * rounding.gain**2 / grpo_norm**2 * config.population
-    if config.antithetic:
-        population = _matching_pairs(config, signal.kappa, population)
-        if population < SMALLEST_PAIRED:
-            return
+    inverse = last.variance * last.dim * rounding.gain**2 / grpo_norm**2 * config.population
+    population = estimator.of_equal_noise(inverse, signal)
+    if population is None:
+        return
     yield Prediction(
         quantity=Quantity.MATCHING_POPULATION,
         law=PointLaw(population),
@@ -124,23 +121,3 @@ def against_grpo(
         step=step,
         systematic=2 * half_width,
     )
-
-
-def _matching_pairs(config: ESConfig, kappa: float, population: float) -> float:
-    """Return N with V(N)/N as small as a population with V of the run's own would need; V is the pairs' factor.
-
-    V is interpolated between even populations, in 1/N.
-    """
-
-    def share(members: float) -> float:
-        low = max(SMALLEST_PAIRED, 2 * int(members / 2))
-        first, second = (
-            MirroredPairs(population=n, sigma=1.0, alpha=1.0).odd_variance(kappa)[0] for n in (low, low + 2)
-        )
-        weight = (1 / low - 1 / max(members, low)) / (1 / low - 1 / (low + 2))
-        return first + weight * (second - first)
-
-    own, found = share(config.population), population
-    for _ in range(60):  # V falls slowly: the map contracts
-        found = population * share(found) / own
-    return found

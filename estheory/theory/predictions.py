@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from estheory.errors import ConfigError
@@ -18,17 +18,13 @@ from estheory.theory.grpo import GRPOConfig, against_grpo
 from estheory.theory.rounding.precision import NormBand, RoundingEffect
 from estheory.theory.rounding.predictions import norm_roundings, rounding_predictions
 from estheory.theory.run_norm import RunNorm, run_norm
-from estheory.theory.step_predictions import first_step
+from estheory.theory.step_predictions import curved_cosine, linear_step, step_norm
 from estheory.theory.walk import Walk, walk
 
 if TYPE_CHECKING:
     from estheory.theory.curved.predictions import OffTask
     from estheory.theory.prompt_batch import PromptBatch
     from estheory.theory.reward_model import RewardModel
-
-EVEN_SHARE_LIMIT = 0.3
-"""Share of the rewards' variance in curvature up to which the cosine with the gradient is that of Gaussian rewards."""
-
 
 _GIVEN_BY: dict[Quantity | str, str] = {
     Quantity.CHECKPOINT_COSINE: "checkpoints= with two steps or more",
@@ -204,42 +200,31 @@ def predict(
         pair_moments = curved_cosines(config, landscape, steps) if lengths else {}
     else:
         lengths = _linear_norms(config, reward, walks, rewards, warnings)
-    first, all_walks = lengths.get(1), walks
-    follows = {step: length.follows for step, length in lengths.items()}
+    first, first_walk = lengths.get(1), walks[1]
     walks = {step: w for step, w in walks.items() if step in steps}
     lengths = {step: length for step, length in lengths.items() if step in steps}
     predictions: list[Prediction] = [
         *walk_predictions.norms(config, walks, lengths, rounded, shapes),
         *walk_predictions.cosines(config, walks, lengths, rounded, shapes, pair_moments, warnings),
-        *first_step(config, reward, first, rounded[1], warnings, rewards),
         *walk_predictions.bounds(config, walks),
     ]
-    if landscape is not None:
-        linear: tuple[Quantity, ...] = (
-            Quantity.PROGRESS_PER_STEP,
-            Quantity.REWARD_GAIN_PER_STEP,
-        )  # the landscape's own replace these
-        if reward.even_share > EVEN_SHARE_LIMIT:
-            linear = (*linear, Quantity.GRADIENT_COSINE)
-            warnings.append(f"no gradient_cosine: {reward.even_share:.2g} of the rewards' variance is curvature")
-        predictions = [_curved(p) for p in predictions if p.quantity not in linear]
+    if first is not None:
+        predictions.append(step_norm(reward, first, first_walk, rounded[1]))
+    if landscape is None:
+        predictions.extend(linear_step(config, reward, first, rounded[1], warnings, rewards))
+    else:
+        predictions.extend(curved_cosine(config, reward, first, rounded[1], warnings))
         predictions.extend(curved.on_task(config, landscape, steps, warnings))
         if grpo is not None:
             predictions.extend(curved.against_optimum(config, landscape, steps[-1], predictions))
     if off_task is not None:
-        given = {step: w.at_mean_length for step, w in walks.items()}
-        predictions.extend(
-            curved.off_task_predictions(off_task, given, {s: r.gain**2 for s, r in rounded.items()}, warnings)
-        )
+        gains = {step: effect.gain**2 for step, effect in rounded.items()}
+        predictions.extend(curved.off_task_predictions(off_task, walks, gains, warnings))
         warnings.extend(curved.off_task_warnings(off_task))
     if rounding is not None:
         predictions.extend(rounding_predictions(rounding, steps))
     if grpo is not None and last in lengths:
         predictions.extend(against_grpo(config, reward, walks[last], lengths[last], grpo, last, rounded[last]))
-    if rewards is not None:
-        from estheory.theory.prompt_batch import thinned
-
-        predictions = [thinned(p, all_walks, follows) for p in predictions]
     order = list(Quantity)
     predictions.sort(key=lambda p: order.index(p.quantity))  # stable: steps stay in order
     return Forecast(config, tuple(predictions), tuple(warnings))
@@ -258,10 +243,3 @@ def _linear_norms(
     except ConfigError as error:
         warnings.append(f"no norms: {error.what}")
         return {}
-
-
-def _curved(p: Prediction) -> Prediction:
-    """Return a prediction of a linear signal as what it is on curved ground."""
-    if p.quantity is Quantity.GRADIENT_COSINE:
-        return replace(p, label="large-N", assumptions=("locally quadratic reward", "Gaussian rewards"))
-    return p

@@ -6,28 +6,16 @@ The forms are exact for the reward model of :func:`estheory.theory.reward_model.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from estheory.errors import ConfigError
 from estheory.landscape import Signal
-from estheory.quantities import Label, Prediction, Quantity
 from estheory.rules import require_count
 from estheory.theory.reward_model import RewardModel, bernoulli_rewards
-from estheory.theory.ties import LengthsLaw, TiedLaw, steered_lengths
-from estheory.theory.walk import Walk
 
 MAX_PROMPTS = 2000
 _MOST_SIGNAL = 1e3
 """sigma ||g|| beyond which every member's success is cut off at 0 or 1."""
-SCALED = {
-    Quantity.DISPLACEMENT_NORM: 0.5,
-    Quantity.STEP_NORM: 0.5,
-    Quantity.NORM_RATIO: 0.5,
-    Quantity.EFFECTIVE_DIMENSION_RATIO: 1.0,
-    Quantity.KL_DRIFT: 1.0,
-}
-"""Quantities that scale with a power of the variance of the walk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,37 +142,3 @@ class PromptBatch:
             if high - low < 1e-12 * high:
                 break
         return high
-
-
-def thinned(p: Prediction, walks: Mapping[int, Walk], follows: Mapping[int, float]) -> Prediction:
-    """Return a prediction whose law knows which steps tie: how many moved, or how long they were together.
-
-    Parameters
-    ----------
-    p
-        The prediction, of a walk whose variance counts ties and is at its mean length.
-    walks
-        The walks by step, the first one's too.
-    follows
-        By step, the share of a norm's mean square that grows with the length of the rewards once more.
-
-    Returns
-    -------
-    Prediction
-        ``p`` itself where its quantity is none of ``SCALED``, or no step ties. Exact for the plain walk; with an anchor
-        or momentum the number of steps is the effective one.
-    """
-    power = SCALED.get(p.quantity)
-    step = p.step if p.step is not None and p.step in walks else min(walks)
-    w = walks[step]
-    if power is None or (w.tie_probability == 0 and not w.lengths):
-        return p
-    if w.lengths:
-        share = 0.0 if p.quantity is Quantity.KL_DRIFT else follows.get(step, 0.0)
-        return replace(p, law=LengthsLaw(p.law, steered_lengths(w.lengths, share), power))
-    count = 1 if p.quantity is Quantity.STEP_NORM else max(1, round(w.independent_steps))
-    law = TiedLaw(p.law, count, 1 - w.tie_probability, power)
-    assumption = f"a step ties with probability {w.tie_probability:.3g} and does not move"
-    whole = p.quantity is Quantity.STEP_NORM or math.isclose(count, w.independent_steps, rel_tol=1e-9)
-    label: Label = "large-N" if p.label == "exact" and not whole else p.label
-    return replace(p, law=law, label=label, assumptions=(*p.assumptions, assumption))

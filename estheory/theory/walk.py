@@ -16,13 +16,13 @@ from estheory._special import Array
 from estheory.errors import ConfigError
 from estheory.landscape import Signal
 from estheory.laws import ChiLaw
-from estheory.quantities import Label
+from estheory.quantities import Label, Prediction
 from estheory.rules import ESConfig
 from estheory.theory.anchor_l1 import flat_law, response_to_length
 from estheory.theory.effective_dimension import Shapes, low_rank_dimension, shared_seed_dimension
-from estheory.theory.estimators import MirroredPairs, estimator_of
+from estheory.theory.estimators import estimator_of
 from estheory.theory.reward_model import RewardModel
-from estheory.theory.ties import Lengths, added_lengths
+from estheory.theory.ties import Lengths, LengthsLaw, TiedLaw, added_lengths, steered_lengths
 
 OURS = "ours: docs/concepts/walk.md"
 FEW_COORDINATES = 30
@@ -140,6 +140,39 @@ class Walk:
         scale = math.sqrt(self.variance * self.dim / self.effective_dim)
         return ChiLaw(scale, self.effective_dim, self.mixing_df)
 
+    def scattered(self, p: Prediction, power: float, follows: float = 0.0) -> Prediction:
+        """Return a prediction whose law knows which steps tie: how many moved, or how long they were together.
+
+        Parameters
+        ----------
+        p
+            Of a walk whose variance counts ties and is at its mean length.
+        power
+            Of the walk's variance that the quantity scales with: 1/2 for norms.
+        follows
+            Share of the mean square of a norm that grows with the length of the rewards once more.
+
+        Returns
+        -------
+        Prediction
+            ``p`` itself where no step ties. Exact for the plain walk; with an anchor or momentum the number of steps is
+            the effective one.
+
+        Notes
+        -----
+        Label: as of ``p``, or large-N. Source: ours: docs/concepts/signal.md.
+        """
+        if self.lengths:
+            return replace(p, law=LengthsLaw(p.law, steered_lengths(self.lengths, follows), power))
+        if self.tie_probability == 0:
+            return p
+        count = max(1, round(self.independent_steps))
+        law = TiedLaw(p.law, count, 1 - self.tie_probability, power)
+        assumption = f"a step ties with probability {self.tie_probability:.3g} and does not move"
+        whole = math.isclose(count, self.independent_steps, rel_tol=1e-9)
+        label: Label = "large-N" if p.label == "exact" and not whole else p.label
+        return replace(p, law=law, label=label, assumptions=(*p.assumptions, assumption))
+
 
 def walk(
     config: ESConfig, signal: Signal, steps: int, shapes: Shapes | None = None, rewards: RewardModel | None = None
@@ -251,10 +284,8 @@ def walk(
         tie_probability=one.tie_probability,
         declared_error=declared,
         tilt=0.0 if estimator.fixed_variance else estimator.moments((1 + signal.kappa) / 2).tilt,
-        odd_parts=independent_steps * config.population / 2 if config.antithetic else 0.0,
-        share_df=estimator.share_df(signal.kappa, steps) * steps
-        if isinstance(estimator, MirroredPairs) and h is None and steps > 1
-        else mixing_df,
+        odd_parts=independent_steps * estimator.odd_parts,
+        share_df=estimator.share_df(mixing_df, signal.kappa, steps) if h is None else mixing_df,
         lengths=lengths or (),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -87,31 +88,25 @@ def _lengths(length: RunNorm, w: Walk, step: int, rounded: NormRounding) -> Iter
     systematic = rounded.half_width + length.systematic
     approximate: Label = "large-N" if length.label == "exact" and length.law != length.matched else length.label
     approximate = approximate if plain else rounded_label(approximate)
-    entries: list[tuple[Quantity, Law, float, Label]] = [
-        (
-            Quantity.DISPLACEMENT_NORM,
-            length.law if plain else matched,
-            systematic,
-            length.label if plain else approximate,
-        ),
-        # the ratio to the plain law's own expectation: rounding, signal and curvature show up in it
-        (
-            Quantity.EFFECTIVE_DIMENSION_RATIO,
-            SquaredLaw(matched, 1 / (w.variance * w.dim)),
-            2 * systematic,
-            approximate,
-        ),
-    ]
-    for quantity, law, band, label in entries:
-        yield Prediction(
-            quantity=quantity,
-            law=law,
-            label=label,
-            source=length.source,
-            assumptions=length.assumptions,
-            step=step,
-            systematic=band,
-        )
+    norm = Prediction(
+        quantity=Quantity.DISPLACEMENT_NORM,
+        law=length.law if plain else matched,
+        label=length.label if plain else approximate,
+        source=length.source,
+        assumptions=length.assumptions,
+        step=step,
+        systematic=systematic,
+    )
+    # the ratio to the plain law's own expectation: rounding, signal and curvature show up in it
+    ratio = replace(
+        norm,
+        quantity=Quantity.EFFECTIVE_DIMENSION_RATIO,
+        law=SquaredLaw(matched, 1 / (w.variance * w.dim)),
+        label=approximate,
+        systematic=2 * systematic,
+    )
+    yield w.scattered(norm, 0.5, length.follows)
+    yield w.scattered(ratio, 1.0, length.follows)
 
 
 def rounded_label(label: Label) -> Label:

@@ -18,7 +18,8 @@ from estheory.measurement.held_out import kl_prompts
 from estheory.measurement.probes import PROBE_STEP, default_sigma, fisher_probes
 from estheory.runs.config import ESRunConfig
 from estheory.theory.economy.intervals import Interval, recovered
-from estheory.theory.economy.variance_components import Iteration, Members, MirroredMembers, members_of
+from estheory.theory.economy.iteration import Iteration
+from estheory.theory.economy.pooled_members import Members, MirroredMembers, members_of
 from estheory.training.session import Session, start_session
 from estheory.training.trajectory import run_noise
 

@@ -10,7 +10,8 @@ from estheory.laws import NormalLaw, PointLaw
 from estheory.measurement.run_log import run_log
 from estheory.quantities import Prediction, Quantity
 from estheory.runs.view import OwnRun
-from estheory.theory.economy.ledger import Entry, ledger
+from estheory.theory.economy.ledger import ledger
+from estheory.theory.economy.ledger_entry import Entry
 from estheory.validation.judge import Pair, paired
 
 REWARDS = (Quantity.CENTRE_REWARD, Quantity.MEAN_MEMBER_REWARD)

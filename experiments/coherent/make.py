@@ -28,7 +28,8 @@ from estheory.runs.config import ESRunConfig, GRPORunConfig
 from estheory.runs.read import read_own
 from estheory.theory.adamw import grpo_mean_square, learning_rates, steered_mean_square
 from estheory.theory.economy.coherent import CoherentMotion, coherent_part
-from estheory.theory.economy.ledger import LedgerRules, LoggedUpdate, ledger
+from estheory.theory.economy.ledger import ledger
+from estheory.theory.economy.ledger_entry import LedgerRules, LoggedUpdate
 from estheory.training.es import resume, run_es
 from estheory.training.grpo import resume_grpo, run_grpo
 from estheory.training.member_rewards import Members

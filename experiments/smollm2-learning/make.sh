@@ -1,16 +1,18 @@
 #!/bin/sh
-# Full-parameter ES on SmolLM2-135M, one-digit sums asked in chat, its control with permuted rewards, and GRPO.
-# usage: make.sh FOLDER [RUN ...]    runs that are there go on; a run takes half an hour of one free core
+# Full-parameter ES on SmolLM2-135M, questions asked in chat, a control with permuted rewards, and GRPO.
+# usage: make.sh FOLDER [RUN ...]
+# runs that are there go on; a run takes half an hour of one free core
 set -eu
 folder=$1
 shift
+faster="--matmul bfloat16 --evaluation-prompts 100"
 mkdir -p "$folder"
 estheory models get smollm2-135m
 
-es() { # NAME SEED [OPTION ...]
-    name=$1 seed=$2
-    shift 2
-    set -- --model smollm2-135m --task sums --evaluate addition --steps 24 --population 16 --prompts 32 \
+es() { # NAME TASK SEED EVALUATED [OPTION ...]
+    name=$1 task=$2 seed=$3 evaluated=$4
+    shift 4
+    set -- --model smollm2-135m --task "$task" --evaluate "$evaluated" --steps 24 --population 16 --prompts 32 \
         --sigma 2e-3 --alpha 1e-3 --seed "$seed" --checkpoint-every 6 "$@"
     if test -f "$folder/$name/config.toml"; then
         estheory run es --resume "$folder/$name" --quiet
@@ -35,21 +37,27 @@ grpo() { # NAME SEED
 
 for run in "${@:-all}"; do
     case $run in
-    sums-es-0 | all) es sums-es-0 0 ;;
+    sums-es-0 | all) es sums-es-0 sums 0 addition ;;
     esac
     case $run in
-    sums-permuted-0 | all) es sums-permuted-0 0 --permute-rewards ;;
+    sums-permuted-0 | all) es sums-permuted-0 sums 0 addition --permute-rewards ;;
     esac
     case $run in
-    sums-mirrored-0 | all) es sums-mirrored-0 0 --antithetic --mirror-every 1 --forecast-every 6 --matmul bfloat16 ;;
+    sums-mirrored-0 | all) es sums-mirrored-0 sums 0 addition --antithetic --mirror-every 1 --forecast-every 6 --matmul bfloat16 ;;
     esac
     case $run in
     sums-grpo-0 | all) grpo sums-grpo-0 0 ;;
     esac
     case $run in
-    sums-es-1 | all) es sums-es-1 1 ;;
+    sums-es-1 | all) es sums-es-1 sums 1 products,larger $faster ;;
     esac
     case $run in
-    sums-es-2 | all) es sums-es-2 2 ;;
+    sums-es-2 | all) es sums-es-2 sums 2 products,larger $faster ;;
+    esac
+    case $run in
+    products-es-0 | all) es products-es-0 products 0 sums,larger $faster ;;
+    esac
+    case $run in
+    larger-es-0 | all) es larger-es-0 larger 0 sums,products $faster ;;
     esac
 done

@@ -4,14 +4,14 @@ import math
 
 import numpy as np
 import pytest
-import torch
-from safetensors.numpy import load_file, save_file
-from safetensors.torch import save_file as torch_save
+
+torch = pytest.importorskip("torch")
+numpy_files = pytest.importorskip("safetensors.numpy")
+torch_files = pytest.importorskip("safetensors.torch")
 
 SIGMA, ALPHA, N, STEPS = 0.015, 0.0075, 30, 20
 SHAPES = {"embed.weight": (40, 50), "up.weight": (60, 50), "down.weight": (50, 60), "norm.weight": (50,)}
 OPTIONS = ["--sigma", SIGMA, "--alpha", ALPHA, "--population", N]
-
 
 FEW = 4
 """Members, where the factor of a fault is near 1 with thirty of them."""
@@ -49,8 +49,8 @@ def made(folder, seed=0, steps=STEPS, decay=0.0, kept=(), again=False, **how):
         theta = {name: start[name] + (1 - decay) * (value - start[name]) for name, value in theta.items()}
         if number in (*kept, steps):
             files.append(folder / f"step_{number}.safetensors")
-            save_file({name: np.float32(value) for name, value in theta.items()}, files[-1])
-    save_file({name: np.float32(value) for name, value in start.items()}, folder / "base.safetensors")
+            numpy_files.save_file({name: np.float32(value) for name, value in theta.items()}, files[-1])
+    numpy_files.save_file({name: np.float32(value) for name, value in start.items()}, folder / "base.safetensors")
     return [folder / "base.safetensors", *files]
 
 
@@ -98,7 +98,9 @@ def test_a_sample_standard_deviation_is_named_with_enough_entries(estheory, tmp_
     """A norm of d = 8050 entries knows its length to 0.8 %; the factor sqrt(29/30) needs many more."""
     rng, dim = np.random.default_rng(0), 400_000
     for name, variance in (("base", 0.0), ("step_20", ALPHA**2 * STEPS / N * (1 - 1 / N))):
-        save_file({"w": np.float32(math.sqrt(variance) * rng.standard_normal(dim))}, tmp_path / f"{name}.safetensors")
+        numpy_files.save_file(
+            {"w": np.float32(math.sqrt(variance) * rng.standard_normal(dim))}, tmp_path / f"{name}.safetensors"
+        )
     files = [tmp_path / "base.safetensors", tmp_path / "step_20.safetensors"]
     [explained] = estheory("validate", *files, *OPTIONS, "--json").json()["explanations"]
     assert explained["candidates"][0]["name"].startswith("the sample standard deviation")
@@ -140,8 +142,8 @@ def test_updates_that_16_bits_swallow_are_named(estheory, tmp_path):
         for z in zscore(rng.standard_normal(N)):
             for value in theta.values():
                 value += (alpha / N * z * torch.from_numpy(rng.standard_normal(value.shape))).bfloat16()
-    torch_save(start, tmp_path / "base.safetensors")
-    torch_save(theta, tmp_path / "step_20.safetensors")
+    torch_files.save_file(start, tmp_path / "base.safetensors")
+    torch_files.save_file(theta, tmp_path / "step_20.safetensors")
     files = [tmp_path / "base.safetensors", tmp_path / "step_20.safetensors"]
     options = ["--sigma", SIGMA, "--alpha", alpha, "--population", N]
     [explained] = estheory("validate", *files, *options, "--json").json()["explanations"]
@@ -200,7 +202,9 @@ def test_steps_are_read_from_names_and_never_taken_for_one(estheory, tmp_path):
 
 def test_what_no_norm_counts_is_listed_beside_the_verdicts(estheory, tmp_path):
     base, tuned = made(tmp_path / "run")
-    save_file(load_file(tuned) | {"rope.inv_freq": np.float32(1e4 ** -(np.arange(8) / 8))}, tuned)
+    numpy_files.save_file(
+        numpy_files.load_file(tuned) | {"rope.inv_freq": np.float32(1e4 ** -(np.arange(8) / 8))}, tuned
+    )
     document = estheory("validate", base, tuned, *OPTIONS, "--json").json()
     assert [(row["name"], row["kind"], row["entries"]) for row in document["left_out"]] == [
         ("rope.inv_freq", "buffer", 8)
@@ -242,8 +246,8 @@ def test_a_walk_drawn_from_its_law_raises_no_alarm(estheory, tmp_path):
         start = {name: np.float32(0.1 * rng.standard_normal(shape)) for name, shape in SHAPES.items()}
         std = ALPHA * math.sqrt(STEPS / N)
         moved = {name: np.float32(v + std * rng.standard_normal(v.shape)) for name, v in start.items()}
-        save_file(start, tmp_path / "base.safetensors")
-        save_file(moved, tmp_path / "step_20.safetensors")
+        numpy_files.save_file(start, tmp_path / "base.safetensors")
+        numpy_files.save_file(moved, tmp_path / "step_20.safetensors")
         files = [tmp_path / "base.safetensors", tmp_path / "step_20.safetensors"]
         alarms += alarmed(estheory("validate", *files, *OPTIONS, "--json").json())
     assert alarms == 0

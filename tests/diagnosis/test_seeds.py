@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-import torch
 
 from estheory.diagnosis.seeds import explain_seeds
 from estheory.rules import ESConfig
+
+torch = pytest.importorskip("torch")
 
 PLAIN = ESConfig(dim=10, sigma=0.1, population=6)
 PAIRS = ESConfig(dim=10, sigma=0.1, population=6, antithetic=True)

@@ -5,7 +5,8 @@ import numpy as np
 from estheory.measurement.run_log import ledgers
 from estheory.reporting.page.ledger_section import MOST_RUNS, ledger_section
 from estheory.reporting.page.report import Report, report_page
-from estheory.theory.economy.ledger import LedgerRules, LoggedUpdate, ledger
+from estheory.theory.economy.ledger import ledger
+from estheory.theory.economy.ledger_entry import LedgerRules, LoggedUpdate
 from tests.theory.economy.quadratic_runs import es_run
 
 RULES = LedgerRules(sigma=0.1, alpha=0.03, population=16, mirrored=True)

@@ -387,16 +387,15 @@ def test_what_is_thinned_by_ties():
         return Prediction(quantity=quantity, law=law, label="exact", source="", assumptions=("kept",), step=step)
 
     norm = made(Quantity.DISPLACEMENT_NORM, w.norm_law)
-    found = prompt_batch.thinned(norm, {9: w}, {})
+    found = w.scattered(norm, 0.5)
     assert found.law == TiedLaw(w.norm_law, round(w.independent_steps), 0.7, 0.5)
     assert found.assumptions[0] == "kept"
-    assert prompt_batch.thinned(made(Quantity.KL_DRIFT, w.norm_law), {9: w}, {}).law.power == 1
-    step = prompt_batch.thinned(made(Quantity.STEP_NORM, ChiLaw(0.2, 5.0), 1), {9: w}, {})
+    assert w.scattered(made(Quantity.KL_DRIFT, w.norm_law), 1.0).law.power == 1
+    one = replace(walk.walk(config(momentum=0.5), Signal(), 1), tie_probability=0.3)
+    step = one.scattered(made(Quantity.STEP_NORM, ChiLaw(0.2, 5.0), 1), 0.5)
     assert step.law == TiedLaw(ChiLaw(0.2, 5.0), 1, 0.7, 0.5)
     assert (step.label, found.label) == ("exact", "large-N")  # momentum: an effective number of steps
-    assert prompt_batch.thinned(norm, {9: plain}, {}) is norm
-    other = made(Quantity.GRADIENT_COSINE, NormalLaw(0.1, 0.2))
-    assert prompt_batch.thinned(other, {9: w}, {}) is other
+    assert plain.scattered(norm, 0.5) is norm
 
 
 # --- laws ---

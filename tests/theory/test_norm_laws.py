@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import integrate, special, stats
 
-from estheory.theory.run_norm import PairNormLaw, StepNormLaw
+from estheory.theory.norm_laws import PairNormLaw, StepNormLaw
 
 
 def step_norm(x, law):

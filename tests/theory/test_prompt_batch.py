@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as h
+from scipy import stats
 
 from estheory.errors import ConfigError
+from estheory.landscape import Signal
 from estheory.laws import ChiLaw
 from estheory.quantities import Quantity
 from estheory.rules import ESConfig
 from estheory.theory import walk
+from estheory.theory.estimators import CentredRanks
 from estheory.theory.predictions import predict
 from estheory.theory.prompt_batch import PromptBatch
 from estheory.theory.ties import LengthsLaw, TiedLaw, added_lengths, binomial_probabilities
@@ -141,6 +144,25 @@ def test_rewards_of_few_values_have_few_lengths(shaping, prompts, steps):
     assert not holds(w.norm_law)
     if steps == 1:  # three steps add up to nearly a chi-square
         assert not holds(TiedLaw(w.norm_law, steps, 1 - w.tie_probability, 0.5))
+
+
+@pytest.mark.parametrize(("members", "prompts"), [(3, 64), (5, 3)])
+def test_lengths_of_ranks_of_few_members_whatever_their_values(members, prompts):
+    """Their law is exact by counting how many are equal; a chi-square of the same two moments must fail."""
+    batch, replicas = PromptBatch(success=0.1, prompts=prompts), 200_000
+    rule = CentredRanks(population=members, sigma=1.0, alpha=1.0)
+    one = rule.variance(Signal(), batch.model(0.0))
+    rewards = np.random.default_rng(6).binomial(prompts, 0.1, (replicas, members))
+    square = np.sum(rule.shape(rewards) ** 2, axis=1)
+    square = square / square.mean()
+    assert sum(chance for _, chance in one.lengths) == pytest.approx(1, abs=1e-12)
+    assert len(one.lengths) < 10
+    below = 0.0
+    for length, chance in one.lengths[:-1]:
+        below += chance
+        assert agrees(square < length + 0.05, below)
+    plain = stats.chi2(one.mixing_df)
+    assert not agrees(square < 1.0, (1 - one.tie_probability) * plain.cdf(one.mixing_df) + one.tie_probability)
 
 
 @pytest.mark.parametrize("shaping", ["raw", "centered-rank"])

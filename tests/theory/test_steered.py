@@ -16,9 +16,9 @@ from estheory.landscape import Landscape, linear_signal
 from estheory.measurement.fisher import FisherProbe
 from estheory.quantities import Quantity
 from estheory.theory.curved.reward_laws import MixedNormalLaw, UnevenSumLaw
+from estheory.theory.norm_laws import PairNormLaw, StepNormLaw
 from estheory.theory.probe.prediction_law import FewDirectionsLaw
 from estheory.theory.prompt_batch import PromptBatch
-from estheory.theory.run_norm import PairNormLaw, StepNormLaw
 from estheory.theory.steered_cosines import DisplacementPair
 from tests.statistics import agrees, ks_agrees, variance_agrees
 

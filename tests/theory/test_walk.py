@@ -157,10 +157,12 @@ def test_the_share_of_the_first_steps_of_a_few_pairs(pairs, kappa, steps):
         return stats.beta(df / 2, (steps - 1) * df / 2).var()
 
     rule = pairs_of(2 * pairs)
+    plain = 2 / rule.odd_variance(kappa)[1]
     assert agrees(share, 1 / steps)
-    assert variance_agrees(share, variance(rule.share_df(kappa, steps)))
-    assert not variance_agrees(share, variance(2 / rule.odd_variance(kappa)[1]))
-    assert rule.share_df(kappa, 100) == pytest.approx(rule.share_df(kappa, 10**6), rel=0.05)
+    assert variance_agrees(share, variance(rule.share_df(plain * steps, kappa, steps) / steps))
+    assert not variance_agrees(share, variance(plain))
+    assert rule.share_df(plain * 100, kappa, 100) == pytest.approx(plain * 100, rel=0.05)
+    assert rule.share_df(plain, kappa, 1) == plain
 
 
 def test_no_cosine_of_checkpoints_of_a_few_pairs_and_steps():

@@ -10,7 +10,8 @@ import numpy as np
 from estheory.reporting.page.figures import legend, style
 from estheory.reporting.page.theme import LIGHT
 from estheory.reporting.pictures.picture import Picture, log_ticks
-from estheory.theory.economy.pilot import Pilot, Scale
+from estheory.theory.economy.pilot import Pilot
+from estheory.theory.economy.scale import Scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

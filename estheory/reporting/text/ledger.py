@@ -10,7 +10,8 @@ from estheory.reporting.text.forecast import prediction_json
 from estheory.reporting.text.tables import Sheet, Table, short
 from estheory.theory.economy.forecast import Outlook, Pace, windows
 from estheory.theory.economy.intervals import LEVEL
-from estheory.theory.economy.ledger import Entry, Ledger, Sum
+from estheory.theory.economy.ledger import Ledger, Sum
+from estheory.theory.economy.ledger_entry import Entry
 
 STATES = {
     "earning": "the reward rises",

@@ -10,7 +10,8 @@ from estheory.quantities import Prediction
 from estheory.reporting.text.forecast import prediction_json
 from estheory.reporting.text.tables import Sheet, Table, short
 from estheory.theory.economy.intervals import LEVEL
-from estheory.theory.economy.pilot import Estimated, Pilot
+from estheory.theory.economy.pilot import Pilot
+from estheory.theory.economy.scale import Estimated
 
 _UNITS = {"weight": "w", "reward": "R", "reward^2": "R^2", "1": ""}
 

@@ -36,7 +36,6 @@ from estheory.runs.view import (
     Settings,
     Step,
 )
-from estheory.theory.estimators import kind_of
 
 FOLDER_LOG = "log.jsonl"
 _REMEDY = "restore the log, or leave the step out"
@@ -244,7 +243,7 @@ def _increments(
     if all(step.coefficients is not None for step in steps):
         weights = np.array([step.weights(settings) for step in steps])
         return np.sum(weights**2, axis=1), weights, BY_COEFFICIENTS, ""
-    if settings.shaping is not None and not kind_of(settings.shaping).divides_by_spread:
+    if not settings.kind.divides_by_spread:
         lacks = f"its coefficients are not logged, and their squares vary with {settings.shaping}"
         return np.zeros(0), None, "", lacks
     fixed = settings.kind.fixed_variance

@@ -25,8 +25,6 @@ from estheory.theory.steered_cosines import DisplacementPair
 from estheory.theory.walk import Walk
 
 OURS = "ours: docs/concepts/dynamics.md"
-LARGEST_EVEN_SHARE = 0.9
-"""Share of the rewards' variance in curvature beyond which corrections of a step of pairs exceed the step."""
 MOST_UNKNOWN_VARIANCE = 0.1
 """Share of the variance of a squared norm that the kurtosis of raw rewards may add to it unseen: 5 % of its spread."""
 
@@ -56,8 +54,8 @@ def curved_norms(
     Label: mean-field; large-N for one step. Source: ours: docs/concepts/dynamics.md. The chi law of the mean and the
     variance of the square.
     """
-    even = landscape.signal(config.sigma).even_share
-    if config.antithetic and even > LARGEST_EVEN_SHARE:
+    even, estimator = landscape.signal(config.sigma).even_share, estimator_of(config)
+    if even > estimator.even_share_limit:
         warnings.append(f"no norms: {even:.2g} of the rewards' variance is common to a pair, which then hardly moves")
         return {}
     ground = with_flat_row(landscape)
@@ -68,7 +66,7 @@ def curved_norms(
         warnings.append(f"no norms: {error.what}")
         return {}
     found: dict[int, RunNorm] = {}
-    one_step, estimator = step_moments(config, landscape), estimator_of(config)
+    one_step = step_moments(config, landscape)
     # what curvature adds to the relative variance of a step's square; a pair's difference drops it
     curved = estimator.curved_fluctuation(one_step.excess_kurtosis) - 1
     excess = 0.0 if estimator.paired else 2 * curved / (config.population - 1)
@@ -93,8 +91,8 @@ def curved_norms(
             return {}
     moved = any(not norm.is_walk for norm in found.values())
     if config.anchor_l1 and moved:
-        pull = config.anchor_l1 / math.sqrt(estimator_of(config).variance(landscape.signal(config.sigma)).value)
-        if pull > STRONGEST_PULL or not estimator_of(config).fixed_variance:
+        pull = config.anchor_l1 / math.sqrt(estimator.variance(landscape.signal(config.sigma)).value)
+        if pull > STRONGEST_PULL or not estimator.fixed_variance:
             warnings.append("no norms: curvature moves a run with such an L1 anchor, which has no law of the norm here")
             return {}
     return found
@@ -108,15 +106,7 @@ def _norm(ground: Landscape, walk: Walk, mean: Array, rows: Array, variance: flo
     coherent = float(ground.multiplicity @ mean**2) / plain * math.sqrt(walk.effective_dim)
     shift = max(shift, coherent)
     if shift < NEGLIGIBLE_SHIFT:
-        return RunNorm(
-            law=walk.norm_law,
-            matched=walk.norm_law,
-            label=walk.label,
-            source=walk.source,
-            assumptions=walk.assumptions,
-            signal_shift=shift,
-            systematic=0.5 * walk.declared_error,
-        )
+        return RunNorm.of_walk(walk, shift)
     # noise whose entries are not independent, and the law of an L1 anchor, change the flat part alone
     rest = float(ground.multiplicity[-1])
     variance += 2 * (walk.variance * rest) ** 2 * (1 / walk.effective_dim - 1 / walk.dim)
@@ -155,8 +145,7 @@ def curved_cosines(
     -----
     Label: mean-field. Source: ours: docs/concepts/dynamics.md.
     """
-    plain = config.shaping in ("zscore", "centered-rank") and not config.antithetic
-    if not plain or config.momentum or config.anchor_l1 or steps[-1] > MOST_SINGLE_STEPS:
+    if not estimator_of(config).fixed_variance or config.momentum or config.anchor_l1 or steps[-1] > MOST_SINGLE_STEPS:
         return {}
     ground, rule = with_flat_row(landscape), step_rule(config, landscape)
     kept, at = np.ones_like(ground.offset), {}

@@ -309,7 +309,8 @@ def off_task_predictions(
     Prediction
         ``kl_drift`` (nats per token) and ``off_task_reward_change`` (reward), as far as they are known.
     """
-    for step, w in walks.items():
+    for step, walked in walks.items():
+        w = walked.at_mean_length
         if w.odd_parts and (w.mixing_df < LEAST_MIXING or w.odd_parts < LEAST_ODD_PARTS):
             warnings.append(
                 f"no kl_drift and no off_task_reward_change at step {step}: the variance of so few pairs and steps "
@@ -341,7 +342,8 @@ def off_task_predictions(
             )
             entries.append((Quantity.OFF_TASK_REWARD_CHANGE, law))
         for quantity, law in entries:
-            yield Prediction(
+            behaviour = quantity is Quantity.OFF_TASK_REWARD_CHANGE
+            drifted = Prediction(
                 quantity=quantity,
                 law=law,
                 label="small-step",
@@ -350,11 +352,12 @@ def off_task_predictions(
                     *w.assumptions,
                     "isotropic drift",
                     "quadratic in the displacement",
-                    *(("many directions share the curvature",) if quantity is Quantity.OFF_TASK_REWARD_CHANGE else ()),
+                    *(("many directions share the curvature",) if behaviour else ()),
                 ),
                 step=step,
                 systematic=w.declared_error,
             )
+            yield drifted if behaviour else walked.scattered(drifted, 1.0)
 
 
 def against_optimum(

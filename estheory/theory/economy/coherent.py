@@ -15,7 +15,8 @@ import numpy as np
 
 from estheory._special import Array
 from estheory.errors import DataError
-from estheory.theory.economy.ledger import Ledger, LedgerRules, Sum
+from estheory.theory.economy.ledger import Ledger, Sum
+from estheory.theory.economy.ledger_entry import LedgerRules
 
 SMOOTHED = 12
 """A rate is averaged over a twelfth of the run on either side of an update, by triangular weights."""

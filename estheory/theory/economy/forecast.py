@@ -18,7 +18,8 @@ from estheory.laws import Law, NormalLaw, PointLaw
 from estheory.quantities import Label, Prediction, Quantity
 from estheory.shown import Shown
 from estheory.theory.economy.intervals import Interval, normal_interval
-from estheory.theory.economy.ledger import Entry, Ledger, LedgerRules, LoggedUpdate, ledger
+from estheory.theory.economy.ledger import Ledger, ledger
+from estheory.theory.economy.ledger_entry import Entry, LedgerRules, LoggedUpdate
 
 OURS = "ours: docs/concepts/economy.md"
 State = Literal["earning", "floor", "sliding", "undecided"]

@@ -197,6 +197,8 @@ class Estimator(ABC):
         quadratic then are expansions; of the others they are exact.
     fixed_variance
         Whether the variance of a flat coordinate is the same whatever the rewards are.
+    chi_square_variance
+        Whether that variance, where it is not fixed, is a chi-square over its degrees of freedom for Gaussian rewards.
     divides_by_spread
         Whether rewards are divided by their own standard deviation: z-scores, of pairs too.
     independent_zscores
@@ -205,6 +207,9 @@ class Estimator(ABC):
         Label of the law of the cosine with the gradient.
     quadratic_share_limit
         Largest x_k up to which the expansions of one step on a quadratic are good to 5 %.
+    even_share_limit
+        Largest share of the rewards' variance in their even part up to which a run on a quadratic has norms: beyond it
+        the corrections of a step of pairs exceed the step.
     errors_are_one
         Whether the terms that the recursion on a quadratic neglects in progress and noise are the same.
     """
@@ -220,10 +225,12 @@ class Estimator(ABC):
     order_alone: ClassVar[bool] = False
     scale_free: ClassVar[bool] = True
     fixed_variance: ClassVar[bool] = True
+    chi_square_variance: ClassVar[bool] = True
     divides_by_spread: ClassVar[bool] = False
     independent_zscores: ClassVar[bool] = False
     cosine_label: ClassVar[Label] = "exact"
     quadratic_share_limit: ClassVar[float] = math.inf
+    even_share_limit: ClassVar[float] = math.inf
     errors_are_one: ClassVar[bool] = False
 
     @property
@@ -239,6 +246,34 @@ class Estimator(ABC):
         taken off.
         """
         return 3 * (self.population - 1) / (self.population + 1)
+
+    def share_df(self, df: float, kappa: float, steps: int) -> float:
+        """Return the degrees of freedom of the variance of all steps as the share that some have in it shows them.
+
+        Parameters
+        ----------
+        df
+            Those of its fluctuation.
+        kappa
+            Minus the correlation of the two rewards of a pair.
+        steps
+            T.
+
+        Returns
+        -------
+        float
+            ``df`` itself where the variance of a step is a chi-square or fixed.
+
+        Notes
+        -----
+        Label: exact. Source: ours: docs/concepts/walk.md.
+        """
+        return df
+
+    @property
+    def odd_parts(self) -> int:
+        """Number of odd parts of the rewards whose size a step's variance hangs on: N/2 of mirrored pairs, else 0."""
+        return 0
 
     @property
     def evaluations(self) -> int:
@@ -395,6 +430,50 @@ class Estimator(ABC):
     def _discrete_variance(self, rewards: RewardModel) -> StepVariance:
         """Return the variance for rewards of few values."""
         raise ConfigError("0/1 rewards of paired members have no result here", "give --reward-std instead of --success")
+
+    def of_equal_noise(self, population: float, signal: Signal) -> float | None:
+        """Return the population with the variance per step that one of ``population`` would have if it fell as 1/N.
+
+        Parameters
+        ----------
+        population
+            N, where the variance of a flat coordinate times N stays that of this estimator.
+        signal
+            kappa of pairs.
+
+        Returns
+        -------
+        float or None
+            ``population`` itself but for mirrored pairs; None where it has no spread of rewards.
+
+        Notes
+        -----
+        Label: exact, for z-scores. Source: ours: docs/concepts/es-and-grpo.md.
+        """
+        return population
+
+    def step_norm(self, length: float, df: float, signal: Signal) -> Law | None:
+        """Return the law of the norm of one step without signal, where it is not the chi law of a walk.
+
+        Parameters
+        ----------
+        length
+            Factor on the step.
+        df
+            Effective number of independent coordinates.
+        signal
+            kappa of pairs.
+
+        Returns
+        -------
+        Law or None
+            Weight units; None where the walk has it.
+
+        Notes
+        -----
+        Label: exact. Source: ours: docs/concepts/walk.md. Gaussian rewards.
+        """
+        return None
 
     def _lengths(self, rewards: RewardModel) -> Lengths:
         """Return the squared lengths of the shaped rewards over their mean; empty where there are too many.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 
-from estheory._special import Array, chi_mean, chi_nodes, legendre_nodes
+from estheory._special import Array, chi_mean, chi_nodes
 from estheory.landscape import Landscape, Signal
+from estheory.laws import Law
 from estheory.theory.estimators.estimator import (
     PURE_NOISE,
     WALK,
@@ -19,46 +20,13 @@ from estheory.theory.estimators.estimator import (
     StepVariance,
 )
 from estheory.theory.estimators.zscores import ZScores, mean_population_std
+from estheory.theory.norm_laws import PairNormLaw, odd_part_nodes
 from estheory.theory.reward_model import RewardModel
 
 MANY_SHARES = 100
 """Steps beyond which the share that some of them have in a sum of variances is that of a sum of chi-squares."""
-
-
-@lru_cache(maxsize=64)
-def odd_part_nodes(pairs: int) -> tuple[Array, Array]:
-    """Return nodes and weights of B = X / (X + Y), X ~ chi^2_n and Y ~ chi^2_(n-1): the odd parts of n pairs.
-
-    Gauss-Legendre in the angle of (sqrt X, sqrt Y), over twelve standard deviations about the mode.
-
-    Parameters
-    ----------
-    pairs
-        n, at least 2.
-
-    Returns
-    -------
-    nodes : ndarray
-        Shape (120,). Values of B in [0, 1].
-    weights : ndarray
-        Shape (120,). They sum to 1.
-
-    Notes
-    -----
-    Label: exact, up to 1e-14 of a smooth mean. Source: ours: docs/concepts/walk.md. Gaussian rewards.
-    """
-    mode = math.atan2(math.sqrt(pairs - 1), math.sqrt(pairs - 2))
-    reach = 6.0 / math.sqrt(pairs)
-    low, high = max(0.0, mode - reach), min(math.pi / 2, mode + reach)
-    nodes, weights = legendre_nodes()
-    angle = low + 0.5 * (high - low) * (nodes + 1)
-    # sin^(n-1) cos^(n-2) over its value at the mode, whose logarithm would lose all digits at large n
-    tangent, sine, change = math.tan(mode), np.sin(angle - mode), -2 * np.sin(0.5 * (angle - mode)) ** 2
-    log_density = (pairs - 1) * np.log1p(change + sine / tangent)
-    if pairs > 2:
-        log_density += (pairs - 2) * np.log1p(change - sine * tangent)
-    weights = weights * np.exp(log_density - log_density.max())
-    return np.sin(angle) ** 2, weights / weights.sum()
+SMALLEST_POPULATION = 4
+"""Two pairs: one pair has no spread of rewards."""
 
 
 class MirroredPairs(ZScores):
@@ -68,12 +36,19 @@ class MirroredPairs(ZScores):
     paired: ClassVar[bool] = True
     members_per_direction: ClassVar[int] = 2
     fixed_variance: ClassVar[bool] = False
+    chi_square_variance: ClassVar[bool] = False
+    even_share_limit: ClassVar[float] = 0.9
     independent_zscores: ClassVar[bool] = False
 
     @property
     def weight_kurtosis(self) -> float:
         """That of a point on a sphere: no mean is taken off the directions' weights."""
         return 3 * self.directions / (self.directions + 2)
+
+    @property
+    def odd_parts(self) -> int:
+        """One of each pair."""
+        return self.directions
 
     @staticmethod
     def noise_weights(shaped: Array) -> Array:
@@ -122,32 +97,30 @@ class MirroredPairs(ZScores):
         mean = float(weight @ share)
         return mean, float(weight @ (share - mean) ** 2) / mean**2
 
-    def share_df(self, kappa: float, steps: int) -> float:
-        """Return the degrees of freedom of a step's variance V as its share V_t / sum V of all steps shows them.
+    def share_df(self, df: float, kappa: float, steps: int) -> float:
+        """Return T f: shares V_t / sum V of T steps scatter as those of chi-squares of f degrees of freedom.
 
-        Shares of T chi-squares of f degrees of freedom have E sum V^2 / (sum V)^2 = (1 + f/2) / (1 + T f/2); here it is
+        Of such chi-squares E sum V^2 / (sum V)^2 = (1 + f/2) / (1 + T f/2); here it is
         T int u E[V^2 exp(-u V)] E[exp(-u V)]^(T-1) du. V is bounded, and near 0 more often than a chi-square of the
         same two moments: so are shares of few steps.
 
         Parameters
         ----------
-        kappa
-            As of :meth:`odd_variance`.
-        steps
-            T, at least 2.
+        df, kappa, steps
+            As of :meth:`estheory.theory.estimators.estimator.Estimator.share_df`.
 
         Returns
         -------
         float
-            f; that of the two moments beyond ``MANY_SHARES`` steps. Infinite where V is fixed.
+            ``df`` for one step, for more than ``MANY_SHARES`` and where V is fixed.
 
         Notes
         -----
         Label: exact, for the variance of the share. Source: ours: docs/concepts/walk.md. Gaussian rewards.
         """
-        mean, spread = self.odd_variance(kappa)
-        if spread < 1e-12 or steps > MANY_SHARES:
-            return 2 / spread if spread >= 1e-12 else math.inf
+        if math.isinf(df) or not 1 < steps <= MANY_SHARES:
+            return df
+        mean, _ = self.odd_variance(kappa)
         part, weight = odd_part_nodes(self.directions)
         odd = (1 + kappa) * part
         v = 2 * odd / (odd + (1 - kappa) * (1 - part)) / mean
@@ -155,7 +128,7 @@ class MirroredPairs(ZScores):
         kernel = weight * np.exp(-u * v)
         inside = (kernel @ v**2) * kernel.sum(axis=1) ** (steps - 1)
         squares = steps * 0.02 * float(u[:, 0] ** 2 @ inside)
-        return 2 * (1 - squares) / (squares * steps - 1)
+        return 2 * steps * (1 - squares) / (squares * steps - 1)
 
     def _gaussian_variance(self, signal: Signal) -> StepVariance:
         n, kappa = self.population, signal.kappa
@@ -171,6 +144,24 @@ class MirroredPairs(ZScores):
                 f"{kappa = :g}",
             ),
         )
+
+    def of_equal_noise(self, population: float, signal: Signal) -> float | None:
+        """Return N with V(N)/N as small as ``population`` with this V; V is interpolated between even N, in 1/N."""
+
+        def mean_variance(members: float) -> float:
+            low = max(SMALLEST_POPULATION, 2 * int(members / 2))
+            first, second = (replace(self, population=n).odd_variance(signal.kappa)[0] for n in (low, low + 2))
+            weight = (1 / low - 1 / max(members, low)) / (1 / low - 1 / (low + 2))
+            return first + weight * (second - first)
+
+        own, found = mean_variance(self.population), population
+        for _ in range(60):  # V falls slowly: the map contracts
+            found = population * mean_variance(found) / own
+        return found if found >= SMALLEST_POPULATION else None
+
+    def step_norm(self, length: float, df: float, signal: Signal) -> Law:
+        """Return the law that the odd parts of the pairs' rewards give."""
+        return PairNormLaw(length * self.alpha / math.sqrt(self.population), self.directions, signal.kappa, df)
 
     def _discrete_variance(self, rewards: RewardModel) -> StepVariance:
         return Estimator._discrete_variance(self, rewards)

@@ -22,9 +22,12 @@ from estheory.theory.estimators.estimator import (
     projected_cosine,
 )
 from estheory.theory.reward_model import RewardModel, rank_overlap, tie_probability
+from estheory.theory.ties import Lengths, added_lengths
 
 MEAN_OVERLAP = 0.5 / math.sqrt(math.pi)
 """E of (1/N) sum u_(i) e_(i) for centred ranks u of N normals e, for every N."""
+FEW_MEMBERS = 8
+"""Members up to which the law of the length of ranks sums over the numbers that are equal, however many values."""
 _SKEW = 0.3675526
 """24 times -int (F - 1/2) f^2 of a density of unit skewness and variance, by its first-order Edgeworth expansion."""
 
@@ -214,6 +217,27 @@ class CentredRanks(Estimator):
             tie_probability=stays,
             lengths=lengths,
         )
+
+    def _lengths(self, rewards: RewardModel) -> Lengths:
+        """Return the squared lengths of a step, of few members from the numbers that are equal alone.
+
+        The numbers t of equal rewards are multinomial and take sum (t^3 - t)/12 from that of the squared ranks: sums
+        and their probabilities follow value by value.
+        """
+        n = self.population
+        if rewards.gaussian_std or n > FEW_MEMBERS:
+            return super()._lengths(rewards)
+        found = {(0, 0): 1.0}
+        for chance in rewards.probabilities:
+            longer: dict[tuple[int, int], float] = {}
+            for (members, lost), weight in found.items():
+                for t in range(n - members + 1):
+                    place = (members + t, lost + t**3 - t)
+                    longer[place] = longer.get(place, 0.0) + weight * float(chance) ** t / math.factorial(t)
+            found = longer
+        square = {n**3 - n - lost: math.factorial(n) * w for (members, lost), w in found.items() if members == n}
+        mean = sum(length * chance for length, chance in square.items())
+        return added_lengths(tuple((length / mean, chance) for length, chance in sorted(square.items())), 1) or ()
 
     def moments(self, odd_share: float = PURE_NOISE) -> ShapingMoments:
         """Return the coefficients of one step's moments on a quadratic."""

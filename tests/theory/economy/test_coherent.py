@@ -7,7 +7,8 @@ import pytest
 
 from estheory.errors import DataError
 from estheory.theory.economy.coherent import CoherentMotion, coherent_part, turning_per_update
-from estheory.theory.economy.ledger import LedgerRules, LoggedUpdate, ledger
+from estheory.theory.economy.ledger import ledger
+from estheory.theory.economy.ledger_entry import LedgerRules, LoggedUpdate
 from estheory.theory.economy.update import turning_cosine
 from tests.statistics import Z, agrees, z_score
 

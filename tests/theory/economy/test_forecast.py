@@ -5,7 +5,8 @@ import pytest
 
 from estheory.errors import ConfigError
 from estheory.theory.economy.forecast import current_rate, outlook, windows
-from estheory.theory.economy.ledger import LedgerRules, LoggedUpdate, ledger
+from estheory.theory.economy.ledger import ledger
+from estheory.theory.economy.ledger_entry import LedgerRules, LoggedUpdate
 from tests.theory.economy.quadratic_runs import es_run
 
 RULES = LedgerRules(sigma=0.1, alpha=0.03, population=16, mirrored=True)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from estheory.errors import DataError
-from estheory.theory.economy.ledger import LedgerRules, LoggedUpdate, ledger
+from estheory.theory.economy.ledger import ledger
+from estheory.theory.economy.ledger_entry import LedgerRules, LoggedUpdate
 from tests.statistics import Z, agrees
 from tests.theory.economy.quadratic_runs import es_run
 

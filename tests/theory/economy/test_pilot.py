@@ -8,9 +8,11 @@ import pytest
 from estheory.errors import ConfigError, DataError
 from estheory.rules import ESConfig
 from estheory.theory.economy.intervals import recovered
-from estheory.theory.economy.pilot import PlannedRun, pairs_to_tell, pilot
+from estheory.theory.economy.iteration import Iteration
+from estheory.theory.economy.pilot import pairs_to_tell, pilot
+from estheory.theory.economy.pooled_members import members_of
+from estheory.theory.economy.scale import PlannedRun
 from estheory.theory.economy.update import best_split, best_step, turning_cosine, update_cost, update_gain
-from estheory.theory.economy.variance_components import Iteration, members_of
 from tests.statistics import Z, agrees
 from tests.theory.economy.zero_one import CASES
 
