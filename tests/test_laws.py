@@ -246,3 +246,13 @@ def test_nodes_of_a_chi_variable_of_few_degrees():
         assert weights @ nodes**4 == pytest.approx(df * (df + 2), rel=1e-9)
         wave, _ = scipy.integrate.quad(lambda x, df=df: math.cos(5 * x) * st.chi(df).pdf(x), 0, 20, limit=400)
         assert weights @ np.cos(5 * nodes) == pytest.approx(wave, abs=1e-6)
+
+
+def test_mixed_correlation_whose_share_hardly_scatters():
+    """Then it is nearly that of a fixed share: the narrower variable by quadrature, never a step over its nodes."""
+    fixed = CorrelationLaw(math.sqrt(0.4), 300.0)
+    for df in (1e5, 1e8):
+        law = MixedCorrelationLaw(0.4 * df, 0.6 * df, 300.0)
+        for p in (0.005, 0.025, 0.5, 0.975, 0.995):
+            assert law.tails(fixed.quantile(p))[0] == pytest.approx(p, abs=0.01)
+            assert sum(law.tails(fixed.quantile(p))) == pytest.approx(1, abs=1e-12)

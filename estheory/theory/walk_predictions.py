@@ -60,7 +60,7 @@ def norms(
         yield Prediction(
             quantity=Quantity.COORDINATE_STD,
             law=PointLaw(math.sqrt(w.variance) * rounded.gain),
-            label=w.label if rounded.is_exact else rounded_label(w.label),
+            label=w.label if rounded.is_exact else _rounded_label(w.label),
             source=w.source,
             assumptions=w.assumptions,
             step=step,
@@ -87,7 +87,7 @@ def _lengths(length: RunNorm, w: Walk, step: int, rounded: NormRounding) -> Iter
     matched, plain = rounded.law(length.matched), rounded.is_exact
     systematic = rounded.half_width + length.systematic
     approximate: Label = "large-N" if length.label == "exact" and length.law != length.matched else length.label
-    approximate = approximate if plain else rounded_label(approximate)
+    approximate = approximate if plain else _rounded_label(approximate)
     norm = Prediction(
         quantity=Quantity.DISPLACEMENT_NORM,
         law=length.law if plain else matched,
@@ -109,7 +109,7 @@ def _lengths(length: RunNorm, w: Walk, step: int, rounded: NormRounding) -> Iter
     yield w.scattered(ratio, 1.0, length.follows)
 
 
-def rounded_label(label: Label) -> Label:
+def _rounded_label(label: Label) -> Label:
     """Return the label of a row whose law rounding has changed: a closure over binades, and its fourth moment."""
     return "mean-field" if label in ("exact", "large-N") else label
 

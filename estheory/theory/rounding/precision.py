@@ -39,7 +39,7 @@ class RoundingEffect:
         Their standard errors where they were emulated; 0 for closed forms.
     spread
         Relative standard deviation of ``variance`` over runs: coefficients differ, and what rounding swallows with
-        them. Emulated where the coefficients are drawn; 0 for closed forms.
+        them. 0 for closed forms of steps that are added at once.
     scatter
         Relative variance of ||moved||^2 over noise, given the coefficients, times the number of weights; 2 for
         Gaussian entries of one variance.
@@ -120,8 +120,10 @@ def rounding_effects(config: ESConfig, weights: WeightHistogram, steps: Iterable
     first = math.floor(math.log2(step)) - 5  # in smaller binades rounding of this step is next to nothing
     last = max(first, math.floor(math.log2(float(weights.magnitudes.max()) + 8 * step * math.sqrt(looked[-1]))))
     binades = np.arange(first, last + 1, dtype=np.float64)
-    gains = _binade_gains(config, step, fmt.spacing(binades)) * np.array([[plain], [plain], [plain**2]])
-    return dict(_follow(_coarse(weights, 2.0**first), binades, gains, plain, looked))
+    spacing = fmt.spacing(binades)
+    gains = _binade_gains(config, step, spacing) * np.array([[plain], [plain], [plain**2]])
+    scatter = plain**2 * _coefficient_scatter(config, spacing)
+    return dict(_follow(_coarse(weights, 2.0**first), binades, gains, scatter, plain, looked))
 
 
 def _coarse(weights: WeightHistogram, floor: float) -> WeightHistogram:
@@ -134,14 +136,17 @@ def _coarse(weights: WeightHistogram, floor: float) -> WeightHistogram:
 
 
 def _follow(
-    weights: WeightHistogram, binades: Array, gains: Array, plain: float, steps: list[int]
+    weights: WeightHistogram, binades: Array, gains: Array, scatter: Array, plain: float, steps: list[int]
 ) -> Iterable[tuple[int, RoundingEffect]]:
-    """Follow each cell's variance, projection and fourth cumulant; each binade adds its ``gains``, (3, m), a step."""
+    """Follow each cell's variance, projection and fourth cumulant; each binade adds its ``gains``, (3, m), a step.
+
+    ``scatter``, (m, m), is the covariance of what two binades add, over the coefficients of a step.
+    """
     edges = 2.0 ** np.append(binades, binades[-1] + 1)
     edges[0] = 0.0
     w = weights.magnitudes[:, None]
     variance, kept, excess = np.zeros((3, len(w)))
-    done = 0
+    done, common = 0, 0.0
     for step in steps:
         while done < step:
             ahead = min(step - done, max(1, done // 12))  # steps taken together once a step hardly changes the spread
@@ -154,6 +159,8 @@ def _follow(
             variance, kept, excess = (
                 before + ahead * (share @ gain) for before, gain in zip((variance, kept, excess), gains, strict=True)
             )
+            everywhere = weights.shares @ share
+            common += ahead * float(everywhere @ scatter @ everywhere)
             done += ahead
         mean = float(weights.shares @ variance)
         uneven = float(weights.shares @ variance**2) / mean**2 if mean else 1.0
@@ -162,6 +169,7 @@ def _follow(
             RoundingEffect(
                 variance=mean / (plain * step),
                 signal=float(weights.shares @ kept) / (plain * step),
+                spread=math.sqrt(max(common, 0.0)) / mean if mean else 0.0,
                 scatter=2 * uneven + float(weights.shares @ excess) / mean**2 if mean else 2.0,
                 unevenness=uneven,
             ),
@@ -177,16 +185,36 @@ def _binade_gains(config: ESConfig, step: float, spacing: Array) -> Array:
     if config.update_path == "accumulated":
         x = step / spacing
         return np.stack([variance_gains(x), signal_gains(x), fourth_gains(x) - 3 * variance_gains(x) ** 2])
-    nodes, quadrature = legendre_nodes()
-    angle = 0.25 * math.pi * (nodes + 1)  # z = sqrt(N-1) cos(angle), density sin^(N-3)
-    density = quadrature * np.sin(angle) ** (n - 3)
-    density /= density.sum()
-    z = math.sqrt(n - 1) * np.cos(angle)
+    z, density = _score_nodes(n)
     x = alpha * z / n / spacing[:, None]
     fourth = fourth_gains(x) - 3 * variance_gains(x) ** 2
     return np.stack(
         [variance_gains(x) @ (density * z**2), signal_gains(x) @ (density * z**2), fourth @ (density * z**4) / n]
     )
+
+
+def _score_nodes(population: int) -> tuple[Array, Array]:
+    """Return nodes and weights of the size of one z-score of Gaussian rewards."""
+    nodes, quadrature = legendre_nodes()
+    angle = 0.25 * math.pi * (nodes + 1)  # z = sqrt(N-1) cos(angle), density sin^(N-3)
+    density = quadrature * np.sin(angle) ** (population - 3)
+    return math.sqrt(population - 1) * np.cos(angle), density / density.sum()
+
+
+def _coefficient_scatter(config: ESConfig, spacing: Array) -> Array:
+    """Return the covariance over z-scores of the variances that binades of these spacings add, shape (m, m).
+
+    In units of the square of the step's variance. (1/N) sum_i z_i^2 gain(z_i) scatters as 1/N of what of z^2 gain(z) is
+    not proportional to z^2, whose sum over the members is fixed. 0 where a step is added at once.
+    """
+    if config.update_path == "accumulated":
+        return np.zeros((spacing.size, spacing.size))
+    z, density = _score_nodes(config.population)
+    square = variance_gains(config.step_size * z / config.population / spacing[:, None]) * z**2
+    apart = z**2 - 1
+    square = square - (square @ density)[:, None]
+    rest = square - ((square * apart) @ density / (apart**2 @ density))[:, None] * apart
+    return np.asarray((rest * density) @ rest.T / config.population)
 
 
 def storage_format(config: ESConfig) -> FloatFormat:
