@@ -14,6 +14,7 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
@@ -269,7 +270,12 @@ def options(*groups: Group) -> Callable[[Callable[..., None]], Callable[..., Non
             with StandardInput() as standard_input:
                 given = {name: standard_input.named(name, value) for name, value in given.items()}
                 packed = [group.pack(given) for group in spread]
-                command(*packed, **given)
+                with ExitStack() as drawn:
+                    for common in (group for group in packed if isinstance(group, CommonOptions)):
+                        from estheory.cli.progress import bars
+
+                        drawn.enter_context(bars(common))
+                    command(*packed, **given)
 
         parameters = [_parameter(p.name, *_split(p.annotation), p.default) for p in own]
         parameters += [p for group in spread for p in group.parameters()]

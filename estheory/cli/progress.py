@@ -4,25 +4,91 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from estheory.cli.emit import warn
 from estheory.cli.options import CommonOptions
+from estheory.watching import watched
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+def _is_silent(common: CommonOptions) -> bool:
+    return common.quiet or common.json or not sys.stderr.isatty()
+
+
+PATIENCE = 1.0
+"""Seconds that a computation takes before it gets a bar."""
+
+
+class Bars:
+    """A bar with the time left for each computation that takes longer than a moment."""
+
+    def __init__(self) -> None:
+        self._began: dict[str, float] = {}
+        self._tasks: dict[str, TaskID] = {}
+        self._progress: Progress | None = None
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Show that ``done`` of ``total`` parts are done."""
+        now = time.monotonic()
+        if done >= total:
+            self._end(what)
+        elif what in self._tasks and self._progress is not None:
+            self._progress.update(self._tasks[what], completed=done, total=total)
+        elif now - self._began.setdefault(what, now) > PATIENCE:
+            if self._progress is None:
+                from rich.console import Console
+                from rich.progress import Progress
+
+                self._progress = Progress(console=Console(stderr=True), transient=True)
+                self._progress.start()
+            self._tasks[what] = self._progress.add_task(what, completed=done, total=total)
+
+    def _end(self, what: str) -> None:
+        self._began.pop(what, None)
+        task = self._tasks.pop(what, None)
+        if self._progress is not None and task is not None:
+            self._progress.remove_task(task)
+        if not self._tasks:
+            self.close()
+
+    def close(self) -> None:
+        """Take the bars away."""
+        if self._progress is not None:
+            self._progress.stop()
+        self._progress = None
+
+
+@contextmanager
+def bars(common: CommonOptions) -> Iterator[None]:
+    """Draw how far long computations are; nothing when quiet, with --json, or when stderr is no terminal."""
+    if _is_silent(common):
+        yield
+        return
+    drawn = Bars()
+    try:
+        with watched(drawn):
+            yield
+    finally:
+        drawn.close()
 
 
 @contextmanager
 def counted(common: CommonOptions, what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Yield a function that counts parts done on a bar with the time left; nothing when quiet or no terminal."""
-    if common.quiet or not sys.stderr.isatty():
+    if _is_silent(common):
         yield lambda done: None
         return
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with watched(None), Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.update(task, advance=done)
 
@@ -48,30 +114,36 @@ def watch_run(common: CommonOptions, out: Path, tracker: str | None) -> Iterator
 @contextmanager
 def step_progress(common: CommonOptions, out: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Draw reward, norm and time left; nothing when quiet, or when stderr is no terminal."""
-    if common.quiet or not sys.stderr.isatty():
+    if _is_silent(common):
         yield lambda row: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn(out.name),
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("reward {task.fields[reward]}  norm {task.fields[norm]}  KL {task.fields[drift]}"),
+        TextColumn("{task.fields[shown]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("steps", total=None, reward="-", norm="-", drift="-")
+    with Progress(*columns, console=Console(stderr=True)) as bar, ExitStack() as before:
+        task = bar.add_task(out.name, total=None, shown="", visible=False)
+        probing = bar.add_task("probing", total=None, shown="before step 1")
         view: list[RunView] = []
+        before.enter_context(
+            watched(lambda what, done, total: bar.update(probing, description=what, completed=done, total=total))
+        )
 
         def on_step(row: Mapping[str, Any]) -> None:
             if not view:
                 view.append(RunView(out))
-            fields: dict[str, Any] = dict(view[0].fields(row))
+                bar.remove_task(probing)
+                before.close()
+            shown = "reward {reward}  norm {norm}  KL {drift}".format(**view[0].fields(row))
             if line := view[0].outlook(row["step"]):
                 bar.console.print(line, highlight=False)
-            bar.update(task, total=view[0].steps, completed=row["step"], **fields)
+            bar.update(task, total=view[0].steps, completed=row["step"], shown=shown, visible=True)
 
         yield on_step
 
