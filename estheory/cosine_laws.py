@@ -157,13 +157,15 @@ class CorrelationLaw(Law):
         shift = np.sinh(delta) / (np.cosh(zeta + delta) * math.cosh(zeta))  # r - rho
         r = self.rho + shift
         u, term, series = (1.0 + self.rho * r) / 2.0, np.ones_like(r), np.ones_like(r)
-        for k in range(60):
+        for k in range(60):  # with many pairs two terms are all there is
             term = term * u * (k + 0.5) ** 2 / ((self.df + 0.5 + k) * (k + 1.0))
             series = series + term
+            if term[-1] < 1e-18 and term[0] < 1e-18:  # u is monotonous
+                break
         root = np.sqrt(1.0 - self.rho * r) * np.cosh(zeta + delta)
         density = np.exp(-self.df * np.log1p(2.0 * np.sinh(delta / 2.0) ** 2)) * root * series
         mass = weights * density * 0.5 * (high - low)
-        return np.array([np.sum(mass), np.sum(mass * shift), np.sum(mass * shift * shift)])
+        return np.array([mass.sum(), mass @ shift, (mass * shift) @ shift])
 
     @cached_property
     def _reach(self) -> float:
@@ -178,8 +180,8 @@ class CorrelationLaw(Law):
         """The mean."""
         return self.rho + float(self._moments[1] / self._moments[0])
 
-    @property
-    def std(self) -> float:
+    @cached_property
+    def std(self) -> float:  # a quantile asks for it often
         """The standard deviation, (1 - rho^2) / sqrt(df) to leading order."""
         _, first, second = self._moments / self._moments[0]
         return math.sqrt(second - first * first)
@@ -191,9 +193,11 @@ class CorrelationLaw(Law):
         excess = (x - self.rho) / (1.0 - self.rho * x)  # tanh(delta), which may round to +-1
         delta = math.atanh(excess) if abs(excess) < 1.0 else math.copysign(math.inf, excess)
         delta = min(max(delta, -self._reach), self._reach)
-        total = self._moments[0]
-        low, high = self._integrate(-self._reach, delta)[0], self._integrate(delta, self._reach)[0]
-        return float(low / total), float(high / total)
+        if delta > 0.0:  # the smaller tail is integrated, and the other is what is left
+            high = self._integrate(delta, self._reach)[0] / self._moments[0]
+            return float(1.0 - high), float(high)
+        low = self._integrate(-self._reach, delta)[0] / self._moments[0]
+        return float(low), float(1.0 - low)
 
     def sample(self, rng: np.random.Generator, n: int) -> Array:
         """Return ``n`` draws, shape (n,)."""
@@ -228,13 +232,17 @@ class MixedCorrelationLaw(MomentLaw):
     df: float
 
     @cached_property
-    def _moments(self) -> tuple[float, float]:
+    def _centres(self) -> Array:
+        """atanh(sqrt(B)) at the nodes of a standard normal."""
         from scipy.special import betaincinv
 
+        share = betaincinv(self.first_df / 2, self.later_df / 2, np.array([normal_cdf(z) for z in normal_nodes()[0]]))
+        return np.asarray(np.arctanh(np.sqrt(np.clip(share, 0.0, 1.0 - 1e-16))))
+
+    @cached_property
+    def _moments(self) -> tuple[float, float]:
         z, weights = normal_nodes()
-        share = betaincinv(self.first_df / 2, self.later_df / 2, np.array([normal_cdf(node) for node in z]))
-        zeta = np.arctanh(np.sqrt(np.clip(share, 0.0, 1.0 - 1e-16)))
-        cosine = np.tanh(zeta[:, None] + z / math.sqrt(self.df))
+        cosine = np.tanh(self._centres[:, None] + z / math.sqrt(self.df))
         mean = float(weights @ cosine @ weights)
         return mean, math.sqrt(float(weights @ (cosine - mean) ** 2 @ weights))
 
@@ -245,6 +253,10 @@ class MixedCorrelationLaw(MomentLaw):
         from scipy.special import betainc
 
         z, weights = normal_nodes()
+        centre = float(weights @ self._centres)
+        if float(weights @ (self._centres - centre) ** 2) < 1 / self.df:  # the wider of the two is integrated exactly
+            below, above = normal_tails((math.atanh(x) - self._centres) * math.sqrt(self.df)) @ weights
+            return float(below), float(above)
         root = np.tanh(math.atanh(x) - z / math.sqrt(self.df))
         share = np.maximum(root, 0.0) ** 2
         low = weights @ betainc(self.first_df / 2, self.later_df / 2, share)

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from estheory.cli.emit import emit, json_text
+from estheory.cli.emit import show
 from estheory.cli.es_options import require_given
-from estheory.cli.options import ANCHORS, Command, CommonOptions, ConfigOptions, options, program
+from estheory.cli.options import ANCHORS, Command, ConfigOptions, TableOptions, options, program
 from estheory.errors import ConfigError, DataError
 from estheory.rules import ESConfig
 
 if TYPE_CHECKING:
+    from estheory.reporting.text.tables import Sheet
     from estheory.testing import Outcome
 
 app = program()
@@ -40,10 +41,10 @@ KINDS: dict[int, Kind] = {1: "shaping", 2: "update", 3: "step"}
 
 
 @app.command(cls=Command, epilog="estheory check mycode:update --sigma 0.02 --alpha 0.01 --population 30")
-@options(RULE, CommonOptions)
+@options(RULE, TableOptions)
 def check(
     given: Mapping[str, Any],
-    common: CommonOptions,
+    common: TableOptions,
     target: Annotated[str, typer.Argument(metavar="MODULE:CALLABLE", help="Or FILE.py:CALLABLE.")],
     kind: Annotated[
         Kind | None,
@@ -78,23 +79,25 @@ def check(
         "checks": [{"name": o.name, "claim": o.claim, "holds": o.holds, "problem": o.problem or None} for o in found],
         "summary": {"hold": len(found) - len(failed), "fail": len(failed)},
     }
-    emit(common, json_text(document) if common.json else checks_text(target, found))
+    show(common, lambda: document, lambda: checks_sheet(target, found))
     if failed:
         raise typer.Exit(3)
 
 
-def checks_text(target: str, found: list["Outcome"]) -> str:
+def checks_sheet(target: str, found: list["Outcome"]) -> "Sheet":
     """Return a line for each invariant, then what is known of those that fail."""
+    from estheory.reporting.text.tables import Sheet, Table
+
     failed = [outcome for outcome in found if not outcome.holds]
-    width = max(len(outcome.name) for outcome in found)
-    lines = [f"  {'holds' if o.holds else 'FAILS'}  {o.name:<{width}}  {o.claim}" for o in found]
+    table = Table("", "invariant", "claim", gap=2)
+    for o in found:
+        table.add_row("holds" if o.holds else "FAILS", o.name, o.claim)
     verdict = (
         f"{len(failed)} of {len(found)} invariants fail{'s' * (len(failed) == 1)}"
         if failed
         else f"all {len(found)} invariants hold"
     )
-    details = "".join(f"\n{outcome.problem}\n" for outcome in failed)
-    return "\n".join([f"{target}: {verdict}", *lines, ""]) + details
+    return Sheet(f"{target}: {verdict}", table, *(outcome.problem for outcome in failed))
 
 
 def imported(target: str) -> Any:

@@ -8,17 +8,17 @@ from typing import Annotated
 
 import typer
 
-from estheory.cli.emit import cite, emit, interruptible, json_text
-from estheory.cli.options import Command, CommonOptions, options, program
+from estheory.cli.emit import cite, interruptible, show
+from estheory.cli.options import Command, TableOptions, options, program
 from estheory.files import write_text
 
 app = program()
 
 
 @app.command(cls=Command, epilog="estheory demo --out demo-output")
-@options(CommonOptions)
+@options(TableOptions)
 def demo(
-    common: CommonOptions,
+    common: TableOptions,
     out: Annotated[Path, typer.Option(help="Folder of the demo's runs and its page.")] = Path("demo-output"),
 ) -> None:
     """Run ES, GRPO and an ES control on tiny-lm, measure, judge, and write one HTML page. Minutes on two cores."""
@@ -29,7 +29,7 @@ def demo(
     from estheory.validation.judge import exit_code, judge
 
     def say(line: str) -> None:
-        if not common.quiet and not common.json:
+        if not common.quiet and common.form != "json":
             print(line, file=sys.stderr, flush=True)
 
     present = any(model.name == "smollm2-135m" and model.present for model in builtin_models())
@@ -43,6 +43,6 @@ def demo(
     verdicts = judge(result.pairs)
     page = out / "report.html"
     write_text(page, demo_page(result, verdicts))
-    emit(common, json_text(demo_json(result, verdicts)) if common.json else demo_sheet(result, verdicts, page).text())
+    show(common, lambda: demo_json(result, verdicts), lambda: demo_sheet(result, verdicts, page))
     cite(common, [used for v in verdicts for used in (v.prediction, v.measurement)])
     raise typer.Exit(exit_code(verdicts))

@@ -14,6 +14,7 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
@@ -25,6 +26,7 @@ from typer.core import TyperCommand, TyperOption
 from typer.models import OptionInfo
 
 from estheory.cli import values
+from estheory.cli.bars import bars
 from estheory.cli.standard_input import STANDARD_INPUT, StandardInput
 from estheory.errors import ConfigError, DataError, did_you_mean
 from estheory.files import parse_toml
@@ -118,6 +120,11 @@ class CommonOptions:
     cite: Annotated[bool, typer.Option("--cite", help="Print BibTeX of the sources on stderr, after the result.")] = (
         False
     )
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether bars are drawn: not when quiet, with --json, or when stderr is no terminal."""
+        return not (self.quiet or self.json) and sys.stderr.isatty()
 
 
 Form = Literal["table", "markdown", "csv", "json"]
@@ -269,7 +276,10 @@ def options(*groups: Group) -> Callable[[Callable[..., None]], Callable[..., Non
             with StandardInput() as standard_input:
                 given = {name: standard_input.named(name, value) for name, value in given.items()}
                 packed = [group.pack(given) for group in spread]
-                command(*packed, **given)
+                with ExitStack() as drawn:
+                    for common in (group for group in packed if isinstance(group, CommonOptions)):
+                        drawn.enter_context(bars(common.shows_progress))
+                    command(*packed, **given)
 
         parameters = [_parameter(p.name, *_split(p.annotation), p.default) for p in own]
         parameters += [p for group in spread for p in group.parameters()]

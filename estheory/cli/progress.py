@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from estheory.cli.emit import warn
 from estheory.cli.options import CommonOptions
+from estheory.watching import watched
+
+if TYPE_CHECKING:
+    pass
 
 
 @contextmanager
 def counted(common: CommonOptions, what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Yield a function that counts parts done on a bar with the time left; nothing when quiet or no terminal."""
-    if common.quiet or not sys.stderr.isatty():
+    if not common.shows_progress:
         yield lambda done: None
         return
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with watched(None), Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.update(task, advance=done)
 
@@ -48,30 +51,36 @@ def watch_run(common: CommonOptions, out: Path, tracker: str | None) -> Iterator
 @contextmanager
 def step_progress(common: CommonOptions, out: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Draw reward, norm and time left; nothing when quiet, or when stderr is no terminal."""
-    if common.quiet or not sys.stderr.isatty():
+    if not common.shows_progress:
         yield lambda row: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn(out.name),
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("reward {task.fields[reward]}  norm {task.fields[norm]}  KL {task.fields[drift]}"),
+        TextColumn("{task.fields[shown]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("steps", total=None, reward="-", norm="-", drift="-")
+    with Progress(*columns, console=Console(stderr=True)) as bar, ExitStack() as before:
+        task = bar.add_task(out.name, total=None, shown="", visible=False)
+        probing = bar.add_task("probing", total=None, shown="before step 1")
         view: list[RunView] = []
+        before.enter_context(
+            watched(lambda what, done, total: bar.update(probing, description=what, completed=done, total=total))
+        )
 
         def on_step(row: Mapping[str, Any]) -> None:
             if not view:
                 view.append(RunView(out))
-            fields: dict[str, Any] = dict(view[0].fields(row))
+                bar.remove_task(probing)
+                before.close()
+            shown = "reward {reward}  norm {norm}  KL {drift}".format(**view[0].fields(row))
             if line := view[0].outlook(row["step"]):
                 bar.console.print(line, highlight=False)
-            bar.update(task, total=view[0].steps, completed=row["step"], **fields)
+            bar.update(task, total=view[0].steps, completed=row["step"], shown=shown, visible=True)
 
         yield on_step
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 import typer
 
-from estheory.cli.emit import cite, emit, interruptible, json_text, narrate
-from estheory.cli.options import Command, CommonOptions, given_in, options, program
+from estheory.cli.emit import cite, emit, interruptible, json_text, narrate, show
+from estheory.cli.options import Command, CommonOptions, TableOptions, given_in, options, program
 from estheory.cli.run_options import ES, GRPO, SEQUENCE_SHARED, SHARED, OutOptions, PresetOptions
 from estheory.errors import ConfigError
 
@@ -108,14 +108,14 @@ def grpo(
 @app.command(
     "sequence", cls=Command, epilog="estheory run sequence --tasks addition,reversal --steps 10 --out runs/sequence"
 )
-@options(OutOptions, SEQUENCE_SHARED, ES, GRPO, PresetOptions, CommonOptions)
+@options(OutOptions, SEQUENCE_SHARED, ES, GRPO, PresetOptions, TableOptions)
 def sequence(
     where: OutOptions,
     shared: Mapping[str, Any],
     rules: Mapping[str, Any],
     settings: Mapping[str, Any],
     published: PresetOptions,
-    common: CommonOptions,
+    common: TableOptions,
     tasks: Annotated[tuple[str, ...], typer.Option(help="Tasks in the order of training, comma list.")] = (),
     methods: Annotated[tuple[str, ...], typer.Option(help="es, grpo or both (default es,grpo).")] = (),
     seeds: Annotated[tuple[int, ...], typer.Option(help="Seeds, comma list (default 0).")] = (),
@@ -166,12 +166,9 @@ def sequence(
             watch=lambda stage: watch_run(common, stage, where.tracker),
             say=lambda text: narrate(common, text),
         )
-    if common.json:
-        emit(common, json_text(summary))
-    else:
-        from estheory.reporting.text.sequence import sequence_sheet
+    from estheory.reporting.text.sequence import sequence_sheet
 
-        emit(common, sequence_sheet(summary).text())
+    show(common, lambda: summary, lambda: sequence_sheet(summary))
     _cite(common, *config.configs)
 
 

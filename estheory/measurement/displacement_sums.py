@@ -20,6 +20,7 @@ import numpy as np
 from estheory._special import Array
 from estheory.floats import FloatFormat, coarser_format, rounded
 from estheory.models.checkpoints import Checkpoint
+from estheory.watching import counted_out
 
 CHUNKS = 3 << 17
 """Entries that one thread holds of all files together: the most whose buffers stay near the processor. With a tenth of
@@ -69,7 +70,7 @@ def displacement_sums(
     sums = np.zeros((len(reference.tensors), count + 4, count))
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         parts = pool.map(lambda piece: _sums(reference, others, piece[1], piece[2], piece[3], length, stored), pieces)
-        for (row, *_), part in zip(pieces, parts, strict=True):
+        for (row, *_), part in zip(pieces, counted_out("comparing weights", parts, len(pieces)), strict=True):
             sums[row, :-1] += part[:-1]
             np.maximum(sums[row, -1], part[-1], out=sums[row, -1])
     return sums

@@ -18,6 +18,7 @@ from estheory.measurement.kl import Prompts, collect_kl, divergences, prompt_log
 from estheory.models.noise import MemberNoise
 from estheory.models.noise_streams import INDEPENDENT, NoiseStructure
 from estheory.models.parameters import FlatParameters
+from estheory.watching import counted_out
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -101,7 +102,7 @@ def fisher_probes(
         for sigma in sigmas:
             started = time.perf_counter()
             samples = []
-            for member in range(directions):
+            for member in counted_out("probing KL", range(directions), directions):
                 noise.perturb(parameters.vector, centre, sigma=sigma, step=PROBE_STEP, member=member)
                 moved = prompt_logits(model, prompts, batch_size=batch_size)
                 drift = collect_kl(divergences(a, b) for a, b in zip(base, moved, strict=True))

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from estheory.errors import DataError, MissingDependencyError
+from estheory.watching import is_watched
 
 _ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
@@ -35,7 +36,7 @@ def hub_folder(name: str, *, download: bool) -> Path:
         from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
     except ImportError as error:
         raise MissingDependencyError(f"hub ids need huggingface_hub ({error})", "install huggingface_hub") from error
-    shown = not are_progress_bars_disabled()
+    shown = not are_progress_bars_disabled() and not is_watched()  # a command draws the library's own bars
     if shown:
         disable_progress_bars()
     try:

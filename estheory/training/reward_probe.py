@@ -24,6 +24,7 @@ from estheory.theory.probe.reward import ProbedReward
 from estheory.training.reward_probe_size import PAIRS, probe_batches, why_unprobed
 from estheory.training.session import Session
 from estheory.training.trajectory import run_noise
+from estheory.watching import counted_out
 
 CEILINGS = {"accuracy": 1.0, "partial": 1.0, "logprob": 0.0}
 """The largest value of each reward."""
@@ -106,7 +107,7 @@ def _batches(session: Session, config: ESRunConfig, count: int) -> Iterator[tupl
     """Yield the centre's mean reward and the moments of each batch."""
     noise = run_noise(config, session.parameters)
     buffer, evaluation = session.parameters.vector, 0
-    for batch in range(count):
+    for batch in counted_out("probing the reward", range(count), count):
         scorer = ExampleScorer(
             session.loaded.model,
             session.loaded.tokenizer,

@@ -68,6 +68,14 @@ def test_a_wrong_update(estheory, module):
     assert "holds  determinism" in result.out
 
 
+def test_the_invariants_are_a_table_of_any_kind(estheory, module):
+    given = ("check", f"{module}.py:wrong", *RULE)
+    rows = estheory(*given, "--format", "csv")
+    assert rows.code == 3
+    assert rows.out.startswith("name,claim,holds,problem\n")
+    assert "| FAILS | definition |" in estheory(*given, "--format", "markdown").out
+
+
 def test_kinds_are_told_by_the_arguments(estheory, module):
     for name, kind in (("Tools.shape", "shaping"), ("step", "step")):
         result = estheory("check", f"{module}:{name}", *RULE, "--json")

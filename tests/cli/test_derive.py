@@ -95,3 +95,12 @@ def test_out_is_output_where_a_command_has_no_out_of_its_own(estheory, tmp_path)
     assert estheory("derive", "--list", "--out", tmp_path / "a").code == 0
     assert estheory("derive", "--list", "--output", tmp_path / "b").code == 0
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_the_list_is_a_table_of_any_kind_and_one_result_is_not(estheory):
+    assert estheory("derive", "--list", "--format", "csv").out.startswith("name,title,label,source\n")
+    assert "| flat-variance |" in estheory("derive", "--list", "--format", "markdown").out
+    assert estheory("derive", "--list", "--format", "json").json()["schema"] == "estheory/derivations/1"
+    assert "$$" in estheory("derive", "flat-variance", "--format", "markdown").out
+    for wrong in (("flat-variance", "--format", "csv"), ("--list", "--format", "latex")):
+        assert estheory("derive", *wrong).code == 2

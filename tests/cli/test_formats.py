@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from estheory.cli.app import COMMANDS
+from estheory.reporting.records import csv_text
 from tests.theory.economy.zero_one import CASES
 
 PREDICT = ("predict", "--dim", "1e6", "--sigma", 0.01, "--population", 8, "--steps", "1,10")
@@ -100,7 +101,20 @@ def test_json_and_another_format_contradict(estheory):
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_that_prints_tables_has_the_option(estheory, command):
-    tables = {"predict", "plan", "simulate", "pilot", "probe", "forecast", "measure", "validate", "lines"}
+    tables = {
+        "predict",
+        "plan",
+        "simulate",
+        "pilot",
+        "probe",
+        "forecast",
+        "measure",
+        "validate",
+        "lines",
+        "check",
+        "demo",
+        "derive",
+    }
     offered = estheory(command, "--help-all").out or estheory(command, "--help").out
     assert ("table | markdown | csv | json" in " ".join(offered.split())) == (command in tables)
 
@@ -145,3 +159,15 @@ def test_standard_input_that_holds_nothing_of_use(estheory, typed):
     found = estheory("pilot", "-", "--sigma", 1e-3)
     assert (found.code, found.err.count("\n")) == (2, 1)
     assert found.err.startswith("error: ")
+
+
+def test_csv_of_a_sequence_has_a_row_for_each_task_after_each_stage():
+    sequence = {"method": "es", "seed": 0, "accuracy": [[0.1, 0.2], [0.5, 0.2]], "kl": [[0.0, 0.0], [0.1, 0.02]]}
+    document = {"schema": "estheory/sequence/1", "tasks": ["a", "b"], "sequences": [sequence]}
+    rows = rows_of(csv_text(document))
+    assert [(row["after"], row["task"], float(row["accuracy"])) for row in rows] == [
+        ("base", "a", 0.1),
+        ("base", "b", 0.2),
+        ("a", "a", 0.5),
+        ("a", "b", 0.2),
+    ]

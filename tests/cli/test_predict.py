@@ -338,3 +338,12 @@ def test_weights_tell_the_dimension(estheory):
     command = ["predict", "--weights", "tiny-lm", "--sigma", 0.0015, "--population", 30, "--json"]
     assert estheory(*command).json()["config"]["dim"] == 59_184
     assert estheory(*command, "--dim", 1000).json()["config"]["dim"] == 1000
+
+
+def test_hundreds_of_steps_are_a_page_and_the_document_has_all_pairs(estheory):
+    steps = ",".join(str(step) for step in range(1, 61))
+    text = estheory("predict", *PAPER, "--steps", steps).out
+    assert text.count("checkpoint_cosine") == 59  # with the last step
+    assert "1,711 more cosines" in text
+    document = estheory("predict", *PAPER, "--steps", steps, "--json").json()
+    assert len(by_quantity(document, "checkpoint_cosine")) == 60 * 59 // 2

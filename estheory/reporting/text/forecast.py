@@ -51,11 +51,26 @@ def prediction_json(prediction: Prediction, level: float) -> dict[str, Any]:
     return entry | ({"where": prediction.where} if prediction.where else {})
 
 
+PAIRS = 45
+"""Cosines of two steps that a table lists all: those of ten steps."""
+
+
+def _listed(predictions: Sequence[Prediction]) -> list[Prediction]:
+    """Return what a table lists: all, but of very many cosines of two steps those with the last step."""
+    pairs = [p for p in predictions if p.quantity is Quantity.CHECKPOINT_COSINE]
+    if len(pairs) <= PAIRS:
+        return list(predictions)
+    last = pairs[-1].where.rpartition("|")[2]
+    left = {id(p) for p in pairs if p.where.rpartition("|")[2] != last}
+    return [p for p in predictions if id(p) not in left]
+
+
 def forecast_sheet(forecast: Forecast, level: float) -> Sheet:
     """Return the tables by topic and, under them, what they mean in plain words."""
     parts: list[Table | str] = []
+    listed = _listed(forecast.predictions)
     for topic in get_args(Topic):
-        chosen = [p for p in forecast.predictions if p.quantity.topic == topic]
+        chosen = [p for p in listed if p.quantity.topic == topic]
         if not chosen:
             continue
         table = Table("quantity", ">step", ">mean", f">{level:.0%} interval", "unit", "label", title=topic)
@@ -65,6 +80,8 @@ def forecast_sheet(forecast: Forecast, level: float) -> Sheet:
             )
         parts.append(table)
     parts.append(sentence(forecast))
+    if left := len(forecast.predictions) - len(listed):
+        parts.append(f"{left:,} more cosines of two steps: --json and --format csv have them all.")
     parts.extend(f"warning: {warning}" for warning in forecast.warnings)
     return Sheet(*parts)
 

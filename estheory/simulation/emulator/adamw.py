@@ -18,6 +18,7 @@ from estheory.floats import FORMATS, Float32, FloatFormat, rounded
 from estheory.rules import Dtype
 from estheory.simulation.emulator.emulate import GROUP_SIZE, GROUPS
 from estheory.simulation.emulator.strata import Design, SampledWeights
+from estheory.watching import counted_out
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 
@@ -66,7 +67,7 @@ def adamw_walks(
     found = np.stack(
         [
             np.stack([design.shares @ design.means(m) for m in _group(design, to, rates, looked, copy, stream)])
-            for stream in np.random.SeedSequence(seed).spawn(GROUPS)
+            for stream in counted_out("emulating rounding", np.random.SeedSequence(seed).spawn(GROUPS), GROUPS)
         ]
     )
     square, fourth = found.mean(axis=0).T

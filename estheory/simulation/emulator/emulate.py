@@ -22,6 +22,7 @@ from estheory.simulation.emulator.strata import Design, SampledWeights
 from estheory.theory.estimators import estimator_of
 from estheory.theory.rounding.precision import NormBand, storage_format
 from estheory.theory.rounding.weights import weight_family
+from estheory.watching import counted_out
 
 GROUPS = 16
 """Random groups that a sample consists of: each has its own rewards and noise; their spread gives standard errors."""
@@ -88,7 +89,7 @@ def emulate(
     moments = np.stack(
         [
             np.stack([design.means(m) for m in _group(config, to, design, pool, looked, seeds[g], given[g], one_step)])
-            for g in range(groups)
+            for g in counted_out("emulating rounding", range(groups), groups)
         ],
         axis=1,
     )
