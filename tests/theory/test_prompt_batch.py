@@ -16,6 +16,7 @@ from estheory.theory.predictions import predict
 from estheory.theory.prompt_batch import PromptBatch
 from estheory.theory.ties import LengthsLaw, TiedLaw, added_lengths, binomial_probabilities
 from tests.statistics import agrees, brute_force_steps, shape_rewards, variance_agrees
+from tests.variants import variants
 
 DIM, SIGMA, ALPHA, N, P = 60, 0.5, 0.25, 10, 0.1
 GRADIENT = 0.05  # sigma ||g|| = 0.025: a weak signal in rewards of one prompt
@@ -50,9 +51,16 @@ def runs(shaping, prompts, steps, replicas, seed, gradient=GRADIENT):
     return np.nan_to_num(updates)
 
 
-@pytest.mark.parametrize("shaping", ["zscore", "centered-rank", "raw"])
-@pytest.mark.parametrize("prompts", [1, 4])
-def test_one_step_of_binomial_rewards(shaping, prompts):
+ONE_STEPS = [(shaping, prompts) for shaping in ("zscore", "centered-rank", "raw") for prompts in (1, 4)]
+
+
+@pytest.mark.parametrize(
+    "run",
+    variants(ONE_STEPS, fast=[("zscore", 1), ("centered-rank", 4), ("raw", 4)]),
+    ids=lambda run: f"{run[0]}-{run[1]}",
+)
+def test_one_step_of_binomial_rewards(run):
+    shaping, prompts = run
     exact, gaussian = forecasts(shaping, prompts, 1)
     step = runs(shaping, prompts, 1, 100_000, seed=prompts)[0]
     square = np.sum(step[:, 1:] ** 2, axis=1) * DIM / (DIM - 1)  # flat coordinates only

@@ -15,6 +15,7 @@ from estheory.theory.estimators import estimator_of
 from estheory.theory.estimators.zscores import mean_population_std
 from tests.statistics import agrees
 from tests.theory.quadratic_es import config, landscape, steps_from_start, within
+from tests.variants import variants
 
 TOLERANCE = 0.05  # what step_range promises of the expansions
 
@@ -107,7 +108,7 @@ def test_quadratic_share_coefficient_is_exact_to_first_order(population):
     assert not within(slope, 2 * (population - 2) / (population + 1), 24 * 4 * a * a / population)
 
 
-@pytest.mark.parametrize("population", [6, 12])
+@pytest.mark.parametrize("population", variants([6, 12], fast={6}))
 def test_curvature_along_the_gradient_lowers_the_noise_across(population):
     """The term -6 (N-1)(N-2)/(N(N+1)(N+3)) sqrt(x_k) sum rho_j^2 sqrt(x_j): cross difference, common random numbers."""
     rng, n, step = np.random.default_rng(8), population, 0.02
