@@ -94,7 +94,7 @@ def draw(rows: list[dict[str, str]], setting: dict[str, Any]) -> None:
                     percent = f"{100 * value:+.0f}" if abs(value) < 9.995 else ">999" if value > 0 else "<-999"
                     if math.isfinite(value) and abs(value) * (1 + value) < 2 * noise[i, j]:
                         percent = f"({percent})"
-                    colour = "#ffffff" if abs(value) > 0.6 else "#000000"
+                    colour = "#fefefe" if abs(value) > 0.6 else "#000000"
                     ax.text(j + 0.5, i + 0.5, percent, ha="center", va="center", color=colour, fontsize=6.5)
                 ax.set_xticks(np.arange(len(signals)) + 0.5, [f"{s:g}" for s in signals])
                 ax.set_yticks(np.arange(len(prompts)) + 0.5, [str(b) for b in prompts])
