@@ -8,6 +8,9 @@ CORE := $(VENV)-core
 # one thread a process: parallel test workers beat parallel linear algebra on small models
 export OMP_NUM_THREADS ?= 1
 
+# bytecode is kept: each test process would compile the package anew
+unexport PYTHONDONTWRITEBYTECODE
+
 DEMO_RUN := --dim 4022468096 --sigma 0.0015 --alpha 0.00075 --population 30 --steps 100,200,300,400
 
 .PHONY: help install demo test test-slow test-core audit lint docs bench clean

@@ -184,17 +184,27 @@ def legendre_nodes(n: int = 120) -> tuple[Array, Array]:
     return nodes, weights
 
 
+_FEW_DEGREES = 30.0
+_LEAST_DEGREES = 0.5
+
+
 @lru_cache(maxsize=64)
 def chi_nodes(df: float, n: int = 40) -> tuple[Array, Array]:
-    """Return nodes and weights for the expectation over a chi variable.
+    """Return nodes and weights, which sum to 1, for the expectation over a chi variable.
 
-    Returns
-    -------
-    nodes : ndarray
-        Shape (n,). Chi quantiles at the nodes of a standard normal.
+    Of few degrees of freedom at least 64, of Gauss-Legendre in the square root, which takes a power at 0 out; else the
+    ``n`` quantiles at the nodes of a standard normal, whose map onto a chi variable of few degrees is far from linear.
     """
-    nodes, weights = normal_nodes(n)
-    return np.array([math.sqrt(chi_square_at_score(z, df)) for z in nodes]), weights
+    if not _LEAST_DEGREES <= df < _FEW_DEGREES:
+        nodes, weights = normal_nodes(n)
+        return np.array([math.sqrt(chi_square_at_score(z, df)) for z in nodes]), weights
+    peak = math.sqrt(max(df - 1, 0.0))
+    low, high = math.sqrt(max(peak - 9, 0.0)), math.sqrt(peak + 9)
+    unit, weights = legendre_nodes(max(n, 64))
+    root = 0.5 * (low + high) + 0.5 * (high - low) * unit
+    log = (2 * df - 1) * np.log(root) - 0.5 * root**4
+    weights = weights * np.exp(log - log.max())
+    return root**2, weights / weights.sum()
 
 
 def invert_increasing(function: Callable[[float], float], target: float, start: float, spread: float) -> float:

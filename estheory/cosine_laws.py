@@ -232,13 +232,17 @@ class MixedCorrelationLaw(MomentLaw):
     df: float
 
     @cached_property
-    def _moments(self) -> tuple[float, float]:
+    def _centres(self) -> Array:
+        """atanh(sqrt(B)) at the nodes of a standard normal."""
         from scipy.special import betaincinv
 
+        share = betaincinv(self.first_df / 2, self.later_df / 2, np.array([normal_cdf(z) for z in normal_nodes()[0]]))
+        return np.asarray(np.arctanh(np.sqrt(np.clip(share, 0.0, 1.0 - 1e-16))))
+
+    @cached_property
+    def _moments(self) -> tuple[float, float]:
         z, weights = normal_nodes()
-        share = betaincinv(self.first_df / 2, self.later_df / 2, np.array([normal_cdf(node) for node in z]))
-        zeta = np.arctanh(np.sqrt(np.clip(share, 0.0, 1.0 - 1e-16)))
-        cosine = np.tanh(zeta[:, None] + z / math.sqrt(self.df))
+        cosine = np.tanh(self._centres[:, None] + z / math.sqrt(self.df))
         mean = float(weights @ cosine @ weights)
         return mean, math.sqrt(float(weights @ (cosine - mean) ** 2 @ weights))
 
@@ -249,6 +253,10 @@ class MixedCorrelationLaw(MomentLaw):
         from scipy.special import betainc
 
         z, weights = normal_nodes()
+        centre = float(weights @ self._centres)
+        if float(weights @ (self._centres - centre) ** 2) < 1 / self.df:  # the wider of the two is integrated exactly
+            below, above = normal_tails((math.atanh(x) - self._centres) * math.sqrt(self.df)) @ weights
+            return float(below), float(above)
         root = np.tanh(math.atanh(x) - z / math.sqrt(self.df))
         share = np.maximum(root, 0.0) ** 2
         low = weights @ betainc(self.first_df / 2, self.later_df / 2, share)

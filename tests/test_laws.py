@@ -5,6 +5,7 @@ import math
 import mpmath as mp
 import numpy as np
 import pytest
+import scipy.integrate
 import scipy.stats as st
 from hypothesis import given, settings
 from hypothesis import strategies as h
@@ -217,3 +218,41 @@ def test_cosine_law_in_few_dimensions():
 def test_narrow_cosines_keep_the_spread():
     """Where the moments would cancel, the spread is that of chi_n / A: std(cos) = sqrt(2 n) / (2 m) to O(1/m)."""
     assert CosineLaw(1.0, 1e6, 0.0, 4.0).std == pytest.approx(math.sqrt(8) / 2e6, rel=1e-4)
+
+
+@pytest.mark.parametrize(("m", "n", "share"), [(15, 1, 0.99), (15, 1, 0.5), (29, 2, 0.99), (1, 1, 0.9)])
+def test_tails_of_a_cosine_in_two_and_three_dimensions(m, n, share):
+    """By draws of their own; nodes that map a chi variable of few degrees onto a normal one must fail."""
+    a = math.sqrt(2 * share / (1 + share))
+    law, rng = CosineLaw(a, float(m), math.sqrt(1 - a * a), float(n)), np.random.default_rng(4)
+    along = a * np.sqrt(rng.chisquare(m, 400_000)) + math.sqrt(1 - a * a) * rng.standard_normal(400_000)
+    cosine = along / np.hypot(along, np.sqrt(rng.chisquare(n, 400_000)))
+    for p in (0.005, 0.025, 0.5, 0.975, 0.995):
+        assert agrees(cosine <= law.quantile(p), p)
+    if m > 1:
+        z, weights = special.normal_nodes()
+        rest = np.array([math.sqrt(special.chi_square_at_score(one, n)) for one in z])
+        x = law.quantile(0.975)
+        length = np.maximum(x / math.sqrt(1 - x * x) * rest - math.sqrt(1 - a * a) * z[:, None], 0.0) / a
+        low = weights @ special.chi_square_tails_array(length**2, m)[0] @ weights
+        assert not agrees(cosine <= x, low)
+
+
+def test_nodes_of_a_chi_variable_of_few_degrees():
+    """Moments to 1e-9 and a wave, which bends within it, to 1e-6."""
+    for df in (0.5, 1.0, 2.0, 3.5, 12.0, 29.9):
+        nodes, weights = special.chi_nodes(df)
+        assert weights @ nodes == pytest.approx(special.chi_mean(df), rel=1e-9)
+        assert weights @ nodes**4 == pytest.approx(df * (df + 2), rel=1e-9)
+        wave, _ = scipy.integrate.quad(lambda x, df=df: math.cos(5 * x) * st.chi(df).pdf(x), 0, 20, limit=400)
+        assert weights @ np.cos(5 * nodes) == pytest.approx(wave, abs=1e-6)
+
+
+def test_mixed_correlation_whose_share_hardly_scatters():
+    """Then it is nearly that of a fixed share: the narrower variable by quadrature, never a step over its nodes."""
+    fixed = CorrelationLaw(math.sqrt(0.4), 300.0)
+    for df in (1e5, 1e8):
+        law = MixedCorrelationLaw(0.4 * df, 0.6 * df, 300.0)
+        for p in (0.005, 0.025, 0.5, 0.975, 0.995):
+            assert law.tails(fixed.quantile(p))[0] == pytest.approx(p, abs=0.01)
+            assert sum(law.tails(fixed.quantile(p))) == pytest.approx(1, abs=1e-12)

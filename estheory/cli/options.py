@@ -26,6 +26,7 @@ from typer.core import TyperCommand, TyperOption
 from typer.models import OptionInfo
 
 from estheory.cli import values
+from estheory.cli.bars import bars
 from estheory.cli.standard_input import STANDARD_INPUT, StandardInput
 from estheory.errors import ConfigError, DataError, did_you_mean
 from estheory.files import parse_toml
@@ -119,6 +120,11 @@ class CommonOptions:
     cite: Annotated[bool, typer.Option("--cite", help="Print BibTeX of the sources on stderr, after the result.")] = (
         False
     )
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether bars are drawn: not when quiet, with --json, or when stderr is no terminal."""
+        return not (self.quiet or self.json) and sys.stderr.isatty()
 
 
 Form = Literal["table", "markdown", "csv", "json"]
@@ -272,9 +278,7 @@ def options(*groups: Group) -> Callable[[Callable[..., None]], Callable[..., Non
                 packed = [group.pack(given) for group in spread]
                 with ExitStack() as drawn:
                     for common in (group for group in packed if isinstance(group, CommonOptions)):
-                        from estheory.cli.progress import bars
-
-                        drawn.enter_context(bars(common))
+                        drawn.enter_context(bars(common.shows_progress))
                     command(*packed, **given)
 
         parameters = [_parameter(p.name, *_split(p.annotation), p.default) for p in own]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,74 +13,13 @@ from estheory.cli.options import CommonOptions
 from estheory.watching import watched
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
-
-def _is_silent(common: CommonOptions) -> bool:
-    return common.quiet or common.json or not sys.stderr.isatty()
-
-
-PATIENCE = 1.0
-"""Seconds that a computation takes before it gets a bar."""
-
-
-class Bars:
-    """A bar with the time left for each computation that takes longer than a moment."""
-
-    def __init__(self) -> None:
-        self._began: dict[str, float] = {}
-        self._tasks: dict[str, TaskID] = {}
-        self._progress: Progress | None = None
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """Show that ``done`` of ``total`` parts are done."""
-        now = time.monotonic()
-        if done >= total:
-            self._end(what)
-        elif what in self._tasks and self._progress is not None:
-            self._progress.update(self._tasks[what], completed=done, total=total)
-        elif now - self._began.setdefault(what, now) > PATIENCE:
-            if self._progress is None:
-                from rich.console import Console
-                from rich.progress import Progress
-
-                self._progress = Progress(console=Console(stderr=True), transient=True)
-                self._progress.start()
-            self._tasks[what] = self._progress.add_task(what, completed=done, total=total)
-
-    def _end(self, what: str) -> None:
-        self._began.pop(what, None)
-        task = self._tasks.pop(what, None)
-        if self._progress is not None and task is not None:
-            self._progress.remove_task(task)
-        if not self._tasks:
-            self.close()
-
-    def close(self) -> None:
-        """Take the bars away."""
-        if self._progress is not None:
-            self._progress.stop()
-        self._progress = None
-
-
-@contextmanager
-def bars(common: CommonOptions) -> Iterator[None]:
-    """Draw how far long computations are; nothing when quiet, with --json, or when stderr is no terminal."""
-    if _is_silent(common):
-        yield
-        return
-    drawn = Bars()
-    try:
-        with watched(drawn):
-            yield
-    finally:
-        drawn.close()
+    pass
 
 
 @contextmanager
 def counted(common: CommonOptions, what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Yield a function that counts parts done on a bar with the time left; nothing when quiet or no terminal."""
-    if _is_silent(common):
+    if not common.shows_progress:
         yield lambda done: None
         return
     from rich.console import Console
@@ -114,7 +51,7 @@ def watch_run(common: CommonOptions, out: Path, tracker: str | None) -> Iterator
 @contextmanager
 def step_progress(common: CommonOptions, out: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Draw reward, norm and time left; nothing when quiet, or when stderr is no terminal."""
-    if _is_silent(common):
+    if not common.shows_progress:
         yield lambda row: None
         return
     from rich.console import Console

@@ -26,6 +26,7 @@ STRONG_PULL = 0.25
 SMALLEST_SQUARE = 1e-12
 """Of a flat coordinate over one step's noise: below it the anchor undoes every step."""
 _SPACING = 0.04
+_NUDGE = 1e-3
 _DROP = 1 - math.sqrt(math.pi) / 2
 _ZETA = 0.20788622497735457
 """-zeta(-1/2): a sum of square roots up to n is its integral, plus half the last term, minus this."""
@@ -120,6 +121,35 @@ def flat_law(pull: float, steps: int, form: str) -> FlatLaw:
     error = 0.2 * pull / root + pull**3 / 100 + (pull**2 / 3 if form == "after" else 0.0)
     corrected = square + 2 * pull * math.sqrt(2 / math.pi) * _ZETA
     return FlatLaw(second=corrected, kurtosis=to_fourth / square**2, error=error / corrected)
+
+
+def response_to_length(pull: float, steps: int, form: str) -> float:
+    """Return by which power of the variance of a step the variance of a flat coordinate grows: 1 without a pull.
+
+    f(k) the mean square of :func:`flat_law`, it is 1 - 1/2 d log f / d log k: longer steps are pulled by fewer of their
+    standard deviations, so what makes steps of a run long together makes the run longer still.
+
+    Parameters
+    ----------
+    pull, steps, form
+        As of :func:`flat_law`.
+
+    Returns
+    -------
+    float
+        At least 1.
+
+    Notes
+    -----
+    Label: small-step. Source: ours: docs/concepts/walk.md.
+
+    Examples
+    --------
+    >>> round(response_to_length(0.05, 100, "before"), 2)
+    1.27
+    """
+    high, low = (flat_law(pull * factor, steps, form).second for factor in (1 + _NUDGE, 1 - _NUDGE))
+    return 1 - 0.25 * math.log(high / low) / _NUDGE
 
 
 @lru_cache(maxsize=64)

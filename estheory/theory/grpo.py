@@ -103,7 +103,7 @@ def against_grpo(
         step=step,
         systematic=half_width,
     )
-    yield last.scattered(ratio, 0.5)
+    yield last.scattered(ratio, 0.5, length.follows)
     # only then does the mean square fall as 1/N: the walk's own, with z-scores
     estimator = estimator_of(config)
     if not estimator.divides_by_spread or not length.is_walk:

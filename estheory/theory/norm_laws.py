@@ -69,10 +69,14 @@ class StepNormLaw(MomentLaw):
         return self.scale * mean, self.scale * math.sqrt(second - mean**2)
 
     def tails(self, x: float) -> tuple[float, float]:
-        """Return (P(X <= x), P(X > x)): the chi-square exactly, chi_m and Z by quadrature between its kinks."""
+        """Return (P(X <= x), P(X > x)): the chi-square exactly, chi_m and Z by quadrature beside its kink."""
         if x <= 0.0:
             return 0.0, 1.0
-        length, weights = _chi_grid(self.signal_df)
+        # where the signal's part alone is as long as x
+        kink = x / self.scale / self.signal if self.signal else math.inf
+        length, weights = _chi_parts(
+            math.sqrt(kink * math.sqrt(self.signal_df)) if self.own_length else kink, self.signal_df
+        )
         squares = np.full(length.shape, (x / self.scale) ** 2)
         if self.own_length:
             squares = squares * self.signal_df / length**2
@@ -221,6 +225,20 @@ def _chi_beyond(edge: float, df: float) -> tuple[Array, Array]:
     away = length - peak
     log = (df - 1) * np.log1p(away / peak) - away * (peak + 0.5 * away)
     weights = weights * np.cos(0.5 * math.pi * unit) * np.exp(log - log.max())
+    return length, weights / weights.sum()
+
+
+def _chi_parts(kink: float, df: float) -> tuple[Array, Array]:
+    """Return nodes and weights, which sum to 1, of a chi variable below and above where an integrand bends."""
+    peak = math.sqrt(max(df - 1, 0.0))
+    low, high = max(peak - _REACH, 0.0), peak + _REACH
+    middle = min(max(kink, low), high)
+    unit, weights = legendre_nodes()
+    place, jacobian = np.sin(0.5 * math.pi * unit), np.cos(0.5 * math.pi * unit)
+    ends = [(a, b) for a, b in ((low, middle), (middle, high)) if b > a]
+    length = np.concatenate([0.5 * (a + b) + 0.5 * (b - a) * place for a, b in ends])
+    log = (df - 1) * np.log(length) - 0.5 * length**2
+    weights = np.concatenate([(b - a) * weights * jacobian for a, b in ends]) * np.exp(log - log.max())
     return length, weights / weights.sum()
 
 

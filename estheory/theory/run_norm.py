@@ -16,7 +16,7 @@ from estheory.rules import ESConfig
 from estheory.theory.estimators import estimator_of
 from estheory.theory.norm_laws import StepNormLaw
 from estheory.theory.reward_model import RewardModel
-from estheory.theory.signal import OURS, first_step_share, progress_per_step, step_norm
+from estheory.theory.signal import OURS, first_step_share, following_share, progress_per_step, step_norm
 from estheory.theory.walk import Walk
 
 MANY_COORDINATES = 2000
@@ -48,6 +48,9 @@ class RunNorm:
     progress, spread
         Expected displacement along the gradient, weight units, and the variance of the projection over that of a flat
         coordinate; 0 and 1 without signal, and on curved ground.
+    follows
+        Share of the mean square that grows with the length of the shaped rewards once more, where that takes few
+        values (:func:`estheory.theory.signal.following_share`).
     """
 
     law: Law
@@ -59,6 +62,7 @@ class RunNorm:
     systematic: float = 0.0
     progress: float = 0.0
     spread: float = 1.0
+    follows: float = 0.0
 
     @classmethod
     def of_walk(cls, walk: Walk, signal_shift: float = 0.0) -> RunNorm:
@@ -244,6 +248,7 @@ def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, rewards: R
         signal_shift=shift,
         progress=each * walk.coherent_steps,
         spread=spread,
+        follows=0.0 if rewards is None else following_share(config, signal, rewards),
     )
 
 

@@ -13,6 +13,7 @@ from estheory.laws import ChiLaw, Law
 from estheory.rules import ESConfig
 from estheory.theory.estimators import estimator_of
 from estheory.theory.reward_model import RewardModel
+from estheory.theory.ties import Lengths
 
 OURS = "ours: docs/concepts/signal.md"
 
@@ -117,7 +118,8 @@ def step_norm(config: ESConfig, signal: Signal, effective_dim: float, rewards: R
     """Return the law of the norm of the first step: for z-scores E||Delta||^2 = (alpha^2/N)(d + (N-2) rho^2).
 
     The law is the chi law (with the walk's mixing) of the exact mean and variance of the square, exactly so at rho = 0.
-    Where the length of the shaped rewards takes few values, it is the law at the mean of their squares.
+    Where the length of the shaped rewards takes few values, it is the law at the mean of their squares
+    (:func:`following_share`).
 
     Parameters
     ----------
@@ -147,15 +149,55 @@ def step_norm(config: ESConfig, signal: Signal, effective_dim: float, rewards: R
     """
     estimator = estimator_of(config)
     one = estimator.variance(signal, rewards)
-    once, twice, fourth = estimator.projection_moments(signal.reliability or 0.0, signal.even_share)
     rest = config.dim - 1.0
-    square = rest + once
-    spread = 2 * rest * config.dim / effective_dim + fourth - once**2
-    if not one.lengths:  # long steps have long projections
-        spread += 2 * rest * (twice - once)
+    walk = 2 * rest * config.dim / effective_dim
+    if one.lengths:
+        along, across = _projection_square(config, signal, one.lengths)
+        square, mixing_df = rest + along + across, math.inf
+        spread = walk + 4 * along * across + 2 * across**2
+    else:
+        once, twice, fourth = estimator.projection_moments(signal.reliability or 0.0, signal.even_share)
+        square, mixing_df = rest + once, one.mixing_df
+        spread = walk + fourth - once**2 + 2 * rest * (twice - once)  # long steps have long projections
     df = 2 * square**2 / spread
-    mixing_df = math.inf if one.lengths else one.mixing_df
     return ChiLaw(first_step_share(config) * math.sqrt(one.value * square / df), df, mixing_df)
+
+
+def following_share(config: ESConfig, signal: Signal, rewards: RewardModel) -> float:
+    """Return the share of the first step's mean square that grows with the squared length Q of its shaped rewards.
+
+    Of rewards of few values: the projection on the gradient is a sqrt(m Q) + b Z for a of their overlap with the
+    gradient, in units of the step's own flat coordinates, which are as long as Q besides.
+
+    Parameters
+    ----------
+    config
+        The run.
+    signal
+        With its reliability.
+    rewards
+        The law of a member's reward.
+
+    Returns
+    -------
+    float
+        In [0, 1); 0 where the lengths of the shaped rewards take many values.
+
+    Notes
+    -----
+    Label: large-N; its share of the mean is exact for 0/1 rewards of one prompt. Source: ours: docs/concepts/signal.md.
+    """
+    lengths = estimator_of(config).variance(signal, rewards).lengths
+    if not lengths:
+        return 0.0
+    along, across = _projection_square(config, signal, lengths)
+    return along / (config.dim - 1.0 + along + across)
+
+
+def _projection_square(config: ESConfig, signal: Signal, lengths: Lengths) -> tuple[float, float]:
+    """Return a^2 m E[Q^2] and b^2: the mean square of the projection of a step as long as Q, by its two parts."""
+    a, m, b = estimator_of(config).projection(signal.reliability or 0.0, signal.even_share)
+    return a * a * m * sum(chance * length**2 for length, chance in lengths), b * b
 
 
 def coherent_displacement_bound(config: ESConfig, coherent_steps: float) -> float | None:

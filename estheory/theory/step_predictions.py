@@ -37,18 +37,17 @@ def step_norm(reward: Signal, first: RunNorm, w: Walk, rounding: NormRounding) -
         ``step_norm`` (weight).
     """
     plain = rounding.is_exact
-    exact = plain or first.law == first.matched or first.label != "exact"
     unknown = () if reward.reliability is not None else ("reliability unknown, taken as 0",)
     norm = Prediction(
         quantity=Quantity.STEP_NORM,
         law=first.law if plain else rounding.law(first.matched),
-        label=first.label if exact else "large-N",
+        label=first.label if plain else "mean-field",
         source=first.source,
         assumptions=(*first.assumptions, *unknown),
         step=1,
         systematic=rounding.half_width + first.systematic,
     )
-    return w.scattered(norm, 0.5)
+    return w.scattered(norm, 0.5, first.follows)
 
 
 def linear_step(

@@ -91,6 +91,34 @@ def added_lengths(step: Lengths, steps: int) -> Lengths | None:
         power = _convolved(power, power)
 
 
+def steered_lengths(lengths: Lengths, share: float) -> Lengths:
+    """Return the law of Q (1 - f + f Q / E Q^2): of a step whose motion along the gradient is as long as Q once more.
+
+    Parameters
+    ----------
+    lengths
+        Values of Q and their probabilities, E Q = 1.
+    share
+        f, the share of that motion in the mean square.
+
+    Returns
+    -------
+    tuple of tuple of float
+        Values, whose mean is 1, and their probabilities.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/signal.md.
+
+    Examples
+    --------
+    >>> steered_lengths(((0.0, 0.5), (2.0, 0.5)), 0.5)
+    ((0.0, 0.5), (2.0, 0.5))
+    """
+    square = sum(chance * length**2 for length, chance in lengths)
+    return tuple((length * (1 - share + share * length / square), chance) for length, chance in lengths)
+
+
 def _convolved(first: Array, second: Array) -> Array:
     """Return sums and their probabilities, shape (m, 2), of two laws like that."""
     sums = (first[:, None, 0] + second[None, :, 0]).ravel()

@@ -18,11 +18,11 @@ from estheory.landscape import Signal
 from estheory.laws import ChiLaw
 from estheory.quantities import Label, Prediction
 from estheory.rules import ESConfig
-from estheory.theory.anchor_l1 import flat_law
+from estheory.theory.anchor_l1 import flat_law, response_to_length
 from estheory.theory.effective_dimension import Shapes, low_rank_dimension, shared_seed_dimension
 from estheory.theory.estimators import estimator_of
 from estheory.theory.reward_model import RewardModel
-from estheory.theory.ties import Lengths, LengthsLaw, TiedLaw, added_lengths
+from estheory.theory.ties import Lengths, LengthsLaw, TiedLaw, added_lengths, steered_lengths
 
 OURS = "ours: docs/concepts/walk.md"
 FEW_COORDINATES = 30
@@ -31,6 +31,9 @@ LEAST_TIED_PULL = 0.1
 """Pull of an L1 anchor times the root of the share of steps that tie, beyond which its closure has no law."""
 MOST_UNEVEN_PULL = 0.5
 """Pull of an L1 anchor times the root of the steps, beyond which steps of uneven length (pairs, raw) have no law."""
+LEAST_ODD_PARTS = 20
+"""Mirrored pairs of all steps from which a chi-square stands for the variance that their odd parts make: those may be
+near 0, which chi-squares of the same two moments seldom are."""
 MAX_RESPONSE_STEPS = 10_000_000
 
 
@@ -103,6 +106,9 @@ class Walk:
     odd_parts
         Mirrored pairs of all effective steps: the fluctuation of the variance that their odd parts make is bounded, and
         a chi-square only of its two moments. 0 where members are independent.
+    share_df
+        Degrees of freedom of the share that the first steps have in the variance of all: ``mixing_df``, but for a few
+        steps of mirrored pairs.
     lengths
         Law of ``variance`` given the rewards over its mean, where it takes few values; else empty.
     """
@@ -120,6 +126,7 @@ class Walk:
     declared_error: float = 0.0
     tilt: float = 0.0
     odd_parts: float = 0.0
+    share_df: float = math.inf
     lengths: Lengths = ()
 
     @property
@@ -133,7 +140,7 @@ class Walk:
         scale = math.sqrt(self.variance * self.dim / self.effective_dim)
         return ChiLaw(scale, self.effective_dim, self.mixing_df)
 
-    def scattered(self, p: Prediction, power: float) -> Prediction:
+    def scattered(self, p: Prediction, power: float, follows: float = 0.0) -> Prediction:
         """Return a prediction whose law knows which steps tie: how many moved, or how long they were together.
 
         Parameters
@@ -142,6 +149,8 @@ class Walk:
             Of a walk whose variance counts ties and is at its mean length.
         power
             Of the walk's variance that the quantity scales with: 1/2 for norms.
+        follows
+            Share of the mean square of a norm that grows with the length of the rewards once more.
 
         Returns
         -------
@@ -154,7 +163,7 @@ class Walk:
         Label: as of ``p``, or large-N. Source: ours: docs/concepts/signal.md.
         """
         if self.lengths:
-            return replace(p, law=LengthsLaw(p.law, self.lengths, power))
+            return replace(p, law=LengthsLaw(p.law, steered_lengths(self.lengths, follows), power))
         if self.tie_probability == 0:
             return p
         count = max(1, round(self.independent_steps))
@@ -219,7 +228,8 @@ def walk(
         source = OURS
         if not math.isinf(one.mixing_df):  # a weighted sum of chi-squares is none
             label = "large-N" if label == "exact" else label
-    lengths = added_lengths(one.lengths, steps) if one.lengths and h is None and not config.anchor_l1 else None
+    plain = h is None or steps == 1  # of one step memory takes a fixed share
+    lengths = added_lengths(one.lengths, steps) if one.lengths and plain and not config.anchor_l1 else None
     if one.lengths and lengths is None:
         label = "large-N" if label == "exact" else label
     if config.noise == "shared-seed":
@@ -234,30 +244,38 @@ def walk(
         label = "large-N" if label == "exact" else label
         if shapes is not None:
             dim = step_effective_dim(config, shapes, independent_steps)
+    mixing_df = one.mixing_df
     if config.anchor_l1:
         pull = config.anchor_l1 / math.sqrt(one.value)
         law = flat_law(pull, steps, config.anchor_form)
-        variance, dim, source, declared = one.value * law.second, 2 * dim / (law.kurtosis - 1), OURS, law.error
-        if law.moved * config.dim < FEW_COORDINATES:
+        uneven = not math.isinf(mixing_df) or config.noise_rank is not None
+        moves = law.moved * config.dim
+        if moves < FEW_COORDINATES:
             declared = 2.0
-            assumptions += (f"about {law.moved * config.dim:.2g} coordinates are not back at the start: no law here",)
+            assumptions += (f"about {moves:.2g} coordinates are not back at the start: no law here",)
         elif pull * math.sqrt(one.tie_probability) > LEAST_TIED_PULL:
             declared = 2.0
             assumptions += (f"{one.tie_probability:.2g} of the steps tie and the anchor alone moves: no law here",)
-        elif (not math.isinf(one.mixing_df) or config.noise_rank is not None) and (
-            pull * math.sqrt(steps) > MOST_UNEVEN_PULL and (steps > 1 or config.anchor_form == "after")
-        ):
+        elif uneven and pull * math.sqrt(steps) > MOST_UNEVEN_PULL and (steps > 1 or config.anchor_form == "after"):
             declared = 2.0
             assumptions += ("steps are uneven and the anchor forgets all but the last of them: no law here",)
+        elif uneven:  # a run of short steps is pulled by more of their standard deviations
+            gain = response_to_length(pull, steps, config.anchor_form) ** 2
+            mixing_df /= gain
+            if config.noise_rank is not None:
+                dim = 1 / (1 / config.dim + gain * (1 / dim - 1 / config.dim))
+        declared = declared or law.error
+        variance, dim, source = one.value * law.second, 2 * dim / (law.kurtosis - 1), OURS
         # the law of a coordinate may be exact, that of the norm is matched to its fourth moment
         label = "small-step" if declared else label if steps == 1 and config.anchor_form == "before" else "large-N"
         assumptions += (f"pull of {pull:.3g} standard deviations per step",)
+    # so that the number M of steps that move, which scatters too, leaves the variance of the sum right
+    mixing_df *= independent_steps * (1 - one.tie_probability) + one.tie_probability
     return Walk(
         variance=variance,
         effective_dim=dim,
         dim=config.dim,
-        # so that the number M of steps that move, which scatters too, leaves the variance of the sum right
-        mixing_df=one.mixing_df * (independent_steps * (1 - one.tie_probability) + one.tie_probability),
+        mixing_df=mixing_df,
         coherent_steps=float(steps) if h is None else float(np.sum(h)),
         label=label,
         source=source,
@@ -267,6 +285,7 @@ def walk(
         declared_error=declared,
         tilt=0.0 if estimator.fixed_variance else estimator.moments((1 + signal.kappa) / 2).tilt,
         odd_parts=independent_steps * estimator.odd_parts,
+        share_df=estimator.share_df(mixing_df, signal.kappa, steps) if h is None else mixing_df,
         lengths=lengths or (),
     )
 

@@ -19,7 +19,7 @@ from estheory.theory.estimators.estimator import PAPER
 from estheory.theory.rounding.predictions import NormRounding
 from estheory.theory.run_norm import RunNorm
 from estheory.theory.steered_cosines import DisplacementPair
-from estheory.theory.walk import OURS, Walk
+from estheory.theory.walk import LEAST_ODD_PARTS, OURS, Walk
 
 LEAST_MIXED = 30
 """Coordinates below which the cosine of two checkpoints has no law where steps fluctuate."""
@@ -60,7 +60,7 @@ def norms(
         yield Prediction(
             quantity=Quantity.COORDINATE_STD,
             law=PointLaw(math.sqrt(w.variance) * rounded.gain),
-            label=w.label,
+            label=w.label if rounded.is_exact else _rounded_label(w.label),
             source=w.source,
             assumptions=w.assumptions,
             step=step,
@@ -87,6 +87,7 @@ def _lengths(length: RunNorm, w: Walk, step: int, rounded: NormRounding) -> Iter
     matched, plain = rounded.law(length.matched), rounded.is_exact
     systematic = rounded.half_width + length.systematic
     approximate: Label = "large-N" if length.label == "exact" and length.law != length.matched else length.label
+    approximate = approximate if plain else _rounded_label(approximate)
     norm = Prediction(
         quantity=Quantity.DISPLACEMENT_NORM,
         law=length.law if plain else matched,
@@ -104,8 +105,13 @@ def _lengths(length: RunNorm, w: Walk, step: int, rounded: NormRounding) -> Iter
         label=approximate,
         systematic=2 * systematic,
     )
-    yield w.scattered(norm, 0.5)
-    yield w.scattered(ratio, 1.0)
+    yield w.scattered(norm, 0.5, length.follows)
+    yield w.scattered(ratio, 1.0, length.follows)
+
+
+def _rounded_label(label: Label) -> Label:
+    """Return the label of a row whose law rounding has changed: a closure over binades, and its fourth moment."""
+    return "mean-field" if label in ("exact", "large-N") else label
 
 
 def _member_dim(config: ESConfig, shapes: Shapes | None) -> float:
@@ -158,6 +164,8 @@ def cosines(
     if any(not length.is_walk for length in lengths.values()):
         yield from _steered(config, walks, lengths, curved, warnings)
         return
+    if any(rounded.half_width >= 1 for rounded in rounding.values()) and not config.anchor_l1:
+        return
     if pairs and config.anchor_l1:
         warnings.append("no checkpoint_cosine with an L1 anchor")
         pairs = []
@@ -174,17 +182,28 @@ def cosines(
         warnings.append("no checkpoint_cosine: steps that tie do not move, which widens its law")
         pairs = []
     for (first, earlier), (second, w) in pairs:
-        coordinates = checkpoint_pairs(config, walks, shapes, first, second)
+        if mixed and 0 < w.odd_parts < LEAST_ODD_PARTS:
+            warnings.append(
+                f"no checkpoint_cosine at step {second}: the variance of so few pairs and steps fluctuates in a way "
+                "that has no law here"
+            )
+            continue
+        coordinates = checkpoint_pairs(config, walks, shapes, first, second) / rounding[second].unevenness
         law: Law = CorrelationLaw(walk.checkpoint_correlation(config, first, second), coordinates)
         if mixed:  # the variance of a step fluctuates with this shaping
-            law = MixedCorrelationLaw(earlier.mixing_df, w.mixing_df - earlier.mixing_df, coordinates)
+            before = w.share_df * earlier.mixing_df / w.mixing_df
+            law = MixedCorrelationLaw(before, w.share_df - before, coordinates)
         elif (extra := rounding[second].fluctuation) and not (config.anchor_l2 or config.momentum):
             freedom = 2 / extra / second  # steps differ in what rounds away
             law = MixedCorrelationLaw(freedom * first, freedom * (second - first), coordinates)
         yield Prediction(
             quantity=Quantity.CHECKPOINT_COSINE,
             law=law,
-            label="large-N" if mixed or config.noise != "gaussian" else "exact",
+            label="large-N"
+            if mixed or config.noise != "gaussian"
+            else "exact"
+            if rounding[second].is_exact
+            else "mean-field",
             source=OURS,
             assumptions=w.assumptions,
             step=second,
@@ -192,11 +211,16 @@ def cosines(
         )
     # entries of equal variance without correlation: 1/d exactly, whatever their law
     coordinates = last.effective_dim if config.noise == "shared-seed" else float(config.dim)
+    coordinates /= rounding[last_step].unevenness
     if coordinates >= 2 and last.declared_error < 1:  # else an L1 anchor leaves next to nothing moved
         yield Prediction(
             quantity=Quantity.INDEPENDENT_COSINE,
             law=CosineLaw(0.0, 1.0, 1.0, coordinates - 1.0),
-            label="exact" if config.noise == "gaussian" and not config.anchor_l1 else "large-N",
+            label="large-N"
+            if config.noise != "gaussian" or config.anchor_l1
+            else "exact"
+            if rounding[last_step].is_exact
+            else "mean-field",
             source=OURS,
             assumptions=(*last.assumptions, "independent seeds"),
             step=last_step,

@@ -10,7 +10,12 @@ from estheory.theory.curved.predictions import OffTask
 from estheory.theory.grpo import GRPOConfig
 from estheory.theory.predictions import predict
 from estheory.theory.prompt_batch import PromptBatch
-from tests.audit.engine import Run
+from estheory.theory.rounding.precision import rounding_effects
+from estheory.theory.rounding.weights import WeightHistogram
+from tests.audit.engine import Run, stored
+
+ROUNDED = 0.05
+"""Share of the configurations that store their weights in a narrow format."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +24,8 @@ class Drawn:
 
     run: Run
     forecast: object
+    given: dict
+    """What `predict` was given besides the configuration and its checkpoints."""
     text: str
     drift: np.ndarray
     """Diagonal of another task's curvature, on flat coordinates."""
@@ -28,8 +35,44 @@ class Drawn:
     grpo: dict
 
 
+def draw_rounded(rng, cost):
+    """A configuration of weights in a narrow format, which no signal moves."""
+    pick = lambda *options: options[int(rng.integers(len(options)))]  # noqa: E731
+    dim, population, steps = 300, int(pick(3, 4, 8, 30)), int(pick(1, 2, 5, 20))
+    while steps > 1 and steps * population * dim > cost:
+        steps //= 2
+    path = pick("accumulated", "sequential")
+    names = {
+        "dim": dim,
+        "sigma": 1e-3,
+        "alpha": float(10 ** rng.uniform(-5, -3)),
+        "population": population,
+        "shaping": pick("zscore", "centered-rank") if path == "accumulated" else "zscore",
+        "dtype": pick("bfloat16", "bfloat16", "float16"),
+        "update_path": path,
+    }
+    std, looks = float(pick(0.005, 0.02, 0.1)), tuple(sorted({steps, max(1, steps // 2)}))
+    config = ESConfig(**names, steps=steps)
+    weights = stored(std * rng.standard_normal(dim), names["dtype"])
+    known = WeightHistogram(np.abs(weights), np.full(dim, 1 / dim))
+    given = {"rounding": rounding_effects(config, known, {1, *looks})}
+    everywhere, nowhere = np.ones(dim, dtype=bool), np.zeros(dim)
+    return Drawn(
+        run=Run(**names, looks=looks, weights=weights),
+        forecast=predict(config, checkpoints=looks, **given),
+        given=given,
+        text=f"{names}, weights of {std}, steps={looks}",
+        drift=np.stack([nowhere, nowhere]),
+        drift_gradient=nowhere,
+        flat=everywhere,
+        grpo={},
+    )
+
+
 def draw(rng, cost):
     """A configuration that ``cost`` random numbers per replica simulate at most; a string where it is refused."""
+    if rng.spawn(1)[0].random() < ROUNDED:  # a stream of its own: what the others draw stays what it was
+        return draw_rounded(rng, cost)
     pick = lambda *options: options[int(rng.integers(len(options)))]  # noqa: E731
     shaping = pick("zscore", "zscore", "zscore", "centered-rank", "raw", "two-point")
     antithetic = shaping == "zscore" and rng.random() < 0.3
@@ -172,6 +215,7 @@ def draw(rng, cost):
     return Drawn(
         run=run,
         forecast=forecast,
+        given=known,
         text=text,
         drift=np.stack([drift, losses]),
         drift_gradient=drift_gradient,

@@ -33,6 +33,10 @@ class Run:
     success: float = 0.5
     prompts: int = 1
     looks: tuple = field(default=(1,))
+    dtype: str = "float32"
+    update_path: str = "accumulated"
+    weights: np.ndarray | None = None
+    """Those at the start, where they are stored in a narrow format."""
 
 
 def draws(run, members, replicas, rng):
@@ -86,6 +90,34 @@ def shaped(values, shaping, sigma):
     return (below + 0.5 * (equal - 1)) / (values.shape[1] - 1) - 0.5
 
 
+def stored(values, dtype):
+    """Values rounded to the nearest number of a narrow format, ties to even."""
+    if dtype == "float16":
+        return values.astype(np.float16).astype(np.float64)
+    bits = values.astype(np.float32).view(np.uint32)
+    kept = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) & np.uint32(0xFFFF0000)
+    return kept.view(np.float32).astype(np.float64)
+
+
+def rounded(run, replicas, rng):
+    """Displacements by look of weights in a narrow format, and the displacements that were meant, of pure noise."""
+    start = weights = np.tile(run.weights, (replicas, 1))
+    meant, found, intended = np.zeros_like(start), {}, {}
+    for step in range(1, max(run.looks) + 1):
+        noise = rng.standard_normal((replicas, run.population, run.dim))
+        z = shaped(rng.standard_normal((replicas, run.population)), run.shaping, run.sigma)
+        terms = run.alpha / run.population * z[:, :, None] * noise
+        meant = meant + terms.sum(axis=1)
+        if run.update_path == "accumulated":
+            weights = stored(weights + terms.sum(axis=1), run.dtype)
+        else:
+            for k in range(run.population):
+                weights = stored(weights + terms[:, k], run.dtype)
+        if step in run.looks or step == 1:
+            found[step], intended[step] = weights - start, meant.copy()
+    return found, intended, run.sigma * noise[:, 0]
+
+
 def update(run, place, rng):
     """One update before momentum and anchor, and whether all rewards were equal."""
     replicas, n = place.shape[0], run.population
@@ -103,8 +135,9 @@ def update(run, place, rng):
 
 
 def simulate(run, replicas, rng):
-    """Displacements by look, (replicas, dim); of the first step its ties, and one member's noise."""
+    """Displacements by look, (replicas, dim); rewards by step; of the first step its ties, and one member's noise."""
     place, velocity, found = np.zeros((replicas, run.dim)), np.zeros((replicas, run.dim)), {}
+    curve = []
     for step in range(1, max(run.looks) + 1):
         change, tied, member = update(run, place, rng)
         if step == 1:
@@ -115,9 +148,11 @@ def simulate(run, replicas, rng):
         else:
             place = (1 - run.anchor_l2) * (place + velocity)
             place = np.sign(place) * np.maximum(np.abs(place) - run.anchor_l1, 0)
+        if run.reward == "quadratic":
+            curve.append(-0.5 * (place - run.optimum) ** 2 @ run.curvature)
         if step in run.looks or step == 1:
             found[step] = place.copy()
-    return found, first_ties, first_member
+    return found, np.stack(curve, axis=1) if curve else None, first_ties, first_member
 
 
 def adamw(replicas, dim, steps, lr, schedule, rng):

@@ -5,7 +5,7 @@ the label is not `exact`, what the label itself leaves open is granted (`GRANTED
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,6 +42,33 @@ def granted(label, population, dim):
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What the engine saw of a configuration, over its replicas."""
+
+    places: dict
+    curve: np.ndarray | None
+    ties: np.ndarray
+    member: np.ndarray
+    meant: dict
+    """Displacements without rounding, by step; empty where nothing rounds."""
+
+
+def observe(run, replicas, batch, rng):
+    """Simulate a configuration in batches."""
+    sizes = [min(batch, replicas - i) for i in range(0, replicas, batch)]
+    if run.dtype != "float32":
+        parts = [engine.rounded(run, size, rng) for size in sizes]
+        places, meant = ({look: np.concatenate([p[i][look] for p in parts]) for look in parts[0][i]} for i in (0, 1))
+        member = np.concatenate([part[2] for part in parts])
+        return Seen(places, None, np.zeros(replicas, dtype=bool), member, meant)
+    parts = [engine.simulate(run, size, rng) for size in sizes]
+    places = {look: np.concatenate([part[0][look] for part in parts]) for look in parts[0][0]}
+    curve = None if parts[0][1] is None else np.concatenate([part[1] for part in parts])
+    ties, member = (np.concatenate([part[i] for part in parts]) for i in (2, 3))
+    return Seen(places, curve, ties, member, {})
+
+
+@dataclass(frozen=True)
 class Found:
     """One row that was tested."""
 
@@ -68,9 +95,10 @@ class Found:
         )
 
 
-def measured(drawn, prediction, places, ties, member, rng):
+def measured(drawn, prediction, seen, rng):
     """Samples of what the row is about, one a replica; None where the engine has none."""
     run, q, step = drawn.run, prediction.quantity, prediction.step
+    places, ties, member = seen.places, seen.ties, seen.member
     place = places.get(step or max(run.looks))
     if place is None:
         return None
@@ -91,8 +119,15 @@ def measured(drawn, prediction, places, ties, member, rng):
     if q is Q.INDEPENDENT_COSINE:
         half = len(place) // 2
         return _cosine(place[:half], place[half : 2 * half])
+    if q is Q.EFFECTIVE_DIMENSION_RATIO:
+        walk = drawn.forecast.get(Q.COORDINATE_STD, step)
+        return None if walk.systematic >= 1 or seen.meant else norm**2 / (run.dim * walk.law.mean**2)
     if q is Q.NORM_RATIO:
-        return None
+        return norm / gradient_norm(drawn, rng)
+    if q is Q.PRECISION_GAIN:
+        return np.sum(place**2, axis=1) / np.mean(np.sum(seen.meant[step] ** 2, axis=1))
+    if q is Q.PRECISION_SIGNAL:
+        return np.sum(place * seen.meant[step], axis=1) / np.mean(np.sum(seen.meant[step] ** 2, axis=1))
     if q is Q.TIE_PROBABILITY:
         return ties.astype(float)
     if q is Q.GRPO_DISPLACEMENT_NORM:
@@ -119,6 +154,8 @@ def measured(drawn, prediction, places, ties, member, rng):
         return _cosine(place, np.broadcast_to(gradient, place.shape))
     if q in (Q.PROGRESS_PER_STEP, Q.COHERENT_DISPLACEMENT_BOUND):
         return along / np.linalg.norm(gradient)
+    if q in (Q.SIGNAL_SHARE_BOUND, Q.ES_GRPO_COSINE_BOUND):
+        return along / np.linalg.norm(gradient) / math.sqrt(np.mean(norm**2))
     if q is Q.REWARD_GAIN_PER_STEP:
         return along
     return None
@@ -128,6 +165,156 @@ def _cosine(first, second):
     with np.errstate(invalid="ignore", divide="ignore"):
         found = (first * second).sum(axis=1) / np.linalg.norm(first, axis=1) / np.linalg.norm(second, axis=1)
     return found[np.isfinite(found)]
+
+
+def gradient_norm(drawn, rng):
+    """Root mean square norm of AdamW's displacement, to 0.2 %."""
+    grpo, dim = drawn.grpo, drawn.run.dim
+    square = [
+        np.mean(engine.adamw(2000, dim, grpo["steps"], grpo["lr"], grpo["schedule"], rng) ** 2)
+        for _ in range(max(1, math.ceil(100 / dim)))
+    ]
+    return math.sqrt(np.mean(square))
+
+
+def short_of_zero(values):
+    """p-value of a mean that is not negative, by the t law of block means."""
+    from scipy.stats import t
+
+    blocks = values[: len(values) // BLOCKS * BLOCKS].reshape(BLOCKS, -1).mean(axis=1)
+    error = blocks.std(ddof=1) / math.sqrt(BLOCKS)
+    if blocks.mean() >= -1e-12 * np.abs(blocks).max():
+        return 1.0
+    return float(t.cdf(blocks.mean() / error, BLOCKS - 1)) if error else 0.0
+
+
+def optimal_alpha(drawn, prediction, seen, rng):
+    """The gain of a step is E first s - E second s^2 in the step size s: its top at E first / (2 E second)."""
+    run, place = drawn.run, seen.places[1]
+    first, second = place @ (run.curvature * run.optimum), 0.5 * place**2 @ run.curvature
+
+    def p(low, high):
+        return 2 * min(short_of_zero(first - 2 * low * second), short_of_zero(2 * high * second - first))
+
+    return p, prediction.law.mean / run.alpha
+
+
+def critical_population(drawn, prediction, seen, rng):
+    """E[first]^2 / (4 E second), the gain at the best step, is c^2 N / (N - 2 + N_crit) of ||g||^4 / (2 g'Lam g)."""
+    run, place = drawn.run, seen.places[1]
+    slope = run.curvature * run.optimum
+    limit = 2 * float(slope @ slope) ** 2 / float(slope @ (run.curvature * slope))  # four times that of the gain
+    n = run.population
+    c = math.sqrt(2 / n) * math.exp(math.lgamma(n / 2) - math.lgamma((n - 1) / 2))
+    blocks = (place @ slope)[: len(place) // BLOCKS * BLOCKS].reshape(BLOCKS, -1)
+    square = blocks.mean(axis=1) ** 2 - blocks.var(axis=1, ddof=1) / blocks.shape[1]
+    second = (0.5 * place**2 @ run.curvature)[: blocks.size].reshape(BLOCKS, -1).mean(axis=1)
+
+    def p(low, high):
+        most, least = (limit * c**2 * n / max(n - 2 + x, 1e-9) for x in (low, high))
+        return 2 * min(short_of_zero(square - least * second), short_of_zero(most * second - square))
+
+    return p, prediction.law.mean
+
+
+def reward_peak_step(drawn, prediction, seen, rng):
+    """No mean reward outside the steps that the row leaves open is higher than the best of those inside."""
+    from scipy.stats import ttest_1samp
+
+    means = seen.curve.mean(axis=0)
+
+    def p(low, high):
+        inside = np.arange(max(0, math.floor(low) - 2), min(means.size, math.ceil(high) + 1))
+        if not inside.size:
+            return 1.0
+        best = inside[np.argmax(means[inside])]
+        others = [k for k in range(means.size) if k not in inside]
+        found = [ttest_1samp(seen.curve[:, k] - seen.curve[:, best], 0.0, alternative="greater").pvalue for k in others]
+        return min([1.0, *(len(others) * x for x in found)])
+
+    return p, prediction.law.mean
+
+
+def stationary_reward_gap(drawn, prediction, seen, rng):
+    """A run from the optimum ends below it, one from twice and a half the gap above: the row must lie between."""
+    run, gap = drawn.run, prediction.law.mean
+    steps, replicas = 300, 400
+    if run.anchor_l1 or run.anchor_l2 or steps * replicas * run.population * run.dim > SETTLING:
+        return None
+    ends = []
+    for excess in (0.0, 2.5):
+        away = np.where(run.curvature > 0, math.sqrt(2 * excess * gap / run.curvature.sum()), 0.0)
+        settled = engine.simulate(replace(run, optimum=away, looks=(steps,)), replicas, rng)[1]
+        ends.append(-settled[:, -steps // 4 :].mean(axis=1))
+    below, above = ends
+    if not np.all(np.isfinite(above)) or above.mean() > 1.1 * below.mean():
+        return None  # it has not settled
+
+    def p(low, high):
+        return 2 * min(short_of_zero(high - below), short_of_zero(above - low))
+
+    return p, gap
+
+
+def matching_population(drawn, prediction, seen, rng):
+    """At the next populations below and above, the norm of ES is above and below that of AdamW."""
+    run, n = drawn.run, prediction.law.mean
+    step, pair = prediction.step, 2 if drawn.run.antithetic else 1
+    replicas = 400
+    if not 2 * pair <= n <= 200 or step * replicas * n * run.dim > SETTLING or run.anchor_l1:
+        return None
+    target = gradient_norm(drawn, rng) ** 2
+
+    def square(members):
+        found = engine.simulate(replace(run, population=members, looks=(step,)), replicas, rng)[0]
+        return np.sum(found[step] ** 2, axis=1)
+
+    def p(low, high):
+        few, many = pair * max(1 + (pair == 1), math.floor(low / pair)), pair * math.ceil(high / pair)
+        return 2 * min(short_of_zero(square(few) - target), short_of_zero(target - square(many)))
+
+    return p, n
+
+
+SETTLING = 40_000_000
+"""Random numbers that a row with a simulation of its own may take."""
+BOUNDS = (Q.COHERENT_DISPLACEMENT_BOUND, Q.SIGNAL_SHARE_BOUND, Q.ES_GRPO_COSINE_BOUND)
+BRACKETED = {
+    Q.OPTIMAL_ALPHA: optimal_alpha,
+    Q.CRITICAL_POPULATION: critical_population,
+    Q.REWARD_PEAK_STEP: reward_peak_step,
+    Q.STATIONARY_REWARD_GAP: stationary_reward_gap,
+    Q.MATCHING_POPULATION: matching_population,
+}
+"""Rows that are a number which the engine shows to be too large or too small."""
+
+
+def judged(case, drawn, prediction, seen, warned, rng):
+    """A row, tested; None where the engine has nothing to test it by."""
+    if (bracket := BRACKETED.get(prediction.quantity)) is None:
+        values = measured(drawn, prediction, seen, rng)
+        if values is None or len(values) < 100:
+            return None
+        return tested(case, drawn, prediction, values, warned)
+    if (found := bracket(drawn, prediction, seen, rng)) is None:
+        return None
+    p, value = found
+    loose = granted(prediction.label, drawn.run.population, drawn.run.dim).mean + prediction.systematic
+    wrong = 1.5 if prediction.quantity is not Q.REWARD_PEAK_STEP else 0.5
+    return Found(
+        case=case,
+        quantity=str(prediction.quantity),
+        label=prediction.label,
+        step=prediction.step or 0,
+        pvalue=p(value * (1 - loose), value * (1 + loose)),
+        control=p(wrong * value * (1 - loose), wrong * value * (1 + loose)),
+        mean_error=0.0,
+        spread_ratio=1.0,
+        coverage={},
+        warned=warned,
+        text=drawn.text,
+        why=f"{value:.4g} by what is above and below it",
+    )
 
 
 def binomial_tails(count, trials, low, high):
@@ -195,11 +382,10 @@ def tested(case, drawn, prediction, values, warned):
     sample, coverage, spread = float(np.mean(values)), {}, 1.0
     loose = band + allowed.mean * abs(mean)
     wrong = values + 0.3 * (np.std(values) + abs(mean)) * (1 if mean >= 0 else -1)
-    if q is Q.COHERENT_DISPLACEMENT_BOUND:
-        p, control = (
-            block_pvalue(np.abs(values.mean()) + 0 * values + values - values.mean(), -math.inf, mean + band),
-            0.0,
-        )
+    if q in BOUNDS:
+        most = math.sqrt(mean) if q is Q.SIGNAL_SHARE_BOUND else mean
+        ahead = values * np.sign(values.mean() or 1.0)
+        p, control = short_of_zero(most + band - ahead), short_of_zero(0.5 * abs(ahead.mean()) - ahead)
         why = "mean within the bound"
     elif q is Q.TIE_PROBABILITY:
         p = binomial_tails(int(values.sum()), len(values), mean, mean)

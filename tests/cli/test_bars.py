@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from estheory.cli import progress
+from estheory.cli import bars
 from estheory.cli.options import CommonOptions
 from estheory.watching import counted_out, is_watched, watched
 
@@ -30,8 +30,8 @@ def test_the_watcher_hears_of_every_part_and_nobody_afterwards():
 
 def test_a_long_computation_gets_a_bar_and_a_short_one_none(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
-    monkeypatch.setattr(progress, "PATIENCE", 0.02)
-    with progress.bars(CommonOptions()):
+    monkeypatch.setattr(bars, "PATIENCE", 0.02)
+    with bars.bars(CommonOptions().shows_progress):
         list(counted_out("short work", range(3), 3))
         for _ in counted_out("long work", range(3), 3):
             time.sleep(0.03)
@@ -43,13 +43,13 @@ def test_a_long_computation_gets_a_bar_and_a_short_one_none(monkeypatch):
 @pytest.mark.parametrize("given", [{"quiet": True}, {"json": True}])
 def test_quiet_and_json_draw_nothing(monkeypatch, given):
     monkeypatch.setattr(sys, "stderr", Terminal())
-    with progress.bars(CommonOptions(**given)):
+    with bars.bars(CommonOptions(**given).shows_progress):
         assert not is_watched()
 
 
 def test_nothing_is_drawn_where_stderr_is_no_terminal(monkeypatch):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    with progress.bars(CommonOptions()):
+    with bars.bars(CommonOptions().shows_progress):
         assert not is_watched()
 
 

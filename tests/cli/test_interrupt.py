@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -47,12 +48,37 @@ def interrupted(arguments, when, **options):
     return process.returncode, said
 
 
+@contextlib.contextmanager
+def interrupting(when):
+    """Send this very process SIGINT once `when` holds, unless what stands inside has ended before."""
+    ended = threading.Event()
+
+    def wait():
+        while not ended.is_set():
+            if when():
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+            time.sleep(0.01)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        waiting.join()
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_run_says_how_to_resume_it(estheory, tmp_path):
     pytest.importorskip("torch")
     out = tmp_path / "es"
     small = ["--population", 4, "--prompts", 4, "--evaluation-prompts", 4, "--steps", 30]
-    code, said = interrupted(["run", "es", *small, "--out", out], lambda: (out / "steps.jsonl").exists())
-    assert code == 130
+    with interrupting(lambda: (out / "steps.jsonl").exists()):
+        stopped = estheory("run", "es", *small, "--out", out)
+    said = stopped.err
+    assert stopped.code == 130
     assert said.count("\n") == 1
     command = f"run es --resume {out}"
     assert f"estheory {command}" in said

@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from tests.variants import variants
+
 torch = pytest.importorskip("torch")
 numpy_files = pytest.importorskip("safetensors.numpy")
 torch_files = pytest.importorskip("safetensors.torch")
@@ -216,7 +218,7 @@ def test_what_no_norm_counts_is_listed_beside_the_verdicts(estheory, tmp_path):
 RIGHT = {"plain": ({}, []), "pairs": ({"mirrored": True}, ["--antithetic"])}
 
 
-@pytest.mark.parametrize("members", [4, 8, 30])
+@pytest.mark.parametrize("members", variants([4, 8, 30], fast={8}))
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_right_run_raises_no_alarm(estheory, tmp_path, name, members):
     """Stepped runs, 40 of each kind and size of population but 10 of thirty members: 180 in all.

@@ -89,7 +89,7 @@ def test_anything_typed(command, weights, es_run, tmp_path, monkeypatch):
         into += ["--out", str(tmp_path / "page.html")]
     flags = h.lists(h.sampled_from(["--json", "--quiet", "--antithetic", "--keep-going", "--nonsense"]), max_size=2)
 
-    @examples(2 if command == "report" else 8)
+    @examples(COSTLY.get(command, 8))
     @given(options=typed(*names), flags=flags, words=h.lists(SMALL, max_size=2))
     def check(options, flags, words):
         given_words = [word for word in words if not word.startswith("-")] if command in POSITIONAL else []
@@ -99,6 +99,8 @@ def test_anything_typed(command, weights, es_run, tmp_path, monkeypatch):
     check()
 
 
+COSTLY = {"report": 2, "run es": 3}
+"""Commands of which one example takes half a second and more, and how many are drawn."""
 POSITIONAL = {"derive", "models", "measure", "validate", "report"}
 
 

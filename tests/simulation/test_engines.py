@@ -1,6 +1,7 @@
 """The direct engine against the algorithm written out, and the reduced engine against the direct one."""
 
 import math
+from functools import cache
 
 import numpy as np
 import pytest
@@ -54,10 +55,16 @@ def differences(one, two, level=1e-6):
     return [name for name in one if ks_2samp(one[name], two[name]).pvalue < level / len(one)]
 
 
+@cache
+def plain_runs():
+    """The direct engine's runs of SMALL, which several tests compare with."""
+    return direct(ESConfig(**SMALL), CURVED, replicas=8000, steps=[5, 15], seed=1)
+
+
 @pytest.mark.parametrize("change", VARIANTS, ids=str)
 def test_reduced_is_direct_in_law(change):
     config = ESConfig(**(SMALL | change))
-    one = direct(config, CURVED, replicas=8000, steps=[5, 15], seed=1)
+    one = direct(config, CURVED, replicas=8000, steps=[5, 15], seed=1) if change else plain_runs()
     two = reduced(config, CURVED, replicas=8000, steps=[5, 15], seed=2)
     assert one.start_reward == pytest.approx(two.start_reward, rel=1e-12) == -CURVED.gap
     assert differences(one, two) == []
@@ -70,8 +77,7 @@ def test_reduced_is_direct_in_law(change):
 )
 def test_negative_control(wrong):
     """The same test tells a run of 3 % more step, 10 % more sigma, or another population of equal walk."""
-    one = direct(ESConfig(**SMALL), CURVED, replicas=8000, steps=[5, 15], seed=1)
-    assert differences(one, reduced(ESConfig(**(SMALL | wrong)), CURVED, replicas=8000, steps=[5, 15], seed=2))
+    assert differences(plain_runs(), reduced(ESConfig(**(SMALL | wrong)), CURVED, replicas=8000, steps=[5, 15], seed=2))
 
 
 def test_negative_control_of_the_blocks():
@@ -79,8 +85,7 @@ def test_negative_control_of_the_blocks():
     fewer = Landscape(
         dim=60, eigenvalue=[2.0, 0.5, 1.0], multiplicity=[1, 6, 8], offset=[0.1, 0.6, 0.0], reward_std=0.05
     )
-    one = direct(ESConfig(**SMALL), CURVED, replicas=8000, steps=[5, 15], seed=1)
-    assert differences(one, reduced(ESConfig(**SMALL), fewer, replicas=8000, steps=[5, 15], seed=2))
+    assert differences(plain_runs(), reduced(ESConfig(**SMALL), fewer, replicas=8000, steps=[5, 15], seed=2))
 
 
 @pytest.mark.parametrize("change", [{"momentum": 0.6}, {"momentum": 0.6, "anchor_l2": 0.1, "anchor_form": "after"}])

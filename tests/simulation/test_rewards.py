@@ -19,6 +19,7 @@ from estheory.theory.reward_model import bernoulli_rewards, zscore_overlap
 from estheory.validation.judge import exit_code, judge
 from tests.simulation.test_engines import CURVED, SMALL, differences
 from tests.statistics import agrees, shape_rewards
+from tests.variants import variants
 
 RUN = {"replicas": 8000, "steps": [5, 15]}
 
@@ -40,7 +41,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", variants(CASES, fast={"bernoulli of ranks", "heavy tail", "cubic", "explicit"}))
 def test_reduced_is_direct_in_law(name):
     make, change = CASES[name]
     config, reward = ESConfig(**(SMALL | change)), make(CURVED)

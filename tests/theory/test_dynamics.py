@@ -15,6 +15,7 @@ from estheory.theory.curved import spectra as landscapes
 from estheory.theory.estimators import estimator_of
 from tests.statistics import agrees, ks_agrees
 from tests.theory.quadratic_es import config, landscape, run, std_within, within
+from tests.variants import variants
 
 TWO_SCALE = landscapes.two_scale()
 PAPER_LIKE = config(dim=1005, sigma=0.01, alpha=0.01, population=30, steps=400)
@@ -80,7 +81,7 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", variants(RUNS, fast={"two scales", "raw", "ranks"}))
 def test_mean_and_spread_of_runs(name):
     rows, reward_std, changes, steps = RUNS[name]
     where, c = landscape(*rows, reward_std=reward_std), config(**changes)
@@ -97,7 +98,7 @@ def test_mean_and_spread_of_runs(name):
     assert not within(rewards[steps[-1]], dynamics.mean_field(wrong, where, steps[-1]).at(steps[-1]), last.systematic)
 
 
-@pytest.mark.parametrize("offset", [0.0, 0.3])
+@pytest.mark.parametrize("offset", variants([0.0, 0.3], fast={0.3}))
 def test_sample_variance_of_raw_rewards_is_a_common_factor(offset):
     """It moves noise (a loss) and progress (a gain) together; 60 directions, N = 30, spread to 5 %."""
     where = landscape((1, 60, offset), reward_std=0.0 if offset else 0.3)

@@ -1,18 +1,22 @@
 """One rounded step against numpy emulation of bfloat16 arithmetic."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as h
+from scipy import stats
 
 from estheory.errors import ConfigError
 from estheory.floats import FORMATS, rounded
+from estheory.quantities import Quantity
 from estheory.rules import ESConfig
+from estheory.theory.predictions import predict
 from estheory.theory.rounding import weights as weight_histograms
 from estheory.theory.rounding.float32_norm import float32_norm_share
-from estheory.theory.rounding.gains import rounding_gain, signal_gain, unchanged_shares, variance_gains
+from estheory.theory.rounding.gains import fourth_gains, rounding_gain, signal_gain, unchanged_shares, variance_gains
 from estheory.theory.rounding.precision import rounding_effects, swallowed_warning, unknown_weights_band
 from estheory.theory.rounding.weights import WeightHistogram, mixed_weights, normal_weights, student_weights
 from tests.statistics import agrees
@@ -200,3 +204,45 @@ def test_a_float32_norm_is_too_small():
         if entries > 4_000_000:
             assert measured != pytest.approx(float32_norm_share(entries, 9 - lanes), abs=3e-4)
     assert float32_norm_share(1e15) < float32_norm_share(1e9) < float32_norm_share(1.0) == 1.0
+
+
+def test_the_fourth_moment_of_a_rounded_step():
+    for x in (0.1, 0.4, 1.0, 2.9, 3.1, 10.0):
+        k = np.arange(1, 200)
+        inside = stats.norm.sf((k - 0.5) / x) - stats.norm.sf((k + 0.5) / x)
+        assert float(fourth_gains(np.array(x))) == pytest.approx(2 * np.sum(k**4 * inside) / x**4, rel=1e-9)
+
+
+@pytest.mark.parametrize("path", ["accumulated", "sequential"])
+def test_the_norm_of_known_weights_scatters_with_what_rounding_swallows(path):
+    """Variance of the squared norm to 10 %, of cosines to 12 %; entries of one variance would be farther off."""
+    rng, dim, n, replicas = np.random.default_rng(2), 400, 8, 4000
+    start = np.float32(0.02 * rng.standard_normal(dim)).astype(np.float64)
+    spacing = 2.0 ** (np.floor(np.log2(np.abs(start))) - 7)
+    start = np.round(start / spacing) * spacing
+    run = ESConfig(dim=dim, sigma=1e-3, alpha=8e-5, population=n, dtype="bfloat16", update_path=path)
+    effect = rounding_effects(run, WeightHistogram(np.abs(start), np.full(dim, 1 / dim)), [1])[1]
+    z = rng.standard_normal((replicas, n))
+    z = (z - z.mean(axis=1, keepdims=True)) / z.std(axis=1, keepdims=True)
+    moved = np.zeros((replicas, dim))
+    terms = [8e-5 / n * z[:, [k]] * rng.standard_normal((replicas, dim)) for k in range(n)]
+    for term in [sum(terms)] if path == "accumulated" else terms:
+        moved += np.round(term / spacing) * spacing  # within its binade
+    square = np.sum(moved**2, axis=1)
+    scatter = dim * square.var() / square.mean() ** 2
+    assert effect.scatter + dim * effect.spread**2 == pytest.approx(scatter, rel=0.1)
+    assert scatter > 3
+    if path == "sequential":  # the coefficients of a step are common to all weights
+        assert scatter > 1.3 * effect.scatter
+    halves = moved[: replicas // 2], moved[replicas // 2 :]
+    cosine = np.sum(halves[0] * halves[1], axis=1) / np.sqrt(square[: replicas // 2] * square[replicas // 2 :])
+    assert dim * cosine.var() == pytest.approx(effect.unevenness, rel=0.12)
+    assert effect.unevenness > 1.2
+    known = {"rounding": {1: effect}}
+    norm, apart = (predict(run, **known).get(q) for q in (Quantity.DISPLACEMENT_NORM, Quantity.INDEPENDENT_COSINE))
+    assert (norm.label, apart.label) == ("mean-field", "mean-field")
+    assert np.sqrt(square).std() == pytest.approx(norm.law.std, rel=0.1)
+    faint = replace(run, alpha=1e-5)
+    few = predict(faint, rounding=rounding_effects(faint, normal_weights(0.1), [1]))
+    assert few.get(Quantity.DISPLACEMENT_NORM).systematic >= 1
+    assert any("fewer than" in warning for warning in few.warnings)

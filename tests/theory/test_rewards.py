@@ -12,6 +12,7 @@ from estheory.theory import reward_model as theory
 from estheory.theory.estimators.ranks import MEAN_OVERLAP
 from estheory.theory.estimators.zscores import mean_population_std
 from tests.statistics import agrees
+from tests.variants import variants
 
 GAUSSIAN = {"values": [0.0], "probabilities": [1.0]}
 
@@ -75,7 +76,7 @@ BERNOULLI = {
 }
 
 
-@pytest.mark.parametrize("name", BERNOULLI)
+@pytest.mark.parametrize("name", variants(BERNOULLI, fast={"one prompt", "strong signal, cut off"}))
 def test_bernoulli_rewards(name):
     p, prompts, tau, n = BERNOULLI[name]
     model = theory.bernoulli_rewards(p, prompts=prompts, signal_std=tau)

@@ -15,6 +15,7 @@ from estheory.theory import signal as theory
 from estheory.theory.estimators import estimator_of
 from estheory.theory.estimators.zscores import mean_population_std
 from tests.statistics import agrees, brute_force_steps, ks_agrees, variance_agrees
+from tests.variants import variants
 
 ALPHA, SIGMA, DIM = 0.3, 0.5, 50
 
@@ -54,9 +55,7 @@ def setting(name):
     return c, s, updates
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
-)
+@pytest.mark.parametrize("name", variants(CASES, fast=QUICK))
 def test_progress_cosine_and_norm(name):
     c, s, updates = setting(name)
     n = c.population

@@ -21,6 +21,7 @@ from estheory.theory.probe.prediction_law import FewDirectionsLaw
 from estheory.theory.prompt_batch import PromptBatch
 from estheory.theory.steered_cosines import DisplacementPair
 from tests.statistics import agrees, ks_agrees, variance_agrees
+from tests.variants import variants
 
 RNG = 3
 
@@ -35,11 +36,12 @@ def one_step(dim, members, rho2, raw, replicas=4000):
     return np.linalg.norm(np.einsum("rn,rnd->rd", weights, noise), axis=1)
 
 
-@pytest.mark.parametrize("raw", [False, True])
-@pytest.mark.parametrize(
-    ("dim", "members", "rho2"), [pytest.param(2, 5, 0.9, marks=pytest.mark.slow), (6, 4, 0.5), (3, 12, 1.0)]
-)
-def test_the_norm_of_a_step_with_signal(dim, members, rho2, raw):
+STEPS = [(*signal, raw) for signal in ((2, 5, 0.9), (6, 4, 0.5), (3, 12, 1.0)) for raw in (False, True)]
+
+
+@pytest.mark.parametrize("run", variants(STEPS, fast=[(6, 4, 0.5, False), (3, 12, 1.0, True)]), ids=str)
+def test_the_norm_of_a_step_with_signal(run):
+    dim, members, rho2, raw = run
     scale = math.sqrt(members - 1 if raw else members)
     law = StepNormLaw(scale, math.sqrt(rho2), members - 1.0, math.sqrt(1 - rho2), dim - 1.0, raw)
     x = one_step(dim, members, rho2, raw)

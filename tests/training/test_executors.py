@@ -94,6 +94,7 @@ def killing(monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
     return killed
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_bits_of_one_though_one_is_killed(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

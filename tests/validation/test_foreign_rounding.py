@@ -25,6 +25,7 @@ torch = pytest.importorskip("torch")
 from transformers import AutoModelForCausalLM  # noqa: E402
 
 from tests.validation import foreign_runs as make  # noqa: E402
+from tests.variants import variants  # noqa: E402
 
 LEVEL = 1e-6
 """Family-wise level of every judgement here: a true law is refuted that rarely."""
@@ -74,7 +75,7 @@ def test_the_update_path_is_told_apart(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("mirrored", variants([False, True], fast={True}))
 def test_es_awd(tmp_path, base, dtype, mirrored):
     alpha = 1e-4 if dtype is torch.bfloat16 else ALPHA  # a few spacings of the weights either way
     make.es_awd(tmp_path / "run", dtype=dtype, alpha=alpha, mirrored=mirrored, stalled=(4,), engines=1)
@@ -119,7 +120,7 @@ def test_a_base_in_another_format_is_rounded_first(tmp_path, base):
     assert "refuted" not in {v.kind for v in verdicts(tmp_path / "run", base(torch.float32))}
 
 
-@pytest.mark.parametrize("version", ["robin", "static", "package"])
+@pytest.mark.parametrize("version", variants(["robin", "static", "package"], fast={"robin"}))
 def test_es_at_scale(tmp_path, base, version):
     pytest.importorskip("tensorboard")
     name = f"es-countdown-sigma{make.SIGMA}-alpha{ALPHA}-pop{make.POPULATION}-bs200-tkn512-modelx-seed42-2026"

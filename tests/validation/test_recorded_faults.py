@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from estheory.cli.app import main
+from tests.variants import variants
 
 DIM, SIGMA, ALPHA, N, STEPS = 600, 0.02, 0.01, 8, 12
 
@@ -117,7 +118,7 @@ RIGHT = {
 }
 
 
-@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize("name", variants(RIGHT, fast={"ranks of 0/1 rewards", "pairs", "a shaping that is not told"}))
 def test_a_right_implementation_raises_no_alarm(tmp_path, capsys, name):
     """25 runs of each kind, 200 in all, every one stepped; a norm 4 standard errors off comes once in 16 000.
 

@@ -22,7 +22,7 @@ from estheory.theory.curved.ranges import step_range
 from estheory.theory.curved.reward_laws import LinearQuadraticLaw
 from estheory.theory.curved.stationary import stationary_state
 from estheory.theory.estimators import estimator_of
-from estheory.theory.walk import Walk
+from estheory.theory.walk import LEAST_ODD_PARTS, Walk
 
 QUADRATIC = "ours: docs/concepts/quadratic.md"
 DYNAMICS = "ours: docs/concepts/dynamics.md"
@@ -33,8 +33,6 @@ NEGLIGIBLE_TIES = 1e-6
 """Expected number of steps without motion up to which an off-task change is given."""
 LEAST_MIXING = 20.0
 """Degrees of freedom of a bounded fluctuation of the variance, from which a chi-square stands for it."""
-LEAST_ODD_PARTS = 20
-"""Pairs of all steps from which it does in the lower tail, too, where odd parts are small."""
 LOCAL = ("locally quadratic reward", "Gaussian reward noise")
 
 
@@ -168,6 +166,7 @@ def flat_walk(config: ESConfig, landscape: Landscape, w: Walk, step: int) -> Wal
         w,
         variance=variance,
         mixing_df=w.mixing_df / fluctuation,
+        share_df=w.share_df / fluctuation,
         label="mean-field",
         source=DYNAMICS,
         assumptions=(*w.assumptions, *along),

@@ -60,12 +60,13 @@ def step_moments(config: ESConfig, landscape: Landscape) -> StepMoments:
     z-score: E[Delta_k] = alpha rho_k (c - 3 x_k/N + 3 X/(8N)) and N E[Delta_k^2]/alpha^2 =
     1 + 2 x_k (N-1)(N-2)/(N(N+1)) + rho_k^2 (N - 2 + X - 12 x_k) - 6 (N-1)(N-2)/(N(N+1)(N+3)) sqrt(x_k) sum_j rho_j^2
     sqrt(x_j), good while x_k and X are small (:func:`estheory.theory.curved.ranges.step_range`).
-    Centred rank: the displacement is exact, (alpha/pi) int_0^inf |phi_R(t)|^2 sigma g_k / (1 + t^2 sigma^4 lam_k^2) dt
-    with phi_R the characteristic function of a reward. Raw: both exact, E[Delta] = alpha (N-1)/N g. Two-point: both
-    exact, E[Delta] = alpha g and N E[Delta_k^2]/alpha^2 = ||g||^2 + s^2/(2 sigma^2) + (N+1) g_k^2; the even part of the
-    rewards, and with it every x_k, drops out. Antithetic pairs: those of Gaussian even parts
-    (:meth:`estheory.theory.estimators.pairs.MirroredPairs.moments`) with the O(1/N) corrections of the even parts' own
-    law, E[Delta_k] gaining alpha rho_k (3 Y/8 - 2 x_k)/N, Y = sum (6 x_k^2 + 8 rho_k^2 x_k).
+    Centred rank: the displacement is exact, (alpha/pi) int_0^inf |phi_R(t)|^2 sigma g_k / (1 + t^2 sigma^4 lam_k^2)
+    dt with phi_R the characteristic function of a reward, and the second moment loses (alpha^2/N) (N-2)/(N-1)
+    0.3676/12 sqrt(x_k) |skewness| to the skewness of the rewards, at first order. Raw: both exact, E[Delta] = alpha
+    (N-1)/N g. Two-point: both exact, E[Delta] = alpha g and N E[Delta_k^2]/alpha^2 = ||g||^2 + s^2/(2 sigma^2) +
+    (N+1) g_k^2; the even part of the rewards, and with it every x_k, drops out. Antithetic pairs: those of Gaussian
+    even parts (:meth:`estheory.theory.estimators.pairs.MirroredPairs.moments`) with the O(1/N) corrections of the
+    even parts' own law, E[Delta_k] gaining alpha rho_k (3 Y/8 - 2 x_k)/N, Y = sum (6 x_k^2 + 8 rho_k^2 x_k).
 
     Step 1 of a run: momentum takes the share 1 - beta of it, and the ``after`` form of an anchor pulls it back.
 

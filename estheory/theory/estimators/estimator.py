@@ -137,6 +137,11 @@ class CurvedShares:
         return self.total(3 * self.quadratic**2 + 12 * self.correlation**2 * self.quadratic)
 
     @property
+    def skewness(self) -> float:
+        """Size of the skewness of a member's reward, which curvature makes negative."""
+        return self.total(self.quadratic**1.5 + 3 * self.correlation**2 * np.sqrt(self.quadratic))
+
+    @property
     def crossed(self) -> Array:
         """sqrt(x_k) sum_j rho_j^2 sqrt(x_j), shape (m,)."""
         return np.asarray(np.sqrt(self.quadratic) * self.total(self.correlation**2 * np.sqrt(self.quadratic)))
@@ -241,6 +246,29 @@ class Estimator(ABC):
         taken off.
         """
         return 3 * (self.population - 1) / (self.population + 1)
+
+    def share_df(self, df: float, kappa: float, steps: int) -> float:
+        """Return the degrees of freedom of the variance of all steps as the share that some have in it shows them.
+
+        Parameters
+        ----------
+        df
+            Those of its fluctuation.
+        kappa
+            Minus the correlation of the two rewards of a pair.
+        steps
+            T.
+
+        Returns
+        -------
+        float
+            ``df`` itself where the variance of a step is a chi-square or fixed.
+
+        Notes
+        -----
+        Label: exact. Source: ours: docs/concepts/walk.md.
+        """
+        return df
 
     @property
     def odd_parts(self) -> int:

@@ -23,6 +23,8 @@ from estheory.theory.estimators.zscores import ZScores, mean_population_std
 from estheory.theory.norm_laws import PairNormLaw, odd_part_nodes
 from estheory.theory.reward_model import RewardModel
 
+MANY_SHARES = 100
+"""Steps beyond which the share that some of them have in a sum of variances is that of a sum of chi-squares."""
 SMALLEST_POPULATION = 4
 """Two pairs: one pair has no spread of rewards."""
 
@@ -94,6 +96,39 @@ class MirroredPairs(ZScores):
         share = 2 * odd / (odd + (1 - kappa) * (1 - part))
         mean = float(weight @ share)
         return mean, float(weight @ (share - mean) ** 2) / mean**2
+
+    def share_df(self, df: float, kappa: float, steps: int) -> float:
+        """Return T f: shares V_t / sum V of T steps scatter as those of chi-squares of f degrees of freedom.
+
+        Of such chi-squares E sum V^2 / (sum V)^2 = (1 + f/2) / (1 + T f/2); here it is
+        T int u E[V^2 exp(-u V)] E[exp(-u V)]^(T-1) du. V is bounded, and near 0 more often than a chi-square of the
+        same two moments: so are shares of few steps.
+
+        Parameters
+        ----------
+        df, kappa, steps
+            As of :meth:`estheory.theory.estimators.estimator.Estimator.share_df`.
+
+        Returns
+        -------
+        float
+            ``df`` for one step, for more than ``MANY_SHARES`` and where V is fixed.
+
+        Notes
+        -----
+        Label: exact, for the variance of the share. Source: ours: docs/concepts/walk.md. Gaussian rewards.
+        """
+        if math.isinf(df) or not 1 < steps <= MANY_SHARES:
+            return df
+        mean, _ = self.odd_variance(kappa)
+        part, weight = odd_part_nodes(self.directions)
+        odd = (1 + kappa) * part
+        v = 2 * odd / (odd + (1 - kappa) * (1 - part)) / mean
+        u = np.exp(np.arange(-18.0, 25.0, 0.02))[:, None]
+        kernel = weight * np.exp(-u * v)
+        inside = (kernel @ v**2) * kernel.sum(axis=1) ** (steps - 1)
+        squares = steps * 0.02 * float(u[:, 0] ** 2 @ inside)
+        return 2 * steps * (1 - squares) / (squares * steps - 1)
 
     def _gaussian_variance(self, signal: Signal) -> StepVariance:
         n, kappa = self.population, signal.kappa

@@ -22,9 +22,12 @@ from estheory.theory.estimators.estimator import (
     projected_cosine,
 )
 from estheory.theory.reward_model import RewardModel, rank_overlap, tie_probability
+from estheory.theory.ties import Lengths, added_lengths
 
 MEAN_OVERLAP = 0.5 / math.sqrt(math.pi)
 """E of (1/N) sum u_(i) e_(i) for centred ranks u of N normals e, for every N."""
+FEW_MEMBERS = 8
+"""Members up to which the law of the length of ranks sums over the numbers that are equal, however many values."""
 _SKEW = 0.3675526
 """24 times -int (F - 1/2) f^2 of a density of unit skewness and variance, by its first-order Edgeworth expansion."""
 
@@ -215,6 +218,27 @@ class CentredRanks(Estimator):
             lengths=lengths,
         )
 
+    def _lengths(self, rewards: RewardModel) -> Lengths:
+        """Return the squared lengths of a step, of few members from the numbers that are equal alone.
+
+        The numbers t of equal rewards are multinomial and take sum (t^3 - t)/12 from that of the squared ranks: sums
+        and their probabilities follow value by value.
+        """
+        n = self.population
+        if rewards.gaussian_std or n > FEW_MEMBERS:
+            return super()._lengths(rewards)
+        found = {(0, 0): 1.0}
+        for chance in rewards.probabilities:
+            longer: dict[tuple[int, int], float] = {}
+            for (members, lost), weight in found.items():
+                for t in range(n - members + 1):
+                    place = (members + t, lost + t**3 - t)
+                    longer[place] = longer.get(place, 0.0) + weight * float(chance) ** t / math.factorial(t)
+            found = longer
+        square = {n**3 - n - lost: math.factorial(n) * w for (members, lost), w in found.items() if members == n}
+        mean = sum(length * chance for length, chance in square.items())
+        return added_lengths(tuple((length / mean, chance) for length, chance in sorted(square.items())), 1) or ()
+
     def moments(self, odd_share: float = PURE_NOISE) -> ShapingMoments:
         """Return the coefficients of one step's moments on a quadratic."""
         n = self.population
@@ -286,10 +310,16 @@ class CentredRanks(Estimator):
         return self.alpha * MEAN_OVERLAP
 
     def corrections(self, shares: CurvedShares, odd_share: float) -> tuple[Array, Array]:
-        """Return the exact displacement less that of Gaussian rewards, and the same of its square."""
+        """Return the exact displacement less that of Gaussian rewards, and the same of its square with the skewness.
+
+        Rewards that curvature skews have their mode above their median: large eps_k^2, which lower a reward, then take
+        off more of its squared rank than they add, sqrt(x_k) |skewness| at first order.
+        """
+        n = self.population
         gaussian = self.alpha * MEAN_OVERLAP * shares.correlation
         exact = self.alpha * rank_overlaps(self.sigma, shares.landscape)
-        return exact - gaussian, exact**2 - gaussian**2
+        skewed = (n - 2) / (n - 1) * _SKEW / 12 * np.sqrt(shares.quadratic) * shares.skewness
+        return exact - gaussian, exact**2 - gaussian**2 - self.alpha**2 / n * skewed
 
     def neglected(self, largest: float, excess: float, skewness: float) -> tuple[float, float]:
         """Return max(|X/16 - x/2|, x/4) of the progress and 0.3676 sqrt(x) |skewness| of the noise, for every N."""

@@ -36,6 +36,32 @@ def variance_gains(x: Array) -> Array:
     return np.where(x >= 3.0, 1 + 1 / (12 * x * x), total / near[..., 0] ** 2)
 
 
+def fourth_gains(x: Array) -> Array:
+    """Return E[round(x Z)^4] / x^4 for a standard normal Z.
+
+    (1/x^4) sum_{k>=1} 2 (k^4 - (k-1)^4) Q((k - 1/2)/x), and that of a rounding error apart from Z from x = 3 on.
+
+    Parameters
+    ----------
+    x
+        Standard deviation of the update in grid spacings, > 0, any shape.
+
+    Returns
+    -------
+    ndarray
+        Shape of ``x``. Toward 0 far below the spacing, 3 far above it.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/precision.md. As for :func:`variance_gains`.
+    """
+    x = np.asarray(x, dtype=np.float64)
+    k = np.arange(1, 31)
+    near = np.minimum(x, 3.0)[..., None]
+    total = (2 * (k**4 - (k - 1) ** 4) * normal_tails((k - 0.5) / near)[1]).sum(axis=-1)
+    return np.where(x >= 3.0, 3 + 1 / (2 * x**2) + 1 / (80 * x**4), total / near[..., 0] ** 4)
+
+
 def signal_gains(x: Array) -> Array:
     """Return E[x Z round(x Z)] / x^2, the share of the update that is kept on average.
 

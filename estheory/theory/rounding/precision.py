@@ -20,7 +20,7 @@ from estheory.floats import FORMATS, FloatFormat
 from estheory.landscape import Signal
 from estheory.rules import ESConfig
 from estheory.theory.estimators import estimator_of
-from estheory.theory.rounding.gains import signal_gains, variance_gains
+from estheory.theory.rounding.gains import fourth_gains, signal_gains, variance_gains
 from estheory.theory.rounding.weights import WeightHistogram, weight_family
 
 
@@ -39,10 +39,13 @@ class RoundingEffect:
         Their standard errors where they were emulated; 0 for closed forms.
     spread
         Relative standard deviation of ``variance`` over runs: coefficients differ, and what rounding swallows with
-        them. Emulated where the coefficients are drawn; 0 for closed forms.
+        them. 0 for closed forms of steps that are added at once.
     scatter
         Relative variance of ||moved||^2 over noise, given the coefficients, times the number of weights; 2 for
         Gaussian entries of one variance.
+    unevenness
+        Mean square over squared mean of the weights' variances: 1 where all move alike, and where it is emulated. The
+        number of weights over it is the effective number of coordinates of a cosine.
     """
 
     variance: float
@@ -51,6 +54,7 @@ class RoundingEffect:
     signal_stderr: float = 0.0
     spread: float = 0.0
     scatter: float = 2.0
+    unevenness: float = 1.0
 
     @property
     def swallowed(self) -> float:
@@ -116,9 +120,10 @@ def rounding_effects(config: ESConfig, weights: WeightHistogram, steps: Iterable
     first = math.floor(math.log2(step)) - 5  # in smaller binades rounding of this step is next to nothing
     last = max(first, math.floor(math.log2(float(weights.magnitudes.max()) + 8 * step * math.sqrt(looked[-1]))))
     binades = np.arange(first, last + 1, dtype=np.float64)
-    variance, signal = _binade_gains(config, step, fmt.spacing(binades))
-    cells = _coarse(weights, 2.0**first)
-    return dict(_follow(cells, binades, plain * variance, plain * signal, plain, looked))
+    spacing = fmt.spacing(binades)
+    gains = _binade_gains(config, step, spacing) * np.array([[plain], [plain], [plain**2]])
+    scatter = plain**2 * _coefficient_scatter(config, spacing)
+    return dict(_follow(_coarse(weights, 2.0**first), binades, gains, scatter, plain, looked))
 
 
 def _coarse(weights: WeightHistogram, floor: float) -> WeightHistogram:
@@ -131,49 +136,85 @@ def _coarse(weights: WeightHistogram, floor: float) -> WeightHistogram:
 
 
 def _follow(
-    weights: WeightHistogram, binades: Array, variance: Array, signal: Array, plain: float, steps: list[int]
+    weights: WeightHistogram, binades: Array, gains: Array, scatter: Array, plain: float, steps: list[int]
 ) -> Iterable[tuple[int, RoundingEffect]]:
-    """Follow each cell's variance and projection; each binade adds ``variance`` and ``signal`` a step."""
+    """Follow each cell's variance, projection and fourth cumulant; each binade adds its ``gains``, (3, m), a step.
+
+    ``scatter``, (m, m), is the covariance of what two binades add, over the coefficients of a step.
+    """
     edges = 2.0 ** np.append(binades, binades[-1] + 1)
     edges[0] = 0.0
     w = weights.magnitudes[:, None]
-    spread = np.zeros(len(w))
-    kept = np.zeros(len(w))
-    done = 0
+    variance, kept, excess = np.zeros((3, len(w)))
+    done, common = 0, 0.0
     for step in steps:
         while done < step:
             ahead = min(step - done, max(1, done // 12))  # steps taken together once a step hardly changes the spread
             if done == 0:
                 share = (weights.exponents[:, None] == binades).astype(np.float64)
             else:
-                std = np.sqrt(np.maximum(spread, 1e-300))[:, None]
+                std = np.sqrt(np.maximum(variance, 1e-300))[:, None]
                 below = normal_tails((edges - w) / std)[0] - normal_tails((-edges - w) / std)[0]
                 share = np.diff(below, axis=1)
-            spread = spread + ahead * (share @ variance)
-            kept = kept + ahead * (share @ signal)
+            variance, kept, excess = (
+                before + ahead * (share @ gain) for before, gain in zip((variance, kept, excess), gains, strict=True)
+            )
+            everywhere = weights.shares @ share
+            common += ahead * float(everywhere @ scatter @ everywhere)
             done += ahead
-        total = plain * step
+        mean = float(weights.shares @ variance)
+        uneven = float(weights.shares @ variance**2) / mean**2 if mean else 1.0
         yield (
             step,
             RoundingEffect(
-                variance=float(weights.shares @ spread) / total, signal=float(weights.shares @ kept) / total
+                variance=mean / (plain * step),
+                signal=float(weights.shares @ kept) / (plain * step),
+                spread=math.sqrt(max(common, 0.0)) / mean if mean else 0.0,
+                scatter=2 * uneven + float(weights.shares @ excess) / mean**2 if mean else 2.0,
+                unevenness=uneven,
             ),
         )
 
 
-def _binade_gains(config: ESConfig, step: float, spacing: Array) -> tuple[Array, Array]:
-    """Return the gains of one step of standard deviation ``step`` in binades of these spacings, each shape (m,)."""
+def _binade_gains(config: ESConfig, step: float, spacing: Array) -> Array:
+    """Return variance, projection and fourth cumulant of one step in binades of these spacings, shape (3, m).
+
+    In units of the variance of the step, whose standard deviation is ``step``, and of its square.
+    """
     n, alpha = config.population, config.step_size
     if config.update_path == "accumulated":
         x = step / spacing
-        return variance_gains(x), signal_gains(x)
+        return np.stack([variance_gains(x), signal_gains(x), fourth_gains(x) - 3 * variance_gains(x) ** 2])
+    z, density = _score_nodes(n)
+    x = alpha * z / n / spacing[:, None]
+    fourth = fourth_gains(x) - 3 * variance_gains(x) ** 2
+    return np.stack(
+        [variance_gains(x) @ (density * z**2), signal_gains(x) @ (density * z**2), fourth @ (density * z**4) / n]
+    )
+
+
+def _score_nodes(population: int) -> tuple[Array, Array]:
+    """Return nodes and weights of the size of one z-score of Gaussian rewards."""
     nodes, quadrature = legendre_nodes()
     angle = 0.25 * math.pi * (nodes + 1)  # z = sqrt(N-1) cos(angle), density sin^(N-3)
-    density = quadrature * np.sin(angle) ** (n - 3)
-    density /= density.sum()
-    z = math.sqrt(n - 1) * np.cos(angle)
-    x = alpha * z / n / spacing[:, None]
-    return variance_gains(x) @ (density * z**2), signal_gains(x) @ (density * z**2)
+    density = quadrature * np.sin(angle) ** (population - 3)
+    return math.sqrt(population - 1) * np.cos(angle), density / density.sum()
+
+
+def _coefficient_scatter(config: ESConfig, spacing: Array) -> Array:
+    """Return the covariance over z-scores of the variances that binades of these spacings add, shape (m, m).
+
+    In units of the square of the step's variance. (1/N) sum_i z_i^2 gain(z_i) scatters as 1/N of what of z^2 gain(z) is
+    not proportional to z^2, whose sum over the members is fixed. 0 where a step is added at once.
+    """
+    if config.update_path == "accumulated":
+        return np.zeros((spacing.size, spacing.size))
+    z, density = _score_nodes(config.population)
+    square = variance_gains(config.step_size * z / config.population / spacing[:, None]) * z**2
+    apart = z**2 - 1
+    square = square - (square @ density)[:, None]
+    rest = square - ((square * apart) @ density / (apart**2 @ density))[:, None] * apart
+    return np.asarray((rest * density) @ rest.T / config.population)
 
 
 def storage_format(config: ESConfig) -> FloatFormat:

@@ -12,6 +12,7 @@ from estheory.rules import ESConfig
 from estheory.theory.rounding import precision
 from estheory.theory.rounding.precision import NormBand, RoundingEffect
 from estheory.theory.rounding.weights import FAMILY_RMS
+from estheory.theory.walk import FEW_COORDINATES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +29,15 @@ class NormRounding:
         The relative variance that it adds to the squared norm, over runs; 0 where it is not emulated.
     kept
         Its factor on the displacement along the gradient.
+    unevenness
+        What it divides the effective number of coordinates of a cosine by.
     """
 
     gain: float = 1.0
     half_width: float = 0.0
     fluctuation: float = 0.0
     kept: float = 1.0
+    unevenness: float = 1.0
 
     @property
     def is_exact(self) -> bool:
@@ -100,7 +104,12 @@ def norm_roundings(
     if rounding is not None:
         if warning := precision.swallowed_warning(rounding[last], config.dtype):
             warnings.append(warning)
-        return {step: _emulated(rounding[step], config.dim) for step in steps}
+        found = {step: _known(rounding[step], config.dim) for step in steps}
+        if any(one.half_width >= 1 for one in found.values()):
+            warnings.append(
+                f"rounding leaves the motion to fewer than {FEW_COORDINATES} coordinates: no law of norms and cosines"
+            )
+        return found
     if band is None:
         closest = config
         if not precision.has_closed_form(config):
@@ -117,14 +126,16 @@ def norm_roundings(
     return {step: NormRounding(half_width=band[step].half_width) for step in steps}
 
 
-def _emulated(effect: RoundingEffect, dim: int) -> NormRounding:
+def _known(effect: RoundingEffect, dim: int) -> NormRounding:
+    few = 2 * dim < FEW_COORDINATES * effect.scatter
     return NormRounding(
         gain=math.sqrt(effect.variance),
         # an emulated gain has a standard error: granted at 95 %, on the norm, as a systematic part
-        half_width=1.96 * effect.variance_stderr / (2 * effect.variance or 1.0),
+        half_width=1.0 if few else 1.96 * effect.variance_stderr / (2 * effect.variance or 1.0),
         # over runs: other coefficients, and entries of heavier tails than Gaussian ones
         fluctuation=effect.spread**2 + max(effect.scatter - 2, 0.0) / dim,
         kept=effect.signal,
+        unevenness=effect.unevenness,
     )
 
 

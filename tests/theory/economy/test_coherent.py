@@ -11,6 +11,7 @@ from estheory.theory.economy.ledger import ledger
 from estheory.theory.economy.ledger_entry import LedgerRules, LoggedUpdate
 from estheory.theory.economy.update import turning_cosine
 from tests.statistics import Z, agrees, z_score
+from tests.variants import variants
 
 DIM, SIGMA, ALPHA, MEMBERS, PROMPTS, STEPS = 120, 0.1, 0.05, 16, 16, 30
 SPREAD, NOISE = 0.7, 0.2
@@ -78,7 +79,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", variants(CASES, fast={"few directions"}))
 def test_the_square_is_that_of_the_sum_of_expected_updates(name):
     found = runs(0, CASES[name])
     truth = [ALPHA * SIGMA * FACTOR * steering.sum(axis=0) for _, steering, _ in found]

@@ -10,6 +10,7 @@ from estheory.theory.economy.ledger import ledger
 from estheory.theory.economy.ledger_entry import LedgerRules, LoggedUpdate
 from tests.statistics import Z, agrees
 from tests.theory.economy.quadratic_runs import es_run
+from tests.variants import variants
 
 ALPHA, MEMBERS, STEPS = 0.03, 16, 12
 
@@ -90,7 +91,7 @@ def partly(rows, every):
     return ledger(updates, LedgerRules(sigma=0.1, alpha=ALPHA, population=MEMBERS))
 
 
-@pytest.mark.parametrize("every", [3, 4])
+@pytest.mark.parametrize("every", variants([3, 4], fast={3}))
 def test_partners_in_some_steps_tell_the_odd_share_of_all(every):
     rng, found = np.random.default_rng(7), []
     for _ in range(120):
