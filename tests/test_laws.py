@@ -12,7 +12,7 @@ from hypothesis import strategies as h
 
 from estheory import _special as special
 from estheory.cosine_laws import CorrelationLaw, CosineLaw, MixedCorrelationLaw
-from estheory.laws import ChiLaw, NormalLaw, PointLaw, SquaredLaw, noisy_pvalue
+from estheory.laws import ChiLaw, CutNormalLaw, NormalLaw, PointLaw, SquaredLaw, noisy_pvalue
 from tests.statistics import agrees, ks_agrees, variance_agrees
 
 mp.mp.dps = 50
@@ -106,6 +106,34 @@ def test_moments_and_distribution_match_samples(law):
     assert not agrees(x + 0.05 * law.std, law.mean)
     assert not variance_agrees(x, 1.2 * law.std**2)
     assert not ks_agrees(x[:8000] + 0.15 * law.std, lambda v: law.tails(v)[0])
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        CutNormalLaw(0.9, 0.1, 0.0, 1.0),
+        CutNormalLaw(1.02, 0.05, 0.0, 1.0),
+        CutNormalLaw(0.1, 0.3, 0.0, 1.0),
+        CutNormalLaw(-1.0, 2.0, low=-2.0),
+    ],
+    ids=repr,
+)
+def test_a_cut_law_keeps_its_ends(law):
+    """Moments and both tails are those of its samples; a shift of 5 % of the spread is seen."""
+    x = law.sample(np.random.default_rng(2), 40_000)
+    assert agrees(x, law.mean)
+    assert variance_agrees(x, law.std**2)
+    assert not agrees(x + 0.06 * law.std, law.mean)
+    for p in (0.01, 0.2, 0.5, 0.8, 0.99):
+        point = law.quantile(p)
+        assert law.low <= point <= law.high
+        if law.low < point < law.high:
+            assert law.tails(point)[0] == pytest.approx(p)
+    inside = law.quantile(0.3)
+    assert agrees(np.asarray(x <= inside, dtype=float), law.tails(inside)[0])
+    assert law.pvalue(law.high + 1 if math.isfinite(law.high) else law.low - 1) == 0.0
+    at_end = law.high if math.isfinite(law.high) else law.low
+    assert law.pvalue(at_end) == pytest.approx(min(1.0, 2 * float(np.mean(x == at_end))), abs=0.02)
 
 
 @pytest.mark.parametrize(("n", "d"), [(8, 50), (30, 1000), (96, 1_540_000_000)])

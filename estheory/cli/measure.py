@@ -31,8 +31,8 @@ def measure(
 ) -> None:
     """Measure how far checkpoints moved: norms, ratios, cosines, shape of the changes. Never builds the model."""
     from estheory.cli.measuring import FACTORS_REMEDY, displacements_of, variances_of, walking_factors
-    from estheory.measurement.remarks import left_out_rows, remarks, renamed_rows
-    from estheory.reporting.text.measurements import measurement_json, measurements_sheet
+    from estheory.measurement.remarks import remarks
+    from estheory.reporting.text.measurements import displacements_json, measurements_sheet
 
     measured = displacements_of(targets, how, steps=steps or (), model=model)
     measurements = measured.measurements(variances_of(targets, measured, alpha, population))
@@ -43,17 +43,10 @@ def measure(
         from estheory.reporting.pictures.measurements import measurements_picture
 
         measurements_picture(measurements, measured.labels).save(plot)
-    document = {
-        "schema": "estheory/measurement/1",
-        "measurements": [measurement_json(m) for m in measurements],
-        "warnings": warnings,
-        "left_out": left_out_rows(measured.left_out),
-        "renamed": renamed_rows(measured),
-    }
     size = sum(measured.tensors.values())
     show(
         common,
-        lambda: document,
+        lambda: displacements_json(measured, measurements, warnings),
         lambda: measurements_sheet(measurements, measured.labels, size, remarks(measured)),
     )
     warn(common, warnings)

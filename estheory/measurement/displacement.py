@@ -23,11 +23,12 @@ from estheory.models.checkpoints import Checkpoint, open_comparable
 from estheory.models.entry_kinds import LeftOut
 from estheory.models.renames import Renamed
 from estheory.quantities import Measurement, Quantity
+from estheory.shown import Shown
 from estheory.tensor_names import layer_of, module_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Displacements:
+class Displacements(Shown):
     """Sums over the displacements of K checkpoints from one base, tensor by tensor.
 
     A tensor that could not be compared in one checkpoint has NaN there.

@@ -30,13 +30,15 @@ class RunLog:
         As the ledger takes them.
     planned
         Updates that the run was to make; None where not told.
-    ceiling
-        Largest reward there can be, where every reward by prompt is 0 or 1 or the task scores answers; else None.
+    floor, ceiling
+        Least and largest reward there can be, where every reward by prompt is 0 or 1 or the task scores answers; else
+        None.
     """
 
     rules: LedgerRules
     updates: tuple[LoggedUpdate, ...]
     planned: int | None
+    floor: float | None
     ceiling: float | None
 
 
@@ -71,18 +73,22 @@ def run_log(
         raise DataError(f"{run.path} holds no update{before}", "let the run make one, or read on")
     for before_it, step in pairwise(steps):
         if step.step != before_it.step + 1:
+            first, last = before_it.step + 1, step.step - 1
+            missing = f"step {first} is" if first == last else f"steps {first} to {last} are"
             raise DataError(
-                f"{run.path}: step {step.step} follows step {before_it.step}",
-                f"restore the steps between, or read up to there: --at {before_it.step}",
+                f"{run.path}: step {step.step} follows step {before_it.step}, {missing} missing",
+                f"restore what is missing, or read up to there: --at {before_it.step}",
             )
     settings = run.settings
     updates = tuple(_update(step, settings.prompts, mirrored) for step in steps)
     rules = _rules(run, settings, steps, mirrored is not None)
+    floor, ceiling = (0.0, 1.0) if _scored(run, updates) else (None, None)
     return RunLog(
         rules=rules if fixed is None else replace(rules, fixed=fixed),
         updates=updates,
         planned=settings.steps,
-        ceiling=_ceiling(run, updates),
+        floor=floor,
+        ceiling=ceiling,
     )
 
 
@@ -154,9 +160,9 @@ def _rules(run: RunRecord, settings: Settings, steps: Sequence[Step], mirrored: 
     )
 
 
-def _ceiling(run: RunRecord, updates: Sequence[LoggedUpdate]) -> float | None:
+def _scored(run: RunRecord, updates: Sequence[LoggedUpdate]) -> bool:
+    """Whether rewards are known to lie between 0 and 1."""
     by_prompt = [update.prompt_rewards for update in updates if update.prompt_rewards is not None]
     if by_prompt and all(np.isin(matrix, (0.0, 1.0)).all() for matrix in by_prompt):
-        return 1.0
-    scored = isinstance(run, OwnRun) and getattr(run.config, "reward", "") in ("accuracy", "partial")
-    return 1.0 if scored else None
+        return True
+    return isinstance(run, OwnRun) and getattr(run.config, "reward", "") in ("accuracy", "partial")

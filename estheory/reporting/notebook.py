@@ -8,9 +8,12 @@ from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
 from estheory.errors import MissingDependencyError
+from estheory.measurement.displacement import Displacements
+from estheory.measurement.remarks import remarks
 from estheory.quantities import Verdict
 from estheory.reporting.pictures.forecast import forecast_picture
 from estheory.reporting.pictures.ledger import ledger_picture, outlook_picture
+from estheory.reporting.pictures.measurements import measurements_picture
 from estheory.reporting.pictures.picture import Picture
 from estheory.reporting.pictures.pilot import pilot_picture
 from estheory.reporting.pictures.plan import plan_picture
@@ -18,6 +21,7 @@ from estheory.reporting.pictures.verdicts import verdicts_picture
 from estheory.reporting.records import records
 from estheory.reporting.text.forecast import forecast_json, forecast_sheet
 from estheory.reporting.text.ledger import entry_json, ledger_sheet, outlook_json, outlook_sheet
+from estheory.reporting.text.measurements import displacements_json, measurements_sheet
 from estheory.reporting.text.pilot import pilot_json, pilot_sheet
 from estheory.reporting.text.plan import plan_json, plan_sheet
 from estheory.reporting.text.tables import Sheet
@@ -128,4 +132,14 @@ def _(book: Ledger) -> View:
         sheet=lambda: ledger_sheet(book),
         document=lambda: {"schema": "estheory/forecast/1", "ledger": [entry_json(entry) for entry in book.entries]},
         picture=lambda: ledger_picture(book),
+    )
+
+
+@view_of.register
+def _(measured: Displacements) -> View:
+    rows = measured.measurements()
+    return View(
+        sheet=lambda: measurements_sheet(rows, measured.labels, sum(measured.tensors.values()), remarks(measured)),
+        document=lambda: displacements_json(measured, rows, [*measured.problems, *measured.notes]),
+        picture=lambda: measurements_picture(rows, measured.labels),
     )

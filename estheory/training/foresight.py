@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 
+from estheory.laws import CutNormalLaw
 from estheory.measurement.run_log import run_log
 from estheory.runs.config import ESRunConfig
 from estheory.runs.directory import Row, RunDirectory
@@ -45,7 +47,9 @@ class Foresight:
     def _forecast(self) -> Row:
         log = run_log(self._directory.record())
         worth = self._config.stop_net if math.isfinite(self._config.stop_net) else 0.0
-        return _row(outlook(log.updates, log.rules, until=self._config.steps, worth=worth, ceiling=log.ceiling))
+        return _row(
+            outlook(log.updates, log.rules, until=self._config.steps, worth=worth, floor=log.floor, ceiling=log.ceiling)
+        )
 
 
 def _row(found: Outlook) -> Row:
@@ -75,6 +79,7 @@ def _row(found: Outlook) -> Row:
                 "source": p.source,
                 "assumptions": list(p.assumptions),
                 "where": p.where,
+                "cut": asdict(p.law) if isinstance(p.law, CutNormalLaw) else None,
             }
             for p in found.predictions
         ],

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 from estheory.files import reading
-from estheory.laws import NormalLaw, PointLaw
+from estheory.laws import CutNormalLaw, Law, NormalLaw, PointLaw
 from estheory.measurement.run_log import run_log
 from estheory.quantities import Prediction, Quantity
 from estheory.runs.view import OwnRun
@@ -38,7 +39,6 @@ def _pairs(run: OwnRun, entries: dict[int, Entry]) -> Iterator[Pair]:
     for row in run.forecasts:
         for foretold in row["predictions"]:
             quantity, step = Quantity.named(foretold["quantity"]), int(foretold["step"])
-            mean, std = float(foretold["mean"]), float(foretold["std"])
             measured = []
             if quantity in REWARDS and step in entries:
                 measured.append(("", entries[step].reward, entries[step].reward_stderr))
@@ -48,7 +48,7 @@ def _pairs(run: OwnRun, entries: dict[int, Entry]) -> Iterator[Pair]:
                 measured.append(("", norm, 0.0))
             prediction = Prediction(
                 quantity=quantity,
-                law=NormalLaw(mean, std) if std else PointLaw(mean),
+                law=_law(foretold),
                 label=foretold["label"],
                 source=str(foretold["source"]),
                 assumptions=tuple(map(str, foretold["assumptions"])),
@@ -62,3 +62,10 @@ def _pairs(run: OwnRun, entries: dict[int, Entry]) -> Iterator[Pair]:
                     where=f"{run.config.task}, foretold after step {row['step']}{on}",
                     source=run.path.name,
                 )
+
+
+def _law(foretold: dict[str, Any]) -> Law:
+    mean, std = float(foretold["mean"]), float(foretold["std"])
+    if foretold.get("cut") is not None:
+        return CutNormalLaw(**{name: float(value) for name, value in foretold["cut"].items()})
+    return NormalLaw(mean, std) if std else PointLaw(mean)

@@ -8,10 +8,9 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from estheory._special import Array
-from estheory.laws import ChiLaw, Law, NormalLaw
-from estheory.quantities import Label, Prediction, Quantity
+from estheory.laws import ChiLaw, NormalLaw
+from estheory.quantities import Prediction
 from estheory.runs.view import ForeignRun
-from estheory.theory.estimators.estimator import PAPER
 from estheory.validation.foreign_rounding import Factor, Roundings
 from estheory.validation.judge import Pair, paired
 
@@ -53,45 +52,9 @@ def with_rounding(assumptions: tuple[str, ...], roundings: Roundings | None) -> 
     return assumptions if roundings is None else (*assumptions, roundings.assumption)
 
 
-def pair(
-    run: ForeignRun,
-    quantity: Quantity,
-    law: Law,
-    value: float,
-    step: int | None,
-    where: str,
-    assumptions: tuple[str, ...],
-    systematic: float,
-    label: Label = "exact",
-    source: str = PAPER,
-) -> Pair:
-    """Return one prediction with its measurement.
-
-    Parameters
-    ----------
-    step
-        Number of steps behind it; None where it is of several.
-
-    Returns
-    -------
-    tuple of Prediction and Measurement
-        The measurement names the run's folder and its code.
-    """
-    name = run.path.resolve().name
-    return paired(
-        Prediction(
-            quantity=quantity,
-            law=law,
-            label=label,
-            source=source,
-            assumptions=assumptions,
-            step=step,
-            systematic=systematic,
-        ),
-        value,
-        where=where,
-        source=f"{name} ({run.format})",
-    )
+def measured_in(run: ForeignRun, prediction: Prediction, value: float, where: str) -> Pair:
+    """Return one prediction with its measurement, which names the run's folder and its code."""
+    return paired(prediction, value, where=where, source=f"{run.path.resolve().name} ({run.format})")
 
 
 def exponent_law(steps: Sequence[int], variances: Array, effective_dim: float) -> NormalLaw:

@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterator, Mapping
 
 from estheory.laws import SquaredLaw
-from estheory.quantities import Quantity
+from estheory.quantities import Prediction, Quantity
 from estheory.runs.view import ForeignRun
 from estheory.tensor_names import layer_of
 from estheory.theory.effective_dimension import shared_seed_dimension
+from estheory.theory.estimators.estimator import PAPER
 from estheory.validation.assumptions import FLAT, SHARED
-from estheory.validation.foreign_laws import factor_at, norm_law, pair, with_rounding
+from estheory.validation.foreign_laws import factor_at, measured_in, norm_law, with_rounding
 from estheory.validation.foreign_rounding import Factor, Roundings
 from estheory.validation.judge import Pair
 
@@ -48,15 +49,19 @@ def logged_pairs(run: ForeignRun, roundings: Roundings | None, shapes: Mapping[s
             if counted > held and roundings is not None and roundings.names():
                 factor = _doubled(factor, factor_at(roundings, step, head), held, twice)
         law = norm_law(variance, counted, df, factor)
-        yield pair(
+        yield measured_in(
             run,
-            Quantity.DISPLACEMENT_NORM,
-            law,
+            Prediction(
+                quantity=Quantity.DISPLACEMENT_NORM,
+                law=law,
+                label="exact",
+                source=PAPER,
+                assumptions=with_rounding(told, roundings),
+                step=step,
+                systematic=factor.norm_half_width,
+            ),
             norm,
-            step,
             "logged",
-            with_rounding(told, roundings),
-            factor.norm_half_width,
         )
     last = max((step for step in run.logged_layers if run.variances[step] > 0), default=None)
     if last is None:
@@ -68,15 +73,19 @@ def logged_pairs(run: ForeignRun, roundings: Roundings | None, shapes: Mapping[s
         known = roundings is not None and bool(roundings.names())
         factor = factor_at(roundings, last, tensors if known else None)
         size, df = sum(map(math.prod, tensors.values())), shared_seed_dimension(list(tensors.values()))
-        yield pair(
+        yield measured_in(
             run,
-            Quantity.EFFECTIVE_DIMENSION_RATIO,
-            SquaredLaw(norm_law(1 / size, size, df, factor)),
+            Prediction(
+                quantity=Quantity.EFFECTIVE_DIMENSION_RATIO,
+                law=SquaredLaw(norm_law(1 / size, size, df, factor)),
+                label="exact",
+                source=PAPER,
+                assumptions=with_rounding((FLAT, run.condition, SHARED), roundings),
+                step=last,
+                systematic=factor.half_width,
+            ),
             norm**2 / (float(run.variances[last]) * size),
-            last,
             f"logged:{layer}",
-            with_rounding((FLAT, run.condition, SHARED), roundings),
-            factor.half_width,
         )
 
 

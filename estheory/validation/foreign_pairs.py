@@ -12,18 +12,19 @@ from estheory._special import Array
 from estheory.cosine_laws import CorrelationLaw
 from estheory.errors import DataError
 from estheory.laws import Law, NormalLaw, SquaredLaw
-from estheory.quantities import Label, Quantity
+from estheory.quantities import Label, Prediction, Quantity
 from estheory.rules import Dtype
 from estheory.runs.view import ForeignRun
 from estheory.theory.effective_dimension import Shapes, shared_seed_dimension
+from estheory.theory.estimators.estimator import PAPER
 from estheory.theory.walk import OURS
 from estheory.validation.assumptions import DENSE, FEWEST, FLAT, SHARED
 from estheory.validation.foreign_laws import (
     EXACT,
     exponent_law,
     factor_at,
+    measured_in,
     norm_law,
-    pair,
     slope_weights,
     with_rounding,
 )
@@ -108,16 +109,19 @@ def _es_pairs(run: ForeignRun, measured: MeasuredPath, roundings: Roundings | No
     for k in moved:
         step, factor = measured.steps[k], factors[k]
         uncounted = run.uncounted * float(run.increments[-1]) / at[k]
-        yield pair(
+        yield measured_in(
             run,
-            Quantity.DISPLACEMENT_NORM,
-            norm_law(at[k], dim, df, factor),
+            Prediction(
+                quantity=Quantity.DISPLACEMENT_NORM,
+                law=norm_law(at[k], dim, df, factor),
+                label=label,
+                source=PAPER,
+                assumptions=assumptions,
+                step=step,
+                systematic=factor.norm_half_width + uncounted / 2,
+            ),
             float(measured.norms[k]),
-            step,
             f"total:step {step}",
-            assumptions,
-            factor.norm_half_width + uncounted / 2,
-            label,
         )
     for i, a in enumerate(moved):
         for b in moved[i + 1 :]:
@@ -132,17 +136,19 @@ def _es_pairs(run: ForeignRun, measured: MeasuredPath, roundings: Roundings | No
                 law = NormalLaw(found.value, math.hypot(spread, found.error * found.value))
                 band = found.half_width
             if rho < 1:
-                yield pair(
+                yield measured_in(
                     run,
-                    Quantity.CHECKPOINT_COSINE,
-                    law,
+                    Prediction(
+                        quantity=Quantity.CHECKPOINT_COSINE,
+                        law=law,
+                        label=label,
+                        source=OURS,
+                        assumptions=assumptions,
+                        step=second,
+                        systematic=band,
+                    ),
                     float(measured.cosines[a, b]),
-                    second,
                     f"step {first}|step {second}",
-                    assumptions,
-                    band,
-                    label,
-                    OURS,
                 )
     if (
         measured.exponent is not None
@@ -175,7 +181,19 @@ def _exponent(
     law = NormalLaw(plain.mean, math.hypot(plain.std, error))
     slope = measured.exponent
     assert slope is not None  # the caller looked
-    return pair(run, Quantity.DISPLACEMENT_EXPONENT, law, slope, None, where, assumptions, band, label, OURS)
+    return measured_in(
+        run,
+        Prediction(
+            quantity=Quantity.DISPLACEMENT_EXPONENT,
+            law=law,
+            label=label,
+            source=OURS,
+            assumptions=assumptions,
+            systematic=band,
+        ),
+        slope,
+        where,
+    )
 
 
 def _tensors(
@@ -195,16 +213,19 @@ def _tensors(
         law = norm_law(1 / size, size, size, factor) if factor.value > 0 else None
         if law is None or law.df < FEWEST * (roundings is not None):
             continue
-        yield pair(
+        yield measured_in(
             run,
-            Quantity.EFFECTIVE_DIMENSION_RATIO,
-            SquaredLaw(law),
+            Prediction(
+                quantity=Quantity.EFFECTIVE_DIMENSION_RATIO,
+                law=SquaredLaw(law),
+                label=label,
+                source=PAPER,
+                assumptions=assumptions,
+                step=step,
+                systematic=factor.half_width,
+            ),
             norm**2 / (variance * size),
-            step,
             f"tensor:step {step}:{name}",
-            assumptions,
-            factor.half_width,
-            label,
         )
 
 
@@ -217,15 +238,17 @@ def _gradient_pairs(
     for step, norm in zip(measured.steps, measured.norms, strict=True):
         variance, factor = walk_square(run.rates[:step], betas), rounded.get(step, EXACT)
         if variance * factor.value > 0:
-            yield pair(
+            yield measured_in(
                 run,
-                Quantity.GRPO_DISPLACEMENT_NORM,
-                norm_law(variance, dim, dim, factor),
+                Prediction(
+                    quantity=Quantity.GRPO_DISPLACEMENT_NORM,
+                    law=norm_law(variance, dim, dim, factor),
+                    label="mean-field",
+                    source="ours: docs/concepts/es-and-grpo.md",
+                    assumptions=(*assumptions, OWN_WEIGHTS) if rounded else assumptions,
+                    step=step,
+                    systematic=factor.norm_half_width,
+                ),
                 float(norm),
-                step,
                 f"total:step {step}",
-                (*assumptions, OWN_WEIGHTS) if rounded else assumptions,
-                factor.norm_half_width,
-                "mean-field",
-                "ours: docs/concepts/es-and-grpo.md",
             )

@@ -10,75 +10,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from estheory.laws import ChiLaw, Law, NormalLaw, PointLaw
-from estheory.quantities import Label, Measurement, Prediction, Quantity
+from estheory.laws import NormalLaw, PointLaw
+from estheory.quantities import Quantity
 from estheory.rules import ESConfig
 from estheory.theory.economy.update import update_cost
 from estheory.theory.grpo import GRPOConfig
 from estheory.theory.predictions import predict
 from estheory.theory.signal import gradient_cosine
 from estheory.validation.judge import Pair
+from estheory.validation.rank_norm_facts import rank_norm_pairs
+from estheory.validation.reward_figure import QWEN, TULU, Figure, figure_pair
 
-SOURCE = "shardes-paper"
-OURS = "ours: docs/concepts/economy.md"
-TULU, QWEN = 8_030_326_784, 494_032_768
 LOW_RANK = 6_979_321_856
 """Parameters that the low-rank members of the 8B model perturb."""
 GAP, GAP_ERROR = 0.067, 0.014
 """Smoothing gap of the 8B model at sigma = 5e-4, mean of 120 iterations, in rewards of 0 to 10."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """One measured figure, without its prediction.
-
-    Attributes
-    ----------
-    group
-        Gap, cost, gain, reliability, norm or cosine.
-    where
-        Model and setting.
-    value, stderr
-        In the quantity's unit.
-    step
-        The update; None where steps have no part in it.
-    """
-
-    group: str
-    where: str
-    value: float
-    stderr: float
-    step: int | None = None
-
-
-def _pair(
-    figure: Figure,
-    quantity: Quantity,
-    law: Law,
-    label: Label,
-    *assumptions: str,
-    systematic: float = 0.0,
-    source: str = OURS,
-) -> Pair:
-    prediction = Prediction(
-        quantity=quantity,
-        law=law,
-        label=label,
-        source=source,
-        assumptions=assumptions,
-        step=figure.step,
-        systematic=systematic,
-    )
-    return prediction, Measurement(
-        quantity=quantity,
-        value=figure.value,
-        stderr=figure.stderr,
-        step=figure.step,
-        where=f"{figure.group}: {SOURCE}, {figure.where}",
-        source=SOURCE,
-    )
 
 
 def reward_fact_pairs() -> list[Pair]:
@@ -88,7 +35,7 @@ def reward_fact_pairs() -> list[Pair]:
     --------
     >>> pairs = reward_fact_pairs()
     >>> len(pairs), sorted({measurement.where.split(":")[0] for _, measurement in pairs})
-    (80, ['cosine', 'cost', 'gain', 'gap', 'norm', 'reliability'])
+    (117, ['cosine', 'cost', 'gain', 'gap', 'norm', 'reliability'])
     """
     return [*_gaps(), *_costs(), *_gains(), *_reliabilities(), *_norms(), *_cosines()]
 
@@ -105,7 +52,7 @@ def _gaps() -> Iterator[Pair]:
                 figure = Figure(
                     group="gap", where=f"Tulu-3-8B, sigma {sigma:g} from {base:g}", value=value, stderr=error
                 )
-                yield _pair(
+                yield figure_pair(
                     figure, Quantity.SMOOTHING_GAP, NormalLaw(factor * gap, factor * gap_error), "small-step", law
                 )
 
@@ -121,19 +68,19 @@ def _costs() -> Iterator[Pair]:
     for ranking, cost in (("probe", 0.0042), ("contrast", 0.0032), ("run's", 0.0043), ("random", 0.0038)):
         where = f"Tulu-3-8B, one update, {ranking} ranking of the same 16 members"
         figure = Figure(group="cost", where=where, value=cost, stderr=0.0005, step=1)
-        yield _pair(figure, Quantity.DIFFUSION_COST_PER_STEP, _cost(16), "small-step", random)
+        yield figure_pair(figure, Quantity.DIFFUSION_COST_PER_STEP, _cost(16), "small-step", random)
     one = _cost(16)
     for steps, change, error in ((30, -0.0990, 0.085), (60, -0.2031, 0.085), (120, -0.51, 0.09)):
         where = "Tulu-3-8B, control with random fitness, held-out prompts"
         figure = Figure(group="cost", where=where, value=change, stderr=error, step=steps)
         law = NormalLaw(-steps * one.mean, steps * one.std)
-        yield _pair(figure, Quantity.REWARD_CHANGE, law, "small-step", random, "nothing is earned")
+        yield figure_pair(figure, Quantity.REWARD_CHANGE, law, "small-step", random, "nothing is earned")
     share = LOW_RANK / TULU
     for population, cost, error in ((128, 0.00054, 0.00007), (512, 0.00015, 0.00002)):
         where = f"Tulu-3-8B, one update of {population} rank-1 mirrored members"
         figure = Figure(group="cost", where=where, value=cost, stderr=error, step=1)
         even = "curvature in proportion to the parameters that are perturbed; systematic: all of it, or less"
-        yield _pair(
+        yield figure_pair(
             figure,
             Quantity.DIFFUSION_COST_PER_STEP,
             _cost(population, share),
@@ -160,23 +107,53 @@ def _gains() -> Iterator[Pair]:
             (NormalLaw(part, part_error), odd, "odd part"),
         ):
             figure = Figure(group="gain", where=f"{where}, {name}", value=value, stderr=error, step=1)
-            yield _pair(figure, Quantity.REWARD_GAIN_PER_STEP, law, "large-N", said)
+            yield figure_pair(figure, Quantity.REWARD_GAIN_PER_STEP, law, "large-N", said)
     same = "the gain of an update does not depend on N"
     gains = {16: (0.004, 0.003), 128: (0.0037, 0.0011), 512: (0.0047, 0.0006)}
     for small, large in ((16, 128), (128, 512)):
         where = f"Tulu-3-8B, rank-1 mirrored, N = {large} from {small}"
         figure = Figure(group="gain", where=where, value=gains[large][0], stderr=gains[large][1], step=1)
-        yield _pair(figure, Quantity.REWARD_GAIN_PER_STEP, NormalLaw(*gains[small]), "large-N", same)
+        yield figure_pair(figure, Quantity.REWARD_GAIN_PER_STEP, NormalLaw(*gains[small]), "large-N", same)
     figure = Figure(group="gain", where="Tulu-3-8B, best step, N = 512 from 128", value=0.036, stderr=0.010, step=1)
-    yield _pair(
+    yield figure_pair(
         figure, Quantity.BEST_NET_GAIN, NormalLaw(4 * 0.006, 4 * 0.004), "small-step", "best net gain as N", same
     )
-    # the members' spread over 31 updates, at its largest: every member's whole reward a linear signal
+    yield from _countdown(everything)
+    yield from _held_out(same)
+
+
+def _countdown(everything: str) -> Iterator[Pair]:
+    """Yield the rise of the 0.5B model on Countdown, every member's whole reward taken as a linear signal."""
+    reliability, ratio = 0.94, 0.5  # of a member over 200 prompts; alpha/sigma
     figure = Figure(
         group="gain", where="Qwen2.5-0.5B Countdown, 31 updates, reliability .94", value=0.0512, stderr=0.003, step=31
     )
-    bound = 0.94 * 0.208
-    yield _pair(figure, Quantity.REWARD_CHANGE, PointLaw(bound), "large-N", everything, "no cost")
+    law = PointLaw(reliability * 0.208)
+    yield figure_pair(figure, Quantity.REWARD_CHANGE, law, "large-N", everything, "no cost")
+    # members' spread summed over updates, held-out reward before and after, on 2,000 prompts
+    for first, last, spread, before, after in (
+        (0, 30, 0.4555, 0.0412, 0.1699),
+        (50, 60, 0.3625, 0.2179, 0.2143),
+        (85, 100, 0.4042, 0.2329, 0.2363),
+    ):
+        largest = math.sqrt((before * (1 - before) + after * (1 - after)) / 2000)  # that rewards in [0, 1] can have
+        where = f"Qwen2.5-0.5B Countdown, held-out prompts, updates {first + 1} to {last}, reliability .94"
+        figure = Figure(group="gain", where=where, value=after - before, stderr=largest, step=last)
+        law = PointLaw(reliability * ratio * spread)
+        yield figure_pair(figure, Quantity.REWARD_CHANGE, law, "large-N", everything, "no cost")
+
+
+def _held_out(same: str) -> Iterator[Pair]:
+    """Yield the held-out trajectory of the 8B run, from the gain of another update and the cost of its own size."""
+    gain, gain_error = 0.0047, 0.0006  # of one update of 512 members
+    cost = _cost(16)
+    for steps, change in ((30, 0.0365), (60, -0.0365)):
+        where = "Tulu-3-8B, the run, held-out prompts"
+        figure = Figure(group="gain", where=where, value=change, stderr=0.085, step=steps)
+        law = NormalLaw(steps * (gain - cost.mean), steps * math.hypot(gain_error, cost.std))
+        yield figure_pair(
+            figure, Quantity.REWARD_CHANGE, law, "small-step", same, "every update earns and pays what one did"
+        )
 
 
 def _reliabilities() -> Iterator[Pair]:
@@ -192,7 +169,7 @@ def _reliabilities() -> Iterator[Pair]:
             where = f"Tulu-3-8B, sigma {sigma:g}, {prompts} prompts"
             figure = Figure(group="reliability", where=where, value=value, stderr=error)
             expected = true_std**2 / (true_std**2 + residual / prompts)
-            yield _pair(
+            yield figure_pair(
                 figure,
                 Quantity.REWARD_RELIABILITY,
                 PointLaw(expected),
@@ -210,8 +187,12 @@ def _norms() -> Iterator[Pair]:
             group="norm", where=f"Tulu-3-8B, rank-1 mirrored, N = {population}", value=norm, stderr=0.0, step=1
         )
         law = predict(config).get(Quantity.DISPLACEMENT_NORM).law
-        yield _pair(figure, Quantity.STEP_NORM, law, "large-N", mirrored, systematic=0.29)
-    yield from _rank_norms()
+        yield figure_pair(figure, Quantity.STEP_NORM, law, "large-N", mirrored, systematic=0.29)
+    for ranking, norm in (("run's", 11.168902), ("contrast", 11.168734), ("random", 11.168796), ("probe", 11.168847)):
+        figure = Figure(group="norm", where=f"Tulu-3-8B, one update, {ranking} ranking", value=norm, stderr=0.0, step=1)
+        found = predict(ESConfig(dim=TULU, sigma=5e-4, alpha=5e-4, population=16)).get(Quantity.DISPLACEMENT_NORM)
+        yield figure_pair(figure, Quantity.STEP_NORM, found.law, found.label, "the noise of 16 members is drawn anew")
+    yield from rank_norm_pairs()
     for seed, norm in enumerate((0.344694, 0.347091, 0.345444)):
         figure = Figure(
             group="norm", where=f"Qwen2.5-0.5B, GRPO lr 1.25e-6, seed {seed}", value=norm, stderr=0.0, step=150
@@ -222,47 +203,11 @@ def _norms() -> Iterator[Pair]:
         yield _gradient_norm(Figure(group="norm", where=where, value=norm, stderr=0.0, step=steps), TULU, 5e-7)
 
 
-_RANK_NORMS = {
-    ("alpha 5e-4", 5e-4): (
-        {50: 4.59362, 100: 5.93586, 150: 6.90166},
-        {50: 4.64688, 100: 5.97445, 150: 6.90361},
-        {50: 4.56166, 100: 5.81225, 150: 6.72362},
-        {
-            **{50: 4.58215, 100: 5.94889, 150: 6.94378, 200: 7.74682, 250: 8.50474},
-            **{300: 9.15236, 350: 9.88484, 400: 10.46765, 450: 11.06242, 500: 11.62935},
-        },
-    ),
-    ("alpha 6.25e-5", 6.25e-5): (
-        {50: 0.613278, 100: 0.862748, 150: 1.054987},
-        {50: 0.60455, 100: 0.864816, 150: 1.056357},
-        {50: 0.601817, 100: 0.855997, 150: 1.043251},
-    ),
-}
-"""Norms by update of runs of N = 30 rank-1 mirrored members, centred ranks, 8 prompts, Qwen2.5-0.5B on Countdown."""
-
-
-def _rank_norms() -> Iterator[Pair]:
-    highest = 0.94
-    """Largest odd less even share: the reliability that the records state."""
-    middle = (1 + math.sqrt(1 + highest)) / 2
-    said = f"odd less even share from 0 to {highest} (systematic); no ties among the rewards"
-    for (name, alpha), runs in _RANK_NORMS.items():
-        for seed, norms in enumerate(runs):
-            for step, norm in norms.items():
-                config = ESConfig(dim=QWEN, sigma=1e-3, alpha=alpha, population=30, steps=step, shaping="centered-rank")
-                walk = predict(config).get(Quantity.DISPLACEMENT_NORM, step).law
-                assert isinstance(walk, ChiLaw)
-                where = f"Qwen2.5-0.5B, centred ranks, {name}, run {seed}"
-                figure = Figure(group="norm", where=where, value=norm, stderr=0.0, step=step)
-                law = ChiLaw(walk.scale * middle, walk.df, walk.mixing_df)
-                yield _pair(figure, Quantity.DISPLACEMENT_NORM, law, "large-N", said, systematic=1 - 1 / middle)
-
-
 def _gradient_norm(figure: Figure, dim: int, lr: float) -> Pair:
     assert figure.step is not None
     grpo = GRPOConfig(lr=lr, steps=figure.step, schedule="constant")
     found = predict(ESConfig(dim=dim, sigma=1.0, population=2), grpo=grpo).get(Quantity.GRPO_DISPLACEMENT_NORM)
-    return _pair(
+    return figure_pair(
         figure,
         Quantity.GRPO_DISPLACEMENT_NORM,
         found.law,
@@ -283,7 +228,7 @@ def _cosines() -> Iterator[Pair]:
     ):
         for value, what in ((with_run, "the RL run"), (with_gradient, "the GRPO gradient")):
             figure = Figure(group="cosine", where=f"Tulu-3-8B, {ranking} ranking with {what}", value=value, stderr=0.0)
-            yield _pair(
+            yield figure_pair(
                 figure, Quantity.INDEPENDENT_COSINE, random, "exact", "an update without signal along the other"
             )
     config = ESConfig(dim=TULU, sigma=5e-4, alpha=5e-4, population=16)
@@ -295,7 +240,7 @@ def _cosines() -> Iterator[Pair]:
             value=-9.99377e-6,
             stderr=0.0,
         )
-        yield _pair(
+        yield figure_pair(
             figure,
             Quantity.GRADIENT_COSINE,
             gradient_cosine(config, variance / seen),
@@ -307,7 +252,7 @@ def _cosines() -> Iterator[Pair]:
         for value, what in ((with_run, "the RL run"), (with_gradient, "the GRPO gradient")):
             where = f"Tulu-3-8B, rank-1 mirrored, N = {population}, with {what}"
             figure = Figure(group="cosine", where=where, value=value, stderr=0.0)
-            yield _pair(
+            yield figure_pair(
                 figure, Quantity.INDEPENDENT_COSINE, low_rank, "large-N", "an update without signal along the other"
             )
     ranks = ESConfig(dim=QWEN, sigma=1e-3, alpha=5e-4, population=30, shaping="centered-rank")
@@ -315,7 +260,7 @@ def _cosines() -> Iterator[Pair]:
     for number, value in enumerate(replicates, start=1):
         where = f"Qwen2.5-0.5B, one update with the gradient of the log-likelihood, replicate {number}"
         figure = Figure(group="cosine", where=where, value=value, stderr=0.0, step=1)
-        yield _pair(
+        yield figure_pair(
             figure,
             Quantity.GRADIENT_COSINE,
             gradient_cosine(ranks, 0.94),

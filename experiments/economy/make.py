@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from estheory.files import write_json
+from estheory.laws import noisy_pvalue
 from estheory.measurement.run_log import run_log
 from estheory.runs.config import ESRunConfig
 from estheory.runs.directory import RunDirectory
@@ -26,7 +27,8 @@ from estheory.validation.forecast_pairs import forecast_pairs
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->\n"
-STEPS, WINDOWS, WITHIN = 60, 4, 1.96
+STEPS, WINDOWS = 60, 4
+AFTER = (STEPS // 4, STEPS // 2, 3 * STEPS // 4)
 BASE = ESRunConfig(
     model="tiny-lm",
     task="addition",
@@ -48,6 +50,10 @@ RUNS: dict[str, dict[str, Any]] = {
     "mirrored-1": {**MIRRORED, "seed": 1},
     "independent-1": {**INDEPENDENT, "seed": 1},
     "reversal": {**MIRRORED, "task": "reversal"},
+    "mirrored-2": {**MIRRORED, "seed": 2},
+    "independent-2": {**INDEPENDENT, "seed": 2},
+    "permuted-mirrored-2": {**MIRRORED, "permute_rewards": True, "seed": 2},
+    "permuted-independent-2": {**INDEPENDENT, "permute_rewards": True, "seed": 2},
 }
 
 
@@ -104,8 +110,6 @@ def windowed(part: Ledger) -> dict[str, Any]:
 def forecasts(name: str, run: OwnRun) -> Iterator[dict[str, Any]]:
     """Yield each prediction of a reward or norm with what came."""
     for prediction, measured in forecast_pairs(run):
-        off = measured.value - prediction.law.mean
-        spread = math.hypot(prediction.law.std, measured.stderr)
         yield {
             "run": name,
             "quantity": str(prediction.quantity),
@@ -113,9 +117,10 @@ def forecasts(name: str, run: OwnRun) -> Iterator[dict[str, Any]]:
             "step": prediction.step,
             "predicted": prediction.law.mean,
             "std": prediction.law.std,
+            "interval": prediction.law.interval(0.95),
             "measured": measured.value,
             "stderr": measured.stderr,
-            "inside": abs(off) <= WITHIN * spread,
+            "inside": noisy_pvalue(prediction.law, measured.value, measured.stderr) >= 0.05,
         }
 
 
@@ -162,22 +167,52 @@ def tables(record: dict[str, Any]) -> Iterator[str]:
         ],
     )
     yield "### Forecasts inside their 95 % interval\n"
-    rows = []
-    for quantity in dict.fromkeys(row["quantity"] for row in record["forecasts"]):
-        for after in (STEPS // 4, STEPS // 2, 3 * STEPS // 4):
-            told_then = [
-                row
-                for row in record["forecasts"]
-                if row["quantity"] == quantity and row["where"].startswith(f"foretold after step {after}")
+    yield table(("forecasts of", *(f"{kind}, {what}" for what in WHATS for kind in KINDS)), list(shares(record)))
+    yield "### Every forecast\n"
+    yield "95 % interval: what came. Bold: outside, the error of what came counted.\n"
+    for what in WHATS:
+        yield f"**{what.capitalize()}**\n"
+        yield table(("run", "after step", "in order of steps"), list(every(record, what)))
+
+
+WHATS = ("reward", "held-out accuracy", "norm")
+KINDS = ("mirrored", "independent", "permuted")
+
+
+def of(row: dict[str, Any]) -> tuple[str, str]:
+    """Return what a forecast is of, and of which kind its run is."""
+    held_out, norm = "held-out" in row["where"], row["quantity"] == "displacement_norm"
+    kind = next((kind for kind in reversed(KINDS) if kind in row["run"]), KINDS[0])
+    return "norm" if norm else "held-out accuracy" if held_out else "reward", kind
+
+
+def shares(record: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Yield the share inside with its binomial error, of the runs before the rules were mended and after."""
+    for name, fresh in (("the first seven runs", False), ("the four of seed 2", True)):
+        cells = []
+        for asked in ((what, kind) for what in WHATS for kind in KINDS):
+            inside = [
+                row["inside"] for row in record["forecasts"] if of(row) == asked and row["run"].endswith("-2") == fresh
             ]
-            inside = sum(row["inside"] for row in told_then)
-            missed = [
-                f"{row['run']} at {row['step']}: {row['predicted']:.3f} for {row['measured']:.3f}"
-                for row in told_then
-                if not row["inside"]
-            ]
-            rows.append((quantity, str(after), f"{inside} of {len(told_then)}", "; ".join(missed) or "none"))
-    yield table(("quantity", "foretold after step", "inside", "missed"), rows)
+            share = sum(inside) / len(inside)
+            error = math.sqrt(share * (1 - share) / len(inside))
+            cells.append(f"{sum(inside)} of {len(inside)}, {share:.2f} ± {error:.2f}")
+        yield (name, *cells)
+
+
+def every(record: dict[str, Any], what: str) -> Iterator[tuple[str, ...]]:
+    """Yield each run's forecasts of one kind, those that were written after the same step in one row."""
+    for run in dict.fromkeys(row["run"] for row in record["forecasts"]):
+        for after in AFTER:
+            cells = []
+            for row in record["forecasts"]:
+                told_then = row["where"].startswith(f"foretold after step {after}")
+                if row["run"] == run and told_then and of(row)[0] == what:
+                    low, high = row["interval"]
+                    came = f"{row['step']}: {low:.2f} to {high:.2f}: {row['measured']:.2f}"
+                    cells.append(came if row["inside"] else f"**{came}**")
+            if cells:
+                yield run, str(after), "; ".join(cells)
 
 
 def main(work: Path) -> None:

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from estheory.files import write_json
+from estheory.laws import noisy_pvalue
 from estheory.runs.read import read_own
 from estheory.runs.view import OwnRun, known
+from estheory.validation.forecast_pairs import forecast_pairs
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->\n"
@@ -57,13 +59,14 @@ def learned(name: str, run: OwnRun) -> dict[str, Any]:
 
 
 def judged(name: str, work: Path) -> list[dict[str, Any]]:
-    """Return the verdicts on norms, cosines and KL: not those of single tensors."""
+    """Return the verdicts on norms and KL: not those of single tensors, nor of what was foretold on the way."""
     rows = asked("validate", str(work / name))["verdicts"]
     kept = ("quantity", "step", "where", "predicted", "measured", "ratio", "pvalue", "verdict", "noticeable_error")
     return [
         {"run": name, **{key: row[key] for key in kept}}
         for row in rows
-        if row["quantity"] in {"step_norm", "displacement_norm", "kl_drift"} and "quadratic law" not in row["where"]
+        if row["quantity"] in {"step_norm", "displacement_norm", "kl_drift"}
+        and not any(other in row["where"] for other in ("quadratic law", "foretold"))
     ]
 
 
@@ -71,6 +74,26 @@ def book(name: str, work: Path) -> dict[str, Any]:
     """Return what the ledger says a run earned."""
     found = asked("forecast", str(work / name))
     return {"run": name, "state": found["state"], **found["totals"]}
+
+
+def foretold(name: str, run: OwnRun) -> list[dict[str, Any]]:
+    """Return what a run wrote down of later steps as it went on, and what came."""
+    rows = []
+    for prediction, measured in forecast_pairs(run):
+        low, high = prediction.law.interval(0.95)
+        rows.append(
+            {
+                "run": name,
+                "quantity": str(prediction.quantity),
+                "where": str(measured.where).partition("foretold ")[2],
+                "step": prediction.step,
+                "interval": [low, high],
+                "measured": measured.value,
+                "stderr": measured.stderr,
+                "inside": noisy_pvalue(prediction.law, measured.value, measured.stderr) >= 0.05,
+            }
+        )
+    return rows
 
 
 def pairs(runs: dict[str, OwnRun]) -> list[dict[str, Any]]:
@@ -116,7 +139,7 @@ def tables(record: dict[str, Any]) -> list[str]:
         "",
         "### How far, and what it did",
         "",
-        "| run | quantity | predicted before the run | measured | ratio | verdict |",
+        "| run | quantity | predicted | measured | ratio | verdict |",
         "|---|---|---|---|---|---|",
     ]
     for row in record["judged"]:
@@ -135,14 +158,34 @@ def tables(record: dict[str, Any]) -> list[str]:
         "",
         "### What was earned",
         "",
-        "| run | earned at most | between the ends, at most | rewards rose by | state at the end |",
-        "|---|---|---|---|---|",
+        "| run | earned | paid | net between the ends | reward rose by | state at the end |",
+        "|---|---|---|---|---|---|",
     ]
     for row in record["ledger"]:
+        at_most = "at most " if row["bound"] else ""
         values = [
-            f"{row[name]:.3f} ± {row[name + '_stderr']:.3f}" for name in ("earned", "net_between_ends", "reward_change")
+            "unknown"
+            if row[name] is None
+            else f"{at_most * (name != 'paid')}{row[name]:.3f} ± {row[name + '_stderr']:.3f}"
+            for name in ("earned", "paid", "net_between_ends")
         ]
-        lines.append(f"| {row['run']} | {' | '.join(values)} | {row['state']} |")
+        risen = f"{row['reward_change']:.3f} ± {row['reward_change_stderr']:.3f}"
+        lines.append(f"| {row['run']} | {' | '.join(values)} | {risen} | {row['state']} |")
+    lines += [
+        "",
+        "### What was foretold",
+        "",
+        "| run | quantity | foretold | of step | 95 % interval | what came | inside, its error counted |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in record["foretold"]:
+        digits = 2 if row["quantity"] == "displacement_norm" else 3
+        low, high = (f"{end:.{digits}f}" for end in row["interval"])
+        came = f"{row['measured']:.{digits}f}" + (f" ± {row['stderr']:.{digits}f}" if row["stderr"] else "")
+        lines.append(
+            f"| {row['run']} | {row['quantity']} | {row['where']} | {row['step']} | {low} to {high} | {came} "
+            f"| {'yes' if row['inside'] else '**no**'} |"
+        )
     if record["cosines"]:
         lines += ["", "### Directions", "", "| ends of | cosine | without a common signal |", "|---|---|---|"]
         lines += [
@@ -162,6 +205,7 @@ def main() -> None:
         "learned": [learned(name, run) for name, run in runs.items()],
         "judged": [row for name in runs for row in judged(name, work)],
         "ledger": [book(name, work) for name in es],
+        "foretold": [row for name in es for row in foretold(name, runs[name])],
         "cosines": pairs(runs),
     }
     write_json(HERE / "record.json", record)

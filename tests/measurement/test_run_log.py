@@ -60,7 +60,11 @@ TOLD = Given(sigma=1e-3, alpha=5e-4, population=4)
     ("rows", "told", "said"),
     [
         ([{"step": 1, "reward_mean": 1.0}], Given(alpha=1e-3, population=4), "does not say sigma.*--sigma"),
-        ([{"step": 1, "reward_mean": 1.0}, {"step": 3, "reward_mean": 1.0}], TOLD, "step 3 follows step 1.*--at 1"),
+        (
+            [{"step": 1, "reward_mean": 1.0}, {"step": 3, "reward_mean": 1.0}],
+            TOLD,
+            "step 3 follows step 1, step 2 is missing.*--at 1",
+        ),
         ([{"step": 1, "reward_mean": 1.0}], Given(sigma=1.0, alpha=1.0, population=5, antithetic=True), "mirrored"),
     ],
 )

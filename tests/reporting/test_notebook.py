@@ -2,6 +2,8 @@
 
 import json
 import sys
+from pathlib import Path
+from tempfile import mkdtemp
 
 import numpy as np
 import pytest
@@ -26,7 +28,19 @@ def a_pilot():
     return es.pilot((es.Iteration(rewards=rewards, sigma=1e-3, mirrored=True, centre=centre),))
 
 
+def displacements():
+    save_file = pytest.importorskip("safetensors.numpy").save_file
+    from estheory.measurement.displacement import measure_displacements
+
+    folder = Path(mkdtemp())
+    for name, value in (("base", 0.0), ("step_5", 1.0), ("step_10", 2.0)):
+        save_file({f"layers.{k}.w": np.full(8, value, np.float32) for k in range(2)}, folder / f"{name}.safetensors")
+    ends = {name: folder / f"{name}.safetensors" for name in ("step_5", "step_10")}
+    return measure_displacements(folder / "base.safetensors", ends)
+
+
 RESULTS = {
+    "displacements": displacements,
     "forecast": lambda: es.predict(RUN, checkpoints=(1, 5, 10)),
     "verdicts": lambda: es.judge(es.published_pairs().pairs),
     "verdict": lambda: es.judge(es.published_pairs().pairs)[0],

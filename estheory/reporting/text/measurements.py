@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
+from estheory.measurement.displacement import Displacements
+from estheory.measurement.remarks import left_out_rows, renamed_rows
 from estheory.quantities import Measurement, Quantity
 from estheory.reporting.text.tables import Sheet, Table, short, short_names
 
@@ -26,6 +28,19 @@ def measurement_json(measurement: Measurement) -> dict[str, Any]:
         "stderr": measurement.stderr,
         "unit": measurement.quantity.unit,
         "where": measurement.where,
+    }
+
+
+def displacements_json(
+    measured: Displacements, measurements: Sequence[Measurement], warnings: Sequence[str]
+) -> dict[str, Any]:
+    """Return what was measured of checkpoints as one JSON document."""
+    return {
+        "schema": "estheory/measurement/1",
+        "measurements": [measurement_json(m) for m in measurements],
+        "warnings": list(warnings),
+        "left_out": left_out_rows(measured.left_out),
+        "renamed": renamed_rows(measured),
     }
 
 

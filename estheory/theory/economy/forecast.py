@@ -14,8 +14,8 @@ import numpy as np
 
 from estheory._special import Array
 from estheory.errors import ConfigError
-from estheory.laws import Law, NormalLaw, PointLaw
-from estheory.quantities import Label, Prediction, Quantity
+from estheory.laws import CutNormalLaw, Law, NormalLaw, PointLaw
+from estheory.quantities import Prediction, Quantity
 from estheory.shown import Shown
 from estheory.theory.economy.intervals import Interval, normal_interval
 from estheory.theory.economy.ledger import Ledger, ledger
@@ -123,6 +123,7 @@ def outlook(
     at: int | None = None,
     until: int | None = None,
     worth: float = 0.0,
+    floor: float | None = None,
     ceiling: float | None = None,
 ) -> Outlook:
     """Forecast a run from its rows up to a step.
@@ -139,8 +140,8 @@ def outlook(
         Last step to predict; half as many steps again where left out.
     worth
         Net gain per update below which it is better to stop, reward units.
-    ceiling
-        Largest reward there can be; None where not known.
+    floor, ceiling
+        Least and largest reward there can be: no interval of a reward leaves them; None where not known.
 
     Returns
     -------
@@ -168,7 +169,8 @@ def outlook(
     rate = current_rate(book)
     state = _state(book, rate)
     steps = sorted({now + max(1, round((last - now) * share)) for share in (0.25, 0.5, 1.0)})
-    predictions = [*_rewards(book, rate, steps, ceiling), *_drift(read, steps)]
+    ends = (-math.inf if floor is None else floor, math.inf if ceiling is None else ceiling)
+    predictions = [*_rewards(book, rate, rules, steps, ends), *_drift(book, rate, read, steps)]
     return Outlook(
         at=now,
         ledger=book,
@@ -300,16 +302,20 @@ def _stop(rate: Rate | None, worth: float) -> Stop:
     return Stop(advice=False, because=f"{value}: its upper end is not below {worth:g}")
 
 
+def _recent(book: Ledger, values: Sequence[float]) -> float:
+    """Return the mean of what is known over the entries, with the weights of recent rows; NaN where nothing is."""
+    weights, array = recent_weights(len(book.entries)), np.array(values)
+    known = ~np.isnan(array)
+    return float(weights[known] @ array[known] / weights[known].sum()) if known.any() else math.nan
+
+
 def _limits(book: Ledger) -> Iterator[str]:
     """Yield what holds the run back, by the recent rows."""
-    weights = recent_weights(len(book.entries))
 
     def recent(name: str) -> float:
-        values = np.array([getattr(entry, name) for entry in book.entries])
-        known = ~np.isnan(values)
-        return float(weights[known] @ values[known] / weights[known].sum()) if known.any() else math.nan
+        return _recent(book, [getattr(entry, name) for entry in book.entries])
 
-    tied = float(weights @ [entry.tied for entry in book.entries])
+    tied = recent("tied")
     if tied > 0.1:
         yield f"ties: {tied:.0%} of recent updates had equal rewards and moved nothing; a finer reward or larger sigma"
     reliability, odd, even = recent("reliability"), recent("odd_share"), recent("even_share")
@@ -330,32 +336,62 @@ def _law(mean: float, std: float) -> Law:
     return NormalLaw(mean, std) if std > 0 else PointLaw(mean)
 
 
-def _rewards(book: Ledger, rate: Rate | None, steps: Sequence[int], ceiling: float | None) -> Iterator[Prediction]:
+def _cut(location: float, scale: float, low: float, high: float) -> Law:
+    bounded = math.isfinite(low) or math.isfinite(high)
+    return CutNormalLaw(location, scale, low, high) if bounded and scale > 0 else _law(location, scale)
+
+
+def _slowed(book: Ledger, ahead: int) -> float:
+    """Return the updates ahead, each counted with what is left of the rate by then.
+
+    The rate falls by e over as many updates as are logged.
+    """
+    age = max(1, book.steps - book.entries[0].step + 1)
+    return age * -math.expm1(-ahead / age)
+
+
+def _wandering(book: Ledger, rules: LedgerRules) -> float:
+    """Return the variance of the reward's change by the random part of one update, reward^2.
+
+    A random update of variance q per coordinate moves the reward by q ||g||^2, where ||g||^2 is the members' odd
+    variance over sigma^2; without mirrored members, at most all of their true variance. 0 where prompts are not told
+    apart.
+    """
+    odd = [
+        e.walk / rules.sigma**2 * e.member_variance * (e.reliability if math.isnan(e.odd_share) else e.odd_share)
+        for e in book.entries
+    ]
+    found = _recent(book, odd)
+    return 0.0 if math.isnan(found) else max(found, 0.0)
+
+
+def _rewards(
+    book: Ledger, rate: Rate | None, rules: LedgerRules, steps: Sequence[int], ends: tuple[float, float]
+) -> Iterator[Prediction]:
     """Predict the reward: the rate goes on for about as long as the run has gone on, or ends sooner or later."""
     if rate is None:
         return
-    now, age = book.steps, max(1, book.steps - book.entries[0].step + 1)
+    now, (low, high) = book.steps, ends
     level, level_error = _level(book, rate)
+    level = min(max(level, low), high)
+    wandering, weights = _wandering(book, rules), recent_weights(len(book.entries))
+    random_rate = wandering * float(weights @ weights)  # the rate holds what recent updates brought by chance
     quantity = Quantity.CENTRE_REWARD if book.centred else Quantity.MEAN_MEMBER_REWARD
-    label: Label = "mean-field"
     for step in steps:
-        ahead = step - now
-        slowed = age * -math.expm1(-ahead / age)
+        slowed = _slowed(book, step - now)
         change = rate.found.value * slowed
-        errors = (
-            level_error,
-            rate.found.stderr * slowed,
-            abs(rate.found.value) * ahead * -math.expm1(-ahead / age) / 2,
-        )
-        spread = math.sqrt(sum(error**2 for error in errors))
-        if ceiling is not None and change > 0:
-            room = max(ceiling - level, 1e-9)
-            change = room * -math.expm1(-change / room)
-            spread = min(spread, max(room, level_error))
+        room = high - level if change > 0 else level - low
+        left = 1.0  # of a small change, near the end of what there can be
+        if math.isfinite(room):
+            left = math.exp(-abs(change) / room) if room > 0 else 0.0
+            change = math.copysign(room * (1 - left), change)
+        by_rate = (rate.found.stderr**2 + random_rate) * (slowed * left) ** 2
+        spread = math.sqrt(level_error**2 + by_rate + (change / 2) ** 2 + wandering * (step - now))
+        location = level + change
         yield Prediction(
             quantity=quantity,
-            law=_law(level + change, spread),
-            label=label,
+            law=_cut(location, spread, low, high),
+            label="mean-field",
             source=OURS,
             assumptions=(
                 f"from rows up to step {now}",
@@ -373,29 +409,30 @@ def _level(book: Ledger, rate: Rate) -> tuple[float, float]:
     carried = rewards + rate.found.value * (book.steps + 1 - steps)
     level = float(weights @ carried)
     residual = carried - level
-    error = math.sqrt(float(weights**2 @ residual**2)) if len(rewards) > 1 else 0.0
+    error = math.sqrt(float(weights**2 @ residual**2) / (1 - float(weights @ weights))) if len(rewards) > 1 else 0.0
     return level, error
 
 
-def _drift(updates: Sequence[LoggedUpdate], steps: Sequence[int]) -> Iterator[Prediction]:
-    """Predict norm, cosine and KL: the square of the norm grows by what recent updates added."""
-    logged = [(update.step, update.norm) for update in updates if update.norm is not None and update.norm > 0]
+def _drift(
+    book: Ledger, rate: Rate | None, updates: Sequence[LoggedUpdate], steps: Sequence[int]
+) -> Iterator[Prediction]:
+    """Predict norm, cosine and KL: the squared norm grows with the walk of the updates as it did of late."""
+    walks = np.cumsum([entry.walk for entry in book.entries])
+    logged = [
+        (update.step, update.norm**2, walk)
+        for update, walk in zip(updates, walks, strict=True)
+        if update.norm is not None and update.norm > 0
+    ]
     if len(logged) < FEWEST:
         return
-    time = np.array([step for step, _ in logged], dtype=np.float64)
-    squares = np.array([norm**2 for _, norm in logged])
-    growth = np.diff(squares) / np.diff(time)
-    recent = growth[-max(FEWEST - 1, len(growth) // 2) :]
-    mean, scatter = float(recent.mean()), float(recent.std(ddof=1))
+    way = _Way(book=book, slowing=_slowing(book, rate), time=logged[-1][0], rows=np.array(logged, dtype=np.float64))
     kl = updates[-1].kl
     for step in steps:
-        ahead = step - time[-1]
-        square = squares[-1] + mean * ahead
+        square, error = way.ahead(step)
         if square <= 0:
             return
-        error = scatter * math.sqrt(ahead + ahead**2 / recent.size)
         norm = math.sqrt(square)
-        grown = ("the squared norm grows as in recent updates",)
+        grown = ("the squared norm grows with the walk of the updates as it did of late",)
         yield Prediction(
             quantity=Quantity.DISPLACEMENT_NORM,
             law=_law(norm, error / (2 * norm)),
@@ -404,7 +441,7 @@ def _drift(updates: Sequence[LoggedUpdate], steps: Sequence[int]) -> Iterator[Pr
             assumptions=grown,
             step=step,
         )
-        cosine = math.sqrt(squares[-1] / square)
+        cosine = math.sqrt(way.square / square)
         yield Prediction(
             quantity=Quantity.CHECKPOINT_COSINE,
             law=_law(min(cosine, 1.0), cosine * error / (2 * square)),
@@ -412,18 +449,80 @@ def _drift(updates: Sequence[LoggedUpdate], steps: Sequence[int]) -> Iterator[Pr
             source=OURS,
             assumptions=(*grown, "later updates orthogonal to what was there"),
             step=step,
-            where=f"{int(time[-1])}|{step}",
+            where=f"{way.time}|{step}",
         )
         if kl is not None:
-            factor = square / squares[-1]
+            factor = square / way.square
             yield Prediction(
                 quantity=Quantity.KL_DRIFT,
-                law=_law(kl * factor, abs(kl) * (error / squares[-1] + 0.5 * (factor - 1))),
+                law=_law(kl * factor, abs(kl) * (error / way.square + 0.5 * (factor - 1))),
                 label="small-step",
                 source=OURS,
                 assumptions=(*grown, "KL grows as the squared norm, give or take half of its growth"),
                 step=step,
             )
+
+
+def _slowing(book: Ledger, rate: Rate | None) -> float:
+    """Return by how much the walk of an update will shrink as the run learns, a share of what it is.
+
+    The squared length of a mirrored update is as 1 + odd share - even share of the members' variance. Where the reward
+    rises its odd part goes, and the even one is then of what is left.
+    """
+    odd, even = (
+        _recent(book, [getattr(entry, name) for entry in book.entries]) for name in ("odd_share", "even_share")
+    )
+    mirrored = not any(entry.bound or math.isnan(entry.odd_share) for entry in book.entries)
+    if not mirrored or rate is None or rate.found.low <= 0:
+        return 0.0
+    odd, even = min(max(odd, 0.0), 0.99), max(even, 0.0)
+    return 1 - max(1 - even / (1 - odd), 0.0) / max(1 + odd - even, 0.01)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Way:
+    """The squared norm on its way: ``rows`` holds step, squared norm and the sum of the walks by then."""
+
+    book: Ledger
+    slowing: float
+    time: int
+    rows: Array
+
+    @property
+    def square(self) -> float:
+        return float(self.rows[-1, 1])
+
+    def ahead(self, step: int) -> tuple[float, float]:
+        """Return the squared norm at a later step and its standard deviation, weight^2.
+
+        Its spread is that of a walk around what is there, with the error of the growth so far, or that by which the
+        growth scatters in the log if this is larger (norms of few digits).
+        """
+        recent = self.rows[-max(FEWEST, len(self.rows) // 2 + 1) :]
+        steps, squares, walks = (np.diff(column) for column in recent.T)
+        past, count = float(walks.sum()), step - self.time
+        walk, walk_error = self._walk(count)
+        if past == 0.0:  # nothing moved of late
+            return self.square, 0.0
+        growth = float(squares.sum()) / past
+        middle = float(recent[:, 1].mean())
+
+        def spread(of: float, around: float) -> float:
+            return 4 * around * of + 2 * abs(growth) * of**2
+
+        own = spread(walk, self.square) + (walk / past) ** 2 * spread(past, middle)
+        scatter = float(np.var((squares - growth * walks) / steps, ddof=1)) * (count + count**2 / len(steps))
+        return self.square + growth * walk, math.sqrt(max(own, scatter) + (growth * walk_error) ** 2)
+
+    def _walk(self, count: int) -> tuple[float, float]:
+        """Return the variance of one coordinate of the next updates together and its standard error, weight^2."""
+        walks = np.array([entry.walk for entry in self.book.entries])
+        weights = recent_weights(len(walks))
+        now, scatter = float(weights @ walks), float(walks.std(ddof=1))
+        slowed = _slowed(self.book, count)
+        mean = now * (count - self.slowing * (count - slowed))
+        systematic = now * self.slowing * max(slowed, count - slowed) / 2
+        return mean, math.hypot(scatter * math.sqrt(count + count**2 * float(weights @ weights)), systematic)
 
 
 def windows(book: Ledger, count: int = 8) -> list[tuple[Entry, ...]]:

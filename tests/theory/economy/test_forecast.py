@@ -92,6 +92,84 @@ def test_a_ceiling_holds_the_forecast():
     assert outlook(rows, RULES, until=30).predictions[-1].law.mean > 1.0
 
 
+def test_no_interval_of_a_reward_leaves_what_there_can_be():
+    """0/1 rewards of a run near its end, and of one that falls to nothing."""
+    rng = np.random.default_rng(8)
+    for slope in (0.02, -0.02):
+        levels = 0.5 + slope * np.arange(1, 21)
+        rows = [
+            LoggedUpdate(step=t, reward_mean=float(np.mean(rng.random(256) < level)), reward_std=0.1)
+            for t, level in enumerate(levels, start=1)
+        ]
+        for p in outlook(rows, RULES, floor=0.0, ceiling=1.0, until=60).predictions:
+            low, high = p.law.interval(0.95)
+            assert 0 <= low < high <= 1
+            assert low < p.law.mean < high
+        free = outlook(rows, RULES, until=60).predictions[-1].law.interval(0.95)
+        assert min(free) < 0 or max(free) > 1  # what the ends are for
+
+
+def test_random_updates_move_the_reward_by_what_the_gradient_says():
+    """A control wanders: the square of its steps is walk ||g||^2, and a forecast 40 steps on holds it.
+
+    40 runs of a linear reward whose coefficients are permuted; 5 % level, 95 % interval, seen from step 20.
+    """
+    rng, d, members, sigma, alpha = np.random.default_rng(9), 40, 16, 0.1, 0.1
+    gradient = np.zeros(d)
+    gradient[0] = 1.0
+    off, spreads = [], []
+    for _ in range(40):
+        theta, rows, path = np.zeros(d), [], []
+        for step in range(1, 61):
+            eps = np.repeat(rng.standard_normal((members // 2, d)), 2, axis=0)
+            eps[1::2] *= -1
+            means = (theta + sigma * eps) @ gradient
+            rewards = means[:, None] + 0.02 * rng.standard_normal((members, 8))
+            z = rng.permutation((means - means.mean()) / means.std())
+            centre = theta @ gradient + 0.02 * rng.standard_normal(8)
+            path.append(float(theta @ gradient))
+            rows.append(LoggedUpdate(step=step, prompt_rewards=rewards, centre_rewards=centre, coefficients=z))
+            theta = theta + alpha / members * z @ eps
+        rules = LedgerRules(sigma=sigma, alpha=alpha, population=members, mirrored=True)
+        last = outlook(rows, rules, at=20, until=59).predictions[2].law
+        off.append(path[59] - last.mean)
+        spreads.append(last.std)
+    square = float(np.mean(np.square(off)) / np.mean(np.square(spreads)))
+    assert 0.4 < square < 1.8  # of 40 squares of normal variables 1 +- 0.22
+    assert np.mean(np.square(off)) > alpha**2 / members * 39 / 2  # as random steps alone would have it
+
+
+def test_norms_of_mirrored_runs_and_controls_are_foretold():
+    """The length of a walk in 300 coordinates, read at a quarter and half of its way: 95 % intervals hold it."""
+    rng, d, members = np.random.default_rng(10), 300, 16
+    inside = []
+    for permuted in (False, True):
+        for _ in range(15):
+            theta, rows, norms = np.zeros(d), [], []
+            for step in range(1, 41):
+                eps = np.repeat(rng.standard_normal((members // 2, d)), 2, axis=0)
+                eps[1::2] *= -1
+                effect = 0.3 * np.tanh(eps[:, :1] * 0.5) * np.exp(-step / 15) + 0.05 * (eps[:, 1:2] ** 2 - 1)
+                rewards = effect + 0.2 * rng.standard_normal((members, 16))
+                means = rewards.mean(axis=1)
+                z = (means - means.mean()) / means.std()
+                z = rng.permutation(z) if permuted else z
+                theta = theta + 0.03 / members * z @ eps
+                norms.append(float(np.linalg.norm(theta)))
+                centre = np.full(16, 0.3 * (1 - np.exp(-step / 15))) + 0.2 * rng.standard_normal(16)
+                rows.append(
+                    LoggedUpdate(
+                        step=step, prompt_rewards=rewards, centre_rewards=centre, coefficients=z, norm=norms[-1]
+                    )
+                )
+            for at in (10, 20):
+                for p in outlook(rows, RULES, at=at, until=40).predictions:
+                    if p.quantity == "displacement_norm":
+                        low, high = p.law.interval(0.95)
+                        inside.append(low <= norms[p.step - 1] <= high)
+    assert np.mean(inside) > 0.85
+
+
 def test_windows_and_refusals():
     rows = [LoggedUpdate(step=t, reward_mean=0.1, reward_std=0.1) for t in range(5, 25)]
     book = ledger(rows, RULES)
