@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from estheory.cli.app import LazyGroup, main
+from tests.variants import variants
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 FOLDERS = sorted(path for path in EXPERIMENTS.iterdir() if (path / "README.md").is_file() and path.name != "paper")
@@ -156,7 +157,14 @@ def parse(name, arguments):
     LazyGroup().get_command(None, name).make_context(name, list(arguments))  # click takes the list apart
 
 
-@pytest.mark.parametrize("folder", SCALED, ids=lambda folder: folder.name)
+MANY_COMMANDS = ("rise-then-decay", "walk-scaling")
+
+
+@pytest.mark.parametrize(
+    "folder",
+    variants(SCALED, fast=[folder for folder in SCALED if folder.name not in MANY_COMMANDS]),
+    ids=lambda folder: folder.name,
+)
 def test_commands_at_the_paper_s_scale(folder, checkout, monkeypatch, capsys):
     """Options, configuration files, model, data and folders; what a dry run predicts is left to the slow test."""
     monkeypatch.chdir(checkout)

@@ -12,6 +12,7 @@ import pytest
 
 from estheory.cli.app import main
 from tests.hardening.damage import says_one_line
+from tests.variants import variants
 
 PREDICT = ["predict", "--dim", "1e6", "--sigma", "0.01", "--population", "8", "--steps", "1,2,3"]
 PLAN = ["plan", "--dim", "1000", "--sigma", "0.01", "--max-norm", "1", "--target-progress", "0.01"]
@@ -47,7 +48,7 @@ WRITERS = {
 }
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", variants(WRITERS, fast={"report", "validate", "models"}))
 def test_a_full_disk_keeps_the_old_file(name, tmp_path, request):
     arguments, option, file = WRITERS[name]
     if "plot" in name:
@@ -154,7 +155,10 @@ def test_a_pipe_is_not_replaced_and_a_link_is_followed(option, tmp_path, capsys)
     assert target.read_text() != "old"
 
 
-@pytest.mark.parametrize("words", [["derive", "quadratic-noise"], ["derive", "quadratic-noise", "--cite"], PREDICT])
+DERIVE = ["derive", "quadratic-noise"]
+
+
+@pytest.mark.parametrize("words", variants([DERIVE, [*DERIVE, "--cite"], PREDICT], fast=[[*DERIVE, "--cite"]]))
 def test_a_reader_that_leaves_is_no_error(words):
     code = f"import sys; from estheory.cli.app import main; sys.exit(main({words!r}))"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:

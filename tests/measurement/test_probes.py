@@ -56,6 +56,7 @@ def test_trace_and_square_trace_agree_with_autograd(case):
     assert abs(probe.trace - without) > Z * probe.trace_stderr
 
 
+@pytest.mark.slow
 def test_a_probe_at_a_large_scale_gives_the_mean_kl_of_walks_of_that_length(case):
     """Where the quadratic law fails: independent walks, made with another seed, agree with the matched probe."""
     model, flat, prompts, _ = case

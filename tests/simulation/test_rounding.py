@@ -145,7 +145,7 @@ def close(one, other, beside=0.0):
 @pytest.mark.parametrize(
     ("std", "path", "point", "digit"),
     [  # with the error of the point's last digit
-        (0.02, "accumulated", 1.0554, 0.0002),
+        pytest.param(0.02, "accumulated", 1.0554, 0.0002, marks=pytest.mark.slow),
         (0.02, "sequential", 0.925, 0.0005),
         pytest.param(0.01, "sequential", 1.054, 0.0005, marks=pytest.mark.slow),
         pytest.param(0.05, "sequential", 0.54, 0.005, marks=pytest.mark.slow),
@@ -170,9 +170,8 @@ def test_one_step_by_torch_s_own_arithmetic(std, path, point, digit):
     assert not close(variance, theirs[1])
 
 
-@pytest.mark.parametrize(
-    ("pairs", "low", "high"), [pytest.param(10, 1.045, 1.055, marks=pytest.mark.slow), (30, 1.2, 1.3)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("pairs", "low", "high"), [(10, 1.045, 1.055), (30, 1.2, 1.3)])
 def test_twenty_steps_with_restores_by_torch_s_own_arithmetic(pairs, low, high):
     run = config(update_path="sequential", restore_pairs=pairs)
     variance, signal = brute_force(run, 0.02, 20, groups=256, size=1024)
@@ -247,6 +246,7 @@ def test_logged_coefficients_are_conditioned_on():
     assert given.variance > drawn.variance + Z * math.hypot(given.variance_stderr, drawn.variance_stderr)
 
 
+@pytest.mark.slow
 def test_standard_errors_are_those_of_repeated_samples():
     weights = SampledWeights.of(normal_weights(0.02))
     effects = [emulate(config(), weights, [2], seed=s, max_additions=10**6).effect(2) for s in range(40)]

@@ -21,6 +21,7 @@ from estheory.theory.planning.spectrum_target import SpectrumTarget
 from estheory.theory.planning.targets import LocalTarget, arm
 from tests.statistics import agrees, brute_force_steps
 from tests.theory.quadratic_es import config, landscape, run, within
+from tests.variants import variants
 
 LANGUAGE_MODEL = ESConfig(dim=4_022_468_096, sigma=1e-3, population=30)
 
@@ -152,7 +153,7 @@ BUDGETS = {
 }
 
 
-@pytest.mark.parametrize("name", BUDGETS)
+@pytest.mark.parametrize("name", variants(BUDGETS, fast={"norm, antithetic", "KL", "off-task loss, at 90 %"}))
 def test_brute_force_meets_the_plan_and_a_fifth_fewer_evaluations_do_not(name):
     """The target in the mean, the budget with its confidence; fewer steps miss one or the other."""
     budget, changes, drift = BUDGETS[name]

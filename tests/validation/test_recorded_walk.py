@@ -9,6 +9,7 @@ from estheory.errors import DataError
 from estheory.validation.recorded_walk import RecordedWalk
 from tests.recorded_runs import own_run
 from tests.statistics import agrees, variance_agrees
+from tests.variants import variants
 
 SHAPES = {"a.embed": (12, 4), "b.mlp": (6, 8), "b.norm": (9,)}  # a and b.mlp have as many entries
 ALPHA, N, T, REPLICAS = 0.02, 6, 5, 20_000
@@ -75,7 +76,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", variants(CASES, fast={"low-rank, momentum", "shared-seed, modules", "antithetic, L2"}))
 def test_squared_norms_of_a_recorded_walk(name):
     options, brute = CASES[name]
     z = coefficients()

@@ -12,6 +12,7 @@ from estheory.rules import ESConfig
 from estheory.simulation.emulator.steps import Rounder, take_fused_step
 from estheory.validation.judge import exit_code, judge
 from estheory.validation.own_runs import recorded_pairs
+from tests.variants import variants
 
 torch = pytest.importorskip("torch")
 
@@ -42,9 +43,14 @@ def say_otherwise(folder, copy, old, new):
     return copy
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("path", ["accumulated", "sequential"])
-def test_real_runs_are_consistent_and_another_update_path_is_refuted(dtype, path, tmp_path):
+RUNS = [(dtype, path) for dtype in ("bfloat16", "float16") for path in ("accumulated", "sequential")]
+
+
+@pytest.mark.parametrize(
+    "rounding", variants(RUNS, fast=[("bfloat16", "sequential"), ("float16", "accumulated")]), ids="-".join
+)
+def test_real_runs_are_consistent_and_another_update_path_is_refuted(rounding, tmp_path):
+    dtype, path = rounding
     run = make(tmp_path / "run", dtype=dtype, update_path=path)
     found = verdicts(run)
     assert exit_code(found) == 0
@@ -60,7 +66,11 @@ def test_real_runs_are_consistent_and_another_update_path_is_refuted(dtype, path
 
 
 @pytest.mark.parametrize(
-    "changes", [{"restore_pairs": 5, "update_path": "sequential"}, {"antithetic": True}, {"anchor_l2": 0.1}]
+    "changes",
+    variants(
+        [{"restore_pairs": 5, "update_path": "sequential"}, {"antithetic": True}, {"anchor_l2": 0.1}],
+        fast=[{"restore_pairs": 5, "update_path": "sequential"}],
+    ),
 )
 def test_other_rules(changes, tmp_path):
     run = make(tmp_path / "run", dtype="bfloat16", **changes)
