@@ -23,7 +23,12 @@ from estheory.validation.forecast_pairs import forecast_pairs
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->\n"
-RUNS = ("sums-es-0", "sums-mirrored-0", "sums-es-1", "sums-es-2", "sums-permuted-0", "sums-grpo-0")
+RUNS = (
+    *("sums-es-0", "sums-mirrored-0", "sums-es-1", "sums-es-2", "sums-n48-0", "sums-permuted-0", "sums-grpo-0"),
+    *("products-es-0", "larger-es-0"),
+)
+BETWEEN = ("sums-es-0", "sums-grpo-0")
+LINES = ("--points", "6", "--directions", "4", "--prompts", "34")
 SHARED = 3
 """Steps at either end whose rewards are averaged."""
 
@@ -123,9 +128,25 @@ def _unrelated(one: OwnRun, other: OwnRun) -> float:
     return 1 / math.sqrt(one.dim)
 
 
+def lines(work: Path, runs: dict[str, OwnRun]) -> list[dict[str, Any]]:
+    """Return scores on the line from ES to GRPO and along the directions of each and of random ones, of one norm."""
+    if not set(BETWEEN) <= runs.keys():
+        return []
+    studies = asked("lines", *(str(work / name) for name in BETWEEN), *LINES)["lines"]
+    return [
+        {
+            "score": study["score"],
+            "norms": study["norms"],
+            "line": {key: study["line"][key] for key in ("u", "mean", "stderr")},
+            "along": {key: each if key == "distance" else each["mean"] for key, each in study["along"].items()},
+        }
+        for study in studies
+    ]
+
+
 def tables(record: dict[str, Any]) -> list[str]:
     """Return the page's tables."""
-    lines = [
+    text = [
         "### What was learned",
         "",
         f"| run | members' mean reward, first {SHARED} steps | last {SHARED} | held-out accuracy, before | after |",
@@ -134,8 +155,8 @@ def tables(record: dict[str, Any]) -> list[str]:
     for row in record["learned"]:
         ends = list(row["accuracy"].values())
         before, after = (f"{value:.3f} ± {error:.3f}" for value, error in (ends[0], ends[-1]))
-        lines.append(f"| {row['run']} | {row['first']:.3f} | {row['last']:.3f} | {before} | {after} |")
-    lines += [
+        text.append(f"| {row['run']} | {row['first']:.3f} | {row['last']:.3f} | {before} | {after} |")
+    text += [
         "",
         "### How far, and what it did",
         "",
@@ -150,11 +171,11 @@ def tables(record: dict[str, Any]) -> list[str]:
         verdict = row["verdict"]
         if verdict == "underpowered":
             verdict = f"within {row['noticeable_error'] / law['mean']:.0%} at best"
-        lines.append(
+        text.append(
             f"| {row['run']} | {what} | {predicted} | {row['measured']:.{digits}g} | {row['ratio']:.5g} "
             f"| {verdict} (p = {row['pvalue']:.2g}) |"
         )
-    lines += [
+    text += [
         "",
         "### What was earned",
         "",
@@ -170,8 +191,8 @@ def tables(record: dict[str, Any]) -> list[str]:
             for name in ("earned", "paid", "net_between_ends")
         ]
         risen = f"{row['reward_change']:.3f} ± {row['reward_change_stderr']:.3f}"
-        lines.append(f"| {row['run']} | {' | '.join(values)} | {risen} | {row['state']} |")
-    lines += [
+        text.append(f"| {row['run']} | {' | '.join(values)} | {risen} | {row['state']} |")
+    text += [
         "",
         "### What was foretold",
         "",
@@ -182,17 +203,31 @@ def tables(record: dict[str, Any]) -> list[str]:
         digits = 2 if row["quantity"] == "displacement_norm" else 3
         low, high = (f"{end:.{digits}f}" for end in row["interval"])
         came = f"{row['measured']:.{digits}f}" + (f" ± {row['stderr']:.{digits}f}" if row["stderr"] else "")
-        lines.append(
+        text.append(
             f"| {row['run']} | {row['quantity']} | {row['where']} | {row['step']} | {low} to {high} | {came} "
             f"| {'yes' if row['inside'] else '**no**'} |"
         )
     if record["cosines"]:
-        lines += ["", "### Directions", "", "| ends of | cosine | without a common signal |", "|---|---|---|"]
-        lines += [
+        text += ["", "### Directions", "", "| ends of | cosine | without a common signal |", "|---|---|---|"]
+        text += [
             f"| {' and '.join(row['pair'])} | {row['cosine']:.5f} | 0 ± {row['unrelated']:.2g} |"
             for row in record["cosines"]
         ]
-    return lines
+    for study in record["lines"]:
+        text += ["", f"### {study['score']}, from ES to GRPO and along directions", ""]
+        text += _points("share of the way to GRPO", study["line"]["u"], {"held out": study["line"]["mean"]})
+        along = dict(study["along"])
+        text += ["", *_points("distance from the base", along.pop("distance"), along)]
+    return text
+
+
+def _points(head: str, at: list[float], rows: dict[str, list[float]]) -> list[str]:
+    """Return a table of scores at points."""
+    return [
+        f"| {head} | {' | '.join(f'{point:.3g}' for point in at)} |",
+        "|---" * (1 + len(at)) + "|",
+        *(f"| {name} | {' | '.join(f'{value:.3f}' for value in values)} |" for name, values in rows.items()),
+    ]
 
 
 def main() -> None:
@@ -207,6 +242,7 @@ def main() -> None:
         "ledger": [book(name, work) for name in es],
         "foretold": [row for name in es for row in foretold(name, runs[name])],
         "cosines": pairs(runs),
+        "lines": lines(work, runs),
     }
     write_json(HERE / "record.json", record)
     page = HERE / "README.md"

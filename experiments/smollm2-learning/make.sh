@@ -55,6 +55,9 @@ for run in "${@:-all}"; do
     sums-es-2 | all) es sums-es-2 sums 2 products,larger $faster ;;
     esac
     case $run in
+    sums-n48-0 | all) es sums-n48-0 sums 3 addition $faster --population 48 --steps 8 --checkpoint-every 2 ;;
+    esac
+    case $run in
     products-es-0 | all) es products-es-0 products 0 sums,larger $faster ;;
     esac
     case $run in
