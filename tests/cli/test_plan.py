@@ -229,3 +229,13 @@ def test_the_time_of_an_evaluation_gives_hours(estheory):
     assert f"{document['hours']:.3g} hours" in estheory(*plan, "--seconds-per-evaluation", "4", "--workers", "8").out
     refused = estheory(*plan, "--workers", "8")
     assert (refused.code, "--seconds-per-evaluation" in refused.err) == (2, True)
+
+
+def test_the_first_line_says_what_was_never_seen_to_work(estheory):
+    asked = ("plan", "--dim", "4e9", "--sigma", 0.0015, "--reliability", 0.3, "--max-norm", 90)
+    long = (*asked, "--target-progress", 0.05)
+    assert estheory(*long).out.splitlines()[0].startswith("Beyond what was seen to work: 62 steps")
+    assert len(estheory(*long, "--json").json()["beyond"]) == 1
+    short = (*asked, "--target-progress", 0.005, "--steps", 8)
+    assert estheory(*short, "--json").json()["beyond"] == []
+    assert "Beyond" not in estheory(*short).out

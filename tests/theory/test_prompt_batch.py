@@ -1,6 +1,7 @@
 """Forecasts of 0/1 rewards against brute force in every coordinate; the Gaussian forms must fail."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from estheory.laws import ChiLaw
 from estheory.quantities import Quantity
 from estheory.rules import ESConfig
 from estheory.theory import walk
+from estheory.theory.curved.predictions import OffTask
 from estheory.theory.estimators import CentredRanks
 from estheory.theory.predictions import predict
 from estheory.theory.prompt_batch import PromptBatch
@@ -199,6 +201,18 @@ def test_the_norm_of_a_step_that_few_successes_steer(shaping):
     blind = LengthsLaw(law.root, w.lengths, 0.5)
     assert measured.std() > 1.1 * blind.std
     assert measured.std() > 1.4 * TiedLaw(law.root, 1, 1 - w.tie_probability, 0.5).std
+
+
+def test_no_kl_of_few_steps_that_tie_under_momentum():
+    """Two steps of momentum weigh 10 and 19: a number of steps that moved is not what they were long."""
+    batch = PromptBatch(success=0.3, prompts=8)
+    known = {"batch": batch, "reward": batch.signal(sigma=SIGMA), "off_task": OffTask(fisher_trace=1.0)}
+    config = ESConfig(dim=300, sigma=SIGMA, population=3, shaping="centered-rank", momentum=0.9, steps=2)
+    forecast = predict(config, checkpoints=[1, 2], **known)
+    assert [p.step for p in forecast.predictions if p.quantity is Quantity.KL_DRIFT] == [1]
+    assert any("step 2" in warning and "momentum" in warning for warning in forecast.warnings)
+    plain = predict(replace(config, momentum=0.0), checkpoints=[1, 2], **known)
+    assert [p.step for p in plain.predictions if p.quantity is Quantity.KL_DRIFT] == [1, 2]
 
 
 def test_lengths_are_left_out_where_they_are_many():

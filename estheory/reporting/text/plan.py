@@ -45,6 +45,7 @@ def plan_json(
         "binding": list(plan.binding),
         "statement": statement(plan),
         "warnings": list(warnings),
+        "beyond": list(planner.beyond(plan.recommendation)) if plan.recommendation else [],
     }
     if hours is not None and plan.recommendation is not None:
         document["hours"] = hours
@@ -60,6 +61,8 @@ def plan_sheet(plan: Plan, warnings: Sequence[str], hours: float | None = None) 
     parts: list[Table | str] = []
     planner = plan.planner
     if plan.recommendation:
+        if beyond := planner.beyond(plan.recommendation):
+            parts.append(f"Beyond what was seen to work: {'; '.join(beyond)}.\n")
         parts.append(_recommendation(plan.recommendation, planner))
     if len(plan.front) > 1:
         parts.append(_front(plan, planner))

@@ -318,6 +318,12 @@ def off_task_predictions(
             )
             continue
         tied = w.tie_probability * step > NEGLIGIBLE_TIES
+        if tied and not w.lengths and w.independent_steps < min(LEAST_MIXING, step):
+            warnings.append(
+                f"no kl_drift and no off_task_reward_change at step {step}: momentum or an anchor weighs so few steps "
+                "unevenly, and which of them tie has no law here"
+            )
+            continue
         if tied and (off_task.trace is not None or off_task.gradient_norm is not None):
             warnings.append(
                 f"no off_task_reward_change at step {step}: steps that tie do not move, which widens its law"

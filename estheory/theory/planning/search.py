@@ -342,6 +342,28 @@ class Planner:
             return (self.target.name,)
         return self.obstacles(best.arm, best.alpha, steps) or ("max-evaluations",)
 
+    def beyond(self, best: Candidate) -> tuple[str, ...]:
+        """Return in what a configuration lies outside of all that was seen to work.
+
+        Parameters
+        ----------
+        best
+            The configuration.
+
+        Returns
+        -------
+        tuple of str
+            A few words each; empty where runs have seen the like of it work.
+        """
+        found = []
+        if best.config.step_size > best.config.sigma * (1 + 1e-9):
+            found.append("alpha above sigma")
+        if best.steps < SAFE_STEPS:
+            found.append(f"only {best.steps} large step{'s' if best.steps > 1 else ''}")
+        if best.steps > HELD_STEPS and not isinstance(self.target, SpectrumTarget):
+            found.append(f"{best.steps} steps on one estimate of the gradient, which held for {HELD_STEPS} in our runs")
+        return tuple(found)
+
     def warnings(self, best: Candidate, free_sigma: bool) -> tuple[str, ...]:
         """Return what to know about a configuration.
 
