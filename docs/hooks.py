@@ -139,7 +139,7 @@ def typeset(page: str) -> str:
     def mathml(formula: re.Match[str]) -> str:
         display = formula[1] == "div"
         math = converter.convert_with_local_state(unescape(formula[2]), displaystyle=display)
-        return f'<div class="formula">{math}</div>' if display else math
+        return f'<div class="formula" tabindex="0">{math}</div>' if display else math  # scrolled by keys, too
 
     return FORMULA.sub(mathml, page)
 

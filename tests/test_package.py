@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "simulation": {"theory", "models", "simulation"},
     "measurement": {"models", "tasks", "runs", "theory", "measurement"},
     "validation": {"diagnosis", "theory", "simulation", "runs", "models", "measurement", "validation"},
-    "reporting": {"derivations", "diagnosis", "theory", "simulation", "runs", "validation", "reporting"},
+    "reporting": {"derivations", "diagnosis", "theory", "simulation", "runs", "measurement", "validation", "reporting"},
     "training": {"models", "tasks", "runs", "theory", "measurement", "training"},
     "integrations": {"theory", "integrations"},
 }
