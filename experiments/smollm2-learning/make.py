@@ -29,6 +29,7 @@ RUNS = (
 )
 BETWEEN = ("sums-es-0", "sums-grpo-0")
 LINES = ("--points", "6", "--directions", "4", "--prompts", "34")
+JUDGED = {"step_norm", "displacement_norm", "grpo_displacement_norm", "kl_drift"}
 SHARED = 3
 """Steps at either end whose rewards are averaged."""
 
@@ -70,8 +71,7 @@ def judged(name: str, work: Path) -> list[dict[str, Any]]:
     return [
         {"run": name, **{key: row[key] for key in kept}}
         for row in rows
-        if row["quantity"] in {"step_norm", "displacement_norm", "kl_drift"}
-        and not any(other in row["where"] for other in ("quadratic law", "foretold"))
+        if row["quantity"] in JUDGED and not any(other in row["where"] for other in ("quadratic law", "foretold"))
     ]
 
 
