@@ -123,8 +123,8 @@ class CommonOptions:
 
     @property
     def shows_progress(self) -> bool:
-        """Whether bars are drawn: not when quiet, with --json, or when stderr is no terminal."""
-        return not (self.quiet or self.json) and sys.stderr.isatty()
+        """Whether bars are drawn: not when quiet, nor when stderr is no terminal."""
+        return not self.quiet and sys.stderr.isatty()
 
 
 Form = Literal["table", "markdown", "csv", "json"]

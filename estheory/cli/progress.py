@@ -6,14 +6,11 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from estheory.cli.emit import warn
 from estheory.cli.options import CommonOptions
 from estheory.watching import watched
-
-if TYPE_CHECKING:
-    pass
 
 
 @contextmanager

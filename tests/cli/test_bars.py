@@ -40,11 +40,11 @@ def test_a_long_computation_gets_a_bar_and_a_short_one_none(monkeypatch):
     assert "short work" not in drawn
 
 
-@pytest.mark.parametrize("given", [{"quiet": True}, {"json": True}])
-def test_quiet_and_json_draw_nothing(monkeypatch, given):
+@pytest.mark.parametrize(("given", "drawn"), [({"quiet": True}, False), ({"json": True}, True)])
+def test_quiet_draws_nothing_and_json_keeps_stdout_for_itself(monkeypatch, given, drawn):
     monkeypatch.setattr(sys, "stderr", Terminal())
     with bars.bars(CommonOptions(**given).shows_progress):
-        assert not is_watched()
+        assert is_watched() == drawn
 
 
 def test_nothing_is_drawn_where_stderr_is_no_terminal(monkeypatch):

@@ -243,6 +243,7 @@ def members_of(iterations: Sequence[Iteration], *, fixed: bool = False) -> Membe
 
     Examples
     --------
+    >>> import numpy as np
     >>> rng = np.random.default_rng(0)
     >>> effects, noise = rng.standard_normal((400, 1)), rng.standard_normal((400, 50))
     >>> found = members_of([Iteration(rewards=effects + noise, sigma=1e-3)])
