@@ -46,7 +46,6 @@ class Seen:
     """What the engine saw of a configuration, over its replicas."""
 
     places: dict
-    curve: np.ndarray | None
     ties: np.ndarray
     member: np.ndarray
     meant: dict
@@ -60,12 +59,11 @@ def observe(run, replicas, batch, rng):
         parts = [engine.rounded(run, size, rng) for size in sizes]
         places, meant = ({look: np.concatenate([p[i][look] for p in parts]) for look in parts[0][i]} for i in (0, 1))
         member = np.concatenate([part[2] for part in parts])
-        return Seen(places, None, np.zeros(replicas, dtype=bool), member, meant)
+        return Seen(places, np.zeros(replicas, dtype=bool), member, meant)
     parts = [engine.simulate(run, size, rng) for size in sizes]
     places = {look: np.concatenate([part[0][look] for part in parts]) for look in parts[0][0]}
-    curve = None if parts[0][1] is None else np.concatenate([part[1] for part in parts])
     ties, member = (np.concatenate([part[i] for part in parts]) for i in (2, 3))
-    return Seen(places, curve, ties, member, {})
+    return Seen(places, ties, member, {})
 
 
 @dataclass(frozen=True)
@@ -217,24 +215,6 @@ def critical_population(drawn, prediction, seen, rng):
     return p, prediction.law.mean
 
 
-def reward_peak_step(drawn, prediction, seen, rng):
-    """No mean reward outside the steps that the row leaves open is higher than the best of those inside."""
-    from scipy.stats import ttest_1samp
-
-    means = seen.curve.mean(axis=0)
-
-    def p(low, high):
-        inside = np.arange(max(0, math.floor(low) - 2), min(means.size, math.ceil(high) + 1))
-        if not inside.size:
-            return 1.0
-        best = inside[np.argmax(means[inside])]
-        others = [k for k in range(means.size) if k not in inside]
-        found = [ttest_1samp(seen.curve[:, k] - seen.curve[:, best], 0.0, alternative="greater").pvalue for k in others]
-        return min([1.0, *(len(others) * x for x in found)])
-
-    return p, prediction.law.mean
-
-
 def stationary_reward_gap(drawn, prediction, seen, rng):
     """A run from the optimum ends below it, one from twice and a half the gap above: the row must lie between."""
     run, gap = drawn.run, prediction.law.mean
@@ -282,7 +262,6 @@ BOUNDS = (Q.COHERENT_DISPLACEMENT_BOUND, Q.SIGNAL_SHARE_BOUND, Q.ES_GRPO_COSINE_
 BRACKETED = {
     Q.OPTIMAL_ALPHA: optimal_alpha,
     Q.CRITICAL_POPULATION: critical_population,
-    Q.REWARD_PEAK_STEP: reward_peak_step,
     Q.STATIONARY_REWARD_GAP: stationary_reward_gap,
     Q.MATCHING_POPULATION: matching_population,
 }
@@ -300,7 +279,7 @@ def judged(case, drawn, prediction, seen, warned, rng):
         return None
     p, value = found
     loose = granted(prediction.label, drawn.run.population, drawn.run.dim).mean + prediction.systematic
-    wrong = 1.5 if prediction.quantity is not Q.REWARD_PEAK_STEP else 0.5
+    wrong = 1.5
     return Found(
         case=case,
         quantity=str(prediction.quantity),

@@ -201,7 +201,9 @@ def pairs_to_tell(odd_variance: float, noise_variance: float) -> int | None:
 
     Notes
     -----
-    Label: large-N. Source: ours: docs/concepts/economy.md. At this K one pilot in two tells it.
+    Label: large-N. Source: ours: docs/concepts/economy.md. At this K a pilot of alike
+    prompts tells it in one case of two. Prompts that differ add to the error, which more pairs do not lessen: of
+    simulated pilots of 0/1 rewards 9 to 44 % told it at K, and 5 to 53 % at 2 K.
 
     Examples
     --------
@@ -244,7 +246,7 @@ def _next(scale: Scale) -> list[NextStep]:
         if options:
             evaluations, pairs, wide = min(options)
             seen = "an odd part as large as estimated" if odd > 0 else "an odd part of a tenth of the members' variance"
-            what = f"{pairs} mirrored pairs on {wide} prompts: tells {seen} from noise in every second pilot"
+            what = f"at least {pairs} mirrored pairs on {wide} prompts: tells {seen} from the noise of alike prompts"
             found.append(NextStep(what=what, evaluations=evaluations))
     return sorted(found, key=lambda step: step.evaluations)
 
