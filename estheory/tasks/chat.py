@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import abstractmethod
 from collections.abc import Callable
 
 from estheory.errors import ConfigError
@@ -57,30 +58,44 @@ class NumberChat(ChatTask):
         return float(last_number(completion) == example.reference)
 
 
-class Sums(NumberChat):
-    """The sum of two digits, 100 prompts in all."""
+class TwoDigits(NumberChat):
+    """What two digits make, 100 prompts in all."""
+
+    between: str
+
+    @abstractmethod
+    def result(self, a: int, b: int) -> int:
+        """Return the right answer."""
+
+    def draw(self, rng: random.Random) -> Problem:
+        """Draw two digits; the key ignores their order."""
+        a, b = rng.randint(0, 9), rng.randint(0, 9)
+        question = f"What is {a} {self.between} {b}? Answer with the number only."
+        return Problem(text=question, answer=str(self.result(a, b)), key=f"{min(a, b)},{max(a, b)}")
+
+
+class Sums(TwoDigits):
+    """The sum of two digits."""
 
     name = "sums"
+    between = "+"
     test_prompts = 34
 
-    def draw(self, rng: random.Random) -> Problem:
-        """Draw two digits; the key ignores their order."""
-        a, b = rng.randint(0, 9), rng.randint(0, 9)
-        question = f"What is {a} + {b}? Answer with the number only."
-        return Problem(text=question, answer=str(a + b), key=f"{min(a, b)},{max(a, b)}")
+    def result(self, a: int, b: int) -> int:
+        """Return the sum."""
+        return a + b
 
 
-class Products(NumberChat):
-    """The product of two digits, 100 prompts in all."""
+class Products(TwoDigits):
+    """The product of two digits."""
 
     name = "products"
+    between = "times"
     test_prompts = 42
 
-    def draw(self, rng: random.Random) -> Problem:
-        """Draw two digits; the key ignores their order."""
-        a, b = rng.randint(0, 9), rng.randint(0, 9)
-        question = f"What is {a} times {b}? Answer with the number only."
-        return Problem(text=question, answer=str(a * b), key=f"{min(a, b)},{max(a, b)}")
+    def result(self, a: int, b: int) -> int:
+        """Return the product."""
+        return a * b
 
 
 class Larger(NumberChat):

@@ -33,13 +33,16 @@ DEVICES = (
     "cpu",
     pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")),
 )
-pytestmark = [pytest.mark.slow, pytest.mark.parametrize("device", DEVICES)]
+pytestmark = pytest.mark.slow
+on_each = pytest.mark.parametrize("device", DEVICES)
+beside_the_cpu = pytest.mark.parametrize("device", DEVICES[1:])
 
 FALSE_FAILURE_RATE = 1e-6
 LOGIT_DIFFERENCE = 1e-3
 """Of logits of size 10 in float32: a thousand roundings of one product."""
 
 
+@on_each
 def test_noise_is_standard_normal_and_members_share_none(device: str) -> None:
     parameters = FlatParameters(load_model("tiny-lm", device=device).model, "all")
     noise = MemberNoise(parameters=parameters, seed=5)
@@ -57,6 +60,7 @@ def test_noise_is_standard_normal_and_members_share_none(device: str) -> None:
     assert abs((every**4).mean() - 3) < Z * math.sqrt(96 / every.size)
 
 
+@beside_the_cpu
 def test_logits_are_those_of_the_cpu(device: str) -> None:
     tokens = torch.randint(3, 60, (4, 20), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -64,6 +68,7 @@ def test_logits_are_those_of_the_cpu(device: str) -> None:
     assert float((here - cpu).abs().max()) <= LOGIT_DIFFERENCE
 
 
+@on_each
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_es_walks_its_law_and_goes_on_to_the_bit(device: str, dtype: str, tmp_path: Path) -> None:
     config = es_config(device=device, dtype=dtype)
@@ -85,6 +90,7 @@ def test_es_walks_its_law_and_goes_on_to_the_bit(device: str, dtype: str, tmp_pa
     assert contents(tmp_path / "cut") == contents(whole)
 
 
+@on_each
 def test_grpo_moves(device: str, tmp_path: Path) -> None:
     config = GRPORunConfig(
         model=str(get_builtin("tiny-lm")), task="reversal", steps=2, prompts=4, samples=4, lr=1e-4, device=device
