@@ -110,7 +110,12 @@ def option_groups(node: ast.FunctionDef) -> int | None:
 
 
 def has_help(annotation: ast.expr | None) -> bool:
-    """Say whether an annotation is that of an option or argument of the command line with a help text."""
+    """Say whether an annotation is that of an option or argument of the command line with a help text.
+
+    An option of two commands has a name that ends in Option.
+    """
+    if isinstance(annotation, ast.Name) and annotation.id.endswith("Option"):
+        return True
     calls = [n for n in ast.walk(annotation) if isinstance(n, ast.Call)] if annotation is not None else []
     options = [n for n in calls if isinstance(n.func, ast.Attribute) and n.func.attr in ("Option", "Argument")]
     helps = [k.value for n in options for k in n.keywords if k.arg == "help"]

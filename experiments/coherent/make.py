@@ -30,10 +30,8 @@ from estheory.theory.adamw import grpo_mean_square, learning_rates, steered_mean
 from estheory.theory.economy.coherent import CoherentMotion, coherent_part
 from estheory.theory.economy.ledger import ledger
 from estheory.theory.economy.ledger_entry import LedgerRules, LoggedUpdate
-from estheory.training.es import resume, run_es
-from estheory.training.grpo import resume_grpo, run_grpo
+from estheory.training.finish import finish_run
 from estheory.training.member_rewards import Members
-from estheory.training.run_probes import probes_before
 from estheory.training.session import start_session
 from estheory.training.trajectory import Trajectory
 
@@ -70,15 +68,7 @@ def train(work: Path) -> None:
         folder = work / name
         folder.parent.mkdir(parents=True, exist_ok=True)
         print(name, flush=True)
-        if isinstance(config, ESRunConfig):
-            if folder.exists():
-                resume(folder, before_first_step=probes_before)
-            else:
-                run_es(config, folder, before_first_step=probes_before)
-        elif folder.exists():
-            resume_grpo(folder)
-        else:
-            run_grpo(config, folder)
+        finish_run(config, folder, probed=True)
 
 
 def signal_probe(task: str) -> dict[str, float]:
@@ -162,7 +152,7 @@ def base_gradients(task: str) -> np.ndarray:
     try:
         with tempfile.TemporaryDirectory() as folder:  # at this rate nothing moves
             config = replace(GRPO, task=task, steps=MINIBATCHES, lr=1e-12, schedule="constant", seed=200)
-            run_grpo(config, Path(folder) / "run")
+            finish_run(config, Path(folder) / "run")
     finally:
         hook.remove()
     return np.stack(found)
