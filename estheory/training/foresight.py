@@ -48,7 +48,16 @@ class Foresight:
         log = run_log(self._directory.record())
         worth = self._config.stop_net if math.isfinite(self._config.stop_net) else 0.0
         return _row(
-            outlook(log.updates, log.rules, until=self._config.steps, worth=worth, floor=log.floor, ceiling=log.ceiling)
+            outlook(
+                log.updates,
+                log.rules,
+                until=self._config.steps,
+                worth=worth,
+                floor=log.floor,
+                ceiling=log.ceiling,
+                dim=log.dim,
+                drift=log.drift,
+            )
         )
 
 
@@ -79,7 +88,10 @@ def _row(found: Outlook) -> Row:
                 "source": p.source,
                 "assumptions": list(p.assumptions),
                 "where": p.where,
-                "cut": asdict(p.law) if isinstance(p.law, CutNormalLaw) else None,
+                "systematic": p.systematic,
+                "cut": {name: _known(value) for name, value in asdict(p.law).items()}
+                if isinstance(p.law, CutNormalLaw)
+                else None,
             }
             for p in found.predictions
         ],

@@ -21,6 +21,7 @@ from estheory.theory.estimators.estimator import PAPER
 from estheory.theory.probe.prediction_law import FewDirectionsLaw
 from estheory.theory.walk import OURS
 from estheory.validation.assumptions import CONDITIONED, DENSE, FLAT, SHARED
+from estheory.validation.coherent_pairs import coherent_pairs
 from estheory.validation.forecast_pairs import forecast_pairs
 from estheory.validation.judge import Pair, paired
 from estheory.validation.recorded_walk import RecordedWalk
@@ -85,6 +86,7 @@ def _es(
     yield from _cosines(run, walk, shapes, cosines)
     yield from _tensors(run, walk, shapes, tensors)
     yield from kl_pairs(run, walk, shapes)
+    yield from coherent_pairs(run)
     yield from reward_pairs(run)
     yield from forecast_pairs(run)
 
