@@ -43,6 +43,7 @@ TESTS = {
     "cosine_laws": ["theory/test_formulas_of_laws.py", "test_laws.py"],
     "drift": ["theory/test_formulas_of_laws.py", "theory/test_drift.py"],
     "curved.dynamics": ["theory/test_dynamics.py", "theory/test_configurations.py"],
+    "gradient_path": ["theory/test_gradient_path.py"],
     "economy.coherent": ["theory/economy/test_coherent.py"],
     "economy.steered_run": ["theory/economy/test_steered_run.py"],
     "economy.forecast": ["theory/economy/test_forecast.py"],
