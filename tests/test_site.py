@@ -34,6 +34,10 @@ def test_pages_ask_for_nothing_from_elsewhere(site):
     assert not list(site.rglob("*.py"))
 
 
+def test_pages_are_light(site):
+    assert not [page for page in site.rglob("*.html") if page.stat().st_size > 400_000]
+
+
 @pytest.mark.skipif(PROGRAM is None, reason="needs a Chromium")
 @pytest.mark.parametrize("width", [390, 1280])
 def test_pages_fit_the_screen_and_load_from_disk_alone(site, tmp_path, width):
