@@ -81,7 +81,7 @@ def is_torch_file(file: Path) -> bool:
 
 
 def _safetensors_header(file: Path, start: bytes) -> bool:
-    """Whether a file starts as safetensors do: the header's length, whose bytes may be any magic number, and a brace."""
+    """Whether a file starts as safetensors do: a length, whose bytes may be any magic number, and a brace."""
     return start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= file.stat().st_size
 
 
