@@ -173,7 +173,7 @@ def test_no_cosine_of_checkpoints_of_a_few_pairs_and_steps():
     few = predict(config(population=4, antithetic=True), checkpoints=[2, 5], **known)
     assert not [p for p in few.predictions if p.quantity is Quantity.CHECKPOINT_COSINE]
     assert any("steps 2 and 5" in warning and "checkpoint_cosine" in warning for warning in few.warnings)
-    enough = predict(config(population=4, antithetic=True), checkpoints=[2, 10], **known)
+    enough = predict(config(population=4, antithetic=True), checkpoints=[5, 10], **known)
     assert enough.get(Quantity.CHECKPOINT_COSINE).step == 10
 
 
