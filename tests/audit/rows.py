@@ -322,9 +322,9 @@ def block_pvalue(values, low, high):
 def law_pvalue(law, values, band, allowed, bound):
     """p-value of samples under a law whose mean may be off by ``band``, and which tail gave it."""
     n, found = len(values), (1.0, "")
-    tails = [(0.5 * (1 - level)) for level in LEVELS] + [0.5]
+    # a law that bounds its tails has two medians: at most half of the samples lie below the lower one
+    tails = [(0.5 * (1 - level)) for level in LEVELS] + [0.49 if bound else 0.5]
     for tail in tails:
-        chance = tail if bound is False else min(tail, 0.49)
         for side in (-1, 1):
             edge = law.quantile(tail if side < 0 else 1 - tail)
             # a law with atoms: strictly beyond a quantile lies at most the tail, up to it at least that
@@ -334,15 +334,15 @@ def law_pvalue(law, values, band, allowed, bound):
             else:
                 outside, inner = np.sum(values > edge + band + near), np.sum(values >= edge - band - near)
             # beyond the band there may be at most the tail; before it, at least that, unless the law bounds its tails
-            most = chance * allowed.tail + allowed.more
-            if tail == 0.5:
-                most = 0.5 + (allowed.more * 2 if allowed.more else 0.0)
+            most = tail * allowed.tail + allowed.more
+            if tail >= 0.49:
+                most = tail + (allowed.more * 2 if allowed.more else 0.0)
             from scipy.stats import binom
 
             many = float(2 * binom.sf(outside - 1, n, min(most, 1.0)))
             found = min(found, (many, f"{'below' if side < 0 else 'above'} the {tail:g} tail: {outside / n:.4f}"))
             if allowed.more == 0.0 and not bound:
-                few = float(2 * binom.cdf(inner, n, chance))
+                few = float(2 * binom.cdf(inner, n, tail))
                 found = min(found, (few, f"{'below' if side < 0 else 'above'} the {tail:g} tail: {inner / n:.4f}"))
     return min(1.0, len(tails) * 2 * found[0]), found[1]
 
@@ -376,7 +376,7 @@ def tested(case, drawn, prediction, values, warned):
         p, control = block_pvalue(values, mean - loose, mean + loose), block_pvalue(wrong, mean - loose, mean + loose)
         why = "the mean alone"
     else:
-        bounding = type(law).__name__ in ("UnevenSumLaw",) or q is Q.OFF_TASK_REWARD_CHANGE
+        bounding = type(getattr(law, "root", law)).__name__ == "UnevenSumLaw" or q is Q.OFF_TASK_REWARD_CHANGE
         p, why = law_pvalue(law, values, loose, allowed, bounding)
         control, _ = law_pvalue(law, wrong, loose, allowed, bounding)
         coverage = {

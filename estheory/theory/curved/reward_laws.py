@@ -12,7 +12,6 @@ from estheory._special import (
     chi_nodes,
     chi_square_tails,
     chi_square_tails_array,
-    invert_increasing,
     legendre_nodes,
     normal_tails,
 )
@@ -147,18 +146,6 @@ class UnevenSumLaw(Law):
         even = chi_square_tails_array(ratio * self.df, self.df) @ weights
         single = chi_square_tails_array(np.maximum((ratio - 1 + weight) / weight, 0.0), 1.0) @ weights
         return float(max(even[0], single[0])), float(max(even[1], single[1]))
-
-    def quantile(self, p: float) -> float:
-        """Return the outer one of the two extremes' quantiles."""
-        lower = p < 0.5
-        outer = 1 - p if not lower else p
-
-        def inside(x: float) -> float:
-            low, high = self.tails(x)
-            return low if lower else outer - high
-
-        target = outer if lower else 0.0
-        return invert_increasing(inside, target, self.value, self.std)
 
     def sample(self, rng: np.random.Generator, n: int) -> Array:
         """Return ``n`` draws of equal weights, shape (n,)."""
