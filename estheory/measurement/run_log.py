@@ -13,6 +13,7 @@ from estheory._special import Array
 from estheory.errors import DataError
 from estheory.rules import ESConfig
 from estheory.runs.view import OwnRun, RunRecord, Settings, Step
+from estheory.theory.economy.forecast import HeldOutReward
 from estheory.theory.economy.ledger import Ledger, ledger
 from estheory.theory.economy.ledger_entry import LedgerRules, LoggedUpdate
 
@@ -33,6 +34,8 @@ class RunLog:
     floor, ceiling
         Least and largest reward there can be, where every reward by prompt is 0 or 1 or the task scores answers; else
         None.
+    held_out
+        The last evaluation up to there of the accuracy on held-out prompts, where accuracy is the reward; else None.
     """
 
     rules: LedgerRules
@@ -40,6 +43,7 @@ class RunLog:
     planned: int | None
     floor: float | None
     ceiling: float | None
+    held_out: HeldOutReward | None = None
 
 
 def run_log(
@@ -89,6 +93,7 @@ def run_log(
         planned=settings.steps,
         floor=floor,
         ceiling=ceiling,
+        held_out=_held_out(run, steps[-1].step),
     )
 
 
@@ -158,6 +163,14 @@ def _rules(run: RunRecord, settings: Settings, steps: Sequence[Step], mirrored: 
     return LedgerRules(
         **known, shaping=settings.shaping or ESConfig.shaping, mirrored=paired, fixed=bool(settings.prompts_fixed)
     )
+
+
+def _held_out(run: RunRecord, at: int) -> HeldOutReward | None:
+    if not isinstance(run, OwnRun) or getattr(run.config, "reward", "") != "accuracy":
+        return None
+    found = {step: each for (step, task), each in run.evaluated("accuracy").items() if task == run.config.task}
+    last = max((step for step in found if step <= at), default=None)
+    return None if last is None else HeldOutReward(step=last, value=found[last][0], stderr=found[last][1])
 
 
 def _scored(run: RunRecord, updates: Sequence[LoggedUpdate]) -> bool:
