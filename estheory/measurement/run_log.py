@@ -14,6 +14,7 @@ from estheory._special import Array
 from estheory.errors import DataError
 from estheory.rules import ESConfig
 from estheory.runs.view import OwnRun, RunRecord, Settings, Step
+from estheory.theory.economy.forecast import HeldOutReward
 from estheory.theory.economy.ledger import Ledger, ledger
 from estheory.theory.economy.ledger_entry import LedgerRules, LoggedUpdate
 from estheory.theory.economy.steered_run import TaskDrift
@@ -35,11 +36,16 @@ class RunLog:
     floor, ceiling
         Least and largest reward there can be, where every reward by prompt is 0 or 1 or the task scores answers; else
         None.
+<<<<<<< HEAD
     dim
         Number of trained parameters; None where not told, or where updates do not simply add up: with momentum,
         anchors, 16 bits or noise of tensors that differ.
     drift
         What probes before the run say of KL, by task.
+=======
+    held_out
+        The last evaluation up to there of the accuracy on held-out prompts, where accuracy is the reward; else None.
+>>>>>>> main
     """
 
     rules: LedgerRules
@@ -47,8 +53,12 @@ class RunLog:
     planned: int | None
     floor: float | None
     ceiling: float | None
+<<<<<<< HEAD
     dim: int | None = None
     drift: Mapping[str, TaskDrift] = field(default_factory=dict)
+=======
+    held_out: HeldOutReward | None = None
+>>>>>>> main
 
 
 def run_log(
@@ -98,8 +108,12 @@ def run_log(
         planned=settings.steps,
         floor=floor,
         ceiling=ceiling,
+<<<<<<< HEAD
         dim=settings.dim if _adds_up(run, settings) else None,
         drift=task_drifts(run.probes) if isinstance(run, OwnRun) else {},
+=======
+        held_out=_held_out(run, steps[-1].step),
+>>>>>>> main
     )
 
 
@@ -195,6 +209,14 @@ def _rules(run: RunRecord, settings: Settings, steps: Sequence[Step], mirrored: 
     return LedgerRules(
         **known, shaping=settings.shaping or ESConfig.shaping, mirrored=paired, fixed=bool(settings.prompts_fixed)
     )
+
+
+def _held_out(run: RunRecord, at: int) -> HeldOutReward | None:
+    if not isinstance(run, OwnRun) or getattr(run.config, "reward", "") != "accuracy":
+        return None
+    found = {step: each for (step, task), each in run.evaluated("accuracy").items() if task == run.config.task}
+    last = max((step for step in found if step <= at), default=None)
+    return None if last is None else HeldOutReward(step=last, value=found[last][0], stderr=found[last][1])
 
 
 def _scored(run: RunRecord, updates: Sequence[LoggedUpdate]) -> bool:

@@ -38,12 +38,14 @@ def _pairs(run: OwnRun, entries: dict[int, Entry]) -> Iterator[Pair]:
     norms = {step.step: step.norm for step in run.steps}
     accuracy = run.evaluated(Quantity.ACCURACY) if run.es.reward == "accuracy" else {}
     for row in run.forecasts:
+        apart = any(foretold["quantity"] == Quantity.ACCURACY for foretold in row["predictions"])
         for foretold in row["predictions"]:
             quantity, step = Quantity.named(foretold["quantity"]), int(foretold["step"])
             measured = []
             if quantity in REWARDS and step in entries:
                 measured.append(("", entries[step].reward, entries[step].reward_stderr))
-            if quantity is Quantity.CENTRE_REWARD and (found := accuracy.get((step, run.config.task))) is not None:
+            of_held_out = quantity is (Quantity.ACCURACY if apart else Quantity.CENTRE_REWARD)
+            if of_held_out and (found := accuracy.get((step, run.config.task))) is not None:
                 measured.append((", held-out prompts", *found))
             if quantity is Quantity.DISPLACEMENT_NORM and (norm := norms.get(step)) is not None:
                 measured.append(("", norm, 0.0))
