@@ -71,12 +71,9 @@ def forecast(
         worth=asked.stop_net,
         floor=log.floor,
         ceiling=log.ceiling,
-<<<<<<< HEAD
         dim=log.dim,
         drift=log.drift,
-=======
         held_out=log.held_out,
->>>>>>> main
     )
     if plot is not None:
         from estheory.reporting.pictures.ledger import outlook_picture

@@ -36,16 +36,13 @@ class RunLog:
     floor, ceiling
         Least and largest reward there can be, where every reward by prompt is 0 or 1 or the task scores answers; else
         None.
-<<<<<<< HEAD
     dim
         Number of trained parameters; None where not told, or where updates do not simply add up: with momentum,
         anchors, 16 bits or noise of tensors that differ.
     drift
         What probes before the run say of KL, by task.
-=======
     held_out
         The last evaluation up to there of the accuracy on held-out prompts, where accuracy is the reward; else None.
->>>>>>> main
     """
 
     rules: LedgerRules
@@ -53,12 +50,9 @@ class RunLog:
     planned: int | None
     floor: float | None
     ceiling: float | None
-<<<<<<< HEAD
     dim: int | None = None
     drift: Mapping[str, TaskDrift] = field(default_factory=dict)
-=======
     held_out: HeldOutReward | None = None
->>>>>>> main
 
 
 def run_log(
@@ -108,12 +102,9 @@ def run_log(
         planned=settings.steps,
         floor=floor,
         ceiling=ceiling,
-<<<<<<< HEAD
         dim=settings.dim if _adds_up(run, settings) else None,
         drift=task_drifts(run.probes) if isinstance(run, OwnRun) else {},
-=======
         held_out=_held_out(run, steps[-1].step),
->>>>>>> main
     )
 
 

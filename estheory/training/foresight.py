@@ -45,22 +45,6 @@ class Foresight:
             return f"{rows[0]['stop']['because']}"
         return ""
 
-<<<<<<< HEAD
-    def _forecast(self) -> Row:
-        log = run_log(self._directory.record())
-        worth = self._config.stop_net if math.isfinite(self._config.stop_net) else 0.0
-        return _row(
-            outlook(
-                log.updates,
-                log.rules,
-                until=self._config.steps,
-                worth=worth,
-                floor=log.floor,
-                ceiling=log.ceiling,
-                dim=log.dim,
-                drift=log.drift,
-            )
-=======
 
 def forecast_row(run: OwnRun, at: int | None = None) -> Row:
     """Return the row of forecasts.jsonl from a run's rows up to a step, of all where it is left out."""
@@ -75,7 +59,8 @@ def forecast_row(run: OwnRun, at: int | None = None) -> Row:
             floor=log.floor,
             ceiling=log.ceiling,
             held_out=log.held_out,
->>>>>>> main
+            dim=log.dim,
+            drift=log.drift,
         )
     )
 

@@ -146,12 +146,9 @@ def outlook(
     worth: float = 0.0,
     floor: float | None = None,
     ceiling: float | None = None,
-<<<<<<< HEAD
     dim: int | None = None,
     drift: Mapping[str, TaskDrift] | None = None,
-=======
     held_out: HeldOutReward | None = None,
->>>>>>> main
 ) -> Outlook:
     """Forecast a run from its rows up to a step.
 
@@ -169,15 +166,12 @@ def outlook(
         Net gain per update below which it is better to stop, reward units.
     floor, ceiling
         Least and largest reward there can be: no interval of a reward leaves them; None where not known.
-<<<<<<< HEAD
     dim, drift
         Number of parameters and what probes say of KL, for the coherent part: as of
         :func:`estheory.theory.economy.steered_run.steered_run`.
-=======
     held_out
         The last evaluation on held-out prompts up to ``at``, from which their reward is foretold; None where there is
         none.
->>>>>>> main
 
     Returns
     -------
@@ -206,14 +200,10 @@ def outlook(
     state = _state(book, rate)
     steps = sorted({now + max(1, round((last - now) * share)) for share in (0.25, 0.5, 1.0)})
     ends = (-math.inf if floor is None else floor, math.inf if ceiling is None else ceiling)
-<<<<<<< HEAD
-    predictions = [*_rewards(book, rate, rules, steps, ends), *_drift(book, rate, read, steps)]
+    predictions = [*_rewards(book, rate, rules, steps, ends, held_out), *_drift(book, rate, read, steps)]
     steered = steered_run(book, rules, dim, drift)
     if steered is not None:
         predictions += [p for step in steps for p in steered.predictions(step)]
-=======
-    predictions = [*_rewards(book, rate, rules, steps, ends, held_out), *_drift(book, rate, read, steps)]
->>>>>>> main
     return Outlook(
         at=now,
         ledger=book,
