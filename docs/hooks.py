@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
+import shlex
+import subprocess
+import sys
+import textwrap
+from collections.abc import Sequence
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File, Files
+from rich._export_format import CONSOLE_SVG_FORMAT
+from rich.console import Console
+from rich.text import Text
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = ROOT / "experiments"
@@ -86,6 +95,45 @@ def what_if_page() -> str:
     return explore_page()
 
 
+TERMINAL = 80
+"""Columns of the recorded terminal."""
+
+
+def typed(command: str) -> str:
+    """Return what a command writes to a terminal, colours included."""
+    ours, theirs = os.openpty()
+    argv = [sys.executable, "-m", *shlex.split(command)]
+    of_terminal = os.environ | {"COLUMNS": str(TERMINAL), "TERM": "xterm", "NO_COLOR": ""}
+    with subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, env=of_terminal) as process:
+        os.close(theirs)
+        with open(ours, "rb", buffering=0) as reading:
+            output = b""
+            try:
+                while part := reading.read(4096):
+                    output += part
+            except OSError:  # Linux: the other end is closed
+                pass
+    if process.returncode:
+        raise RuntimeError(f"{command} exits with {process.returncode}")
+    return output.decode("utf-8").replace("\r\n", "\n")
+
+
+TYPED = re.compile(r"```bash\n(estheory (?:predict|plan) .*?)\n```", re.DOTALL)
+"""What the recorded terminal shows of the tour: the commands that need no model."""
+
+
+def terminal(commands: Sequence[str]) -> str:
+    """Return a terminal with the commands and what they write, run now, as SVG; its font is the reader's own."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        screen = Console(record=True, width=TERMINAL, file=nowhere)
+        for command in commands:
+            line = " \\\n".join(textwrap.wrap(f"$ {command}", TERMINAL - 2, subsequent_indent="    "))
+            screen.print(Text(line, style="bold"))
+            screen.print(Text.from_ansi(typed(command)))
+    own_font = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    return screen.export_svg(title=f"{TERMINAL} columns", code_format=own_font)
+
+
 def _source_heading(source: str) -> str:
     """Return a derivation's source as a link: to arXiv, or to the page of this project that derives it."""
     if source.startswith("arXiv:"):
@@ -116,6 +164,9 @@ def on_files(files: Files, config: Any) -> Files:
     files.append(File.generated(config, "validation/experiments/index.md", content=overview))
     files.append(File.generated(config, "reference/equations.md", content=equation_index()))
     files.append(File.generated(config, "explore.html", content=what_if_page()))
+    tour = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    shown = [" ".join(command.replace("\\\n", " ").split()) for command in re.findall(TYPED, tour)]
+    files.append(File.generated(config, "terminal.svg", content=terminal(shown)))
     drawing = runpy.run_path(str(EXPERIMENTS / "main-result" / "make.py"))
     svg = drawing["figure"](drawing["published_rows"]() + drawing["own_rows"]())
     if (previous := files.get_file_from_path("main-result.svg")) is not None:

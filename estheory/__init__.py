@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from estheory.simulation.observed import observe, observed_pairs
     from estheory.theory.curved.predictions import OffTask
     from estheory.theory.curved.spectra import read_landscape
-    from estheory.theory.economy.forecast import outlook
+    from estheory.theory.economy.forecast import HeldOutReward, outlook
     from estheory.theory.economy.iteration import Iteration
     from estheory.theory.economy.ledger import ledger
     from estheory.theory.economy.ledger_entry import LedgerRules, LoggedUpdate
@@ -76,7 +76,7 @@ _HOMES = {
     "estheory.theory.curved.predictions": ("OffTask",),
     "estheory.theory.curved.spectra": ("read_landscape",),
     "estheory.theory.planning.plan": ("plan",),
-    "estheory.theory.economy.forecast": ("outlook",),
+    "estheory.theory.economy.forecast": ("HeldOutReward", "outlook"),
     "estheory.theory.economy.ledger": ("ledger",),
     "estheory.theory.economy.ledger_entry": ("LedgerRules", "LoggedUpdate"),
     "estheory.theory.economy.iteration": ("Iteration",),
@@ -107,6 +107,7 @@ __all__ = [
     "Forecast",
     "GRPOConfig",
     "GRPORunConfig",
+    "HeldOutReward",
     "Iteration",
     "Landscape",
     "Law",

@@ -98,7 +98,8 @@ class Law(ABC):
         Returns
         -------
         float
-            x with P(X <= x) = p, in the quantity's unit.
+            x with P(X <= x) = p, from p = 1/2 on with P(X > x) = 1 - p, in the quantity's unit. Of a law that bounds
+            its tails, which add up to more than 1, it is the outer one.
         """
         if self.std == 0.0:
             return self.mean
@@ -106,13 +107,16 @@ class Law(ABC):
         x = start = self.mean + self.std * target
         for _ in range(20):  # where the law is nearly normal its probit is nearly linear and this converges at once
             low, high = self.tails(x)
-            if not 0.0 < min(low, high) < 1.0:
+            tail = low if p < 0.5 else high
+            if not 0.0 < tail < 1.0:
                 break
-            step = self.std * (target - (normal_quantile(low) if low < 0.5 else -normal_quantile(high)))
+            step = self.std * (target - (normal_quantile(tail) if p < 0.5 else -normal_quantile(tail)))
             x += step
             if abs(step) <= 1e-13 * self.std + 4e-16 * abs(x):
                 return x
-        return invert_increasing(lambda y: self.tails(y)[0], p, start, self.std)
+        if p < 0.5:
+            return invert_increasing(lambda y: self.tails(y)[0], p, start, self.std)
+        return invert_increasing(lambda y: -self.tails(y)[1], p - 1.0, start, self.std)
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Return the central interval that holds the quantity with probability ``level``.

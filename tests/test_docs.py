@@ -40,6 +40,20 @@ def test_experiments_with_a_record_become_pages_and_their_links_resolve():
     assert not re.search(r"<mi>[^<]*(alpha|sigma|sqrt|gamma)", index)
 
 
+def test_a_recorded_terminal_has_what_the_commands_write():
+    pytest.importorskip("mkdocs")
+    hooks = runpy.run_path(str(ROOT / "docs/hooks.py"))
+    command = "estheory predict --dim 4e9 --sigma 0.0015 --population 30 --steps 7"
+    svg = hooks["terminal"]([command])
+    ElementTree.fromstring(svg)
+    assert "fonts" not in svg
+    text = re.sub(r"<[^>]+>", " ", svg).replace("&#160;", " ")
+    assert all(word in text for word in ("displacement_norm", "22.91288", "ES will move"))
+    assert [" ".join(found.split()) for found in re.findall(hooks["TYPED"], "```bash\nestheory plan --dim 5\n```")]
+    with pytest.raises(RuntimeError, match="exits with 2"):
+        hooks["typed"]("estheory predict --dim none")
+
+
 def test_formulas_are_typeset():
     pytest.importorskip("mkdocs")
     math_core = pytest.importorskip("math_core")

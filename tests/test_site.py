@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,34 @@ def test_pages_ask_for_nothing_from_elsewhere(site):
     assert not [found for page in pages for found in re.findall(FROM_ELSEWHERE, page)]
     assert re.search(FROM_ELSEWHERE, '<link rel="stylesheet" href="https://fonts.example/css">')
     assert not list(site.rglob("*.py"))
+
+
+def test_pages_are_light(site):
+    assert not [page for page in site.rglob("*.html") if page.stat().st_size > 400_000]
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="needs a Chromium")
+def test_the_search_works_from_a_folder(site, tmp_path):
+    with browser(tmp_path) as tab:
+        tab.show(width=1280)
+        tab.open((site / "index.html").as_uri())
+        tab.value("document.querySelector('[data-md-toggle=search]').click()")
+        tab.value("document.querySelector('.md-search__input').focus()")
+
+        def said(pattern):
+            end = time.monotonic() + 60
+            while not re.match(
+                pattern, text := tab.value("document.querySelector('.md-search-result__meta').innerText")
+            ):
+                assert time.monotonic() < end, text
+                time.sleep(0.2)
+
+        said("Type to start")
+        for letter in "reliab":
+            tab.send("Input.dispatchKeyEvent", type="keyDown", text=letter, key=letter)
+            tab.send("Input.dispatchKeyEvent", type="keyUp", key=letter)
+        said(r"\d+ matching")
+        assert tab.value("document.querySelector('.md-search-result__link').protocol") == "file:"
 
 
 @pytest.mark.skipif(PROGRAM is None, reason="needs a Chromium")

@@ -64,7 +64,16 @@ def forecast(
     if until is None and log.planned is not None and log.planned > log.updates[-1].step:
         until = log.planned
     found = outlook(
-        log.updates, log.rules, at=asked.at, until=until, worth=asked.stop_net, floor=log.floor, ceiling=log.ceiling
+        log.updates,
+        log.rules,
+        at=asked.at,
+        until=until,
+        worth=asked.stop_net,
+        floor=log.floor,
+        ceiling=log.ceiling,
+        dim=log.dim,
+        drift=log.drift,
+        held_out=log.held_out,
     )
     if plot is not None:
         from estheory.reporting.pictures.ledger import outlook_picture

@@ -196,9 +196,9 @@ critical_population = Derivation(
     ),
     evaluator=Evaluator(
         name="estheory.theory.curved.step.critical_population",
-        call=lambda v: theory.critical_population(_config(v), _landscape(v, _noise(v, _SMALL))),
+        call=lambda v: theory.critical_population(_config(v), _landscape(v, _noise(v, _TINY))),
         parameters=_PARAMETERS,
-        inputs=lambda v: _inputs(v, _SMALL),
+        inputs=lambda v: _inputs(v, _TINY),
     ),
 )
 

@@ -240,8 +240,8 @@ def _comparable(base: Checkpoint, other: Checkpoint, problems: Problems | None) 
             note(DataError(what, same_model), problems)
         else:
             kept[name] = match
-    for name in other.tensors:
-        if name not in base.tensors:
+    for name, entry in other.tensors.items():
+        if name not in base.tensors and entry.size:
             what = f"{other.path} holds the tensor {name}, which {base.path} lacks"
             note(DataError(what, same_model), problems)
     return replace(other, tensors=kept)

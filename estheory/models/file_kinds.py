@@ -66,6 +66,8 @@ def is_torch_file(file: Path) -> bool:
         return file.suffix in TORCH_SUFFIXES
     if file.suffix == _SHARD:
         raise _refused(file, *_BY_SUFFIX[_SHARD])
+    if _safetensors_header(file, start):
+        return False
     for magic, kind in _FOREIGN.items():
         if start.startswith(magic):
             raise _refused(file, *kind)
@@ -76,6 +78,11 @@ def is_torch_file(file: Path) -> bool:
     if file.suffix in _BY_SUFFIX:
         raise _refused(file, *_BY_SUFFIX[file.suffix])
     return file.suffix in TORCH_SUFFIXES or start.startswith(b"\x80\x02\x8a\x0a")  # torch's magic number, pickled
+
+
+def _safetensors_header(file: Path, start: bytes) -> bool:
+    """Whether a file starts as safetensors do: a length, whose bytes may be any magic number, and a brace."""
+    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= file.stat().st_size
 
 
 def _is_torch_archive(file: Path) -> bool:

@@ -117,7 +117,7 @@ def listing(path: str | Path, *, problems: Problems | None = None) -> Listing:
     left_out = left_out_of(entries)
     quantised = [row for row in left_out if row.kind is Kind.QUANTISED]
     if quantised:
-        [first, *_] = quantised
+        [first, *_] = sorted(quantised, key=lambda row: entries[row.name].dtype in ITEM_BYTES)  # not its scales
         what = f"tensor {first.name} of {first.file} has dtype {entries[first.name].dtype}, no plain weight"
         note(DataError(what, "save the model unquantised, in float32, bfloat16 or float16"), problems)
     gone = {row.name for row in left_out}

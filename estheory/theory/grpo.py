@@ -9,13 +9,20 @@ from dataclasses import dataclass, replace
 from estheory.errors import ConfigError
 from estheory.landscape import Signal
 from estheory.laws import ChiLaw, PointLaw
-from estheory.quantities import Prediction, Quantity
+from estheory.quantities import Label, Prediction, Quantity
 from estheory.rules import ESConfig, require_count, require_positive
 from estheory.theory import adamw
 from estheory.theory.estimators import estimator_of
 from estheory.theory.rounding.predictions import NormRounding
 from estheory.theory.run_norm import RunNorm
 from estheory.theory.walk import Walk
+
+UNEQUAL_NOISE = 1e-3
+"""Share of the signal's motion in the squared norm, and of steps that tie, that the mean square may leave out."""
+MOST_SIGNAL = 0.1
+"""Share of the signal's motion in the squared norm up to which the walk of more members has the rest."""
+MANY_MEMBERS = 1e6
+"""Members from which the progress of a step is that of any number, to 1e-6."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,15 +116,44 @@ def against_grpo(
     if not estimator.divides_by_spread or not length.is_walk:
         return
     inverse = last.variance * last.dim * rounding.gain**2 / grpo_norm**2 * config.population
-    population = estimator.of_equal_noise(inverse, signal)
+    steered = _signal_share(inverse, config, signal, last, grpo_norm / rounding.gain)
+    steered = 0.0 if steered <= UNEQUAL_NOISE else steered
+    # on curved ground, where the norm knows no progress, the gradient does not stay
+    unknown = steered > (MOST_SIGNAL if length.progress else 0.0)
+    if unknown or _tie_share(inverse, config, last) > UNEQUAL_NOISE:
+        return
+    population = estimator.of_equal_noise(inverse / (1 - steered), signal)
     if population is None:
         return
+    walks: Label = "large-N" if steered else last.label
+    constant = ("the gradient keeps its direction and length",) if steered else ()
     yield Prediction(
         quantity=Quantity.MATCHING_POPULATION,
         law=PointLaw(population),
-        label="mean-field" if grpo.norm is None else last.label,
+        label="mean-field" if grpo.norm is None else walks,
         source="ours: docs/concepts/es-and-grpo.md",
-        assumptions=(*last.assumptions, *known),
+        assumptions=(*last.assumptions, *known, *constant),
         step=step,
         systematic=2 * half_width,
     )
+
+
+def _signal_share(population: float, config: ESConfig, signal: Signal, last: Walk, norm: float) -> float:
+    """Return the share of the signal's motion in the square of ``norm`` (weight units) of a run of ``population``."""
+    estimator = estimator_of(config)
+    if not signal.reliability or not estimator.knows_progress(signal):
+        return 0.0
+    members = max(2 * math.ceil(min(population, MANY_MEMBERS) / 2), config.population)
+    progress = replace(estimator, population=members).progress(signal) * last.coherent_steps
+    # along a gradient that repeats in shared seeds, signal acts so many times as strongly
+    repeats = last.dim / last.effective_dim if config.noise == "shared-seed" else 1.0
+    return repeats * (progress / norm) ** 2
+
+
+def _tie_share(population: float, config: ESConfig, last: Walk) -> float:
+    """Return the most that the share of steps that tie may be, with ``population`` members or as many as there are."""
+    if not last.tie_probability:
+        return 0.0
+    # log sum p^n is convex in n and 0 at 1
+    fewer = (min(population, config.population) - 1) / (config.population - 1)
+    return float(last.tie_probability ** max(fewer, 0.0))

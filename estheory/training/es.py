@@ -133,18 +133,24 @@ def _run(
         directory.write_json("probes.json", before_first_step(session))
     session.parameters.vector.copy_(walk.theta)
     foresight = Foresight(config, directory)
-    because = foresight.stops(len(rows)) if rows else ""
-    done = bool(rows) and (config.is_last(rows[-1]) or bool(because))
-    session.settle(directory, len(rows), last=done)
+
+    def settled() -> tuple[bool, str]:
+        """Write what is due after the last step, its forecast after its evaluation; say whether the run ends."""
+        ends = bool(rows) and config.is_last(rows[-1])
+        session.settle(directory, len(rows), last=ends)
+        because = foresight.stops(len(rows)) if rows else ""
+        if because:
+            session.settle(directory, len(rows), last=True)
+        return ends or bool(because), because
+
+    done, because = settled()
     if not done:
         executor = _open_executor(config, Members(session, config, walk))
         try:
             while not done:
                 rows.append(_step(session, config, directory, walk, executor, rows))
                 session.parameters.vector.copy_(walk.theta)
-                because = foresight.stops(walk.step)
-                done = config.is_last(rows[-1]) or bool(because)
-                session.settle(directory, walk.step, last=done)
+                done, because = settled()
                 if on_step is not None:
                     on_step(rows[-1])
         finally:

@@ -17,7 +17,7 @@ def finish_run(config: AnyConfig, directory: Path, *, probed: bool = False, on_s
     config
         The run, if none is there; one that is there goes on with its own configuration.
     probed
-        Whether a run of ES makes probes.json before its first step.
+        Whether it makes probes.json before its first step.
     on_step
         Called after each step with its row.
     """
@@ -30,6 +30,10 @@ def finish_run(config: AnyConfig, directory: Path, *, probed: bool = False, on_s
         if begun:
             return resume(directory, before_first_step=probes, on_step=on_step)
         return run_es(config, directory, before_first_step=probes, on_step=on_step)
+    from estheory.training.gradient_probe import gradient_probe
     from estheory.training.grpo import resume_grpo, run_grpo
 
-    return resume_grpo(directory, on_step=on_step) if begun else run_grpo(config, directory, on_step=on_step)
+    probe = gradient_probe if probed else None
+    if begun:
+        return resume_grpo(directory, before_first_step=probe, on_step=on_step)
+    return run_grpo(config, directory, before_first_step=probe, on_step=on_step)

@@ -9,6 +9,7 @@ from estheory.laws import CutNormalLaw
 from estheory.measurement.run_log import run_log
 from estheory.runs.config import ESRunConfig
 from estheory.runs.directory import Row, RunDirectory
+from estheory.runs.view import OwnRun
 from estheory.theory.economy.forecast import Outlook, outlook
 
 
@@ -37,19 +38,31 @@ class Foresight:
             return ""
         rows = [row for row in self._directory.rows("forecasts") if row["step"] == step]
         if not rows:
-            rows = [self._forecast()]
+            rows = [forecast_row(self._directory.record())]
             self._directory.append("forecasts", rows[0])
         high = (rows[0].get("rate") or {}).get("high", math.inf)
         if high < config.stop_net:
             return f"{rows[0]['stop']['because']}"
         return ""
 
-    def _forecast(self) -> Row:
-        log = run_log(self._directory.record())
-        worth = self._config.stop_net if math.isfinite(self._config.stop_net) else 0.0
-        return _row(
-            outlook(log.updates, log.rules, until=self._config.steps, worth=worth, floor=log.floor, ceiling=log.ceiling)
+
+def forecast_row(run: OwnRun, at: int | None = None) -> Row:
+    """Return the row of forecasts.jsonl from a run's rows up to a step, of all where it is left out."""
+    log = run_log(run, at=at)
+    worth = run.es.stop_net if math.isfinite(run.es.stop_net) else 0.0
+    return _row(
+        outlook(
+            log.updates,
+            log.rules,
+            until=run.es.steps,
+            worth=worth,
+            floor=log.floor,
+            ceiling=log.ceiling,
+            held_out=log.held_out,
+            dim=log.dim,
+            drift=log.drift,
         )
+    )
 
 
 def _row(found: Outlook) -> Row:
@@ -79,7 +92,10 @@ def _row(found: Outlook) -> Row:
                 "source": p.source,
                 "assumptions": list(p.assumptions),
                 "where": p.where,
-                "cut": asdict(p.law) if isinstance(p.law, CutNormalLaw) else None,
+                "systematic": p.systematic,
+                "cut": {name: _known(value) for name, value in asdict(p.law).items()}
+                if isinstance(p.law, CutNormalLaw)
+                else None,
             }
             for p in found.predictions
         ],

@@ -68,7 +68,7 @@ def train(work: Path) -> None:
         folder = work / name
         folder.parent.mkdir(parents=True, exist_ok=True)
         print(name, flush=True)
-        finish_run(config, folder, probed=True)
+        finish_run(config, folder, probed=isinstance(config, ESRunConfig))
 
 
 def signal_probe(task: str) -> dict[str, float]:

@@ -37,6 +37,14 @@ def test_lines_fit_the_terminal(columns):
     assert max(map(len, lines)) <= columns
 
 
+def test_names_and_numbers_stay_whole_on_80_columns():
+    lines = on_terminal(80, NO_COLOR="1").replace("\r", "").splitlines()
+    rows = [line.split() for line in lines if line.endswith(" exact")]
+    assert {"displacement_norm", "effective_dimension_ratio", "es_grpo_cosine_bound"} <= {row[0] for row in rows}
+    assert all(len(row) >= 4 for row in rows)
+    assert not any(line.rstrip().endswith("_") for line in lines)
+
+
 def test_colours_can_be_refused():
     assert "\x1b[" in on_terminal(80, NO_COLOR="")
     assert "\x1b[" not in on_terminal(80, NO_COLOR="1")

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from estheory.errors import DataError
 from estheory.measurement.displacement import measure_displacements
@@ -273,11 +273,28 @@ def test_quantised_weights_are_refused_and_may_be_left_out(tmp_path, extra):
     state = weights()
     base = write(tmp_path / "base", state)
     packed = write(tmp_path / "packed", moved(state) | extra)
-    with pytest.raises(DataError, match=r"no plain weight: .* unquantised"):
+    with pytest.raises(DataError, match=r"has dtype (I32|U8|F8_E4M3), no plain weight: .* unquantised"):
         norm(base, packed)
     result = measure_displacements(base, {"x": packed}, keep_going=True)
     assert {row.name for _, row in result.left_out} == extra.keys()
     assert result.problems
+
+
+@pytest.mark.parametrize("magic", [b"\x80\x03", b"\x80\x05"])
+def test_the_length_of_a_header_may_look_like_another_format(tmp_path, magic):
+    folder = write(tmp_path / "a", weights())
+    [file] = folder.iterdir()
+    content, start = file.read_bytes(), magic.ljust(8, b"\0")
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = content[8:end].ljust(int.from_bytes(start, "little"))  # spaces may end a header
+    file.write_bytes(start + header + content[end:])
+    assert load_file(file).keys() == tensor_entries(folder).keys() == weights().keys()
+
+
+def test_a_tensor_without_entries_is_no_difference(tmp_path):
+    state = weights()
+    base, other = write(tmp_path / "a", state), write(tmp_path / "b", moved(state) | {"gate": torch.zeros(0, 4)})
+    assert norm(base, other) == pytest.approx(distance(state, moved(state)), rel=1e-6)
 
 
 def test_scales_are_weights_where_nothing_is_quantised(tmp_path):

@@ -40,13 +40,15 @@ def test_they_are_of_earlier_rows_and_judged_by_later_ones(whole: Path) -> None:
     assert [row["step"] for row in rows] == [6, 12]
     record = RunDirectory.open(whole).record()
     pairs = forecast_pairs(record)
-    assert {p.quantity for p, _ in pairs} == {Quantity.CENTRE_REWARD, Quantity.DISPLACEMENT_NORM}
+    assert {p.quantity for p, _ in pairs} == {Quantity.CENTRE_REWARD, Quantity.ACCURACY, Quantity.DISPLACEMENT_NORM}
     for prediction, measurement in pairs:
         assert prediction.step is not None
         if prediction.quantity is Quantity.CENTRE_REWARD:  # row t + 1 is of theta_t
-            held_out = measurement.where.endswith("held-out prompts")
-            at = record.evaluated("accuracy")[14, "reversal"][0] if held_out else None
-            assert measurement.value == (at if held_out else record.steps[prediction.step].centre_reward)
+            assert measurement.value == record.steps[prediction.step].centre_reward
+        elif prediction.quantity is Quantity.ACCURACY:
+            assert measurement.where.endswith("held-out prompts")
+            assert measurement.value == record.evaluated("accuracy")[14, "reversal"][0]
+            assert "from their accuracy at step 0" in prediction.assumptions[-1]
         else:
             assert measurement.value == record.steps[prediction.step - 1].norm
     assert RunView(whole).outlook(6).startswith("step 6: earning ")

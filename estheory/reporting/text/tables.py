@@ -60,13 +60,14 @@ class Table:
     Parameters
     ----------
     *columns
-        Heads; a leading ``>`` aligns a column right. Where there is too little room, cells are wrapped at marks inside
+        Heads; a leading ``>`` aligns a column right. Where there is too little room, columns move closer together;
+        where that leaves too little, cells are wrapped at marks inside
         names (right-aligned ones at spaces alone), never inside a word or a number; where even that leaves too little,
         each row becomes a list of heads and cells.
     title
         Above the head.
     gap
-        Columns between two columns.
+        Spaces between two columns, where there is room.
 
     Attributes
     ----------
@@ -97,13 +98,11 @@ class Table:
         if self._title:
             yield weight.format(self._title)
         yield ""
-        for gap in dict.fromkeys((self._gap, 2, 1)):
-            widths = self._widths(width, gap)
-            if 1 + _total(widths, gap) <= width:
-                break
-        else:
+        layout = self._layout(width)
+        if layout is None:
             yield from self._records(width)
             return
+        widths, gap = layout
         for line in self._row(self._heads, widths, gap):
             yield weight.format(line)
         yield " " + "─" * _total(widths, gap)
@@ -111,13 +110,32 @@ class Table:
             yield from self._row(row, widths, gap, styled=styled)
         yield ""
 
-    def _widths(self, width: int, gap: int) -> list[int]:
+    def _layout(self, width: int) -> tuple[Sequence[int], int] | None:
+        """Return the columns' widths and the gap: the widest gap where nothing is wrapped, or the fewest lines."""
+        whole = self._whole_widths()
+        gaps = list(dict.fromkeys((self._gap, 2, 1)))
+        for gap in gaps:
+            if 1 + _total(whole, gap) <= width:
+                return whole, gap
+        wrapped = [(self._wrapped_widths(whole, width, gap), gap) for gap in gaps]
+        fitting = [layout for layout in wrapped if 1 + _total(*layout) <= width]
+        return min(
+            fitting, key=lambda layout: sum(1 for row in self.rows for _ in self._row(row, *layout)), default=None
+        )
+
+    def _columns(self) -> Iterator[tuple[str, ...]]:
+        return zip(self._heads, *self.rows, strict=True)
+
+    def _whole_widths(self) -> list[int]:
+        """Return the widths of the columns where no cell is wrapped."""
+        return [max(len(line) for cell in column for line in cell.split("\n")) for column in self._columns()]
+
+    def _wrapped_widths(self, whole: Sequence[int], width: int, gap: int) -> list[int]:
         """Return the widths of the columns: words give way first, the widest first, then numbers with their notes."""
-        columns = list(zip(self._heads, *self.rows, strict=True))
-        widths = [max(len(line) for cell in column for line in cell.split("\n")) for column in columns]
+        widths = list(whole)
         least = [
             max(len(piece.rstrip()) for cell in column for piece in _pieces(cell, right))
-            for column, right in zip(columns, self._right, strict=True)
+            for column, right in zip(self._columns(), self._right, strict=True)
         ]
         for side in (False, True):
             while (over := 1 + _total(widths, gap) - width) > 0:

@@ -220,6 +220,12 @@ def on_task(config: ESConfig, landscape: Landscape, steps: list[int], warnings: 
         (Quantity.OPTIMAL_ALPHA, lambda: quadratic.optimal_alpha(config, landscape), moments.label),
         (Quantity.CRITICAL_POPULATION, lambda: quadratic.critical_population(config, landscape), "large-N"),
     ]
+    if config.anchor_l1 and config.anchor_form == "after" and not estimator_of(config).fixed_variance:
+        warnings.append(
+            "no progress_per_step and reward_gain_per_step: the after form of an L1 anchor takes more from the short "
+            "ones of these uneven steps, which has no law here"
+        )
+        one_step = one_step[2:]
     for quantity, compute, label in one_step:
         try:
             yield _predicted(quantity, PointLaw(compute()), label, QUADRATIC, step=1)
@@ -244,6 +250,11 @@ def on_task(config: ESConfig, landscape: Landscape, steps: list[int], warnings: 
         return
     if curve.peak is None:
         warnings.append(f"no reward_peak_step: the mean reward has not come down from a peak by step {max(steps)}")
+    elif curve.label != "exact" and curve.peak[1] - curve.reward[-1] < abs(curve.peak[1]) / config.population:
+        warnings.append(
+            f"no reward_peak_step: by step {max(steps)} the mean reward has come down by less than the 1/N that its "
+            "label leaves open"
+        )
     else:
         yield _predicted(Quantity.REWARD_PEAK_STEP, PointLaw(float(curve.peak[0])), curve.label, DYNAMICS)
 

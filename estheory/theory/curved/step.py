@@ -256,9 +256,11 @@ def noise_curvature(config: ESConfig, landscape: Landscape) -> float:
 
 
 def critical_population(config: ESConfig, landscape: Landscape) -> float:
-    """Return N_crit = A S^2 / (sigma^2 g'Lam g): the gain at the best step is c^2 N / (N - 2 + N_crit) of its limit.
+    """Return N_crit of the gain at the best step, c^2 N / (N - 2 + N_crit) of its limit for many members.
 
-    With rho = 1 and x small it is tr Lam ||g||^2 / g'Lam g, an effective dimension.
+    N_crit = A S^2 / (sigma^2 g'Lam g) + X/4 + 6 <x>_1 - 12 <x>_2, <x>_j the mean of x_k weighted by g_k^2 and by
+    lam_k g_k^2: what the O(1/N) terms of progress and second moment leave in the limit of many members. With rho = 1
+    and x small it is tr Lam ||g||^2 / g'Lam g, an effective dimension.
 
     Parameters
     ----------
@@ -273,7 +275,8 @@ def critical_population(config: ESConfig, landscape: Landscape) -> float:
     Raises
     ------
     ConfigError
-        If the gradient has no curvature along it, or the configuration is not z-scores of independent members.
+        If the gradient has no curvature along it, the configuration is not z-scores of independent members, or curved
+        rewards of few members leave nothing of it.
 
     Notes
     -----
@@ -287,7 +290,16 @@ def critical_population(config: ESConfig, landscape: Landscape) -> float:
     along = landscape.gradient_curvature
     if along == 0:
         raise ConfigError("no curvature along the gradient: no critical population", "give a spectrum with an offset")
-    return noise_curvature(config, landscape) * (landscape.member_std(config.sigma) / config.sigma) ** 2 / along
+    moments = step_moments(config, landscape)
+    share = moments.quadratic_share
+    weight = landscape.multiplicity * landscape.gradient**2
+    by_gradient = float(weight @ share) / landscape.gradient_norm**2
+    by_curvature = float((weight * landscape.eigenvalue) @ share) / along
+    noise = noise_curvature(config, landscape) * (moments.member_std / config.sigma) ** 2 / along
+    found = noise + moments.excess_kurtosis / 4 + 6 * by_gradient - 12 * by_curvature
+    if found <= 0:
+        raise ConfigError("the rewards are too curved for an expansion of critical_population", "lower sigma")
+    return found
 
 
 def shared_seed_progress(config: ESConfig, *, gradient_norm: float, covariance_ratio: float, other_std: float) -> float:

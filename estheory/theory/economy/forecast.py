@@ -6,7 +6,7 @@ Everything is read from the rows up to one step, and written down before later r
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +20,7 @@ from estheory.shown import Shown
 from estheory.theory.economy.intervals import Interval, normal_interval
 from estheory.theory.economy.ledger import Ledger, ledger
 from estheory.theory.economy.ledger_entry import Entry, LedgerRules, LoggedUpdate
+from estheory.theory.economy.steered_run import SteeredRun, TaskDrift, steered_run
 
 OURS = "ours: docs/concepts/economy.md"
 State = Literal["earning", "floor", "sliding", "undecided"]
@@ -27,6 +28,23 @@ FEWEST = 4
 """Rows from which a rate is estimated."""
 _FLOOR = 0.25
 """A run is at its floor where its rate is known to within this share of the best it had, and may be none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutReward:
+    """An evaluation of the centre on prompts that no update sees.
+
+    Attributes
+    ----------
+    step
+        Number of updates by then.
+    value, stderr
+        Its mean reward and standard error over these prompts, reward units.
+    """
+
+    step: int
+    value: float
+    stderr: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +122,8 @@ class Outlook(Shown):
         Of later steps.
     stop
         Whether to stop.
+    steered
+        Its walk and coherent part; None where the log does not tell them.
     """
 
     at: int
@@ -114,6 +134,7 @@ class Outlook(Shown):
     limits: tuple[str, ...]
     predictions: tuple[Prediction, ...]
     stop: Stop
+    steered: SteeredRun | None = None
 
 
 def outlook(
@@ -125,6 +146,9 @@ def outlook(
     worth: float = 0.0,
     floor: float | None = None,
     ceiling: float | None = None,
+    dim: int | None = None,
+    drift: Mapping[str, TaskDrift] | None = None,
+    held_out: HeldOutReward | None = None,
 ) -> Outlook:
     """Forecast a run from its rows up to a step.
 
@@ -142,6 +166,12 @@ def outlook(
         Net gain per update below which it is better to stop, reward units.
     floor, ceiling
         Least and largest reward there can be: no interval of a reward leaves them; None where not known.
+    dim, drift
+        Number of parameters and what probes say of KL, for the coherent part: as of
+        :func:`estheory.theory.economy.steered_run.steered_run`.
+    held_out
+        The last evaluation on held-out prompts up to ``at``, from which their reward is foretold; None where there is
+        none.
 
     Returns
     -------
@@ -170,7 +200,10 @@ def outlook(
     state = _state(book, rate)
     steps = sorted({now + max(1, round((last - now) * share)) for share in (0.25, 0.5, 1.0)})
     ends = (-math.inf if floor is None else floor, math.inf if ceiling is None else ceiling)
-    predictions = [*_rewards(book, rate, rules, steps, ends), *_drift(book, rate, read, steps)]
+    predictions = [*_rewards(book, rate, rules, steps, ends, held_out), *_drift(book, rate, read, steps)]
+    steered = steered_run(book, rules, dim, drift)
+    if steered is not None:
+        predictions += [p for step in steps for p in steered.predictions(step)]
     return Outlook(
         at=now,
         ledger=book,
@@ -180,6 +213,7 @@ def outlook(
         limits=tuple(_limits(book)),
         predictions=tuple(predictions),
         stop=_stop(rate, worth),
+        steered=steered,
     )
 
 
@@ -366,19 +400,53 @@ def _wandering(book: Ledger, rules: LedgerRules) -> float:
 
 
 def _rewards(
-    book: Ledger, rate: Rate | None, rules: LedgerRules, steps: Sequence[int], ends: tuple[float, float]
+    book: Ledger,
+    rate: Rate | None,
+    rules: LedgerRules,
+    steps: Sequence[int],
+    ends: tuple[float, float],
+    held_out: HeldOutReward | None,
 ) -> Iterator[Prediction]:
     """Predict the reward: the rate goes on for about as long as the run has gone on, or ends sooner or later."""
     if rate is None:
         return
-    now, (low, high) = book.steps, ends
-    level, level_error = _level(book, rate)
-    level = min(max(level, low), high)
+    falls = "the rate falls over as many steps as the run has made; systematic: that it ends at once or goes on"
+    quantity = Quantity.CENTRE_REWARD if book.centred else Quantity.MEAN_MEMBER_REWARD
+    levels: list[tuple[Quantity, tuple[float, float], tuple[str, ...]]] = [(quantity, _level(book, rate), (falls,))]
+    if held_out is not None and rate.from_ledger:
+        since = [float(entry.step > held_out.step) for entry in book.entries]
+        gained = book.total("net", np.array(since))
+        level = held_out.value + gained.value, math.hypot(held_out.stderr, gained.stderr)
+        same = f"held-out prompts, from their accuracy at step {held_out.step}"
+        levels.append((Quantity.ACCURACY, level, (falls, same)))
+    for quantity, level, assumptions in levels:
+        for step, law in zip(steps, _laws(book, rate, rules, steps, ends, level), strict=True):
+            yield Prediction(
+                quantity=quantity,
+                law=law,
+                label="mean-field",
+                source=OURS,
+                assumptions=(f"from rows up to step {book.steps}", *assumptions),
+                step=step,
+            )
+
+
+def _laws(
+    book: Ledger,
+    rate: Rate,
+    rules: LedgerRules,
+    steps: Sequence[int],
+    ends: tuple[float, float],
+    now: tuple[float, float],
+) -> Iterator[Law]:
+    """Yield the law of a reward at each step; ``now`` is what it is and its standard error."""
+    low, high = ends
+    level, level_error = min(max(now[0], low), high), now[1]
     wandering, weights = _wandering(book, rules), recent_weights(len(book.entries))
     random_rate = wandering * float(weights @ weights)  # the rate holds what recent updates brought by chance
-    quantity = Quantity.CENTRE_REWARD if book.centred else Quantity.MEAN_MEMBER_REWARD
     for step in steps:
-        slowed = _slowed(book, step - now)
+        ahead = step - book.steps
+        slowed = _slowed(book, ahead)
         change = rate.found.value * slowed
         room = high - level if change > 0 else level - low
         left = 1.0  # of a small change, near the end of what there can be
@@ -386,19 +454,8 @@ def _rewards(
             left = math.exp(-abs(change) / room) if room > 0 else 0.0
             change = math.copysign(room * (1 - left), change)
         by_rate = (rate.found.stderr**2 + random_rate) * (slowed * left) ** 2
-        spread = math.sqrt(level_error**2 + by_rate + (change / 2) ** 2 + wandering * (step - now))
-        location = level + change
-        yield Prediction(
-            quantity=quantity,
-            law=_cut(location, spread, low, high),
-            label="mean-field",
-            source=OURS,
-            assumptions=(
-                f"from rows up to step {now}",
-                "the rate falls over as many steps as the run has made; systematic: that it ends at once or goes on",
-            ),
-            step=step,
-        )
+        spread = math.sqrt(level_error**2 + by_rate + (change / 2) ** 2 + wandering * ahead)
+        yield _cut(level + change, spread, low, high)
 
 
 def _level(book: Ledger, rate: Rate) -> tuple[float, float]:

@@ -107,6 +107,42 @@ def variance_interval(value: float, stderr: float) -> Interval:
     return Interval(value=value, stderr=stderr, low=value * df / low, high=value * df / high if high else math.inf)
 
 
+def square_interval(square: float, stderr: float, df: float) -> Interval:
+    """Return the error of a square as one of its root, whose error over its standard error is Student's t.
+
+    A root x of standard error s has the square x^2, of standard error 2 |x| s; its ends are (x +- t s)^2, or 0 and
+    (2 x)^2 with what the standard error adds where t s is above x.
+
+    Parameters
+    ----------
+    square
+        Estimate of the square; of one that is not above 0 only the upper end has an error.
+    stderr
+        Its standard error, in the unit of the square.
+    df
+        Degrees of freedom of ``stderr``.
+
+    Returns
+    -------
+    Interval
+        Of what is added to the square: its value is 0.
+
+    Notes
+    -----
+    Label: large-N. Source: ours: docs/concepts/economy.md.
+
+    Examples
+    --------
+    >>> found = square_interval(4.0, 0.4, 1e9)  # a root of 2.0 +- 0.1
+    >>> round(found.low, 2), round(found.high, 2)  # 1.804^2 - 4 and 2.196^2 - 4
+    (-0.75, 0.82)
+    """
+    reach = normal_interval(0.0, stderr, df).high
+    square = max(square, 0.0)
+    bent = reach / (4 * square) if reach < 2 * square else 0.5
+    return Interval(value=0.0, stderr=stderr, low=-min(reach * (1 - bent), square), high=reach * (1 + bent))
+
+
 def pooled(parts: Sequence[Interval], interval: Callable[[float, float], Interval]) -> Interval:
     """Return the mean of independent estimates of one number.
 
@@ -172,6 +208,7 @@ def recovered(function: Callable[[Array], float], parts: Sequence[Interval]) -> 
         changes = [at(part.low) - value, at(part.high) - value]
         if any(math.isnan(change) for change in changes):
             below = above = math.inf
+            continue
         below += min(*changes, 0.0) ** 2
         above += max(*changes, 0.0) ** 2
     return Interval(value=value, stderr=math.sqrt(square), low=value - math.sqrt(below), high=value + math.sqrt(above))

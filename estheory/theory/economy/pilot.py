@@ -5,6 +5,7 @@ Everything is measured from rewards of members on prompts (docs/concepts/economy
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 from estheory._special import chi_square_quantile
 from estheory.errors import DataError
 from estheory.shown import Shown
-from estheory.theory.economy.intervals import LEVEL, Interval
+from estheory.theory.economy.intervals import LEVEL, Interval, square_interval
 from estheory.theory.economy.iteration import Iteration
 from estheory.theory.economy.scale import PlannedRun, Recommendation, Scale
 from estheory.theory.estimators import estimator_of
@@ -182,46 +183,51 @@ def _with_error(found: Interval) -> str:
 
 
 MOST_PAIRS = 10_000
+POWER = 0.8
+"""Share of pilots that tell what is there, at the number of pairs that is asked for."""
 
 
-def pairs_to_tell(odd_variance: float, noise_variance: float) -> int | None:
-    """Return how many mirrored pairs tell an odd part from noise: chi^2_K / K at its upper end is below seen / noise.
+def pairs_to_tell(odd_variance: float, noise_variance: float, prompts_error: float = 0.0) -> int | None:
+    """Return how many mirrored pairs tell an odd part from noise in four pilots of five.
+
+    A pilot tells it where the lower end of its interval is above 0: where the errors of members and of the choice of
+    prompts together are below the odd part.
 
     Parameters
     ----------
     odd_variance
         v_odd, reward^2.
     noise_variance
-        Noise of a half difference, w/(2B), reward^2.
+        Noise of a half difference over the prompts, reward^2.
+    prompts_error
+        How far below v_odd the choice of prompts alone puts the lower end of its interval, reward^2.
 
     Returns
     -------
     int or None
-        K; None where more than ``MOST_PAIRS`` are needed.
+        K; None where more than ``MOST_PAIRS`` are needed, or no number of pairs does it on so few prompts.
 
     Notes
     -----
-    Label: large-N. Source: ours: docs/concepts/economy.md. At this K a pilot of alike
-    prompts tells it in one case of two. Prompts that differ add to the error, which more pairs do not lessen: of
-    simulated pilots of 0/1 rewards 9 to 44 % told it at K, and 5 to 53 % at 2 K.
+    Label: large-N. Source: ours: docs/concepts/economy.md. Gaussian means of members. The measured share of pilots is
+    in the table of docs/how-to/pilot.md.
 
     Examples
     --------
-    >>> pairs_to_tell(0.5, 1.0)
-    38
+    >>> pairs_to_tell(0.5, 1.0), pairs_to_tell(0.5, 1.0, 0.3)
+    (92, 132)
     """
     if not odd_variance > 0:
         return None
-    ratio = 1 + odd_variance / noise_variance if noise_variance > 0 else math.inf
-    low, high = 1, MOST_PAIRS
-    if chi_square_quantile(0.5 + LEVEL / 2, high) / high > ratio:
+    left = math.sqrt(max(1 - (prompts_error / odd_variance) ** 2, 0.0))  # of the odd part, for the error of members
+
+    def told(pairs: int) -> bool:
+        low, end = (chi_square_quantile(p, pairs) / pairs for p in (1 - POWER, 0.5 + LEVEL / 2))
+        return low * (odd_variance + noise_variance) * (1 / end - 1 + left) > left * noise_variance
+
+    if not told(MOST_PAIRS):
         return None
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (
-            (low, middle) if chi_square_quantile(0.5 + LEVEL / 2, middle) / middle <= ratio else (middle + 1, high)
-        )
-    return low
+    return bisect.bisect_left(range(MOST_PAIRS), x=True, lo=1, key=told)
 
 
 def _next(scale: Scale) -> list[NextStep]:
@@ -240,13 +246,14 @@ def _next(scale: Scale) -> list[NextStep]:
         smallest = odd if odd > 0 else 0.1 * members.seen(x)
         options = []
         for factor in (1, 2, 4, 8):
-            pairs = pairs_to_tell(smallest, noise / factor)
+            chosen = square_interval(max(odd, 0.0), members.parts[2].stderr / math.sqrt(factor), prompts - 1)
+            pairs = pairs_to_tell(smallest, noise / factor, -chosen.low)
             if pairs is not None:
                 options.append((2 * pairs * prompts * factor, pairs, prompts * factor))
         if options:
             evaluations, pairs, wide = min(options)
             seen = "an odd part as large as estimated" if odd > 0 else "an odd part of a tenth of the members' variance"
-            what = f"at least {pairs} mirrored pairs on {wide} prompts: tells {seen} from the noise of alike prompts"
+            what = f"{pairs} mirrored pairs on {wide} prompts: four pilots of five tell {seen} from noise"
             found.append(NextStep(what=what, evaluations=evaluations))
     return sorted(found, key=lambda step: step.evaluations)
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from estheory._special import Array
-from estheory.theory.economy.intervals import Interval, normal_interval, pooled, variance_interval
+from estheory.theory.economy.intervals import Interval, normal_interval, pooled, square_interval, variance_interval
 from estheory.theory.economy.iteration import Iteration
-from estheory.theory.economy.variance_components import Component, smoothing_gap
+from estheory.theory.economy.variance_components import Component, noise_of_prompts, smoothing_gap
 
 
 class Members(ABC):
@@ -28,7 +28,8 @@ class Members(ABC):
     fixed
         Whether gains are about these very prompts.
     parts
-        The components' parts, then the smoothing gap where a centre was evaluated.
+        Of each component the variance seen, the noise, and what the choice of prompts adds to the true variance; what
+        that choice adds to the noise; and the smoothing gap where a centre was evaluated.
     mirrored
         Whether the odd part is known.
 
@@ -51,11 +52,12 @@ class Members(ABC):
         each = [self._components(iteration.rewards) for iteration in iterations]
         found: list[Interval] = []
         for same in zip(*each, strict=True):
-            found += [
-                pooled([c.seen for c in same], variance_interval),
-                pooled([c.noise for c in same], variance_interval),
-            ]
-            found.append(pooled([c.prompts for c in same], self._normal))
+            seen = pooled([c.seen for c in same], variance_interval)
+            noise = pooled([c.noise for c in same], variance_interval)
+            chosen = _of_mean([c.prompts for c in same])
+            found += [seen, noise, square_interval(seen.value - noise.value, chosen, self.prompts - 1)]
+        unlike = 0.0 if fixed else _of_mean([noise_of_prompts(iteration.rewards) for iteration in iterations])
+        found.append(normal_interval(0.0, unlike, self.prompts - 1))
         gaps = [self._gap(iteration) for iteration in iterations if iteration.centre is not None]
         self.gap = pooled(gaps, self._normal) if gaps else None
         self.parts = (*found, *([self.gap] if self.gap else []))
@@ -172,11 +174,11 @@ class IndependentMembers(Members):
 
     def seen(self, x: Array) -> float:
         """Return S^2 from the components."""
-        return float(x[0] + x[2])
+        return float(x[0] + x[2] + x[3])
 
     def noise(self, x: Array) -> float:
         """Return w/B from the components."""
-        return float(x[1])
+        return float(x[1] + x[3])
 
     def signal(self, x: Array) -> float:
         """Return all of v: how much of it is odd is not known."""
@@ -201,11 +203,11 @@ class MirroredMembers(Members):
 
     def seen(self, x: Array) -> float:
         """Return S^2 from the components."""
-        return float(x[0] + x[2] + x[3] + x[5])
+        return float(x[0] + x[2] + x[3] + x[5] + x[6])
 
     def noise(self, x: Array) -> float:
         """Return w/B from the components."""
-        return float(x[1] + x[4])
+        return float(x[1] + x[4] + x[6])
 
     def signal(self, x: Array) -> float:
         """Return the odd part of v."""
@@ -221,6 +223,11 @@ class MirroredMembers(Members):
         Label: exact, in the mean. Source: ours: docs/concepts/economy.md.
         """
         return float(x[3] + x[5] - x[4])
+
+
+def _of_mean(errors: Sequence[float]) -> float:
+    """Return the standard error of a mean of independent estimates of these standard errors, in their unit."""
+    return math.hypot(*errors) / len(errors)
 
 
 def members_of(iterations: Sequence[Iteration], *, fixed: bool = False) -> Members:

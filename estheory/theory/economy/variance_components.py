@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 
 from estheory._special import Array
-from estheory.theory.economy.intervals import Interval, known, normal_interval, variance_interval
+from estheory.theory.economy.intervals import Interval, known, variance_interval
 
 OURS = "ours: docs/concepts/economy.md"
 
@@ -30,17 +30,12 @@ class Component:
     noise
         The part of ``seen`` that comes from the prompts at hand, w/B; 0 for a fixed set of prompts.
     prompts
-        Error of the true variance that comes from the choice of prompts; its value is 0.
+        Standard error of the true variance that comes from the choice of prompts, reward^2.
     """
 
     seen: Interval
     noise: Interval
-    prompts: Interval
-
-    @property
-    def parts(self) -> tuple[Interval, Interval, Interval]:
-        """The three, in this order."""
-        return self.seen, self.noise, self.prompts
+    prompts: float
 
     @classmethod
     def of(cls, effects: Array, *, centred: bool, fixed: bool) -> Self:
@@ -69,15 +64,50 @@ class Component:
         spread = _variance_stderr(means, centred=centred)
         interval = variance_interval(seen, max(spread, seen * math.sqrt(2 / df)))
         if fixed:
-            return cls(seen=interval, noise=known(0.0), prompts=known(0.0))
-        along = values.T @ means / df  # covariance of each prompt's effects with the means
-        scatter = float(along.var(ddof=1)) - noise * prompts * seen / df
-        error = 2 * math.sqrt(max(scatter, 0.0) / prompts)
+            return cls(seen=interval, noise=known(0.0), prompts=0.0)
+        with_others, _ = _by_prompt(values, df)
+        scatter = float(with_others.var(ddof=1)) - noise * prompts * seen / df  # less what members' noise makes of it
         return cls(
             seen=interval,
             noise=variance_interval(noise, noise * math.sqrt(2 / (df * (prompts - 1)))),
-            prompts=normal_interval(0.0, error, prompts - 1),
+            prompts=2 * math.sqrt(max(scatter, 0.0) / prompts),
         )
+
+
+def _by_prompt(values: Array, df: int) -> tuple[Array, Array]:
+    """Return each prompt's covariance with the mean of the other prompts, and its own variance, (B,), reward^2.
+
+    The true variance is the mean of the covariances. A prompt's own noise enters its variance alone.
+    """
+    prompts = values.shape[1]
+    own = np.asarray(np.square(values).sum(axis=0)) / df
+    return (prompts * (values.T @ values.mean(axis=1)) / df - own) / (prompts - 1), own
+
+
+def noise_of_prompts(rewards: Array) -> float:
+    """Return the standard error of w/B that comes from the choice of prompts, some of which are noisier than others.
+
+    Noisy prompts are often those that also have larger effects; the error then counts what the two have in common, so
+    that with that of v it makes the error of S^2.
+
+    Parameters
+    ----------
+    rewards
+        Shape (N, B), reward units.
+
+    Returns
+    -------
+    float
+        reward^2.
+
+    Notes
+    -----
+    Label: large-N. Source: ours: docs/concepts/economy.md.
+    """
+    members, prompts = rewards.shape
+    with_others, own = _by_prompt(rewards - rewards.mean(axis=0), members - 1)
+    both = np.cov(with_others, own / prompts)
+    return math.sqrt((4 * max(float(both[0, 1]), 0.0) + float(both[1, 1])) / prompts)
 
 
 def seen_and_noise(effects: Array, *, centred: bool, fixed: bool) -> tuple[float, float, Array, Array]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from estheory.errors import ConfigError
-from estheory.theory.economy.forecast import current_rate, outlook, windows
+from estheory.theory.economy.forecast import HeldOutReward, current_rate, outlook, windows
 from estheory.theory.economy.ledger import ledger
 from estheory.theory.economy.ledger_entry import LedgerRules, LoggedUpdate
 from tests.theory.economy.quadratic_runs import es_run
@@ -31,6 +31,27 @@ def test_forecasts_hold_the_later_reward():
                 low, high = p.law.interval(0.95)
                 inside.append(low <= path[p.step] + level <= high)
     assert np.mean(inside) > 0.85
+
+
+def test_held_out_rewards_are_foretold_from_where_they_were():
+    """Prompts that no update sees are on a level of their own: 95 % intervals hold theirs, and the centre's do not."""
+    rng, inside, centred = np.random.default_rng(14), [], []
+    for _ in range(30):
+        rows, path = es_run(rng, steps=40, members=16, prompts=16, alpha=0.03)
+        own = path - 1.0 + 0.02 * rng.standard_normal(path.size)
+        for at, evaluated in ((20, 20), (20, 10)):
+            seen = HeldOutReward(step=evaluated, value=own[evaluated], stderr=0.02)
+            found = outlook(updates_of(rows), RULES, at=at, until=39, held_out=seen)
+            for p in found.predictions:
+                low, high = p.law.interval(0.95)
+                if p.quantity == "accuracy":
+                    inside.append(low <= own[p.step] <= high)
+                elif p.quantity == "centre_reward":
+                    centred.append(low <= own[p.step] <= high)
+    assert len(inside) == len(centred) == 180
+    assert np.mean(inside) > 0.85
+    assert np.mean(centred) < 0.5
+    assert not any(p.quantity == "accuracy" for p in outlook(updates_of(rows), RULES, at=20).predictions)
 
 
 def test_a_rising_run_earns_and_a_control_slides():

@@ -12,16 +12,19 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Prompts:
-    """Laws of the prompts: mean and spread of mu, mean and spread of s, and u."""
+    """Laws of the prompts: mean and spread of mu, mean and spread of s, and u; signed: s is normal around 0."""
 
     mean: float = 0.0
     spread: float = 1.5
     slope: float = 0.0
     slope_spread: float = 0.0
     even: float = 0.0
+    signed: bool = False
 
     def drawn(self, rng, prompts):
         mu = self.mean + self.spread * rng.standard_normal(prompts)
+        if self.signed:
+            return mu, self.slope * rng.standard_normal(prompts)
         slope = self.slope * np.exp(self.slope_spread * rng.standard_normal(prompts) - self.slope_spread**2 / 2)
         return mu, slope
 
@@ -60,6 +63,8 @@ CASES = {
     "more even than odd": Prompts(slope=0.15, slope_spread=0.5, even=0.4),
     "weak": Prompts(mean=-1.0, slope=0.05, slope_spread=0.5, even=0.05),
     "rare success": Prompts(mean=-4.0, slope=0.4, slope_spread=0.5, even=0.1),
+    "few prompts learn": Prompts(mean=-1.0, spread=2.0, slope=0.4, slope_spread=1.5),
     "nothing": Prompts(),
+    "prompts that pull apart": Prompts(slope=2.0, signed=True),
     "only even": Prompts(even=0.4),
 }

@@ -1,0 +1,162 @@
+"""Rows that the audit broke, against its engine, which shares no code with theory; the former law must fail.
+
+False-failure rate 1e-6 a test: seeds are fixed, and means are within 4.9 of their standard errors.
+"""
+
+import math
+
+import numpy as np
+import pytest
+
+from estheory.landscape import Landscape, linear_signal
+from estheory.quantities import Quantity
+from estheory.rules import ESConfig
+from estheory.theory.curved import step as quadratic
+from estheory.theory.curved.predictions import OffTask
+from estheory.theory.curved.reward_laws import UnevenSumLaw
+from estheory.theory.estimators.zscores import mean_population_std
+from estheory.theory.grpo import GRPOConfig
+from estheory.theory.predictions import predict
+from estheory.theory.prompt_batch import PromptBatch
+from estheory.theory.ties import TiedLaw
+from tests.audit import engine
+from tests.statistics import agrees
+from tests.theory.quadratic_es import within
+from tests.variants import variants
+
+
+def ground(rows, reward_std):
+    """A landscape of rows (eigenvalue, multiplicity, offset), and what the engine needs of it."""
+    eigenvalue, multiplicity, offset = (np.array(part) for part in zip(*rows, strict=True))
+    dim = int(multiplicity.sum())
+    where = Landscape(dim=dim, eigenvalue=eigenvalue, multiplicity=multiplicity, offset=offset, reward_std=reward_std)
+    count = multiplicity.astype(int)
+    given = {
+        "dim": dim,
+        "reward": "quadratic",
+        "reward_std": reward_std,
+        "curvature": np.repeat(eigenvalue, count),
+        "optimum": np.repeat(offset, count),
+    }
+    return where, given
+
+
+def first_steps(seed, replicas, **run):
+    """Displacements after one step, (replicas, dim)."""
+    rng = np.random.default_rng(seed)
+    parts = [engine.simulate(engine.Run(**run), 5000, rng)[0][1] for _ in range(replicas // 5000)]
+    return np.concatenate(parts)
+
+
+STEEP = ([(0.366, 5, 0.1), (4.22, 1, 0.3)], 0.0033, 0.2236, 64, 0.002)
+"""One direction of twelve times the curvature of five others, which has 43 % of the rewards' variance.
+
+The last number is the relative error of the gain that the label leaves."""
+SHARED = ([(5.0, 1, 0.2), (1.0, 20, 0.1)], 0.05, 0.1, 8, 0.02)
+
+
+@pytest.mark.parametrize("case", variants([STEEP, SHARED], fast=[STEEP]), ids=["one steep direction", "few members"])
+def test_critical_population_where_curvature_skews_the_rewards(case):
+    """The gain at the best step is c^2 N / (N - 2 + N_crit) of its limit; A S^2 / (sigma^2 g'Lam g) alone misses it."""
+    rows, reward_std, sigma, n, error = case
+    where, given = ground(rows, reward_std)
+    config = ESConfig(dim=where.dim, sigma=sigma, alpha=sigma, population=n)
+    place = first_steps(1, 40_000, sigma=sigma, alpha=sigma, population=n, **given)
+    first = place @ (given["curvature"] * given["optimum"])
+    second = 0.5 * place**2 @ given["curvature"]
+    top = first.mean() / (2 * second.mean())  # of a parabola, flat there: that it is estimated does not matter
+    limit = where.gradient_norm**4 / (2 * where.gradient_curvature)
+    gain = (first * top - second * top**2) / limit
+
+    def share(critical):
+        return mean_population_std(n) ** 2 * n / (n - 2 + critical)
+
+    assert within(gain, share(quadratic.critical_population(config, where)), error)
+    along = sigma**2 * where.gradient_curvature
+    leading = quadratic.noise_curvature(config, where) * where.member_std(sigma) ** 2 / along
+    assert not within(gain, share(leading), error)
+
+
+def matching(config, norm, **known):
+    """The rows of the population whose norm is ``norm``."""
+    found = predict(config, grpo=GRPOConfig(norm=norm), **known)
+    return [p.law.mean for p in found.predictions if p.quantity is Quantity.MATCHING_POPULATION]
+
+
+def steered_squares(seed, replicas, population, dim, reliability):
+    """Squared norms of one step of length 1/sqrt(N) a coordinate, on a linear reward."""
+    gradient, noise = np.full(dim, 1 / math.sqrt(dim)), math.sqrt(1 / reliability - 1)
+    run = {"reward": "linear", "gradient": gradient, "reward_std": noise}
+    batch = engine.Run(dim=dim, sigma=1.0, alpha=1.0, population=population, **run)
+    rng = np.random.default_rng(seed)
+    return np.concatenate([np.sum(engine.simulate(batch, 50, rng)[0][1] ** 2, axis=1) for _ in range(replicas // 50)])
+
+
+def test_matching_population_counts_the_signal_that_more_members_see():
+    dim, reliability = 300, 0.2
+    config = ESConfig(dim=dim, sigma=1.0, alpha=1.0, population=8)
+    norm, known = math.sqrt(dim / 110), {"reward": linear_signal(sigma=1.0, reliability=reliability)}
+    [population] = matching(config, norm, **known)
+    assert matching(config, norm) == [pytest.approx(110)]
+    assert within(steered_squares(2, 400, round(population), dim, reliability), norm**2, 0.01)
+    assert not within(steered_squares(3, 400, 110, dim, reliability), norm**2, 0.01)
+
+
+def test_no_matching_population_where_the_square_does_not_fall_as_one_over_n():
+    config = ESConfig(dim=1, sigma=1.0, alpha=1.0, population=2)
+    norm = math.sqrt(1 / 120)
+    assert not matching(config, norm, reward=linear_signal(sigma=1.0, reliability=0.01))
+    assert not within(steered_squares(4, 10_000, 120, 1, 0.01), norm**2, 0.5)  # twice that of the walk
+    batch = PromptBatch(success=0.1, prompts=1)
+    config = ESConfig(dim=2, sigma=1.0, alpha=1.0, population=5)
+    ties = 0.9**5 + 0.1**5
+    norm = math.sqrt(2 / 2 * (1 - ties))
+    assert not matching(config, norm, reward=batch.signal(sigma=1.0), batch=batch)
+    run = {"dim": 2, "sigma": 1.0, "alpha": 1.0, "population": 2, "reward": "success", "success": 0.1}
+    assert not within(np.sum(first_steps(5, 20_000, **run) ** 2, axis=1), norm**2, 0.3)  # more steps tie
+
+
+def test_quantiles_of_a_bounded_sum_that_ties():
+    """No more than a tail lies beyond either quantile; the inner one of the two bounds is passed more often."""
+    rng, values = np.random.default_rng(4), 1 / np.sqrt(np.arange(1, 301))
+    moves = rng.random(60_000) < 0.97
+    drawn = 0.5 * moves * (rng.standard_normal((60, 1000, 300)) ** 2 @ values).ravel()
+    mean, df = 0.5 * values.sum(), values.sum() ** 2 / (values**2).sum()
+    law = TiedLaw(UnevenSumLaw(0.97 * mean, df), 1, 0.97, 1.0)
+    for tail in (0.025, 0.16, 0.5):
+        most = tail + 4.9 * math.sqrt(tail * (1 - tail) / drawn.size)
+        assert np.mean(drawn > law.quantile(1 - tail)) < most
+        assert np.mean(drawn < law.quantile(min(tail, 0.4999))) < most
+    # the quantile that the lower tail's bound alone would give at one half
+    low, high = 0.5 * mean, mean
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if law.tails(middle)[0] < 0.5 else (low, middle)
+    assert np.mean(drawn > low) > 0.5 + 4.9 * math.sqrt(0.25 / drawn.size)
+
+
+def test_kl_of_members_that_tie_has_its_median_between_the_two_of_its_law():
+    batch = PromptBatch(success=0.9, prompts=8)
+    config = ESConfig(dim=300, sigma=0.09, alpha=0.18, population=6)
+    values = 1 / np.sqrt(np.arange(1, 301))
+    off_task = OffTask(fisher_trace=float(values.sum()), fisher_square_trace=float((values**2).sum()))
+    found = predict(config, reward=batch.signal(sigma=0.09), batch=batch, off_task=off_task)
+    law = found.get(Quantity.KL_DRIFT, 1).law
+    run = {"dim": 300, "sigma": 0.09, "alpha": 0.18, "population": 6, "reward": "success"}
+    kl = 0.5 * first_steps(5, 10_000, **run, success=0.9, prompts=8) ** 2 @ values
+    assert law.quantile(0.4999) < np.median(kl) < law.quantile(0.5)
+    assert agrees(kl, law.mean)
+
+
+def test_no_gain_of_uneven_steps_that_an_anchor_pulls_at_once():
+    """Two pairs: their variance scatters, and a soft threshold takes more from the short steps; z-scores have none."""
+    where, given = ground([(9.03, 1, 0.1), (6.7, 100, 0.0)], 0.0107)
+    run = {"sigma": 0.0473, "alpha": 0.0473, "population": 4, "anchor_l1": 0.0237, "anchor_form": "after"}
+    for antithetic in (True, False):
+        config = ESConfig(dim=where.dim, antithetic=antithetic, **run)
+        quantities = {p.quantity for p in predict(config, landscape=where).predictions}
+        assert (Quantity.REWARD_GAIN_PER_STEP in quantities) == (not antithetic)
+    place = first_steps(6, 10_000, antithetic=True, **run, **given)
+    gain = place @ (given["curvature"] * given["optimum"]) - 0.5 * place**2 @ given["curvature"]
+    paired = ESConfig(dim=where.dim, antithetic=True, **run)
+    assert not within(gain, quadratic.expected_gain(paired, where), 0.4)  # that of one variance: half the loss
