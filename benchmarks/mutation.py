@@ -44,7 +44,7 @@ TESTS = {
     "drift": ["theory/test_formulas_of_laws.py", "theory/test_drift.py"],
     "curved.dynamics": ["theory/test_dynamics.py", "theory/test_configurations.py"],
     "economy.coherent": ["theory/economy/test_coherent.py"],
-    "economy.forecast": ["theory/economy/test_forecast.py"],
+    "economy.forecast": ["theory/economy/test_forecast_formulas.py", "theory/economy/test_forecast.py"],
     "economy.intervals": ["theory/economy/test_pilot.py", "theory/economy/test_forecast.py"],
     "economy.ledger": ["theory/economy/test_ledger.py", "theory/economy/test_forecast.py"],
     "economy.ledger_entry": ["theory/economy/test_ledger.py", "theory/economy/test_forecast.py"],
