@@ -107,9 +107,10 @@ class Law(ABC):
         x = start = self.mean + self.std * target
         for _ in range(20):  # where the law is nearly normal its probit is nearly linear and this converges at once
             low, high = self.tails(x)
-            if not 0.0 < min(low, high) < 1.0:
+            tail = low if p < 0.5 else high
+            if not 0.0 < tail < 1.0:
                 break
-            step = self.std * (target - (normal_quantile(low) if p < 0.5 else -normal_quantile(high)))
+            step = self.std * (target - (normal_quantile(tail) if p < 0.5 else -normal_quantile(tail)))
             x += step
             if abs(step) <= 1e-13 * self.std + 4e-16 * abs(x):
                 return x

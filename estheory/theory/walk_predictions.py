@@ -19,10 +19,13 @@ from estheory.theory.estimators.estimator import PAPER
 from estheory.theory.rounding.predictions import NormRounding
 from estheory.theory.run_norm import RunNorm
 from estheory.theory.steered_cosines import DisplacementPair
-from estheory.theory.walk import LEAST_ODD_PARTS, OURS, Walk
+from estheory.theory.walk import OURS, Walk
 
 LEAST_MIXED = 30
 """Coordinates below which the cosine of two checkpoints has no law where steps fluctuate."""
+LEAST_PAIRS_APART = 10
+"""Mirrored pairs of the steps before the first checkpoint, and of those between the two, from which their cosine has a
+law: its intervals then hold at least 94 and 98 % (docs/validation/audit.md has the scan)."""
 NEGLIGIBLE_TIES = 1e-9
 """Expected number of steps without motion up to which the cosine of two checkpoints is given."""
 
@@ -182,10 +185,10 @@ def cosines(
         warnings.append("no checkpoint_cosine: steps that tie do not move, which widens its law")
         pairs = []
     for (first, earlier), (second, w) in pairs:
-        if mixed and 0 < w.odd_parts < LEAST_ODD_PARTS:
+        if mixed and 0 < min(earlier.odd_parts, w.odd_parts - earlier.odd_parts) < LEAST_PAIRS_APART:
             warnings.append(
-                f"no checkpoint_cosine at step {second}: the variance of so few pairs and steps fluctuates in a way "
-                "that has no law here"
+                f"no checkpoint_cosine of steps {first} and {second}: the variance of so few pairs before or between "
+                "them fluctuates in a way that has no law here"
             )
             continue
         coordinates = checkpoint_pairs(config, walks, shapes, first, second) / rounding[second].unevenness

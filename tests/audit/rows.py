@@ -236,6 +236,26 @@ def stationary_reward_gap(drawn, prediction, seen, rng):
     return p, gap
 
 
+def reward_peak_step(drawn, prediction, seen, rng):
+    """The mean reward is lower at half the step and at twice of it."""
+    run, peak = drawn.run, prediction.law.mean
+    replicas = 400
+    if peak < 1 or 4 * peak * replicas * run.population * run.dim > SETTLING:
+        return None
+    curves = engine.simulate(replace(run, looks=(4 * int(peak),)), replicas, rng)[1]
+    at_start = np.full((replicas, 1), -0.5 * float(run.curvature @ run.optimum**2))
+    curves = np.concatenate([at_start, curves], axis=1)
+    if not np.all(np.isfinite(curves)):
+        return None
+
+    def p(low, high):
+        middle = round(0.5 * (low + high))
+        sides = (round(middle / 2), min(2 * middle, curves.shape[1] - 1))
+        return 2 * min(short_of_zero(curves[:, middle] - curves[:, side]) for side in sides)
+
+    return p, peak
+
+
 def matching_population(drawn, prediction, seen, rng):
     """At the next populations below and above, the norm of ES is above and below that of AdamW."""
     run, n = drawn.run, prediction.law.mean
@@ -263,9 +283,12 @@ BRACKETED = {
     Q.OPTIMAL_ALPHA: optimal_alpha,
     Q.CRITICAL_POPULATION: critical_population,
     Q.STATIONARY_REWARD_GAP: stationary_reward_gap,
+    Q.REWARD_PEAK_STEP: reward_peak_step,
     Q.MATCHING_POPULATION: matching_population,
 }
 """Rows that are a number which the engine shows to be too large or too small."""
+WRONG = {Q.REWARD_PEAK_STEP: 2.0}
+"""Factor of the deliberately wrong row where it is not 1.5."""
 
 
 def judged(case, drawn, prediction, seen, warned, rng):
@@ -279,7 +302,7 @@ def judged(case, drawn, prediction, seen, warned, rng):
         return None
     p, value = found
     loose = granted(prediction.label, drawn.run.population, drawn.run.dim).mean + prediction.systematic
-    wrong = 1.5
+    wrong = WRONG.get(prediction.quantity, 1.5)
     return Found(
         case=case,
         quantity=str(prediction.quantity),

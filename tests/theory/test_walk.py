@@ -123,7 +123,7 @@ FLUCTUATING = {
     "name", [pytest.param(name, marks=() if name == "antithetic" else pytest.mark.slow) for name in FLUCTUATING]
 )
 def test_cosine_of_checkpoints_where_the_variance_of_a_step_fluctuates(name):
-    """Pure noise rewards; positions after 2 and 5 steps of runs in 200 coordinates, by the update rule itself."""
+    """Pure noise rewards; positions after 3 and 6 steps of runs in 200 coordinates, by the update rule itself."""
     dim, replicas = 200, 12_000
     c = config(dim=dim, **FLUCTUATING[name])
     signal = Signal(reliability=0.0, member_std=1.0)
@@ -134,16 +134,16 @@ def test_cosine_of_checkpoints_where_the_variance_of_a_step_fluctuates(name):
         population=N,
         sigma=SIGMA,
         alpha=ALPHA,
-        steps=5,
+        steps=6,
         **FLUCTUATING[name],
     )
-    kept = updates.cumsum(axis=0)[[1, 4]]
+    kept = updates.cumsum(axis=0)[[2, 5]]
     cosine = np.sum(kept[0] * kept[1], axis=1) / np.prod([np.linalg.norm(k, axis=1) for k in kept], axis=0)
-    forecast = predict(c, checkpoints=[2, 5], reward=signal)
+    forecast = predict(c, checkpoints=[3, 6], reward=signal)
     law = forecast.get(Quantity.CHECKPOINT_COSINE).law
     assert agrees(cosine, law.mean)
     assert ks_agrees(cosine, lambda x: law.tails(x)[0])
-    plain = CorrelationLaw(math.sqrt(2 / 5), float(dim))  # as if every step had the same variance
+    plain = CorrelationLaw(math.sqrt(3 / 6), float(dim))  # as if every step had the same variance
     assert not ks_agrees(cosine, lambda x: plain.tails(x)[0])
 
 
@@ -172,8 +172,8 @@ def test_no_cosine_of_checkpoints_of_a_few_pairs_and_steps():
     known = {"reward": Signal(reliability=0.0)}
     few = predict(config(population=4, antithetic=True), checkpoints=[2, 5], **known)
     assert not [p for p in few.predictions if p.quantity is Quantity.CHECKPOINT_COSINE]
-    assert any("step 5" in warning and "checkpoint_cosine" in warning for warning in few.warnings)
-    enough = predict(config(population=4, antithetic=True), checkpoints=[2, 10], **known)
+    assert any("steps 2 and 5" in warning and "checkpoint_cosine" in warning for warning in few.warnings)
+    enough = predict(config(population=4, antithetic=True), checkpoints=[5, 10], **known)
     assert enough.get(Quantity.CHECKPOINT_COSINE).step == 10
 
 

@@ -250,6 +250,11 @@ def on_task(config: ESConfig, landscape: Landscape, steps: list[int], warnings: 
         return
     if curve.peak is None:
         warnings.append(f"no reward_peak_step: the mean reward has not come down from a peak by step {max(steps)}")
+    elif curve.label != "exact" and curve.peak[1] - curve.reward[-1] < abs(curve.peak[1]) / config.population:
+        warnings.append(
+            f"no reward_peak_step: by step {max(steps)} the mean reward has come down by less than the 1/N that its "
+            "label leaves open"
+        )
     else:
         yield _predicted(Quantity.REWARD_PEAK_STEP, PointLaw(float(curve.peak[0])), curve.label, DYNAMICS)
 

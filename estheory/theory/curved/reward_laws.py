@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -136,15 +137,20 @@ class UnevenSumLaw(Law):
         return self.value * math.sqrt(n + m + n * m)
 
     def tails(self, x: float) -> tuple[float, float]:
-        """Return upper limits of P(X <= x) and P(X > x): about the median they add up to more than 1."""
-        nodes, weights = (np.ones(1), np.ones(1))
-        if not math.isinf(self.mixing_df):
-            nodes, weights = chi_nodes(self.mixing_df)
-            nodes = nodes**2 / self.mixing_df
-        ratio = max(x, 0.0) / self.value / nodes
-        weight = 1 / math.sqrt(self.df)
-        even = chi_square_tails_array(ratio * self.df, self.df) @ weights
-        single = chi_square_tails_array(np.maximum((ratio - 1 + weight) / weight, 0.0), 1.0) @ weights
+        """Return upper limits of P(X <= x) and P(X > x): about the median they add up to more than 1.
+
+        Of sum and factor, the wider exactly and the narrower by quadrature.
+        """
+        weight, ratio, m = 1 / math.sqrt(self.df), max(x, 0.0) / self.value, self.mixing_df
+        if self.df > m:
+            (length, chance), (one, one_chance) = chi_nodes(self.df), chi_nodes(1.0)
+            sums = (length**2 / self.df, chance), (1 - weight + weight * one**2, one_chance)
+            even, single = (chi_square_tails_array(ratio * m / of, m) @ weights for of, weights in sums)
+        else:
+            length, weights = (np.ones(1), np.ones(1)) if math.isinf(m) else chi_nodes(m)
+            ratios = ratio / (length**2 / (1.0 if math.isinf(m) else m))
+            even = chi_square_tails_array(ratios * self.df, self.df) @ weights
+            single = chi_square_tails_array(np.maximum((ratios - 1 + weight) / weight, 0.0), 1.0) @ weights
         return float(max(even[0], single[0])), float(max(even[1], single[1]))
 
     def sample(self, rng: np.random.Generator, n: int) -> Array:
@@ -195,15 +201,36 @@ class MixedNormalLaw(Law):
         return math.sqrt(curved + self.linear_std**2)
 
     def tails(self, x: float) -> tuple[float, float]:
-        """Return (P(X <= x), P(X > x)) by quadrature over V."""
-        nodes, weights = chi_nodes(self.mixing_df, 80)
-        factor = nodes**2 / self.mixing_df
-        spread = np.sqrt((self.quadratic_std * factor) ** 2 + self.linear_std**2 * factor)
-        low, high = normal_tails((x - self.quadratic_mean * factor) / np.maximum(spread, 1e-300)) @ weights
+        """Return (P(X <= x), P(X > x)) by quadrature over V, in parts about the V whose mean is x."""
+        root, weights = self._roots(x)
+        factor = root**4 / self.mixing_df
+        low, high = (
+            normal_tails((x - self.quadratic_mean * factor) / np.maximum(self._spread(factor), 1e-300)) @ weights
+        )
         return float(low), float(high)
 
     def sample(self, rng: np.random.Generator, n: int) -> Array:
         """Return ``n`` draws, shape (n,)."""
         factor = rng.chisquare(self.mixing_df, n) / self.mixing_df
-        spread = np.sqrt((self.quadratic_std * factor) ** 2 + self.linear_std**2 * factor)
-        return np.asarray(self.quadratic_mean * factor + spread * rng.standard_normal(n))
+        return np.asarray(self.quadratic_mean * factor + self._spread(factor) * rng.standard_normal(n))
+
+    def _spread(self, factor: Array) -> Array:
+        """Return the standard deviation given V."""
+        return np.sqrt((self.quadratic_std * factor) ** 2 + self.linear_std**2 * factor)
+
+    def _roots(self, x: float) -> tuple[Array, Array]:
+        """Return nodes and weights, which sum to 1, of the fourth root of m V, dense where the normal tail turns."""
+        m = self.mixing_df
+        peak = math.sqrt(max(m - 1, 0.0))
+        low, high = math.sqrt(max(peak - _REACH, 0.0)), math.sqrt(peak + _REACH)
+        turn = np.array([max(x / self.quadratic_mean, 0.0) if self.quadratic_mean else 0.0])
+        width = _REACH * float(self._spread(turn)[0] / abs(self.quadratic_mean)) if self.quadratic_mean else 0.0
+        inner = (max(turn[0] + side * width, 0.0) * m for side in (-1, 1))
+        edges = (low, *(min(max(v**0.25, low), high) for v in inner), high)
+        unit, unit_weights = legendre_nodes()
+        ends = [(a, b) for a, b in pairwise(edges) if b > a]
+        parts = [(0.5 * (a + b) + 0.5 * (b - a) * unit, 0.5 * (b - a) * unit_weights) for a, b in ends]
+        root, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
+        log = (2 * m - 1) * np.log(root) - 0.5 * root**4
+        weights = weights * np.exp(log - log.max())
+        return root, weights / weights.sum()
