@@ -22,7 +22,7 @@ from estheory.tasks import ChatTask, get_task
 from estheory.theory.adamw import learning_rates
 from estheory.theory.gradient_path import POINTS, point_times
 from estheory.theory.predictions import Forecast, predict
-from estheory.training.reward_probe_size import PAIRS, probe_batches, why_unprobed
+from estheory.training.reward_probe_size import PAIRS, permutations, probe_batches, why_unprobed
 
 if TYPE_CHECKING:
     from estheory.runs.sequence import SequenceConfig
@@ -50,7 +50,7 @@ def preview(config: ESRunConfig | GRPORunConfig, *, as_json: bool) -> str:
                 "memory_bytes": memory,
                 "seconds_at_least": seconds,
                 "seconds": about,
-                "reward_probe_evaluations": _probe(config)[0],
+                "reward_probe_evaluations": _probe(config, dim)[0],
                 "gradient_probe_minibatches": _gradients(config),
                 "watched_evaluations": _watched(config)[0],
                 "predictions": [prediction_json(p, _LEVEL) for p in forecast.predictions] if forecast else [],
@@ -61,7 +61,7 @@ def preview(config: ESRunConfig | GRPORunConfig, *, as_json: bool) -> str:
         f"# d = {dim:,} trained parameters",
         f"# memory: {memory / 1e9:.2g} GB for weights and their copies, beside activations and libraries",
         f"# time: {told}",
-        *([f"# {_probe(config)[1]}"] if _probe(config)[1] else []),
+        *([f"# {_probe(config, dim)[1]}"] if _probe(config, dim)[1] else []),
         *([f"# {_watched(config)[1]}"] if _watched(config)[0] else []),
         "",
     ]
@@ -85,7 +85,7 @@ def _about(config: ESRunConfig | GRPORunConfig, least: float) -> tuple[float | N
     return about, f"about {about:.2g} s on this machine, as busy as it is now (members were timed)"
 
 
-def _probe(config: ESRunConfig | GRPORunConfig) -> tuple[int, str]:
+def _probe(config: ESRunConfig | GRPORunConfig, dim: int) -> tuple[int, str]:
     """Return the reward evaluations of the probe before step 1, and a line that says so."""
     if isinstance(config, GRPORunConfig):
         count = _gradients(config)
@@ -95,7 +95,9 @@ def _probe(config: ESRunConfig | GRPORunConfig) -> tuple[int, str]:
         return 0, why
     count = probe_batches(config) * (2 * PAIRS + 1)
     share = count / (config.steps * config.evaluations)
-    return count, f"reward probe before step 1: {count} evaluations, {share:.1%} of the run's"
+    kl = 1 + permutations(dim)
+    said = f"reward probe before step 1: {count} evaluations, {share:.1%} of the run's"
+    return count, f"{said}; KL along its signal: {kl} evaluations of KL per task"
 
 
 def _gradients(config: ESRunConfig | GRPORunConfig) -> int:

@@ -39,6 +39,7 @@ def with_step(derivation, position, right):
 
 
 COSTLY = {
+    *("progress", "quadratic-noise", "es-grpo-cosine", "signal-share", "coherent-bound"),
     *("rounding-signal", "rank-projection-variance", "step-norm-square-variance", "quadratic-displacement"),
     *(
         "antithetic-noise-curved",
@@ -48,7 +49,7 @@ COSTLY = {
         "own-length-spread",
     ),
 }
-"""Half a second or more each, for integrals to 50 digits."""
+"""Nearly half a second or more each, for integrals to 50 digits."""
 COSTLY_CHANGES = {"rounding-signal", "quadratic-displacement", "rank-projection-variance"}
 COSTLY_TO_WRITE = {"step-norm-square-variance", "step-norm-square", "own-length-spread", "two-point-noise"}
 COSTLY_TO_EVALUATE = {"antithetic-noise-curved", "antithetic-progress"}

@@ -27,7 +27,7 @@ TASKS = ("reversal", "addition")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("sequence") / "seq"
-    size = ["--steps", "3", "--population", "4", "--prompts", "4", "--samples", "2", "--evaluation-prompts", "8"]
+    size = ["--steps", "3", "--population", "4", "--prompts", "4", "--samples", "2", "--evaluation-prompts", "4"]
     names = ["--tasks", ",".join(TASKS), "--methods", "es,grpo", "--seeds", "0,1", "--lr", "1e-4", "--keep", "all"]
     said = str(out.parent / "said")
     assert main(["run", "sequence", *names, *size, "--out", str(out), "--quiet", "--output", said]) == 0
@@ -43,7 +43,7 @@ def reported(folder, page, *options):
 @pytest.fixture(scope="module")
 def whole(folder, tmp_path_factory):
     page = tmp_path_factory.mktemp("page") / "page.html"
-    return *reported(folder, page, "--evaluate", "8"), page
+    return *reported(folder, page, "--evaluate", "4"), page
 
 
 def heads(html):
