@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from estheory.measurement.held_out import kl_from_base
+from estheory.measurement.reward_curvature import reward_curvature
 from estheory.measurement.run_log import run_log
 from estheory.quantities import Quantity
 from estheory.runs.config import ESRunConfig, GRPORunConfig
@@ -35,6 +36,7 @@ from estheory.training.member_rewards import Members
 from estheory.training.run_probes import probes_before
 from estheory.training.session import start_session
 from estheory.training.trajectory import Trajectory
+from estheory.validation.coherent_pairs import steered
 from estheory.validation.gradient_path_pairs import gradient_path, gradient_path_pairs
 from estheory.validation.run_against_run import UNRELATED, between_runs
 
@@ -46,6 +48,9 @@ ES = ESRunConfig(
     checkpoint_every=20,
 )  # fmt: skip
 GRPO = GRPORunConfig(model="tiny-lm", task=TASKS[0], steps=100, lr=1e-4, prompts=16, samples=8, gradient_probe=8)
+LOGPROB = replace(ES, steps=40, reward="logprob", checkpoint_every=5, evaluation_prompts=20)
+LOGPROB_SEEDS = (400, 401, 402)
+COSINE_STEPS = (5, 10, 20, 40)
 ITERATIONS = 8
 """Iterations at the start, of the probe of KL along what they have in common."""
 PERMUTATIONS = 8
@@ -61,6 +66,7 @@ def planned() -> dict[str, ESRunConfig | GRPORunConfig]:
         runs[f"es/{task}-1"] = replace(ES, task=task, seed=2 * k + 1)
         runs[f"es/{task}-permuted"] = replace(ES, task=task, seed=4 + k, permute_rewards=True)
         runs[f"grpo/{task}-0"] = replace(GRPO, task=task, seed=10 + k)
+    runs |= {f"logprob/{seed}": replace(LOGPROB, seed=seed) for seed in LOGPROB_SEEDS}
     return runs
 
 
@@ -194,12 +200,16 @@ def record(work: Path) -> dict[str, Any]:
     runs = {
         name: es_rows(work / name, probes[config.task])
         for name, config in planned().items()
-        if isinstance(config, ESRunConfig)
+        if isinstance(config, ESRunConfig) and config.reward == "accuracy"
     }
     grpo: dict[str, dict[str, float]] = {}
     cosines, ratios = [], []
     for task in TASKS:
-        named = {name: read_own(work / name) for name, config in planned().items() if config.task == task}
+        named = {
+            name: read_own(work / name)
+            for name, config in planned().items()
+            if "logprob" not in name and config.task == task
+        }
         gradients = named[f"grpo/{task}-0"]
         path = gradient_path(gradients)
         assert path is not None
@@ -222,7 +232,36 @@ def record(work: Path) -> dict[str, Any]:
             row["old" if kind == UNRELATED else "new"] = law
         for (quantity, where), row in laws.items():
             (ratios if quantity == Quantity.NORM_RATIO else cosines).append({"pair": where, **row})
-    return {"probes": probes, "grpo": grpo, "runs": runs, "cosines": cosines, "ratios": ratios}
+    along = gradient_cosines(work)
+    return {"probes": probes, "grpo": grpo, "runs": runs, "cosines": cosines, "ratios": ratios, "along": along}
+
+
+def gradient_cosines(work: Path) -> list[dict[str, float]]:
+    """Return the cosine of each displacement with the exact gradient of the smoothed reward at the start, and laws."""
+    files = {
+        f"{seed}-{step}": work / f"logprob/{seed}/checkpoints/step_{step:06d}.safetensors"
+        for seed in LOGPROB_SEEDS
+        for step in COSINE_STEPS
+    }
+    exact = reward_curvature(
+        LOGPROB.model, LOGPROB.task, displacements=files, prompts=512, groups=16, sigma=LOGPROB.sigma, members=16,
+        directions=0,
+    )  # fmt: skip
+    found = []
+    for seed in LOGPROB_SEEDS:
+        run = read_own(work / f"logprob/{seed}")
+        told = steered(run)
+        assert told is not None
+        rate = told.along_first(COSINE_STEPS[0]).value / COSINE_STEPS[0]
+        for step in COSINE_STEPS:
+            law = next(p.law for p in told.predictions(step) if p.quantity is Quantity.GRADIENT_COSINE)
+            value = exact.cosines[f"{seed}-{step}"]
+            found.append({
+                "seed": seed, "step": step, "predicted": law.mean, "std": law.std,
+                "straight": rate * step / math.sqrt(told.walk(step).value * run.dim + (rate * step) ** 2),
+                "measured": value.value, "measured_stderr": value.stderr,
+            })  # fmt: skip
+    return found
 
 
 def tables(found: dict[str, Any]) -> str:
@@ -273,6 +312,17 @@ def tables(found: dict[str, Any]) -> str:
         for row in found[rows]:
             told = [f"{row[law]['predicted']:.{digits}f} ± {row[law]['std']:.{digits}f}" for law in ("old", "new")]
             lines.append(f"| {row['pair'].replace('|', ' and ')} | {' | '.join(told)} | {row['measured']:.{digits}f} |")
+    lines += [
+        "\n### Cosine with the gradient of the smoothed reward at the start\n",
+        "| seed | step | old law: straight on | new law | measured |",
+        "|---|---|---|---|---|",
+    ]
+    for row in found["along"]:
+        new, seen = (
+            f"{row['predicted']:.4f} ± {row['std']:.4f}",
+            f"{row['measured']:.4f} ± {row['measured_stderr']:.4f}",
+        )
+        lines.append(f"| {row['seed']} | {row['step']} | {row['straight']:.4f} | {new} | {seen} |")
     return "\n".join(lines) + "\n"
 
 
