@@ -203,7 +203,8 @@ def record(work: Path) -> dict[str, Any]:
         if isinstance(config, ESRunConfig) and config.reward == "accuracy"
     }
     grpo: dict[str, dict[str, float]] = {}
-    cosines, ratios = [], []
+    cosines: list[dict[str, Any]] = []
+    ratios: list[dict[str, Any]] = []
     for task in TASKS:
         named = {
             name: read_own(work / name)
