@@ -103,6 +103,7 @@ class Quantity(StrEnum):
         "geometry",
         "bound on |cos(Delta_ES, Delta_GRPO)| by ES's signal",
     )
+    ES_GRPO_COSINE = "es_grpo_cosine", "1", "geometry", "cosine of the displacements of an ES and a GRPO run"
     DISPLACEMENT_EXPONENT = (
         "displacement_exponent",
         "1",
@@ -125,7 +126,7 @@ class Quantity(StrEnum):
     )
     PRECISION_GAIN = "precision_gain", "1", "geometry", "factor of rounding on the variance of the walk"
     PRECISION_SIGNAL = "precision_signal", "1", "geometry", "share of the intended update that rounding keeps"
-    GRADIENT_COSINE = "gradient_cosine", "1", "on-task", "cosine of one step with the gradient of the reward"
+    GRADIENT_COSINE = "gradient_cosine", "1", "on-task", "cosine of the displacement with the gradient of the reward"
     PROGRESS_PER_STEP = "progress_per_step", "weight", "on-task", "expected displacement along the gradient, one step"
     REWARD_GAIN_PER_STEP = "reward_gain_per_step", "reward", "on-task", "expected change of the reward in one step"
     TIE_PROBABILITY = "tie_probability", "1", "on-task", "chance that all rewards of a step are equal: no motion"
@@ -134,6 +135,12 @@ class Quantity(StrEnum):
         "weight",
         "on-task",
         "largest expected displacement along any one direction chosen beforehand or by the reward",
+    )
+    COHERENT_DISPLACEMENT = (
+        "coherent_displacement",
+        "weight",
+        "on-task",
+        "length of what the updates of a run moved along their gradients",
     )
     SIGNAL_SHARE_BOUND = "signal_share_bound", "1", "on-task", "largest share of ||Delta||^2 that can be signal"
     CRITICAL_POPULATION = (

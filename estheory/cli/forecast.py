@@ -71,6 +71,8 @@ def forecast(
         worth=asked.stop_net,
         floor=log.floor,
         ceiling=log.ceiling,
+        dim=log.dim,
+        drift=log.drift,
         held_out=log.held_out,
     )
     if plot is not None:

@@ -26,7 +26,7 @@ from estheory.validation.explanations import findings
 from estheory.validation.foreign_runs import foreign_displacements
 from estheory.validation.judge import Evidence
 from estheory.validation.own_pairs import walk_variances
-from estheory.validation.own_runs import recorded_pairs, run_displacements
+from estheory.validation.own_runs import evidence_of_runs, recorded_pairs, run_displacements
 
 DESCRIBING = ("model", "alpha", "population", "sigma", "shaping", "antithetic", "update_path", "restore_pairs")
 """The ES options that may say what the run directory of another code does not."""
@@ -146,7 +146,7 @@ def evidence_of(targets: Sequence[Path], es: Mapping[str, Any], how: MeasureOpti
     Parameters
     ----------
     targets
-        One run directory, or a base and its checkpoints.
+        One run directory, several of this package, or a base and its checkpoints.
     es
         Those that were given, by name; for checkpoints, sigma and population at least.
     """
@@ -158,8 +158,14 @@ def evidence_of(targets: Sequence[Path], es: Mapping[str, Any], how: MeasureOpti
         elif es:
             raise ConfigError("the ES options describe the run behind BASE CHECKPOINT", "leave them out here")
         return recorded_pairs(path, es.get("model"), given, keep_going=how.keep_going, repeat_head=twice)
+    if all(map(is_run, targets)):
+        if es:
+            raise ConfigError("the ES options describe the run behind BASE CHECKPOINT", "leave them out here")
+        return evidence_of_runs(targets, keep_going=how.keep_going)
     _require_one_run(
-        targets, "give it alone; BASE CHECKPOINT ... are files of weights, with the ES options of their run"
+        targets,
+        "give it alone, or only runs of this package; BASE CHECKPOINT ... are files of weights, with the ES options of "
+        "their run",
     )
     require_given(es, ("sigma", "population"))  # before minutes of measuring
     if factors := walking_factors(targets):

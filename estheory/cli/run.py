@@ -91,7 +91,15 @@ def grpo(
 
         _require_resumable(where)
         require_unchanged(resume, (GRPO_PRESETS[published.preset] if published.preset else {}) | given)
-        _go(common, where, resume, "grpo", lambda on_step: resume_grpo(resume, on_step=on_step))
+        from estheory.training.gradient_probe import gradient_probe
+
+        _go(
+            common,
+            where,
+            resume,
+            "grpo",
+            lambda on_step: resume_grpo(resume, before_first_step=gradient_probe, on_step=on_step),
+        )
         return
     from estheory.cli.run_settings import grpo_config
 
@@ -100,9 +108,16 @@ def grpo(
         _show(common, config)
         return
     out = _out(where)
+    from estheory.training.gradient_probe import gradient_probe
     from estheory.training.grpo import run_grpo
 
-    _go(common, where, out, "grpo", lambda on_step: run_grpo(config, out, on_step=on_step))
+    _go(
+        common,
+        where,
+        out,
+        "grpo",
+        lambda on_step: run_grpo(config, out, before_first_step=gradient_probe, on_step=on_step),
+    )
 
 
 @app.command(

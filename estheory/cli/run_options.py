@@ -46,7 +46,7 @@ ES = ConfigOptions(
     },
 )
 """What an ES run takes beside them."""
-GRPO = ConfigOptions(GRPORunConfig, {"GRPO": ("samples", "lr", "schedule")})
+GRPO = ConfigOptions(GRPORunConfig, {"GRPO": ("samples", "lr", "schedule"), RECORDS: ("gradient_probe",)})
 """What a GRPO run takes beside them."""
 
 

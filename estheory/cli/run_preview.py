@@ -19,8 +19,10 @@ from estheory.simulation.emulator.checkpoint_weights import checkpoint_weights
 from estheory.simulation.emulator.emulate import emulator_covers
 from estheory.simulation.emulator.low_precision import Rounding, rounding_of
 from estheory.tasks import ChatTask, get_task
+from estheory.theory.adamw import learning_rates
+from estheory.theory.gradient_path import POINTS, point_times
 from estheory.theory.predictions import Forecast, predict
-from estheory.training.reward_probe_size import PAIRS, probe_batches, why_unprobed
+from estheory.training.reward_probe_size import PAIRS, permutations, probe_batches, why_unprobed
 
 if TYPE_CHECKING:
     from estheory.runs.sequence import SequenceConfig
@@ -48,7 +50,8 @@ def preview(config: ESRunConfig | GRPORunConfig, *, as_json: bool) -> str:
                 "memory_bytes": memory,
                 "seconds_at_least": seconds,
                 "seconds": about,
-                "reward_probe_evaluations": _probe(config)[0],
+                "reward_probe_evaluations": _probe(config, dim)[0],
+                "gradient_probe_minibatches": _gradients(config),
                 "watched_evaluations": _watched(config)[0],
                 "predictions": [prediction_json(p, _LEVEL) for p in forecast.predictions] if forecast else [],
                 "warnings": list(forecast.warnings) if forecast else [why_not],
@@ -58,7 +61,7 @@ def preview(config: ESRunConfig | GRPORunConfig, *, as_json: bool) -> str:
         f"# d = {dim:,} trained parameters",
         f"# memory: {memory / 1e9:.2g} GB for weights and their copies, beside activations and libraries",
         f"# time: {told}",
-        *([f"# {_probe(config)[1]}"] if isinstance(config, ESRunConfig) else []),
+        *([f"# {_probe(config, dim)[1]}"] if _probe(config, dim)[1] else []),
         *([f"# {_watched(config)[1]}"] if _watched(config)[0] else []),
         "",
     ]
@@ -82,15 +85,26 @@ def _about(config: ESRunConfig | GRPORunConfig, least: float) -> tuple[float | N
     return about, f"about {about:.2g} s on this machine, as busy as it is now (members were timed)"
 
 
-def _probe(config: ESRunConfig | GRPORunConfig) -> tuple[int, str]:
+def _probe(config: ESRunConfig | GRPORunConfig, dim: int) -> tuple[int, str]:
     """Return the reward evaluations of the probe before step 1, and a line that says so."""
     if isinstance(config, GRPORunConfig):
-        return 0, ""
+        count = _gradients(config)
+        share = count / config.steps
+        return 0, f"gradient probe before step 1: {count} minibatches, {share:.1%} of the run's" if count else ""
     if why := why_unprobed(config):
         return 0, why
     count = probe_batches(config) * (2 * PAIRS + 1)
     share = count / (config.steps * config.evaluations)
-    return count, f"reward probe before step 1: {count} evaluations, {share:.1%} of the run's"
+    kl = 1 + permutations(dim)
+    said = f"reward probe before step 1: {count} evaluations, {share:.1%} of the run's"
+    return count, f"{said}; KL along its signal: {kl} evaluations of KL per task"
+
+
+def _gradients(config: ESRunConfig | GRPORunConfig) -> int:
+    """Return the minibatch gradients of the probe before step 1."""
+    if isinstance(config, ESRunConfig) or not config.gradient_probe:
+        return 0
+    return config.gradient_probe * len(point_times(learning_rates(config.steps, config.schedule), POINTS))
 
 
 def _watched(config: ESRunConfig | GRPORunConfig) -> tuple[int, str]:

@@ -39,7 +39,9 @@ def validate(
     common: TableOptions,
     targets: Annotated[
         list[str],
-        typer.Argument(metavar="TARGET...", help="published, or RUN_DIR, or BASE CHECKPOINT [CHECKPOINT ...]."),
+        typer.Argument(
+            metavar="TARGET...", help="published, or RUN_DIR [RUN_DIR ...], or BASE CHECKPOINT [CHECKPOINT ...]."
+        ),
     ],
     level: Annotated[float, typer.Option(help="Family-wise level (Holm).", parser=probability)] = 0.05,
     plot: Annotated[Path | None, typer.Option(help="Draw measured over predicted, by quantity, to this file.")] = None,
@@ -49,7 +51,8 @@ def validate(
 
     For BASE CHECKPOINT, describe the run: --sigma and --population are needed, and --steps unless the names of the
     checkpoints tell them (step_20). What would explain a refuted norm or cosine stands below the table. A run
-    directory of this package describes itself; --model names its base if it has moved.
+    directory of this package describes itself; --model names its base if it has moved. Of several such runs, what every
+    two have in common is judged too.
 
     Exit code 3 if any prediction is refuted, 4 if none is consistent.
     """

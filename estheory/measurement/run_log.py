@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from estheory.runs.view import OwnRun, RunRecord, Settings, Step
 from estheory.theory.economy.forecast import HeldOutReward
 from estheory.theory.economy.ledger import Ledger, ledger
 from estheory.theory.economy.ledger_entry import LedgerRules, LoggedUpdate
+from estheory.theory.economy.steered_run import TaskDrift
 
 Mirroring = Literal["interleaved", "halves"]
 """Where a pair stands: in rows 2k and 2k + 1, or in rows k and k + N/2."""
@@ -34,6 +36,11 @@ class RunLog:
     floor, ceiling
         Least and largest reward there can be, where every reward by prompt is 0 or 1 or the task scores answers; else
         None.
+    dim
+        Number of trained parameters; None where not told, or where updates do not simply add up: with momentum,
+        anchors, 16 bits or noise of tensors that differ.
+    drift
+        What probes before the run say of KL, by task.
     held_out
         The last evaluation up to there of the accuracy on held-out prompts, where accuracy is the reward; else None.
     """
@@ -43,6 +50,8 @@ class RunLog:
     planned: int | None
     floor: float | None
     ceiling: float | None
+    dim: int | None = None
+    drift: Mapping[str, TaskDrift] = field(default_factory=dict)
     held_out: HeldOutReward | None = None
 
 
@@ -93,8 +102,36 @@ def run_log(
         planned=settings.steps,
         floor=floor,
         ceiling=ceiling,
+        dim=settings.dim if _adds_up(run, settings) else None,
+        drift=task_drifts(run.probes) if isinstance(run, OwnRun) else {},
         held_out=_held_out(run, steps[-1].step),
     )
+
+
+def task_drifts(probes: Mapping[str, Any]) -> dict[str, TaskDrift]:
+    """Return what the probes of a run say of KL, by task; empty where what its first updates share was not probed."""
+    found = {}
+    for row in (probes.get("signal") or {}).get("tasks", ()):
+        rows = [each for each in probes["fisher"] if each["task"] == row["task"]]
+        if not rows:
+            continue
+        fisher = next((each for each in rows if each["scale"] == "walk"), rows[-1])
+        count = len(fisher["probe"]["samples"])
+        found[str(row["task"])] = TaskDrift(
+            trace=float(fisher["trace"]),
+            trace_std=float(fisher["trace_stderr"]) / float(fisher["trace"]) * math.sqrt(count),
+            curvature=float(row["curvature"]),
+            curvature_stderr=float(row["curvature_stderr"]),
+        )
+    return found
+
+
+def _adds_up(run: RunRecord, settings: Settings) -> bool:
+    """Whether the displacement is the plain sum of the updates."""
+    if settings.momentum or settings.anchor_l1 or settings.anchor_l2 or settings.dtype not in (None, "float32"):
+        return False
+    factors = run.es.module_sigma if isinstance(run, OwnRun) else ()
+    return settings.noise != "shared-seed" and not factors
 
 
 def ledgers(runs: Mapping[str, OwnRun]) -> dict[str, Ledger]:

@@ -397,6 +397,9 @@ class GRPORunConfig(RunConfig):
         Not ``float16``, where the second moments underflow.
     prompts
         As in `RunConfig`: `samples` completions are drawn for each.
+    gradient_probe
+        Minibatch gradients at each of four points of the way that their mean leads, before the run: they predict its
+        norm. 0: none.
     method
         ``grpo``.
     """
@@ -407,11 +410,16 @@ class GRPORunConfig(RunConfig):
     samples: int = field(default=8, metadata={"help": "Completions per prompt, K."})
     lr: float = field(default=3e-6, metadata={"help": "AdamW's peak learning rate."})
     schedule: Schedule = field(default="linear", metadata={"help": "Learning-rate schedule."})
+    gradient_probe: int = field(
+        default=0, metadata={"help": "Minibatch gradients at each of 4 points before the run, which predict its norm."}
+    )
     dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive("lr", self.lr)
+        if self.gradient_probe:
+            require_count("gradient-probe", self.gradient_probe, 2)
         require_count("samples", self.samples, 2)
         require_choice("schedule", self.schedule, get_args(Schedule))
         require_choice("dtype", self.dtype, ("float32", "bfloat16"))

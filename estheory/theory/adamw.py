@@ -87,14 +87,73 @@ def walk_factor(rates: Array, *, beta1: float = 0.9, beta2: float = 0.999) -> fl
     """
     diagonal = cross = behind = total = 0.0
     for t in range(len(rates), 0, -1):
-        averaged = (1 + beta2) / (1 - beta2) * (1 - beta2**t) / (1 + beta2**t)
-        phi = gamma_half_ratio(averaged / 2) / math.sqrt(averaged / 2)
+        phi = kept_mean(t, beta2)
         weight = float(rates[t - 1]) / (1 - beta1**t)
         cross = weight * phi * beta1 * behind + beta1**2 * cross
         diagonal = weight**2 + beta1**2 * diagonal
         behind = weight / phi + beta1 * behind
         total += diagonal + 2 * cross
     return (1 - beta1) ** 2 * total / float(rates @ rates)
+
+
+def kept_mean(step: int, beta2: float = 0.999) -> float:
+    """Return phi(t) = E[g_s / sqrt(v_t)] over the gradient's mean in units of its rms: what v leaves of a small mean.
+
+    Parameters
+    ----------
+    step
+        t, from 1.
+    beta2
+        Decay rate of v, in [0, 1).
+
+    Returns
+    -------
+    float
+        Within 0 and 1: sqrt(2/pi) at the first step, where a gradient's sign is all that counts.
+
+    Notes
+    -----
+    Label: mean-field. Source: ours: docs/concepts/es-and-grpo.md. Gaussian gradients whose mean is small beside their
+    noise; exact then for beta2 -> 1.
+
+    Examples
+    --------
+    >>> round(kept_mean(1), 4), round(kept_mean(100), 4)
+    (0.7979, 0.9975)
+    """
+    averaged = (1 + beta2) / (1 - beta2) * (1 - beta2**step) / (1 + beta2**step)
+    return gamma_half_ratio(averaged / 2) / math.sqrt(averaged / 2)
+
+
+def coherent_rates(rates: Array, *, beta1: float = 0.9, beta2: float = 0.999) -> Array:
+    """Return how far AdamW goes along the mean of each gradient, in units of its rms, by the end of the steps.
+
+    Parameters
+    ----------
+    rates
+        Learning rates, shape (T,).
+    beta1, beta2
+        AdamW's decay rates, in [0, 1).
+
+    Returns
+    -------
+    ndarray
+        sum_(t >= s) lr_t phi(t) (1 - beta1) beta1^(t-s) / (1 - beta1^t), shape (T,), in the unit of ``rates``.
+
+    Notes
+    -----
+    Label: mean-field. Source: ours: docs/concepts/es-and-grpo.md.
+
+    Examples
+    --------
+    >>> float(coherent_rates(np.ones(2)).round(3)[0])
+    1.218
+    """
+    found, behind = np.zeros(len(rates)), 0.0
+    for t in range(len(rates), 0, -1):
+        behind = float(rates[t - 1]) * kept_mean(t, beta2) / (1 - beta1**t) + beta1 * behind
+        found[t - 1] = (1 - beta1) * behind
+    return found
 
 
 def grpo_mean_square(dim: int, lr: float, steps: int, schedule: Schedule = "linear") -> float:
@@ -149,7 +208,7 @@ def grpo_mean_square(dim: int, lr: float, steps: int, schedule: Schedule = "line
 def steered_mean_square(
     dim: int, lr: float, steps: int, schedule: Schedule = "linear", *, kappa: float, turning: float = 1.0
 ) -> float:
-    """Return E||Delta||^2 = d lr^2 [kappa sum_st h_s h_t cos(s, t) + (1 - kappa) k sum_t h_t^2] of AdamW with a signal.
+    """Return E||Delta||^2 = d lr^2 [kappa sum_st w_s w_t cos(s, t) + (1 - kappa) k sum_t h_t^2] of AdamW with a signal.
 
     Parameters
     ----------
@@ -174,14 +233,13 @@ def steered_mean_square(
     Notes
     -----
     Label: mean-field. Source: ours: docs/concepts/es-and-grpo.md. Assumptions of :func:`walk_factor`, and a mean of the
-    gradient that keeps its size. In the first steps v has few gradients to average: the mean of their signs is at least
-    .80 of sqrt(kappa).
+    gradient that keeps its size; w is :func:`coherent_rates` of the schedule h.
 
     Examples
     --------
     >>> walk, half = (steered_mean_square(1, 1.0, 100, "constant", kappa=kappa) for kappa in (0.0, 0.5))
     >>> round(half / walk)
-    46
+    44
     """
     require_positive("grpo-lr", lr)
     if steps > FOLLOWED_STEPS:
@@ -191,7 +249,7 @@ def steered_mean_square(
             raise ConfigError(f"{name} must be within 0 and 1, not {value:g}", "give a share")
     rates = learning_rates(steps, schedule)
     behind = pairs = 0.0
-    for rate in map(float, rates):
+    for rate in map(float, coherent_rates(rates)):
         behind *= turning
         pairs += rate**2 + 2 * rate * behind
         behind += rate

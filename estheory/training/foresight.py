@@ -59,6 +59,8 @@ def forecast_row(run: OwnRun, at: int | None = None) -> Row:
             floor=log.floor,
             ceiling=log.ceiling,
             held_out=log.held_out,
+            dim=log.dim,
+            drift=log.drift,
         )
     )
 
@@ -90,7 +92,10 @@ def _row(found: Outlook) -> Row:
                 "source": p.source,
                 "assumptions": list(p.assumptions),
                 "where": p.where,
-                "cut": asdict(p.law) if isinstance(p.law, CutNormalLaw) else None,
+                "systematic": p.systematic,
+                "cut": {name: _known(value) for name, value in asdict(p.law).items()}
+                if isinstance(p.law, CutNormalLaw)
+                else None,
             }
             for p in found.predictions
         ],

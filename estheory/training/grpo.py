@@ -100,7 +100,8 @@ def _run(
     if len(recorded) > start:
         run.keep_until(start)
     if not recorded and before_first_step is not None and run.read_json("probes.json") is None:
-        run.write_json("probes.json", before_first_step(session))
+        if found := before_first_step(session):
+            run.write_json("probes.json", found)
         session.parameters.vector.copy_(session.base)
     if start:
         session.parameters.read_safetensors(run.checkpoint(start))

@@ -49,7 +49,35 @@ class _RecordingTrainer(GRPOTrainer):
         """Leave the weights as they are: the run directory's checkpoint was read into them."""
 
 
-class Recorder(TrainerCallback):
+class Scorer(TrainerCallback):
+    """Scores completions of the prompts of a run's steps.
+
+    Parameters
+    ----------
+    session, config
+        The run.
+    probe
+        Whether the prompts are those of a probe's batches.
+    """
+
+    def __init__(self, session: Session, config: GRPORunConfig, *, probe: bool = False) -> None:
+        self.session = session
+        self.config = config
+        steps = range(config.steps) if probe else range(1, config.steps + 1)
+        self.examples = [example for step in steps for example in session.training_examples(step, probe=probe)]
+        self._rewards: list[float] = []
+
+    def score(self, completions: list[str], index: list[int], **_: object) -> list[float | None]:
+        """Return the reward of each completion."""
+        task = self.session.task
+        self._rewards = [
+            task.score(self.examples[k], text.split("\n", 1)[0] if task.single_line else text)
+            for k, text in zip(index, completions, strict=True)
+        ]
+        return list(self._rewards)
+
+
+class Recorder(Scorer):
     """Scores completions, and writes the run directory as the trainer proceeds.
 
     Parameters
@@ -63,22 +91,10 @@ class Recorder(TrainerCallback):
     def __init__(
         self, session: Session, config: GRPORunConfig, directory: RunDirectory, on_step: OnStep | None
     ) -> None:
-        self.session = session
-        self.config = config
+        super().__init__(session, config)
         self.directory = directory
         self.on_step = on_step
-        self.examples = [example for step in range(config.steps) for example in session.training_examples(step + 1)]
-        self._rewards: list[float] = []
         self._started = 0.0
-
-    def score(self, completions: list[str], index: list[int], **_: object) -> list[float | None]:
-        """Return the reward of each completion."""
-        task = self.session.task
-        self._rewards = [
-            task.score(self.examples[k], text.split("\n", 1)[0] if task.single_line else text)
-            for k, text in zip(index, completions, strict=True)
-        ]
-        return list(self._rewards)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Note the time."""
@@ -128,13 +144,13 @@ class Recorder(TrainerCallback):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def make_trainer(session: Session, config: GRPORunConfig, recorder: Recorder, scratch: Path) -> GRPOTrainer:
+def make_trainer(session: Session, config: GRPORunConfig, scorer: Scorer, scratch: Path) -> GRPOTrainer:
     """Return the trainer of a run: `prompts` x `samples` completions, one AdamW update a step.
 
     Parameters
     ----------
-    recorder
-        Scores the completions and writes the run's folder.
+    scorer
+        Scores the completions; a recorder writes the run's folder, too.
     """
     model, tokenizer = session.loaded.model, session.loaded.tokenizer
     trained = set(session.parameters.names)
@@ -164,21 +180,21 @@ def make_trainer(session: Session, config: GRPORunConfig, recorder: Recorder, sc
         bf16=False,
         seed=int(stream(config.seed, GRPO_SAMPLING).generate_state(1)[0]) >> 1,
         logging_steps=1,
-        save_strategy="steps",
+        save_strategy="steps" if isinstance(scorer, Recorder) else "no",
         save_steps=config.checkpoint_every or config.steps,
         report_to="none",
         disable_tqdm=True,
     )
     rows = Dataset.from_dict(
-        {"prompt": [example.prompt for example in recorder.examples], "index": list(range(len(recorder.examples)))}
+        {"prompt": [example.prompt for example in scorer.examples], "index": list(range(len(scorer.examples)))}
     )
     trainer = _RecordingTrainer(
         model=model,
-        reward_funcs=recorder.score,
+        reward_funcs=scorer.score,
         args=arguments,
         train_dataset=rows,
         processing_class=tokenizer,
-        callbacks=[recorder],
+        callbacks=[scorer],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

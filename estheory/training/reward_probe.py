@@ -54,8 +54,8 @@ def reward_probe(session: Session) -> Mapping[str, object]:
         batches = list(_batches(session, config, count))
     except DataError as error:
         return {"reward": None, "predictions": [], "unpredicted": [f"no reward probe: {error.what}"]}
-    moments_of = np.array([batch for _, batch in batches])
-    centres = np.array([centre for centre, _ in batches])
+    moments_of = np.array([batch for _, batch, _ in batches])
+    centres = np.array([centre for centre, _, _ in batches])
     members = centres - moments_of[:, GAP]
     moments = PairMoments(batches=moments_of, sigma=config.sigma)
     if not moments.mean[VARIANCE] > 0:
@@ -82,6 +82,7 @@ def reward_probe(session: Session) -> Mapping[str, object]:
         "prompts": config.prompts,
         "estimates": {name: _finite(estimate) for name, estimate in estimates.items()},
         "moments": moments.batches.tolist(),
+        "half_differences": [differences for _, _, differences in batches],
         "evaluations": evaluations,
         "share_of_run": evaluations / (config.steps * config.evaluations),
         "seconds": time.perf_counter() - started,
@@ -103,8 +104,8 @@ def _finite(estimate: Estimate) -> dict[str, float | None]:
     return {k: v if math.isfinite(v) else None for k, v in dataclasses.asdict(estimate).items()}
 
 
-def _batches(session: Session, config: ESRunConfig, count: int) -> Iterator[tuple[float, np.ndarray]]:
-    """Yield the centre's mean reward and the moments of each batch."""
+def _batches(session: Session, config: ESRunConfig, count: int) -> Iterator[tuple[float, np.ndarray, list[float]]]:
+    """Yield the centre's mean reward, the moments and the pairs' half differences of each batch."""
     noise = run_noise(config, session.parameters)
     buffer, evaluation = session.parameters.vector, 0
     for batch in counted_out("probing the reward", range(count), count):
@@ -128,4 +129,5 @@ def _batches(session: Session, config: ESRunConfig, count: int) -> Iterator[tupl
             rewards.append(scorer.scores(sampler))
             evaluation += 1
         centre, members = rewards[0], np.array(rewards[1:])
-        yield float(centre.mean()), pair_moments(centre, members[0::2], members[1::2])
+        plus, minus = members[0::2], members[1::2]
+        yield float(centre.mean()), pair_moments(centre, plus, minus), ((plus - minus).mean(axis=1) / 2).tolist()

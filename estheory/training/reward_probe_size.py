@@ -10,6 +10,14 @@ PAIRS = 4
 """Mirrored pairs that share the prompts of one batch; many small batches tell the error of their mean best."""
 FEWEST_BATCHES, MOST_BATCHES = 8, 64
 
+PERMUTATIONS, LARGE_PERMUTATIONS = 8, 4
+"""Permuted updates beside the real one, whose KL is compared; of models from ten million parameters on fewer."""
+
+
+def permutations(dim: int) -> int:
+    """Return the number of permuted updates beside the real one."""
+    return LARGE_PERMUTATIONS if dim >= 10_000_000 else PERMUTATIONS
+
 
 def probe_batches(config: ESRunConfig) -> int:
     """Return the number of batches of the reward's probe."""

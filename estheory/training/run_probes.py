@@ -14,6 +14,7 @@ from estheory.runs.config import ESRunConfig
 from estheory.theory.walk import walk
 from estheory.training.reward_probe import reward_probe
 from estheory.training.session import Session
+from estheory.training.signal_probe import signal_probe
 from estheory.training.trajectory import run_noise
 
 DIRECTIONS, LARGE_DIRECTIONS = 64, 4
@@ -22,7 +23,8 @@ DIRECTIONS, LARGE_DIRECTIONS = 64, 4
 def probes_before(session: Session) -> Mapping[str, object]:
     """Probe tr F of every evaluated task and the trained task's reward: the content of probes.json.
 
-    What the reward's probe is and predicts: :mod:`estheory.training.reward_probe`.
+    What the reward's probe is and predicts: :mod:`estheory.training.reward_probe`. With its members KL is probed along
+    the signal, too: :mod:`estheory.training.signal_probe`.
 
     Two scales: the smallest that float32 resolves well (the quadratic law), and the standard deviation that one
     coordinate will have at the end of the run (no quadratic law needed); the second only where the configuration
@@ -39,9 +41,10 @@ def probes_before(session: Session) -> Mapping[str, object]:
         raise ConfigError("probes predict the walk of an ES run", "leave them out for other methods")
     variance = predicted_variance(session, config)
     content: dict[str, object] = {"schema": "estheory/probes/1", "walk_variance": variance, "steps": config.steps}
-    content |= reward_probe(session)
+    found = reward_probe(session)
+    content |= found
     if config.dtype != "float32":
-        return {**content, "fisher": []}
+        return {**content, "fisher": [], "signal": None}
     session.parameters.vector.copy_(session.base)
     scales = {"small": default_sigma(session.parameters)}
     if variance is not None:
@@ -72,7 +75,7 @@ def probes_before(session: Session) -> Mapping[str, object]:
                     "probe": dataclasses.asdict(probe),
                 }
             )
-    return {**content, "fisher": rows}
+    return {**content, "fisher": rows, "signal": signal_probe(session, config, found["reward"])}
 
 
 def predicted_variance(session: Session, config: ESRunConfig) -> float | None:

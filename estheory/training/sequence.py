@@ -108,12 +108,13 @@ def _train(config: AnyConfig, run: Path, on_step: OnStep | None) -> None:
         else:
             run_es(config, run, before_first_step=probes_before, on_step=on_step)
         return
+    from estheory.training.gradient_probe import gradient_probe
     from estheory.training.grpo import resume_grpo, run_grpo
 
     if begun:
-        resume_grpo(run, on_step=on_step)
+        resume_grpo(run, before_first_step=gradient_probe, on_step=on_step)
     else:
-        run_grpo(config, run, on_step=on_step)
+        run_grpo(config, run, before_first_step=gradient_probe, on_step=on_step)
 
 
 def _finish(config: AnyConfig, base: str, run: Path) -> None:

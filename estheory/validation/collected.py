@@ -18,6 +18,7 @@ from estheory.runs.view import Given, OwnRun
 from estheory.validation.foreign_runs import foreign_evidence
 from estheory.validation.judge import Evidence, Pair
 from estheory.validation.own_runs import run_evidence
+from estheory.validation.run_against_run import between_runs
 from estheory.validation.sequence_pairs import joint_pairs, renamed
 
 
@@ -104,6 +105,9 @@ def collected(targets: Sequence[Path], how: Reading, said: Callable[[str], None]
         else:
             _add(found, name, path, how, how.keep_going)
             said(name)
+    by_path = {run.path.name: name for name, run in found.runs.items()}
+    for pair in between_runs(list(found.runs.values())) if len(by_path) == len(found.runs) else ():
+        found.pairs[by_path[pair[1].source.partition("|")[0]]].append(pair)
     if not found.pairs:
         lacks = [*found.missing, *found.notes]
         more = f" (and {len(lacks) - 1} more)" if len(lacks) > 1 else ""

@@ -13,6 +13,7 @@ from estheory.quantities import Prediction, Quantity
 from estheory.runs.view import OwnRun
 from estheory.theory.economy.ledger import ledger
 from estheory.theory.economy.ledger_entry import Entry
+from estheory.theory.economy.steered_run import BOTH
 from estheory.validation.judge import Pair, paired
 
 REWARDS = (Quantity.CENTRE_REWARD, Quantity.MEAN_MEMBER_REWARD)
@@ -55,19 +56,25 @@ def _pairs(run: OwnRun, entries: dict[int, Entry]) -> Iterator[Pair]:
                 source=str(foretold["source"]),
                 assumptions=tuple(map(str, foretold["assumptions"])),
                 step=step,
+                systematic=float(foretold.get("systematic", 0.0)),
             )
             for on, value, stderr in measured:
                 yield paired(
                     prediction,
                     value,
                     stderr=0.0 if math.isnan(stderr) else stderr,
-                    where=f"{run.config.task}, foretold after step {row['step']}{on}",
+                    where=f"{run.config.task}, foretold after step {row['step']}{on}{_kind(foretold)}",
                     source=run.path.name,
                 )
+
+
+def _kind(foretold: dict[str, Any]) -> str:
+    return f", {BOTH}" if foretold.get("where") == BOTH else ""
 
 
 def _law(foretold: dict[str, Any]) -> Law:
     mean, std = float(foretold["mean"]), float(foretold["std"])
     if foretold.get("cut") is not None:
-        return CutNormalLaw(**{name: float(value) for name, value in foretold["cut"].items()})
+        ends = {"low": -math.inf, "high": math.inf}  # null: no end
+        return CutNormalLaw(**{name: ends[name] if v is None else float(v) for name, v in foretold["cut"].items()})
     return NormalLaw(mean, std) if std else PointLaw(mean)

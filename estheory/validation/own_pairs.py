@@ -21,7 +21,9 @@ from estheory.theory.estimators.estimator import PAPER
 from estheory.theory.probe.prediction_law import FewDirectionsLaw
 from estheory.theory.walk import OURS
 from estheory.validation.assumptions import CONDITIONED, DENSE, FLAT, SHARED
+from estheory.validation.coherent_pairs import coherent_pairs
 from estheory.validation.forecast_pairs import forecast_pairs
+from estheory.validation.gradient_path_pairs import gradient_path_pairs
 from estheory.validation.judge import Pair, paired
 from estheory.validation.recorded_walk import RecordedWalk
 from estheory.validation.reward_probe_pairs import reward_pairs
@@ -61,7 +63,7 @@ def run_pairs(
         NamedShapes of all trained tensors by name; only the plain walk does without.
     """
     with reading(run.path), np.errstate(over="ignore", invalid="ignore"):
-        pairs = list(_grpo(run) if run.method == "grpo" else _es(run, tensors, cosines, shapes))
+        pairs = list(_grpo(run, cosines) if run.method == "grpo" else _es(run, tensors, cosines, shapes))
         for prediction, measurement in pairs:
             if not all(map(math.isfinite, (prediction.law.mean, prediction.law.std, measurement.value))):
                 raise ValueError(f"{prediction.quantity} has no finite number")
@@ -85,6 +87,7 @@ def _es(
     yield from _cosines(run, walk, shapes, cosines)
     yield from _tensors(run, walk, shapes, tensors)
     yield from kl_pairs(run, walk, shapes)
+    yield from coherent_pairs(run)
     yield from reward_pairs(run)
     yield from forecast_pairs(run)
 
@@ -186,8 +189,8 @@ def _tensors(
         )
 
 
-def _grpo(run: OwnRun) -> Iterator[Pair]:
-    """Pair the AdamW walk of dense gradient noise with the run's norm, at its end."""
+def _grpo(run: OwnRun, cosines: Mapping[tuple[int, int], float]) -> Iterator[Pair]:
+    """Pair the AdamW walk of dense gradient noise with the run's norm, at its end, and what its probe says."""
     steps = len(run.steps)
     config = run.grpo
     if steps != config.steps:
@@ -206,6 +209,7 @@ def _grpo(run: OwnRun) -> Iterator[Pair]:
         where=f"total:{run.path.name}",
         source=run.path.name,
     )
+    yield from gradient_path_pairs(run, cosines)
 
 
 def step_pairs(run: OwnRun) -> list[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from estheory.errors import ConfigError, DataError
@@ -21,6 +22,7 @@ from estheory.validation.own_pairs import run_pairs, step_pairs
 from estheory.validation.own_rounding import rounded_grpo_pairs, rounded_pairs
 from estheory.validation.recorded_faults import recorded_findings
 from estheory.validation.reward_probe_pairs import unmeasured
+from estheory.validation.run_against_run import between_runs
 
 
 def recorded_pairs(
@@ -124,6 +126,30 @@ def run_evidence(run: OwnRun, *, keep_going: bool = False) -> Evidence:
         notes.append("no law tells the cosines of checkpoints under an L1 anchor: they are not judged")
     pairs = run_pairs(run, tensors, cosines, shapes)
     return Evidence(pairs=pairs, notes=notes + unmeasured(run), claims=claims, findings=found, measured=measured)
+
+
+def evidence_of_runs(paths: Sequence[Path], *, keep_going: bool = False) -> Evidence:
+    """Judge several runs of this package, each by its own records, and what every two of them have in common.
+
+    Parameters
+    ----------
+    keep_going
+        Note what cannot be compared, and judge the rest.
+
+    Returns
+    -------
+    Evidence
+        Of one run after another, then of every two.
+    """
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise ConfigError("a run is given twice", "give each folder once")
+    runs = [read_own(path) for path in paths]
+    each = [run_evidence(run, keep_going=keep_going) for run in runs]
+    return Evidence(
+        pairs=[*(pair for found in each for pair in found.pairs), *between_runs(runs)],
+        notes=[note for found in each for note in found.notes],
+        findings=[finding for found in each for finding in found.findings],
+    )
 
 
 def run_displacements(run: OwnRun, *, keep_going: bool = False) -> Displacements:

@@ -52,6 +52,19 @@ def test_the_document(estheory, log):
     assert all(20 < p["step"] <= 40 for p in document["predictions"])
 
 
+def test_with_the_number_of_parameters_the_coherent_part_is_told(estheory, log):
+    assert estheory("forecast", log, "--json").json()["coherent"] is None
+    first, rest = log.read_text().split("\n", 1)
+    log.write_text(json.dumps(json.loads(first) | {"dim": 500}) + "\n" + rest)
+    document = estheory("forecast", log, "--json", "--until", 30).json()
+    told = {p["quantity"] for p in document["predictions"] if p["label"] == "mean-field"}
+    assert {"displacement_norm", "coherent_displacement", "gradient_cosine"} <= told
+    coherent = document["coherent"]
+    assert 0 < coherent["along_first_gradient"] <= coherent["displacement"] * 1.001 < coherent["norm"]
+    assert coherent["bound"] is None
+    assert "cosine with the gradient at the start" in estheory("forecast", log).out
+
+
 def test_the_text_shows_windows_and_the_rule(estheory, log):
     out = estheory("forecast", log, "--stop-net", 1).out
     assert "1-3" in out

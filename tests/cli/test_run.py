@@ -141,6 +141,9 @@ def test_dry_run_predicts_the_geometry_and_what_it_costs(estheory):
     text = estheory("run", "es", "--dry-run", "--shaping", "raw").out
     assert "spread of the rewards" in text
     assert "AdamW walk" in estheory("run", "grpo", "--dry-run").out
+    probed = ("run", "grpo", "--dry-run", "--steps", 100, "--gradient-probe", 8)
+    assert "gradient probe before step 1: 32 minibatches, 32.0% of the run's" in estheory(*probed).out
+    assert estheory(*probed, "--json").json()["gradient_probe_minibatches"] == 32
 
 
 def test_dry_run_says_what_rounding_will_swallow_of_this_very_model(estheory):

@@ -83,7 +83,8 @@ def test_one_run_directory_at_a_time(estheory, tmp_path, command):
     for name in ("es", "grpo"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.toml").touch()
-    result = estheory(command, tmp_path / "es", tmp_path / "grpo")
+    other = tmp_path / "grpo" if command == "measure" else "tiny-lm"  # validate takes several runs
+    result = estheory(command, tmp_path / "es", other)
     assert (result.code, result.out) == (2, "")
     assert f"{tmp_path / 'es'} is a run directory, and one run is read at a time" in result.err
     assert "BASE" in result.err

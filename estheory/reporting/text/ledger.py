@@ -12,6 +12,7 @@ from estheory.theory.economy.forecast import Outlook, Pace, windows
 from estheory.theory.economy.intervals import LEVEL
 from estheory.theory.economy.ledger import Ledger, Sum
 from estheory.theory.economy.ledger_entry import Entry
+from estheory.theory.economy.steered_run import SteeredRun
 
 STATES = {
     "earning": "the reward rises",
@@ -58,7 +59,37 @@ def outlook_json(outlook: Outlook) -> dict[str, Any]:
         "state": outlook.state,
         "limits": list(outlook.limits),
         "stop": {"advice": outlook.stop.advice, "because": outlook.stop.because},
+        "coherent": None if outlook.steered is None else coherent_json(outlook.steered),
     }
+
+
+def coherent_json(steered: SteeredRun) -> dict[str, Any]:
+    """Return the coherent part after the last update as a JSON object, in weight units; of a bound all of it."""
+    step = steered.steps
+    square, along = steered.square(step), steered.along_first(step)
+    length = math.sqrt(square.value)
+    return {
+        "displacement": length,
+        "displacement_stderr": square.stderr / (2 * length) if length else None,
+        "along_first_gradient": along.value,
+        "along_first_gradient_stderr": along.stderr,
+        "norm": steered.norm(step),
+        "bound": steered.part.bound,
+    }
+
+
+def _coherent(steered: SteeredRun) -> str:
+    """Return the coherent part after the last update in one sentence."""
+    step = steered.steps
+    square, along, norm = steered.square(step), steered.along_first(step), steered.norm(step)
+    if norm == 0.0:
+        return "Nothing has moved."
+    most = "at most " if steered.part.bound else ""
+    error = Sum(value=along.value / norm, stderr=along.stderr / norm)
+    return (
+        f"Along their gradients the updates add up to {most}{short(math.sqrt(square.value), 3)} of a norm of "
+        f"{short(norm, 4)}; cosine with the gradient at the start {most}{_with_error(error)}."
+    )
 
 
 def entry_json(entry: Entry) -> dict[str, Any]:
@@ -88,9 +119,12 @@ def outlook_sheet(outlook: Outlook) -> Sheet:
         ahead = Table("quantity", ">step", ">mean", f">{LEVEL:.0%} interval", title="what comes next")
         for p in outlook.predictions:
             low, high = p.law.interval(LEVEL)
-            place = p.where or str(p.step)
-            ahead.add_row(str(p.quantity), place, short(p.law.mean, 4), f"{short(low, 4)} .. {short(high, 4)}")
+            place = p.where if "|" in p.where else str(p.step)
+            kind = f", {p.where}" if p.where and "|" not in p.where else ""
+            ahead.add_row(f"{p.quantity}{kind}", place, short(p.law.mean, 4), f"{short(low, 4)} .. {short(high, 4)}")
         parts.append(ahead)
+    if outlook.steered is not None:
+        parts.append(_coherent(outlook.steered))
     advice = "stop" if outlook.stop.advice else "go on"
     parts.append(f"{advice}: {outlook.stop.because}.")
     if outlook.state == "floor" and outlook.rate and not outlook.stop.advice:

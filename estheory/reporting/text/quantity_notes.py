@@ -87,6 +87,15 @@ EXPLANATIONS: dict[Quantity, QuantityNotes] = {
     ),
     Quantity.NORM_RATIO: QuantityNotes("displacement_norm / grpo_displacement_norm", "where either fails"),
     Quantity.MATCHING_POPULATION: QuantityNotes("N = alpha^2 d T / ||Delta_GRPO||^2", "where the GRPO norm fails"),
+    Quantity.ES_GRPO_COSINE: QuantityNotes(
+        "cosines with the gradient at the start multiplied: ES's by its ledger, GRPO's by minibatches before the run "
+        "(estheory validate RUN RUN)",
+        "a gradient of the smoothed reward that is not the policy's",
+    ),
+    Quantity.COHERENT_DISPLACEMENT: QuantityNotes(
+        "p_T, p_T^2 = sum_st a_s a_t cos(g_s, g_t), a_t = earned_t / ||g_t|| by the ledger (estheory forecast)",
+        "curvatures that differ much, and members that are not mirrored: then it is an upper bound",
+    ),
     Quantity.ES_GRPO_COSINE_BOUND: QuantityNotes(
         "|cos| <= c(N) sqrt(N T / d), beside noise of 1/sqrt(d)", "shared-seed noise, whose bound is wider"
     ),
@@ -99,7 +108,9 @@ EXPLANATIONS: dict[Quantity, QuantityNotes] = {
         "a gradient that prefers large or small weights",
     ),
     Quantity.GRADIENT_COSINE: QuantityNotes(
-        "A / sqrt(A^2 + chi^2_(d-1)), A = rho chi_(N-1) + sqrt(1-rho^2) Z", "rewards far from Gaussian"
+        "of one step A / sqrt(A^2 + chi^2_(d-1)), A = rho chi_(N-1) + sqrt(1-rho^2) Z; of a recorded run "
+        "sum_t a_t cos(g_0, g_t) / ||Delta|| (estheory forecast)",
+        "rewards far from Gaussian; of a run, curvatures that differ much",
     ),
     Quantity.PROGRESS_PER_STEP: QuantityNotes(
         "alpha rho c(N); of 0/1 rewards (--success, --prompts) exact; with a spectrum sum_k g_k E Delta_k / ||g||",

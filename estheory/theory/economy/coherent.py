@@ -21,6 +21,8 @@ from estheory.theory.economy.ledger_entry import LedgerRules
 SMOOTHED = 12
 """A rate is averaged over a twelfth of the run on either side of an update, by triangular weights."""
 FEWEST_SMOOTHED = 4
+LEFT_OUT = 100
+"""Most groups of updates that the jackknife leaves out in turn."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,6 +98,30 @@ class CoherentMotion:
         """
         return np.asarray(np.cumsum(self.progress**2 + 2 * self.progress * self.along_last()))
 
+    def until(self, step: int) -> CoherentMotion:
+        """Return the motion with later updates, up to a step: the last rate falls by e over as many as were made.
+
+        Parameters
+        ----------
+        step
+            The number of updates; fewer than were made change nothing.
+
+        Returns
+        -------
+        CoherentMotion
+            Later updates turn as the last one did.
+
+        Notes
+        -----
+        Label: mean-field. Source: ours: docs/concepts/economy.md. The pace is a declared choice, as of a forecast.
+        """
+        made = self.progress.size
+        ahead = np.arange(1, step - made + 1)
+        return CoherentMotion(
+            progress=np.concatenate([self.progress, self.progress[-1] * np.exp(-ahead / made)]),
+            turning=np.concatenate([self.turning, np.full(ahead.size, self.turning[-1])]),
+        )
+
 
 def turning_per_update(walk: Array, sigma: float, odd_variance: Array, even_variance: Array) -> Array:
     """Return the cosine of the gradient with that one update before: [1 - 2 (q/sigma^2) v_even/v_odd]^(1/2).
@@ -143,7 +169,7 @@ class CoherentPart:
     motion
         By the smoothed ledger.
     without
-        The same with each update's rows left out in turn, for the jackknife.
+        The same with each update's rows left out in turn, or each of ``LEFT_OUT`` groups of them, for the jackknife.
     walk : ndarray, shape (T,)
         Variance of one coordinate of the walk after each update, weight^2.
     bound
@@ -244,9 +270,10 @@ def coherent_part(book: Ledger, rules: LedgerRules) -> CoherentPart:
     earned = np.where(tied, 0.0, np.array([entry.earned for entry in entries]))
     walk = np.array([entry.walk for entry in entries])
     rows = np.stack([earned, odd * variance, even * variance], axis=1)
-    weights = _smoothing(len(entries))
+    count = len(entries)
 
-    def motion(smooth: Array) -> CoherentMotion:
+    def motion(kept: Array) -> CoherentMotion:
+        smooth = _smoothed(rows, kept)
         gradient = np.sqrt(np.maximum(smooth[:, 1], 0.0)) / rules.sigma
         with np.errstate(divide="ignore", invalid="ignore"):
             progress = np.where(gradient > 0, smooth[:, 0] / gradient, 0.0)
@@ -254,14 +281,21 @@ def coherent_part(book: Ledger, rules: LedgerRules) -> CoherentPart:
         turning[0] = 1.0
         return CoherentMotion(progress=progress, turning=turning)
 
-    whole = weights @ rows
-    without = tuple(motion((whole - weights[:, [k]] * rows[k]) / (1 - weights[:, [k]])) for k in range(len(entries)))
-    return CoherentPart(motion=motion(whole), without=without, walk=np.cumsum(walk), bound=bound)
+    place, groups = np.arange(count), min(count, LEFT_OUT)
+    return CoherentPart(
+        motion=motion(np.ones(count)),
+        without=tuple(motion((place % groups != k).astype(np.float64)) for k in range(groups)),
+        walk=np.cumsum(walk),
+        bound=bound,
+    )
 
 
-def _smoothing(count: int) -> Array:
-    """Return the weights of all updates in the average at each one, shape (T, T); rows sum to 1."""
-    reach = max(FEWEST_SMOOTHED, count / SMOOTHED)
-    lag = np.abs(np.subtract.outer(np.arange(count), np.arange(count)))
-    weights = np.maximum(reach - lag, 0.0)
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+def _smoothed(rows: Array, kept: Array) -> Array:
+    """Return the rows averaged over their neighbours by triangular weights, of the rows that are kept, shape (T, m)."""
+    reach = max(FEWEST_SMOOTHED, math.ceil(len(rows) / SMOOTHED))
+    weights = 1 - np.abs(np.arange(1 - reach, reach)) / reach
+
+    def summed(values: Array) -> Array:
+        return np.asarray(np.convolve(values, weights)[reach - 1 : reach - 1 + len(rows)])
+
+    return np.stack([summed(column * kept) for column in rows.T], axis=1) / summed(kept)[:, None]

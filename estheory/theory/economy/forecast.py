@@ -6,7 +6,7 @@ Everything is read from the rows up to one step, and written down before later r
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +20,7 @@ from estheory.shown import Shown
 from estheory.theory.economy.intervals import Interval, normal_interval
 from estheory.theory.economy.ledger import Ledger, ledger
 from estheory.theory.economy.ledger_entry import Entry, LedgerRules, LoggedUpdate
+from estheory.theory.economy.steered_run import SteeredRun, TaskDrift, steered_run
 
 OURS = "ours: docs/concepts/economy.md"
 State = Literal["earning", "floor", "sliding", "undecided"]
@@ -121,6 +122,8 @@ class Outlook(Shown):
         Of later steps.
     stop
         Whether to stop.
+    steered
+        Its walk and coherent part; None where the log does not tell them.
     """
 
     at: int
@@ -131,6 +134,7 @@ class Outlook(Shown):
     limits: tuple[str, ...]
     predictions: tuple[Prediction, ...]
     stop: Stop
+    steered: SteeredRun | None = None
 
 
 def outlook(
@@ -142,6 +146,8 @@ def outlook(
     worth: float = 0.0,
     floor: float | None = None,
     ceiling: float | None = None,
+    dim: int | None = None,
+    drift: Mapping[str, TaskDrift] | None = None,
     held_out: HeldOutReward | None = None,
 ) -> Outlook:
     """Forecast a run from its rows up to a step.
@@ -160,6 +166,9 @@ def outlook(
         Net gain per update below which it is better to stop, reward units.
     floor, ceiling
         Least and largest reward there can be: no interval of a reward leaves them; None where not known.
+    dim, drift
+        Number of parameters and what probes say of KL, for the coherent part: as of
+        :func:`estheory.theory.economy.steered_run.steered_run`.
     held_out
         The last evaluation on held-out prompts up to ``at``, from which their reward is foretold; None where there is
         none.
@@ -191,7 +200,10 @@ def outlook(
     state = _state(book, rate)
     steps = sorted({now + max(1, round((last - now) * share)) for share in (0.25, 0.5, 1.0)})
     ends = (-math.inf if floor is None else floor, math.inf if ceiling is None else ceiling)
-    predictions = [*_rewards(book, rate, rules, steps, ends, held_out), *_drift(book, rate, read, steps)]
+    predictions = [*_rewards(book, rate, rules, steps, ends, held_out), *_drift(book, rate, rules, read, steps)]
+    steered = steered_run(book, rules, dim, drift)
+    if steered is not None:
+        predictions += [p for step in steps for p in steered.predictions(step)]
     return Outlook(
         at=now,
         ledger=book,
@@ -201,6 +213,7 @@ def outlook(
         limits=tuple(_limits(book)),
         predictions=tuple(predictions),
         stop=_stop(rate, worth),
+        steered=steered,
     )
 
 
@@ -458,7 +471,7 @@ def _level(book: Ledger, rate: Rate) -> tuple[float, float]:
 
 
 def _drift(
-    book: Ledger, rate: Rate | None, updates: Sequence[LoggedUpdate], steps: Sequence[int]
+    book: Ledger, rate: Rate | None, rules: LedgerRules, updates: Sequence[LoggedUpdate], steps: Sequence[int]
 ) -> Iterator[Prediction]:
     """Predict norm, cosine and KL: the squared norm grows with the walk of the updates as it did of late."""
     walks = np.cumsum([entry.walk for entry in book.entries])
@@ -469,7 +482,9 @@ def _drift(
     ]
     if len(logged) < FEWEST:
         return
-    way = _Way(book=book, slowing=_slowing(book, rate), time=logged[-1][0], rows=np.array(logged, dtype=np.float64))
+    way = _Way(
+        book=book, slowing=_slowing(book, rate, rules), time=logged[-1][0], rows=np.array(logged, dtype=np.float64)
+    )
     kl = updates[-1].kl
     for step in steps:
         square, error = way.ahead(step)
@@ -507,7 +522,7 @@ def _drift(
             )
 
 
-def _slowing(book: Ledger, rate: Rate | None) -> float:
+def _slowing(book: Ledger, rate: Rate | None, rules: LedgerRules) -> float:
     """Return by how much the walk of an update will shrink as the run learns, a share of what it is.
 
     The squared length of a mirrored update is as 1 + odd share - even share of the members' variance. Where the reward
@@ -516,8 +531,7 @@ def _slowing(book: Ledger, rate: Rate | None) -> float:
     odd, even = (
         _recent(book, [getattr(entry, name) for entry in book.entries]) for name in ("odd_share", "even_share")
     )
-    mirrored = not any(entry.bound or math.isnan(entry.odd_share) for entry in book.entries)
-    if not mirrored or rate is None or rate.found.low <= 0:
+    if not rules.mirrored or math.isnan(odd) or rate is None or rate.found.low <= 0:
         return 0.0
     odd, even = min(max(odd, 0.0), 0.99), max(even, 0.0)
     return 1 - max(1 - even / (1 - odd), 0.0) / max(1 + odd - even, 0.01)

@@ -1,0 +1,57 @@
+"""What several runs have in common, judged from their folders."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("transformers")
+
+from estheory.quantities import Quantity
+from estheory.runs.config import ESRunConfig
+from estheory.training.es import run_es
+from estheory.validation.own_runs import evidence_of_runs
+from estheory.validation.run_against_run import COMMON, UNRELATED
+
+CONFIG = ESRunConfig(
+    model="tiny-lm", task="reversal", steps=3, sigma=0.015, alpha=0.0075, population=8, prompts=8, antithetic=True,
+    evaluation_prompts=4, checkpoint_every=3,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two seeds of one task, the first seed again, and another task."""
+    folder = tmp_path_factory.mktemp("runs")
+    made = {"a": CONFIG, "b": replace(CONFIG, seed=1), "c": replace(CONFIG, task="addition", seed=2)}
+    for name, config in made.items():
+        run_es(config, folder / name)
+    return folder
+
+
+def test_two_seeds_are_judged_with_and_without_what_they_share(runs):
+    pairs = [
+        (p, m)
+        for p, m in evidence_of_runs([runs / "a", runs / "b", runs / "c"]).pairs
+        if p.quantity is Quantity.INDEPENDENT_COSINE
+    ]
+    where = {m.where: (p, m) for p, m in pairs}
+    assert set(where) == {
+        *(f"{pair}, {UNRELATED}" for pair in ("a|b", "a|c", "b|c")),
+        f"a|b, {COMMON}",  # another task has another gradient
+    }
+    common, measured = where[f"a|b, {COMMON}"]
+    assert common.law.std >= 1 / 59184**0.5
+    assert abs(measured.value) < 5 * common.law.std
+    assert common.label == "mean-field"
+
+
+def test_several_runs_on_the_command_line(estheory, runs):
+    result = estheory("validate", runs / "a", runs / "b", "--json")
+    assert result.code in (0, 3, 4)
+    assert "independent_cosine" in {row["quantity"] for row in json.loads(result.out)["verdicts"]}
+    twice = estheory("validate", runs / "a", runs / "a")
+    assert (twice.code, twice.out) == (2, "")
+    assert "given twice" in twice.err
+    described = estheory("validate", runs / "a", runs / "b", "--sigma", 0.1)
+    assert described.code == 2

@@ -1,0 +1,84 @@
+"""The displacement of a run by its walk and its coherent part, against runs on quadratics that know their gradients."""
+
+import math
+
+import numpy as np
+import pytest
+
+from estheory.quantities import Quantity
+from estheory.theory.economy.coherent import coherent_part
+from estheory.theory.economy.ledger import ledger
+from estheory.theory.economy.steered_run import SteeredRun, TaskDrift, steered_run
+from tests.statistics import Z
+from tests.theory.economy.test_coherent import CASES, DIM, RULES, STEPS, one_run, quadratic, runs
+from tests.variants import variants
+
+FLAT = {name: CASES[name] for name in ("straight", "few directions")}  # curvature would pull the walk back
+KNOWN = {"t": TaskDrift(trace=3.0, trace_std=0.1, curvature=2.0, curvature_stderr=0.2)}
+
+
+def law(run, quantity, step=STEPS):
+    return next(p for p in run.predictions(step) if p.quantity is quantity).law
+
+
+@pytest.mark.parametrize("name", variants(FLAT, fast={"few directions"}))
+def test_norm_and_cosine_are_those_of_the_displacement(name):
+    found = runs(20, FLAT[name], replicas=40)
+    laws = [SteeredRun(part=part, dim=DIM) for _, _, part in found]
+    squares = np.array([theta @ theta for theta, _, _ in found])
+    told = np.array([run.norm(STEPS) ** 2 for run in laws])
+    walks = np.array([run.walk(STEPS).value * DIM for run in laws])
+    band = 0.05  # mean-field, and small-step where curvature pulls the walk back
+    error = Z * np.std(squares - told) / math.sqrt(len(found))
+    assert abs(np.mean(squares - told)) < band * told.mean() + error
+    assert np.mean(squares - walks) > error  # control: the walk alone is too short
+    cosines = np.array(
+        [theta @ steering[0] / np.linalg.norm(theta) / np.linalg.norm(steering[0]) for theta, steering, _ in found]
+    )
+    expected = np.array([run.cosine(STEPS).value for run in laws])
+    scatter = Z * np.std(cosines - expected) / math.sqrt(len(found))
+    assert abs(np.mean(cosines - expected)) < 0.08 * expected.mean() + scatter
+    assert abs(np.mean(cosines - 0.5 * expected)) > 0.08 * expected.mean() + scatter  # control
+    z = [
+        (c - law(run, Quantity.GRADIENT_COSINE).mean) / law(run, Quantity.GRADIENT_COSINE).std
+        for c, run in zip(cosines, laws, strict=True)
+    ]
+    assert 0.4 < np.std(z) < 1.8
+
+
+def test_kl_is_the_walks_and_the_signals():
+    _, rows, _ = one_run(np.random.default_rng(21), *quadratic(*CASES["straight"]))
+    run = steered_run(ledger(rows, RULES), RULES, DIM, KNOWN)
+    walk, square = run.walk(STEPS).value, run.square(STEPS).value
+    assert law(run, Quantity.KL_DRIFT).mean == pytest.approx(0.5 * walk * 3 + 0.5 * square * 2)
+    assert not any(p.quantity is Quantity.KL_DRIFT for p in SteeredRun(part=run.part, dim=DIM).predictions(STEPS))
+
+
+def test_later_steps_go_on_ever_more_slowly_and_are_known_less():
+    _, rows, _ = one_run(np.random.default_rng(22), *quadratic(*CASES["straight"]))
+    half = SteeredRun(part=coherent_part(ledger(rows[:15], RULES), RULES), dim=DIM)
+    lengths = [law(half, Quantity.COHERENT_DISPLACEMENT, step) for step in (15, 20, 25, 30)]
+    gains = np.diff([each.mean for each in lengths])
+    assert (gains > 0).all()
+    assert gains[0] > gains[1] > gains[2]
+    assert lengths[3].std > lengths[0].std
+    assert law(half, Quantity.DISPLACEMENT_NORM, 30).std > 2 * law(half, Quantity.DISPLACEMENT_NORM, 15).std
+    whole = SteeredRun(part=coherent_part(ledger(rows, RULES), RULES), dim=DIM)
+    later = law(half, Quantity.DISPLACEMENT_NORM, 30)
+    assert abs(whole.norm(30) - later.mean) < 4 * later.std
+
+
+def test_without_mirrored_members_the_band_reaches_from_none_to_all_of_it():
+    found = runs(23, CASES["straight"], mirrored=False, replicas=1)[0][2]
+    run = SteeredRun(part=found, dim=DIM)
+    told = next(p for p in run.predictions(STEPS) if p.quantity is Quantity.COHERENT_DISPLACEMENT)
+    assert told.systematic == 1.0
+    assert any("not mirrored" in words for words in told.assumptions)
+    assert run.cosine(STEPS).value * run.norm(STEPS) == pytest.approx(run.along_first(STEPS).value / 2)
+
+
+def test_a_log_without_its_start_or_its_size_tells_nothing():
+    _, rows, _ = one_run(np.random.default_rng(24), *quadratic(*CASES["straight"]))
+    assert steered_run(ledger(rows, RULES), RULES, None) is None
+    assert steered_run(ledger(rows[3:], RULES), RULES, DIM) is None
+    assert steered_run(ledger(rows[:2], RULES), RULES, DIM) is None
