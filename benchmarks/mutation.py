@@ -46,7 +46,7 @@ TESTS = {
     "gradient_path": ["theory/test_gradient_path.py"],
     "economy.coherent": ["theory/economy/test_coherent.py"],
     "economy.steered_run": ["theory/economy/test_steered_run.py"],
-    "economy.forecast": ["theory/economy/test_forecast.py"],
+    "economy.forecast": ["theory/economy/test_forecast_formulas.py", "theory/economy/test_forecast.py"],
     "economy.intervals": ["theory/economy/test_pilot.py", "theory/economy/test_forecast.py"],
     "economy.ledger": ["theory/economy/test_ledger.py", "theory/economy/test_forecast.py"],
     "economy.ledger_entry": ["theory/economy/test_ledger.py", "theory/economy/test_forecast.py"],

@@ -200,7 +200,7 @@ def outlook(
     state = _state(book, rate)
     steps = sorted({now + max(1, round((last - now) * share)) for share in (0.25, 0.5, 1.0)})
     ends = (-math.inf if floor is None else floor, math.inf if ceiling is None else ceiling)
-    predictions = [*_rewards(book, rate, rules, steps, ends, held_out), *_drift(book, rate, read, steps)]
+    predictions = [*_rewards(book, rate, rules, steps, ends, held_out), *_drift(book, rate, rules, read, steps)]
     steered = steered_run(book, rules, dim, drift)
     if steered is not None:
         predictions += [p for step in steps for p in steered.predictions(step)]
@@ -471,7 +471,7 @@ def _level(book: Ledger, rate: Rate) -> tuple[float, float]:
 
 
 def _drift(
-    book: Ledger, rate: Rate | None, updates: Sequence[LoggedUpdate], steps: Sequence[int]
+    book: Ledger, rate: Rate | None, rules: LedgerRules, updates: Sequence[LoggedUpdate], steps: Sequence[int]
 ) -> Iterator[Prediction]:
     """Predict norm, cosine and KL: the squared norm grows with the walk of the updates as it did of late."""
     walks = np.cumsum([entry.walk for entry in book.entries])
@@ -482,7 +482,9 @@ def _drift(
     ]
     if len(logged) < FEWEST:
         return
-    way = _Way(book=book, slowing=_slowing(book, rate), time=logged[-1][0], rows=np.array(logged, dtype=np.float64))
+    way = _Way(
+        book=book, slowing=_slowing(book, rate, rules), time=logged[-1][0], rows=np.array(logged, dtype=np.float64)
+    )
     kl = updates[-1].kl
     for step in steps:
         square, error = way.ahead(step)
@@ -520,7 +522,7 @@ def _drift(
             )
 
 
-def _slowing(book: Ledger, rate: Rate | None) -> float:
+def _slowing(book: Ledger, rate: Rate | None, rules: LedgerRules) -> float:
     """Return by how much the walk of an update will shrink as the run learns, a share of what it is.
 
     The squared length of a mirrored update is as 1 + odd share - even share of the members' variance. Where the reward
@@ -529,8 +531,7 @@ def _slowing(book: Ledger, rate: Rate | None) -> float:
     odd, even = (
         _recent(book, [getattr(entry, name) for entry in book.entries]) for name in ("odd_share", "even_share")
     )
-    mirrored = not any(entry.bound or math.isnan(entry.odd_share) for entry in book.entries)
-    if not mirrored or rate is None or rate.found.low <= 0:
+    if not rules.mirrored or math.isnan(odd) or rate is None or rate.found.low <= 0:
         return 0.0
     odd, even = min(max(odd, 0.0), 0.99), max(even, 0.0)
     return 1 - max(1 - even / (1 - odd), 0.0) / max(1 + odd - even, 0.01)
