@@ -160,3 +160,32 @@ def test_no_gain_of_uneven_steps_that_an_anchor_pulls_at_once():
     gain = place @ (given["curvature"] * given["optimum"]) - 0.5 * place**2 @ given["curvature"]
     paired = ESConfig(dim=where.dim, antithetic=True, **run)
     assert not within(gain, quadratic.expected_gain(paired, where), 0.4)  # that of one variance: half the loss
+
+
+def test_no_drift_of_another_behaviour_where_the_signal_moves_the_run():
+    """Every direction alike: the KL is half the squared norm, 2.2 times that of the walk in one step."""
+    dim, sigma, n = 20, 0.1, 30
+    config = ESConfig(dim=dim, sigma=sigma, alpha=sigma, population=n)
+    off_task = OffTask(fisher_trace=float(dim), fisher_square_trace=float(dim), trace=float(dim), square_trace=1.0)
+    for reliability, there in ((0.9, False), (0.003, True)):
+        found = predict(config, reward=linear_signal(sigma=sigma, reliability=reliability), off_task=off_task)
+        drift = {p.quantity: p.law for p in found.predictions if "drift" in p.quantity or "off_task" in p.quantity}
+        assert bool(drift) == there
+        assert there or any("no kl_drift and no off_task_reward_change at step 1" in word for word in found.warnings)
+    walked = drift[Quantity.KL_DRIFT].mean
+    kl = 0.5 * sigma**2 * steered_squares(7, 2000, n, dim, 0.9)
+    assert not within(kl, walked, 1.0)
+    kl = 0.5 * sigma**2 * steered_squares(8, 2000, n, dim, 0.003)
+    assert within(kl, walked, 0.01)
+
+
+def test_a_sum_of_few_directions_is_not_called_normal_in_silence():
+    """The loss of one direction is beyond the 0.5 % tail of the normal law in 3 % of runs."""
+    config = ESConfig(dim=300, sigma=0.1, alpha=0.1, population=10)
+    words = "off_task_reward_change is normal"
+    one, many = (predict(config, off_task=OffTask(trace=1.0, square_trace=square)) for square in (1.0, 0.01))
+    assert any(words in word for word in one.warnings)
+    assert not any(words in word for word in many.warnings)
+    change = -0.5 * first_steps(9, 10_000, dim=300, sigma=0.1, alpha=0.1, population=10)[:, 0] ** 2
+    share = np.mean(change < one.get(Quantity.OFF_TASK_REWARD_CHANGE).law.quantile(0.005))
+    assert share > 0.02

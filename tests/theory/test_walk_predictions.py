@@ -48,7 +48,7 @@ def test_few_factors_leave_a_cosine_fewer_coordinates(momentum):
 
 def test_what_rounds_away_differs_between_steps_and_widens_a_cosine():
     config = ESConfig(dim=DIM, sigma=0.01, population=6, steps=5, dtype="bfloat16")
-    rounding = {step: RoundingEffect(variance=0.9, signal=0.9, spread=0.5) for step in (2, 5)}
+    rounding = {step: RoundingEffect(variance=0.9, signal=0.9, spread=0.5) for step in (1, 2, 5)}
     found = predict(config, checkpoints=[2, 5], rounding=rounding).predictions
     [cosine] = [p for p in found if p.quantity is Quantity.CHECKPOINT_COSINE]
     freedom = 2 / 0.5**2 / 5  # chi-squares of so many degrees have the fluctuation of a step

@@ -33,6 +33,8 @@ NEGLIGIBLE_TIES = 1e-6
 """Expected number of steps without motion up to which an off-task change is given."""
 LEAST_MIXING = 20.0
 """Degrees of freedom of a bounded fluctuation of the variance, from which a chi-square stands for it."""
+MANY_DIRECTIONS = 20
+"""Square of the trace over the trace of the square, from which a sum over directions is taken to be normal."""
 LOCAL = ("locally quadratic reward", "Gaussian reward noise")
 
 
@@ -296,6 +298,11 @@ def off_task_warnings(off_task: OffTask) -> Iterator[str]:
         yield (
             "off_task_reward_change leaves out how its curved part scatters between runs: up to 1.4 times the mean "
             "loss, and more where curvatures have both signs; give --off-task-square-trace"
+        )
+    elif off_task.square_trace and (off_task.trace or 0.0) ** 2 < MANY_DIRECTIONS * off_task.square_trace:
+        yield (
+            f"off_task_reward_change is normal, as of many directions: these traces allow fewer than "
+            f"{MANY_DIRECTIONS}, whose tails are heavier"
         )
 
 
