@@ -146,49 +146,6 @@ def one_probe(task: str, seed: int) -> tuple[float, float, float, float]:
     return real, float(np.mean(permuted)), moved**2, float(np.var(permuted, ddof=1))
 
 
-<<<<<<< HEAD
-def base_gradients(task: str) -> np.ndarray:
-    """Return gradients that AdamW is given at the base, one a minibatch, shape (MINIBATCHES, d)."""
-    found: list[np.ndarray] = []
-
-    def before(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        parts = [
-            (torch.zeros_like(p) if p.grad is None else p.grad).detach().flatten()
-            for group in optimizer.param_groups
-            for p in group["params"]
-        ]
-        found.append(torch.cat(parts).numpy().astype(np.float64))
-
-    hook = register_optimizer_step_pre_hook(before)
-    try:
-        with tempfile.TemporaryDirectory() as folder:  # at this rate nothing moves
-            config = replace(GRPO, task=task, steps=MINIBATCHES, lr=1e-12, schedule="constant", seed=200)
-            finish_run(config, Path(folder) / "run")
-    finally:
-        hook.remove()
-    return np.stack(found)
-
-
-def grpo_probe(gradients: np.ndarray) -> dict[str, float]:
-    """Return kappa, and the cosine of AdamW's displacement with the mean gradient, from products of minibatches."""
-    count, dim = gradients.shape
-    rms = np.sqrt((gradients**2).mean(axis=0))
-    live = rms > 0
-    scaled = gradients[:, live] / rms[live]
-    gram = scaled @ scaled.T
-    kappa = float((gram.sum() - np.trace(gram)) / (count * (count - 1) * dim))
-    squared = float(((gradients @ gradients.T).sum() - (gradients**2).sum()) / (count * (count - 1)))
-    across = float(
-        ((gradients[:, live] @ scaled.T).sum() - (gradients[:, live] * scaled).sum()) / (count * (count - 1))
-    )
-    rates = learning_rates(GRPO.steps, GRPO.schedule)
-    norm = math.sqrt(steered_mean_square(dim, 1.0, GRPO.steps, GRPO.schedule, kappa=kappa))
-    cosine = across / math.sqrt(squared) * float(rates.sum()) / norm if squared > 0 else math.nan
-    return {"kappa": kappa, "dim": dim, "cosine_with_gradient": cosine}
-
-
-=======
->>>>>>> main
 def along_start(step: int, motion: CoherentMotion) -> float:
     """Return the coherent displacement along the first gradient."""
     return float(motion.along_first()[step - 1])

@@ -63,7 +63,7 @@ def answers(model: str, task: str, device: str) -> Record:
 
 def trained(config: ESRunConfig | GRPORunConfig, folder: Path) -> Record:
     """Make a run or go on with it, judge it, and return its verdicts, its ends and its speed."""
-    finish_run(config, folder, probed=isinstance(config, ESRunConfig))
+    finish_run(config, folder, probed=True)
     command = [sys.executable, "-m", "estheory", "validate", str(folder), "--json", "--quiet"]
     judged = subprocess.run(command, capture_output=True, text=True, check=False)
     rows = json.loads(judged.stdout)["verdicts"] if judged.stdout else []

@@ -88,7 +88,7 @@ def train(work: Path) -> None:
     for seed in SEEDS:
         for name, config in demo_configs(seed).items():
             folder = work / f"{name}-{seed}"
-            finish_run(config, folder, probed=isinstance(config, ESRunConfig))
+            finish_run(config, folder, probed=True)
     for seed in LOGPROB_SEEDS:
         for name, permuted in (("logprob", False), ("permuted", True)):
             folder = work / f"{name}-{seed}"

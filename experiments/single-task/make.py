@@ -67,7 +67,7 @@ def train(work: Path) -> None:
     for name, config in planned().items():
         folder = work / name
         print(name, flush=True)
-        finish_run(config, folder, probed=isinstance(config, ESRunConfig))
+        finish_run(config, folder, probed=True)
 
 
 def controls(work: Path) -> dict[str, dict[str, Any]]:
