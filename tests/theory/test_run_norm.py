@@ -1,5 +1,7 @@
 """The norm of a run that its signal moves: what it promises, where it refuses, and what of the signal it tells."""
 
+import math
+
 import pytest
 
 from estheory.errors import ConfigError
@@ -53,7 +55,8 @@ def test_a_signal_that_cannot_be_told_is_said_with_the_progress_of_all_its_steps
     once = progress_per_step(config, signal, None) / first_step_share(config)
     assert found.progress == pytest.approx(5 * once, rel=1e-12)
     assert found.law == flat.norm_law
-    assert 0 < found.signal_shift < 0.1
+    coherent = (5 * once) ** 2 / (flat.variance * config.dim)  # of a square of so many coordinates, in its spreads
+    assert found.signal_shift == pytest.approx(coherent * math.sqrt(config.dim), rel=1e-12)
 
 
 def step_predictions(**options):
