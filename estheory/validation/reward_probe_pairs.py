@@ -197,6 +197,8 @@ def _accuracy_change(run: OwnRun, step: int) -> Measured | None:
 
 def smoothed_peak(run: OwnRun) -> Measured | None:
     """Return the step of the largest mean reward, averaged over an eighth of the run, and its error by resampling."""
+    if not _is_split(run):
+        return None
     means = _member_means(run)
     width = max(5, means.size // 8)
     if means.size < 2 * width:

@@ -48,7 +48,7 @@ def crossing(earned: tuple[float, float], paid: tuple[float, float], apart: floa
     """
     before, now = earned
     cost, growth = paid[1], max(paid[1] - paid[0], 0.0) / apart
-    if now <= cost:
+    if now <= max(cost, 0.0):
         return 0.0
     fall = math.log(before / now) / apart if before > now else 0.0
     if fall == 0.0:
