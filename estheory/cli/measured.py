@@ -48,9 +48,32 @@ def measured(common: CommonOptions, files: MeasuredOptions, given: Mapping[str, 
         found = _of_pilot(common, files.pilot)
     if files.probes is not None:
         found = _of_probes(common, files.probes)
+        _require_same(files.probes, given)
     if "reliability" in given:
         found = {name: value for name, value in found.items() if name not in ("gradient_norm", "reward_std")}
+    _require_sigma(files.pilot or files.probes, found, given)
     return {name: value for name, value in found.items() if name not in given}
+
+
+def _require_same(path: Path, given: Mapping[str, Any]) -> None:
+    """Refuse probes of another model than the one that is given, or with weights stored otherwise."""
+    told = read_object(path, _REMEDY)
+    if "model" in given and told.get("model") not in (None, given["model"]):
+        raise ConfigError(
+            f"{path} probed the model {told['model']}, and --model is {given['model']}",
+            "probe that model, or leave it out",
+        )
+
+
+def _require_sigma(path: Path | None, found: Mapping[str, float], given: Mapping[str, Any]) -> None:
+    """Refuse a signal that was measured with another perturbation than the one that is given."""
+    asked = given.get("sigma", ())
+    for sigma in asked if isinstance(asked, tuple) else (asked,):
+        if "gradient_norm" in found and "gradient_norm" not in given and sigma != found["sigma"]:
+            raise ConfigError(
+                f"{path} was measured with sigma {found['sigma']:g}, and --sigma is {sigma:g}",
+                "measure at that sigma, or leave --sigma out",
+            )
 
 
 def pilot_document(common: CommonOptions, path: Path) -> dict[str, Any]:

@@ -55,3 +55,17 @@ def test_several_runs_on_the_command_line(estheory, runs):
     assert "given twice" in twice.err
     described = estheory("validate", runs / "a", runs / "b", "--sigma", 0.1)
     assert described.code == 2
+
+
+def test_probes_of_another_run_are_named(estheory, runs, tmp_path):
+    for file in (runs / "a").iterdir():
+        if file.is_file():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    own = {"task": "reversal", "sigma": 0.015, "steps": 3}
+    for name, other in (("task", "addition"), ("sigma", 0.02), ("steps", 4)):
+        told = own | {name: other}
+        content = {"steps": told["steps"], "fisher": [], "reward": {"task": told["task"], "sigma": told["sigma"]}}
+        (tmp_path / "probes.json").write_text(json.dumps(content))
+        result = estheory("validate", tmp_path)
+        assert (result.code, result.out) == (2, "")
+        assert f"probes.json is of {name} {other}, the run has {own[name]}" in result.err.replace("\n", " ")
