@@ -49,7 +49,7 @@ def planned_predictions(
     walk, progress = estimator_of(config).variance(signal).value, progress_per_step(config, signal)
     last = max(steps)
     grown = 2 * walk / config.sigma**2 * max(even_variance, 0.0)
-    odd = (config.sigma * signal.gradient_norm) ** 2 + grown * np.arange(last)
+    odd = (config.sigma * signal.gradient_norm) ** 2 + grown * np.arange(last, dtype=np.float64)
     turning = turning_per_update(np.full(last, walk), config.sigma, odd, np.full(last, even_variance))
     turning[0] = 1.0
     motion = CoherentMotion(progress=np.full(last, progress), turning=turning)
