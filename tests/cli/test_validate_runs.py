@@ -89,3 +89,28 @@ def test_probes_of_another_run_are_named(estheory, runs, tmp_path):
         result = estheory("validate", tmp_path)
         assert (result.code, result.out) == (2, "")
         assert f"probes.json is of {name} {other}, the run has {own[name]}" in result.err.replace("\n", " ")
+
+
+def test_kl_is_judged_with_what_was_probed_along_the_signal(estheory, runs, tmp_path):
+    for file in (runs / "a").iterdir():
+        if file.is_file():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    fisher = {
+        "task": "reversal",
+        "scale": "walk",
+        "trace": 100.0,
+        "trace_stderr": 10.0,
+        "probe": {"samples": [1.0] * 8},
+    }
+    content = {"steps": 3, "fisher": [fisher], "signal": None}
+
+    def rows():
+        (tmp_path / "probes.json").write_text(json.dumps(content))
+        verdicts = estheory("validate", tmp_path, "--json").json()["verdicts"]
+        return {row["where"]: row["predicted"] for row in verdicts if row["quantity"] == "kl_drift"}
+
+    [(_, walk)] = rows().items()
+    content["signal"] = {"tasks": [{"task": "reversal", "curvature": 50.0, "curvature_stderr": 5.0}]}
+    both = rows()["reversal, walk and coherent part"]
+    assert both["mean"] > walk["mean"]
+    assert both["label"] == "small-step"
