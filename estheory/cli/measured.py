@@ -29,6 +29,8 @@ class MeasuredOptions:
     ] = None
 
 
+NOT_OPTIONS = ("curvature_trace", "even_variance")
+"""What files measure beyond the options."""
 _OF_PROBES = ("fisher_trace", "fisher_square_trace")
 _REMEDY = "give the JSON document that the command wrote"
 
@@ -103,6 +105,9 @@ def _of_pilot(common: CommonOptions, path: Path) -> dict[str, float]:
     if rows["odd_variance"]["bound"]:
         warn(common, [f"{path} has no mirrored members: the signal is an upper bound"])
     found = {"sigma": sigma, "gradient_norm": odd**0.5 / sigma, "reward_std": (std**2 - odd) ** 0.5}
+    own = {row["quantity"]: row["value"] for row in document["estimates"] if row["sigma"] == sigma}
+    if not rows["odd_variance"]["bound"]:
+        found["even_variance"] = float(own.get("even_variance") or 0.0)
     gap = next((row["value"] for row in document["estimates"] if row["quantity"] == "smoothing_gap"), None)
     return found | ({"curvature_trace": 2 * gap / sigma**2} if gap is not None and gap > 0 else {})
 
@@ -130,6 +135,7 @@ def _of_probes(common: CommonOptions, path: Path) -> dict[str, float]:
     odd, std = first.get("odd_variance"), first.get("member_reward_std")
     if odd is not None and std is not None and 0 < odd < std**2:
         found |= {"sigma": sigma, "gradient_norm": odd**0.5 / sigma, "reward_std": (std**2 - odd) ** 0.5}
+        found["even_variance"] = float(first.get("even_variance") or 0.0)
     if other.get("off_task_trace") is not None:
         found["off_task_trace"] = float(other["off_task_trace"])
         if other.get("gradient_norm") is not None:

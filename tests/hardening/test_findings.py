@@ -52,6 +52,7 @@ OF_A_RUN = {
     "an evaluation without value": (line("evaluations.jsonl", -1, value=None), "damaged"),
     "a model that is a number": (document("environment.json", lambda e: e.update(model=3)), "damaged"),
     "a dim of 1e400": (document("environment.json", lambda e: e["model"].update(dim=10**400)), "too large"),
+    "a dim of 0": (document("environment.json", lambda e: e["model"].update(dim=0)), "too large, or none"),
 }
 
 
