@@ -466,7 +466,7 @@ def _level(book: Ledger, rate: Rate) -> tuple[float, float]:
     carried = rewards + rate.found.value * (book.steps + 1 - steps)
     level = float(weights @ carried)
     residual = carried - level
-    error = math.sqrt(float(weights**2 @ residual**2) / (1 - float(weights @ weights))) if len(rewards) > 1 else 0.0
+    error = math.sqrt(float(weights**2 @ residual**2) / (1 - float(weights @ weights)))
     return level, error
 
 
