@@ -8,7 +8,15 @@ from scipy.stats import chi2
 from scipy.stats import t as student
 
 from estheory.rules import ESConfig
-from estheory.theory.economy.intervals import normal_interval, recovered, square_interval, variance_interval
+from estheory.theory.economy.intervals import (
+    Interval,
+    known,
+    normal_interval,
+    pooled,
+    recovered,
+    square_interval,
+    variance_interval,
+)
 from estheory.theory.economy.iteration import Iteration
 from estheory.theory.economy.pilot import pilot
 from estheory.theory.economy.pooled_members import members_of
@@ -29,7 +37,7 @@ def covariances(values, centred):
 
 
 @pytest.mark.parametrize("centred", [True, False])
-@pytest.mark.parametrize("effects", [EFFECTS, QUIET])
+@pytest.mark.parametrize("effects", [EFFECTS, QUIET, EFFECTS[:3], EFFECTS[:2]])
 def test_a_component_is_a_mean_over_pairs_of_prompts(effects, centred):
     members, prompts = effects.shape
     df = members - centred
@@ -47,7 +55,9 @@ def test_a_component_is_a_mean_over_pairs_of_prompts(effects, centred):
     assert found.noise.high == pytest.approx(found.noise.value * freedom / chi2.ppf(0.025, freedom))
     # error between members: Gaussian, or the jackknife of the members at hand if that is larger
     means = effects.mean(axis=1)
-    if centred:
+    if centred and members < 3:
+        jackknife = 0.0
+    elif centred:
         without = np.array([np.delete(means, k).var(ddof=1) for k in range(members)])
         jackknife = math.sqrt((members - 1) * without.var())
     else:
@@ -79,6 +89,7 @@ def test_intervals_of_variances_means_and_squares():
     assert (found.low, found.high) == pytest.approx((54 / chi2.ppf(0.975, 18), 54 / chi2.ppf(0.025, 18)))
     assert (variance_interval(0.0, 1.0).low, variance_interval(0.0, 1.0).high) == (0.0, 0.0)
     assert normal_interval(1.0, 0.5, 7).high == pytest.approx(1 + 0.5 * student.ppf(0.975, 7))
+    assert normal_interval(1.0, 0.5, 7).low == pytest.approx(1 - 0.5 * student.ppf(0.975, 7))
     assert normal_interval(1.0, 0.5, 0).high == math.inf
     reach = 0.5 * student.ppf(0.975, 7)
     for square in (5.0, 0.51 * reach, 0.49 * reach, 0.1, 0.0, -2.0):
@@ -92,6 +103,25 @@ def test_intervals_of_variances_means_and_squares():
             assert found.low == pytest.approx(-max(square, 0.0))
             assert found.high == pytest.approx(1.5 * reach)
         assert found.value == 0
+
+
+def test_ends_are_recovered_from_those_of_the_parts():
+    """Of lopsided parts, each moved alone: changes add as squares, downwards and upwards apart."""
+    parts = [
+        Interval(value=2.0, stderr=0.3, low=1.5, high=3.5),
+        Interval(value=1.0, stderr=0.2, low=0.7, high=1.1),
+        Interval(value=5.0, stderr=0.0, low=5.0, high=5.0),
+    ]
+    found = recovered(lambda x: float(x[0] ** 2 - 3 * x[1] + x[2]), parts)
+    assert found.value == 6.0
+    assert found.stderr == pytest.approx(math.hypot((2.3**2 - 1.7**2) / 2, 3 * 0.2))
+    assert found.low == pytest.approx(6 - math.hypot(2**2 - 1.5**2, 3 * 0.1))
+    assert found.high == pytest.approx(6 + math.hypot(3.5**2 - 2**2, 3 * 0.3))
+    bent = recovered(lambda x: float((x[0] - 2.1) ** 2), parts[:1])  # both ends are above
+    assert (bent.low, bent.high) == pytest.approx((0.01, 0.01 + max(0.6**2 - 0.01, 1.4**2 - 0.01)))
+    total = pooled([parts[0], parts[1]], lambda value, stderr: normal_interval(value, stderr, 9))
+    assert (total.value, total.stderr) == pytest.approx((1.5, math.hypot(0.3, 0.2) / 2))
+    assert (known(3.0).low, known(3.0).high, known(3.0).stderr) == (3.0, 3.0, 0.0)
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
@@ -117,12 +147,18 @@ def test_the_parts_of_pooled_members(mirrored):
     assert found.share(1.0, x) == pytest.approx(1 / sum(seen))
     if mirrored:
         assert found.even(x) == pytest.approx(seen[1] - noise[1])
-    # what the choice of prompts adds: to v, to S^2 with it, to the odd part alone, and to the noise
-    moved = x + 1
+    # which parts each is a sum of: seen and noise, what the choice of prompts adds to v, and what it adds to the noise
     offset = 3 if mirrored else 0
-    assert found.seen(moved) - found.seen(x) == pytest.approx(2 + 1 + (2 if mirrored else 0))
-    assert found.noise(moved) - found.noise(x) == pytest.approx(2 + (1 if mirrored else 0))
-    assert found.signal(moved) - found.signal(x) == pytest.approx(1)
+    each_its_own = 2.0 ** np.arange(x.size)
+    used = {found.seen: (0, 2, 3, 5, 6), found.noise: (1, 4, 6), found.signal: (0, 2)}
+    if not mirrored:
+        used = {found.seen: (0, 2, 3), found.noise: (1, 3)}
+    for function, places in used.items():
+        less = 2.0 if function == found.signal else 0.0
+        moved = function(x + each_its_own) - function(x)
+        assert moved == pytest.approx(sum(2.0**k for k in places) - less)
+    if mirrored:
+        assert found.even(x + each_its_own) - found.even(x) == pytest.approx(2.0**3 + 2.0**5 - 2.0**4)
     chosen = [math.hypot(*(c.prompts for c in both)) / 2 for both in parts]
     for k in range(len(parts)):
         square = square_interval(seen[k] - noise[k], chosen[k], 6)
@@ -133,12 +169,16 @@ def test_the_parts_of_pooled_members(mirrored):
     assert found.gap.value == pytest.approx(np.mean([g for g, _ in gaps]))
     reach = student.ppf(0.975, min(5 if mirrored else 11, 6)) * math.hypot(*(s for _, s in gaps)) / 2
     assert found.gap.high - found.gap.value == pytest.approx(reach)
+    few = members_of([Iteration(rewards=EFFECTS[:4], sigma=1.0, mirrored=mirrored, centre=centres[0])]).gap
+    assert few.high - few.value == pytest.approx(student.ppf(0.975, 1 if mirrored else 3) * few.stderr)
     assert members_of(each, fixed=True).parts[3 + offset].stderr == 0
 
 
+@pytest.mark.parametrize("scatter", [0.0, 3.0])
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_the_gap_and_its_error(mirrored):
-    centre = EFFECTS.mean(axis=0) + np.linspace(-1, 2, 7)
+def test_the_gap_and_its_error(mirrored, scatter):
+    """The centre's own noise counts as that of one draw where the differences scatter less."""
+    centre = EFFECTS.mean(axis=0) + 0.5 + np.linspace(-scatter, scatter, 7)
     gap, stderr = smoothing_gap(EFFECTS, centre, mirrored=mirrored, fixed=False)
     assert gap == pytest.approx(centre.mean() - EFFECTS.mean())
     sums = (EFFECTS[0::2] + EFFECTS[1::2]) / 2 if mirrored else EFFECTS
