@@ -46,6 +46,8 @@ TESTS = {
     "curved.dynamics": ["theory/test_dynamics.py", "theory/test_configurations.py"],
     "gradient_path": ["theory/test_gradient_path.py"],
     "economy.coherent": ["theory/economy/test_coherent.py"],
+    "economy.planned_motion": ["theory/economy/test_planned_motion.py"],
+    "economy.peak": ["theory/economy/test_peak.py"],
     "economy.steered_run": ["theory/economy/test_steered_run.py"],
     "economy.forecast": ["theory/economy/test_forecast_formulas.py", "theory/economy/test_forecast.py"],
     "economy.intervals": [COMPONENTS, "theory/economy/test_pilot.py", "theory/economy/test_forecast.py"],

@@ -209,8 +209,6 @@ def chi_nodes(df: float, n: int = 40) -> tuple[Array, Array]:
 
 def invert_increasing(function: Callable[[float], float], target: float, start: float, spread: float) -> float:
     """Solve ``function(x) == target`` for an increasing function, whose first bracket is ``start`` +- ``spread``."""
-    from scipy.optimize import brentq
-
     low, high = start - spread, start + spread
     for _ in range(200):
         if function(low) <= target:
@@ -222,4 +220,30 @@ def invert_increasing(function: Callable[[float], float], target: float, start: 
         high += high - low
     if function(high) <= target:  # what no bracket reaches, and a level that is met at the end itself
         return high
-    return float(brentq(lambda x: function(x) - target, low, high, xtol=1e-13 * spread, rtol=1e-15))
+    return _bracketed_root(lambda x: function(x) - target, low, high, 1e-13 * spread)
+
+
+def _bracketed_root(function: Callable[[float], float], low: float, high: float, tolerance: float) -> float:
+    """Return where a function changes its sign between two points (Chandrupatla 1997).
+
+    Inverse quadratic interpolation where it is safe, else halves. A cold start has no time for ``scipy.optimize``.
+    """
+    (a, fa), (b, fb), part = (high, function(high)), (low, function(low)), 0.5
+    for _ in range(200):
+        x = a + part * (b - a)
+        fx = function(x)
+        if (fx > 0) == (fa > 0):
+            c, fc = a, fa
+        else:
+            c, fc, b, fb = b, fb, a, fa
+        a, fa = x, fx
+        best, least = (b, abs(fb)) if abs(fb) < abs(fa) else (a, abs(fa))
+        margin = (tolerance + 1e-15 * abs(best)) / abs(b - c)
+        if margin > 0.5 or least == 0:
+            return best
+        place, level = (a - b) / (c - b), (fa - fb) / (fc - fb)
+        part = 0.5
+        if level**2 < place and (1 - level) ** 2 < 1 - place:
+            part = fa / (fb - fa) * fc / (fb - fc) + (c - a) / (b - a) * fa / (fc - fa) * fb / (fc - fb)
+        part = min(1 - margin, max(margin, part))
+    return a

@@ -29,6 +29,8 @@ class MeasuredOptions:
     ] = None
 
 
+NOT_OPTIONS = ("curvature_trace", "even_variance")
+"""What files measure beyond the options."""
 _OF_PROBES = ("fisher_trace", "fisher_square_trace")
 _REMEDY = "give the JSON document that the command wrote"
 
@@ -48,9 +50,32 @@ def measured(common: CommonOptions, files: MeasuredOptions, given: Mapping[str, 
         found = _of_pilot(common, files.pilot)
     if files.probes is not None:
         found = _of_probes(common, files.probes)
+        _require_same(files.probes, given)
     if "reliability" in given:
         found = {name: value for name, value in found.items() if name not in ("gradient_norm", "reward_std")}
+    _require_sigma(files.pilot or files.probes, found, given)
     return {name: value for name, value in found.items() if name not in given}
+
+
+def _require_same(path: Path, given: Mapping[str, Any]) -> None:
+    """Refuse probes of another model than the one that is given, or with weights stored otherwise."""
+    told = read_object(path, _REMEDY)
+    if "model" in given and told.get("model") not in (None, given["model"]):
+        raise ConfigError(
+            f"{path} probed the model {told['model']}, and --model is {given['model']}",
+            "probe that model, or leave it out",
+        )
+
+
+def _require_sigma(path: Path | None, found: Mapping[str, float], given: Mapping[str, Any]) -> None:
+    """Refuse a signal that was measured with another perturbation than the one that is given."""
+    asked = given.get("sigma", ())
+    for sigma in asked if isinstance(asked, tuple) else (asked,):
+        if "gradient_norm" in found and "gradient_norm" not in given and sigma != found["sigma"]:
+            raise ConfigError(
+                f"{path} was measured with sigma {found['sigma']:g}, and --sigma is {sigma:g}",
+                "measure at that sigma, or leave --sigma out",
+            )
 
 
 def pilot_document(common: CommonOptions, path: Path) -> dict[str, Any]:
@@ -80,6 +105,9 @@ def _of_pilot(common: CommonOptions, path: Path) -> dict[str, float]:
     if rows["odd_variance"]["bound"]:
         warn(common, [f"{path} has no mirrored members: the signal is an upper bound"])
     found = {"sigma": sigma, "gradient_norm": odd**0.5 / sigma, "reward_std": (std**2 - odd) ** 0.5}
+    own = {row["quantity"]: row["value"] for row in document["estimates"] if row["sigma"] == sigma}
+    if not rows["odd_variance"]["bound"]:
+        found["even_variance"] = float(own.get("even_variance") or 0.0)
     gap = next((row["value"] for row in document["estimates"] if row["quantity"] == "smoothing_gap"), None)
     return found | ({"curvature_trace": 2 * gap / sigma**2} if gap is not None and gap > 0 else {})
 
@@ -107,6 +135,7 @@ def _of_probes(common: CommonOptions, path: Path) -> dict[str, float]:
     odd, std = first.get("odd_variance"), first.get("member_reward_std")
     if odd is not None and std is not None and 0 < odd < std**2:
         found |= {"sigma": sigma, "gradient_norm": odd**0.5 / sigma, "reward_std": (std**2 - odd) ** 0.5}
+        found["even_variance"] = float(first.get("even_variance") or 0.0)
     if other.get("off_task_trace") is not None:
         found["off_task_trace"] = float(other["off_task_trace"])
         if other.get("gradient_norm") is not None:

@@ -21,13 +21,14 @@ from estheory.cli.es_options import (
     WeightOptions,
     cases,
 )
-from estheory.cli.measured import MeasuredOptions, measured
+from estheory.cli.measured import NOT_OPTIONS, MeasuredOptions, measured
 from estheory.cli.options import Command, TableOptions, choice, given_in, options, program
 from estheory.cli.values import level as probability
 from estheory.errors import ConfigError
 
 if TYPE_CHECKING:
     from estheory.reporting.text.tables import Sheet
+    from estheory.theory.predictions import Forecast
 
 app = program()
 
@@ -75,7 +76,7 @@ def predict(
 
     groups: tuple[object, ...] = (model, rules, signal, weights, off_task, gradient)
     found_in = measured(common, files, given_in(*groups))
-    groups += ({name: (value,) for name, value in found_in.items() if name != "curvature_trace"},)
+    groups += ({name: (value,) for name, value in found_in.items() if name not in NOT_OPTIONS},)
     if explain is not None:
         from estheory.quantities import Quantity
         from estheory.reporting.text.quantity_notes import explain as explain_quantity
@@ -89,6 +90,9 @@ def predict(
     rows, varied = cases(*groups)
     rounding = [rounding_of(case, common.seed or 0) for case in rows]
     forecasts = [(case.shown, forecast_of(case, r)) for case, r in zip(rows, rounding, strict=True)]
+    if "gradient_norm" in found_in and "even_variance" in found_in:
+        even = found_in["even_variance"]
+        forecasts = [(shown, _with_motion(f, case, even)) for (shown, f), case in zip(forecasts, rows, strict=True)]
     by_name = [(r.tensors, r.layers) if r and r.tensors and r.layers else None for r in rounding]
     if any(by_name):
         from estheory.reporting.text.rounding import rounding_json, rounding_sheet
@@ -114,6 +118,16 @@ def predict(
 
     show(common, document, sheet, list(dict.fromkeys(w for _, forecast in forecasts for w in forecast.warnings)))
     cite(common, [p for _, forecast in forecasts for p in forecast.predictions])
+
+
+def _with_motion(forecast: Forecast, case: Case, even_variance: float) -> Forecast:
+    """Add how far the run is carried along its gradients, as measured before it."""
+    from estheory.theory.economy.planned_motion import planned_predictions
+
+    if case.reward is None:
+        return forecast
+    motion = planned_predictions(case.config, case.reward, even_variance, case.checkpoints)
+    return replace(forecast, predictions=(*forecast.predictions, *motion))
 
 
 def _draw(rows: Sequence[Case], varied: Sequence[str], path: Path, level: float) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from estheory._special import gamma_half_ratio
 from estheory.derivations.algebra import Expr, sp
 from estheory.derivations.derivation import Derivation, Evaluator, Values, agrees, define, follows
-from estheory.derivations.notation import EIGENVALUE, beta_mean, given, half, named, y
+from estheory.derivations.notation import EIGENVALUE, beta_mean, chi_square_mean, given, half, named, y
 from estheory.theory import adamw
 from estheory.theory.curved import comparison
 
@@ -154,4 +154,40 @@ adamw_walk = Derivation(
     conditions=(t < tau,),
 )
 
-DERIVATIONS = (interpolation, adamw_overlap, adamw_walk)
+STEP = given("t", "t", "step", "the step", typical=(3, 9), extreme=(3, 200))
+INVERSE = named("E[1/√v]", r"\mathbb{E}[v_t^{-1/2}]", "mean of one over the root mean square")
+KEPT = named("φ(t)", r"\varphi(t)", "E[g_s / sqrt(v_t)] over the mean of g_s in units of its spread")
+at = STEP.symbol
+
+adamw_small_mean = Derivation(
+    name="adamw-small-mean",
+    title="What AdamW's normalisation leaves of a small mean of the gradient",
+    assumptions=(
+        "Gaussian gradients whose mean is small beside their spread, to first order in it",
+        "beta_2 -> 1, bias corrections on, eps and weight decay negligible",
+    ),
+    label="small-step",
+    source=OURS,
+    symbols=(STEP, INVERSE, KEPT),
+    steps=(
+        define(
+            INVERSE.symbol,
+            chi_square_mean(sp.sqrt(at / y), at),
+            "t v_t is chi-square with t degrees of freedom, in units of the spread.",
+        ),
+        define(
+            KEPT.symbol,
+            (1 - 1 / at) * INVERSE.symbol,
+            "A mean mu shifts every gradient: by Stein E[g_s/sqrt(v_t)] = mu E[d(g_s/sqrt(v_t))/dg_s], which is "
+            "E[1/sqrt(v_t)] - E[g_s^2/v_t^(3/2)]/t; every gradient in v_t has E[g_s^2 | v_t] = v_t.",
+        ),
+        agrees(KEPT.symbol, _phi(at), "The phi of adamw-overlap: sqrt(2/pi) where only a sign counts, 1 later."),
+    ),
+    evaluator=Evaluator(
+        name="estheory.theory.adamw.kept_mean",
+        call=lambda v: adamw.kept_mean(int(v["step"]), 1 - 1e-6),
+        rtol=1e-8,  # beta_2 = 1 - 1e-6 stands for 1
+    ),
+)
+
+DERIVATIONS = (interpolation, adamw_overlap, adamw_walk, adamw_small_mean)

@@ -18,8 +18,8 @@ FOLLOWED_STEPS = 20_000
 """Optimiser steps that are followed one by one; what more of them do to k is below 1e-4 and falls as their number."""
 
 
-def learning_rates(steps: int, schedule: Schedule = "linear") -> Array:
-    """Return the learning rate of each step over the peak; linear and cosine decay to 0, no warm-up.
+def learning_rates(steps: int, schedule: Schedule = "linear", warmup: int = 0) -> Array:
+    """Return the learning rate of each step over the peak; linear and cosine decay to 0.
 
     Parameters
     ----------
@@ -27,16 +27,18 @@ def learning_rates(steps: int, schedule: Schedule = "linear") -> Array:
         Number of optimiser steps, at least 1.
     schedule
         ``constant``, ``linear`` or ``cosine``.
+    warmup
+        Steps over which the rate rises linearly, from 0 at the first, before it decays; fewer than ``steps``.
 
     Returns
     -------
     ndarray
-        Shape (steps,). Rates in (0, 1], the first one 1.
+        Shape (steps,). Rates in [0, 1]; the first after the warm-up is 1.
 
     Raises
     ------
     ConfigError
-        For an unknown schedule, or fewer than 1 step.
+        For an unknown schedule, fewer than 1 step, or a warm-up that is not shorter.
 
     Notes
     -----
@@ -49,13 +51,56 @@ def learning_rates(steps: int, schedule: Schedule = "linear") -> Array:
     """
     require_count("grpo-steps", steps, 1)
     require_choice("grpo-schedule", schedule, ("constant", "linear", "cosine"))
-    t = np.arange(steps) / steps
-    if schedule == "constant":
-        return np.ones(steps)
-    return np.asarray(1.0 - t if schedule == "linear" else 0.5 * (1.0 + np.cos(math.pi * t)))
+    if not 0 <= warmup < steps:
+        raise ConfigError(f"a warm-up of {warmup} in {steps} steps leaves none", "warm up for fewer steps")
+    t = np.arange(steps - warmup) / (steps - warmup)
+    decay = {"constant": np.ones_like(t), "linear": 1.0 - t, "cosine": 0.5 * (1.0 + np.cos(math.pi * t))}[schedule]
+    return np.concatenate([np.arange(warmup) / max(warmup, 1), decay])
 
 
-def walk_factor(rates: Array, *, beta1: float = 0.9, beta2: float = 0.999) -> float:
+def decayed_rates(rates: Array, weight_decay: float) -> tuple[Array, float]:
+    """Return the rates that are left at the end under decoupled weight decay, and the share of theta_0 that is lost.
+
+    Delta_T = -lost theta_0 - sum_t left_t u_t, u the normalised updates: E||Delta||^2 is lost^2 ||theta_0||^2 beside
+    what ``left`` gives in place of the rates. A step without a gradient decays all the same.
+
+    Parameters
+    ----------
+    rates
+        Learning rates, shape (T,), weight units.
+    weight_decay
+        AdamW's, per unit of the learning rate.
+
+    Returns
+    -------
+    left : ndarray, shape (T,)
+        lr_t prod_(s > t) (1 - lr_s decay).
+    lost : float
+        1 - prod_t (1 - lr_t decay).
+
+    Raises
+    ------
+    ConfigError
+        If a step would decay by all of the weights or more, or the decay is negative.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/es-and-grpo.md.
+
+    Examples
+    --------
+    >>> left, lost = decayed_rates(np.array([0.5, 0.5]), 0.1)
+    >>> left.round(4).tolist(), round(lost, 4)
+    ([0.475, 0.5], 0.0975)
+    """
+    kept = 1 - rates * weight_decay
+    if weight_decay < 0 or (kept <= 0).any():
+        raise ConfigError(f"a weight decay of {weight_decay:g} leaves no weights at these rates", "give a smaller one")
+    later = np.cumprod(kept[::-1])[::-1]
+    return np.asarray(rates * later / kept), float(1 - later[0])
+
+
+def walk_factor(rates: Array, *, beta1: float = 0.9, beta2: float = 0.999, active: Array | None = None) -> float:
     """Return k of E||Delta||^2 = d k sum_t lr_t^2, for AdamW on gradient noise.
 
     With signs independent of magnitudes only equal-step gradients correlate, and
@@ -69,6 +114,8 @@ def walk_factor(rates: Array, *, beta1: float = 0.9, beta2: float = 0.999) -> fl
         Learning rates over their peak, shape (T,).
     beta1, beta2
         AdamW's decay rates, in [0, 1).
+    active
+        Which steps have a gradient at all, shape (T,); in others every group's rewards are equal. All where left out.
 
     Returns
     -------
@@ -85,18 +132,32 @@ def walk_factor(rates: Array, *, beta1: float = 0.9, beta2: float = 0.999) -> fl
     >>> round(walk_factor(learning_rates(80, "linear")), 3)
     1.415
     """
+    moved = np.ones(len(rates)) if active is None else np.asarray(active, dtype=np.float64)
+    shares = _averages(moved, beta2)
     diagonal = cross = behind = total = 0.0
     for t in range(len(rates), 0, -1):
-        phi = kept_mean(t, beta2)
-        weight = float(rates[t - 1]) / (1 - beta1**t)
+        share = float(shares[t - 1])
+        if share == 0.0:  # nothing has come yet: nothing moves
+            break
+        phi = kept_mean(t, beta2, share)
+        weight = float(rates[t - 1]) / (1 - beta1**t) / math.sqrt(share)
         cross = weight * phi * beta1 * behind + beta1**2 * cross
         diagonal = weight**2 + beta1**2 * diagonal
         behind = weight / phi + beta1 * behind
-        total += diagonal + 2 * cross
+        total += float(moved[t - 1]) * (diagonal + 2 * cross)
     return (1 - beta1) ** 2 * total / float(rates @ rates)
 
 
-def kept_mean(step: int, beta2: float = 0.999) -> float:
+def _averages(values: Array, beta: float) -> Array:
+    """Return the bias-corrected moving average of the values after each step, shape (T,)."""
+    found, behind = np.zeros(len(values)), 0.0
+    for t, value in enumerate(map(float, values), start=1):
+        behind = beta * behind + (1 - beta) * value
+        found[t - 1] = behind / (1 - beta**t)
+    return found
+
+
+def kept_mean(step: int, beta2: float = 0.999, share: float = 1.0) -> float:
     """Return phi(t) = E[g_s / sqrt(v_t)] over the gradient's mean in units of its rms: what v leaves of a small mean.
 
     Parameters
@@ -105,6 +166,8 @@ def kept_mean(step: int, beta2: float = 0.999) -> float:
         t, from 1.
     beta2
         Decay rate of v, in [0, 1).
+    share
+        Of the steps so far that had a gradient.
 
     Returns
     -------
@@ -121,7 +184,7 @@ def kept_mean(step: int, beta2: float = 0.999) -> float:
     >>> round(kept_mean(1), 4), round(kept_mean(100), 4)
     (0.7979, 0.9975)
     """
-    averaged = (1 + beta2) / (1 - beta2) * (1 - beta2**step) / (1 + beta2**step)
+    averaged = max(share * (1 + beta2) / (1 - beta2) * (1 - beta2**step) / (1 + beta2**step), 1.0)
     return gamma_half_ratio(averaged / 2) / math.sqrt(averaged / 2)
 
 

@@ -219,7 +219,8 @@ def predict(
             predictions.extend(curved.against_optimum(config, landscape, steps[-1], predictions))
     if off_task is not None:
         gains = {step: effect.gain**2 for step, effect in rounded.items()}
-        predictions.extend(curved.off_task_predictions(off_task, walks, gains, warnings))
+        drifting = curved.drifting(walks, lengths, landscape, warnings)
+        predictions.extend(curved.off_task_predictions(off_task, drifting, gains, warnings))
         warnings.extend(curved.off_task_warnings(off_task))
     if rounding is not None:
         predictions.extend(rounding_predictions(rounding, steps))

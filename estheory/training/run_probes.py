@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from estheory.errors import ConfigError
 from estheory.landscape import Signal
@@ -41,7 +42,7 @@ def probes_before(session: Session) -> Mapping[str, object]:
         raise ConfigError("probes predict the walk of an ES run", "leave them out for other methods")
     variance = predicted_variance(session, config)
     content: dict[str, object] = {"schema": "estheory/probes/1", "walk_variance": variance, "steps": config.steps}
-    found = reward_probe(session)
+    found: Mapping[str, Any] = reward_probe(session)
     content |= found
     if config.dtype != "float32":
         return {**content, "fisher": [], "signal": None}

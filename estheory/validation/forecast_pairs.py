@@ -15,6 +15,7 @@ from estheory.theory.economy.ledger import ledger
 from estheory.theory.economy.ledger_entry import Entry
 from estheory.theory.economy.steered_run import BOTH
 from estheory.validation.judge import Pair, paired
+from estheory.validation.reward_probe_pairs import smoothed_peak
 
 REWARDS = (Quantity.CENTRE_REWARD, Quantity.MEAN_MEMBER_REWARD)
 
@@ -40,7 +41,7 @@ def _pairs(run: OwnRun, entries: dict[int, Entry]) -> Iterator[Pair]:
     for row in run.forecasts:
         apart = any(foretold["quantity"] == Quantity.ACCURACY for foretold in row["predictions"])
         for foretold in row["predictions"]:
-            quantity, step = Quantity.named(foretold["quantity"]), int(foretold["step"])
+            quantity, step = Quantity.named(foretold["quantity"]), foretold["step"]
             measured = []
             if quantity in REWARDS and step in entries:
                 measured.append(("", entries[step].reward, entries[step].reward_stderr))
@@ -49,6 +50,8 @@ def _pairs(run: OwnRun, entries: dict[int, Entry]) -> Iterator[Pair]:
                 measured.append((", held-out prompts", *found))
             if quantity is Quantity.DISPLACEMENT_NORM and (norm := norms.get(step)) is not None:
                 measured.append(("", norm, 0.0))
+            if quantity is Quantity.REWARD_PEAK_STEP and (peak := smoothed_peak(run)) is not None:
+                measured.append(("", *peak))
             prediction = Prediction(
                 quantity=quantity,
                 law=_law(foretold),

@@ -87,7 +87,7 @@ def _measured(run: OwnRun, quantity: Quantity, step: int | None) -> dict[str, Me
         weights = early_slope_weights(early)
         return {MEMBERS: (float(weights @ means), mean_reward_error(run) * float(np.linalg.norm(weights)))}
     if quantity is Quantity.REWARD_PEAK_STEP_LOWER_BOUND:
-        return {MEMBERS: _peak(run)}
+        return {MEMBERS: smoothed_peak(run)}
     return {}
 
 
@@ -195,8 +195,10 @@ def _accuracy_change(run: OwnRun, step: int) -> Measured | None:
     return after[0] - before[0], math.hypot(before[1], after[1])
 
 
-def _peak(run: OwnRun) -> Measured | None:
+def smoothed_peak(run: OwnRun) -> Measured | None:
     """Return the step of the largest mean reward, averaged over an eighth of the run, and its error by resampling."""
+    if not _is_split(run):
+        return None
     means = _member_means(run)
     width = max(5, means.size // 8)
     if means.size < 2 * width:

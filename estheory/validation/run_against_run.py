@@ -86,7 +86,8 @@ def between_runs(runs: Sequence[OwnRun]) -> Iterator[Pair]:
     ------
     tuple of Prediction and Measurement
         Of ``independent_cosine`` or ``es_grpo_cosine``: without a common signal, and where both runs learn the same
-        task with it. Of ``norm_ratio`` of ES over GRPO: by their walks, and with what gradients have in common.
+        task with it; ``es_grpo_cosine_bound`` where only one of them tells it. Of ``norm_ratio`` of ES over GRPO: by
+        their walks, and with what gradients have in common.
     """
     for one, other in combinations([run for run in runs if len(run.steps) in run.checkpoints], 2):
         same = ("model", "trainable")
@@ -120,6 +121,18 @@ def _cosines(one: OwnRun, other: OwnRun) -> Iterator[Pair]:
     if one.config.task != other.config.task:
         return
     first, second = along(one), along(other)
+    known_one = first if second is None else second
+    if mixed and known_one is not None and (first is None or second is None):
+        most = abs(known_one.cosine) * (2 if known_one.bound else 1)
+        error = math.hypot(known_one.stderr * (2 if known_one.bound else 1), noise)
+        prediction = Prediction(
+            quantity=Quantity.ES_GRPO_COSINE_BOUND,
+            law=NormalLaw(most, error),
+            label="mean-field",
+            source=SOURCE,
+            assumptions=(*known_one.assumptions, "the other run moves along that gradient at most"),
+        )
+        yield paired(prediction, value, where=f"{where}, {COMMON}", source=where)
     if first is None or second is None:
         return
     mean = first.cosine * second.cosine

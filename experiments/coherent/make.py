@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,23 +18,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from estheory.measurement.held_out import kl_from_base
+from estheory.measurement.reward_curvature import reward_curvature
 from estheory.measurement.run_log import run_log
 from estheory.quantities import Quantity
 from estheory.runs.config import ESRunConfig, GRPORunConfig
 from estheory.runs.read import read_own
-from estheory.theory.adamw import grpo_mean_square, learning_rates, steered_mean_square
+from estheory.theory.adamw import grpo_mean_square, steered_mean_square
 from estheory.theory.economy.coherent import CoherentMotion, coherent_part
 from estheory.theory.economy.ledger import ledger
 from estheory.theory.economy.ledger_entry import LedgerRules, LoggedUpdate
 from estheory.training.es import resume, run_es
+from estheory.training.gradient_probe import gradient_probe
 from estheory.training.grpo import resume_grpo, run_grpo
 from estheory.training.member_rewards import Members
 from estheory.training.run_probes import probes_before
 from estheory.training.session import start_session
 from estheory.training.trajectory import Trajectory
+from estheory.validation.coherent_pairs import steered
+from estheory.validation.gradient_path_pairs import gradient_path, gradient_path_pairs
+from estheory.validation.run_against_run import UNRELATED, between_runs
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->\n"
@@ -44,12 +47,14 @@ ES = ESRunConfig(
     model="tiny-lm", task=TASKS[0], steps=80, sigma=0.015, alpha=0.0075, population=30, antithetic=True,
     checkpoint_every=20,
 )  # fmt: skip
-GRPO = GRPORunConfig(model="tiny-lm", task=TASKS[0], steps=100, lr=1e-4, prompts=16, samples=8)
+GRPO = GRPORunConfig(model="tiny-lm", task=TASKS[0], steps=100, lr=1e-4, prompts=16, samples=8, gradient_probe=8)
+LOGPROB = replace(ES, steps=40, reward="logprob", checkpoint_every=5, evaluation_prompts=20)
+LOGPROB_SEEDS = (400, 401, 402)
+COSINE_STEPS = (5, 10, 20, 40)
 ITERATIONS = 8
 """Iterations at the start, of the probe of KL along what they have in common."""
 PERMUTATIONS = 8
 PROBES = 4
-MINIBATCHES = 32
 STEPS = (20, 40, 80)
 
 
@@ -61,6 +66,7 @@ def planned() -> dict[str, ESRunConfig | GRPORunConfig]:
         runs[f"es/{task}-1"] = replace(ES, task=task, seed=2 * k + 1)
         runs[f"es/{task}-permuted"] = replace(ES, task=task, seed=4 + k, permute_rewards=True)
         runs[f"grpo/{task}-0"] = replace(GRPO, task=task, seed=10 + k)
+    runs |= {f"logprob/{seed}": replace(LOGPROB, seed=seed) for seed in LOGPROB_SEEDS}
     return runs
 
 
@@ -76,22 +82,27 @@ def train(work: Path) -> None:
             else:
                 run_es(config, folder, before_first_step=probes_before)
         elif folder.exists():
-            resume_grpo(folder)
+            resume_grpo(folder, before_first_step=gradient_probe)
         else:
-            run_grpo(config, folder)
+            run_grpo(config, folder, before_first_step=gradient_probe)
 
 
-def signal_probe(task: str) -> dict[str, float]:
-    """Return the mean of several probes of one task, and the error of its curvature."""
+def signal_probe(task: str, kept: Path) -> dict[str, float]:
+    """Return the mean of several probes of one task, and the error of its curvature; kept in a file."""
+    if kept.exists():
+        known: dict[str, float] = json.loads(kept.read_text())
+        return known
     found = [one_probe(task, 100 + k) for k in range(PROBES)]
     real, permuted, moved, scatter = (math.fsum(values) / PROBES for values in zip(*found, strict=True))
-    return {
+    mean = {
         "real": real,
         "permuted": permuted,
         "moved": math.sqrt(moved),
         "curvature": 2 * (real - permuted) / moved,
         "curvature_stderr": 2 * math.sqrt(scatter * (1 + 1 / PERMUTATIONS) / PROBES) / moved,
     }
+    kept.write_text(json.dumps(mean))
+    return mean
 
 
 def one_probe(task: str, seed: int) -> tuple[float, float, float, float]:
@@ -146,46 +157,6 @@ def one_probe(task: str, seed: int) -> tuple[float, float, float, float]:
     return real, float(np.mean(permuted)), moved**2, float(np.var(permuted, ddof=1))
 
 
-def base_gradients(task: str) -> np.ndarray:
-    """Return gradients that AdamW is given at the base, one a minibatch, shape (MINIBATCHES, d)."""
-    found: list[np.ndarray] = []
-
-    def before(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        parts = [
-            (torch.zeros_like(p) if p.grad is None else p.grad).detach().flatten()
-            for group in optimizer.param_groups
-            for p in group["params"]
-        ]
-        found.append(torch.cat(parts).numpy().astype(np.float64))
-
-    hook = register_optimizer_step_pre_hook(before)
-    try:
-        with tempfile.TemporaryDirectory() as folder:  # at this rate nothing moves
-            config = replace(GRPO, task=task, steps=MINIBATCHES, lr=1e-12, schedule="constant", seed=200)
-            run_grpo(config, Path(folder) / "run")
-    finally:
-        hook.remove()
-    return np.stack(found)
-
-
-def grpo_probe(gradients: np.ndarray) -> dict[str, float]:
-    """Return kappa, and the cosine of AdamW's displacement with the mean gradient, from products of minibatches."""
-    count, dim = gradients.shape
-    rms = np.sqrt((gradients**2).mean(axis=0))
-    live = rms > 0
-    scaled = gradients[:, live] / rms[live]
-    gram = scaled @ scaled.T
-    kappa = float((gram.sum() - np.trace(gram)) / (count * (count - 1) * dim))
-    squared = float(((gradients @ gradients.T).sum() - (gradients**2).sum()) / (count * (count - 1)))
-    across = float(
-        ((gradients[:, live] @ scaled.T).sum() - (gradients[:, live] * scaled).sum()) / (count * (count - 1))
-    )
-    rates = learning_rates(GRPO.steps, GRPO.schedule)
-    norm = math.sqrt(steered_mean_square(dim, 1.0, GRPO.steps, GRPO.schedule, kappa=kappa))
-    cosine = across / math.sqrt(squared) * float(rates.sum()) / norm if squared > 0 else math.nan
-    return {"kappa": kappa, "dim": dim, "cosine_with_gradient": cosine}
-
-
 def along_start(step: int, motion: CoherentMotion) -> float:
     """Return the coherent displacement along the first gradient."""
     return float(motion.along_first()[step - 1])
@@ -223,58 +194,75 @@ def es_rows(folder: Path, probe: dict[str, float]) -> dict[str, Any]:
     return found
 
 
-def displacements(work: Path) -> dict[str, np.ndarray]:
-    """Return the displacement of every run at its end."""
-    session = start_session(planned()["es/addition-0"])
-    found = {}
-    for name in planned():
-        run = read_own(work / name)
-        vector = session.base.clone()
-        session.parameters.read_safetensors(run.checkpoints[max(run.checkpoints)], vector)
-        found[name] = (vector - session.base).double().numpy()
-    return found
-
-
-def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the cosine of two vectors."""
-    return float(a @ b / math.sqrt(float(a @ a) * float(b @ b)))
-
-
 def record(work: Path) -> dict[str, Any]:
     """Return everything that the tables show."""
-    probes = {task: signal_probe(task) for task in TASKS}
-    grpo = {task: grpo_probe(base_gradients(task)) for task in TASKS}
+    probes = {task: signal_probe(task, work / f"probe-{task}.json") for task in TASKS}
     runs = {
         name: es_rows(work / name, probes[config.task])
         for name, config in planned().items()
-        if isinstance(config, ESRunConfig)
+        if isinstance(config, ESRunConfig) and config.reward == "accuracy"
     }
-    moved, last = displacements(work), str(STEPS[-1])
-    dim = next(iter(moved.values())).size
-    cosines = []
+    grpo: dict[str, dict[str, float]] = {}
+    cosines: list[dict[str, Any]] = []
+    ratios: list[dict[str, Any]] = []
     for task in TASKS:
-        a, b = runs[f"es/{task}-0"][last], runs[f"es/{task}-1"][last]
-        two = a["first"] * b["first"] / (a["norm"] * b["norm"])
-        cosines.append({
-            "pair": f"ES and ES, {task}", "predicted": two, "noise": 1 / math.sqrt(dim),
-            "measured": cosine(moved[f"es/{task}-0"], moved[f"es/{task}-1"]),
-        })  # fmt: skip
-        for run in ("0", "1", "permuted"):
-            name = f"es/{task}-{run}"
-            along = runs[name][last]["first"] / runs[name][last]["norm"]
-            cosines.append({
-                "pair": f"ES ({run}) and GRPO, {task}",
-                "predicted": along * grpo[task]["cosine_with_gradient"], "noise": 1 / math.sqrt(dim),
-                "measured": cosine(moved[name], moved[f"grpo/{task}-0"]),
+        named = {
+            name: read_own(work / name)
+            for name, config in planned().items()
+            if "logprob" not in name and config.task == task
+        }
+        gradients = named[f"grpo/{task}-0"]
+        path = gradient_path(gradients)
+        assert path is not None
+        [(prediction, measured)] = [pair for pair in gradient_path_pairs(gradients, {}) if pair[0].step == GRPO.steps]
+        grpo[task] = {
+            "kappa": path.kappa,
+            "walk": math.sqrt(grpo_mean_square(path.dim, GRPO.lr, GRPO.steps, GRPO.schedule)),
+            "straight": math.sqrt(steered_mean_square(path.dim, GRPO.lr, GRPO.steps, GRPO.schedule, kappa=path.kappa)),
+            "both": prediction.law.mean,
+            "both_std": prediction.law.std,
+            "systematic": prediction.systematic,
+            "norm": measured.value,
+        }
+        laws: dict[tuple[str, str], dict[str, Any]] = {}
+        renamed = [replace(run, path=Path(name.replace("/", "-"))) for name, run in named.items()]
+        for prediction, measured in between_runs(renamed):
+            where, _, kind = measured.where.partition(", ")
+            law = {"predicted": prediction.law.mean, "std": prediction.law.std}
+            row = laws.setdefault((str(prediction.quantity), where), {"measured": measured.value})
+            row["old" if kind == UNRELATED else "new"] = law
+        for (quantity, where), row in laws.items():
+            (ratios if quantity == Quantity.NORM_RATIO else cosines).append({"pair": where, **row})
+    along = gradient_cosines(work)
+    return {"probes": probes, "grpo": grpo, "runs": runs, "cosines": cosines, "ratios": ratios, "along": along}
+
+
+def gradient_cosines(work: Path) -> list[dict[str, float]]:
+    """Return the cosine of each displacement with the exact gradient of the smoothed reward at the start, and laws."""
+    files = {
+        f"{seed}-{step}": work / f"logprob/{seed}/checkpoints/step_{step:06d}.safetensors"
+        for seed in LOGPROB_SEEDS
+        for step in COSINE_STEPS
+    }
+    exact = reward_curvature(
+        LOGPROB.model, LOGPROB.task, displacements=files, prompts=512, groups=16, sigma=LOGPROB.sigma, members=16,
+        directions=0,
+    )  # fmt: skip
+    found = []
+    for seed in LOGPROB_SEEDS:
+        run = read_own(work / f"logprob/{seed}")
+        told = steered(run)
+        assert told is not None
+        rate = told.along_first(COSINE_STEPS[0]).value / COSINE_STEPS[0]
+        for step in COSINE_STEPS:
+            law = next(p.law for p in told.predictions(step) if p.quantity is Quantity.GRADIENT_COSINE)
+            value = exact.cosines[f"{seed}-{step}"]
+            found.append({
+                "seed": seed, "step": step, "predicted": law.mean, "std": law.std,
+                "straight": rate * step / math.sqrt(told.walk(step).value * run.dim + (rate * step) ** 2),
+                "measured": value.value, "measured_stderr": value.stderr,
             })  # fmt: skip
-    for task in TASKS:
-        walk = math.sqrt(grpo_mean_square(dim, GRPO.lr, GRPO.steps, GRPO.schedule))
-        both = math.sqrt(steered_mean_square(dim, GRPO.lr, GRPO.steps, GRPO.schedule, kappa=grpo[task]["kappa"]))
-        norm = float(np.linalg.norm(moved[f"grpo/{task}-0"]))
-        es = runs[f"es/{task}-0"][last]
-        grpo[task] |= {"walk": walk, "both": both, "norm": norm, "ratio": es["norm"] / norm}
-        grpo[task] |= {"ratio_walk": es["norm_walk"] / walk, "ratio_both": es["norm_both"] / both}
-    return {"probes": probes, "grpo": grpo, "runs": runs, "cosines": cosines}
+    return found
 
 
 def tables(found: dict[str, Any]) -> str:
@@ -311,23 +299,31 @@ def tables(found: dict[str, Any]) -> str:
             f"| {row['curvature']:.2f} ± {row['curvature_stderr']:.2f} |"
         )
     lines += [
-        "\n### GRPO's norm, and ES over GRPO\n",
-        "| task | kappa at the base | norm: walk | with kappa | measured | ES/GRPO: walks | with both | measured |",
-        "|---|---|---|---|---|---|---|---|",
+        "\n### GRPO's norm\n",
+        "| task | kappa at the base | old law: walk | kappa as at the base | new law: along its way | measured |",
+        "|---|---|---|---|---|---|",
     ]
     for task, row in found["grpo"].items():
+        new = f"{row['both']:.3f} ± {row['both_std']:.3f} ± {row['systematic']:.1%}"
         lines.append(
-            f"| {task} | {row['kappa']:.4f} | {row['walk']:.3f} | {row['both']:.3f} | {row['norm']:.3f} "
-            f"| {row['ratio_walk']:.1f} | {row['ratio_both']:.1f} | {row['ratio']:.1f} |"
+            f"| {task} | {row['kappa']:.3f} | {row['walk']:.3f} | {row['straight']:.3f} | {new} | {row['norm']:.3f} |"
         )
+    for title, rows, digits in (("Cosines of displacements at the end", "cosines", 4), ("ES over GRPO", "ratios", 2)):
+        lines += [f"\n### {title}\n", "| pair | old law | new law | measured |", "|---|---|---|---|"]
+        for row in found[rows]:
+            told = [f"{row[law]['predicted']:.{digits}f} ± {row[law]['std']:.{digits}f}" for law in ("old", "new")]
+            lines.append(f"| {row['pair'].replace('|', ' and ')} | {' | '.join(told)} | {row['measured']:.{digits}f} |")
     lines += [
-        "\n### Cosines of displacements at the end\n",
-        "| pair | old law | new law | measured |",
-        "|---|---|---|---|",
+        "\n### Cosine with the gradient of the smoothed reward at the start\n",
+        "| seed | step | old law: straight on | new law | measured |",
+        "|---|---|---|---|---|",
     ]
-    for row in found["cosines"]:
-        noise = f"± {row['noise']:.4f}"
-        lines.append(f"| {row['pair']} | 0 {noise} | {row['predicted']:.4f} {noise} | {row['measured']:.4f} |")
+    for row in found["along"]:
+        new, seen = (
+            f"{row['predicted']:.4f} ± {row['std']:.4f}",
+            f"{row['measured']:.4f} ± {row['measured_stderr']:.4f}",
+        )
+        lines.append(f"| {row['seed']} | {row['step']} | {row['straight']:.4f} | {new} | {seen} |")
     return "\n".join(lines) + "\n"
 
 

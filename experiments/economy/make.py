@@ -7,6 +7,7 @@ writes record.json and the tables of README.md beside this file; the same comman
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -234,6 +235,11 @@ def every(record: dict[str, Any], what: str) -> Iterator[tuple[str, ...]]:
                 yield run, str(after), "; ".join(cells)
 
 
+def short(number: str) -> float:
+    """Return a number of nine digits, which keep the record small."""
+    return float(f"{float(number):.9g}")
+
+
 def main(work: Path) -> None:
     """Make the runs, the record and the tables.
 
@@ -248,7 +254,7 @@ def main(work: Path) -> None:
         "forecasts": [*written, *(row for name in RUNS if name not in kept for row in forecasts(name, runs[name]))],
         "again": [row for name, run in runs.items() for row in forecasts(name, again(run))],
     }
-    write_json(HERE / "record.json", record)
+    write_json(HERE / "record.json", json.loads(json.dumps(record), parse_float=short))
     page = HERE / "README.md"
     before, rest = page.read_text(encoding="utf-8").split(BEGIN)
     after = rest.split(END)[1]

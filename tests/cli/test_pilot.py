@@ -135,6 +135,13 @@ def test_predict_and_plan_take_a_pilot(estheory, pilots, tmp_path):
     predicted = estheory("predict", "--pilot", file, "--dim", "1e9", "--population", 60, "--steps", 10, "--json").json()
     [gain] = [p for p in predicted["predictions"] if p["quantity"] == "reward_gain_per_step"]
     assert gain["mean"] == pytest.approx(0.5 * 0.9874 * odd / std, rel=1e-3)  # (alpha/sigma) c(60) v/S
+    motion = {
+        p["quantity"]: p["mean"] for p in predicted["predictions"] if p["step"] == 10 and p["label"] == "mean-field"
+    }
+    assert 0 < motion["coherent_displacement"] <= 10 * 0.5 * document["config"]["sigma"]
+    assert motion["gradient_cosine"] == pytest.approx(
+        motion["coherent_displacement"] / (0.5 * document["config"]["sigma"] * (10 / 60 * 1e9) ** 0.5), rel=0.05
+    )
     planned = estheory("plan", "--pilot", file, "--dim", "1e9", "--max-norm", 60, "--target-gain", 0.2, "--json")
     assert planned.code == 0, planned.err
     assert any("pilot's interval" in warning for warning in planned.json()["warnings"])

@@ -1,5 +1,7 @@
 """``estheory probe``, and predict with its document."""
 
+import json
+
 import pytest
 
 pytest.importorskip("torch")
@@ -16,8 +18,6 @@ def test_two_tasks_are_probed_kept_and_predicted_from(estheory, tmp_path):
     kept.write_text("\n".join(kept.read_text().splitlines()[:9]) + "\n")  # cut off
     again = estheory(*COMMAND, "--tasks", "addition,reversal", "--keep", kept, "--json").json()
     assert len(kept.read_text().splitlines()) == 2 * 7
-    import json
-
     document = json.loads(file.read_text())
     assert again == document
     assert document["schema"] == "estheory/probe/1"
@@ -40,3 +40,26 @@ def test_tasks_are_asked_for(estheory):
     result = estheory("probe", "tiny-lm")
     assert (result.code, result.out) == (2, "")
     assert "--tasks" in result.err
+
+
+def test_probes_of_another_model_or_sigma_are_named(estheory, tmp_path):
+    rows = [
+        {"task": "addition", "quantity": quantity, "value": value, "stderr": 0.1}
+        for quantity, value in (("odd_variance", 0.01), ("member_reward_std", 0.2), ("fisher_trace", 500.0))
+    ]
+    file = tmp_path / "probe.json"
+    file.write_text(json.dumps({"schema": "estheory/probe/1", "model": "tiny-lm", "sigma": 0.015, "probes": rows}))
+    run = ("predict", "--probes", file, "--population", 30, "--steps", 10)
+    assert estheory(*run, "--model", "tiny-lm", "--sigma", 0.015).code == 0
+    other = tmp_path / "other"
+    other.mkdir()
+    for asked, named in (
+        (("--dim", 59184, "--sigma", 0.02), "was measured with sigma 0.015, and --sigma is 0.02"),
+        (("--model", other, "--sigma", 0.015), f"probed the model tiny-lm, and --model is {other}"),
+    ):
+        result = estheory(*run, *asked)
+        assert (result.code, result.out) == (2, "")
+        assert named in result.err.replace("\n", " ")
+        assert "Traceback" not in result.err
+    # what the command line says of the signal wins
+    assert estheory(*run, "--dim", 59184, "--sigma", 0.02, "--reliability", 0.3).code == 0

@@ -55,3 +55,62 @@ def test_several_runs_on_the_command_line(estheory, runs):
     assert "given twice" in twice.err
     described = estheory("validate", runs / "a", runs / "b", "--sigma", 0.1)
     assert described.code == 2
+
+
+def test_against_grpo_with_a_gradient_probe_and_without(runs):
+    pytest.importorskip("trl")
+    from estheory.runs.config import GRPORunConfig
+    from estheory.training.gradient_probe import gradient_probe
+    from estheory.training.grpo import run_grpo
+
+    plain = GRPORunConfig(
+        model="tiny-lm", task="reversal", steps=2, lr=1e-4, prompts=4, samples=4, evaluation_prompts=4,
+        checkpoint_every=2,
+    )  # fmt: skip
+    found = {}
+    for name, config in (("bare", plain), ("probed", replace(plain, gradient_probe=2))):
+        run_grpo(config, runs / name, before_first_step=gradient_probe)
+        pairs = evidence_of_runs([runs / "a", runs / name]).pairs
+        found[name] = {(str(p.quantity), m.where.partition(", ")[2]) for p, m in pairs if "|" in m.where}
+    walks = {("es_grpo_cosine", UNRELATED), ("norm_ratio", UNRELATED)}
+    assert found["bare"] == walks | {("es_grpo_cosine_bound", COMMON)}
+    assert found["probed"] == walks | {("es_grpo_cosine", COMMON), ("norm_ratio", COMMON)}
+
+
+def test_probes_of_another_run_are_named(estheory, runs, tmp_path):
+    for file in (runs / "a").iterdir():
+        if file.is_file():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    own = {"task": "reversal", "sigma": 0.015, "steps": 3}
+    for name, other in (("task", "addition"), ("sigma", 0.02), ("steps", 4)):
+        told = own | {name: other}
+        content = {"steps": told["steps"], "fisher": [], "reward": {"task": told["task"], "sigma": told["sigma"]}}
+        (tmp_path / "probes.json").write_text(json.dumps(content))
+        result = estheory("validate", tmp_path)
+        assert (result.code, result.out) == (2, "")
+        assert f"probes.json is of {name} {other}, the run has {own[name]}" in result.err.replace("\n", " ")
+
+
+def test_kl_is_judged_with_what_was_probed_along_the_signal(estheory, runs, tmp_path):
+    for file in (runs / "a").iterdir():
+        if file.is_file():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    fisher = {
+        "task": "reversal",
+        "scale": "walk",
+        "trace": 100.0,
+        "trace_stderr": 10.0,
+        "probe": {"samples": [1.0] * 8},
+    }
+    content = {"steps": 3, "fisher": [fisher], "signal": None}
+
+    def rows():
+        (tmp_path / "probes.json").write_text(json.dumps(content))
+        verdicts = estheory("validate", tmp_path, "--json").json()["verdicts"]
+        return {row["where"]: row["predicted"] for row in verdicts if row["quantity"] == "kl_drift"}
+
+    [(_, walk)] = rows().items()
+    content["signal"] = {"tasks": [{"task": "reversal", "curvature": 50.0, "curvature_stderr": 5.0}]}
+    both = rows()["reversal, walk and coherent part"]
+    assert both["mean"] > walk["mean"]
+    assert both["label"] == "small-step"

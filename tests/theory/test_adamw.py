@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from estheory.errors import ConfigError
-from estheory.theory.adamw import grpo_mean_square, learning_rates, steered_mean_square, walk_factor
+from estheory.theory.adamw import (
+    decayed_rates,
+    grpo_mean_square,
+    learning_rates,
+    steered_mean_square,
+    walk_factor,
+)
 from tests.statistics import agrees
 
 
@@ -15,7 +21,8 @@ def adamw_displacement(rates, draw, beta1=0.9, beta2=0.999):
         gradient = draw()
         first = beta1 * first + (1 - beta1) * gradient
         second = beta2 * second + (1 - beta2) * gradient**2
-        position = position + rate * (first / (1 - beta1**t)) / np.sqrt(second / (1 - beta2**t))
+        root = np.sqrt(second / (1 - beta2**t))
+        position = position + rate * np.divide(first / (1 - beta1**t), root, out=np.zeros_like(root), where=root > 0)
     return position
 
 
@@ -43,6 +50,45 @@ def test_other_betas():
         abs(squares.mean() / walk_factor(rates, beta1=0.8, beta2=0.99) - 1) < 0.03
     )  # mean-field: v averages 100 steps
     assert abs(squares.mean() / walk_factor(rates) - 1) > 0.05
+
+
+def test_steps_without_a_gradient_move_by_momentum_alone():
+    rng, rates = np.random.default_rng(11), learning_rates(60, "linear")
+    often, late = np.random.default_rng(12).random(60) < 0.5, np.arange(60) >= 30
+    for active in (often, late):
+        draws = iter(active)
+        squares = adamw_displacement(rates, lambda d=draws: next(d) * rng.standard_normal(40_000)) ** 2
+        expected = walk_factor(rates, active=active) * (rates @ rates)
+        assert abs(squares.mean() / expected - 1) < 0.03  # mean-field: v remembers pauses unevenly
+    assert abs(squares.mean() / (walk_factor(rates) * (rates @ rates)) - 1) > 0.2  # control: all steps
+    assert walk_factor(rates, active=np.zeros(60)) == 0.0
+    assert walk_factor(rates, active=np.ones(60)) == walk_factor(rates)
+
+
+def test_weight_decay_and_warm_up():
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(1)
+    start, decay, steps = 0.3, 2.0, 40
+    weight = torch.nn.Parameter(torch.full((60_000,), start))
+    rates = 0.01 * learning_rates(steps, "cosine", warmup=8)
+    assert rates[0] == 0.0
+    assert rates[8] == rates.max() == 0.01
+    optimiser = torch.optim.AdamW([weight], lr=1.0, weight_decay=decay)
+    for rate in rates:
+        optimiser.param_groups[0]["lr"] = float(rate)
+        weight.grad = torch.randn(60_000)
+        optimiser.step()
+    moved = weight.detach().double().numpy() - start
+    left, lost = decayed_rates(rates, decay)
+    assert abs(moved.mean() + lost * start) < 6 * moved.std() / 60_000**0.5
+    squares = (moved + lost * start) ** 2
+    expected = walk_factor(left) * float(left @ left)
+    assert abs(squares.mean() / expected - 1) < 0.03
+    assert abs(squares.mean() / (walk_factor(rates) * float(rates @ rates)) - 1) > 0.05  # control: without decay
+    with pytest.raises(ConfigError, match="weight decay"):
+        decayed_rates(rates, 200.0)
+    with pytest.raises(ConfigError, match="warm-up"):
+        learning_rates(10, "linear", warmup=10)
 
 
 def test_against_torch():

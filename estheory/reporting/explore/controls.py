@@ -213,7 +213,7 @@ class Row:
 _EXPECTED = "expected value"
 ROWS = (
     Row(quantity=Quantity.DISPLACEMENT_NORM, label="exact"),
-    Row(quantity=Quantity.KL_DRIFT, label="small-step", spread="mean; its spread needs tr F²"),
+    Row(quantity=Quantity.KL_DRIFT, label="small-step", spread="mean, of the walk alone; its spread needs tr F²"),
     Row(quantity=Quantity.ES_GRPO_COSINE_BOUND, label="exact", spread="a bound"),
     Row(quantity=Quantity.PROGRESS_PER_STEP, label="exact", spread=_EXPECTED),
     Row(quantity=Quantity.REWARD_GAIN_PER_STEP, label="exact", spread=_EXPECTED),

@@ -144,7 +144,8 @@ def sentence(forecast: Forecast) -> str:
             words.append(
                 f"at most {short(share.law.mean, 1)} of the squared norm can be signal, the rest is a random walk"
             )
-    if cosine := found.get(Quantity.GRADIENT_COSINE):
+    one_step = (p for p in forecast.predictions if p.quantity is Quantity.GRADIENT_COSINE and p.step in (1, None))
+    if cosine := next(one_step, None):
         words.append(f"one step's cosine with the gradient is {short(cosine.law.mean, 2)} on average")
     if bound := found.get(Quantity.ES_GRPO_COSINE_BOUND):
         noise = 1 / math.sqrt(forecast.config.dim)

@@ -119,7 +119,7 @@ def outlook_sheet(outlook: Outlook) -> Sheet:
         ahead = Table("quantity", ">step", ">mean", f">{LEVEL:.0%} interval", title="what comes next")
         for p in outlook.predictions:
             low, high = p.law.interval(LEVEL)
-            place = p.where if "|" in p.where else str(p.step)
+            place = p.where if "|" in p.where else str(p.step or "")
             kind = f", {p.where}" if p.where and "|" not in p.where else ""
             ahead.add_row(f"{p.quantity}{kind}", place, short(p.law.mean, 4), f"{short(low, 4)} .. {short(high, 4)}")
         parts.append(ahead)

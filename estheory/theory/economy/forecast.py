@@ -20,6 +20,7 @@ from estheory.shown import Shown
 from estheory.theory.economy.intervals import Interval, normal_interval
 from estheory.theory.economy.ledger import Ledger, ledger
 from estheory.theory.economy.ledger_entry import Entry, LedgerRules, LoggedUpdate
+from estheory.theory.economy.peak import peak_prediction
 from estheory.theory.economy.steered_run import SteeredRun, TaskDrift, steered_run
 
 OURS = "ours: docs/concepts/economy.md"
@@ -206,6 +207,9 @@ def outlook(
     steered = steered_run(book, rules, dim, drift)
     if steered is not None:
         predictions += [p for step in steps for p in steered.predictions(step)]
+    peak = peak_prediction(book)
+    if peak is not None:
+        predictions.append(peak)
     return Outlook(
         at=now,
         ledger=book,

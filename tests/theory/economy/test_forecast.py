@@ -28,6 +28,8 @@ def test_forecasts_hold_the_later_reward():
         for at in (10, 20):
             found = outlook(updates_of(rows), RULES, at=at, until=39)
             for p in found.predictions:
+                if p.quantity == "reward_peak_step":
+                    continue
                 low, high = p.law.interval(0.95)
                 inside.append(low <= path[p.step] + level <= high)
     assert np.mean(inside) > 0.85

@@ -1,0 +1,61 @@
+"""The peak of the reward foretold from what updates earn and pay."""
+
+import math
+
+import numpy as np
+import pytest
+
+from estheory.quantities import Quantity
+from estheory.theory.economy.ledger import Ledger
+from estheory.theory.economy.ledger_entry import Entry
+from estheory.theory.economy.peak import crossing, peak_prediction
+
+FALL, START, COST, GROWTH = 0.03, 0.02, 0.002, 2e-5
+PEAK = 60.9  # where START exp(-FALL t) meets COST + GROWTH t
+
+
+def book(steps, rng, error=3e-4, **changes):
+    """A ledger whose rates are known, with errors."""
+    entries = []
+    for t in range(1, steps + 1):
+        earned, paid = START * math.exp(-FALL * (t - 0.5)), COST + GROWTH * (t - 0.5)
+        values = {
+            "step": t, "earned": earned + error * rng.standard_normal(), "earned_stderr": error,
+            "paid": paid + error / 5 * rng.standard_normal(), "paid_stderr": error / 5,
+            "reliability": 0.5, "odd_share": 0.3, "even_share": 0.2, "reward": 0.5, "reward_stderr": 0.01,
+            "member_variance": 0.01, "walk": 1e-6, "bound": None,
+        }  # fmt: skip
+        entries.append(Entry(**(values | changes)))
+    return Ledger(entries=tuple(entries), centred=True)
+
+
+def test_where_rates_meet():
+    assert START * math.exp(-FALL * PEAK) == pytest.approx(COST + GROWTH * PEAK, rel=0.01)
+    for apart in (5.0, 20.0):
+        earned = START * math.exp(FALL * apart), START
+        assert crossing(earned, (COST - GROWTH * apart, COST), apart) == pytest.approx(PEAK, rel=0.01)
+        assert crossing(earned, (COST, COST), apart) == pytest.approx(math.log(START / COST) / FALL)
+    assert crossing((1.0, 1.0), (0.0, 0.5), 10.0) == pytest.approx(10.0)
+    assert crossing((2.0, 1.0), (0.0, 0.0), 10.0) == math.inf
+    assert crossing((2.0, 1.0), (1.5, 1.2), 10.0) == 0.0
+
+
+def test_the_peak_is_met_within_its_error():
+    found = []
+    for seed in range(60):
+        law = peak_prediction(book(24, np.random.default_rng(seed))).law
+        found.append(((law.mean - PEAK) / law.std, law.mean))
+    z, means = np.array(found).T
+    assert abs(z.mean()) < 1.0  # a ratio of noisy rates is skewed
+    assert 0.4 < z.std() < 1.6
+    assert abs(np.median(means) / PEAK - 1) < 0.15
+    assert abs(np.median(means) / (1.5 * PEAK) - 1) > 0.15  # control
+
+
+def test_what_does_not_tell_a_peak():
+    rng = np.random.default_rng(1)
+    assert peak_prediction(book(7, rng)) is None
+    assert peak_prediction(book(24, rng, bound="upper")) is None
+    assert peak_prediction(book(24, rng, paid=math.nan)) is None
+    assert peak_prediction(book(24, rng, paid=0.0, paid_stderr=0.0)) is None  # nothing is paid: no peak
+    assert peak_prediction(book(24, rng)).quantity is Quantity.REWARD_PEAK_STEP

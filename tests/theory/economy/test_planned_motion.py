@@ -1,0 +1,58 @@
+"""The cosine of a planned run with its gradient, against runs of every coordinate."""
+
+import math
+
+import numpy as np
+import pytest
+
+from estheory.landscape import Signal, linear_signal
+from estheory.quantities import Quantity
+from estheory.rules import ESConfig
+from estheory.theory.economy.planned_motion import planned_predictions
+from estheory.theory.economy.update import turning_cosine
+from estheory.theory.estimators import estimator_of
+from tests.statistics import Z
+
+RUN = ESConfig(dim=400, sigma=0.1, alpha=0.05, population=20, steps=30)
+SIGNAL = linear_signal(sigma=0.1, gradient_norm=2.0, reward_std=0.3)
+
+
+def told(config, signal, even, step):
+    found = {p.quantity: p.law.mean for p in planned_predictions(config, signal, even, [step])}
+    return found[Quantity.COHERENT_DISPLACEMENT], found[Quantity.GRADIENT_COSINE]
+
+
+def test_a_straight_run_is_met():
+    rng, cosines, along = np.random.default_rng(0), [], []
+    for _ in range(200):
+        theta = np.zeros(RUN.dim)
+        for _ in range(30):
+            eps = rng.standard_normal((20, RUN.dim))
+            rewards = 0.1 * 2.0 * eps[:, 0] + 0.3 * rng.standard_normal(20)
+            theta += 0.05 / 20 * ((rewards - rewards.mean()) / rewards.std()) @ eps
+        along.append(theta[0])
+        cosines.append(theta[0] / np.linalg.norm(theta))
+    length, cosine = told(RUN, SIGNAL, 0.0, 30)
+    assert abs(np.mean(along) - length) < Z * np.std(along) / math.sqrt(200)
+    assert abs(np.mean(cosines) - cosine) < Z * np.std(cosines) / math.sqrt(200) + 0.01  # mean-field
+    assert abs(np.mean(cosines) - 0.8 * cosine) > Z * np.std(cosines) / math.sqrt(200) + 0.01  # control
+
+
+def test_the_walk_turns_the_gradient():
+    steps, even = 200, 0.004
+    length, cosine = told(RUN, SIGNAL, even, steps)
+    straight, straight_cosine = told(RUN, SIGNAL, 0.0, steps)
+    assert length < straight
+    assert cosine < straight_cosine
+    walk = estimator_of(RUN).variance(SIGNAL).value
+    turned = turning_cosine(
+        walk_variance=walk * (steps - 1), sigma=0.1, even_variance=even, linear_variance=(0.1 * 2.0) ** 2
+    )
+    assert turned < cosine / straight_cosine < 1  # its mean over the run
+
+
+@pytest.mark.parametrize("changed", [{"momentum": 0.9}, {"anchor_l2": 0.1}])
+def test_where_updates_do_not_add_up_nothing_is_predicted(changed):
+    config = ESConfig(dim=400, sigma=0.1, alpha=0.05, population=20, **changed)
+    assert list(planned_predictions(config, SIGNAL, 0.0, [10])) == []
+    assert list(planned_predictions(RUN, Signal(), 0.0, [10])) == []
