@@ -169,6 +169,9 @@ def test_the_parts_of_pooled_members(mirrored):
     assert found.gap.value == pytest.approx(np.mean([g for g, _ in gaps]))
     reach = student.ppf(0.975, min(5 if mirrored else 11, 6)) * math.hypot(*(s for _, s in gaps)) / 2
     assert found.gap.high - found.gap.value == pytest.approx(reach)
+    small = members_of([Iteration(rewards=0.01 * EFFECTS, sigma=1.0, mirrored=mirrored)])
+    y = np.array([part.value for part in small.parts])
+    assert small.share(1.0, y) == pytest.approx(1 / small.seen(y))
     few = members_of([Iteration(rewards=EFFECTS[:4], sigma=1.0, mirrored=mirrored, centre=centres[0])]).gap
     assert few.high - few.value == pytest.approx(student.ppf(0.975, 1 if mirrored else 3) * few.stderr)
     assert members_of(each, fixed=True).parts[3 + offset].stderr == 0
