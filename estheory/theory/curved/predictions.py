@@ -331,7 +331,7 @@ def drifting(
 
     Notes
     -----
-    Label: that of the walks. Source: ours: docs/concepts/drift.md.
+    Label: exact or large-N, as of the walks. Source: ours: docs/concepts/drift.md.
     """
     moved = [
         step
