@@ -54,17 +54,8 @@ TESTS = {
     "economy.ledger": ["theory/economy/test_ledger.py", "theory/economy/test_forecast.py"],
     "economy.ledger_entry": ["theory/economy/test_ledger.py", "theory/economy/test_forecast.py"],
     "economy.iteration": ["theory/economy/test_pilot.py", "cli/test_pilot.py"],
-<<<<<<< HEAD
-    "economy.variance_components": [
-        "theory/economy/test_variance_components.py",
-        "theory/economy/test_pilot.py",
-        "theory/economy/test_ledger.py",
-    ],
-    "economy.pooled_members": ["theory/economy/test_pilot.py", "theory/economy/test_ledger.py"],
-=======
     "economy.variance_components": [COMPONENTS, "theory/economy/test_pilot.py", "theory/economy/test_ledger.py"],
     "economy.pooled_members": [COMPONENTS, "theory/economy/test_pilot.py", "theory/economy/test_ledger.py"],
->>>>>>> main
     "economy.pilot": ["theory/economy/test_pilot.py", "cli/test_pilot.py"],
     "economy.scale": [COMPONENTS, "theory/economy/test_pilot.py", "cli/test_pilot.py"],
     "economy.update": ["theory/economy/test_update.py", "theory/economy/test_pilot.py"],
