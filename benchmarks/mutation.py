@@ -32,6 +32,7 @@ ESTIMATORS = [
     "theory/test_walk.py",
     "diagnosis/test_faults.py",
 ]
+COMPONENTS = "theory/economy/test_component_formulas.py"
 FORMULAS = ["theory/test_exact_cases.py", "theory/test_formulas.py", "theory/test_formulas_of_runs.py"]
 TESTS = {
     "_special": ["theory/test_formulas_of_laws.py", "test_laws.py"],
@@ -49,14 +50,14 @@ TESTS = {
     "economy.peak": ["theory/economy/test_peak.py"],
     "economy.steered_run": ["theory/economy/test_steered_run.py"],
     "economy.forecast": ["theory/economy/test_forecast_formulas.py", "theory/economy/test_forecast.py"],
-    "economy.intervals": ["theory/economy/test_pilot.py", "theory/economy/test_forecast.py"],
+    "economy.intervals": [COMPONENTS, "theory/economy/test_pilot.py", "theory/economy/test_forecast.py"],
     "economy.ledger": ["theory/economy/test_ledger.py", "theory/economy/test_forecast.py"],
     "economy.ledger_entry": ["theory/economy/test_ledger.py", "theory/economy/test_forecast.py"],
     "economy.iteration": ["theory/economy/test_pilot.py", "cli/test_pilot.py"],
-    "economy.variance_components": ["theory/economy/test_pilot.py", "theory/economy/test_ledger.py"],
-    "economy.pooled_members": ["theory/economy/test_pilot.py", "theory/economy/test_ledger.py"],
+    "economy.variance_components": [COMPONENTS, "theory/economy/test_pilot.py", "theory/economy/test_ledger.py"],
+    "economy.pooled_members": [COMPONENTS, "theory/economy/test_pilot.py", "theory/economy/test_ledger.py"],
     "economy.pilot": ["theory/economy/test_pilot.py", "cli/test_pilot.py"],
-    "economy.scale": ["theory/economy/test_pilot.py", "cli/test_pilot.py"],
+    "economy.scale": [COMPONENTS, "theory/economy/test_pilot.py", "cli/test_pilot.py"],
     "economy.update": ["theory/economy/test_update.py", "theory/economy/test_pilot.py"],
     "effective_dimension": ["theory/test_formulas_of_laws.py", "theory/test_walk.py"],
     "curved.fluctuations": [

@@ -10,6 +10,7 @@ import typer
 
 from estheory.cli.emit import cite, show, warn
 from estheory.cli.options import Command, TableOptions, options, program
+from estheory.errors import DataError
 from estheory.rules import Shaping
 
 app = program()
@@ -59,7 +60,12 @@ def forecast(
     )
     problems: list[str] = []
     record = read_run(run, given, problems)
-    log = run_log(record, at=asked.at, mirrored=asked.mirrored, fixed=asked.prompts_fixed or None)
+    try:
+        log = run_log(record, at=asked.at, mirrored=asked.mirrored, fixed=asked.prompts_fixed or None)
+    except DataError as error:
+        if problems:  # what is damaged is why
+            raise DataError(problems[0], error.remedy) from error
+        raise
     until = asked.until
     if until is None and log.planned is not None and log.planned > log.updates[-1].step:
         until = log.planned

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 import typer
 
-from estheory.cli.emit import cite, show
+from estheory.cli.emit import cite, interruptible, show
 from estheory.cli.options import Command, TableOptions, options, program
 from estheory.errors import ConfigError
 
@@ -57,13 +57,16 @@ def probe(
     if not asked.tasks:
         raise ConfigError("--tasks is missing", "e.g. --tasks addition,reversal")
     found, sigma = [], asked.sigma
+    go_on = "nothing was written; the same command starts over"
+    if asked.keep is not None:
+        go_on = f"the same command goes on with what {asked.keep} holds"
     for task in asked.tasks:
         given = {"model": model, "task": task, "population": asked.members, "prompts": asked.prompts}
         given |= {"antithetic": asked.mirrored, "seed": common.seed or 0, "steps": 1}
         optional = {"sigma": asked.sigma, "data": asked.data}
         config = es_config(given | {name: value for name, value in optional.items() if value is not None})
         sigma = config.sigma
-        with counted(common, f"probing {task}", asked.members + 2) as done:
+        with interruptible(lambda: go_on), counted(common, f"probing {task}", asked.members + 2) as done:
             found += probe_task(config, asked.keep, asked.directions, done)
     rows = [dataclasses.asdict(row) for row in found]
     table = Table("task", "quantity", ">value", ">standard error")

@@ -20,6 +20,7 @@ from estheory.derivations import (
     pairs,
     precision,
     quadratic,
+    rewards,
     shapings,
     signal,
     steering,
@@ -45,6 +46,7 @@ _TOPICS = (
     curved_memory,
     drift,
     economy,
+    rewards,
     comparison,
     precision,
 )

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from estheory.theory.prompt_batch import PromptBatch
     from estheory.theory.reward_model import RewardModel
 
-NEGLIGIBLE_MOTION = 0.01
-"""Share by which signal or curvature may change the mean square of a run that drifts as its walk does."""
 _GIVEN_BY: dict[Quantity | str, str] = {
     Quantity.CHECKPOINT_COSINE: "checkpoints= with two steps or more",
     **dict.fromkeys(
@@ -221,7 +219,7 @@ def predict(
             predictions.extend(curved.against_optimum(config, landscape, steps[-1], predictions))
     if off_task is not None:
         gains = {step: effect.gain**2 for step, effect in rounded.items()}
-        drifting = _drifting(walks, lengths, landscape is not None, warnings)
+        drifting = curved.drifting(walks, lengths, landscape, warnings)
         predictions.extend(curved.off_task_predictions(off_task, drifting, gains, warnings))
         warnings.extend(curved.off_task_warnings(off_task))
     if rounding is not None:
@@ -231,31 +229,6 @@ def predict(
     order = list(Quantity)
     predictions.sort(key=lambda p: order.index(p.quantity))  # stable: steps stay in order
     return Forecast(config, tuple(predictions), tuple(warnings))
-
-
-def _drifting(
-    walks: dict[int, Walk], lengths: Mapping[int, RunNorm], curved: bool, warnings: list[str]
-) -> dict[int, Walk]:
-    """Return the walks that drift as another behaviour's traces tell; say where signal or curvature moves a run."""
-    moved = [
-        step
-        for step, w in walks.items()
-        if step not in lengths or abs(lengths[step].mean_square / (w.variance * w.dim) - 1) > NEGLIGIBLE_MOTION
-    ]
-    if not moved:
-        return walks
-    at = f"at step {moved[0]}" if len(moved) == 1 else f"at steps {moved[0]} to {moved[-1]}"
-    if curved:
-        warnings.append(
-            f"kl_drift and off_task_reward_change {at} are for a behaviour of flat directions: signal and curvature "
-            "move the others in another way"
-        )
-        return walks
-    warnings.append(
-        f"no kl_drift and no off_task_reward_change {at}: the signal moves the run along its gradient besides, and "
-        "traces do not say how much another behaviour depends on that direction"
-    )
-    return {step: w for step, w in walks.items() if step not in moved}
 
 
 def _linear_norms(

@@ -17,7 +17,7 @@ from estheory.theory import signal, walk
 from estheory.theory.effective_dimension import Shapes, low_rank_dimension, shared_seed_dimension
 from estheory.theory.estimators.estimator import PAPER
 from estheory.theory.rounding.predictions import NormRounding
-from estheory.theory.run_norm import RunNorm
+from estheory.theory.run_norm import EXACT_SHIFT, RunNorm
 from estheory.theory.steered_cosines import DisplacementPair
 from estheory.theory.walk import OURS, Walk
 
@@ -164,7 +164,7 @@ def cosines(
     if len(lengths) < len(walks):
         warnings.append("no checkpoint_cosine and no independent_cosine without norms")
         return
-    if any(not length.is_walk for length in lengths.values()):
+    if any(not length.points_anywhere for length in lengths.values()):
         yield from _steered(config, walks, lengths, curved, warnings)
         return
     if any(rounded.half_width >= 1 for rounded in rounding.values()) and not config.anchor_l1:
@@ -213,6 +213,7 @@ def cosines(
             where=f"{first}|{second}",
         )
     # entries of equal variance without correlation: 1/d exactly, whatever their law
+    shifted = max(length.signal_shift for length in lengths.values()) >= EXACT_SHIFT
     coordinates = last.effective_dim if config.noise == "shared-seed" else float(config.dim)
     coordinates /= rounding[last_step].unevenness
     if coordinates >= 2 and last.declared_error < 1:  # else an L1 anchor leaves next to nothing moved
@@ -220,7 +221,7 @@ def cosines(
             quantity=Quantity.INDEPENDENT_COSINE,
             law=CosineLaw(0.0, 1.0, 1.0, coordinates - 1.0),
             label="large-N"
-            if config.noise != "gaussian" or config.anchor_l1
+            if config.noise != "gaussian" or config.anchor_l1 or shifted
             else "exact"
             if rounding[last_step].is_exact
             else "mean-field",

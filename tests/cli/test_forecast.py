@@ -83,6 +83,30 @@ def test_means_alone(estheory, tmp_path):
     assert "--sigma" in refused.err
 
 
+@pytest.mark.parametrize(
+    ("rows", "place"),
+    [
+        ([{"step": t, "reward_mean": 0.1, "reward_std": 0.05} for t in (1, 2, 5)], "steps 3 to 4 are missing"),
+        ([{"step": 1.5, "reward_mean": 0.1, "reward_std": 0.05}], "1.5 is no whole number"),
+        ([{"step": t, "reward_mean": 1e200, "reward_std": 1e200} for t in (1, 2)], "step 1: reward_mean is damaged"),
+        ([{"step": t, "rewards": [0.1] * (t + 3)} for t in (1, 2)], "step 2 has 5 rewards"),
+        ([{"step": 1, "rewards": [0.1, 0.2, 0.3, 0.4], "coefficients": [1, 2]}], "step 1 has 2 coefficients"),
+        ([{"step": 1}], "no update"),
+    ],
+)
+def test_bad_logs_are_refused_in_one_line(estheory, tmp_path, rows, place):
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    result = estheory("forecast", tmp_path, "--sigma", 1e-3, "--alpha", 5e-4, "--population", 4)
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    assert result.err.startswith("error: ")
+    assert place in result.err
+
+
+def test_what_an_update_must_be_worth_is_a_number(estheory, log):
+    result = estheory("forecast", log, "--stop-net", "nan")
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+
+
 def test_plot(estheory, log, tmp_path):
     pytest.importorskip("matplotlib")
     assert estheory("forecast", log, "--plot", tmp_path / "f.svg").code == 0

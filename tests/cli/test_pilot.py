@@ -1,6 +1,7 @@
 """``estheory pilot``."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -91,6 +92,38 @@ def test_refusals_are_one_line(estheory, pilots, tmp_path):
         assert (result.code, result.out) == (2, "")
         assert result.err.startswith("error: ")
         assert result.err.count("\n") == 1
+
+
+GOOD = [[1, 0, 1], [0, 1, 1], [1, 1, 0], [0, 0, 1]]
+BAD = {
+    "a number that is none": ([[1, 0, 1], [0, "x", 1], [1, 1, 0]], "row 2, column 2"),
+    "not finite": ([[1, 0, math.nan], [0, 1, 1], [1, 1, 0]], "row 1, column 3"),
+    "too large": ([[1, 0, 1], [0, 1, 1], [1, -1e200, 0]], "row 3, column 2"),
+    "one member": ([[1, 0, 1]], "1 rows, 3 columns"),
+    "one prompt": ([[1], [0], [1]], "3 rows, 1 columns"),
+    "all equal": ([[1, 1], [1, 1], [1, 1]], "row 1, column 1 to row 3, column 2"),
+    "unequal prompts": ([[1, 0, 1], [0, 1]], "row 2 has 2 columns, row 1 has 3"),
+    "a centre of another length": ({"rewards": GOOD, "centre": [1, 0]}, "2 rewards for 3 columns"),
+    "no pairs": ({"rewards": GOOD[:3], "mirrored": True}, "row 3 has no partner"),
+    "another scale": ([[1, 0, 1, 1], [0, 1, 1, 0], [100, 100, 100, 0], [1, 0, 0, 1]], "row 3"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_rewards_name_row_and_column(estheory, tmp_path, name):
+    content, place = BAD[name]
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    result = estheory("pilot", tmp_path / "r.json", "--sigma", 1e-3)
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    assert result.err.startswith("error: ")
+    assert place in result.err
+
+
+def test_rewards_without_sigma(estheory, tmp_path):
+    (tmp_path / "r.json").write_text(json.dumps(GOOD))
+    result = estheory("pilot", tmp_path / "r.json")
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    assert "give --sigma" in result.err
 
 
 def test_predict_and_plan_take_a_pilot(estheory, pilots, tmp_path):

@@ -36,6 +36,7 @@ from estheory.runs.view import (
     Settings,
     Step,
 )
+from estheory.theory.economy.iteration import LARGEST
 
 FOLDER_LOG = "log.jsonl"
 _REMEDY = "restore the log, or leave the step out"
@@ -199,6 +200,8 @@ def _array(value: Any, ndim: int) -> Array:
     if not np.isfinite(array).all():
         place = ", ".join(str(int(k) + 1) for k in np.argwhere(~np.isfinite(array))[0])
         raise ValueError(f"entry {place} is no finite number")
+    if np.abs(array).max() > LARGEST:
+        raise ValueError(f"it holds {np.abs(array).max():g}, too large to square")
     return array
 
 
@@ -206,6 +209,8 @@ def _number(value: Any) -> float:
     number = float(value)
     if not np.isfinite(number):
         raise ValueError(f"{value} is no finite number")
+    if abs(number) > LARGEST:
+        raise ValueError(f"{number:g} is too large to square")
     return number
 
 

@@ -45,6 +45,8 @@ def by_step(
 def count(value: Any, most: int = MOST_STEPS) -> int:
     """Return a number of steps, or of something else."""
     number = int(value)
+    if isinstance(value, float) and number != value:
+        raise ValueError(f"{value} is no whole number")
     if not 0 <= number <= most:
         raise ValueError(f"{str(value)[:20]} is no number from 0 to {most}")
     return number

@@ -22,6 +22,7 @@ from estheory.theory.curved.ranges import step_range
 from estheory.theory.curved.reward_laws import LinearQuadraticLaw
 from estheory.theory.curved.stationary import stationary_state
 from estheory.theory.estimators import estimator_of
+from estheory.theory.run_norm import RunNorm
 from estheory.theory.walk import LEAST_ODD_PARTS, Walk
 
 QUADRATIC = "ours: docs/concepts/quadratic.md"
@@ -33,6 +34,8 @@ NEGLIGIBLE_TIES = 1e-6
 """Expected number of steps without motion up to which an off-task change is given."""
 LEAST_MIXING = 20.0
 """Degrees of freedom of a bounded fluctuation of the variance, from which a chi-square stands for it."""
+NEGLIGIBLE_MOTION = 0.01
+"""Share by which signal or curvature may change the mean square of a run that drifts as its walk does."""
 MANY_DIRECTIONS = 20
 """Square of the trace over the trace of the square, from which a sum over directions is taken to be normal."""
 LOCAL = ("locally quadratic reward", "Gaussian reward noise")
@@ -304,6 +307,54 @@ def off_task_warnings(off_task: OffTask) -> Iterator[str]:
             f"off_task_reward_change is normal, as of many directions: these traces allow fewer than "
             f"{MANY_DIRECTIONS}, whose tails are heavier"
         )
+
+
+def drifting(
+    walks: Mapping[int, Walk], lengths: Mapping[int, RunNorm], landscape: Landscape | None, warnings: list[str]
+) -> dict[int, Walk]:
+    """Return the walks that drift as another behaviour's traces tell.
+
+    Parameters
+    ----------
+    walks, lengths
+        The walks and the norms of a run by step; no norms where it has no law of them.
+    landscape
+        None for a linear reward, whose gradient may be any direction of the other behaviour.
+    warnings
+        Grows by where signal or curvature moves the run besides.
+
+    Returns
+    -------
+    dict
+        By step.
+
+    Notes
+    -----
+    Label: that of the walks. Source: ours: docs/concepts/drift.md.
+    """
+    moved = [
+        step
+        for step, w in walks.items()
+        if step not in lengths or abs(lengths[step].mean_square / (w.variance * w.dim) - 1) > NEGLIGIBLE_MOTION
+    ]
+    if not moved:
+        return dict(walks)
+    at = f"at step {moved[0]}" if len(moved) == 1 else f"at steps {moved[0]} to {moved[-1]}"
+    rows = "kl_drift and off_task_reward_change"
+    if landscape is None:
+        warnings.append(
+            f"no {rows} {at}: the signal moves the run along its gradient besides, and traces do not say how much "
+            "another behaviour depends on that direction"
+        )
+        return {step: w for step, w in walks.items() if step not in moved}
+    scattered = [step for step in moved if step not in lengths and walks[step].mixing_df < LEAST_MIXING]
+    if scattered:
+        warnings.append(f"no {rows}: curvature gives the length of so few steps a law that is not known here")
+    if len(scattered) < len(moved):
+        warnings.append(
+            f"{rows} {at} are for a behaviour of flat directions: signal and curvature move the others in another way"
+        )
+    return {step: w for step, w in walks.items() if step not in scattered}
 
 
 def off_task_predictions(

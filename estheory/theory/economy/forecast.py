@@ -181,7 +181,7 @@ def outlook(
     Raises
     ------
     ConfigError
-        If ``at`` is before the first row, or ``until`` not after ``at``.
+        If ``at`` is before the first row, ``until`` not after ``at``, or ``worth`` no number.
     DataError
         As of :func:`estheory.theory.economy.ledger.ledger`.
 
@@ -189,6 +189,8 @@ def outlook(
     -----
     Label: small-step. Source: ours: docs/concepts/economy.md.
     """
+    if math.isnan(worth):
+        raise ConfigError("what an update must be worth is no number", "give a number, as 0.001")
     read = [update for update in updates if at is None or update.step <= at]
     if not read:
         raise ConfigError(f"no update is logged up to step {at}", "give a later --at")
@@ -470,7 +472,7 @@ def _level(book: Ledger, rate: Rate) -> tuple[float, float]:
     carried = rewards + rate.found.value * (book.steps + 1 - steps)
     level = float(weights @ carried)
     residual = carried - level
-    error = math.sqrt(float(weights**2 @ residual**2) / (1 - float(weights @ weights))) if len(rewards) > 1 else 0.0
+    error = math.sqrt(float(weights**2 @ residual**2) / (1 - float(weights @ weights)))
     return level, error
 
 

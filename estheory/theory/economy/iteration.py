@@ -9,6 +9,9 @@ import numpy as np
 from estheory._special import Array
 from estheory.errors import DataError
 
+LARGEST = 1e100
+"""Rewards beyond it have no variance that can be computed."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Iteration:
@@ -82,6 +85,12 @@ def require_matrix(rewards: Array) -> None:
     if bad.size:
         row, column = bad[0] + 1
         raise DataError(f"row {row}, column {column} is no finite number", "correct it, or leave the prompt out")
+    if np.abs(rewards).max() > LARGEST:
+        row, column = np.unravel_index(int(np.abs(rewards).argmax()), rewards.shape)
+        raise DataError(
+            f"row {row + 1}, column {column + 1} is {rewards[row, column]:g}, too large to square",
+            "correct it, or give rewards in another unit",
+        )
     if np.ptp(rewards) == 0:
         value = rewards[0, 0]
         raise DataError(

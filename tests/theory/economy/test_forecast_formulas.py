@@ -8,8 +8,9 @@ from scipy.stats import t as student
 
 from estheory.laws import CutNormalLaw
 from estheory.theory.economy.forecast import HeldOutReward, current_rate, outlook, recent_weights
-from estheory.theory.economy.ledger import ledger
-from estheory.theory.economy.ledger_entry import LedgerRules, LoggedUpdate
+from estheory.theory.economy.forecast import _limits as limits_of
+from estheory.theory.economy.ledger import Ledger, ledger
+from estheory.theory.economy.ledger_entry import Entry, LedgerRules, LoggedUpdate
 from tests.theory.economy.quadratic_runs import es_run
 
 RULES = LedgerRules(sigma=0.1, alpha=0.05, population=16, mirrored=True)
@@ -225,9 +226,8 @@ def test_norm_cosine_and_kl(kind):
     rules = RULES if mirrored else LedgerRules(sigma=0.1, alpha=0.05, population=16)
     updates = run_of(mirrored=mirrored, permuted=kind == "control", noise=0.05, spread=0.3)
     if kind == "few digits":
-        rng = np.random.default_rng(5)
         updates = [
-            LoggedUpdate(**{**vars(u), "norm": math.sqrt(25 + 0.0004 * u.step + 0.2 * rng.random())}) for u in updates
+            LoggedUpdate(**{**vars(u), "norm": math.sqrt(25 + 0.0004 * u.step + (-1.0) ** u.step)}) for u in updates
         ]
     found = outlook(updates, rules, until=44)
     if kind == "rises":
@@ -256,3 +256,66 @@ def test_no_norm_is_foretold_from_few_rows_or_of_a_run_that_stands():
     tied = [LoggedUpdate(step=t, reward_mean=0.5, reward_std=0.0, norm=2.0) for t in range(1, 11)]
     for law in told(outlook(tied, RULES), "displacement_norm").values():
         assert (law.mean, law.std) == (2.0, 0.0)
+
+
+def smooth(count, time=20.0):
+    return [LoggedUpdate(step=t, reward_mean=1 - math.exp(-t / time), reward_std=0.1) for t in range(1, count + 1)]
+
+
+@pytest.mark.parametrize("count", [12, 16, 21, 40])
+def test_when_the_floor_comes_as_the_rate_falls(count):
+    """The rate falls by e over the second half of the rows as it fell; the floor is a quarter of the best tenth."""
+    found = outlook(smooth(count), RULES)
+    half = smooth((count + 1) // 2)
+    before, now = (current_rate(ledger(rows, RULES)).found.value for rows in (half, smooth(count)))
+    rewards = np.array([u.reward_mean for u in smooth(count)])
+    width = max(2, count // 10)
+    blocks = [part.mean() for part in np.array_split(rewards, max(2, count // width))]
+    floor = 0.25 * np.max(np.abs(np.diff(blocks))) / width
+    if found.state == "floor":
+        assert found.pace.floor_in == 0
+    else:
+        by_e = (count - len(half)) / math.log(before / now)
+        assert found.pace.floor_in == max(0, math.ceil(by_e * math.log(now / floor)))
+
+
+def limits(**given):
+    """What limits a run of these shares of the members' variance, by rows that are alike."""
+    shares = {"reliability": 0.8, "odd_share": 0.5, "even_share": 0.3, "earned": 0.02, "paid": 0.001, "tied": False}
+    rows = [
+        Entry(
+            step=step, earned_stderr=0.001, paid_stderr=0.001, reward=0.5, reward_stderr=0.01, member_variance=0.01,
+            walk=1e-4, bound=None, **{name: value[step % len(value)] if isinstance(value, list) else value
+                                      for name, value in {**shares, **given}.items()},
+        )
+        for step in range(1, 101)
+    ]  # fmt: skip
+    return [limit.partition(":")[0] for limit in limits_of(Ledger(entries=tuple(rows), centred=True))]
+
+
+def test_limits_and_where_they_begin():
+    assert limits() == []
+    assert limits(reliability=0.49) == ["reliability"]
+    assert limits(reliability=0.51) == []
+    assert limits(even_share=0.51) == ["even part"]
+    assert limits(even_share=0.5) == []
+    assert limits(paid=0.0101) == ["cost"]
+    assert limits(paid=0.0099) == []
+    assert limits(earned=-0.02, paid=-0.001) == []  # nothing is paid
+    assert limits(paid=math.nan) == ["unknown"]
+    assert limits(tied=[True] + 7 * [False]) == ["ties"]
+    assert limits(tied=[True] + 24 * [False]) == []
+
+
+def test_states_and_their_width():
+    """A flat log is at its floor where its rate is known to within a quarter of the best it had, else undecided."""
+    for noise, state in ((0.001, "floor"), (0.2, "undecided")):
+        rewards = np.concatenate([np.linspace(0, 1, 20), np.ones(40)]) + noise * (-1.0) ** np.arange(60)
+        rows = [LoggedUpdate(step=k + 1, reward_mean=r, reward_std=0.1) for k, r in enumerate(rewards)]
+        assert outlook(rows, RULES).state == state
+    falls = [LoggedUpdate(step=k + 1, reward_mean=-0.1 * k, reward_std=0.1) for k in range(10)]
+    assert (outlook(falls, RULES).state, outlook(falls, RULES).pace.floor_in) == ("sliding", 0)
+    rises = [LoggedUpdate(step=k + 1, reward_mean=0.1 * k, reward_std=0.1) for k in range(10)]
+    assert outlook(rises, RULES).state == "earning"
+    assert not outlook(rises, RULES, worth=0.0999).stop.advice
+    assert outlook(rises, RULES, worth=0.1001).stop.advice
