@@ -102,9 +102,19 @@ TESTS = {
         "theory/test_configurations.py",
         "theory/test_mean_field_error.py",
     ],
-    "step_predictions": ["theory/test_formulas_of_predictions.py", "cli/test_predict.py", "theory/test_walk.py"],
+    "step_predictions": [
+        "theory/test_run_norm.py",
+        "theory/test_formulas_of_predictions.py",
+        "cli/test_predict.py",
+        "theory/test_walk.py",
+    ],
     "norm_laws": ["theory/test_norm_laws.py", "theory/test_steered.py"],
-    "run_norm": ["theory/test_norm_laws.py", "theory/test_steered.py", "theory/test_signal.py"],
+    "run_norm": [
+        "theory/test_run_norm.py",
+        "theory/test_norm_laws.py",
+        "theory/test_steered.py",
+        "theory/test_signal.py",
+    ],
     "steered_cosines": ["theory/test_steered.py"],
     "estimators.estimator": ESTIMATORS,
     "estimators.pairs": ESTIMATORS,
@@ -115,7 +125,12 @@ TESTS = {
     "planning.targets": ["theory/test_formulas_of_plans.py", "theory/test_planning.py"],
     "ties": ["theory/test_formulas_of_laws.py", "theory/test_prompt_batch.py"],
     "walk": ["theory/test_walk.py", "theory/test_configurations.py", "theory/test_signal.py"],
-    "walk_predictions": ["theory/test_formulas_of_predictions.py", "theory/test_walk.py", "cli/test_predict.py"],
+    "walk_predictions": [
+        "theory/test_walk_predictions.py",
+        "theory/test_formulas_of_predictions.py",
+        "theory/test_walk.py",
+        "cli/test_predict.py",
+    ],
     "rounding.weights": ["theory/test_formulas_of_laws.py", "theory/test_precision.py"],
 }
 """Tests of each module, under tests/; those of FORMULAS and of the derivations, which pin most, are run for all."""

@@ -23,6 +23,7 @@ MOVED = {
     "simulation.rounding": "simulation.emulator.emulate",
     "simulation.strata": "simulation.emulator.strata",
     "tasks.files": "tasks.data_files",
+    "tasks.limited": "tasks.wrapped",
     "tasks.records": "tasks.schemas",
     "theory.budgets": "theory.planning.budgets",
     "theory.choices": "theory.planning.choices",

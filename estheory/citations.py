@@ -15,6 +15,11 @@ class Cited(Protocol):
         """``arXiv:...`` or ``ours: ...``, the page of its derivation."""
 
 
+def ours(page: str) -> str:
+    """Return the source of what is derived on a page of ``docs/concepts``."""
+    return f"ours: docs/concepts/{page}.md"
+
+
 def _article(key: str, arxiv: str, year: int, title: str, author: str) -> str:
     fields = {"title": title, "author": author, "journal": f"arXiv preprint arXiv:{arxiv}", "year": str(year)}
     return f"@article{{{key},\n" + "".join(f"  {name:<7} = {{{value}}},\n" for name, value in fields.items()) + "}\n"

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import get_args
 
@@ -109,8 +110,19 @@ def option_groups(node: ast.FunctionDef) -> int | None:
     return sum(len(d.args) for d in calls if isinstance(d.func, ast.Name) and d.func.id == "options")
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """Return the syntax of a file, read once."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def has_help(annotation: ast.expr | None) -> bool:
-    """Say whether an annotation is that of an option or argument of the command line with a help text."""
+    """Say whether an annotation is that of an option or argument of the command line with a help text.
+
+    An option of two commands has a name that ends in Option.
+    """
+    if isinstance(annotation, ast.Name) and annotation.id.endswith("Option"):
+        return True
     calls = [n for n in ast.walk(annotation) if isinstance(n, ast.Call)] if annotation is not None else []
     options = [n for n in calls if isinstance(n.func, ast.Attribute) and n.func.attr in ("Option", "Argument")]
     helps = [k.value for n in options for k in n.keywords if k.arg == "help"]
@@ -177,7 +189,7 @@ def unlabelled(node: ast.FunctionDef) -> list[str]:
 KNOWN: dict[str, ast.FunctionDef] = {}
 BASES: dict[str, list[str]] = {}
 for _path in COMPLETE:
-    _tree = ast.parse(_path.read_text(encoding="utf-8"))
+    _tree = tree_of(_path)
     _module = ".".join(_path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     KNOWN |= {f"{_module}.{name}": node for name, node in functions(_tree)}
     BASES |= {
@@ -202,7 +214,7 @@ def is_data(node: ast.ClassDef) -> bool:
 def test_sections_are_complete():
     found = {}
     for path in COMPLETE:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = tree_of(path)
         for name, node in functions(tree):
             if option_groups(node) is not None or (is_read(path, name) and not overrides(name, BASES, KNOWN)):
                 found[f"{path.relative_to(ROOT)}: {name}"] = incomplete(node, KNOWN)
@@ -215,7 +227,7 @@ def test_sections_are_complete():
 def test_no_line_of_text_is_a_quotation_to_markdown():
     """The site would swallow the sign of a line such as "> 0"."""
     documented = ast.Module | ast.ClassDef | ast.FunctionDef
-    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in COMPLETE}
+    trees = {path: tree_of(path) for path in COMPLETE}
     texts = (
         (path, ast.get_docstring(n) or "") for path in trees for n in ast.walk(trees[path]) if isinstance(n, documented)
     )
@@ -229,7 +241,7 @@ def test_a_quotation_is_found():
 def test_what_theory_computes_has_label_and_source():
     found = {}
     for path in sorted((ROOT / "theory").rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = tree_of(path)
         found |= {f"{path.name}: {name}": unlabelled(node) for name, node in functions(tree) if "." not in name}
     assert {place: row for place, row in found.items() if row} == {}
 

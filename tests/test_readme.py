@@ -11,6 +11,7 @@ import pytest
 import estheory
 from estheory.cli.app import COMMANDS, main
 from tests.readme_files import write_files
+from tests.variants import variants
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 QUESTIONS = re.split(r"\n## ", README[README.index("## Will it learn?") : README.index("## The whole line")])
@@ -45,7 +46,11 @@ def test_each_question_is_answered_as_shown(question, reader, capsys):
     assert [line for line in shown.splitlines() if line not in ("", "...", *printed)] == []
 
 
-@pytest.mark.parametrize("question", QUESTIONS, ids=lambda text: text.partition("\n")[0])
+@pytest.mark.parametrize(
+    "question",
+    variants(QUESTIONS, fast=[text for text in QUESTIONS if "bf16" not in text.partition("\n")[0]]),
+    ids=lambda text: text.partition("\n")[0],
+)
 def test_the_python_twins(question, reader, capsys):
     [block] = blocks(question, "python")
     exec(compile(block, "README.md", "exec"), {})

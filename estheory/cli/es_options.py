@@ -29,6 +29,17 @@ if TYPE_CHECKING:
 MOST_ROWS = 10_000
 """Most configurations that comma lists may make."""
 
+ModelOption = Annotated[
+    str | None,
+    typer.Option(help="Or a model folder or built-in model that has them.", autocompletion=complete.models),
+]
+TrainableOption = Annotated[
+    str | None, typer.Option(help="Which of them: all | last:K | lora:R | regex:... (default all).")
+]
+SpectrumOption = Annotated[
+    Path | None, typer.Option(help="CSV file eigenvalue,multiplicity,offset of minus the Hessian.")
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
@@ -39,13 +50,8 @@ class ModelOptions:
     dim: Annotated[
         tuple[int, ...], typer.Option(help="Number of trainable parameters, e.g. 4e9 or 3B.", parser=values.sizes)
     ] = ()
-    model: Annotated[
-        str | None,
-        typer.Option(help="Or a model folder or built-in model that has them.", autocompletion=complete.models),
-    ] = None
-    trainable: Annotated[
-        str | None, typer.Option(help="Which of them: all | last:K | lora:R | regex:... (default all).")
-    ] = None
+    model: ModelOption = None
+    trainable: TrainableOption = None
 
 
 _RULES = ("sigma", "alpha", "population", "steps", "shaping", "antithetic", "noise")
@@ -83,9 +89,7 @@ class SignalOptions:
     reward_std: Annotated[tuple[float, ...], typer.Option(help="s: noise of one member's reward.")] = ()
     success: Annotated[tuple[float, ...], typer.Option(help="Base accuracy p of 0/1 rewards; needs --prompts.")] = ()
     prompts: Annotated[tuple[int, ...], typer.Option(help="Prompts B that a member's reward averages over.")] = ()
-    spectrum: Annotated[
-        Path | None, typer.Option(help="CSV file eigenvalue,multiplicity,offset of minus the Hessian.")
-    ] = None
+    spectrum: SpectrumOption = None
 
 
 @dataclass(frozen=True, kw_only=True)

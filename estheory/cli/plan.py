@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, Un
 
 import typer
 
-from estheory.cli import complete, values
+from estheory.cli import values
 from estheory.cli.emit import cite, show
-from estheory.cli.es_options import ModelOptions, cases
+from estheory.cli.es_options import ModelOption, ModelOptions, SpectrumOption, TrainableOption, cases
 from estheory.cli.measured import MeasuredOptions, measured, pilot_ends
 from estheory.cli.options import CURVATURE, OFF_TASK, Command, ConfigOptions, TableOptions, given_in, options, program
 from estheory.cli.price import PriceOptions
@@ -35,13 +35,8 @@ class SizeOptions:
     panel: ClassVar[str] = "Model"
 
     dim: Annotated[int | None, typer.Option(help="Number of trainable parameters, e.g. 4e9 or 3B.")] = None
-    model: Annotated[
-        str | None,
-        typer.Option(help="Or a model folder or built-in model that has them.", autocompletion=complete.models),
-    ] = None
-    trainable: Annotated[
-        str | None, typer.Option(help="Which of them: all | last:K | lora:R | regex:... (default all).")
-    ] = None
+    model: ModelOption = None
+    trainable: TrainableOption = None
 
 
 SEARCHED = ConfigOptions(
@@ -144,9 +139,7 @@ class KnownOptions:
     reward_std: Annotated[float | None, typer.Option(help="s: noise of one member's reward.", parser=values.finite)] = (
         None
     )
-    spectrum: Annotated[
-        Path | None, typer.Option(help="CSV file eigenvalue,multiplicity,offset of minus the Hessian.")
-    ] = None
+    spectrum: SpectrumOption = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from estheory.citations import ours
 from estheory.derivations.algebra import Expr, sp
 from estheory.derivations.derivation import Derivation, Evaluator, agrees, define
 from estheory.derivations.notation import given, half, named, normal_density
@@ -37,7 +38,7 @@ rounding_gain = Derivation(
         "the update is Gaussian and added once, rounding to nearest",
     ),
     label="exact",
-    source="ours: docs/concepts/precision.md",
+    source=ours("precision"),
     symbols=(SIZE, MOMENT, GAIN),
     steps=(
         define(
@@ -70,7 +71,7 @@ rounding_signal = Derivation(
     title="What round-to-nearest keeps of a Gaussian update on average",
     assumptions=rounding_gain.assumptions,
     label="exact",
-    source="ours: docs/concepts/precision.md",
+    source=ours("precision"),
     symbols=(SIZE, PRODUCT, KEPT),
     steps=(
         define(

@@ -17,7 +17,7 @@ from estheory.models.parameters import FlatParameters
 from estheory.quantities import Quantity
 from estheory.tasks import ChatTask, DataTask, Example, Form, GymTask, Task, get_task, task_names
 from estheory.tasks.few_shot import FewShot
-from estheory.tasks.limited import Limited
+from estheory.tasks.wrapped import Limited
 
 LARGE_DIM = 10_000_000
 """From this many parameters on a forward pass over the prompts costs seconds: fewer prompts and probe directions."""

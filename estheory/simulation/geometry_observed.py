@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from estheory._special import Array
+from estheory.citations import ours
 from estheory.cosine_laws import CosineLaw
 from estheory.errors import ConfigError
 from estheory.landscape import Signal
@@ -25,9 +26,9 @@ from estheory.theory.curved.stationary import stationary_state
 from estheory.theory.estimators import estimator_of
 from estheory.theory.walk import Walk, walk
 
-AGAINST = "ours: docs/concepts/es-and-grpo.md"
-DYNAMICS = "ours: docs/concepts/dynamics.md"
-WALK = "ours: docs/concepts/walk.md"
+AGAINST = ours("es-and-grpo")
+DYNAMICS = ours("dynamics")
+WALK = ours("walk")
 STATIONARY_WITHIN = 0.01
 """The stationary state is judged where the mean-field reward has come this close to it, relatively."""
 PEAK_RESAMPLES = 400
@@ -62,7 +63,7 @@ def _off_task(geometry: Geometry, w: Walk) -> Iterator[Observed]:
 
     def observed(quantity: Quantity, law: Law, method: str, samples: Array, label: Label) -> Observed:
         at = steps if method == "es" else geometry.runs.steps
-        source = "ours: docs/concepts/drift.md" if method == "es" else AGAINST
+        source = ours("drift") if method == "es" else AGAINST
         p = Prediction(quantity=quantity, law=law, label=label, source=source, assumptions=assumptions, step=at)
         return Observed(prediction=p, samples=samples, where=method)
 

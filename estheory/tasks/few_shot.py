@@ -5,41 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from estheory.tasks.task import FILLER, PROMPT_LENGTH, Example, Split, Task, question_of
+from estheory.tasks.task import FILLER, PROMPT_LENGTH, Example, Split, question_of
+from estheory.tasks.wrapped import WrappedTask
 
 SHOTS = 8
 SHOT_SEED = 0
 
 
 @dataclass(frozen=True)
-class FewShot:
+class FewShot(WrappedTask):
     """A task whose prompts begin with :data:`SHOTS` solved training problems, the same ones for every prompt.
 
     The compact form, one padded line, is for character-level models that were pretrained on it. Scores are those of
     the task itself. The worked examples are never asked.
-
-    Attributes
-    ----------
-    task
-        A generated one.
     """
-
-    task: Task
-
-    @property
-    def name(self) -> str:
-        """The task's own name."""
-        return self.task.name
-
-    @property
-    def max_new_tokens(self) -> int:
-        """Tokens that hold every right answer: no tokenizer needs more than one a character."""
-        return self.task.max_new_tokens
-
-    @property
-    def held_out(self) -> bool:
-        """As the task's own."""
-        return self.task.held_out
 
     @property
     def single_line(self) -> bool:
@@ -56,10 +35,7 @@ class FewShot:
         return "".join(f"{question_of(shot)}{shot.reference}\n" for shot in self._shots)
 
     def examples(self, split: Split, n: int, seed: int) -> list[Example]:
-        """Return distinct examples of a split, none of them a worked one.
-
-        Parameters and result as of :meth:`estheory.tasks.task.Task.examples`.
-        """
+        """Return distinct examples of a split, none of them a worked one."""
         shown = {shot.prompt for shot in self._shots}
         spare = SHOTS if split == "train" else 0
         drawn = [e for e in self.task.examples(split, n + spare, seed) if e.prompt not in shown][:n]
@@ -70,15 +46,9 @@ class FewShot:
         return replace(example, prompt=example.prompt.removeprefix(self.prefix).rjust(PROMPT_LENGTH, FILLER))
 
     def score(self, example: Example, completion: str) -> float:
-        """Return the task's own accuracy of a completion.
-
-        Parameters and result as of :meth:`estheory.tasks.task.Task.score`.
-        """
+        """Return the task's own accuracy of a completion."""
         return self.task.score(self._inner(example), completion)
 
     def partial_score(self, example: Example, completion: str) -> float:
-        """Return the task's own graded score.
-
-        Parameters and result as of :meth:`estheory.tasks.task.Task.partial_score`.
-        """
+        """Return the task's own graded score."""
         return self.task.partial_score(self._inner(example), completion)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 
 from estheory._special import chi_square_quantile, normal_quantile
+from estheory.citations import ours
 from estheory.errors import ConfigError
 from estheory.laws import ChiLaw, Law, NormalLaw, PointLaw, SquaredLaw
 from estheory.rules import ESConfig, require_nonnegative, require_positive
 from estheory.theory.curved.reward_laws import MixedNormalLaw, UnevenSumLaw
 from estheory.theory.walk import Walk, checkpoint_correlation
 
-OURS = "ours: docs/concepts/drift.md"
+OURS = ours("drift")
 
 
 def kl_law(

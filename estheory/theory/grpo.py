@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from estheory.citations import ours
 from estheory.errors import ConfigError
 from estheory.landscape import Signal
 from estheory.laws import ChiLaw, PointLaw
@@ -96,7 +97,7 @@ def against_grpo(
             # the first step is a sign in every coordinate
             law=PointLaw(grpo_norm) if grpo.steps == 1 else ChiLaw(grpo_norm / math.sqrt(config.dim), config.dim),
             label="mean-field",
-            source="ours: docs/concepts/es-and-grpo.md",
+            source=ours("es-and-grpo"),
             assumptions=dense,
             step=grpo.steps,
         )
@@ -105,7 +106,7 @@ def against_grpo(
         quantity=Quantity.NORM_RATIO,
         law=replace(norm, scale=norm.scale / grpo_norm),
         label="mean-field" if grpo.norm is None else length.label if length.law == length.matched else "large-N",
-        source="ours: docs/concepts/es-and-grpo.md",
+        source=ours("es-and-grpo"),
         assumptions=(*length.assumptions, *known),
         step=step,
         systematic=half_width,
@@ -131,7 +132,7 @@ def against_grpo(
         quantity=Quantity.MATCHING_POPULATION,
         law=PointLaw(population),
         label="mean-field" if grpo.norm is None else walks,
-        source="ours: docs/concepts/es-and-grpo.md",
+        source=ours("es-and-grpo"),
         assumptions=(*last.assumptions, *known, *constant),
         step=step,
         systematic=2 * half_width,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from estheory.citations import ours
 from estheory.landscape import Signal
 from estheory.laws import ChiLaw, Law
 from estheory.rules import ESConfig
@@ -15,7 +16,7 @@ from estheory.theory.estimators import estimator_of
 from estheory.theory.reward_model import RewardModel
 from estheory.theory.ties import Lengths
 
-OURS = "ours: docs/concepts/signal.md"
+OURS = ours("signal")
 
 
 def first_step_share(config: ESConfig) -> float:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from estheory._special import Array
+from estheory.citations import ours
 from estheory.errors import ConfigError
 from estheory.landscape import Signal
 from estheory.laws import ChiLaw
@@ -24,7 +25,7 @@ from estheory.theory.estimators import estimator_of
 from estheory.theory.reward_model import RewardModel
 from estheory.theory.ties import Lengths, LengthsLaw, TiedLaw, added_lengths, steered_lengths
 
-OURS = "ours: docs/concepts/walk.md"
+OURS = ours("walk")
 FEW_COORDINATES = 30
 """Coordinates that an L1 anchor leaves moved, below which norms have a band of 100 % in place of a law."""
 LEAST_TIED_PULL = 0.1

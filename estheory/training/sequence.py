@@ -20,10 +20,10 @@ from estheory.measurement.displacement import measure_displacements
 from estheory.measurement.held_out import kl_from_base
 from estheory.models.load import resolve_model
 from estheory.quantities import Quantity
-from estheory.runs.config import ESRunConfig
 from estheory.runs.directory import Row, RunDirectory
 from estheory.runs.sequence import AnyConfig, SequenceConfig, require_same
 from estheory.tasks import get_task
+from estheory.training.finish import finish_run
 from estheory.training.process import torch_threads
 from estheory.training.session import OnStep, start_session, with_absolute_model
 
@@ -70,7 +70,7 @@ def run_sequence(
             if not (run / DONE).exists():
                 say(f"{method.method}, seed {seed}, stage {number} of {len(config.tasks)}: {task}")
                 with watch(run) as on_step:
-                    _train(stage, run, on_step)
+                    finish_run(stage, run, probed=True, on_step=on_step)
                 _finish(stage, method.model, run)
             stages.append(RunDirectory.open(run).read_json(DONE) or {})
             model = str(_model_of(run).resolve())
@@ -94,27 +94,6 @@ def run_sequence(
 def _model_of(run: Path) -> Path:
     """Return the folder of the model that a stage leaves."""
     return run.with_name(run.name + ".model")
-
-
-def _train(config: AnyConfig, run: Path, on_step: OnStep | None) -> None:
-    """Make or finish the run of one stage."""
-    begun = (run / "config.toml").is_file()
-    if isinstance(config, ESRunConfig):
-        from estheory.training.es import resume, run_es
-        from estheory.training.run_probes import probes_before
-
-        if begun:
-            resume(run, before_first_step=probes_before, on_step=on_step)
-        else:
-            run_es(config, run, before_first_step=probes_before, on_step=on_step)
-        return
-    from estheory.training.gradient_probe import gradient_probe
-    from estheory.training.grpo import resume_grpo, run_grpo
-
-    if begun:
-        resume_grpo(run, before_first_step=gradient_probe, on_step=on_step)
-    else:
-        run_grpo(config, run, before_first_step=gradient_probe, on_step=on_step)
 
 
 def _finish(config: AnyConfig, base: str, run: Path) -> None:

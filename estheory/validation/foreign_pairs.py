@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from estheory._special import Array
+from estheory.citations import ours
 from estheory.cosine_laws import CorrelationLaw
 from estheory.errors import DataError
 from estheory.laws import Law, NormalLaw, SquaredLaw
@@ -244,7 +245,7 @@ def _gradient_pairs(
                     quantity=Quantity.GRPO_DISPLACEMENT_NORM,
                     law=norm_law(variance, dim, dim, factor),
                     label="mean-field",
-                    source="ours: docs/concepts/es-and-grpo.md",
+                    source=ours("es-and-grpo"),
                     assumptions=(*assumptions, OWN_WEIGHTS) if rounded else assumptions,
                     step=step,
                     systematic=factor.norm_half_width,

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from estheory._special import Array
+from estheory.citations import ours
 from estheory.errors import DataError
 from estheory.laws import Law, NormalLaw, PointLaw
 from estheory.quantities import Prediction, Quantity
@@ -16,7 +17,7 @@ from estheory.theory.adamw import learning_rates
 from estheory.theory.gradient_path import GradientPath
 from estheory.validation.judge import Pair, paired
 
-SOURCE = "ours: docs/concepts/es-and-grpo.md"
+SOURCE = ours("es-and-grpo")
 PROBED = "gradients probed before the run"
 ASSUMED = (
     PROBED,

@@ -7,12 +7,13 @@ import math
 import numpy as np
 
 from estheory._special import Array
+from estheory.citations import ours
 from estheory.laws import ChiLaw, Law, NormalLaw, PointLaw, SquaredLaw
 from estheory.line_scores import LineStudy
 from estheory.quantities import Label, Prediction, Quantity
 from estheory.validation.judge import Pair, paired
 
-SOURCE = "ours: docs/concepts/es-and-grpo.md"
+SOURCE = ours("es-and-grpo")
 PAIRED = "same prompts for probe and measurement; the error is that of their difference"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from estheory.citations import ours
 from estheory.cosine_laws import CorrelationLaw
 from estheory.errors import DataError
 from estheory.files import reading
@@ -220,7 +221,7 @@ def _grpo(run: OwnRun, cosines: Mapping[tuple[int, int], float]) -> Iterator[Pai
             quantity=Quantity.GRPO_DISPLACEMENT_NORM,
             law=ChiLaw(norm / math.sqrt(run.dim), run.dim),
             label="mean-field",
-            source="ours: docs/concepts/es-and-grpo.md",
+            source=ours("es-and-grpo"),
             assumptions=(DENSE, "no weight decay"),
             step=steps,
         ),
@@ -276,7 +277,7 @@ def kl_pairs(run: OwnRun, walk: RecordedWalk, shapes: Mapping[str, tuple[int, ..
                 quantity=Quantity.KL_DRIFT,
                 law=FewDirectionsLaw(mean, error * math.sqrt(count), count),
                 label="small-step",
-                source="ours: docs/concepts/drift.md",
+                source=ours("drift"),
                 assumptions=(
                     f"isotropic drift; spread over seeds as over the probe's {count} directions, itself an estimate",
                     "probe at the walk's own scale" if matched else "KL quadratic up to the walk's length",

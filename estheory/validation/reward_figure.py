@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from estheory.citations import ours
 from estheory.laws import Law
 from estheory.quantities import Label, Measurement, Prediction, Quantity
 from estheory.validation.judge import Pair
 
 SOURCE = "shardes-paper"
-OURS = "ours: docs/concepts/economy.md"
+OURS = ours("economy")
 TULU, QWEN = 8_030_326_784, 494_032_768
 
 

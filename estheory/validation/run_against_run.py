@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from estheory.citations import ours
 from estheory.laws import ChiLaw, Law, NormalLaw
 from estheory.measurement.displacement import measure_displacements
 from estheory.models.builtin import model_folder
@@ -19,7 +20,7 @@ from estheory.validation.gradient_path_pairs import PROBED, gradient_path, run_r
 from estheory.validation.judge import Pair, paired
 from estheory.validation.recorded_walk import RecordedWalk
 
-SOURCE = "ours: docs/concepts/economy.md"
+SOURCE = ours("economy")
 UNRELATED = "no common signal"
 COMMON = "common signal"
 

@@ -29,11 +29,8 @@ from estheory.theory.adamw import grpo_mean_square, steered_mean_square
 from estheory.theory.economy.coherent import CoherentMotion, coherent_part
 from estheory.theory.economy.ledger import ledger
 from estheory.theory.economy.ledger_entry import LedgerRules, LoggedUpdate
-from estheory.training.es import resume, run_es
-from estheory.training.gradient_probe import gradient_probe
-from estheory.training.grpo import resume_grpo, run_grpo
+from estheory.training.finish import finish_run
 from estheory.training.member_rewards import Members
-from estheory.training.run_probes import probes_before
 from estheory.training.session import start_session
 from estheory.training.trajectory import Trajectory
 from estheory.validation.coherent_pairs import steered
@@ -76,15 +73,7 @@ def train(work: Path) -> None:
         folder = work / name
         folder.parent.mkdir(parents=True, exist_ok=True)
         print(name, flush=True)
-        if isinstance(config, ESRunConfig):
-            if folder.exists():
-                resume(folder, before_first_step=probes_before)
-            else:
-                run_es(config, folder, before_first_step=probes_before)
-        elif folder.exists():
-            resume_grpo(folder, before_first_step=gradient_probe)
-        else:
-            run_grpo(config, folder, before_first_step=gradient_probe)
+        finish_run(config, folder, probed=True)
 
 
 def signal_probe(task: str, kept: Path) -> dict[str, float]:

@@ -23,7 +23,7 @@ from estheory.runs.directory import RunDirectory
 from estheory.runs.view import OwnRun
 from estheory.theory.economy.forecast import windows
 from estheory.theory.economy.ledger import Ledger, ledger
-from estheory.training.es import resume, run_es
+from estheory.training.finish import finish_run
 from estheory.training.foresight import forecast_row
 from estheory.validation.forecast_pairs import forecast_pairs
 
@@ -72,10 +72,7 @@ WRITTEN = {
 def done(work: Path, name: str) -> OwnRun:
     """Return the record of a run, made or gone on with if need be."""
     folder = work / name
-    if folder.exists():
-        resume(folder)
-    else:
-        run_es(replace(BASE, **RUNS[name]), folder)
+    finish_run(replace(BASE, **RUNS[name]), folder)
     return RunDirectory.open(folder).record()
 
 

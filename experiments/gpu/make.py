@@ -27,9 +27,7 @@ from estheory.models.load import load_model
 from estheory.models.parameters import FlatParameters
 from estheory.runs.config import ESRunConfig, GRPORunConfig
 from estheory.runs.read import read_own
-from estheory.training.es import resume, run_es
-from estheory.training.grpo import resume_grpo, run_grpo
-from estheory.training.run_probes import probes_before
+from estheory.training.finish import finish_run
 
 TESTS = ("tests/training/test_device.py", "tests/simulation/test_torch_direct.py")
 TOLERANCE = 1e-3
@@ -65,15 +63,7 @@ def answers(model: str, task: str, device: str) -> Record:
 
 def trained(config: ESRunConfig | GRPORunConfig, folder: Path) -> Record:
     """Make a run or go on with it, judge it, and return its verdicts, its ends and its speed."""
-    if isinstance(config, ESRunConfig):
-        if folder.exists():
-            resume(folder, before_first_step=probes_before)
-        else:
-            run_es(config, folder, before_first_step=probes_before)
-    elif folder.exists():
-        resume_grpo(folder)
-    else:
-        run_grpo(config, folder)
+    finish_run(config, folder, probed=True)
     command = [sys.executable, "-m", "estheory", "validate", str(folder), "--json", "--quiet"]
     judged = subprocess.run(command, capture_output=True, text=True, check=False)
     rows = json.loads(judged.stdout)["verdicts"] if judged.stdout else []

@@ -18,8 +18,7 @@ from typing import Any
 from estheory.files import write_json
 from estheory.runs.config import ESRunConfig
 from estheory.runs.read import read_own
-from estheory.training.es import resume, run_es
-from estheory.training.run_probes import probes_before
+from estheory.training.finish import finish_run
 from estheory.validation.judge import judge
 from estheory.validation.own_runs import recorded_pairs
 
@@ -68,10 +67,7 @@ def train(work: Path) -> None:
     """Make every run that is not finished; probes are made before the first step of each."""
     for name, _, config in planned():
         folder = work / name
-        if folder.exists():
-            resume(folder, before_first_step=probes_before)
-        else:
-            run_es(config, folder, before_first_step=probes_before)
+        finish_run(config, folder, probed=True)
         print(name, flush=True)
 
 

@@ -25,8 +25,7 @@ from estheory.runs.config import ESRunConfig, GRPORunConfig
 from estheory.runs.directory import RunDirectory
 from estheory.simulation.emulator.emulate import emulate
 from estheory.simulation.emulator.strata import SampledWeights
-from estheory.training.es import resume, run_es
-from estheory.training.grpo import resume_grpo, run_grpo
+from estheory.training.finish import finish_run
 from estheory.training.session import start_session
 from estheory.training.trajectory import Trajectory
 from estheory.validation.judge import judge
@@ -70,14 +69,6 @@ def configs() -> Iterator[tuple[str, str, ESRunConfig | GRPORunConfig]]:
                 yield scheme, f"grpo-{dtype}-{lr:g}-{seed}", replace(GRPO, dtype=dtype, seed=seed, lr=lr)
 
 
-def done(config: ESRunConfig | GRPORunConfig, folder: Path) -> None:
-    """Run, or go on with, one run."""
-    if isinstance(config, ESRunConfig):
-        resume(folder) if folder.exists() else run_es(config, folder)
-    else:
-        resume_grpo(folder) if folder.exists() else run_grpo(config, folder)
-
-
 def projection(config: ESRunConfig, folder: Path) -> tuple[float, float]:
     """Return the projection on the walk that float32 would have taken, predicted and measured.
 
@@ -106,7 +97,7 @@ def projection(config: ESRunConfig, folder: Path) -> tuple[float, float]:
 def study(scheme: str, name: str, config: ESRunConfig | GRPORunConfig, work: Path) -> dict[str, Any]:
     """Make a run, or go on with it, and return what was predicted and measured."""
     folder = work / name
-    done(config, folder)
+    finish_run(config, folder)
     directory = RunDirectory.open(folder)
     verdicts = judge(recorded_pairs(folder).pairs)
     norms = (Quantity.DISPLACEMENT_NORM, Quantity.GRPO_DISPLACEMENT_NORM)

@@ -22,9 +22,8 @@ from estheory.measurement.reward_curvature import reward_curvature
 from estheory.quantities import Measurement, Prediction, Verdict
 from estheory.runs.config import ESRunConfig
 from estheory.runs.directory import RunDirectory
-from estheory.training.es import resume, run_es
+from estheory.training.finish import finish_run
 from estheory.training.reward_probe import reward_probe
-from estheory.training.run_probes import probes_before
 from estheory.training.session import start_session
 from estheory.validation.judge import judge
 from estheory.validation.own_runs import recorded_pairs
@@ -50,14 +49,6 @@ def configs() -> dict[str, ESRunConfig]:
         found[f"permuted-{seed}"] = replace(BASE, seed=seed, permute_rewards=True)
         found[f"logprob-{seed}"] = replace(BASE, seed=seed, reward="logprob")
     return found
-
-
-def done(config: ESRunConfig, folder: Path) -> None:
-    """Run, or go on with, one run."""
-    if folder.exists():
-        resume(folder, before_first_step=probes_before)
-    else:
-        run_es(config, folder, before_first_step=probes_before)
 
 
 def probe_pairs(folder: Path) -> list[tuple[Prediction, Measurement]]:
@@ -150,10 +141,7 @@ def first_steps(work: Path) -> dict[str, Any]:
     for seed in FIRST_STEPS:
         folder = work / f"first-{seed}"
         config = replace(BASE, steps=1, checkpoint_every=0, reward="logprob", seed=seed, evaluation_prompts=8)
-        if folder.exists():
-            resume(folder)
-        else:
-            run_es(config, folder)
+        finish_run(config, folder)
         files[str(seed)] = folder / "checkpoints" / "step_000001.safetensors"
     smoothed = reward_curvature(
         BASE.model, BASE.task, displacements=files, prompts=1024, groups=32, sigma=BASE.sigma, members=16, directions=0
@@ -321,7 +309,7 @@ def main() -> None:
     runs = configs()
     record: dict[str, Any] = {"probes": {}, "predictions": [], "unpredicted": {}}
     for name, config in runs.items():
-        done(config, work / name)
+        finish_run(config, work / name, probed=True)
         probes: Any = RunDirectory.open(work / name).read_json("probes.json")
         reward = probes["reward"]
         kept = ("evaluations", "share_of_run", "seconds")

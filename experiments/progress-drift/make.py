@@ -26,7 +26,7 @@ from estheory.reporting.page.svg import new_figure, standing, to_svg
 from estheory.reporting.page.theme import LIGHT
 from estheory.runs.config import ESRunConfig
 from estheory.runs.directory import RunDirectory
-from estheory.training.es import resume, run_es
+from estheory.training.finish import finish_run
 from estheory.training.task_probe import probe_task
 
 HERE = Path(__file__).parent
@@ -70,10 +70,7 @@ def train(work: Path) -> None:
         for population, runs in SEEDS.items():
             for number in range(runs):
                 folder = folder_of(work, sigma, population, number)
-                if folder.exists():
-                    resume(folder)
-                else:
-                    run_es(config_of(sigma, population, number), folder)
+                finish_run(config_of(sigma, population, number), folder)
                 print(folder.name, flush=True)
 
 

@@ -29,9 +29,7 @@ from estheory.measurement.reward_curvature import reward_curvature
 from estheory.models.builtin import get_builtin
 from estheory.runs.config import ESRunConfig
 from estheory.runs.directory import RunDirectory
-from estheory.training.es import resume, run_es
-from estheory.training.grpo import resume_grpo, run_grpo
-from estheory.training.run_probes import probes_before
+from estheory.training.finish import finish_run
 from estheory.training.session import start_session
 
 HERE = Path(__file__).parent
@@ -85,29 +83,16 @@ class Test:
     agrees: bool = True
 
 
-def es(config: ESRunConfig, folder: Path) -> None:
-    """Run, or go on with, one ES run."""
-    if folder.exists():
-        resume(folder, before_first_step=probes_before)
-    else:
-        run_es(config, folder, before_first_step=probes_before)
-
-
 def train(work: Path) -> None:
     """Make every run that is not finished."""
     for seed in SEEDS:
         for name, config in demo_configs(seed).items():
             folder = work / f"{name}-{seed}"
-            if isinstance(config, ESRunConfig):
-                es(config, folder)
-            elif folder.exists():
-                resume_grpo(folder)
-            else:
-                run_grpo(config, folder)
+            finish_run(config, folder, probed=True)
     for seed in LOGPROB_SEEDS:
         for name, permuted in (("logprob", False), ("permuted", True)):
             folder = work / f"{name}-{seed}"
-            es(replace(LOGPROB, seed=seed + 100 * permuted, permute_rewards=permuted), folder)
+            finish_run(replace(LOGPROB, seed=seed + 100 * permuted, permute_rewards=permuted), folder, probed=True)
 
 
 def evaluations(folder: Path, quantity: str, task: str) -> list[float]:

@@ -20,9 +20,8 @@ import numpy as np
 from estheory.files import write_json
 from estheory.runs.config import ESRunConfig
 from estheory.runs.directory import RunDirectory
-from estheory.training.es import resume, run_es
+from estheory.training.finish import finish_run
 from estheory.training.reward_probe import reward_probe
-from estheory.training.run_probes import probes_before
 from estheory.training.session import start_session
 
 HERE = Path(__file__).parent
@@ -56,10 +55,7 @@ def configs() -> Iterator[tuple[str, ESRunConfig]]:
 def study(name: str, config: ESRunConfig, work: Path) -> dict[str, Any]:
     """Make a run, or go on with it, and return its curve, what was predicted and later probes."""
     folder = work / name
-    if folder.exists():
-        resume(folder, before_first_step=probes_before)
-    else:
-        run_es(config, folder, before_first_step=probes_before)
+    finish_run(config, folder, probed=True)
     directory = RunDirectory.open(folder)
     rewards = np.array([row["reward_mean"] for row in directory.steps()])
     curve = rewards.reshape(-1, WINDOW).mean(axis=1)

@@ -29,9 +29,7 @@ from estheory.reporting.text.verdicts import summary
 from estheory.runs.config import ESRunConfig, GRPORunConfig
 from estheory.runs.directory import RunDirectory
 from estheory.tensor_names import module_of
-from estheory.training.es import resume, run_es
-from estheory.training.grpo import resume_grpo, run_grpo
-from estheory.training.run_probes import probes_before
+from estheory.training.finish import finish_run
 from estheory.validation.judge import judge, without_band
 from estheory.validation.own_runs import recorded_pairs
 
@@ -69,15 +67,7 @@ def train(work: Path) -> None:
     for name, config in planned().items():
         folder = work / name
         print(name, flush=True)
-        if isinstance(config, ESRunConfig):
-            if folder.exists():
-                resume(folder, before_first_step=probes_before)
-            else:
-                run_es(config, folder, before_first_step=probes_before)
-        elif folder.exists():
-            resume_grpo(folder)
-        else:
-            run_grpo(config, folder)
+        finish_run(config, folder, probed=True)
 
 
 def controls(work: Path) -> dict[str, dict[str, Any]]:
@@ -86,12 +76,9 @@ def controls(work: Path) -> dict[str, dict[str, Any]]:
     for k in range(SEEDS):
         seed = len(TRAINED) * SEEDS + k
         folder = work / "control" / f"{CONTROL}-{seed}"
-        if folder.exists():
-            resume(folder, before_first_step=probes_before)
-        else:
-            others = tuple(name for name in EVALUATED if name != CONTROL)
-            config = replace(ES, task=CONTROL, seed=seed, evaluation_tasks=others, permute_rewards=True)
-            run_es(config, folder, before_first_step=probes_before)
+        others = tuple(name for name in EVALUATED if name != CONTROL)
+        config = replace(ES, task=CONTROL, seed=seed, evaluation_tasks=others, permute_rewards=True)
+        finish_run(config, folder, probed=True)
         pairs = recorded_pairs(folder).pairs
         predicted = {m.where.split(", ")[0]: p.law.mean for p, m in pairs if m.where.endswith(f", {PROBE}")}
         found[folder.name] = {**observed(folder), "predicted_kl": predicted}

@@ -22,8 +22,7 @@ from estheory.reporting.text.verdicts import summary
 from estheory.runs.config import ESRunConfig, GRPORunConfig
 from estheory.runs.directory import RunDirectory
 from estheory.runs.sequence import SequenceConfig
-from estheory.training.es import resume, run_es
-from estheory.training.run_probes import probes_before
+from estheory.training.finish import finish_run
 from estheory.training.sequence import run_sequence
 from estheory.validation.judge import judge, without_band
 from estheory.validation.own_runs import recorded_pairs
@@ -43,11 +42,8 @@ def controls(work: Path) -> list[dict[str, Any]]:
     rows = []
     for seed in SEEDS:
         folder = work / "control" / f"seed-{seed}"
-        if folder.exists():
-            resume(folder, before_first_step=probes_before)
-        else:
-            config = replace(ES, seed=seed, permute_rewards=True, evaluation_tasks=TASKS[1:])
-            run_es(config, folder, before_first_step=probes_before)
+        config = replace(ES, seed=seed, permute_rewards=True, evaluation_tasks=TASKS[1:])
+        finish_run(config, folder, probed=True)
         directory = RunDirectory.open(folder)
         accuracy = [row for row in directory.rows("evaluations") if row["quantity"] == "accuracy"]
         rows.append(

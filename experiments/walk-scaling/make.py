@@ -21,7 +21,7 @@ from estheory import ESConfig, Measurement, Prediction, Quantity, judge, predict
 from estheory.files import write_json
 from estheory.runs.config import ESRunConfig
 from estheory.runs.directory import RunDirectory
-from estheory.training.es import resume, run_es
+from estheory.training.finish import finish_run
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->\n"
@@ -72,7 +72,7 @@ def _configs() -> Iterator[tuple[str, str, ESRunConfig]]:
 def points(sweep: str, name: str, config: ESRunConfig, work: Path) -> Iterator[dict[str, Any]]:
     """Make a run, or go on with it, and yield predicted and measured norms."""
     folder = work / name
-    resume(folder) if folder.exists() else run_es(config, folder)
+    finish_run(config, folder)
     directory = RunDirectory.open(folder)
     rows = directory.steps()
     environment: Any = directory.read_json("environment.json")

@@ -29,7 +29,7 @@ SHAPING = h.sampled_from(["zscore", "centered-rank", "raw", "two-point"])
 COUNT = h.one_of(NUMBER, h.integers(1, 10**13).map(str))
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(
     dim=COUNT,
     sigma=NUMBER,

@@ -10,6 +10,7 @@ import pytest
 from estheory.models.builtin import get_builtin
 from estheory.reporting.text.verdicts import verdicts_sheet
 from tests.validation import foreign_runs
+from tests.variants import variants
 
 
 def test_published(estheory):
@@ -119,7 +120,7 @@ def plain(text):
     return re.sub(r"\x1b\[[\d;]*m", "", text)
 
 
-@pytest.mark.parametrize("columns", [40, 80, 100, 120, 200])
+@pytest.mark.parametrize("columns", variants([40, 80, 100, 120, 200], fast={40, 120}))
 def test_a_narrow_terminal_cuts_no_word(estheory, terminal, columns):
     piped = estheory("validate", "published", "--all").out
     shown = plain(terminal(columns, "validate", "published", "--all"))

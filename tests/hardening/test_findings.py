@@ -46,12 +46,14 @@ OF_A_RUN = {
     "a norm that is no number": (line("steps.jsonl", 3, norm="x"), "damaged"),
     "a norm of infinity": (line("steps.jsonl", 3, norm=float("inf")), "line 4 is damaged"),
     "a coefficient of 1e308": (line("steps.jsonl", 1, coefficients=[1e308] * 4), "damaged"),
+    "rewards in rows": (line("steps.jsonl", 1, rewards=[[0.5, 0.5]] * 4), "damaged"),
     "probes that are a number": (document("probes.json", lambda p: p.update(fisher=3)), "damaged"),
     "a probe without spread": (document("probes.json", lambda p: p["fisher"][0].update(trace_stderr=0)), "damaged"),
     "a probe below 0": (document("probes.json", lambda p: p["fisher"][0].update(trace=-1e300)), "damaged"),
     "an evaluation without value": (line("evaluations.jsonl", -1, value=None), "damaged"),
     "a model that is a number": (document("environment.json", lambda e: e.update(model=3)), "damaged"),
     "a dim of 1e400": (document("environment.json", lambda e: e["model"].update(dim=10**400)), "too large"),
+    "a dim of 0": (document("environment.json", lambda e: e["model"].update(dim=0)), "too large, or none"),
 }
 
 

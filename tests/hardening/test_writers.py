@@ -64,9 +64,20 @@ def test_a_full_disk_keeps_the_old_file(name, tmp_path, request):
     assert target.read_bytes() != b"old"
 
 
-@pytest.mark.parametrize("name", WRITERS)
-@pytest.mark.parametrize("place", ["folder", "missing", "file as folder", "name too long"])
-def test_a_place_that_cannot_be_written(name, place, tmp_path, request):
+PLACES = ("folder", "missing", "file as folder", "name too long")
+"""Where nothing can be written."""
+
+
+@pytest.mark.parametrize(
+    "writer",
+    variants(
+        [(name, place) for name in WRITERS for place in PLACES],
+        fast=[*((name, "missing") for name in WRITERS), *(("predict plot", place) for place in PLACES)],
+    ),
+    ids="-".join,
+)
+def test_a_place_that_cannot_be_written(writer, tmp_path, request):
+    name, place = writer
     arguments, option, file = WRITERS[name]
     if "plot" in name:
         pytest.importorskip("matplotlib")

@@ -127,7 +127,8 @@ def tensors(sizes=None, seed=5):
     return list(sizes), ratios, low, high
 
 
-def figures():
+def figures(*names):
+    """Return those figures by name, without a name all."""
     many = {
         f"model.layers.{i}.{name}.weight": n for i in range(30) for name, n in (("norm", 576), ("up_proj", 884_736))
     }
@@ -144,16 +145,17 @@ def figures():
         Series(label="GRPO", values=[0.64, 1.0, 0.75, 1.0, 0.78], stderrs=[0.02] * 5),
     ]
     pairs = ["ES | GRPO", "ES seed 0 | ES seed 1", "ES | permuted", "GRPO seed 0 | GRPO seed 1"]
-    return {
-        "norm": norm_path(norm_runs()),
-        "reward": reward_path(reward_runs()),
-        "tensors": tensor_ratios(*tensors()),
-        "many tensors": tensor_ratios(*tensors(many)),
-        "interpolation": interpolation(FRACTIONS, LINE, np.full(11, 0.012), CHORD),
-        "accuracy": accuracy_bars(["addition"], bars),
-        "sequence": accuracy_bars(tasks, sequence),
-        "cosines": cosines(pairs, [0.031, -0.005, 0.003, 0.90], DIM**-0.5, [0.22, np.nan, np.nan, np.nan]),
+    drawn = {
+        "norm": lambda: norm_path(norm_runs()),
+        "reward": lambda: reward_path(reward_runs()),
+        "tensors": lambda: tensor_ratios(*tensors()),
+        "many tensors": lambda: tensor_ratios(*tensors(many)),
+        "interpolation": lambda: interpolation(FRACTIONS, LINE, np.full(11, 0.012), CHORD),
+        "accuracy": lambda: accuracy_bars(["addition"], bars),
+        "sequence": lambda: accuracy_bars(tasks, sequence),
+        "cosines": lambda: cosines(pairs, [0.031, -0.005, 0.003, 0.90], DIM**-0.5, [0.22, np.nan, np.nan, np.nan]),
     }
+    return {name: drawn[name]() for name in names or drawn}
 
 
 SECTIONS = {

@@ -79,7 +79,7 @@ def test_every_colour_follows_the_page(drawn, name):
 
 
 def test_figures_are_the_same_in_another_process(drawn):
-    code = "from tests.reporting import sample; import sys; sys.stdout.write(sample.figures()['sequence'])"
+    code = "from tests.reporting import sample; import sys; sys.stdout.write(sample.figures('sequence')['sequence'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == drawn["sequence"]
 

@@ -69,7 +69,7 @@ def reported(tmp_path_factory):
     from tests.validation import foreign_runs
 
     folder = tmp_path_factory.mktemp("runs")
-    common = ["--prompts", "16", "--evaluation-prompts", "20", "--quiet", "--output", str(folder / "said")]
+    common = ["--prompts", "8", "--evaluation-prompts", "8", "--quiet", "--output", str(folder / "said")]
     es = ["run", "es", "--steps", "4", "--population", "6", "--checkpoint-every", "2", "--out", str(folder / "es")]
     grpo = ["run", "grpo", "--steps", "4", "--lr", "1e-4", "--samples", "4", "--out", str(folder / "grpo")]
     assert main([*es, *common]) == main([*grpo, *common]) == 0
@@ -77,7 +77,7 @@ def reported(tmp_path_factory):
     names = ("es", "grpo", "sequential_ES_baseline_with_a_long_name")
     page, said = folder / "page.html", folder / "report.json"
     targets = [str(folder / name) for name in names]
-    code = main(["report", *targets, "--out", str(page), "--evaluate", "20", "--json", "--output", str(said)])
+    code = main(["report", *targets, "--out", str(page), "--evaluate", "8", "--json", "--output", str(said)])
     return code, page.read_text(encoding="utf-8"), json.loads(said.read_text()), page
 
 

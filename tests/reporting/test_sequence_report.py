@@ -27,7 +27,7 @@ TASKS = ("reversal", "addition")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("sequence") / "seq"
-    size = ["--steps", "5", "--population", "6", "--prompts", "4", "--samples", "2", "--evaluation-prompts", "12"]
+    size = ["--steps", "3", "--population", "4", "--prompts", "4", "--samples", "2", "--evaluation-prompts", "4"]
     names = ["--tasks", ",".join(TASKS), "--methods", "es,grpo", "--seeds", "0,1", "--lr", "1e-4", "--keep", "all"]
     said = str(out.parent / "said")
     assert main(["run", "sequence", *names, *size, "--out", str(out), "--quiet", "--output", said]) == 0
@@ -43,7 +43,7 @@ def reported(folder, page, *options):
 @pytest.fixture(scope="module")
 def whole(folder, tmp_path_factory):
     page = tmp_path_factory.mktemp("page") / "page.html"
-    return *reported(folder, page, "--evaluate", "12"), page
+    return *reported(folder, page, "--evaluate", "4"), page
 
 
 def heads(html):
@@ -108,7 +108,7 @@ def test_a_running_sequence_says_what_is_missing(folder, tmp_path):
     stage = copy / "es" / "seed-1" / "2-addition"
     (stage / "done.json").unlink()
     lines = (stage / "steps.jsonl").read_text().splitlines(keepends=True)
-    (stage / "steps.jsonl").write_text("".join(lines[:4]) + lines[4][:20])
+    (stage / "steps.jsonl").write_text("".join(lines[:2]) + lines[2][:20])
     shutil.rmtree(stage / "checkpoints")
     (copy / "es" / "seed-0" / "2-addition" / "environment.json").write_text("{")
     code, html, document = reported(copy, tmp_path / "page.html")
@@ -117,7 +117,7 @@ def test_a_running_sequence_says_what_is_missing(folder, tmp_path):
     for words in (
         "grpo/seed-1/1-reversal: not begun",
         "grpo/seed-1/2-addition: not begun",
-        "es/seed-1/2-addition: at step 4 of 5, still running or cut off",
+        "es/seed-1/2-addition: at step 2 of 3, still running or cut off",
     ):
         assert words in document["warnings"]
         assert words.split(": ")[1] in html
@@ -168,10 +168,10 @@ def test_a_folder_of_runs_takes_those_that_are_there(folder, tmp_path):
         shutil.copytree(folder / "es" / "seed-0" / name, runs / name)
     (runs / "1-reversal" / "steps.jsonl").write_text("")
     lines = (runs / "2-addition" / "steps.jsonl").read_text().splitlines(keepends=True)
-    (runs / "2-addition" / "steps.jsonl").write_text("".join(lines[:3]))
+    (runs / "2-addition" / "steps.jsonl").write_text("".join(lines[:1]))
     code, html, document = reported(runs, tmp_path / "page.html")
     assert code in (0, 3, 4)
-    assert "2-addition: at step 3 of 5, still running or cut off" in document["warnings"]
+    assert "2-addition: at step 1 of 3, still running or cut off" in document["warnings"]
     assert any(w.startswith("1-reversal: ") and "no finished step" in w for w in document["warnings"])
     assert "Distance" in heads(html)
 

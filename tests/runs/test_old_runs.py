@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from estheory.runs.config import ESRunConfig, GRPORunConfig
 from estheory.runs.config_files import parse_config
 from estheory.runs.directory import RunDirectory
 from estheory.runs.read import read_own, read_run
-from estheory.runs.view import OwnRun
+from estheory.runs.view import OwnRun, Settings
 from estheory.validation.own_runs import recorded_pairs
 
 OLD = Path(__file__).parent / "data"
@@ -27,13 +28,19 @@ def test_an_es_run():
     assert isinstance(run.config, ESRunConfig)
     assert (run.dim, run.settings.sigma, run.settings.alpha, run.settings.population) == (59_184, 0.015, 0.0075, 4)
     assert run.settings.rules() == run.config.rules(59_184)
+    for train_set in (0, run.config.prompts, 2 * run.config.prompts):
+        told = Settings.of(replace(run.config, train_set=train_set), run.dim)
+        assert told.prompts_fixed == (train_set == run.config.prompts)
     for step, row in zip(run.steps, rows_of("es"), strict=True):
         assert (step.step, step.norm, step.reward_std) == (row["step"], row["norm"], row["reward_std"])
         assert step.stream == (3, row["step"])
         np.testing.assert_array_equal(step.rewards, row["rewards"])
         np.testing.assert_array_equal(step.half_rewards, row["half_rewards"])
         np.testing.assert_array_equal(step.coefficients, row["coefficients"])
-    assert set(run.evaluated("accuracy")) == {(0, "addition"), (3, "addition")}
+    rows = [json.loads(line) for line in (OLD / "es/evaluations.jsonl").read_text().splitlines()]
+    accuracy = {(r["step"], r["task"]): (r["value"], r["stderr"]) for r in rows if r["quantity"] == "accuracy"}
+    assert run.evaluated("accuracy") == accuracy
+    assert set(accuracy) == {(0, "addition"), (3, "addition")}
     assert run.probes["fisher"]
     assert len(recorded_pairs(OLD / "es").pairs) >= 2
 

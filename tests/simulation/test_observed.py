@@ -14,6 +14,7 @@ from estheory.simulation.presets import PRESETS, preset
 from estheory.simulation.sample_laws import excess_kurtosis, mean_law, spread_law
 from estheory.theory.curved.reward_laws import LinearQuadraticLaw
 from estheory.validation.judge import exit_code, judge
+from tests.variants import variants
 
 
 def verdicts(config, landscape, records, steps, level=1e-3):
@@ -21,7 +22,7 @@ def verdicts(config, landscape, records, steps, level=1e-3):
     return judge(observed_pairs(observed, level), level)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", variants(PRESETS, fast=set(PRESETS) - {"power-law"}))
 def test_presets_are_consistent(name):
     config, landscape, steps = preset(name)
     if name == "power-law":  # its many rows make it the slowest
@@ -32,7 +33,7 @@ def test_presets_are_consistent(name):
     assert exit_code(found) == 0
 
 
-@pytest.mark.parametrize("wrong", [{"alpha": 0.0102}, {"population": 29}], ids=str)
+@pytest.mark.parametrize("wrong", variants([{"alpha": 0.0102}, {"population": 29}], fast=[{"population": 29}]), ids=str)
 def test_wrong_theory_is_refuted(wrong):
     config, landscape, steps = preset("two-scale")
     records = simulate(config, landscape, replicas=100, steps=steps, seed=1)

@@ -7,7 +7,7 @@ import pytest
 from estheory.errors import ConfigError
 from estheory.tasks import ChatTask, chat_task_names, get_task
 from estheory.tasks.data import Messages
-from estheory.tasks.limited import Limited
+from estheory.tasks.wrapped import Limited
 
 
 def render(messages: Messages) -> str:

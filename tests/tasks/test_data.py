@@ -279,7 +279,7 @@ def test_any_bytes_are_read_or_refused(tmp_path: Path, content: bytes) -> None:
             read_file(path)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(completion=st.text(max_size=40) | st.text("0123456789/.,-+*() ABC#$\\{}^yesno<>answer", max_size=40))
 def test_any_completion_scores_in_the_unit_interval(completion: str) -> None:
     for name, make in SCHEMAS.items():

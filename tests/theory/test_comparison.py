@@ -39,6 +39,7 @@ def test_interpolation_curve_is_the_reward_along_the_line():
     assert np.all(curve >= (1 - u) * curve[0] + u * curve[-1] - 1e-15)
 
 
+@pytest.mark.slow
 def test_interpolation_gain_between_es_and_sgd():
     rng = np.random.default_rng(2)
     lam = expand(WHERE.eigenvalue, WHERE)

@@ -268,7 +268,7 @@ def test_l1_anchor_on_curved_ground(form):
     assert not within(rewards[40], dynamics.mean_field(wrong, where, 40).at(40), 2 / 30 + CLOSURE_ERROR)
 
 
-@pytest.mark.parametrize("scaled_time", variants([0.1, 0.5, 1.0, 1.5, 2.0, 4.0], fast={0.1, 1.0, 4.0}))
+@pytest.mark.parametrize("scaled_time", variants([0.1, 0.5, 1.0, 1.5, 2.0, 4.0], fast={0.1, 1.0}))
 def test_l1_closure_on_flat_ground_against_its_exact_law(scaled_time):
     """In units of the noise the pull is .02 a step: the law of the walk is that of Brownian motion."""
     c = config(sigma=0.1, alpha=1.0, population=16, anchor_l1=0.02 / 4)

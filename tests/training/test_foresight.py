@@ -18,7 +18,10 @@ from estheory.training.es import resume, run_es
 from estheory.validation.forecast_pairs import forecast_pairs
 from tests.training.runs import contents, es_config
 
-SETTING: dict[str, Any] = {"steps": 14, "mirror_every": 1, "forecast_every": 6, "checkpoint_every": 0}
+SETTING: dict[str, Any] = {
+    **{"steps": 14, "mirror_every": 1, "forecast_every": 6, "checkpoint_every": 0},
+    **{"population": 4, "prompts": 4, "evaluation_prompts": 8},
+}
 
 
 def forecasts(directory: Path) -> str:

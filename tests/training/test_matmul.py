@@ -12,7 +12,7 @@ RUN = {"reward": "logprob", "steps": 2, "prompts": 8, "evaluation_prompts": 8}
 
 
 def rewards(folder, **options):
-    run_es(es_config(**RUN, **options), folder)
+    run_es(es_config(**RUN | options), folder)
     return np.array([step.rewards for step in RunDirectory.open(folder).record().steps])
 
 
@@ -25,8 +25,9 @@ def test_products_are_rounded_and_weights_are_not(tmp_path):
 
 
 def test_two_workers_make_the_same_rewards(tmp_path):
-    one = rewards(tmp_path / "one", matmul="bfloat16")
-    two = rewards(tmp_path / "two", matmul="bfloat16", workers=2)
+    few = {"matmul": "bfloat16", "steps": 1, "population": 4}
+    one = rewards(tmp_path / "one", **few)
+    two = rewards(tmp_path / "two", **few, workers=2)
     assert np.array_equal(one, two)
 
 

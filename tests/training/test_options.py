@@ -26,6 +26,7 @@ from estheory.training.replay import replay
 from estheory.training.session import start_session
 from tests.statistics import agrees, variance_agrees
 from tests.training.runs import contents, es_config
+from tests.variants import variants
 
 SMALL = {"steps": 3, "population": 4, "prompts": 6, "checkpoint_every": 2, "evaluation_prompts": 4}
 
@@ -56,6 +57,9 @@ EXACT: dict[str, dict[str, Any]] = {
         **{"reward": "logprob"},
     },
 }
+
+ALSO_ELSEWHERE = {"anchor L2 before", "momentum", "bfloat16", "float16, as the reference"}
+"""Options of which another entry has a part: those are left to the slow tests."""
 
 
 def shaped(config: ESRunConfig, rewards: list[float]) -> list[float]:
@@ -116,7 +120,7 @@ def reimplemented(config: ESRunConfig, rows: list[dict[str, Any]]) -> tuple[torc
     return start, theta
 
 
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("name", variants(EXACT, fast=set(EXACT) - ALSO_ELSEWHERE))
 def test_option_is_its_formula_and_replays_and_resumes_to_the_bit(name: str, tmp_path: Path) -> None:
     config = es_config(**{**SMALL, **EXACT[name]})
     assert parse_config(config.to_toml(), "here") == config

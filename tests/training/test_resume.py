@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 import pytest
@@ -24,30 +24,34 @@ from estheory.training.es import resume, run_es
 from estheory.training.replay import replay, write_replay
 from tests.training.runs import contents, es_config
 
-CHILD = """
-import os, signal, sys
-from pathlib import Path
-from estheory.training.es import run_es
-from tests.training.runs import es_config
-
-fatal, calls, sync = int(sys.argv[2]), 0, os.fsync
-
-def fsync(handle):
-    global calls
-    calls += 1
-    if calls == fatal:
-        os.kill(os.getpid(), signal.SIGKILL)
-    sync(handle)
-
-os.fsync = fsync
-run_es(es_config(), Path(sys.argv[1]), before_first_step=lambda session: {"trace": session.parameters.dim})
-"""
 SYNCHRONISATIONS = 20  # config, environment, probes, 3 evaluations, 2 checkpoints; rewards, row and timing of 4 steps
 
 
-def start(directory: Path, fatal: int = 0) -> subprocess.Popen[bytes]:
-    """A run in a process of its own, which kills itself in the middle of its `fatal`-th write."""
-    return subprocess.Popen([sys.executable, "-c", CHILD, str(directory), str(fatal)], cwd=Path(__file__).parents[2])
+def run_to_the_end(directory: Path, fatal: int) -> None:
+    """Run, and be killed in the middle of the `fatal`-th write."""
+    calls, sync = 0, os.fsync
+
+    def fsync(handle: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+        sync(handle)
+
+    os.fsync = fsync  # type: ignore[assignment]
+    run_es(es_config(), directory, before_first_step=lambda session: {"trace": session.parameters.dim})
+
+
+def start(directory: Path, fatal: int = 0) -> ForkProcess:
+    """A run in a process of its own, which has imported already what this one has."""
+    child = ForkProcess(target=run_to_the_end, args=(directory, fatal))
+    child.start()
+    return child
+
+
+def exit_code(child: ForkProcess) -> int | None:
+    child.join(timeout=120)
+    return child.exitcode
 
 
 def finish(directory: Path) -> None:
@@ -55,7 +59,7 @@ def finish(directory: Path) -> None:
 
 
 def check_killed_at_write(number: int, directory: Path, finished: Path) -> None:
-    assert start(directory, number).wait(timeout=120) == -signal.SIGKILL
+    assert exit_code(start(directory, number)) == -signal.SIGKILL
     if number == 1:  # before there is a configuration, the folder counts as free
         RunDirectory.require_free(directory)
         return
@@ -75,7 +79,7 @@ def test_a_run_killed_in_any_write_resumes_to_the_same_bits(number: int, tmp_pat
 
 @pytest.mark.slow
 def test_the_kills_cover_every_write(tmp_path: Path) -> None:
-    assert start(tmp_path / "run", SYNCHRONISATIONS + 1).wait(timeout=120) == 0
+    assert exit_code(start(tmp_path / "run", SYNCHRONISATIONS + 1)) == 0
 
 
 @pytest.mark.slow
@@ -88,7 +92,7 @@ def test_a_run_killed_at_a_random_moment_resumes_to_the_same_bits(seed: int, tmp
         time.sleep(0.001)
     time.sleep(random.Random(seed).uniform(0.0, 1.5))
     child.kill()
-    child.wait(timeout=60)
+    child.join(timeout=60)
     finish(directory)
     assert contents(directory) == contents(finished)
 

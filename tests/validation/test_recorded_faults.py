@@ -148,7 +148,7 @@ ROUNDINGS = {
 }
 
 
-@pytest.mark.parametrize("name", ROUNDINGS)
+@pytest.mark.parametrize("name", variants(ROUNDINGS, fast={"rewards to three digits", "coefficients in bfloat16"}))
 def test_what_a_log_rounded_raises_no_alarm_and_hides_no_fault(tmp_path, capsys, name):
     for seed in range(10):
         for factor, words in ((1.0, ""), (-1.0, "sign")):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from estheory._special import Array
+from estheory.citations import ours
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape
 from estheory.laws import ChiLaw, Law, PointLaw, SquaredLaw
@@ -16,7 +17,7 @@ from estheory.theory.curved.dynamics import mean_field
 from estheory.theory.curved.long_runs import state_after
 from estheory.theory.curved.recursion import with_flat_row
 
-OURS = "ours: docs/concepts/es-and-grpo.md"
+OURS = ours("es-and-grpo")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from estheory._special import Array
+from estheory.citations import ours
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape
 from estheory.quantities import Label
@@ -21,7 +22,7 @@ from estheory.rules import ESConfig, require_count
 from estheory.theory.curved.long_runs import MOST_SINGLE_STEPS, sparse_states
 from estheory.theory.curved.recursion import states, step_rule
 
-OURS = "ours: docs/concepts/dynamics.md"
+OURS = ours("dynamics")
 DIVERGENCE_FACTOR = 1e6
 """The recursion has diverged when the gap is this many times what its start and an unchanged noise would make it."""
 

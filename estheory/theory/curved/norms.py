@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from estheory._special import Array
+from estheory.citations import ours
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape
 from estheory.laws import ChiLaw
@@ -24,7 +25,7 @@ from estheory.theory.run_norm import NEGLIGIBLE_SHIFT, RunNorm
 from estheory.theory.steered_cosines import DisplacementPair
 from estheory.theory.walk import Walk
 
-OURS = "ours: docs/concepts/dynamics.md"
+OURS = ours("dynamics")
 MOST_UNKNOWN_VARIANCE = 0.1
 """Share of the variance of a squared norm that the kurtosis of raw rewards may add to it unseen: 5 % of its spread."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from estheory.citations import ours
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape, Signal
 from estheory.laws import Law, PointLaw
@@ -25,9 +26,9 @@ from estheory.theory.estimators import estimator_of
 from estheory.theory.run_norm import RunNorm
 from estheory.theory.walk import LEAST_ODD_PARTS, Walk
 
-QUADRATIC = "ours: docs/concepts/quadratic.md"
-DYNAMICS = "ours: docs/concepts/dynamics.md"
-DRIFT = "ours: docs/concepts/drift.md"
+QUADRATIC = ours("quadratic")
+DYNAMICS = ours("dynamics")
+DRIFT = ours("drift")
 STRONGEST_PULL = 0.1
 """Pull of an L1 anchor, in standard deviations of a step, up to which its closure holds on curved ground."""
 NEGLIGIBLE_TIES = 1e-6
@@ -330,7 +331,7 @@ def drifting(
 
     Notes
     -----
-    Label: that of the walks. Source: ours: docs/concepts/drift.md.
+    Label: exact or large-N, as of the walks. Source: ours: docs/concepts/drift.md.
     """
     moved = [
         step
@@ -471,7 +472,7 @@ def against_optimum(
             quantity=Quantity.INTERPOLATION_GAIN,
             law=law,
             label="mean-field",
-            source="ours: docs/concepts/es-and-grpo.md",
+            source=ours("es-and-grpo"),
             assumptions=(*LOCAL, "GRPO ends at the optimum of the curved directions"),
             step=step,
             systematic=reward.systematic,

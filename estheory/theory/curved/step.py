@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 from estheory._special import Array
+from estheory.citations import ours
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape
 from estheory.quantities import Label
@@ -20,7 +21,7 @@ from estheory.theory.estimators import estimator_of
 from estheory.theory.estimators.estimator import CurvedShares
 from estheory.theory.estimators.zscores import mean_population_std
 
-OURS = "ours: docs/concepts/quadratic.md"
+OURS = ours("quadratic")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

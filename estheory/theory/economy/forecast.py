@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from estheory._special import Array
+from estheory.citations import ours
 from estheory.errors import ConfigError
 from estheory.laws import CutNormalLaw, Law, NormalLaw, PointLaw
 from estheory.quantities import Prediction, Quantity
@@ -23,7 +24,7 @@ from estheory.theory.economy.ledger_entry import Entry, LedgerRules, LoggedUpdat
 from estheory.theory.economy.peak import peak_prediction
 from estheory.theory.economy.steered_run import SteeredRun, TaskDrift, steered_run
 
-OURS = "ours: docs/concepts/economy.md"
+OURS = ours("economy")
 State = Literal["earning", "floor", "sliding", "undecided"]
 FEWEST = 4
 """Rows from which a rate is estimated."""

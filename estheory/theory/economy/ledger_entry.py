@@ -9,12 +9,13 @@ from typing import Literal
 import numpy as np
 
 from estheory._special import Array
+from estheory.citations import ours
 from estheory.errors import DataError
 from estheory.rules import Shaping
 from estheory.theory.economy.variance_components import seen_and_noise, smoothing_gap
 from estheory.theory.estimators import kind_of
 
-OURS = "ours: docs/concepts/economy.md"
+OURS = ours("economy")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,12 @@ import math
 import numpy as np
 
 from estheory._special import Array
+from estheory.citations import ours
 from estheory.laws import NormalLaw, PointLaw
 from estheory.quantities import Prediction, Quantity
 from estheory.theory.economy.ledger import Ledger
 
-OURS = "ours: docs/concepts/economy.md"
+OURS = ours("economy")
 FEWEST = 8
 """Updates from which a peak is foretold: two in each quarter."""
 _DRAWS = 400

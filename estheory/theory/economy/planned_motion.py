@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from estheory.citations import ours
 from estheory.landscape import Signal
 from estheory.laws import NormalLaw, PointLaw
 from estheory.quantities import Prediction, Quantity
@@ -15,7 +16,7 @@ from estheory.theory.economy.coherent import CoherentMotion, turning_per_update
 from estheory.theory.estimators import estimator_of
 from estheory.theory.signal import progress_per_step
 
-OURS = "ours: docs/concepts/economy.md"
+OURS = ours("economy")
 MEASURED = "the gradient measured before the run keeps its size, and only the walk turns it: too much once rewards rise"
 
 

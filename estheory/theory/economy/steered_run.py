@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from estheory.citations import ours
 from estheory.errors import DataError
 from estheory.laws import CutNormalLaw, Law, NormalLaw, PointLaw
 from estheory.quantities import Label, Prediction, Quantity
@@ -22,7 +23,7 @@ from estheory.theory.economy.coherent import (
 from estheory.theory.economy.ledger import Ledger, Sum
 from estheory.theory.economy.ledger_entry import LedgerRules
 
-OURS = "ours: docs/concepts/economy.md"
+OURS = ours("economy")
 BOTH = "walk and coherent part"
 """Stands in `where` beside the law of the walk alone."""
 FLAT = "nearly all directions flat: nothing pulls the walk back"

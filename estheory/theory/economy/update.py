@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from estheory.citations import ours
 from estheory.errors import ConfigError
 from estheory.landscape import Signal
 from estheory.rules import ESConfig
 from estheory.theory.estimators import estimator_of
 from estheory.theory.signal import progress_per_step
 
-OURS = "ours: docs/concepts/economy.md"
+OURS = ours("economy")
 FEWEST_PROMPTS = 8
 """Prompts below which means of 0/1 rewards take too few values to rank members."""
 

@@ -14,9 +14,10 @@ from typing import Self
 import numpy as np
 
 from estheory._special import Array
+from estheory.citations import ours
 from estheory.theory.economy.intervals import Interval, known, variance_interval
 
-OURS = "ours: docs/concepts/economy.md"
+OURS = ours("economy")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from estheory._special import Array, chi_mean
+from estheory.citations import ours
 from estheory.cosine_laws import CosineLaw
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape, Signal
@@ -22,8 +23,8 @@ from estheory.quantities import Label
 from estheory.theory.reward_model import RewardModel
 from estheory.theory.ties import Lengths, added_lengths
 
-SIGNAL = "ours: docs/concepts/signal.md"
-WALK = "ours: docs/concepts/walk.md"
+SIGNAL = ours("signal")
+WALK = ours("walk")
 PAPER = "arXiv:2604.01499"
 
 NO_TIES = "not all rewards of a step equal"

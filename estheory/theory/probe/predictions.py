@@ -16,6 +16,7 @@ from functools import partial
 import numpy as np
 
 from estheory._special import Array
+from estheory.citations import ours
 from estheory.errors import ConfigError
 from estheory.estimates import propagated
 from estheory.quantities import Label, Quantity
@@ -24,7 +25,7 @@ from estheory.theory.estimators import estimator_of
 from estheory.theory.probe.reward import ProbedReward, critical_population_and_alpha, mean_change, probed_signal
 from estheory.theory.signal import gradient_cosine, progress_per_step
 
-OURS = "ours: docs/concepts/signal.md"
+OURS = ours("signal")
 EARLY_STEPS = 8
 """Steps from which a run's first gain and its reliability are measured."""
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from estheory.citations import ours
 from estheory.laws import ChiLaw, NormalLaw, PointLaw
 from estheory.quantities import Prediction, Quantity
 from estheory.rules import ESConfig
@@ -165,7 +166,7 @@ def rounding_predictions(rounding: Mapping[int, RoundingEffect], steps: Sequence
                 quantity=quantity,
                 law=NormalLaw(value, error) if emulated else PointLaw(value),
                 label="exact" if emulated or step == 1 else "mean-field",
-                source="ours: docs/concepts/precision.md",
+                source=ours("precision"),
                 assumptions=(
                     "emulated; the spread is its standard error" if emulated else "Gaussian diffusion over binades",
                     "flat directions: rewards are noise",

@@ -1,4 +1,4 @@
-"""A task with a token limit of the user's."""
+"""A task inside another: what the outer one does not change is the inner one's."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from estheory.tasks.task import Example, Split, Task
 
 
 @dataclass(frozen=True)
-class Limited:
-    """A task whose answers are cut after a number of tokens; all else is the task's own.
+class WrappedTask:
+    """A task that is another's in all it says and does.
 
     Attributes
     ----------
     task
-        Any task.
-    max_new_tokens
-        In place of the task's own.
+        The inner one.
     """
 
     task: Task
-    max_new_tokens: int
 
     @property
     def name(self) -> str:
         """The task's own name."""
         return self.task.name
+
+    @property
+    def max_new_tokens(self) -> int:
+        """As the task's own."""
+        return self.task.max_new_tokens
 
     @property
     def held_out(self) -> bool:
@@ -48,3 +50,21 @@ class Limited:
     def partial_score(self, example: Example, completion: str) -> float:
         """Return the task's own graded score."""
         return self.task.partial_score(example, completion)
+
+
+@dataclass(frozen=True)
+class Limited(WrappedTask):
+    """A task whose answers are cut after a number of tokens of the user's.
+
+    Attributes
+    ----------
+    tokens
+        In place of the task's own limit.
+    """
+
+    tokens: int
+
+    @property
+    def max_new_tokens(self) -> int:
+        """The user's limit."""
+        return self.tokens
