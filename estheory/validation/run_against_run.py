@@ -87,8 +87,8 @@ def between_runs(runs: Sequence[OwnRun]) -> Iterator[Pair]:
     ------
     tuple of Prediction and Measurement
         Of ``independent_cosine`` or ``es_grpo_cosine``: without a common signal, but for ES and GRPO that learn the
-        same task, and where both runs learn the same task with it; ``es_grpo_cosine_bound`` where only one of them tells it. Of ``norm_ratio`` of ES over GRPO: by
-        their walks, and with what gradients have in common.
+        same task, and where both runs learn the same task with it; ``es_grpo_cosine_bound`` where only one of them
+        tells it. Of ``norm_ratio`` of ES over GRPO: by their walks, and with what gradients have in common.
     """
     for one, other in combinations([run for run in runs if len(run.steps) in run.checkpoints], 2):
         same = ("model", "trainable")
