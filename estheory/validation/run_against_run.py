@@ -86,9 +86,9 @@ def between_runs(runs: Sequence[OwnRun]) -> Iterator[Pair]:
     Yields
     ------
     tuple of Prediction and Measurement
-        Of ``independent_cosine`` or ``es_grpo_cosine``: without a common signal, and where both runs learn the same
-        task with it; ``es_grpo_cosine_bound`` where only one of them tells it. Of ``norm_ratio`` of ES over GRPO: by
-        their walks, and with what gradients have in common.
+        Of ``independent_cosine`` or ``es_grpo_cosine``: without a common signal, but for ES and GRPO that learn the
+        same task, and where both runs learn the same task with it; ``es_grpo_cosine_bound`` where only one of them
+        tells it. Of ``norm_ratio`` of ES over GRPO: by their walks, and with what gradients have in common.
     """
     for one, other in combinations([run for run in runs if len(run.steps) in run.checkpoints], 2):
         same = ("model", "trainable")
@@ -117,9 +117,11 @@ def _cosines(one: OwnRun, other: OwnRun) -> Iterator[Pair]:
         )
         return paired(prediction, value, where=f"{where}, {kind}", source=where)
 
-    if "es" in (one.method, other.method):
+    alike = one.config.task == other.config.task
+    permuted = any(run.method == "es" and run.es.permute_rewards for run in (one, other))
+    if "es" in (one.method, other.method) and not (mixed and alike and not permuted):
         yield pair(NormalLaw(0.0, noise), "large-N", UNRELATED, 0.0, "independent noise, nothing learned in common")
-    if one.config.task != other.config.task:
+    if not alike:
         return
     first, second = along(one), along(other)
     known_one = first if second is None else second

@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -169,3 +171,33 @@ def test_a_pilot_without_signal_or_pairs_says_so_to_predict(estheory, pilots, tm
         row["value"] *= -1 if row["quantity"] == "odd_variance" else 1
     file.write_text(json.dumps(document))
     assert "resolves no signal" in estheory("predict", "--pilot", file, "--dim", 1000, "--population", 30).err
+
+
+class Engine:
+    """What es-at-scale's workers do to their weights, on a vector."""
+
+    def __init__(self) -> None:
+        self.weights = np.zeros(50)
+
+    def collective_rpc(self, name, args):
+        seed, sigma, *negate = args
+        noise = np.random.default_rng(seed).standard_normal(self.weights.size)
+        sign = {"perturb_self_weights": -1 if any(negate) else 1, "restore_self_weights": -1}[name]
+        self.weights += sign * sigma * noise
+
+
+def test_the_snippet_for_es_at_scale_writes_a_pilot(estheory, tmp_path):
+    page = (Path(__file__).parents[2] / "docs/how-to/pilot.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.M | re.S)
+    [snippet] = [block for block in blocks if "def es_at_scale_pilot" in block]
+    space = {"json": json}
+    exec(snippet, space)  # what the reader pastes
+    engine, directions = Engine(), np.random.default_rng(0).standard_normal((40, 50))
+    ask = lambda engine: (directions @ engine.weights + 0.3 * engine.weights.sum() > 0).astype(float)  # noqa: E731
+    space["es_at_scale_pilot"](tmp_path / "p.json", engine, ask, members=16, sigma=0.01)
+    assert np.abs(engine.weights).max() < 1e-12
+    document = estheory("pilot", tmp_path / "p.json", "--json").json()
+    design = {"members": 16, "prompts": 40, "mirrored": True, "centre": True, "sigmas": [0.01]}
+    assert design.items() <= document["design"].items()
+    odd = next(row for row in document["estimates"] if row["quantity"] == "odd_variance")
+    assert odd["interval"][0] > 0

@@ -67,14 +67,19 @@ def test_against_grpo_with_a_gradient_probe_and_without(runs):
         model="tiny-lm", task="reversal", steps=2, lr=1e-4, prompts=4, samples=4, evaluation_prompts=4,
         checkpoint_every=2,
     )  # fmt: skip
-    found = {}
+    run_es(replace(CONFIG, permute_rewards=True), runs / "permuted")
+
+    def found(es, grpo):
+        pairs = evidence_of_runs([runs / es, runs / grpo]).pairs
+        return {(str(p.quantity), m.where.partition(", ")[2]) for p, m in pairs if "|" in m.where}
+
     for name, config in (("bare", plain), ("probed", replace(plain, gradient_probe=2))):
         run_grpo(config, runs / name, before_first_step=gradient_probe)
-        pairs = evidence_of_runs([runs / "a", runs / name]).pairs
-        found[name] = {(str(p.quantity), m.where.partition(", ")[2]) for p, m in pairs if "|" in m.where}
-    walks = {("es_grpo_cosine", UNRELATED), ("norm_ratio", UNRELATED)}
-    assert found["bare"] == walks | {("es_grpo_cosine_bound", COMMON)}
-    assert found["probed"] == walks | {("es_grpo_cosine", COMMON), ("norm_ratio", COMMON)}
+    walks = ("norm_ratio", UNRELATED)
+    assert found("a", "bare") == {walks, ("es_grpo_cosine_bound", COMMON)}
+    assert found("a", "probed") == {walks, ("es_grpo_cosine", COMMON), ("norm_ratio", COMMON)}
+    assert {walks, ("es_grpo_cosine", UNRELATED)} <= found("permuted", "bare")
+    assert found("c", "bare") == {walks, ("es_grpo_cosine", UNRELATED)}  # another task
 
 
 def test_probes_of_another_run_are_named(estheory, runs, tmp_path):

@@ -209,3 +209,20 @@ def test_a_planned_update_is_predicted_from_the_components():
     assert (found.gain(x), found.cost(x), found.net(x)) == pytest.approx((gain, cost, gain - cost))
     assert found.best(x) == pytest.approx((0.02 * gain / (2 * cost), gain**2 / (4 * cost)))
     assert found.net_interval.low == pytest.approx(recovered(found.net, members.parts).low)
+
+
+def test_without_pairs_a_gain_may_be_nothing_and_a_net_gain_all_of_its_cost():
+    centre = EFFECTS.mean(axis=0) + 0.5
+    found = pilot([Iteration(rewards=EFFECTS, sigma=0.1, centre=centre)], PlannedRun(alpha=0.02)).scale
+    low = {str(row.quantity): row.low for row in found.predictions()}
+    assert low["reward_gain_per_step"] == 0
+    assert low["net_gain_per_step"] == pytest.approx(-recovered(found.cost, found.members.parts).high)
+    assert low["optimal_alpha"] == low["best_net_gain"] == 0
+
+
+def test_rollouts_are_split_anew_where_something_is_paid():
+    rewards = 0.05 * EFFECTS
+    for gap, split in ((0.4, True), (-0.4, False)):
+        each = Iteration(rewards=rewards, sigma=0.1, mirrored=True, centre=rewards.mean(axis=0) + gap)
+        found = pilot([each], PlannedRun(alpha=0.02, rollouts=4096)).recommendation
+        assert ((found.population, found.prompts) == (512, 8)) == split
