@@ -60,7 +60,7 @@ class GradientPath:
     ...     dim=100, times=np.zeros(1), shared=np.full((1, 1), 0.25), squares=np.ones(1), along=np.full(1, 4.0)
     ... )
     >>> round(still.mean_square(np.full(400, 0.01), 400) ** 0.5, 1)  # all but straight
-    20.1
+    20.0
     """
 
     dim: int

@@ -19,7 +19,7 @@ from estheory.derivations.own_length import ALONG, FREEDOM, RUN_FREEDOM, TILT
 from estheory.derivations.quadratic import TRACE as SMOOTHED
 from estheory.derivations.steering import FLAT_VARIANCE, MOVED, SPREAD
 from estheory.rules import Shaping
-from estheory.theory.run_norm import NEGLIGIBLE_SHIFT
+from estheory.theory.run_norm import EXACT_SHIFT, NEGLIGIBLE_SHIFT
 
 LEVEL = 0.95
 """Probability of the intervals, that of ``predict``."""
@@ -211,8 +211,11 @@ def _norm(step: ShapedStep, let: Callable[[str, Expr], Expr], once: Expr, walked
     scatter = let("square_variance", of_run)
     plain = walked * D
     shift = sp.Max(sp.Abs(square - plain) / plain * sp.sqrt(D / 2), moved**2 / plain * sp.sqrt(D))
-    is_walk = let("signal_shift", shift) < sp.Float(NEGLIGIBLE_SHIFT)
-    let("keeps_exact_law", sp.Or(is_walk, first) if step.exact_first_step else is_walk)
+    found_shift = let("signal_shift", shift)
+    is_walk = found_shift < sp.Float(NEGLIGIBLE_SHIFT)
+    alone = found_shift < sp.Float(EXACT_SHIFT)
+    with_signal = sp.And(first, sp.Not(is_walk))
+    let("keeps_exact_law", sp.Or(alone, with_signal) if step.exact_first_step else alone)
     df = let("norm_df", sp.Piecewise((D, is_walk), (2 * square**2 / scatter, True)))
     scale = let("norm_scale", sp.Piecewise((sp.sqrt(walked), is_walk), (sp.sqrt(square / df), True)))
     unit = known("norm-mean", {alpha: 1, T: 1, N: 1})
