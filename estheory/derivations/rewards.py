@@ -17,11 +17,15 @@ from estheory.derivations.notation import (
     N,
     alpha,
     c,
+    gaussian_mean,
     given,
     named,
     sigma,
+    x,
 )
+from estheory.landscape import Landscape
 from estheory.rules import ESConfig
+from estheory.theory.curved.step import step_moments
 from estheory.theory.economy import update as theory
 from estheory.theory.economy.variance_components import seen_and_noise
 
@@ -110,4 +114,105 @@ rollouts = Derivation(
     evaluator=Evaluator(name="estheory.theory.economy.update.best_step", call=_best_net, rtol=1e-9),
 )
 
-DERIVATIONS = (components, rollouts)
+SLOPE = given("g", "g", "slope", "gradient along one direction", "reward/weight", **_SIZE)
+CURVATURE = given("lambda", r"\lambda", "curvature", "minus the second derivative along it", "reward/weight^2", **_SIZE)
+ODD = named("v_odd", r"v_\mathrm{odd}", "variance of half the difference of two mirrored members", "reward^2")
+EVEN = named("v_even", r"v_\mathrm{even}", "variance of half their sum", "reward^2")
+g, lam = SLOPE.symbol, CURVATURE.symbol
+QUADRATIC = "the reward is quadratic at the scale of sigma and of the update"
+
+
+def _members_variance(v: Values) -> float:
+    one = np.ones(1)
+    curvature, offset = v["curvature"] * one, v["slope"] / v["curvature"] * one
+    landscape = Landscape(dim=1, eigenvalue=curvature, multiplicity=one, offset=offset)
+    run = ESConfig(dim=1, sigma=v["sigma"], population=8)
+    return step_moments(run, landscape).member_std ** 2
+
+
+odd_even = Derivation(
+    name="odd-even",
+    title="Variance of the members' effects, by what mirroring turns round and what it leaves",
+    assumptions=(QUADRATIC, "Gaussian noise"),
+    label="exact",
+    source=OURS,
+    symbols=(SIGMA, SLOPE, CURVATURE, ODD, EVEN, SEEN),
+    steps=(
+        define(
+            ODD.symbol,
+            gaussian_mean((sigma * g * x) ** 2),
+            "Half the difference of R(theta + sigma eps) and R(theta - sigma eps) is sigma g eps.",
+        ),
+        define(
+            EVEN.symbol,
+            gaussian_mean((sigma**2 * lam * (x**2 - 1) / 2) ** 2),
+            "Half their sum is -sigma^2 lambda eps^2/2, here less its mean.",
+        ),
+        define(SEEN.symbol, ODD.symbol + EVEN.symbol, "An odd and an even function of eps have no covariance."),
+        agrees(
+            SEEN.symbol,
+            sigma**2 * g**2 + sigma**4 * lam**2 / 2,
+            "Both add over directions: sigma^2 ||g||^2, which moves an update, and sigma^4 tr Lambda^2/2, which "
+            "does not.",
+        ),
+    ),
+    evaluator=Evaluator(name="estheory.theory.curved.step.step_moments", call=_members_variance, rtol=1e-9),
+)
+
+REST = given("s", "s", "reward_std", "standard deviation of what of a member's reward is not linear", "reward", **_SIZE)
+STD = named("S", "S", "standard deviation of the members' rewards", "reward")
+MOVE = named("m", "m", "mean of an update along the gradient", "weight")
+RISE = named("rise", r"\mathrm{rise}", "expected change of the reward", "reward")
+MEAN_GAP = named("gap", r"\mathrm{gap}", "R(theta) less the mean reward of its members", "reward")
+EARNED = named("earned", r"\mathrm{earned}", "what the update's mean brings", "reward")
+PAID = named("paid", r"\mathrm{paid}", "what its random part costs", "reward")
+BALANCE = named("net", r"\mathrm{net}", "earned less paid", "reward")
+m = MOVE.symbol
+
+
+def _entry(v: Values) -> float:
+    run = ESConfig(dim=1, sigma=v["sigma"], alpha=v["alpha"], population=int(v["population"]))
+    linear = (v["sigma"] * v["slope"]) ** 2
+    gain = theory.update_gain(run, linear, linear + v["reward_std"] ** 2)
+    return gain - theory.update_cost(run, 0.5 * v["sigma"] ** 2 * v["curvature"])
+
+
+ledger = Derivation(
+    name="ledger",
+    title="Earned less paid is the rise of the reward: one entry of a run's ledger",
+    assumptions=(QUADRATIC, "z-scores, independent members, Gaussian noise"),
+    label="small-step",
+    source=OURS,
+    symbols=(
+        *(ALPHA, SIGMA, POPULATION, SLOPE, CURVATURE, REST),
+        *(C_OF_N, STD, MOVE, RISE, EARNED, MEAN_GAP, PAID, BALANCE),
+    ),
+    steps=(
+        *C_STEPS,
+        define(STD.symbol, sp.sqrt((sigma * g) ** 2 + REST.symbol**2), "Linear effects and the rest."),
+        define(m, alpha * c * sigma * g / STD.symbol, "progress of a z-scored step along its gradient."),
+        define(
+            RISE.symbol,
+            gaussian_mean(g * (m + alpha / sp.sqrt(N) * x) - lam / 2 * (m + alpha / sp.sqrt(N) * x) ** 2),
+            "R(theta + u) - R(theta) of u = m + alpha/sqrt(N) x, in its mean.",
+        ),
+        define(EARNED.symbol, g * m, "The slope, times how far it moves the run."),
+        define(MEAN_GAP.symbol, gaussian_mean(lam * (sigma * x) ** 2 / 2), "Members are sigma eps away."),
+        define(PAID.symbol, alpha**2 / (N * sigma**2) * MEAN_GAP.symbol, "diffusion-cost."),
+        define(BALANCE.symbol, EARNED.symbol - PAID.symbol, "One entry of the ledger."),
+        agrees(
+            RISE.symbol + lam * m**2 / 2,
+            BALANCE.symbol,
+            "The entry is the rise, but for lambda m^2/2 of second order in the progress. Summed over a run, the rises "
+            "are R(theta_T) - R(theta_0).",
+        ),
+        agrees(
+            BALANCE.symbol,
+            alpha * c * sigma * g**2 / sp.sqrt((sigma * g) ** 2 + REST.symbol**2) - alpha**2 * lam / (2 * N),
+            "Both parts come from rewards of members and of theta: none is fitted.",
+        ),
+    ),
+    evaluator=Evaluator(name="estheory.theory.economy.update.update_gain", call=_entry, rtol=1e-9),
+)
+
+DERIVATIONS = (components, rollouts, odd_even, ledger)
