@@ -86,7 +86,8 @@ def pilot(
     moved: tuple[Prediction, ...] = ()
     if planned.dim is not None:
         wanted = ("displacement_norm",)
-        moved = tuple(p for p in predict(found.scale.config).predictions if p.quantity in wanted)
+        forecast = predict(found.scale.config, reward=found.scale.planned_signal())
+        moved = tuple(p for p in forecast.predictions if p.quantity in wanted)
     hours = price.hours(found.scale.config.population * found.scale.prompts * found.scale.config.steps)
     if plot is not None:
         from estheory.reporting.pictures.pilot import pilot_picture

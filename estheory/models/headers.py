@@ -42,6 +42,9 @@ def read_header(file: Path) -> dict[str, TensorEntry]:
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             needed = 8 + length if held >= 8 else 8
+            if held > 8 and stream.read(1) != b"{":
+                raise DataError(f"{file} is no safetensors file: it does not start as one", again)
+            stream.seek(8)
             if held < needed:
                 what = f"{file} is truncated or no safetensors file: header of {needed} bytes, file of {held}"
                 raise DataError(what, again)

@@ -28,6 +28,8 @@ OURS = ours("economy")
 State = Literal["earning", "floor", "sliding", "undecided"]
 FEWEST = 4
 """Rows from which a rate is estimated."""
+_FARTHEST = 10.0
+"""Lengths of the run so far, beyond which no floor is foretold."""
 _FLOOR = 0.25
 """A run is at its floor where its rate is known to within this share of the best it had, and may be none."""
 
@@ -318,7 +320,8 @@ def _floor_in(book: Ledger, rate: Rate | None, state: State) -> int | None:
     if before.found.value <= now or now <= 0:
         return None
     falls_by_e_in = (book.steps - half.steps) / math.log(before.found.value / now)
-    return max(0, math.ceil(falls_by_e_in * math.log(now / floor))) if floor > 0 else None
+    left = falls_by_e_in * math.log(now / floor) if floor > 0 else math.inf
+    return max(0, math.ceil(left)) if left <= _FARTHEST * book.steps else None
 
 
 def _state(book: Ledger, rate: Rate | None) -> State:

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from estheory._special import Array
+from estheory.landscape import Signal, linear_signal
 from estheory.quantities import Label, Quantity
 from estheory.rules import ESConfig, Shaping, require_count, require_positive
 from estheory.theory.economy.intervals import Interval, recovered
@@ -335,6 +336,24 @@ class Scale:
     def centre(self) -> Array:
         """The parts' values."""
         return np.array([part.value for part in self.members.parts])
+
+    def planned_signal(self) -> Signal | None:
+        """Return the linear signal of the planned updates: the odd variance's share of S^2.
+
+        Returns
+        -------
+        Signal or None
+            None without mirrored members, whose odd variance is not known.
+
+        Notes
+        -----
+        Label: exact, in the mean. Source: ours: docs/concepts/economy.md.
+        """
+        seen = self.seen(self.centre)
+        if not self.members.mirrored or not seen > 0:
+            return None
+        share = min(max(self.members.signal(self.centre) / seen, 0.0), 1.0)
+        return linear_signal(sigma=self.config.sigma, reliability=share)
 
     def estimates(self) -> list[Estimated]:
         """Return what the rewards hold.
