@@ -127,11 +127,11 @@ def task_drifts(probes: Mapping[str, Any]) -> dict[str, TaskDrift]:
 
 
 def _adds_up(run: RunRecord, settings: Settings) -> bool:
-    """Whether the displacement is the plain sum of the updates."""
+    """Whether the displacement is the plain sum of updates whose coordinates are independent."""
     if settings.momentum or settings.anchor_l1 or settings.anchor_l2 or settings.dtype not in (None, "float32"):
         return False
     factors = run.es.module_sigma if isinstance(run, OwnRun) else ()
-    return settings.noise != "shared-seed" and not factors
+    return settings.noise in (None, "gaussian") and not factors
 
 
 def ledgers(runs: Mapping[str, OwnRun]) -> dict[str, Ledger]:

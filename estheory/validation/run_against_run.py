@@ -81,7 +81,8 @@ def between_runs(runs: Sequence[OwnRun]) -> Iterator[Pair]:
     Parameters
     ----------
     runs
-        Of this package; those without a checkpoint of their last step, or of other parameters, are passed over.
+        Of this package; those without a checkpoint of their last step, of other parameters, of other than Gaussian
+        noise, and those that never moved, are passed over.
 
     Yields
     ------
@@ -96,6 +97,11 @@ def between_runs(runs: Sequence[OwnRun]) -> Iterator[Pair]:
             continue
         if one.config.dtype != "float32" or other.config.dtype != "float32" or "lora" in one.config.trainable:
             continue
+        if any(
+            run.method == "es" and (run.es.noise != "gaussian" or not known(run.steps[-1].norm, "norm"))
+            for run in (one, other)
+        ):
+            continue  # laws of independent coordinates, and of runs that moved
         yield from _cosines(one, other)
         if {one.method, other.method} == {"es", "grpo"}:
             es, grpo = (one, other) if one.method == "es" else (other, one)

@@ -1,6 +1,7 @@
 """What several runs have in common, judged from their folders."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -44,6 +45,18 @@ def test_two_seeds_are_judged_with_and_without_what_they_share(runs):
     assert common.law.std >= 1 / 59184**0.5
     assert abs(measured.value) < 5 * common.law.std
     assert common.label == "mean-field"
+
+
+def test_runs_of_other_noise_or_without_motion_have_no_law_of_cosines(runs, tmp_path):
+    run_es(replace(CONFIG, noise="shared-seed", antithetic=False, seed=7), tmp_path / "shared")
+    run_es(replace(CONFIG, noise="low-rank:1", seed=8), tmp_path / "factors")
+    run_es(replace(CONFIG, sigma=1e-7, alpha=1e-7, antithetic=False, seed=9), tmp_path / "still")
+    still = evidence_of_runs([tmp_path / "still", runs / "a"]).pairs
+    assert all(math.isfinite(m.value) for _, m in still)
+    for name in ("shared", "factors"):
+        pairs = evidence_of_runs([tmp_path / name, runs / "a"]).pairs
+        assert not [m.where for _, m in pairs if "|a," in m.where]
+        assert not [m.where for _, m in pairs if "coherent" in m.where and name in m.where]
 
 
 def test_several_runs_on_the_command_line(estheory, runs):

@@ -77,8 +77,9 @@ def peak_prediction(book: Ledger) -> Prediction | None:
     Returns
     -------
     Prediction or None
-        Of ``reward_peak_step``; None where a rate is not known, the run has fewer than ``FEWEST`` updates, or more than
-        a fifth of the draws of the rates within their errors have no peak within ten times as many updates.
+        Of ``reward_peak_step``; None where a rate is not known, the run has fewer than ``FEWEST`` updates or has earned
+        nothing beyond twice its error, where more than a fifth of the draws of the rates within their errors have no
+        peak within ten times as many updates, and where the peak may lie before the first update.
 
     Notes
     -----
@@ -92,6 +93,9 @@ def peak_prediction(book: Ledger) -> Prediction | None:
     weights = [np.zeros(len(entries)), np.zeros(len(entries))]
     weights[0][:half], weights[1][half:] = 1 / half, 1 / (len(entries) - half)
     sums = {name: [book.total(name, w) for w in weights] for name in ("earned", "paid")}
+    earned = book.total("earned")
+    if not earned.value > 2 * earned.stderr:
+        return None
     apart, middle = len(entries) / 2, entries[-1].step - (len(entries) - half) / 2
     rng = np.random.default_rng(0)
 
@@ -108,6 +112,8 @@ def peak_prediction(book: Ledger) -> Prediction | None:
     if seen.mean() < 0.8:
         return None
     step, spread = middle + float(np.median(ahead[seen])), float(ahead[seen].std())
+    if step - 2 * spread < entries[0].step:
+        return None
     return Prediction(
         quantity=Quantity.REWARD_PEAK_STEP,
         law=NormalLaw(step, spread) if spread > 0 else PointLaw(step),

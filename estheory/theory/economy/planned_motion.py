@@ -9,7 +9,7 @@ import numpy as np
 
 from estheory.citations import ours
 from estheory.landscape import Signal
-from estheory.laws import NormalLaw, PointLaw
+from estheory.laws import Law, NormalLaw, PointLaw
 from estheory.quantities import Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.theory.economy.coherent import CoherentMotion, turning_per_update
@@ -28,7 +28,7 @@ def planned_predictions(
     Parameters
     ----------
     config
-        The run; with momentum or an anchor nothing is predicted.
+        The run; with momentum, an anchor, 16 bits or other than Gaussian noise nothing is predicted.
     signal
         With gradient norm and spread, as measured.
     even_variance
@@ -39,13 +39,15 @@ def planned_predictions(
     Yields
     ------
     Prediction
-        Of ``coherent_displacement`` (weight) and ``gradient_cosine``, at each step.
+        Of ``coherent_displacement`` (weight), and from the second step on of ``gradient_cosine``.
 
     Notes
     -----
     Label: mean-field. Source: ours: docs/concepts/economy.md.
     """
     if config.momentum or config.anchor_l1 or config.anchor_l2 or not signal.gradient_norm:
+        return
+    if config.noise != "gaussian" or config.dtype != "float32":
         return
     walk, progress = estimator_of(config).variance(signal).value, progress_per_step(config, signal)
     last = max(steps)
@@ -57,10 +59,15 @@ def planned_predictions(
     square, along = motion.square(), motion.along_first()
     for step in steps:
         norm = math.sqrt(walk * step * config.dim + float(square[step - 1]))
-        for quantity, law in (
-            (Quantity.COHERENT_DISPLACEMENT, PointLaw(math.sqrt(float(square[step - 1])))),
-            (Quantity.GRADIENT_COSINE, NormalLaw(float(along[step - 1]) / norm, 1 / math.sqrt(config.dim))),
-        ):
+        cosine = min(float(along[step - 1]) / norm, 1.0)
+        # the walk scatters along the gradient, and in its length
+        spread = (1 - cosine**2) / math.sqrt(config.dim) * math.sqrt((1 - cosine**2) + cosine**2 / 2)
+        laws: list[tuple[Quantity, Law]] = [
+            (Quantity.COHERENT_DISPLACEMENT, PointLaw(math.sqrt(float(square[step - 1]))))
+        ]
+        if step > 1:  # the first step's is exact
+            laws.append((Quantity.GRADIENT_COSINE, NormalLaw(cosine, spread)))
+        for quantity, law in laws:
             yield Prediction(
                 quantity=quantity, law=law, label="mean-field", source=OURS, assumptions=(MEASURED,), step=step
             )

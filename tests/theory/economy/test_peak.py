@@ -58,4 +58,8 @@ def test_what_does_not_tell_a_peak():
     assert peak_prediction(book(24, rng, bound="upper")) is None
     assert peak_prediction(book(24, rng, paid=math.nan)) is None
     assert peak_prediction(book(24, rng, paid=0.0, paid_stderr=0.0)) is None  # nothing is paid: no peak
+    assert peak_prediction(book(24, rng, earned=0.0, earned_stderr=0.0, paid=0.0, paid_stderr=0.0)) is None  # tied
+    noise = [book(40, rng, earned=0.0, earned_stderr=0.01, paid=1e-5, paid_stderr=1e-6)]
+    noise += [book(40, rng, earned=x, earned_stderr=0.01, paid=1e-5, paid_stderr=1e-6) for x in (1e-3, -1e-3)]
+    assert [peak_prediction(each) for each in noise] == [None] * 3
     assert peak_prediction(book(24, rng)).quantity is Quantity.REWARD_PEAK_STEP

@@ -36,6 +36,10 @@ def test_a_straight_run_is_met():
     assert abs(np.mean(along) - length) < Z * np.std(along) / math.sqrt(200)
     assert abs(np.mean(cosines) - cosine) < Z * np.std(cosines) / math.sqrt(200) + 0.01  # mean-field
     assert abs(np.mean(cosines) - 0.8 * cosine) > Z * np.std(cosines) / math.sqrt(200) + 0.01  # control
+    [law] = [p.law for p in planned_predictions(RUN, SIGNAL, 0.0, [30]) if p.quantity is Quantity.GRADIENT_COSINE]
+    error = Z / math.sqrt(2 * 200) + 0.1  # of a standard deviation; each step's own gain scatters a little besides
+    assert abs(np.std(cosines) / law.std - 1) < error
+    assert abs(np.std(cosines) * math.sqrt(RUN.dim) - 1) > error  # control: that of a direction without signal
 
 
 def test_the_walk_turns_the_gradient():
@@ -51,7 +55,15 @@ def test_the_walk_turns_the_gradient():
     assert turned < cosine / straight_cosine < 1  # its mean over the run
 
 
-@pytest.mark.parametrize("changed", [{"momentum": 0.9}, {"anchor_l2": 0.1}])
+def test_the_exact_cosine_of_the_first_step_is_left_to_predict():
+    found = [p.quantity for p in planned_predictions(RUN, SIGNAL, 0.0, [1, 2])]
+    assert found == [Quantity.COHERENT_DISPLACEMENT, Quantity.COHERENT_DISPLACEMENT, Quantity.GRADIENT_COSINE]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"momentum": 0.9}, {"anchor_l2": 0.1}, {"noise": "low-rank:2"}, {"noise": "shared-seed"}, {"dtype": "bfloat16"}],
+)
 def test_where_updates_do_not_add_up_nothing_is_predicted(changed):
     config = ESConfig(dim=400, sigma=0.1, alpha=0.05, population=20, **changed)
     assert list(planned_predictions(config, SIGNAL, 0.0, [10])) == []
