@@ -221,7 +221,8 @@ def predict(
         gains = {step: effect.gain**2 for step, effect in rounded.items()}
         drifting = curved.drifting(walks, lengths, landscape, warnings)
         predictions.extend(curved.off_task_predictions(off_task, drifting, gains, warnings))
-        warnings.extend(curved.off_task_warnings(off_task))
+        if drifting:
+            warnings.extend(curved.off_task_warnings(off_task))
     if rounding is not None:
         predictions.extend(rounding_predictions(rounding, steps))
     if grpo is not None and last in lengths:

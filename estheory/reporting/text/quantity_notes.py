@@ -125,7 +125,8 @@ EXPLANATIONS: dict[Quantity, QuantityNotes] = {
     Quantity.COHERENT_DISPLACEMENT_BOUND: QuantityNotes("alpha c(N) T", "shared-seed noise: times sqrt(lambda_max(C))"),
     Quantity.SIGNAL_SHARE_BOUND: QuantityNotes("c(N)^2 N T / d", "not binding when it reaches 1"),
     Quantity.CRITICAL_POPULATION: QuantityNotes(
-        "N_crit = A S^2 / (sigma^2 g'Lam g), A = tr Lam + quadratic-share term", "quadratic shares x_k above 0.5"
+        "N_crit = A S^2 / (sigma^2 g'Lam g) + X/4 + 6 <x>_1 - 12 <x>_2, A = tr Lam + quadratic-share term",
+        "quadratic shares x_k above 0.5",
     ),
     Quantity.OPTIMAL_ALPHA: QuantityNotes(
         "N c sigma (||g||^2/S) / (A + (N-2) sigma^2 g'Lam g / S^2)", "it is greedy: best for one step only"
