@@ -8,7 +8,7 @@ import numpy as np
 
 from estheory._special import Array
 from estheory.citations import ours
-from estheory.laws import NormalLaw, PointLaw
+from estheory.laws import CutNormalLaw, PointLaw
 from estheory.quantities import Prediction, Quantity
 from estheory.theory.economy.ledger import Ledger
 
@@ -78,8 +78,8 @@ def peak_prediction(book: Ledger) -> Prediction | None:
     -------
     Prediction or None
         Of ``reward_peak_step``; None where a rate is not known, the run has fewer than ``FEWEST`` updates or has earned
-        nothing beyond twice its error, where more than a fifth of the draws of the rates within their errors have no
-        peak within ten times as many updates, and where the peak may lie before the first update.
+        nothing beyond twice its error, and where more than a fifth of the draws of the rates within their errors have
+        no peak within ten times as many updates.
 
     Notes
     -----
@@ -112,11 +112,9 @@ def peak_prediction(book: Ledger) -> Prediction | None:
     if seen.mean() < 0.8:
         return None
     step, spread = middle + float(np.median(ahead[seen])), float(ahead[seen].std())
-    if step - 2 * spread < entries[0].step:
-        return None
     return Prediction(
         quantity=Quantity.REWARD_PEAK_STEP,
-        law=NormalLaw(step, spread) if spread > 0 else PointLaw(step),
+        law=CutNormalLaw(step, spread, low=entries[0].step) if spread > 0 else PointLaw(step),
         label="mean-field",
         source=OURS,
         assumptions=(
