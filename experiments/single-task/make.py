@@ -29,6 +29,7 @@ from estheory.reporting.text.verdicts import summary
 from estheory.runs.config import ESRunConfig, GRPORunConfig
 from estheory.runs.directory import RunDirectory
 from estheory.tensor_names import module_of
+from estheory.theory.economy.steered_run import BOTH
 from estheory.training.finish import finish_run
 from estheory.validation.judge import judge, without_band
 from estheory.validation.own_runs import recorded_pairs
@@ -46,6 +47,8 @@ CONFIGS: dict[str, ESRunConfig | GRPORunConfig] = {"es": ES, "grpo": GRPO}
 CONTROL = "reversal"
 """The task whose ES is run again with rewards permuted between members."""
 PROBE = "probe at the scale of the walk"
+UNSET = (math.inf, -math.inf)
+"""Where a run would stop, of one that does not."""
 
 Pair = tuple[Prediction, Measurement]
 
@@ -164,7 +167,7 @@ def group_of(run: str, prediction: Prediction, where: str) -> str:
 
 def validate_all(work: Path, moved: Displacements, kinds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Judge every row of every run, every kind of tensor and the cosine of every two runs as one family (Holm, 5 %)."""
-    named = [(r, pair) for r in planned() for pair in recorded_pairs(work / r).pairs]
+    named = [(r, (p, m)) for r in planned() for p, m in recorded_pairs(work / r).pairs if not m.where.endswith(BOTH)]
     named += [("", pair) for pair in (*kind_pairs(kinds), *cosine_pairs(moved))]
     verdicts = judge([pair for _, pair in named])
     groups: dict[str, dict[str, Any]] = {}
@@ -356,7 +359,7 @@ def tables(record: dict[str, Any]) -> str:
         "### Cosines of displacements\n",
         cosines(record),
         "### Effective dimension, by kind of tensor\n",
-        "Squared displacement per entry: of ES over α²T/N, of GRPO over that of the whole model.\n",
+        "Squared displacement per entry: of ES over $\\alpha^2T/N$, of GRPO over that of the whole model.\n",
         kinds(record),
         "### Predicted against measured\n",
         "All rows of all runs, kinds of tensors and cosines judged as one family (Holm, 5 %): "
@@ -377,7 +380,7 @@ def main() -> None:
     moved = measure_displacements(get_builtin(MODEL), ends)
     kinds_of_tensors = tensor_kinds(moved)
     record: dict[str, Any] = {
-        "configs": {m: {k: v for k, v in asdict(c).items() if v != math.inf} for m, c in CONFIGS.items()},
+        "configs": {m: {k: v for k, v in asdict(c).items() if v not in UNSET} for m, c in CONFIGS.items()},
         "runs": {name: observed(work / name) for name in runs},
         "control": controls(work),
         "cosines": {
