@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -336,6 +337,8 @@ def _iteration(
 ) -> Iteration:
     """Make an iteration of what a file says and what the caller adds; pairs are put side by side."""
     chosen = asked.sigma if sigma is None else _number(sigma, "sigma", where)
+    if asked.sigma is not None and chosen is not None and not math.isclose(chosen, asked.sigma):
+        raise DataError(f"{where} says sigma {chosen:g}, and --sigma {asked.sigma:g}", "leave out --sigma")
     if chosen is None:
         raise DataError(f"{where} does not say sigma", "give --sigma")
     require_positive("sigma", chosen)

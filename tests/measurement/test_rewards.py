@@ -165,3 +165,10 @@ def test_sigma_is_asked_for(tmp_path):
     (tmp_path / "r.npz").write_bytes(b"PK\x03\x04 torn")
     with pytest.raises(DataError):
         read_rewards(tmp_path / "r.npz")
+
+
+def test_two_scales_that_differ_are_refused(tmp_path):
+    file = write(tmp_path, "json:object")
+    with pytest.raises(DataError, match=r"says sigma 0\.001, and --sigma 1: leave out --sigma"):
+        read_rewards(file, sigma=1.0)
+    assert read_rewards(file).iterations[0].sigma == read_rewards(file, sigma=1e-3).iterations[0].sigma == 1e-3
