@@ -42,6 +42,12 @@ def test_the_document(estheory, pilots):
     gain, net = predicted["reward_gain_per_step"], predicted["net_gain_per_step"]
     assert net["mean"] == pytest.approx(gain["mean"] - predicted["diffusion_cost_per_step"]["mean"])
     assert predicted["displacement_norm"]["step"] == 100
+    told = {e["quantity"]: e["value"] for e in document["estimates"]}
+    odd_share = told["odd_variance"] / told["member_reward_std"] ** 2
+    population = document["design"]["members"]
+    square = predicted["displacement_norm"]["mean"] ** 2 * population / (1e-4**2 * 1e9 * 100)
+    assert square - 1 == pytest.approx(odd_share, rel=0.05)  # mirrored updates are longer by what their pairs differ
+    assert odd_share > 0.2
     assert document["hours"] == pytest.approx(60 * 200 * 100 * 0.5 / 8 / 3600)
     assert document["recommendation"]["alpha"] > 1e-4
 
