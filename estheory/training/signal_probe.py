@@ -46,6 +46,28 @@ def signal_probe(
     """
     differences = np.ravel((reward or {}).get("half_differences", ()))
     linear = float(np.mean(np.array(reward["moments"])[:, LINEAR])) if reward else 0.0
+    return curvature_along(session, config, differences, linear)
+
+
+def curvature_along(
+    session: Session, config: ESRunConfig, differences: Array, linear: float
+) -> Mapping[str, Any] | None:
+    """Probe f = g^' F g^ of every evaluated task along the update that mirrored pairs' half differences make.
+
+    Parameters
+    ----------
+    session, config
+        As for :func:`signal_probe`; the pairs are those of the noise of its probe step.
+    differences
+        Of each pair, reward, shape (n,).
+    linear
+        sigma^2 ||g||^2, reward^2.
+
+    Returns
+    -------
+    Mapping or None
+        As of :func:`signal_probe`.
+    """
     if not differences.any() or not linear > 0:
         return None
     started = time.perf_counter()
