@@ -92,7 +92,9 @@ def reward_curvature(
     loaded.model.set_attn_implementation("eager")
     parameters = FlatParameters(loaded.model)
     examples = get_task(task).examples("train", prompts, seed)
-    gradients, spent = _group_gradients(loaded, parameters, examples, groups, sigma, members, seed)
+    gradients, spent = _group_gradients(
+        loaded, parameters, [examples[group::groups] for group in range(groups)], sigma, members if sigma else 1, seed
+    )
     norm = _norm(gradients, spent)
     cosines = {}
     for label, file in (displacements or {}).items():
@@ -126,27 +128,25 @@ def reward_curvature(
 def _group_gradients(
     loaded: LoadedModel,
     parameters: FlatParameters,
-    examples: Sequence[Example],
-    groups: int,
+    groups: Sequence[Sequence[Example]],
     sigma: float,
     members: int,
     seed: int,
 ) -> tuple[Tensor, tuple[int, float]]:
     """Return the mean gradient of each group, float64 of shape (groups, dim), gradients taken and seconds."""
     started, rows = time.perf_counter(), []
-    count = members if sigma else 1
     noise = MemberNoise(parameters=parameters, seed=seed)
     with parameters.restored() as base:
-        for group in range(groups):
-            z, score = _logits(loaded, examples[group::groups])
+        for group, examples in enumerate(groups):
+            z, score = _logits(loaded, examples)
             total = torch.zeros(parameters.dim, dtype=torch.float64)
-            for member in range(count):
+            for member in range(members):
                 if sigma:
-                    number = group * count + member
+                    number = group * members + member
                     noise.perturb(parameters.vector, base, sigma=sigma, step=PROBE_STEP, member=number)
                 total += reward_gradient(loaded.model, parameters, lambda z=z, score=score: score(z())).double()  # type: ignore[misc]
-            rows.append(total / count)
-    return torch.stack(rows), (groups * count, time.perf_counter() - started)
+            rows.append(total / members)
+    return torch.stack(rows), (len(groups) * members, time.perf_counter() - started)
 
 
 def _logits(

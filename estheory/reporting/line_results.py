@@ -171,14 +171,11 @@ def line_sections(studies: Sequence[LineStudy]) -> list[Section]:
                     f"in a random direction {_signed(others)}."
                 ),
                 figure_svg=figures.interpolation(
-                    *(line.fractions, line.means, line.stderrs, line.chord),
+                    line,
                     start=start,
                     end=end,
                     score=TITLES[study.score],
-                    rise=figures.Series(
-                        label="measured ± paired standard error", values=line.rises, stderrs=line.rise_stderrs
-                    ),
-                    predicted_rise=predicted_rises(study),
+                    predicted_rises=predicted_rises(study),
                 ),
             )
         )

@@ -140,7 +140,7 @@ def interpolation_section(line: Interpolation, *, start: str = "ES", end: str = 
             f"Accuracy on the straight line from the {start} to the {end} solution is at least {line.means.min():.3f}, "
             f"and half-way it differs by {f'{rise:+.3f}'.replace('-', '−')} ± {error:.3f} from the mean of both ends."
         ),
-        figure_svg=figures.interpolation(line.fractions, line.means, line.stderrs, line.chord, start=start, end=end),
+        figure_svg=figures.interpolation(line, start=start, end=end),
     )
 
 

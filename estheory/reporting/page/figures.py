@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from estheory._special import Array
 from estheory.errors import ConfigError
+from estheory.line_scores import Interpolation
 from estheory.reporting.page.svg import WIDTH, clean, new_figure, to_svg
 from estheory.reporting.page.theme import LIGHT, SERIES
 from estheory.reporting.text.tables import short
@@ -132,29 +133,21 @@ def reward_path(runs: Sequence[Series]) -> str:
 
 
 def interpolation(
-    u: Values,
-    accuracy: Values,
-    stderr: Values,
-    chord: Values,
+    line: Interpolation,
     *,
     start: str = "ES",
     end: str = "GRPO",
     score: str = "accuracy",
-    rise: Series | None = None,
-    predicted_rise: Values = (),
+    predicted_rises: Values | None = None,
 ) -> str:
     """Draw a score on the straight line from ``start`` (u = 0) to ``end`` (u = 1) against the chord.
 
-    Parameters
-    ----------
-    u, accuracy, stderr, chord
-        Positions, the score with its standard errors, and the straight line between its ends.
-    rise
-        The rise over the chord with its own standard errors, for a panel below.
+    With predicted rises over the chord, one per point, a panel below shows them beside the measured ones.
     """
-    u, accuracy, stderr, chord = columns(u, accuracy, stderr, chord)
-    with new_figure(220 if rise is None else 340) as figure:
-        panels = figure.subplots(1 if rise is None else 2, 1, sharex=True, squeeze=False)[:, 0]
+    u, accuracy, stderr, chord = columns(line.fractions, line.means, line.stderrs, line.chord)
+    count = 1 if predicted_rises is None else 2
+    with new_figure(100 + 120 * count) as figure:
+        panels = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
         ax = panels[0]
         ax.plot(u, chord, "--", color=style(1)[0], label="chord between the ends")
         label = f"{score} ± standard error"
@@ -166,8 +159,8 @@ def interpolation(
             f"{short(float(accuracy[best] - chord[best]), 2)} at u = {short(float(u[best]), 2)}; "
             f"lowest point: {short(float(accuracy.min()), 3)}."
         )
-        if rise is not None:
-            values, errors, predicted = columns(rise.values, rise.stderrs, predicted_rise)
+        if predicted_rises is not None:
+            values, errors, predicted = columns(line.rises, line.rise_stderrs, predicted_rises)
             panels[1].axhline(0, color=LIGHT["text"], linewidth=0.8)
             panels[1].errorbar(u, values, errors, fmt="o", color=style(0)[0], markersize=4, capsize=2)
             panels[1].plot(u, predicted, ":", color=style(2)[0], linewidth=2)
