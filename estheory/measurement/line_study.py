@@ -100,18 +100,10 @@ def study_lines(
     The model is put back bit for bit. Cost in evaluations: the points, 4 at the ends, about 19 along the directions,
     2 for each random direction, and as many again and 6 with ``local``.
 
-    Parameters
-    ----------
-    parameters
-        The model's trainable parameters; their present value is the base.
-    ends
-        The two solutions by their names, at u = 0 and u = 1.
-    evaluate
-        Scores of the model as it is now, one for each of P prompts, P at least 2.
-    score
-        What the score is called.
-    local
-        Whether to probe slope and curvature of the base; they need a score that is smooth in the weights.
+    `parameters`: the model's trainable parameters; their present value is the base.
+    `ends`: the two solutions by their names, at u = 0 and u = 1.
+    `evaluate`: scores of the model as it is now, one for each of P prompts, P at least 2.
+    `local`: whether to probe slope and curvature of the base; they need a score that is smooth in the weights.
     """
     directions, seed = design.directions, design.seed
     if directions < 4:
@@ -186,18 +178,11 @@ def studies_of(
 ) -> list[LineStudy]:
     """Study the lines around two run directories or checkpoints, by accuracy and by log-probability.
 
-    Parameters
-    ----------
-    ends
-        Run directories or checkpoints at u = 0 and u = 1.
-    labels
-        What they are called; their folders' names when None.
-    task
-        What is scored; a run directory tells it.
-    data
-        Folder of JSONL or Parquet files, or ``hf:ID``, with the task; a run directory tells it.
-    done
-        Called after each of some `LineDesign.evaluations` evaluations.
+    `ends`: run directories or checkpoints at u = 0 and u = 1.
+    `labels`: what they are called; their folders' names when None.
+    `task`: what is scored; a run directory tells it.
+    `data`: folder of JSONL or Parquet files, or ``hf:ID``, with the task; a run directory tells it.
+    `done`: called after each of some `LineDesign.evaluations` evaluations.
     """
     if prompts < 2:
         raise ConfigError(f"lines need 2 or more prompts, got {prompts}", "400 are common")

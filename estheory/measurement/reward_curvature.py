@@ -70,21 +70,15 @@ def reward_curvature(
 ) -> RewardCurvature:
     """Measure gradient and curvature of a task's log-probability reward at a model.
 
-    Parameters
-    ----------
-    model
-        As :func:`estheory.models.load.load_model` takes it; loaded in float32 with eager attention.
-    task
-        Name of a built-in task; its training prompts.
-    displacements
-        Checkpoints (safetensors of trained tensors) by label, whose displacement from the model is compared with g.
-    prompts, groups
-        Number of prompts, a multiple of the number of groups they are divided into.
-    sigma, members
-        The gradient of the smoothed reward E R(theta + sigma eps): averaged over so many perturbed models a group.
-        Its cosine and norm are those that ES with this sigma sees. 0 for the reward itself.
-    directions, eigenvalues
-        As for :func:`estheory.measurement.curvature.curvature_probe`; 0 directions leave all curvature out (NaN).
+    `model`: as :func:`estheory.models.load.load_model` takes it; loaded in float32 with eager attention.
+    `task`: name of a built-in task; its training prompts.
+    `displacements`: checkpoints (safetensors of trained tensors) by label, whose displacement from the model is
+    compared with g.
+    `prompts`, `groups`: number of prompts, a multiple of the number of groups they are divided into.
+    `sigma`, `members`: the gradient of the smoothed reward E R(theta + sigma eps): averaged over so many perturbed
+    models a group. Its cosine and norm are those that ES with this sigma sees. 0 for the reward itself.
+    `directions`, `eigenvalues`: as for :func:`estheory.measurement.curvature.curvature_probe`; 0 directions leave all
+    curvature out (NaN).
     """
     if groups < 2 or prompts % groups or members < 1 or not (sigma >= 0 and math.isfinite(sigma)):
         raise ConfigError(f"{prompts} prompts cannot be divided into {groups} groups", "use 2 or more that divide them")

@@ -77,10 +77,7 @@ class Band:
 def norm_path(runs: Sequence[Series], *, level: float = 0.95) -> str:
     """Draw displacement norms over steps and, below, how far each lies from its prediction.
 
-    Parameters
-    ----------
-    runs
-        Norms (weight units) over steps, with the predicted band where there is one.
+    `runs`: norms (weight units) over steps, with the predicted band where there is one.
     """
     panels = 2 if any(run.predicted for run in runs) else 1
     words = []
@@ -178,10 +175,7 @@ def interpolation(
 def accuracy_bars(tasks: Sequence[str], series: Sequence[Series]) -> str:
     """Draw accuracies with their standard errors: a group of bars a task, a bar a series.
 
-    Parameters
-    ----------
-    series
-        ``before``, ``after ES``, ...: a value a task, NaN where nothing was measured.
+    `series`: ``before``, ``after ES``, ...: a value a task, NaN where nothing was measured.
     """
     places, width = np.arange(len(tasks), dtype=np.float64), 0.8 / max(len(series), 1)
     words: list[str] = []
@@ -220,10 +214,7 @@ def columns(*values: Values) -> tuple[Array, ...]:
 def style(index: int) -> tuple[str, str]:
     """Return how a series is drawn.
 
-    Parameters
-    ----------
-    index
-        Its number, from 0; the first 16 look different.
+    `index`: its number, from 0; the first 16 look different.
     """
     return LIGHT[f"series-{index % SERIES + 1}"], LINES[(index + index // SERIES) % len(LINES)]
 
@@ -234,13 +225,7 @@ def entry(label: str) -> str:
 
 
 def legend(figure: Figure, ax: Axes) -> None:
-    """Put the legend of ``ax`` above the figure's axes, in as many columns as fit.
-
-    Parameters
-    ----------
-    figure, ax
-        The figure, and the axes whose labels it shows.
-    """
+    """Put the legend of ``ax`` above the figure's axes, in as many columns as fit."""
     handles, labels = ax.get_legend_handles_labels()
     if not labels:
         raise ConfigError("a figure was given nothing to draw", "give at least one series")

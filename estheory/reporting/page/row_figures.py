@@ -55,10 +55,7 @@ def tensor_ratios(names: Sequence[str], ratios: Values, low: Values, high: Value
 
     More than :data:`MOST_NAMED_TENSORS` tensors share one axis, each on the scale of its own interval.
 
-    Parameters
-    ----------
-    names, ratios
-        The tensors and N ||Delta||^2 / (alpha^2 T n) of each.
+    `names`, `ratios`: the tensors and N ||Delta||^2 / (alpha^2 T n) of each.
     """
     _, ratios, low, high = columns(np.arange(len(names)), ratios, low, high)
     rows = _Ratios(names=_without_common_parts(names), ratios=ratios, low=low, high=high, level=level)
@@ -74,12 +71,8 @@ def tensor_ratios(names: Sequence[str], ratios: Values, low: Values, high: Value
 def cosines(names: Sequence[str], values: Values, floor: float, bounds: Values = ()) -> str:
     """Draw measured cosines against those of unrelated directions, on a scale that is linear only inside +-2 floor.
 
-    Parameters
-    ----------
-    floor
-        1/sqrt(d), the standard deviation of the cosine of two unrelated directions.
-    bounds
-        A bound on each absolute cosine, NaN where theory gives none; empty for none at all.
+    `floor`: 1/sqrt(d), the standard deviation of the cosine of two unrelated directions.
+    `bounds`: a bound on each absolute cosine, NaN where theory gives none; empty for none at all.
     """
     rows, values, limits = columns(
         np.arange(len(names)), values, bounds if len(bounds) else np.full(len(names), np.nan)

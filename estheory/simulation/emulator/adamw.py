@@ -47,19 +47,10 @@ def adamw_walks(
 ) -> dict[int, RoundedWalk]:
     """Emulate AdamW (betas 0.9 and 0.999, no weight decay) on dense, independent Gaussian gradients of unit scale.
 
-    Parameters
-    ----------
-    rates
-        Learning rate of each step (weight), shape (T,).
-    steps
-        Steps at which to look, at most T.
-    copy
-        Whether float32 weights are kept beside the stored ones.
-
-    Returns
-    -------
-    dict
-        By step. Label mean-field; the errors are those of the sample.
+    `rates`: learning rate of each step (weight), shape (T,).
+    `steps`: steps at which to look, at most T.
+    `copy`: whether float32 weights are kept beside the stored ones.
+    Result: by step. Label mean-field; the errors are those of the sample.
     """
     to = FORMATS[dtype]
     looked = tuple(sorted(set(steps)))

@@ -49,19 +49,12 @@ def emulate(
 
     Rewards are pure noise: what rounding does to flat directions. Each group of the sample has its own.
 
-    Parameters
-    ----------
-    config
-        The run; its ``dtype`` is the storage format.
-    weights
-        The magnitudes of the model's weights, by tensor.
-    coefficients
-        The logged z of a real run, shape (>= max(steps), N), to condition on, or (groups, >= max(steps), N) for each
-        group its own; None draws them.
-    groups
-        How many there are: each has coefficients of its own, so their number tells how runs differ.
-    max_additions
-        Bound on the rounded additions; the groups shrink to meet it, to no less than 512.
+    `config`: the run; its ``dtype`` is the storage format.
+    `weights`: the magnitudes of the model's weights, by tensor.
+    `coefficients`: the logged z of a real run, shape (>= max(steps), N), to condition on, or (groups, >= max(steps), N)
+    for each group its own; None draws them.
+    `groups`: how many there are: each has coefficients of its own, so their number tells how runs differ.
+    `max_additions`: bound on the rounded additions; the groups shrink to meet it, to no less than 512.
 
     Examples
     --------
@@ -176,10 +169,7 @@ def emulated_band(
 ) -> dict[int, NormBand]:
     """Return by step what rounding does to norms over the weights of an unknown model, emulated.
 
-    Parameters
-    ----------
-    max_additions
-        Bound on the rounded additions of each member of the family, as there.
+    `max_additions`: bound on the rounded additions of each member of the family, as there.
     """
     runs = [
         emulate(config, SampledWeights.of(weights), steps, seed=seed, max_additions=max_additions)
