@@ -51,10 +51,7 @@ _CHECKPOINT = re.compile(r"step_(\d{6,})\.safetensors")
 class RunDirectory:
     """One run's folder. Make it with `create` or `open`.
 
-    Parameters
-    ----------
-    path, config
-        The folder, and the run that its config.toml holds.
+    `path`, `config`: the folder, and the run that its config.toml holds.
     """
 
     def __init__(self, path: Path, config: ESRunConfig | GRPORunConfig) -> None:
