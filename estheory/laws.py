@@ -434,10 +434,7 @@ def gamma_law(mean: float, std: float) -> SquaredLaw:
 def noisy_pvalue(law: Law, x: float, stderr: float) -> float:
     """Return the two-sided p-value of an observation with an independent Gaussian error.
 
-    Parameters
-    ----------
-    stderr
-        Standard error of the observation, in its unit; 0 for none.
+    `stderr`: standard error of the observation, in its unit; 0 for none.
 
     Examples
     --------
