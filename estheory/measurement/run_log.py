@@ -12,7 +12,6 @@ import numpy as np
 
 from estheory._special import Array
 from estheory.errors import DataError
-from estheory.rules import ESConfig
 from estheory.runs.view import OwnRun, RunRecord, Settings, Step
 from estheory.theory.economy.forecast import HeldOutReward
 from estheory.theory.economy.ledger import Ledger, ledger
@@ -197,9 +196,7 @@ def _rules(run: RunRecord, settings: Settings, steps: Sequence[Step], mirrored: 
     paired = mirrored or settings.kind.paired
     if paired and known["population"] % 2:
         raise DataError(f"{run.path}: {known['population']} members are no mirrored pairs", "give an even --population")
-    return LedgerRules(
-        **known, shaping=settings.shaping or ESConfig.shaping, mirrored=paired, fixed=bool(settings.prompts_fixed)
-    )
+    return LedgerRules(**known, shaping=settings.shaping_used, mirrored=paired, fixed=bool(settings.prompts_fixed))
 
 
 def _held_out(run: RunRecord, at: int) -> HeldOutReward | None:

@@ -106,9 +106,14 @@ class Settings:
         return Settings(method="es" if isinstance(config, ESRunConfig) else "grpo", dim=dim, **told)
 
     @property
+    def shaping_used(self) -> Shaping:
+        """Its shaping; where it is not told, the default of `estheory.rules.ESConfig`."""
+        return self.shaping or ESConfig.shaping
+
+    @property
     def kind(self) -> type[Estimator]:
         """The kind of its estimator; what is not told has the default of `estheory.rules.ESConfig`."""
-        return kind_of(self.shaping or ESConfig.shaping, bool(self.antithetic))
+        return kind_of(self.shaping_used, bool(self.antithetic))
 
     def rules(self) -> ESConfig:
         """Return what the theory needs of an ES run; what is not told has the default of `estheory.rules.ESConfig`.

@@ -68,9 +68,11 @@ def read_foreign(path: Path, given: Given | None = None, problems: Problems | No
         Where to note damaged lines and steps that are missing or doubled; None raises.
     """
     kind, given = foreign_format(path), given or Given()
+    if not path.exists():
+        raise DataError(f"there is no {path}", "give a run directory or a JSONL log that exists")
     if kind is None:
         codes = "this package, ESvsGRPO, es-awd, es-at-scale, TRL or verl, nor a JSONL log"
-        raise DataError(f"{path} is no run directory of {codes}", "give such a folder, or BASE CHECKPOINT ...")
+        raise DataError(f"{path} is no run directory of {codes}", "give one of these")
     for name in ("shaping", "antithetic"):
         if kind != "log" and getattr(given, name) is not None:
             raise ConfigError(f"the {kind} format tells its {name}", f"leave --{name} out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -29,17 +30,27 @@ def by_step(
         Where to note steps that are missing or doubled; None raises.
     """
     found: dict[int, dict[str, Any]] = {}
+    times: Counter[int] = Counter()
     for row in rows:
         step = count(row[key])
-        if step in found:
-            note(DataError(f"{file} has step {step} twice", "keep one of them"), problems)
+        times[step] += 1
         found[step] = row
+    doubled = [step for step, often in times.items() if often > 1]
+    if doubled:
+        often = "twice" if times[doubled[0]] == 2 else f"in {times[doubled[0]]} rows"
+        note(DataError(f"{file} has step {doubled[0]} {often}{and_more(len(doubled))}", "keep one of them"), problems)
     last = max(found, default=0)
     missing = last - sum(1 <= step <= last for step in found) if consecutive else 0
     if missing:
         first = next(step for step in range(1, last) if step not in found)
         note(DataError(f"{file} lacks step {first} ({missing} missing)", "restore the file"), problems)
     return found
+
+
+def and_more(steps: int) -> str:
+    """Return what is said beside the first of so many steps with one fault."""
+    others = steps - 1
+    return f", and {others} more step{'s' * (others > 1)} alike" if others else ""
 
 
 def count(value: Any, most: int = MOST_STEPS) -> int:
