@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class Shown:
+class Tabled:
     """A result that prints as the tables of its command, in notebooks as HTML.
 
     Its tables are made by `estheory.reporting.notebook`, which is imported when something is shown.
@@ -31,6 +31,10 @@ class Shown:
     def to_frame(self) -> pd.DataFrame:
         """Return the rows of the result as a pandas data frame, whose columns are the keys of its JSON document."""
         return self._view().frame()
+
+
+class Shown(Tabled):
+    """A result that has a figure, too."""
 
     def plot(self, path: Path | str | None = None) -> Any:
         """Return the figure of the result, which a notebook shows, and write it to a file where one is named.

@@ -10,6 +10,7 @@ from typing import Any
 from estheory.measurement.displacement import Displacements
 from estheory.measurement.remarks import left_out_rows, renamed_rows
 from estheory.quantities import Measurement, Quantity
+from estheory.reporting.text.forecast import unit
 from estheory.reporting.text.tables import Sheet, Table, short, short_names
 
 
@@ -29,6 +30,20 @@ def measurement_json(measurement: Measurement) -> dict[str, Any]:
         "unit": measurement.quantity.unit,
         "where": measurement.where,
     }
+
+
+def measurement_sheet(measurement: Measurement) -> Sheet:
+    """Return one measurement as a row, with where it comes from."""
+    table = Table("quantity", ">step", ">value", ">standard error", "unit", "where")
+    table.add_row(
+        str(measurement.quantity),
+        str(measurement.step or ""),
+        short(measurement.value, 6),
+        short(measurement.stderr, 2) if measurement.stderr else "",
+        unit(measurement),
+        measurement.where,
+    )
+    return Sheet(table, *([f"Source: {measurement.source}."] if measurement.source else []))
 
 
 def displacements_json(
