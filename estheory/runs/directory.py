@@ -51,10 +51,7 @@ _CHECKPOINT = re.compile(r"step_(\d{6,})\.safetensors")
 class RunDirectory:
     """One run's folder. Make it with `create` or `open`.
 
-    Parameters
-    ----------
-    path, config
-        The folder, and the run that its config.toml holds.
+    `path`, `config`: the folder, and the run that its config.toml holds.
     """
 
     def __init__(self, path: Path, config: ESRunConfig | GRPORunConfig) -> None:
@@ -203,10 +200,7 @@ class RunDirectory:
     def checkpoints(self) -> dict[int, Path]:
         """Return the checkpoints that exist.
 
-        Returns
-        -------
-        dict
-            Files by step, in the order of the steps.
+        Result: files by step, in the order of the steps.
         """
         found = {
             int(match[1]): file
@@ -218,10 +212,7 @@ class RunDirectory:
     def record(self) -> OwnRun:
         """Return what the run tells, without its weights.
 
-        Returns
-        -------
-        OwnRun
-            With at least one step.
+        Result: with at least one step.
         """
         environment = self.read_json("environment.json")
         if environment is None:
