@@ -298,17 +298,9 @@ class UpdateConvention(Enum):
 def module_factors(entries: Sequence[str], names: Sequence[str]) -> tuple[float, ...]:
     """Return the factor of sigma of each tensor: of some entries the first whose pattern is in its name.
 
-    Parameters
-    ----------
-    entries
-        ``PATTERN=FACTOR`` each; a pattern is a regular expression.
-    names
-        The tensors; with none, the entries are only checked.
-
-    Returns
-    -------
-    tuple of float
-        In the order of ``names``, 1 where no pattern matches; empty where there are no entries.
+    `entries`: ``PATTERN=FACTOR`` each; a pattern is a regular expression.
+    `names`: the tensors; with none, the entries are only checked.
+    Result: in the order of ``names``, 1 where no pattern matches; empty where there are no entries.
 
     Examples
     --------

@@ -39,10 +39,7 @@ class Shown(Tabled):
     def plot(self, path: Path | str | None = None) -> Any:
         """Return the figure of the result, which a notebook shows, and write it to a file where one is named.
 
-        Parameters
-        ----------
-        path
-            Its suffix is the format: .png, .svg or .pdf.
+        `path`: its suffix is the format: .png, .svg or .pdf.
         """
         picture = self._view().picture()
         if path is not None:

@@ -188,10 +188,7 @@ def _internal(error: Exception) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Run the program.
 
-    Parameters
-    ----------
-    arguments
-        What follows the program's name; those of the process when None.
+    `arguments`: what follows the program's name; those of the process when None.
     """
     try:
         code = app(args=arguments, prog_name="estheory", standalone_mode=False)

@@ -59,25 +59,12 @@ def run_log(
 ) -> RunLog:
     """Return a run's rows as the ledger takes them.
 
-    Parameters
-    ----------
-    run
-        Of any code.
-    at
-        Last step to read; all where left out.
-    mirrored
-        How pairs stand in the rows, where the run does not say.
-    fixed
-        Whether all updates had the same prompts, where the run does not say.
-
-    Returns
-    -------
-    RunLog
-
-    Raises
-    ------
-    DataError
-        If no row is read, steps are missing between them, or sigma, alpha or the population are not known.
+    `run`: of any code.
+    `at`: last step to read; all where left out.
+    `mirrored`: how pairs stand in the rows, where the run does not say.
+    `fixed`: whether all updates had the same prompts, where the run does not say.
+    Raises DataError: if no row is read, steps are missing between them, or sigma, alpha or the population are not
+    known.
     """
     steps = [step for step in run.steps if (at is None or step.step <= at) and _is_logged(step)]
     if not steps:

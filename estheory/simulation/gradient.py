@@ -33,20 +33,12 @@ BETA1, BETA2, EPS = 0.9, 0.999, 1e-30
 class GradientDescent:
     """A batch of replicas of a gradient method on a quadratic.
 
-    Parameters
-    ----------
-    landscape
-        Its offsets are those of the start; s is its ``reward_std``.
-    estimator
-        How gradients are estimated.
-    rates
-        Learning rate of each step, shape (T,): weight^2 / reward for SGD, weight for AdamW.
-    optimiser
-        ``sgd``: theta + lr g. ``adamw``: betas 0.9 and 0.999, no weight decay.
-    replicas
-        Number of runs in the batch.
-    rng
-        Source of everything random.
+    `landscape`: its offsets are those of the start; s is its ``reward_std``.
+    `estimator`: how gradients are estimated.
+    `rates`: learning rate of each step, shape (T,): weight^2 / reward for SGD, weight for AdamW.
+    `optimiser`: ``sgd``: theta + lr g. ``adamw``: betas 0.9 and 0.999, no weight decay.
+    `replicas`: number of runs in the batch.
+    `rng`: source of everything random.
     """
 
     def __init__(
@@ -141,12 +133,8 @@ def rates_for(
 ) -> Array:
     """Return the learning rates of a run.
 
-    Parameters
-    ----------
-    lr
-        Peak learning rate: weight^2 / reward for SGD, weight for AdamW.
-    schedule
-        ``constant``, or ``linear`` or ``cosine`` decay to 0.
+    `lr`: peak learning rate: weight^2 / reward for SGD, weight for AdamW.
+    `schedule`: ``constant``, or ``linear`` or ``cosine`` decay to 0.
     """
     require_choice("optimiser", optimiser, get_args(Optimiser))
     require_positive("lr", lr)
@@ -171,19 +159,10 @@ def gradient_descent(
 ) -> Records:
     """Run a gradient method many times on a quadratic landscape, in every coordinate.
 
-    Parameters
-    ----------
-    lr
-        Peak learning rate: weight^2 / reward for SGD, weight for AdamW.
-    schedule
-        ``constant``, or ``linear`` or ``cosine`` decay to 0.
-    record
-        When to record, at most T; T when empty. The first step is recorded too.
-
-    Returns
-    -------
-    Records
-        As of ES; sums over a batch of replicas at a time, so that memory does not grow with ``replicas``.
+    `lr`: peak learning rate: weight^2 / reward for SGD, weight for AdamW.
+    `schedule`: ``constant``, or ``linear`` or ``cosine`` decay to 0.
+    `record`: when to record, at most T; T when empty. The first step is recorded too.
+    Result: as of ES; sums over a batch of replicas at a time, so that memory does not grow with ``replicas``.
 
     Examples
     --------

@@ -53,20 +53,12 @@ def unsupported(config: ESConfig, landscape: Landscape) -> str | None:
 class ReducedES:
     """A batch of replicas of ES on a quadratic, exact in law.
 
-    Parameters
-    ----------
-    config, landscape
-        The run.
-    replicas
-        Number of runs in the batch.
-    records
-        Number of records, each of which adds an axis to every block.
-    rng
-        Source of everything random.
-    reward_form
-        A reward other than the quadratic; if it is explicit, ``landscape`` has its explicit rows first.
-    explicit
-        Number of those rows.
+    `config`, `landscape`: the run.
+    `replicas`: number of runs in the batch.
+    `records`: number of records, each of which adds an axis to every block.
+    `rng`: source of everything random.
+    `reward_form`: a reward other than the quadratic; if it is explicit, ``landscape`` has its explicit rows first.
+    `explicit`: number of those rows.
     """
 
     def __init__(
@@ -105,10 +97,7 @@ class ReducedES:
     def step(self) -> Array:
         """Take one step in every replica; return the sum of the squared weights.
 
-        Returns
-        -------
-        ndarray, shape (replicas,)
-            weight^2: what the step adds to the variance of a flat coordinate.
+        Result: shape (replicas,), weight^2: what the step adds to the variance of a flat coordinate.
         """
         config, rng, sigma = self.config, self.rng, self.config.sigma
         shape = self.distance.shape[0], estimator_of(config).directions
@@ -163,10 +152,8 @@ class ReducedES:
     def record(self) -> tuple[Array, Array]:
         """Make the rest of each block an axis; return the displacements of what is curved.
 
-        Returns
-        -------
-        tuple of ndarray, shapes (replicas, r) and (replicas, blocks, axes)
-            Of single directions, and of blocks along their axes (weight).
+        Result: shape (replicas, r) and (replicas, blocks, axes), of single directions, and of blocks along their axes
+        (weight).
         """
         self.axes = np.concatenate([self.axes, self.rest[:, :, None]], axis=2)
         self.rest = np.zeros_like(self.rest)
@@ -180,15 +167,8 @@ def blocks(
 ) -> tuple[Array, Array, Array, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
     """Return the curved rows, and which of them are followed direction by direction.
 
-    Parameters
-    ----------
-    records
-        Their number: a row of at most EXPLICIT_EXTRA more directions is followed one by one.
-
-    Returns
-    -------
-    tuple of ndarray, each of shape (k,)
-        Eigenvalue, multiplicity, offset, and whether each direction is followed.
+    `records`: their number: a row of at most EXPLICIT_EXTRA more directions is followed one by one.
+    Result: shape (k,), eigenvalue, multiplicity, offset, and whether each direction is followed.
     """
     lam, count, offset = curved_rows(landscape)
     return lam, count, offset, count <= records + EXPLICIT_EXTRA

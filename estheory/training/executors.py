@@ -37,10 +37,7 @@ class Executor(Protocol):
     def advance(self, row: Row) -> None:
         """Make a step: move the caller's walk, with the workers' help.
 
-        Parameters
-        ----------
-        row
-            Of the step: its coefficients and seeds are enough. `rewards` has it among its rows again.
+        `row`: of the step: its coefficients and seeds are enough. `rewards` has it among its rows again.
         """
         ...
 
@@ -85,10 +82,7 @@ class Helper(Protocol):
 class Sharing:
     """The process that moves theta, and the memory in which others see it and write parts of its next value.
 
-    Parameters
-    ----------
-    own
-        Its model and walk. Vectors on another device than the CPU are not shared: every process makes every step.
+    `own`: its model and walk. Vectors on another device than the CPU are not shared: every process makes every step.
     """
 
     def __init__(self, own: Members) -> None:
@@ -103,10 +97,7 @@ class Sharing:
     def advance(self, row: Row, helpers: Sequence[Helper], own_part: bool) -> None:
         """Make the step of a row together; parts that a helper cannot make are made here.
 
-        Parameters
-        ----------
-        own_part
-            Whether this process has a part of its own.
+        `own_part`: whether this process has a part of its own.
         """
         walk, made = self._own.walk, self._own.session.parameters.vector
         if not walk.in_parts(row):
@@ -131,10 +122,7 @@ class Sharing:
 class LocalExecutor:
     """The calling process and `workers` - 1 others, each with `threads` threads.
 
-    Parameters
-    ----------
-    own
-        This process's model and walk, which the run keeps at the last step.
+    `own`: this process's model and walk, which the run keeps at the last step.
     """
 
     def __init__(self, config: ESRunConfig, own: Members) -> None:

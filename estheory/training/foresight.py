@@ -16,10 +16,7 @@ from estheory.theory.economy.forecast import Outlook, outlook
 class Foresight:
     """The forecasts of an ES run, each written once, after its step and before the next one.
 
-    Parameters
-    ----------
-    config, directory
-        The run; its steps and rewards are read from the folder.
+    `config`, `directory`: the run; its steps and rewards are read from the folder.
     """
 
     def __init__(self, config: ESRunConfig, directory: RunDirectory) -> None:
@@ -28,10 +25,7 @@ class Foresight:
     def stops(self, step: int) -> str:
         """Write the forecast that is due after a step, if it is not there yet.
 
-        Returns
-        -------
-        str
-            Why the run ends with it; empty if it goes on.
+        Result: why the run ends with it; empty if it goes on.
         """
         config = self._config
         if not config.forecast_every or step % config.forecast_every or step == config.steps:

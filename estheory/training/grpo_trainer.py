@@ -52,12 +52,8 @@ class _RecordingTrainer(GRPOTrainer):
 class Scorer(TrainerCallback):
     """Scores completions of the prompts of a run's steps.
 
-    Parameters
-    ----------
-    session, config
-        The run.
-    probe
-        Whether the prompts are those of a probe's batches.
+    `session`, `config`: the run.
+    `probe`: whether the prompts are those of a probe's batches.
     """
 
     def __init__(self, session: Session, config: GRPORunConfig, *, probe: bool = False) -> None:
@@ -80,12 +76,7 @@ class Scorer(TrainerCallback):
 class Recorder(Scorer):
     """Scores completions, and writes the run directory as the trainer proceeds.
 
-    Parameters
-    ----------
-    session, config, directory
-        The run and its folder.
-    on_step
-        Called after each step with its row.
+    `session`, `config`, `directory`: the run and its folder.
     """
 
     def __init__(
@@ -147,10 +138,7 @@ class Recorder(Scorer):
 def make_trainer(session: Session, config: GRPORunConfig, scorer: Scorer, scratch: Path) -> GRPOTrainer:
     """Return the trainer of a run: `prompts` x `samples` completions, one AdamW update a step.
 
-    Parameters
-    ----------
-    scorer
-        Scores the completions; a recorder writes the run's folder, too.
+    `scorer`: scores the completions; a recorder writes the run's folder, too.
     """
     model, tokenizer = session.loaded.model, session.loaded.tokenizer
     trained = set(session.parameters.names)

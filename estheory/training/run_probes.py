@@ -32,16 +32,19 @@ def probes_before(session: Session) -> Mapping[str, object]:
     alone tells that standard deviation, which it does not for raw and two-point shaping. The directions have the
     run's own noise structure. Half precision is too coarse for probes: there are none.
 
-    Parameters
-    ----------
-    session
-        Of the untrained model; its buffer is overwritten.
+    `session`: of the untrained model; its buffer is overwritten.
     """
     config = session.config
     if not isinstance(config, ESRunConfig):
         raise ConfigError("probes predict the walk of an ES run", "leave them out for other methods")
     variance = predicted_variance(session, config)
-    content: dict[str, object] = {"schema": "estheory/probes/1", "walk_variance": variance, "steps": config.steps}
+    content: dict[str, object] = {
+        "schema": "estheory/probes/1",
+        "model": config.model,
+        "dtype": config.dtype,
+        "walk_variance": variance,
+        "steps": config.steps,
+    }
     found: Mapping[str, Any] = reward_probe(session)
     content |= found
     if config.dtype != "float32":
@@ -82,10 +85,7 @@ def probes_before(session: Session) -> Mapping[str, object]:
 def predicted_variance(session: Session, config: ESRunConfig) -> float | None:
     """Return the variance of a flat coordinate (of noise factor 1) after the run.
 
-    Returns
-    -------
-    float or None
-        weight^2; None where rewards decide it (raw and two-point shaping).
+    Result: weight^2; None where rewards decide it (raw and two-point shaping).
     """
     if not config.estimator.scale_free:
         return None

@@ -25,15 +25,8 @@ def forecast_json(forecast: Forecast, config: dict[str, Any], level: float) -> d
 def prediction_json(prediction: Prediction, level: float) -> dict[str, Any]:
     """Return one prediction as a JSON object.
 
-    Parameters
-    ----------
-    prediction
-        Its law gives mean, standard deviation and interval.
-
-    Returns
-    -------
-    dict
-        With contract.md's keys; ``where`` only if there is one.
+    `prediction`: its law gives mean, standard deviation and interval.
+    Result: ``where`` only if there is one.
     """
     entry = {
         "quantity": str(prediction.quantity),
@@ -110,10 +103,7 @@ def rows_sheet(forecasts: Sequence[tuple[dict[str, Any], Forecast]], varied: Seq
 
     Of a quantity predicted at several steps the last is shown; of more quantities than fit, the first.
 
-    Parameters
-    ----------
-    varied
-        Names of the options that differ, as in the configurations.
+    `varied`: names of the options that differ, as in the configurations.
     """
     means = [{p.quantity: p.law.mean for p in forecast.predictions} for _, forecast in forecasts]
     ordered = dict.fromkeys((*ROW_FIRST, *Quantity))

@@ -17,10 +17,7 @@ from estheory.reporting.text.tables import Sheet, Table, short, short_names
 def measurement_json(measurement: Measurement) -> dict[str, Any]:
     """Return one measurement as a JSON object.
 
-    Parameters
-    ----------
-    measurement
-        Its value and standard error are in the unit of its quantity.
+    `measurement`: its value and standard error are in the unit of its quantity.
     """
     return {
         "quantity": str(measurement.quantity),
@@ -77,12 +74,8 @@ def measurements_sheet(
 ) -> Sheet:
     """Return a row a checkpoint, the cosines between them, norms by module and layer where few, and a sentence.
 
-    Parameters
-    ----------
-    measurements
-        What was measured of checkpoints, one by one and pair by pair.
-    remarks
-        Sentences on how it was measured.
+    `measurements`: what was measured of checkpoints, one by one and pair by pair.
+    `remarks`: sentences on how it was measured.
     """
     value = {(m.quantity, m.where): m.value for m in measurements}
     steps = {m.where: m.step for m in measurements}

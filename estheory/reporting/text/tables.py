@@ -134,10 +134,7 @@ class Table:
     def lines(self, width: int, *, styled: bool = False) -> Iterator[str]:
         """Yield the lines of the table, of at most `width` columns where no word is longer.
 
-        Parameters
-        ----------
-        styled
-            Whether heads are bold and verdicts coloured.
+        `styled`: whether heads are bold and verdicts coloured.
         """
         weight = _BOLD if styled else "{}"
         if self._title:
@@ -178,10 +175,7 @@ class Table:
     def _arranged(self, width: int, lead: int, gap: int, pieces: re.Pattern[str]) -> _Layout:
         """Return widths of the columns: words give way first, the widest first, then numbers with their notes.
 
-        Parameters
-        ----------
-        lead
-            So many columns take a line of their own.
+        `lead`: so many columns take a line of their own.
         """
         columns = list(zip(self._heads, *self.rows, strict=True))
         widths = [max(len(line) for cell in column for line in cell.split("\n")) for column in columns]
@@ -264,10 +258,7 @@ def _wrapped(cell: str, width: int, pieces: re.Pattern[str]) -> list[str]:
 class Sheet:
     """Tables and paragraphs in their order: what a command or a notebook shows of a result.
 
-    Parameters
-    ----------
-    *parts
-        Tables, and paragraphs whose line breaks are kept.
+    `*parts`: tables, and paragraphs whose line breaks are kept.
     """
 
     def __init__(self, *parts: Table | str) -> None:

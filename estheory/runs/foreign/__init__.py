@@ -32,10 +32,7 @@ _READERS: dict[Format, Callable[[Path, Given, Problems | None], ForeignRun]] = {
 def foreign_format(path: Path) -> Format | None:
     """Return whose code wrote a run directory or a log; None if it is none that is known.
 
-    Returns
-    -------
-    str or None
-        As the names of its files tell; nothing is read.
+    Result: as the names of its files tell; nothing is read.
     """
     found: list[Format] = []
     if (path / esvsgrpo.ES_LOG).is_file():
@@ -60,12 +57,8 @@ def foreign_format(path: Path) -> Format | None:
 def read_foreign(path: Path, given: Given | None = None, problems: Problems | None = None) -> ForeignRun:
     """Read a run directory, or a log, of another code.
 
-    Parameters
-    ----------
-    given
-        What the caller says of it; wins over the folder's own hyper-parameters.
-    problems
-        Where to note damaged lines and steps that are missing or doubled; None raises.
+    `given`: what the caller says of it; wins over the folder's own hyper-parameters.
+    `problems`: where to note damaged lines and steps that are missing or doubled; None raises.
     """
     kind, given = foreign_format(path), given or Given()
     if not path.exists():

@@ -24,10 +24,7 @@ def by_step(
 ) -> dict[int, dict[str, Any]]:
     """Return rows by step; the last of a doubled step counts, and steps must be 1, 2, 3, ... if ``consecutive``.
 
-    Parameters
-    ----------
-    problems
-        Where to note steps that are missing or doubled; None raises.
+    `problems`: where to note steps that are missing or doubled; None raises.
     """
     found: dict[int, dict[str, Any]] = {}
     times: Counter[int] = Counter()
@@ -68,12 +65,8 @@ def moves(spread: Any, where: str, problems: Problems | None) -> float:
 
     A spread that is no number is a problem; with ``problems`` the step counts as one that moved.
 
-    Parameters
-    ----------
-    spread
-        Standard deviation of a step's rewards, as it was logged (reward).
-    problems
-        Where to note what is no number; None raises.
+    `spread`: standard deviation of a step's rewards, as it was logged (reward).
+    `problems`: where to note what is no number; None raises.
     """
     value = float(spread)
     if math.isfinite(value) and value >= 0:
@@ -104,10 +97,7 @@ def first_weights(*folders: Path) -> Path | None:
 def served(members: int, engines: int) -> range:
     """Return how many members the first of some engines may have served, when whichever is free takes the next.
 
-    Returns
-    -------
-    range
-        From one fewer than an equal share to one more.
+    Result: from one fewer than an equal share to one more.
     """
     share = members / max(engines, 1)
     return range(max(0, math.floor(share) - 1), math.ceil(share) + 2)

@@ -27,12 +27,9 @@ class RoundedES(DirectES):
 
     Members are evaluated without rounding them; their restoring in place is rounded.
 
-    Parameters
-    ----------
-    config, landscape, replicas, seed
-        As of :class:`estheory.simulation.direct.DirectES`; the format is the ``dtype`` of ``config``.
-    weight_std
-        Weights begin as w ~ N(0, weight_std^2), each on the grid of its format (weight).
+    `config`, `landscape`, `replicas`, `seed`: as of :class:`estheory.simulation.direct.DirectES`; the format is the
+    ``dtype`` of ``config``.
+    `weight_std`: weights begin as w ~ N(0, weight_std^2), each on the grid of its format (weight).
     """
 
     def __init__(
@@ -76,12 +73,8 @@ def rounded_direct(
 ) -> Records:
     """Run ES on a quadratic landscape in every coordinate, in bfloat16 or float16.
 
-    Parameters
-    ----------
-    config
-        The run, without anchor and momentum; restore pairs of independent members only.
-    weight_std
-        Standard deviation of the weights at the start (weight): rounding acts on them.
+    `config`: the run, without anchor and momentum; restore pairs of independent members only.
+    `weight_std`: standard deviation of the weights at the start (weight): rounding acts on them.
     """
     require_positive("weight-std", weight_std)
     if not 10 * weight_std < FORMATS[config.dtype].largest:
