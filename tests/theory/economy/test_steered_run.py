@@ -98,6 +98,7 @@ def test_spreads_written_out(step):
     assert run.walk(16).stderr > 0
     if step > 15:  # at the pace of the last four updates
         assert v == pytest.approx(behind[14] + 10 * (behind[14] - behind[10]) / 4, rel=1e-12)
+        assert error == pytest.approx(10 * np.std(np.diff(behind, prepend=0.0)), rel=1e-12)
         later = run.part.estimate(lambda motion: float(motion.until(step).square()[-1]))
         added = later.value - run.square(15).value
         assert square.stderr == pytest.approx(math.hypot(later.stderr, added / 2), rel=1e-12)
