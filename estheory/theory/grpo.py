@@ -101,6 +101,8 @@ def against_grpo(
             assumptions=dense,
             step=grpo.steps,
         )
+    if length.missing:
+        return
     norm = rounding.law(length.matched)
     ratio = Prediction(
         quantity=Quantity.NORM_RATIO,
