@@ -1,8 +1,9 @@
 """The figures of docs/concepts: a law of each page, and Monte Carlo of what it is a law of.
 
-The build of the site calls :func:`svg` for each of ``FIGURES``. Laws are functions of `estheory.theory` (verdicts: of
-`estheory.validation`), points are brute force, most of it by the engines of `estheory.simulation`. Nothing is fitted,
-every seed is fixed, and ``tests/test_docs_figures.py`` fails where a point leaves its law.
+``python docs/figures.py`` writes each of ``FIGURES`` beside its page. Laws are functions of `estheory.theory`
+(verdicts: of `estheory.validation`), points are brute force, most of it by the engines of `estheory.simulation`.
+Nothing is fitted, every seed is fixed, and ``tests/test_docs_figures.py`` fails where a point leaves its law, or a file
+is not what is drawn.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -515,3 +517,8 @@ def _plain_ticks(axis: Axis) -> None:
     axis.set_major_locator(LogLocator(subs=(1.0,) if high > 200 * low else (1.0, 2.0, 5.0)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+if __name__ == "__main__":
+    for name, make in FIGURES.items():
+        (Path(__file__).parent / "concepts" / f"{name}.svg").write_text(svg(make()), encoding="utf-8")

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import runpy
-import shlex
-import subprocess
-import sys
-import textwrap
-from collections.abc import Sequence
 from html import unescape
+from os.path import dirname, relpath
 from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File, Files
-from rich._export_format import CONSOLE_SVG_FORMAT
-from rich.console import Console
-from rich.text import Text
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = ROOT / "experiments"
@@ -34,16 +25,41 @@ def recorded_experiments() -> list[Path]:
     return [readme for readme in sorted(EXPERIMENTS.glob("*/README.md")) if recorded(readme.parent)]
 
 
-def experiment_page(readme: Path) -> str:
-    """Return a README as a page of validation/experiments/: its links to docs/ and to other experiments stay links.
+MADE = {
+    "estheory/derivations/catalogue.py": "reference/equations.md",
+    "estheory/reporting/explore/page.html": "explore.html",
+}
+"""Of what in the repository the build makes which page: links to the one become links to the other."""
+
+
+def places() -> dict[Path, str]:
+    """Return which files of the repository, outside docs/, have which page of the site."""
+    experiments = {readme: f"validation/experiments/{readme.parent.name}.md" for readme in recorded_experiments()}
+    made = {ROOT / source: page for source, page in MADE.items()}
+    return {EXPERIMENTS / "README.md": "validation/experiments/index.md", **experiments, **made}
+
+
+LINK = re.compile(r"\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s#:]+)(#[^)\s]*)?\)")
+
+
+def for_the_site(markdown: str, source: Path, page: str) -> str:
+    """Return the Markdown of a file of the repository as that of its page: links lead to pages of the site.
 
     What has no page, as the folder that draws a picture, is named without a link.
     """
-    text = readme.read_text(encoding="utf-8").replace("](../../docs/", "](../../")
-    text = text.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")  # narrow cells would break there
-    pages = {other.parent.name for other in recorded_experiments()}
-    link = re.compile(r"\[([^]]+)\]\((?:\.\./)?([\w-]+)/README\.md\)")
-    return link.sub(lambda m: f"[{m[1]}]({m[2]}.md)" if m[2] in pages else m[1], text)
+    found = places()
+
+    def link(match: re.Match[str]) -> str:
+        target = (source.parent / match[2]).resolve()
+        if not target.exists():
+            return match[0]
+        if target.is_relative_to(ROOT / "docs"):
+            place: str | None = target.relative_to(ROOT / "docs").as_posix()
+        else:
+            place = found.get(target)
+        return match[1] if place is None else f"[{match[1]}]({relpath(place, dirname(page))}{match[3] or ''})"
+
+    return LINK.sub(link, markdown)
 
 
 LONGEST_EQUATION = 120
@@ -95,45 +111,6 @@ def what_if_page() -> str:
     return explore_page()
 
 
-TERMINAL = 80
-"""Columns of the recorded terminal."""
-
-
-def typed(command: str) -> str:
-    """Return what a command writes to a terminal, colours included."""
-    ours, theirs = os.openpty()
-    argv = [sys.executable, "-m", *shlex.split(command)]
-    of_terminal = os.environ | {"COLUMNS": str(TERMINAL), "TERM": "xterm", "NO_COLOR": ""}
-    with subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, env=of_terminal) as process:
-        os.close(theirs)
-        with open(ours, "rb", buffering=0) as reading:
-            output = b""
-            try:
-                while part := reading.read(4096):
-                    output += part
-            except OSError:  # Linux: the other end is closed
-                pass
-    if process.returncode:
-        raise RuntimeError(f"{command} exits with {process.returncode}")
-    return output.decode("utf-8").replace("\r\n", "\n")
-
-
-TYPED = re.compile(r"```bash\n(estheory (?:predict|plan) .*?)\n```", re.DOTALL)
-"""What the recorded terminal shows of the tour: the commands that need no model."""
-
-
-def terminal(commands: Sequence[str]) -> str:
-    """Return a terminal with the commands and what they write, run now, as SVG; its font is the reader's own."""
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        screen = Console(record=True, width=TERMINAL, file=nowhere)
-        for command in commands:
-            line = " \\\n".join(textwrap.wrap(f"$ {command}", TERMINAL - 2, subsequent_indent="    "))
-            screen.print(Text(line, style="bold"))
-            screen.print(Text.from_ansi(typed(command)))
-    own_font = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-    return screen.export_svg(title=f"{TERMINAL} columns", code_format=own_font)
-
-
 def _source_heading(source: str) -> str:
     """Return a derivation's source as a link: to arXiv, or to the page of this project that derives it."""
     if source.startswith("arXiv:"):
@@ -157,25 +134,21 @@ def on_config(config: Any) -> Any:
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages and figures that no file of docs/ holds."""
-    for readme in recorded_experiments():
-        uri = f"validation/experiments/{readme.parent.name}.md"
-        files.append(File.generated(config, uri, content=experiment_page(readme)))
-    overview = experiment_page(EXPERIMENTS / "README.md")
-    files.append(File.generated(config, "validation/experiments/index.md", content=overview))
+    for source, page in places().items():
+        if source.is_relative_to(EXPERIMENTS):
+            files.append(File.generated(config, page, content=source.read_text(encoding="utf-8")))
     files.append(File.generated(config, "reference/equations.md", content=equation_index()))
     files.append(File.generated(config, "explore.html", content=what_if_page()))
-    tour = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
-    shown = [" ".join(command.replace("\\\n", " ").split()) for command in re.findall(TYPED, tour)]
-    files.append(File.generated(config, "terminal.svg", content=terminal(shown)))
-    drawing = runpy.run_path(str(EXPERIMENTS / "main-result" / "make.py"))
-    svg = drawing["figure"](drawing["published_rows"]() + drawing["own_rows"]())
-    if (previous := files.get_file_from_path("main-result.svg")) is not None:
-        files.remove(previous)
-    files.append(File.generated(config, "main-result.svg", content=svg))
-    concepts = runpy.run_path(str(ROOT / "docs" / "figures.py"))
-    for name, picture in concepts["FIGURES"].items():
-        files.append(File.generated(config, f"concepts/{name}.svg", content=concepts["svg"](picture())))
     return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
+    """Turn links to files of the repository, which work where it is browsed, into links to pages of the site."""
+    uri = page.file.src_uri
+    sources = {place: source for source, place in places().items()}
+    if uri.startswith("validation/experiments/"):
+        markdown = markdown.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")  # narrow cells would break there
+    return for_the_site(markdown, sources.get(uri, ROOT / "docs" / uri), uri)
 
 
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\s*(?:\\\(|\\\[)(.*?)(?:\\\)|\\\])\s*</\1>', re.DOTALL)

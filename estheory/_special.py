@@ -132,10 +132,7 @@ def chi_square_tails(x: float, df: float) -> tuple[float, float]:
 def chi_square_tails_array(x: Array, df: float) -> Array:
     """Return :func:`chi_square_tails` of an array.
 
-    Returns
-    -------
-    ndarray
-        Shape (2, *x.shape). P(X <= x) and P(X > x).
+    Result: shape (2, *x.shape). P(X <= x) and P(X > x).
     """
     if df >= _TEMME_MIN:
         return np.array([chi_square_tails(value, df) for value in x.ravel()]).T.reshape(2, *x.shape)
@@ -151,10 +148,7 @@ def chi_square_tails_array(x: Array, df: float) -> Array:
 def chi_square_quantile(p: float, df: float) -> float:
     """Return a quantile of a chi-square variable.
 
-    Parameters
-    ----------
-    p
-        Probability; outside (0, 1) the end of the range.
+    `p`: probability; outside (0, 1) the end of the range.
     """
     if p <= 0.0:
         return 0.0

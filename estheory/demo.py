@@ -74,10 +74,7 @@ def demo_configs(seed: int) -> dict[str, ESRunConfig | GRPORunConfig]:
 
     The control draws other noise and hands each coefficient to a random other member.
 
-    Parameters
-    ----------
-    seed
-        Of ES and GRPO; the control's is one more.
+    `seed`: of ES and GRPO; the control's is one more.
     """
     es = ESRunConfig(
         model=MODEL,
@@ -99,16 +96,9 @@ def run_demo(
 ) -> DemoResult:
     """Make, measure and pair the demo's runs.
 
-    Parameters
-    ----------
-    out
-        Folder of the demo; the runs go into its subfolders.
-    say
-        Called with a line on each part that is done.
-    smollm2
-        Whether to add one step of ES on SmolLM2-135M.
-    done
-        Called now and then with the number of steps that the runs made since.
+    `out`: folder of the demo; the runs go into its subfolders.
+    `smollm2`: whether to add one step of ES on SmolLM2-135M.
+    `done`: called now and then with the number of steps that the runs made since.
     """
     started = perf_counter()
     configs = demo_configs(seed)

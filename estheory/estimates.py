@@ -31,10 +31,7 @@ def propagated(function: Callable[[Array], float], mean: Array, covariance: Arra
     Differences of one standard error along each axis of the error ellipsoid, added in squares: the delta method at
     the scale of the errors themselves.
 
-    Returns
-    -------
-    Estimate
-        In the function's unit; NaN where it is not defined one standard error away.
+    Result: in the function's unit; NaN where it is not defined one standard error away.
 
     Examples
     --------

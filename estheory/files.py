@@ -30,10 +30,7 @@ Problems = list[str]
 def parse_json(raw: bytes | str, *, finite: bool = False) -> Any:
     """Return what JSON says.
 
-    Parameters
-    ----------
-    finite
-        Refuse NaN, infinities and numbers too large for a float: no file of this package holds any.
+    `finite`: refuse NaN, infinities and numbers too large for a float: no file of this package holds any.
     """
     try:
         return json.loads(raw, parse_constant=_finite, parse_float=_finite) if finite else json.loads(raw)
@@ -101,14 +98,9 @@ def read_lines(
 
     A last line without its line break that is torn is an interrupted write and is left out.
 
-    Parameters
-    ----------
-    problems
-        Where to note damaged lines; None raises.
-    finite
-        As in `parse_json`.
-    appended
-        The file's writer ends every line, so that a last line without its break is left out whatever it says.
+    `problems`: where to note damaged lines; None raises.
+    `finite`: as in `parse_json`.
+    `appended`: the file's writer ends every line, so that a last line without its break is left out whatever it says.
     """
     try:
         lines = file.read_bytes().split(b"\n")

@@ -63,10 +63,7 @@ _CODES = {"BF16": "bfloat16", "F16": "float16"}
 def coarser_format(base: str, stored: str) -> FloatFormat | None:
     """Return the 16-bit format of a tensor that cannot hold every value of its base's; None if it can.
 
-    Parameters
-    ----------
-    base, stored
-        Element types as safetensors calls them, such as F32 and BF16.
+    `base`, `stored`: element types as safetensors calls them, such as F32 and BF16.
 
     Examples
     --------
@@ -79,10 +76,7 @@ def coarser_format(base: str, stored: str) -> FloatFormat | None:
 def round_in_place(values: Float32, to: FloatFormat, scratch: NDArray[np.uint32]) -> Float32:
     """Round float32 ``values`` to the nearest value of a format, ties to even, in place.
 
-    Parameters
-    ----------
-    to
-        bfloat16 or float16. Overflow becomes infinity, as in torch; NaN is not expected.
+    `to`: bfloat16 or float16. Overflow becomes infinity, as in torch; NaN is not expected.
     """
     if to.smallest == -126:  # float32's own exponents: drop the low bits
         return _drop_bits(values, 23 - to.bits, scratch)

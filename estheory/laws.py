@@ -501,10 +501,7 @@ class SquaredLaw(Law):
 def noisy_pvalue(law: Law, x: float, stderr: float) -> float:
     """Return the two-sided p-value of an observation with an independent Gaussian error.
 
-    Parameters
-    ----------
-    stderr
-        Standard error of the observation, in its unit; 0 for none.
+    `stderr`: standard error of the observation, in its unit; 0 for none.
 
     Examples
     --------

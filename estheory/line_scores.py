@@ -78,15 +78,8 @@ class Interpolation:
     ) -> list[Measurement]:
         """Return the score at each point, then the largest rise over the chord.
 
-        Parameters
-        ----------
-        where
-            The line's name, before each point's u; "" for none.
-
-        Returns
-        -------
-        list of Measurement
-            One a point, with its standard error, and one of the rise.
+        `where`: the line's name, before each point's u; "" for none.
+        Result: one a point, with its standard error, and one of the rise.
         """
         prefix = f"{where}:" if where else ""
         rows = [

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Literal, Protocol
 
 from estheory.laws import Law
-from estheory.shown import Shown
+from estheory.shown import Shown, Tabled
 
 Label = Literal["exact", "large-N", "mean-field", "small-step"]
 """How far a result holds: ``exact`` for every N, d and T under its assumptions; ``large-N`` up to O(1/N);
@@ -196,7 +196,7 @@ class Quantity(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prediction:
+class Prediction(Tabled):
     """What theory says of one quantity.
 
     Attributes
@@ -231,7 +231,7 @@ class Prediction:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measurement:
+class Measurement(Tabled):
     """One measured value with its standard error and where it was measured.
 
     Attributes

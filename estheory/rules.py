@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 from estheory.errors import ConfigError, did_you_mean
 
@@ -17,6 +17,13 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 UpdatePath = Literal["accumulated", "sequential"]
 Arithmetic = Literal["rounded", "fused", "es-awd"]
 """Whose rounded operations a 16-bit step follows: the reference code's, ``estheory run``'s, or es-awd's."""
+
+SMALLEST_POPULATION: Final[Mapping[Shaping, int]] = {"zscore": 2, "centered-rank": 2, "raw": 2, "two-point": 1}
+"""Fewest independent members of a step: two where only the spread of their rewards moves anything."""
+MIRRORED_SHAPINGS: Final[tuple[Shaping, ...]] = ("zscore",)
+"""Shapings of which mirrored pairs have results."""
+SMALLEST_MIRRORED = 4
+"""Fewest members in mirrored pairs: one pair has no spread of rewards."""
 
 _NOISE = re.compile(r"gaussian|shared-seed|low-rank:[1-9][0-9]*")
 
@@ -168,12 +175,10 @@ class ESConfig(ESRule):
         require_choice("anchor-form", self.anchor_form, get_args(AnchorForm))
         require_choice("dtype", self.dtype, get_args(Dtype))
         require_choice("update-path", self.update_path, get_args(UpdatePath))
-        if self.shaping == "two-point":
-            require_count("population", self.population, 1)
-        elif self.population == 1:
+        smallest = SMALLEST_POPULATION[self.shaping]
+        if self.population == 1 < smallest:
             raise ConfigError("population 1 has no spread of rewards", "set population to 2 or more")
-        else:
-            require_count("population", self.population, 2)
+        require_count("population", self.population, smallest)
         require_count("steps", self.steps, 1)
         require_count("restore-pairs", self.restore_pairs, 0)
         if not _NOISE.fullmatch(self.noise):
@@ -188,14 +193,14 @@ class ESConfig(ESRule):
         if self.anchor_l1 and (self.anchor_l2 or self.momentum):
             raise ConfigError("anchor-l1 with anchor-l2 or momentum has no result here", "use one of them")
         if self.antithetic:
-            if self.shaping != "zscore":
+            if self.shaping not in MIRRORED_SHAPINGS:
                 raise ConfigError(
                     f"antithetic members with {self.shaping} shaping have no result here",
                     "use zscore, or two-point for uncentred pairs",
                 )
-            if self.population % 2 or self.population < 4:
+            if self.population % 2 or self.population < SMALLEST_MIRRORED:
                 raise ConfigError(
-                    f"antithetic needs an even population of at least 4, got {self.population}",
+                    f"antithetic needs an even population of at least {SMALLEST_MIRRORED}, got {self.population}",
                     "N members are N/2 pairs",
                 )
 
@@ -293,17 +298,9 @@ class UpdateConvention(Enum):
 def module_factors(entries: Sequence[str], names: Sequence[str]) -> tuple[float, ...]:
     """Return the factor of sigma of each tensor: of some entries the first whose pattern is in its name.
 
-    Parameters
-    ----------
-    entries
-        ``PATTERN=FACTOR`` each; a pattern is a regular expression.
-    names
-        The tensors; with none, the entries are only checked.
-
-    Returns
-    -------
-    tuple of float
-        In the order of ``names``, 1 where no pattern matches; empty where there are no entries.
+    `entries`: ``PATTERN=FACTOR`` each; a pattern is a regular expression.
+    `names`: the tensors; with none, the entries are only checked.
+    Result: in the order of ``names``, 1 where no pattern matches; empty where there are no entries.
 
     Examples
     --------

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class Shown:
+class Tabled:
     """A result that prints as the tables of its command, in notebooks as HTML.
 
     Its tables are made by `estheory.reporting.notebook`, which is imported when something is shown.
@@ -32,13 +32,14 @@ class Shown:
         """Return the rows of the result as a pandas data frame, whose columns are the keys of its JSON document."""
         return self._view().frame()
 
+
+class Shown(Tabled):
+    """A result that has a figure, too."""
+
     def plot(self, path: Path | str | None = None) -> Any:
         """Return the figure of the result, which a notebook shows, and write it to a file where one is named.
 
-        Parameters
-        ----------
-        path
-            Its suffix is the format: .png, .svg or .pdf.
+        `path`: its suffix is the format: .png, .svg or .pdf.
         """
         picture = self._view().picture()
         if path is not None:

@@ -10,11 +10,6 @@ _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|layer)\.(\d+)\.")
 def layer_of(name: str) -> str | None:
     """Return the number of the transformer block that a tensor belongs to.
 
-    Parameters
-    ----------
-    name
-        Of the tensor, as its file has it.
-
     Examples
     --------
     >>> layer_of("model.layers.3.self_attn.q_proj.weight")
@@ -27,11 +22,6 @@ def layer_of(name: str) -> str | None:
 def block_of(name: str) -> str:
     """Return the transformer block that a tensor's name puts it in.
 
-    Parameters
-    ----------
-    name
-        Of the tensor, as its file has it.
-
     Examples
     --------
     >>> block_of("model.layers.3.self_attn.q_proj.weight"), block_of("model.norm.weight")
@@ -43,11 +33,6 @@ def block_of(name: str) -> str:
 
 def module_of(name: str) -> str:
     """Return the type of module that a tensor belongs to.
-
-    Parameters
-    ----------
-    name
-        Of the tensor, as its file has it.
 
     Examples
     --------

@@ -32,10 +32,7 @@ def is_watched() -> bool:
 def counted_out(what: str, parts: Iterable[T], total: int) -> Iterator[T]:
     """Yield the ``total`` parts of a computation, and tell the watcher of each that is done.
 
-    Parameters
-    ----------
-    what
-        The computation in a word or two: "comparing weights".
+    `what`: the computation in a word or two: "comparing weights".
     """
     watcher = _WATCHER.get()
     if watcher is None:

@@ -2,6 +2,7 @@
 
 import re
 import runpy
+from os.path import normpath
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -20,38 +21,34 @@ def test_the_figure_is_the_code_s_own():
     assert 'class="bad"' in svg  # refuted rows are drawn, not left out
 
 
-def test_experiments_with_a_record_become_pages_and_their_links_resolve():
+def test_experiments_with_a_record_become_pages_and_links_to_them_lead_there():
     pytest.importorskip("mkdocs")
     hooks = runpy.run_path(str(ROOT / "docs/hooks.py"))
     names = [readme.parent.name for readme in hooks["recorded_experiments"]()]
     assert {"first-line", "tiny-lm", "mean-field-error", "rounding-family"} <= set(names)
     assert "main-result" not in names
-    for readme in hooks["recorded_experiments"]():
-        for target in re.findall(r"\]\(\.\./\.\./([^)#]+)", hooks["experiment_page"](readme)):
-            assert (ROOT / "docs" / target).exists(), (readme, target)
-    overview = hooks["experiment_page"](ROOT / "experiments/README.md")
-    assert "[single-task](single-task.md)" in overview
-    assert "README.md" not in overview  # the folder that draws a picture has no page
-    index = hooks["equation_index"]()
+    places, for_the_site = hooks["places"](), hooks["for_the_site"]
+    for source, page in places.items():
+        text = source.read_text(encoding="utf-8") if source.suffix == ".md" else ""
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", for_the_site(text, source, page)):
+            place = normpath(Path(page).parent / target)
+            assert place in places.values() or (ROOT / "docs" / place).exists(), (page, target)
+    overview = ROOT / "experiments/README.md"
+    shown = for_the_site(overview.read_text(encoding="utf-8"), overview, "validation/experiments/index.md")
+    assert "[single-task](single-task.md)" in shown
+    assert "README.md" not in shown  # the folder that draws a picture has no page
+    claim = for_the_site("[a](../../experiments/lines/README.md#b)", ROOT / "docs/validation/x.md", "validation/x.md")
+    assert claim == "[a](experiments/lines.md#b)"
+
+
+def test_equations_are_typeset():
+    pytest.importorskip("mkdocs")
+    index = runpy.run_path(str(ROOT / "docs/hooks.py"))["equation_index"]()
     assert all(f"`{name}`" in index for name in derivations())
-    assert index.count("<math") > 40  # typeset; rows of wide equations have none
+    assert index.count("<math") > 40  # rows of wide equations have none
     assert "<mi>&#945;</mi>" in index
     assert "## Ours: [Signal](../concepts/signal.md)" in index
     assert not re.search(r"<mi>[^<]*(alpha|sigma|sqrt|gamma)", index)
-
-
-def test_a_recorded_terminal_has_what_the_commands_write():
-    pytest.importorskip("mkdocs")
-    hooks = runpy.run_path(str(ROOT / "docs/hooks.py"))
-    command = "estheory predict --dim 4e9 --sigma 0.0015 --population 30 --steps 7"
-    svg = hooks["terminal"]([command])
-    ElementTree.fromstring(svg)
-    assert "fonts" not in svg
-    text = re.sub(r"<[^>]+>", " ", svg).replace("&#160;", " ")
-    assert all(word in text for word in ("displacement_norm", "22.91288", "ES will move"))
-    assert [" ".join(found.split()) for found in re.findall(hooks["TYPED"], "```bash\nestheory plan --dim 5\n```")]
-    with pytest.raises(RuntimeError, match="exits with 2"):
-        hooks["typed"]("estheory predict --dim none")
 
 
 def test_formulas_are_typeset():
@@ -88,7 +85,10 @@ def test_roles_become_links():
     assert linked(":meth:<code>at</code>") == "<code>at</code>"  # which one is not said
 
 
-def test_links_of_the_readme_resolve():
-    text = (ROOT / "README.md").read_text()
-    for target in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert (ROOT / target).exists(), target
+def test_links_resolve_where_the_repository_is_browsed():
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "experiments").rglob("*.md")]
+    assert len(pages) > 60
+    for page in pages:
+        text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for target in re.findall(r"\]\(([^)#:\s]+)[^)\s:]*\)", text):
+            assert (page.parent / target).exists(), (page.relative_to(ROOT), target)

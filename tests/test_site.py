@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -33,6 +34,19 @@ def test_pages_ask_for_nothing_from_elsewhere(site):
     assert not [found for page in pages for found in re.findall(FROM_ELSEWHERE, page)]
     assert re.search(FROM_ELSEWHERE, '<link rel="stylesheet" href="https://fonts.example/css">')
     assert not list(site.rglob("*.py"))
+
+
+def test_links_resolve(site):
+    for page in site.rglob("*.html"):
+        if page.name == "404.html":  # its links are those of a server
+            continue
+        text = page.read_text(encoding="utf-8")
+        for target, name in re.findall(r"(?:href|src)=\"?([^\"#:>\s]*)#?([^\">\s:]*)[\">\s]", text):
+            other = (page.parent / unquote(target)).resolve() if target else page
+            other = other / "index.html" if other.is_dir() else other
+            assert other.is_file(), (page, target)
+            if name and other.suffix == ".html":
+                assert f'id="{unquote(name)}"' in other.read_text(encoding="utf-8"), (page, target, name)
 
 
 def test_pages_are_light(site):

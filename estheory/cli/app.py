@@ -127,10 +127,26 @@ def _usage(error: Any, words: Sequence[str]) -> str:
         program = " ".join(["estheory", *named[: 2 if named[:1] in (["run"], ["models"]) else 1]])
     else:
         program = context.command_path
-    what = _wrong_value(error, context) or error.format_message().rstrip(".")
+    what = _wrong_value(error, context) or _unknown_name(error, context) or error.format_message().rstrip(".")
     if what == "Missing command":
         what = f"{program} needs a command ({', '.join(context.command.list_commands(context))})"
     return f"{what}: see {program} --help"
+
+
+def _unknown_name(error: Any, context: Any) -> str:
+    """Return that there is no such option or command, and the nearest one; empty for another error."""
+    if context is None:
+        return ""
+    if hasattr(error, "possibilities"):
+        what, typed = f"No such option: {error.option_name}", error.option_name
+        known = [option for parameter in context.command.params for option in parameter.opts]
+    elif error.message.startswith("No such command "):
+        typed = error.message.removeprefix("No such command '").partition("'")[0]
+        what, known = f"No such command '{typed}'", context.command.list_commands(context)
+    else:
+        return ""
+    hint = did_you_mean(typed, known).rstrip("? ")
+    return what + (f"; {hint}" if hint else "")
 
 
 def _wrong_value(error: Any, context: Any) -> str:
@@ -172,10 +188,7 @@ def _internal(error: Exception) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Run the program.
 
-    Parameters
-    ----------
-    arguments
-        What follows the program's name; those of the process when None.
+    `arguments`: what follows the program's name; those of the process when None.
     """
     try:
         code = app(args=arguments, prog_name="estheory", standalone_mode=False)

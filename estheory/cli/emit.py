@@ -51,14 +51,9 @@ def show(
 ) -> None:
     """Send a result as --format asks for it.
 
-    Parameters
-    ----------
-    document
-        Makes it as JSON, whose main list is the rows of CSV.
-    sheet
-        Makes it as tables and sentences.
-    warnings
-        Those that both of them hold and CSV has no place for.
+    `document`: makes it as JSON, whose main list is the rows of CSV.
+    `sheet`: makes it as tables and sentences.
+    `warnings`: those that both of them hold and CSV has no place for.
     """
     if common.form == "json":
         emit(common, json_text(document()))
@@ -74,10 +69,7 @@ def show(
 def warn(common: CommonOptions, problems: Sequence[str]) -> None:
     """Say on stderr what was left out, one line each, unless quiet was asked for; JSON has it in any case.
 
-    Parameters
-    ----------
-    problems
-        White space in them, newlines too, becomes a space.
+    `problems`: white space in them, newlines too, becomes a space.
     """
     if not common.quiet:
         for problem in problems:
@@ -88,10 +80,7 @@ def warn(common: CommonOptions, problems: Sequence[str]) -> None:
 def interruptible(go_on: Callable[[], str]) -> Iterator[None]:
     """Tell a user who presses Ctrl-C how to go on.
 
-    Parameters
-    ----------
-    go_on
-        Says it, as things then stand.
+    `go_on`: says it, as things then stand.
     """
     try:
         yield

@@ -122,10 +122,7 @@ class GradientOptions:
 def require_given(names: Collection[str], required: Sequence[str] = ("dim", "sigma", "population")) -> None:
     """Require options, naming all that are missing.
 
-    Parameters
-    ----------
-    names
-        Those that are given, as Python names.
+    `names`: those that are given, as Python names.
     """
     missing = [name for name in required if name not in names]
     if missing:
@@ -145,15 +142,8 @@ def _listed(names: Sequence[str]) -> str:
 def cases(*groups: object) -> tuple[list[Case], list[str]]:
     """Return the rows that groups of options describe.
 
-    Parameters
-    ----------
-    *groups
-        A list in them makes a row for each of its numbers, but ``steps``, a list of checkpoints.
-
-    Returns
-    -------
-    tuple of list of Case and list of str
-        One case per row of the Cartesian product, last option fastest, and the names of the options that vary.
+    `*groups`: a list in them makes a row for each of its numbers, but ``steps``, a list of checkpoints.
+    Result: one case per row of the Cartesian product, last option fastest, and the names of the options that vary.
     """
     given = given_in(*groups)
     shapes, dim = _shapes(given)
@@ -188,12 +178,8 @@ def _case(
 ) -> Case:
     """Return one row.
 
-    Parameters
-    ----------
-    value
-        Of each number option that is given.
-    single
-        Of each other option that is given.
+    `value`: of each number option that is given.
+    `single`: of each other option that is given.
     """
     told = {**single, **value}
     rules = {name: told[name] for name in _FIELDS if name in told}

@@ -38,23 +38,22 @@ def lines(
     Exit code 3 if any prediction is refuted, 4 if none is consistent.
     """
     from estheory.cli.progress import counted
-    from estheory.measurement.line_study import evaluations_of, left_out_of, studies_of
+    from estheory.measurement.line_study import LineDesign, left_out_of, studies_of
     from estheory.measurement.remarks import left_out_rows, left_out_sentences
     from estheory.reporting.line_results import lines_json, lines_sheet
     from estheory.reporting.text.tables import Sheet
     from estheory.validation.judge import exit_code, judge
     from estheory.validation.line_pairs import line_pairs
 
-    with counted(common, "scoring", evaluations_of(points, directions)) as done:
+    design = LineDesign(points=points, directions=directions, seed=common.seed or 0)
+    with counted(common, "scoring", design.evaluations) as done:
         studies = studies_of(
             (start, end),
             model=model,
             task=task,
             data=data,
             prompts=prompts,
-            points=points,
-            directions=directions,
-            seed=common.seed or 0,
+            design=design,
             done=done,
         )
     verdicts = judge([pair for study in studies for pair in line_pairs(study)], level)

@@ -38,10 +38,7 @@ _REMEDY = "give the JSON document that the command wrote"
 def measured(common: CommonOptions, files: MeasuredOptions, given: Mapping[str, Any]) -> dict[str, float]:
     """Return options by name as files measured them, those that were not given; says what limits them.
 
-    Parameters
-    ----------
-    given
-        What was given on the command line, which wins.
+    `given`: what was given on the command line, which wins.
     """
     found: dict[str, float] = {}
     if files.pilot is not None and files.probes is not None:

@@ -54,12 +54,8 @@ def displacements_of(
 ) -> Displacements:
     """Measure a run directory (one target), or checkpoints against the base named first.
 
-    Parameters
-    ----------
-    steps
-        Of the checkpoints, one each; empty where their names tell them.
-    model
-        The base of a run of another code, where its folder does not hold it.
+    `steps`: of the checkpoints, one each; empty where their names tell them.
+    `model`: the base of a run of another code, where its folder does not hold it.
     """
     if model is not None and (len(targets) > 1 or is_run(targets[0])):
         raise ConfigError("--model names the base of a run of another code", "leave it out here")
@@ -90,17 +86,9 @@ def variances_of(
 
     A run of this package tells it by its logged coefficients; for other checkpoints it is alpha^2 T / N.
 
-    Parameters
-    ----------
-    targets
-        One run directory, or a base and its checkpoints.
-    alpha, population
-        Step size (weight) and population of the walk; None where the run tells them.
-
-    Returns
-    -------
-    list of float, or None
-        Of one coordinate (weight^2); None where nothing tells it.
+    `targets`: one run directory, or a base and its checkpoints.
+    `alpha`, `population`: step size (weight) and population of the walk; None where the run tells them.
+    Result: of one coordinate (weight^2); None where nothing tells it.
     """
     if (alpha is None) != (population is None):
         raise ConfigError("--alpha and --population belong together", "give both, or neither")
@@ -143,12 +131,8 @@ def evidence_of(targets: Sequence[Path], es: Mapping[str, Any], how: MeasureOpti
     The ES options describe the run behind checkpoints, and what the run directory of another code leaves open; a run
     of this package leaves nothing open.
 
-    Parameters
-    ----------
-    targets
-        One run directory, several of this package, or a base and its checkpoints.
-    es
-        Those that were given, by name; for checkpoints, sigma and population at least.
+    `targets`: one run directory, several of this package, or a base and its checkpoints.
+    `es`: those that were given, by name; for checkpoints, sigma and population at least.
     """
     twice = how.head_twice
     if len(targets) == 1:

@@ -397,10 +397,7 @@ def program() -> typer.Typer:
 def choice(name: str, text: str, choices: Sequence[str]) -> str:
     """Return the value of an option that is one of many words.
 
-    Parameters
-    ----------
-    name
-        Of the option, without dashes in front, for the message.
+    `name`: of the option, without dashes in front, for the message.
     """
     if text not in choices:
         hint = f"{did_you_mean(text, choices)}choose one of {', '.join(choices)}"

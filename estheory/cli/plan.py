@@ -297,7 +297,7 @@ def _answer(
     )
     given = {"sigma": choices.sigmas, "alpha": choices.alphas, "population": choices.populations}
     given |= {"steps": choices.steps}
-    config: dict[str, Any] = {"dim": dim, "model": size.model, "shaping": estimator.shaping}
+    config: dict[str, Any] = {"dim": dim, "model": size.model, **vars(estimator)}
     config |= {"antithetic": estimator.antithetic or None, "max_evaluations": choices.max_evaluations}
     config |= {name: list(values) or None for name, values in given.items()} | signal
     return answer, {name: value for name, value in config.items() if value is not None}

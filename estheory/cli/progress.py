@@ -104,11 +104,8 @@ class RunView:
     def fields(self, row: Mapping[str, Any]) -> dict[str, str]:
         """Return what the live view shows beside the bar.
 
-        Returns
-        -------
-        dict of str
-            ``reward``; ``norm``, over its predicted mean where there is one; ``drift``, the last measured KL (nat
-            per token).
+        Result: ``reward``; ``norm``, over its predicted mean where there is one; ``drift``, the last measured KL (nat
+        per token).
         """
         norm, predicted = f"{row['norm']:.4g}", self.predicted_norm(row["step"])
         drifts = [entry for entry in self._run.rows("evaluations") if entry["quantity"] == "kl_drift"]
@@ -133,10 +130,7 @@ class RunView:
     def predicted_norm(self, step: int) -> float | None:
         """Return the predicted mean norm.
 
-        Returns
-        -------
-        float or None
-            In weight units, after `step`; None where the configuration alone does not tell it.
+        Result: in weight units, after `step`; None where the configuration alone does not tell it.
         """
         from estheory.errors import ConfigError
         from estheory.landscape import Signal

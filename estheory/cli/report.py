@@ -125,9 +125,9 @@ def _studies(runs: dict[str, "OwnRun"], prompts: int, seed: int) -> list["LineSt
     first = {run.method: name for name, run in reversed(alike.items())}
     if not prompts or not {"es", "grpo"} <= set(first):
         return []
-    from estheory.measurement.line_study import studies_of
+    from estheory.measurement.line_study import LineDesign, studies_of
 
     names = (first["es"], first["grpo"])
     ends = (alike[names[0]].path, alike[names[1]].path)
     task = alike[names[0]].config.task
-    return studies_of(ends, labels=names, task=task, prompts=prompts, seed=seed)
+    return studies_of(ends, labels=names, task=task, prompts=prompts, design=LineDesign(seed=seed))

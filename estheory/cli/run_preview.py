@@ -199,10 +199,7 @@ def _seconds(config: ESRunConfig | GRPORunConfig, whole: int) -> float:
 def preview_sequence(config: SequenceConfig) -> tuple[dict[str, Any], int]:
     """Return what a sequence needs.
 
-    Returns
-    -------
-    tuple of dict and int
-        Configuration and needs, as JSON has them, and bytes on disk at most.
+    Result: configuration and needs, as JSON has them, and bytes on disk at most.
     """
     for task in config.tasks:
         get_task(task, data=config.configs[0].data)

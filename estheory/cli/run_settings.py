@@ -55,10 +55,7 @@ def sequence_config(
 ) -> SequenceConfig:
     """Return the configuration of a sequence.
 
-    Parameters
-    ----------
-    shared, es, grpo
-        Fields that were given: of both methods' runs, and of each method's alone, which win.
+    `shared`, `es`, `grpo`: fields that were given: of both methods' runs, and of each method's alone, which win.
     """
     from estheory.runs.sequence import SequenceConfig
 

@@ -52,14 +52,8 @@ def measured_geometry(
 ) -> "Geometry":
     """Return the geometry of ES and of gradient methods with the rates and off-task costs that the options give.
 
-    Parameters
-    ----------
-    compare
-        Rates and off-task costs; those not given take their defaults.
-    config, landscape
-        The rule, and the landscape of all runs.
-    progress
-        Called with the number of steps of ES, over all runs, since the last call.
+    `compare`: rates and off-task costs; those not given take their defaults.
+    `progress`: called with the number of steps of ES, over all runs, since the last call.
     """
     from estheory.simulation.geometry import geometry
     from estheory.simulation.gradient_runs import default_runs

@@ -17,7 +17,8 @@ T = TypeVar("T")
 LONGEST_LIST = 1000
 _SUFFIXES = {"k": 3, "K": 3, "M": 6, "B": 9, "G": 9, "T": 12}
 _SUFFIXED = re.compile(r"([+-]?[0-9][0-9_]*\.?[0-9]*)([kKMBGT])")
-_GROUPED = re.compile(r"[+-]?[0-9]{1,3}(,[0-9]{3})+(\.[0-9]*)?")
+_GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]*)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,(0[0-9]+|[0-9]+[eE].*)|[+-]?0,[0-9]+")
 
 
 def number(text: Any) -> float:
@@ -27,6 +28,8 @@ def number(text: Any) -> float:
     plain = text.strip()
     if _GROUPED.fullmatch(plain):
         plain = plain.replace(",", "")
+    elif _DECIMAL_COMMA.fullmatch(plain):
+        raise typer.BadParameter(f"'{text}' has a decimal comma. Write {plain.replace(',', '.')}.")
     elif "," in plain:
         raise typer.BadParameter(f"'{text}' is a list: this option takes one number.")
     if suffixed := _SUFFIXED.fullmatch(plain):
@@ -68,6 +71,9 @@ def _listed(text: Any, parse: Callable[[Any], T]) -> tuple[T, ...]:
         return tuple(text)
     if _GROUPED.fullmatch(text.strip()) and re.search(r",0[0-9]{2}", text):
         return (parse(text),)  # nobody writes a list with 022 in it
+    if re.fullmatch(r"[+-]?[0-9]+,0[0-9]+", text.strip()):  # a decimal comma, for nobody writes a list with 05 in it
+        one, many = text.strip().replace(",", "."), text.strip().replace(",", ", ")
+        raise typer.BadParameter(f"'{text}' has a decimal comma. Write {one}, or '{many}' with a space for a list.")
     parts = text.split(",")
     if len(parts) > LONGEST_LIST:
         raise typer.BadParameter(f"the list has {len(parts)} values. At most {LONGEST_LIST} are allowed.")

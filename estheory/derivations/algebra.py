@@ -67,10 +67,7 @@ def _over_line(function: Any) -> Any:
 def numeric(expression: Expr, values: Mapping[Expr, float | int]) -> Any:
     """Return the value of an expression in arithmetic of 50 digits: integrals by quadrature, sums term by term.
 
-    Parameters
-    ----------
-    expression
-        Free of symbols other than the keys of ``values``.
+    `expression`: free of symbols other than the keys of ``values``.
     """
     return _numeric(expression, tuple(values.items()))
 

@@ -208,10 +208,7 @@ class Derivation:
     def failures(self) -> list[int]:
         """Return the steps that do not hold.
 
-        Returns
-        -------
-        list of int
-            Their numbers, from 1; empty for a correct derivation.
+        Result: their numbers, from 1; empty for a correct derivation.
         """
         numbers = list(self.draws())
         inputs = {n.symbol for n in self.symbols if n.argument}

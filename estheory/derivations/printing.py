@@ -97,10 +97,7 @@ def _wrapped(text: str, indent: str, hang: str = "") -> list[str]:
 def text(derivation: Derivation) -> str:
     """Return the derivation for people.
 
-    Returns
-    -------
-    str
-        Lines of at most ``WIDTH`` characters, but for wide equations.
+    Result: lines of at most ``WIDTH`` characters, but for wide equations.
     """
     lines = [derivation.title, "=" * len(derivation.title), ""]
     for number, step in enumerate(derivation.steps, start=1):

@@ -75,10 +75,7 @@ class ExampleScorer:
     def scores(self, sampler: Sampler | None = None) -> NDArray[np.float64]:
         """Score each example with the model as it is now.
 
-        Parameters
-        ----------
-        sampler
-            Draws the answers; None decodes greedily.
+        `sampler`: draws the answers; None decodes greedily.
         """
         # left after each member: autocast keeps rounded weights until then
         with torch.autocast(self._model.device.type, torch.bfloat16, enabled=self._half_products):

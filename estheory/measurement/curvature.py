@@ -43,10 +43,7 @@ class CurvatureProbe:
 def reward_gradient(model: nn.Module, parameters: FlatParameters, reward: RewardCall) -> Tensor:
     """Return the gradient of the reward with respect to the trainable parameters. Exact.
 
-    Parameters
-    ----------
-    model, parameters
-        The model in evaluation mode and its trainable parameters.
+    `model`, `parameters`: the model in evaluation mode and its trainable parameters.
     """
     return _flat(_gradients(model, parameters, reward, graph=False))
 
@@ -54,10 +51,7 @@ def reward_gradient(model: nn.Module, parameters: FlatParameters, reward: Reward
 def curvature_product(model: nn.Module, parameters: FlatParameters, reward: RewardCall, direction: Tensor) -> Tensor:
     """Return Lam times a direction, by differentiating (g . direction) once more. Exact.
 
-    Returns
-    -------
-    Tensor, shape (dim,)
-        reward / weight^2 times the unit of the direction.
+    Result: shape (dim,), reward / weight^2 times the unit of the direction.
     """
     weights = _weights(model, parameters)
     gradients = _gradients(model, parameters, reward, graph=True)
@@ -83,17 +77,9 @@ def ggn_product(
     J is the derivative of the outputs z with respect to the parameters and H the Hessian of the score with respect
     to z; the curvature of z itself is left out. For log-probabilities of a softmax it is positive semi-definite.
 
-    Parameters
-    ----------
-    outputs
-        The model's outputs z as it is now, of any shape.
-    score
-        The reward as a differentiable function of z.
-
-    Returns
-    -------
-    Tensor, shape (dim,)
-        reward / weight^2 times the unit of the direction.
+    `outputs`: the model's outputs z as it is now, of any shape.
+    `score`: the reward as a differentiable function of z.
+    Result: shape (dim,), reward / weight^2 times the unit of the direction.
     """
     weights = _weights(model, parameters)
     with torch.enable_grad():
@@ -125,12 +111,8 @@ def curvature_probe(
 ) -> CurvatureProbe:
     """Measure ||g||, tr Lam and the eigenvalues of Lam of largest magnitude.
 
-    Parameters
-    ----------
-    model, parameters
-        The model in evaluation mode and its trainable parameters.
-    directions
-        Random signs for the trace, at least 2.
+    `model`, `parameters`: the model in evaluation mode and its trainable parameters.
+    `directions`: random signs for the trace, at least 2.
     """
 
     def product(vector: Tensor) -> Tensor:

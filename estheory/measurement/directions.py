@@ -36,14 +36,9 @@ def probe_directions(
     The model is put back bit for bit, also after an error. The start itself is evaluated once. Cost: one
     evaluation for each direction and distance other than 0.
 
-    Parameters
-    ----------
-    parameters
-        The model's trainable parameters; their present value is the start.
-    directions
-        D displacements by label, each of shape (dim,); only their directions count.
-    evaluate
-        Scores of the model as it is now, one for each of P prompts, P at least 2.
+    `parameters`: the model's trainable parameters; their present value is the start.
+    `directions`: D displacements by label, each of shape (dim,); only their directions count.
+    `evaluate`: scores of the model as it is now, one for each of P prompts, P at least 2.
 
     Examples
     --------

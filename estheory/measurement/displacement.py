@@ -130,11 +130,8 @@ class Displacements(Shown):
     def effective_dimension_ratios(self, variances: Sequence[float]) -> Array:
         """Return ||delta||^2 / (v n) tensor by tensor; a pure walk gives 1 +- sqrt(2/n).
 
-        Parameters
-        ----------
-        variances
-            v of each checkpoint, length K: alpha^2 T / N, or (alpha^2 / N^2) times the sum of the squared
-            logged coefficients (weight^2).
+        `variances`: v of each checkpoint, length K: alpha^2 T / N, or (alpha^2 / N^2) times the sum of the squared
+        logged coefficients (weight^2).
         """
         if len(variances) != len(self.labels) or not all(v > 0 and math.isfinite(v) for v in variances):
             raise ConfigError("each checkpoint needs one positive walk variance", "give alpha^2 T / N of each")
@@ -144,15 +141,8 @@ class Displacements(Shown):
     def grouped(self, group_of: Callable[[str], str | None]) -> Displacements:
         """Return the same sums over groups of tensors.
 
-        Parameters
-        ----------
-        group_of
-            The group of a tensor's name; None leaves the tensor out.
-
-        Returns
-        -------
-        Displacements
-            Groups in the order in which they first appear.
+        `group_of`: the group of a tensor's name; None leaves the tensor out.
+        Result: groups in the order in which they first appear.
         """
         groups: dict[str, list[int]] = {}
         for row, name in enumerate(self.tensors):
@@ -175,11 +165,8 @@ class Displacements(Shown):
     def measurements(self, variances: Sequence[float] | None = None) -> list[Measurement]:
         """Return every quantity of each checkpoint, in total, by module type, by layer and by tensor; then of pairs.
 
-        Parameters
-        ----------
-        variances
-            Variance of the walk behind each checkpoint (weight^2), for effective-dimension ratios; None leaves
-            them out.
+        `variances`: variance of the walk behind each checkpoint (weight^2), for effective-dimension ratios; None leaves
+        them out.
         """
         levels = {
             "total": self.grouped(lambda name: ""),

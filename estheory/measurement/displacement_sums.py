@@ -43,22 +43,13 @@ def displacement_sums(
 ) -> Array:
     """Sum over the entries of each tensor of the base.
 
-    Parameters
-    ----------
-    reference, others
-        The base and K checkpoints, comparable with it.
-    stored
-        Round the base to this format for every checkpoint; None: for those alone that store it more coarsely.
-    chunk
-        Entries of each file held at a time by one thread; None: as many as stay in its cache.
-
-    Returns
-    -------
-    ndarray, shape (tensors, K + 4, K)
-        By tensor: the Gram matrix of the displacements (weight^2), and below it the sums of their fourth powers
-        (weight^4), numbers of unchanged entries, squared changes of the base by rounding it to the checkpoint's
-        format (weight^2; 0 where it is not rounded), and largest absolute changes (weight). Where a checkpoint lacks
-        the tensor its sums are NaN.
+    `reference`, `others`: the base and K checkpoints, comparable with it.
+    `stored`: round the base to this format for every checkpoint; None: for those alone that store it more coarsely.
+    `chunk`: entries of each file held at a time by one thread; None: as many as stay in its cache.
+    Result: shape (tensors, K + 4, K), by tensor: the Gram matrix of the displacements (weight^2), and below it the sums
+    of their fourth powers (weight^4), numbers of unchanged entries, squared changes of the base by rounding it to the
+    checkpoint's format (weight^2; 0 where it is not rounded), and largest absolute changes (weight). Where a checkpoint
+    lacks the tensor its sums are NaN.
     """
     pieces = [
         (row, name, start, min(start + SEGMENT, entry.size))

@@ -108,10 +108,7 @@ class FisherProbe:
 def probe_ratio(small: FisherProbe, large: FisherProbe) -> tuple[float, float]:
     """Return the ratio of the traces at two scales, large over small: 1 where the quadratic law holds.
 
-    Returns
-    -------
-    tuple of float
-        The ratio and its standard error: that of the paired differences, far below that of either trace.
+    Result: the ratio and its standard error: that of the paired differences, far below that of either trace.
 
     Examples
     --------

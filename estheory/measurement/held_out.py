@@ -53,12 +53,8 @@ def task_for(
 ) -> Task:
     """Return a task in the form that a model reads: compact for a character-level model, text for any other.
 
-    Parameters
-    ----------
-    system
-        Begins each chat; "" for what the model's chat template has.
-    max_new_tokens
-        Tokens after which an answer is cut; 0 for the task's own number.
+    `system`: begins each chat; "" for what the model's chat template has.
+    `max_new_tokens`: tokens after which an answer is cut; 0 for the task's own number.
     """
     tokenizer = loaded.tokenizer
     render = chat_renderer(tokenizer, system) if tokenizer.chat_template else None
@@ -86,15 +82,8 @@ def _in_form(loaded: LoadedModel, task: Task, name: str) -> Task:
 def chat_renderer(tokenizer: PreTrainedTokenizerBase, system: str = "") -> Callable[[Sequence[tuple[str, str]]], str]:
     """Return a function that makes a prompt of (role, content) messages by the tokenizer's chat template.
 
-    Parameters
-    ----------
-    system
-        Begins each chat that has no system message of its own; "" for what the template has.
-
-    Returns
-    -------
-    callable
-        From messages to the text that the model continues.
+    `system`: begins each chat that has no system message of its own; "" for what the template has.
+    Result: from messages to the text that the model continues.
     """
     begins: list[int] = tokenizer("a")["input_ids"]
     adds_start = bool(begins) and tokenizer.bos_token_id is not None and begins[0] == tokenizer.bos_token_id
@@ -145,15 +134,8 @@ def evaluate(
 ) -> Iterator[dict[str, object]]:
     """Yield a row of evaluations.jsonl for the accuracy of greedy answers, and one for KL(base || model as it is now).
 
-    Parameters
-    ----------
-    loaded, parameters
-        The model as it is now and its buffer, which is left as it is.
-
-    Yields
-    ------
-    dict
-        ``quantity``, ``value`` (accuracy, or nat per token), ``stderr`` and ``n``, the number of prompts.
+    `loaded`, `parameters`: the model as it is now and its buffer, which is left as it is.
+    Yields: ``quantity``, ``value`` (accuracy, or nat per token), ``stderr`` and ``n``, the number of prompts.
     """
     scores = task_scores(loaded.model, loaded.tokenizer, held.task, held.examples, batch_size=batch_size)
     right = accuracy(scores)
@@ -170,10 +152,7 @@ def evaluate(
 def kl_prompts(loaded: LoadedModel, dim: int, held: HeldOut) -> list[list[int]]:
     """Return the tokens of the prompts on which a task's KL is probed and measured, the same ones for both.
 
-    Parameters
-    ----------
-    dim
-        Its trainable parameters: a large model gets fewer prompts.
+    `dim`: its trainable parameters: a large model gets fewer prompts.
     """
     count = LARGE_KL_PROMPTS if dim >= LARGE_DIM else KL_PROMPTS
     return prompt_tokens(loaded.tokenizer, [example.prompt for example in held.examples[:count]])
@@ -182,10 +161,7 @@ def kl_prompts(loaded: LoadedModel, dim: int, held: HeldOut) -> list[list[int]]:
 def kl_from_base(loaded: LoadedModel, parameters: FlatParameters, base: Tensor, held: HeldOut) -> TokenKL:
     """Measure KL(base || model as it is now); the parameters are as before afterwards.
 
-    Parameters
-    ----------
-    held
-        Gives the prompts: the first of its examples.
+    `held`: gives the prompts: the first of its examples.
     """
     prompts = kl_prompts(loaded, parameters.dim, held)
     with parameters.restored():

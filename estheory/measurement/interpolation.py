@@ -31,10 +31,7 @@ def interpolate(
     The ends are evaluated at exactly `start` and `end`. The model is put back bit for bit, also after an
     error.
 
-    Parameters
-    ----------
-    evaluate
-        Scores of the model as it is now, one for each of P prompts, P at least 2.
+    `evaluate`: scores of the model as it is now, one for each of P prompts, P at least 2.
 
     Examples
     --------
@@ -59,10 +56,7 @@ def interpolate(
 def stacked_scores(rows: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """Return the scores at several points of a line as one array.
 
-    Parameters
-    ----------
-    rows
-        Scores at each of n points, one for each of P prompts.
+    `rows`: scores at each of n points, one for each of P prompts.
     """
     if len({row.size for row in rows}) != 1 or rows[0].size < 2 or not all(np.isfinite(row).all() for row in rows):
         raise DataError("scores along the line are not finite, or not on the same 2 or more prompts", "fix the task")
@@ -101,15 +95,8 @@ def interpolate_checkpoints(
 def checkpoint_vector(parameters: FlatParameters, checkpoint: Checkpoint) -> Tensor:
     """Read the parameters stored in a checkpoint as one vector.
 
-    Parameters
-    ----------
-    parameters
-        Of the model: which tensors, and their order.
-
-    Returns
-    -------
-    Tensor, shape (dim,)
-        In the dtype and on the device of `parameters`.
+    `parameters`: of the model: which tensors, and their order.
+    Result: shape (dim,), in the dtype and on the device of `parameters`.
     """
     shapes = dict(zip(parameters.names, parameters.shapes, strict=True))
     stored = {name: entry.shape for name, entry in checkpoint.tensors.items()}

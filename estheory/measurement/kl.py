@@ -75,10 +75,7 @@ def prompt_tokens(
 ) -> list[list[int]]:
     """Tokenise prompts, each on its own and without padding.
 
-    Parameters
-    ----------
-    context
-        Longest sequence the model takes, in tokens; None: no limit.
+    `context`: longest sequence the model takes, in tokens; None: no limit.
     """
     encoded = [[int(token) for token in tokenizer(prompt)["input_ids"]] for prompt in prompts]
     if not encoded:
@@ -122,10 +119,7 @@ def token_kl(base: PreTrainedModel, tuned: PreTrainedModel, prompts: Prompts, *,
 def collect_kl(per_token: Iterator[Tensor]) -> TokenKL:
     """Sum the divergences of each prompt.
 
-    Parameters
-    ----------
-    per_token
-        Yields the divergence at each token (nat), one tensor of shape (tokens,) for each prompt.
+    `per_token`: yields the divergence at each token (nat), one tensor of shape (tokens,) for each prompt.
     """
     rows = [(float(values.sum()), len(values)) for values in per_token]
     return TokenKL(sums=tuple(total for total, _ in rows), tokens=tuple(count for _, count in rows))
@@ -134,10 +128,7 @@ def collect_kl(per_token: Iterator[Tensor]) -> TokenKL:
 def divergences(base_logits: Tensor, tuned_logits: Tensor) -> Tensor:
     """Return the KL between softmax distributions, place by place, in float64.
 
-    Parameters
-    ----------
-    base_logits, tuned_logits : Tensor, shape (tokens, vocabulary)
-        Of the two models at the same places.
+    `base_logits`, `tuned_logits`: shape (tokens, vocabulary), of the two models at the same places.
 
     Examples
     --------
@@ -162,10 +153,7 @@ def prompt_logits(model: PreTrainedModel, prompts: Prompts, *, batch_size: int =
 
     Prompts are padded on the right, where attention is causal and padding cannot reach a real token.
 
-    Yields
-    ------
-    Tensor, shape (tokens, vocabulary)
-        Views of one batch's output: copy what is to be kept past the next prompt.
+    Yields: shape (tokens, vocabulary), views of one batch's output: copy what is to be kept past the next prompt.
     """
     for start in range(0, len(prompts), batch_size):
         batch = [torch.tensor(prompt, dtype=torch.long) for prompt in prompts[start : start + batch_size]]

@@ -7,7 +7,8 @@ them, and judged, is in :mod:`estheory.validation.line_pairs`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from estheory._special import Array
 from estheory.errors import ConfigError, DataError
-from estheory.line_scores import CurvatureSamples, LineStudy, LocalProbe
+from estheory.line_scores import CurvatureSamples, DirectionProbe, LineStudy, LocalProbe
 from estheory.measurement.accuracy import task_scorers
 from estheory.measurement.directions import probe_directions, random_direction
 from estheory.measurement.held_out import held_out, task_for
@@ -38,111 +39,127 @@ RADII = (0.25, 0.5, 0.75, 1.0, 1.25)
 RANDOM = "random"
 
 
+@dataclass(frozen=True, kw_only=True)
+class LineDesign:
+    """How densely the lines around two solutions are scored.
+
+    Attributes
+    ----------
+    points
+        Of the line between them, at least 3.
+    directions
+        Random directions of each probe, at least 4.
+    seed
+        Of the random directions.
+    """
+
+    points: int = 11
+    directions: int = 32
+    seed: int = 0
+
+    @property
+    def evaluations(self) -> int:
+        """About how many evaluations the two studies of one pair take."""
+        return 2 * (self.points + 23 + 2 * self.directions) + 2 * self.directions + 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scored:
+    """A model's parameters, and what scores the model as it is now."""
+
+    parameters: FlatParameters
+    evaluate: Evaluate
+
+    def at(self, point: Tensor, direction: Tensor, distance: float) -> Array:
+        """Return the scores at ``point + distance direction``; the model is put back."""
+        with self.parameters.restored(), torch.no_grad():
+            self.parameters.vector.copy_(point).add_(direction, alpha=distance)
+            scores = np.asarray(self.evaluate(), dtype=np.float64).reshape(-1)
+        if not np.isfinite(scores).all():
+            raise DataError(
+                "scores near a solution are not finite", "the model has diverged; use an earlier checkpoint"
+            )
+        return scores
+
+    def along(self, directions: Mapping[str, Tensor], radii: Sequence[float]) -> DirectionProbe:
+        """Return the scores at some distances along directions from the present parameters."""
+        return probe_directions(self.parameters, directions, radii, self.evaluate)
+
+
 def study_lines(
     parameters: FlatParameters,
-    start: Tensor,
-    end: Tensor,
+    ends: Mapping[str, Tensor],
     evaluate: Evaluate,
     *,
     score: str,
-    labels: tuple[str, str],
-    points: int = 11,
-    directions: int = 32,
+    design: LineDesign = LineDesign(),
     local: bool = True,
-    seed: int = 0,
 ) -> LineStudy:
     """Score a model between two solutions and along their directions, and probe the curvature around them.
 
     The model is put back bit for bit. Cost in evaluations: the points, 4 at the ends, about 19 along the directions,
     2 for each random direction, and as many again and 6 with ``local``.
 
-    Parameters
-    ----------
-    parameters
-        The model's trainable parameters; their present value is the base.
-    evaluate
-        Scores of the model as it is now, one for each of P prompts, P at least 2.
-    score, labels
-        Names of the score and of the two solutions.
-    points
-        Of the line between them, at least 3.
-    directions
-        Random directions of each probe, at least 4.
-    local
-        Whether to probe slope and curvature of the base; they need a score that is smooth in the weights.
+    `parameters`: the model's trainable parameters; their present value is the base.
+    `ends`: the two solutions by their names, at u = 0 and u = 1.
+    `evaluate`: scores of the model as it is now, one for each of P prompts, P at least 2.
+    `local`: whether to probe slope and curvature of the base; they need a score that is smooth in the weights.
     """
+    directions, seed = design.directions, design.seed
     if directions < 4:
         raise ConfigError(f"{directions} random directions are too few to tell their spread", "use 4 or more")
+    labels, (start, end) = tuple(ends), ends.values()
     base = parameters.vector.clone()
-    moves = {labels[0]: start - base, labels[1]: end - base}
+    moves = {label: point - base for label, point in ends.items()}
     norms = {label: float(move.double().norm()) for label, move in moves.items()}
     length = float((end - start).double().norm())
-    if not min(length, *norms.values()) > 0 or len(norms) < 2:
+    if not min(length, *norms.values()) > 0:
         raise ConfigError(f"there is no line between {labels[0]} and {labels[1]}", "give two different runs that moved")
-    line = interpolate(parameters, start, end, evaluate, points=points)
-    ends = [
-        _at(parameters, start, end - start, u, evaluate)
-        for u in (-SLOPE_SHARE, SLOPE_SHARE, 1 - SLOPE_SHARE, 1 + SLOPE_SHARE)
-    ]
+    line = interpolate(parameters, start, end, evaluate, points=design.points)
+    scored = _Scored(parameters=parameters, evaluate=evaluate)
+    beside = [scored.at(start, end - start, u) for u in (-SLOPE_SHARE, SLOPE_SHARE, 1 - SLOPE_SHARE, 1 + SLOPE_SHARE)]
     far, near = max(norms.values()), min(norms.values())
     radii = sorted({0.0, near, *(far * share for share in RADII)})
-    probe = probe_directions(parameters, {**moves, RANDOM: random_direction(base, seed)}, radii, evaluate)
+    probe = scored.along({**moves, RANDOM: random_direction(base, seed)}, radii)
     around, locals_ = None, {}
     if local:
-        around = _around(parameters, LOCAL_SHARE * far, probe.scores[0, 0], evaluate, directions, seed + 1 + directions)
-        locals_ = {
-            label: _local(parameters, move, LOCAL_SHARE * norms[label], evaluate) for label, move in moves.items()
-        }
+        around = _around(scored, LOCAL_SHARE * far, probe.scores[0, 0], directions, seed + 1 + directions)
+        locals_ = {label: _local(scored, move, LOCAL_SHARE * norms[label]) for label, move in moves.items()}
     return LineStudy(
         score=score,
-        labels=labels,
+        labels=(labels[0], labels[1]),
         norms=norms,
         length=length,
         line=line,
         slope_share=SLOPE_SHARE,
-        end_scores=np.stack(ends),
-        random_rises=_random_rises(parameters, start, length, line.scores[0], evaluate, directions, seed + 1),
+        end_scores=np.stack(beside),
+        random_rises=_random_rises(scored, start, length, line.scores[0], directions, seed + 1),
         directions=probe,
         around_base=around,
         local=locals_,
     )
 
 
-def _at(parameters: FlatParameters, point: Tensor, direction: Tensor, distance: float, evaluate: Evaluate) -> Array:
-    """Return the scores at ``point + distance direction``; the model is put back."""
-    with parameters.restored(), torch.no_grad():
-        parameters.vector.copy_(point).add_(direction, alpha=distance)
-        scores = np.asarray(evaluate(), dtype=np.float64).reshape(-1)
-    if not np.isfinite(scores).all():
-        raise DataError("scores near a solution are not finite", "the model has diverged; use an earlier checkpoint")
-    return scores
-
-
-def _random_rises(
-    parameters: FlatParameters, start: Tensor, length: float, here: Array, evaluate: Evaluate, count: int, seed: int
-) -> Array:
+def _random_rises(scored: _Scored, start: Tensor, length: float, here: Array, count: int, seed: int) -> Array:
     rows = []
     for number in range(count):
         u = random_direction(start, seed + number)
-        middle, end = (_at(parameters, start, u, distance, evaluate) for distance in (length / 2, length))
+        middle, end = (scored.at(start, u, distance) for distance in (length / 2, length))
         rows.append(middle - (here + end) / 2)
     return np.stack(rows)
 
 
-def _around(
-    parameters: FlatParameters, radius: float, here: Array, evaluate: Evaluate, count: int, seed: int
-) -> CurvatureSamples:
-    rows, base = [], parameters.vector.clone()
+def _around(scored: _Scored, radius: float, here: Array, count: int, seed: int) -> CurvatureSamples:
+    rows, base = [], scored.parameters.vector.clone()
     for number in range(count):
         u = random_direction(base, seed + number)
-        above, below = (_at(parameters, base, u, sign * radius, evaluate) for sign in (1, -1))
+        above, below = (scored.at(base, u, sign * radius) for sign in (1, -1))
         rows.append((2 * here - above - below) / radius**2)
     return CurvatureSamples(radius=radius, values=np.stack(rows))
 
 
-def _local(parameters: FlatParameters, move: Tensor, radius: float, evaluate: Evaluate) -> LocalProbe:
-    probe = probe_directions(parameters, {"": move}, [-radius, 0.0, radius], evaluate)
-    below, centre, above = probe.scores[0]
+def _local(scored: _Scored, move: Tensor, radius: float) -> LocalProbe:
+    below, centre, above = scored.along({"": move}, [-radius, 0.0, radius]).scores[0]
     return LocalProbe(
         radius=radius, slopes=(above - below) / (2 * radius), curvatures=(2 * centre - above - below) / radius**2
     )
@@ -156,28 +173,22 @@ def studies_of(
     task: str | None = None,
     data: str | None = None,
     prompts: int,
-    points: int = 11,
-    directions: int = 32,
-    seed: int = 0,
+    design: LineDesign = LineDesign(),
     done: Callable[[int], None] = lambda evaluations: None,
 ) -> list[LineStudy]:
     """Study the lines around two run directories or checkpoints, by accuracy and by log-probability.
 
-    Parameters
-    ----------
-    ends
-        Run directories or checkpoints at u = 0 and u = 1.
-    labels
-        What they are called; their folders' names when None.
-    task
-        What is scored; a run directory tells it.
-    data
-        Folder of JSONL or Parquet files, or ``hf:ID``, with the task; a run directory tells it.
-    done
-        Called after each of some `evaluations_of` evaluations.
+    `ends`: run directories or checkpoints at u = 0 and u = 1.
+    `labels`: what they are called; their folders' names when None.
+    `task`: what is scored; a run directory tells it.
+    `data`: folder of JSONL or Parquet files, or ``hf:ID``, with the task; a run directory tells it.
+    `done`: called after each of some `LineDesign.evaluations` evaluations.
     """
     if prompts < 2:
         raise ConfigError(f"lines need 2 or more prompts, got {prompts}", "400 are common")
+    names = labels or _names(ends)
+    if names[0] == names[1]:
+        raise ConfigError(f"there is no line between {names[0]} and itself", "give two different runs that moved")
     files, told = zip(*(_end(path) for path in ends), strict=True)
     base = model or _agreed("model", told)
     scored = task or _agreed("task", told)
@@ -186,23 +197,18 @@ def studies_of(
         raise ConfigError("adapters have no straight line between them here", "merge them, or train whole tensors")
     loaded = load_model(base)
     parameters = FlatParameters(loaded.model, trainable)
-    start, end = (checkpoint_vector(parameters, _opened(loaded.folder, file)) for file in files)
+    points = [checkpoint_vector(parameters, _opened(loaded.folder, file)) for file in files]
     form = _agreed("form", told, "auto")
     read_as = task_for(loaded, scored, data or _agreed("data", told, ""), form)  # type: ignore[arg-type]
     held = held_out(loaded, read_as, prompts)
-    names = labels or _names(ends)
     return [
         study_lines(
             parameters,
-            start,
-            end,
+            dict(zip(names, points, strict=True)),
             _counted(task_scorers(loaded.model, loaded.tokenizer, held.task, held.examples, score), done),
             score=score,
-            labels=names,
-            points=points,
-            directions=directions,
+            design=design,
             local=score == "logprob",  # a greedy answer flips or does not: accuracy has no slope
-            seed=seed,
         )
         for score in ("accuracy", "logprob")
     ]
@@ -213,11 +219,6 @@ def left_out_of(ends: tuple[Path, Path]) -> list[tuple[str, LeftOut]]:
     files = {str(path): _end(path)[0] for path in ends}
     opened = {label: open_checkpoint(file) for label, file in files.items() if not is_adapter(file)}
     return [(label, row) for label, checkpoint in opened.items() for row in checkpoint.left_out]
-
-
-def evaluations_of(points: int, directions: int) -> int:
-    """Return about how many evaluations the two studies of one pair take."""
-    return 2 * (points + 23 + 2 * directions) + 2 * directions + 6
 
 
 def _counted(evaluate: Evaluate, done: Callable[[int], None]) -> Evaluate:

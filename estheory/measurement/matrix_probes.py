@@ -41,10 +41,7 @@ class ProbedMatrix:
 def trace_by_random_signs(product: Product, like: Tensor, *, directions: int = 16, seed: int = 0) -> ProbedMatrix:
     """Return the trace of a symmetric matrix by Hutchinson's estimator with random signs, unbiased.
 
-    Parameters
-    ----------
-    directions
-        Number of random vectors, at least 2; the standard error is over them.
+    `directions`: number of random vectors, at least 2; the standard error is over them.
 
     Examples
     --------
@@ -75,15 +72,8 @@ def largest_eigenvalues(product: Product, like: Tensor, *, count: int = 4, seed:
     Their error is the residual ||A v - value v|| of the unit vector found: some exact eigenvalue lies that close.
     Those that have not converged after 30 restarts are left out.
 
-    Parameters
-    ----------
-    count
-        Number of eigenvalues, at least 1 and below the dimension.
-
-    Returns
-    -------
-    tuple of ProbedMatrix
-        The largest first; products and seconds are those of all of them.
+    `count`: number of eigenvalues, at least 1 and below the dimension.
+    Result: the largest first; products and seconds are those of all of them.
     """
     from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 

@@ -57,10 +57,7 @@ class PairMoments:
     def resolved(self, column: int, errors: float = 2.0) -> bool:
         """Return whether a moment lies clearly above 0.
 
-        Parameters
-        ----------
-        column
-            Which moment: LINEAR, EVEN, VARIANCE, GAP or MIXED.
+        `column`: which moment: LINEAR, EVEN, VARIANCE, GAP or MIXED.
         """
         return bool(self.mean[column] > errors * math.sqrt(self.covariance[column, column]))
 
@@ -113,17 +110,10 @@ class PairMoments:
 def pair_moments(centre: Array, plus: Array, minus: Array) -> Array:
     """Return the five moments of one batch, each unbiased.
 
-    Parameters
-    ----------
-    centre : ndarray, shape (P,)
-        Rewards of the unperturbed model on P prompts, P at least 3.
-    plus, minus : ndarray, shape (m, P)
-        Rewards of theta + sigma eps_i and theta - sigma eps_i on the same prompts, m at least 2.
-
-    Returns
-    -------
-    ndarray, shape (5,)
-        In the order of LINEAR, EVEN, VARIANCE (reward^2), GAP (reward), MIXED (reward^3).
+    `centre`: shape (P,), rewards of the unperturbed model on P prompts, P at least 3.
+    `plus`, `minus`: shape (m, P), rewards of theta + sigma eps_i and theta - sigma eps_i on the same prompts, m at
+    least 2.
+    Result: shape (5,), in the order of LINEAR, EVEN, VARIANCE (reward^2), GAP (reward), MIXED (reward^3).
 
     Examples
     --------

@@ -77,16 +77,11 @@ def fisher_probes(
     Memory: one copy of the parameters, and the logits of the prompts (tokens x vocabulary). Cost: 1 + scales
     x directions forward passes over the prompts.
 
-    Parameters
-    ----------
-    parameters
-        Its trainable parameters, the directions in which it may move.
-    sigmas
-        Scales sigma_p (weight): :func:`default_sigma` for tr F, sqrt(v) for the KL of a walk of variance v.
-    directions
-        Number of random directions K, at least 2.
-    structure
-        Of the directions: the run's own, for then the samples average to tr(F C) with C the covariance of its noise.
+    `parameters`: its trainable parameters, the directions in which it may move.
+    `sigmas`: scales sigma_p (weight): :func:`default_sigma` for tr F, sqrt(v) for the KL of a walk of variance v.
+    `directions`: number of random directions K, at least 2.
+    `structure`: of the directions: the run's own, for then the samples average to tr(F C) with C the covariance of its
+    noise.
     """
     if parameters.vector.dtype not in (torch.float32, torch.float64):
         what = f"the parameters are {parameters.vector.dtype}, too coarse for a small perturbation"

@@ -58,19 +58,12 @@ class CurvatureTrace:
 def reward_statistics(rewards: NDArray[np.float64]) -> RewardStatistics:
     """Return S and rho^2 from the rewards of every member on every prompt.
 
-    Parameters
-    ----------
-    rewards : ndarray, shape (steps, N, P)
-        Reward of each member on each prompt; the prompts of a step are the same for all its members.
-
-    Returns
-    -------
-    RewardStatistics
-        rho^2 is the mean split-half covariance over **all** halvings of the prompts divided by the variance
-        of M, both pooled over steps (a ratio of means: one step at N = 30 is too noisy). For pooled halves
-        that is the Spearman-Brown corrected correlation; the mean over all halvings is the mean covariance of
-        two different prompts. Variances divide by N - 1. Standard errors: jackknife over members, steps as
-        strata.
+    `rewards`: shape (steps, N, P), reward of each member on each prompt; the prompts of a step are the same for all its
+    members.
+    Result: rho^2 is the mean split-half covariance over **all** halvings of the prompts divided by the variance of M,
+    both pooled over steps (a ratio of means: one step at N = 30 is too noisy). For pooled halves that is the
+    Spearman-Brown corrected correlation; the mean over all halvings is the mean covariance of two different prompts.
+    Variances divide by N - 1. Standard errors: jackknife over members, steps as strata.
 
     Examples
     --------
@@ -106,16 +99,9 @@ def reward_statistics(rewards: NDArray[np.float64]) -> RewardStatistics:
 def curvature_trace(centre: NDArray[np.float64], members: NDArray[np.float64], sigma: float) -> CurvatureTrace:
     """Return tr Lam = 2 (R(theta) - mean member reward) / sigma^2, exact for a quadratic reward.
 
-    Parameters
-    ----------
-    members : ndarray, shape (N, P)
-        Rewards of independent members theta + sigma eps on the same prompts.
-
-    Returns
-    -------
-    CurvatureTrace
-        The standard error adds the spread between members and the spread of the gap between prompts; the part
-        common to both is counted twice, so it errs on the large side.
+    `members`: shape (N, P), rewards of independent members theta + sigma eps on the same prompts.
+    Result: the standard error adds the spread between members and the spread of the gap between prompts; the part
+    common to both is counted twice, so it errs on the large side.
     """
     centre, members = _finite(centre, 1, "centre"), _finite(members, 2, "members")
     if members.shape[1] != centre.size or min(members.shape) < 2 or not sigma > 0:

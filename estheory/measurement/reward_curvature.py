@@ -70,21 +70,15 @@ def reward_curvature(
 ) -> RewardCurvature:
     """Measure gradient and curvature of a task's log-probability reward at a model.
 
-    Parameters
-    ----------
-    model
-        As :func:`estheory.models.load.load_model` takes it; loaded in float32 with eager attention.
-    task
-        Name of a built-in task; its training prompts.
-    displacements
-        Checkpoints (safetensors of trained tensors) by label, whose displacement from the model is compared with g.
-    prompts, groups
-        Number of prompts, a multiple of the number of groups they are divided into.
-    sigma, members
-        The gradient of the smoothed reward E R(theta + sigma eps): averaged over so many perturbed models a group.
-        Its cosine and norm are those that ES with this sigma sees. 0 for the reward itself.
-    directions, eigenvalues
-        As for :func:`estheory.measurement.curvature.curvature_probe`; 0 directions leave all curvature out (NaN).
+    `model`: as :func:`estheory.models.load.load_model` takes it; loaded in float32 with eager attention.
+    `task`: name of a built-in task; its training prompts.
+    `displacements`: checkpoints (safetensors of trained tensors) by label, whose displacement from the model is
+    compared with g.
+    `prompts`, `groups`: number of prompts, a multiple of the number of groups they are divided into.
+    `sigma`, `members`: the gradient of the smoothed reward E R(theta + sigma eps): averaged over so many perturbed
+    models a group. Its cosine and norm are those that ES with this sigma sees. 0 for the reward itself.
+    `directions`, `eigenvalues`: as for :func:`estheory.measurement.curvature.curvature_probe`; 0 directions leave all
+    curvature out (NaN).
     """
     if groups < 2 or prompts % groups or members < 1 or not (sigma >= 0 and math.isfinite(sigma)):
         raise ConfigError(f"{prompts} prompts cannot be divided into {groups} groups", "use 2 or more that divide them")
@@ -92,7 +86,9 @@ def reward_curvature(
     loaded.model.set_attn_implementation("eager")
     parameters = FlatParameters(loaded.model)
     examples = get_task(task).examples("train", prompts, seed)
-    gradients, spent = _group_gradients(loaded, parameters, examples, groups, sigma, members, seed)
+    gradients, spent = _group_gradients(
+        loaded, parameters, [examples[group::groups] for group in range(groups)], sigma, members if sigma else 1, seed
+    )
     norm = _norm(gradients, spent)
     cosines = {}
     for label, file in (displacements or {}).items():
@@ -126,27 +122,25 @@ def reward_curvature(
 def _group_gradients(
     loaded: LoadedModel,
     parameters: FlatParameters,
-    examples: Sequence[Example],
-    groups: int,
+    groups: Sequence[Sequence[Example]],
     sigma: float,
     members: int,
     seed: int,
 ) -> tuple[Tensor, tuple[int, float]]:
     """Return the mean gradient of each group, float64 of shape (groups, dim), gradients taken and seconds."""
     started, rows = time.perf_counter(), []
-    count = members if sigma else 1
     noise = MemberNoise(parameters=parameters, seed=seed)
     with parameters.restored() as base:
-        for group in range(groups):
-            z, score = _logits(loaded, examples[group::groups])
+        for group, examples in enumerate(groups):
+            z, score = _logits(loaded, examples)
             total = torch.zeros(parameters.dim, dtype=torch.float64)
-            for member in range(count):
+            for member in range(members):
                 if sigma:
-                    number = group * count + member
+                    number = group * members + member
                     noise.perturb(parameters.vector, base, sigma=sigma, step=PROBE_STEP, member=number)
                 total += reward_gradient(loaded.model, parameters, lambda z=z, score=score: score(z())).double()  # type: ignore[misc]
-            rows.append(total / count)
-    return torch.stack(rows), (groups * count, time.perf_counter() - started)
+            rows.append(total / members)
+    return torch.stack(rows), (len(groups) * members, time.perf_counter() - started)
 
 
 def _logits(

@@ -12,7 +12,6 @@ import numpy as np
 
 from estheory._special import Array
 from estheory.errors import DataError
-from estheory.rules import ESConfig
 from estheory.runs.view import OwnRun, RunRecord, Settings, Step
 from estheory.theory.economy.forecast import HeldOutReward
 from estheory.theory.economy.ledger import Ledger, ledger
@@ -60,25 +59,12 @@ def run_log(
 ) -> RunLog:
     """Return a run's rows as the ledger takes them.
 
-    Parameters
-    ----------
-    run
-        Of any code.
-    at
-        Last step to read; all where left out.
-    mirrored
-        How pairs stand in the rows, where the run does not say.
-    fixed
-        Whether all updates had the same prompts, where the run does not say.
-
-    Returns
-    -------
-    RunLog
-
-    Raises
-    ------
-    DataError
-        If no row is read, steps are missing between them, or sigma, alpha or the population are not known.
+    `run`: of any code.
+    `at`: last step to read; all where left out.
+    `mirrored`: how pairs stand in the rows, where the run does not say.
+    `fixed`: whether all updates had the same prompts, where the run does not say.
+    Raises DataError: if no row is read, steps are missing between them, or sigma, alpha or the population are not
+    known.
     """
     steps = [step for step in run.steps if (at is None or step.step <= at) and _is_logged(step)]
     if not steps:
@@ -197,9 +183,7 @@ def _rules(run: RunRecord, settings: Settings, steps: Sequence[Step], mirrored: 
     paired = mirrored or settings.kind.paired
     if paired and known["population"] % 2:
         raise DataError(f"{run.path}: {known['population']} members are no mirrored pairs", "give an even --population")
-    return LedgerRules(
-        **known, shaping=settings.shaping or ESConfig.shaping, mirrored=paired, fixed=bool(settings.prompts_fixed)
-    )
+    return LedgerRules(**known, shaping=settings.shaping_used, mirrored=paired, fixed=bool(settings.prompts_fixed))
 
 
 def _held_out(run: RunRecord, at: int) -> HeldOutReward | None:

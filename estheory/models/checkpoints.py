@@ -67,10 +67,7 @@ class Checkpoint:
     def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[np.float64]:
         """Read entries of a tensor in row-major order, widened exactly to float64.
 
-        Parameters
-        ----------
-        start, stop
-            The first entry, and the one after the last; all of them by default.
+        `start`, `stop`: the first entry, and the one after the last; all of them by default.
         """
         entry = self._entry(name)
         values = read_entries(entry, start, entry.size if stop is None else min(stop, entry.size))
@@ -103,12 +100,8 @@ class Checkpoint:
 def open_checkpoint(path: str | Path, *, label: str | None = None) -> Checkpoint:
     """Open a file of weights or a Hugging Face folder.
 
-    Parameters
-    ----------
-    path
-        A ``.safetensors`` file, a file of torch.save, or a folder.
-    label
-        Name in results; the path as given by default.
+    `path`: a ``.safetensors`` file, a file of torch.save, or a folder.
+    `label`: name in results; the path as given by default.
 
     Examples
     --------
@@ -133,14 +126,9 @@ def open_comparable(
     split where another checkpoint has them apart, an output head compared with its embedding, a vocabulary cut to the
     rows that all have. A PEFT adapter is merged into the base as it is read; between adapters, factors are compared.
 
-    Parameters
-    ----------
-    names
-        The tensors to keep (a run that trained only some of them wrote only those); None: all.
-    repeat_head
-        Count a tied output head a second time, as a state dict lists it.
-    problems
-        Where to note what does not fit; it is then left out. None raises.
+    `names`: the tensors to keep (a run that trained only some of them wrote only those); None: all.
+    `repeat_head`: count a tied output head a second time, as a state dict lists it.
+    `problems`: where to note what does not fit; it is then left out. None raises.
     """
     factors = all(is_adapter(path) for path in (base, *others.values()))
     first = _listing(base, None, factors, problems)

@@ -64,19 +64,10 @@ def generate(
 ) -> list[str]:
     """Decode until the end token, a newline, or max_new_tokens.
 
-    Parameters
-    ----------
-    prompts
-        n texts, decoded as one batch, or what `encode_prompts` made of them.
-    max_new_tokens
-        Most tokens to generate for each prompt, at least 1.
-    sampler
-        Draws the tokens; None decodes greedily.
-
-    Returns
-    -------
-    list of str
-        n completions, without the end token and, if of a single line, without the newline and what follows it.
+    `prompts`: n texts, decoded as one batch, or what `encode_prompts` made of them.
+    `max_new_tokens`: most tokens to generate for each prompt, at least 1.
+    `sampler`: draws the tokens; None decodes greedily.
+    Result: n completions, without the end token and, if of a single line, without the newline and what follows it.
 
     Examples
     --------
@@ -113,15 +104,10 @@ def answer_log_probabilities(
 ) -> Tensor:
     """Return the log-probability of each answer given its prompt, teacher-forced, in nat.
 
-    Parameters
-    ----------
-    model, tokenizer
-        A decoder-only language model in eval mode and its tokenizer, with a pad token.
-    prompts, answers
-        n texts each; an answer is tokenized apart from its prompt.
-    include_end
-        Whether the end token after the answer counts: with it, the sum is the log-probability that sampling
-        completes the prompt with exactly the answer; without it, that it starts with the answer.
+    `model`, `tokenizer`: a decoder-only language model in eval mode and its tokenizer, with a pad token.
+    `prompts`, `answers`: n texts each; an answer is tokenized apart from its prompt.
+    `include_end`: whether the end token after the answer counts: with it, the sum is the log-probability that sampling
+    completes the prompt with exactly the answer; without it, that it starts with the answer.
     """
     if len(prompts) != len(answers) or not prompts:
         raise ConfigError(f"{len(prompts)} prompts do not pair with {len(answers)} answers", "give one answer a prompt")

@@ -31,10 +31,7 @@ _WIDTHS = {
 def read_header(file: Path) -> dict[str, TensorEntry]:
     """Read the header of one safetensors file and check it against the file's size.
 
-    Returns
-    -------
-    dict
-        Every tensor by name, buffers included, in the order of the header.
+    Result: every tensor by name, buffers included, in the order of the header.
     """
     again = "copy or download it again"
     try:
@@ -106,12 +103,8 @@ def tensor_entries(path: str | Path) -> dict[str, Source]:
 def listing(path: str | Path, *, problems: Problems | None = None) -> Listing:
     """Sort the tensors of a checkpoint by what they are.
 
-    Parameters
-    ----------
-    path
-        A ``.safetensors`` file, a file of torch.save, or a folder with one, or with shards and an index.
-    problems
-        Where to note missing and damaged shards and tensors, which are then left out; None raises.
+    `path`: a ``.safetensors`` file, a file of torch.save, or a folder with one, or with shards and an index.
+    `problems`: where to note missing and damaged shards and tensors, which are then left out; None raises.
     """
     path = Path(path)
     entries = _all_entries(path, problems)

@@ -25,10 +25,7 @@ def is_hub_id(name: str) -> bool:
 def hub_folder(name: str, *, download: bool) -> Path:
     """Return the folder of a model in the hub's cache.
 
-    Parameters
-    ----------
-    download
-        Get what the cache lacks, unless the library is offline; False never uses the network.
+    `download`: get what the cache lacks, unless the library is offline; False never uses the network.
     """
     try:
         from huggingface_hub import snapshot_download

@@ -48,10 +48,7 @@ class LoadedModel:
 def load_model(spec: str, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> LoadedModel:
     """Load a causal language model for inference or fine-tuning without dropout.
 
-    Parameters
-    ----------
-    spec
-        A built-in name, a Hugging Face folder, or a hub id (``owner/name``; only then is the network used).
+    `spec`: a built-in name, a Hugging Face folder, or a hub id (``owner/name``; only then is the network used).
 
     Examples
     --------

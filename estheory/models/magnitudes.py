@@ -21,12 +21,8 @@ def magnitude_counts(
 ) -> tuple[tuple[str, ...], NDArray[np.float64], NDArray[np.float64]]:
     """Count the magnitudes |w| of a checkpoint, tensor by tensor. Exact: a 16-bit format has 32768 of them.
 
-    Parameters
-    ----------
-    path
-        A ``.safetensors`` file or a model folder; read in pieces.
-    dtype
-        ``bfloat16`` or ``float16``: how the run stores the weights.
+    `path`: a ``.safetensors`` file or a model folder; read in pieces.
+    `dtype`: ``bfloat16`` or ``float16``: how the run stores the weights.
     """
     to = FORMATS[dtype]
     checkpoint = open_checkpoint(path)

@@ -86,12 +86,8 @@ def merged_listing(folder: Path, base: Mapping[str, Source]) -> Listing:
 
     Tensors that the adapter replaces whole (``modules_to_save``, trained biases) are the adapter's.
 
-    Parameters
-    ----------
-    folder
-        A folder with adapter_config.json and adapter_model.safetensors (or ``.bin``).
-    base
-        The tensors of the model that it adapts.
+    `folder`: a folder with adapter_config.json and adapter_model.safetensors (or ``.bin``).
+    `base`: the tensors of the model that it adapts.
     """
     try:
         return _merged(folder, base)

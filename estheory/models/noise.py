@@ -59,12 +59,8 @@ class MemberNoise:
     def perturb(self, out: Tensor, centre: Tensor, *, sigma: float, step: int, member: int) -> None:
         """Set `out` to centre + sigma eps, the parameters of one member, rounded once to the dtype of `out`.
 
-        Parameters
-        ----------
-        out, centre : Tensor, shape (dim,)
-            Result and unperturbed parameters: the same vector, or two that do not overlap.
-        sigma
-            Perturbation scale (weight); negative for the mirrored member.
+        `out`, `centre`: shape (dim,), result and unperturbed parameters: the same vector, or two that do not overlap.
+        `sigma`: perturbation scale (weight); negative for the mirrored member.
         """
 
         def add(chunk: Chunk, scratch: Tensor) -> None:
@@ -89,16 +85,10 @@ class MemberNoise:
         The sum is accumulated in float32 in the order of the members and added once, so that a step that is replayed
         later gives the same bits. A member of weight 0 is not drawn: adding zeros changes no bit of the sum.
 
-        Parameters
-        ----------
-        weights
-            Coefficient of each member's noise; member i is its position here.
-        scale
-            Factor of the whole sum: alpha / N.
-        start
-            Where given, `out` is overwritten with the sum of this and the update.
-        part
-            Which part of the vector is made; the rest of `out` is left alone.
+        `weights`: coefficient of each member's noise; member i is its position here.
+        `scale`: factor of the whole sum: alpha / N.
+        `start`: where given, `out` is overwritten with the sum of this and the update.
+        `part`: which part of the vector is made; the rest of `out` is left alone.
         """
 
         def add(chunk: Chunk, scratch: Tensor) -> None:

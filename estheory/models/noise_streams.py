@@ -115,15 +115,8 @@ def chunks_of(
 ) -> tuple[Chunk, ...]:
     """Divide a vector into the chunks that are drawn at once.
 
-    Parameters
-    ----------
-    offsets, shapes
-        Where each tensor begins in the vector, and its shape.
-
-    Returns
-    -------
-    tuple of Chunk
-        In the order of the vector, blocks of every tensor, small ones of one neighbourhood together.
+    `offsets`, `shapes`: where each tensor begins in the vector, and its shape.
+    Result: in the order of the vector, blocks of every tensor, small ones of one neighbourhood together.
     """
     groups: list[list[_Block]] = []
     for block in _blocks(offsets, shapes, structure):

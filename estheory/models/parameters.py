@@ -81,10 +81,7 @@ class FlatParameters:
     def tensor(self, name: str, vector: Tensor | None = None) -> Tensor:
         """Return one tensor.
 
-        Parameters
-        ----------
-        vector
-            Another vector of the same length; None: the buffer.
+        `vector`: another vector of the same length; None: the buffer.
         """
         try:
             k = self.names.index(name)
@@ -101,10 +98,7 @@ class FlatParameters:
     def move_to(self, vector: Tensor) -> None:
         """Let the model compute with another buffer, which takes the values of this one.
 
-        Parameters
-        ----------
-        vector
-            Shape (dim,), of the buffer's dtype and device.
+        `vector`: shape (dim,), of the buffer's dtype and device.
         """
         vector.copy_(self.vector)
         for name, parameter in self._parameters.items():
@@ -115,10 +109,7 @@ class FlatParameters:
     def restored(self) -> Iterator[Tensor]:
         """Put the buffer back bit for bit after a while, also after an error.
 
-        Yields
-        ------
-        Tensor, shape (dim,)
-            A copy of the buffer as it is now.
+        Yields: shape (dim,), a copy of the buffer as it is now.
         """
         kept = self.vector.clone()
         try:
@@ -129,12 +120,8 @@ class FlatParameters:
     def write_safetensors(self, path: Path, vector: Tensor | None = None) -> None:
         """Write the tensors under the model's own names: to a temporary name first, then renamed.
 
-        Parameters
-        ----------
-        path
-            The file to make; an existing one is replaced as a whole or not at all.
-        vector
-            Values to write, shape (dim,); the buffer's own by default.
+        `path`: the file to make; an existing one is replaced as a whole or not at all.
+        `vector`: values to write, shape (dim,); the buffer's own by default.
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,14 +17,9 @@ def merge_adapter(base: str, adapter: Path, folder: Path) -> None:
 
     PiSSA and OLoRA change the base's own weights at the start; peft does the same before it merges them.
 
-    Parameters
-    ----------
-    base
-        Name of a built-in model, folder or hub id.
-    adapter
-        Folder that ``save_pretrained`` of peft wrote.
-    folder
-        The folder to make; it must not exist.
+    `base`: name of a built-in model, folder or hub id.
+    `adapter`: folder that ``save_pretrained`` of peft wrote.
+    `folder`: the folder to make; it must not exist.
     """
     try:
         from peft import PeftModel

@@ -35,10 +35,7 @@ class EncodedPrompts:
 def left_padded(rows: list[list[int]], tokenizer: PreTrainedTokenizerBase, device: torch.device) -> EncodedPrompts:
     """Make a batch of token ids, padded on the left.
 
-    Parameters
-    ----------
-    rows
-        Token ids of each text, n of them.
+    `rows`: token ids of each text, n of them.
     """
     length = max(map(len, rows))
     ids = torch.tensor([[tokenizer.pad_token_id] * (length - len(row)) + row for row in rows], device=device)
@@ -52,10 +49,7 @@ def left_padded(rows: list[list[int]], tokenizer: PreTrainedTokenizerBase, devic
 def token_positions(encoded: EncodedPrompts) -> Tensor:
     """Return the position of each token in its own text.
 
-    Returns
-    -------
-    Tensor, shape (n, length)
-        From 0; 0 at padding. One row for all, shape (1, length), where none is padded.
+    Result: shape (n, length), from 0; 0 at padding. One row for all, shape (1, length), where none is padded.
     """
     if encoded.mask is None:
         return torch.arange(encoded.ids.shape[1], device=encoded.ids.device)[None, :]
@@ -65,12 +59,8 @@ def token_positions(encoded: EncodedPrompts) -> Tensor:
 def shared_tokens(model: PreTrainedModel, encoded: EncodedPrompts, spare: int = 1) -> int:
     """Return the number of tokens that all rows begin with, where passing them once pays.
 
-    Parameters
-    ----------
-    model
-        Models with attention other than full causal attention share nothing.
-    spare
-        Tokens at the end of each row that are never shared, at least 1.
+    `model`: models with attention other than full causal attention share nothing.
+    `spare`: tokens at the end of each row that are never shared, at least 1.
     """
     if getattr(model.config, "sliding_window", None) or set(getattr(model.config, "layer_types", None) or ()) - {
         "full_attention"
@@ -91,18 +81,10 @@ def prefill(
 ) -> tuple[Tensor, DynamicCache, Tensor | None]:
     """Pass a batch through the model, what its rows share once.
 
-    Parameters
-    ----------
-    shared
-        Tokens that all rows begin with and that pass once (`shared_tokens`).
-    keep
-        Number of tokens at the end of each row whose logits are wanted.
-
-    Returns
-    -------
-    tuple
-        The last `keep` logits of each row; the cache; and the mask of the cache's columns, in which the shared tokens
-        come first and what pads a row stands between them and its own tokens.
+    `shared`: tokens that all rows begin with and that pass once (`shared_tokens`).
+    `keep`: number of tokens at the end of each row whose logits are wanted.
+    Result: the last `keep` logits of each row; the cache; and the mask of the cache's columns, in which the shared
+    tokens come first and what pads a row stands between them and its own tokens.
     """
     cache = DynamicCache(config=model.config)
     mask, positions = encoded.mask, token_positions(encoded)

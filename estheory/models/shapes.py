@@ -19,15 +19,7 @@ _PROJECTION = re.compile(
 def tensor_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a checkpoint's weights.
 
-    Parameters
-    ----------
-    path
-        A file of weights or a model folder.
-
-    Returns
-    -------
-    dict of str to tuple of int
-        By name, a tied head counted once (see :func:`estheory.models.headers.tensor_entries`).
+    Result: by name, a tied head counted once (see :func:`estheory.models.headers.tensor_entries`).
     """
     return {name: entry.shape for name, entry in tensor_entries(path).items()}
 
@@ -35,14 +27,10 @@ def tensor_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
 def trainable_shapes(shapes: Mapping[str, tuple[int, ...]], trainable: str = "all") -> dict[str, tuple[int, ...]]:
     """Select the trained tensors.
 
-    Parameters
-    ----------
-    shapes
-        Shapes by tensor name, as :func:`tensor_shapes` returns them.
-    trainable
-        ``all``; ``last:K``, the last K transformer blocks by the layer number in the names; ``lora:R``,
-        adapters A (R, n) and B (m, R) for every attention or MLP projection of shape (m, n);
-        ``regex:PATTERN``, the names in which ``re.search`` finds the pattern.
+    `shapes`: shapes by tensor name, as :func:`tensor_shapes` returns them.
+    `trainable`: ``all``; ``last:K``, the last K transformer blocks by the layer number in the names; ``lora:R``,
+    adapters A (R, n) and B (m, R) for every attention or MLP projection of shape (m, n); ``regex:PATTERN``, the names
+    in which ``re.search`` finds the pattern.
 
     Examples
     --------

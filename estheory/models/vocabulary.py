@@ -18,14 +18,9 @@ _HEAD = "lm_head.weight"
 def untied(listings: Sequence[Listing], declared: Sequence[bool | None], repeat: bool) -> list[Listing]:
     """Give every checkpoint a head of its own where one has it; a tied head is then its embedding.
 
-    Parameters
-    ----------
-    listings
-        The base first, all under its names.
-    declared
-        Whether each config.json ties the head; decides only where a head is in no file of that checkpoint.
-    repeat
-        Count a head that is tied everywhere a second time, as a state dict lists it.
+    `listings`: the base first, all under its names.
+    `declared`: whether each config.json ties the head; decides only where a head is in no file of that checkpoint.
+    `repeat`: count a head that is tied everywhere a second time, as a state dict lists it.
     """
     base = listings[0]
     heads = {name for one in listings for name in one.weights if any(name not in other.weights for other in listings)}

@@ -57,10 +57,7 @@ def adapter_file(folder: Path) -> Path:
 def weight_files(path: Path, problems: Problems | None = None) -> list[Path]:
     """List the files that hold the weights of a file or folder.
 
-    Parameters
-    ----------
-    problems
-        Where to note a missing shard and go on; None raises.
+    `problems`: where to note a missing shard and go on; None raises.
     """
     if not path.is_dir():
         return [path]

@@ -52,10 +52,7 @@ def demo_json(result: DemoResult, verdicts: Sequence[Verdict]) -> dict[str, Any]
 def demo_sheet(result: DemoResult, verdicts: Sequence[Verdict], page: Path) -> Sheet:
     """Return the demo's tables, and what they mean in plain words.
 
-    Parameters
-    ----------
-    page
-        Where the page is; named at the end.
+    `page`: where the page is; named at the end.
     """
     table = Table("run", "task", ">before", ">after", ">KL from base", ">norm")
     norms = dict(zip(result.displacements.labels, result.displacements.norms, strict=True))

@@ -25,10 +25,7 @@ QUANTITIES = {"accuracy": Quantity.ACCURACY, "logprob": Quantity.LOG_PROBABILITY
 def lines_json(studies: Sequence[LineStudy], verdicts: Sequence[Verdict], level: float) -> dict[str, Any]:
     """Return curves with their standard errors, the probes, and the verdicts as one JSON document.
 
-    Parameters
-    ----------
-    studies
-        Of one start and end, a score each.
+    `studies`: of one start and end, a score each.
     """
     curves = []
     for study in studies:
@@ -78,10 +75,7 @@ def _judged(verdicts: Sequence[Verdict], level: float) -> dict[str, Any]:
 def lines_sheet(studies: Sequence[LineStudy], verdicts: Sequence[Verdict], level: float) -> Sheet:
     """Return a table a line and a table a fan of directions, then the verdicts.
 
-    Parameters
-    ----------
-    studies
-        Of one start and end, a score each.
+    `studies`: of one start and end, a score each.
     """
     parts: list[Any] = []
     for study in studies:
@@ -116,10 +110,7 @@ def predicted_rises(study: LineStudy) -> Array:
 def predicted_along(study: LineStudy, label: str) -> Array | None:
     """Return the local quadratic along one direction.
 
-    Returns
-    -------
-    ndarray, shape (R,), or None
-        In the unit of the score, at each distance; None if the direction was not probed.
+    Result: shape (R,), in the unit of the score, at each distance; None if the direction was not probed.
     """
     r, base = study.directions.radii, float(study.directions.means[0, 0])
     if label == study.directions.labels[-1] and study.around_base is not None:
@@ -133,10 +124,7 @@ def predicted_along(study: LineStudy, label: str) -> Array | None:
 def change_stderrs(study: LineStudy) -> Array:
     """Return standard errors of the change from the base, prompt by prompt.
 
-    Returns
-    -------
-    ndarray, shape (D, R)
-        In the unit of the score, by direction and distance.
+    Result: shape (D, R), in the unit of the score, by direction and distance.
     """
     changes = study.directions.scores - study.directions.scores[:, :1]
     return np.asarray(changes.std(axis=2, ddof=1) / np.sqrt(changes.shape[2]))
@@ -145,15 +133,8 @@ def change_stderrs(study: LineStudy) -> Array:
 def line_sections(studies: Sequence[LineStudy]) -> list[Section]:
     """Show the lines, then the fans of directions.
 
-    Parameters
-    ----------
-    studies
-        Of one start and end, a score each.
-
-    Returns
-    -------
-    list of Section
-        One each, with what was measured in one sentence.
+    `studies`: of one start and end, a score each.
+    Result: one each, with what was measured in one sentence.
     """
     found = []
     for study in studies:
@@ -171,14 +152,11 @@ def line_sections(studies: Sequence[LineStudy]) -> list[Section]:
                     f"in a random direction {_signed(others)}."
                 ),
                 figure_svg=figures.interpolation(
-                    *(line.fractions, line.means, line.stderrs, line.chord),
+                    line,
                     start=start,
                     end=end,
                     score=TITLES[study.score],
-                    rise=figures.Series(
-                        label="measured ± paired standard error", values=line.rises, stderrs=line.rise_stderrs
-                    ),
-                    predicted_rise=predicted_rises(study),
+                    predicted_rises=predicted_rises(study),
                 ),
             )
         )

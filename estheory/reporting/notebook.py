@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from estheory.errors import MissingDependencyError
 from estheory.measurement.displacement import Displacements
 from estheory.measurement.remarks import remarks
-from estheory.quantities import Verdict
+from estheory.quantities import Measurement, Prediction, Verdict
 from estheory.reporting.pictures.forecast import forecast_picture
 from estheory.reporting.pictures.ledger import ledger_picture, outlook_picture
 from estheory.reporting.pictures.measurements import measurements_picture
@@ -19,9 +19,14 @@ from estheory.reporting.pictures.pilot import pilot_picture
 from estheory.reporting.pictures.plan import plan_picture
 from estheory.reporting.pictures.verdicts import verdicts_picture
 from estheory.reporting.records import records
-from estheory.reporting.text.forecast import forecast_json, forecast_sheet
+from estheory.reporting.text.forecast import forecast_json, forecast_sheet, prediction_json, prediction_sheet
 from estheory.reporting.text.ledger import entry_json, ledger_sheet, outlook_json, outlook_sheet
-from estheory.reporting.text.measurements import displacements_json, measurements_sheet
+from estheory.reporting.text.measurements import (
+    displacements_json,
+    measurement_json,
+    measurement_sheet,
+    measurements_sheet,
+)
 from estheory.reporting.text.pilot import pilot_json, pilot_sheet
 from estheory.reporting.text.plan import plan_json, plan_sheet
 from estheory.reporting.text.tables import Sheet
@@ -50,12 +55,12 @@ class View:
     document
         Makes its JSON document.
     picture
-        Makes its figure.
+        Makes its figure; None where it has none.
     """
 
     sheet: Callable[[], Sheet]
     document: Callable[[], dict[str, Any]]
-    picture: Callable[[], Picture]
+    picture: Callable[[], Picture] | None = None
 
     def frame(self) -> pd.DataFrame:
         """Return the rows of the document as a data frame."""
@@ -80,6 +85,23 @@ def _(forecast: Forecast) -> View:
         sheet=lambda: forecast_sheet(forecast, LEVEL),
         document=lambda: {"schema": "estheory/prediction/1", **forecast_json(forecast, config, LEVEL)},
         picture=lambda: forecast_picture({f"mean and {LEVEL:.0%} interval": forecast}, listed, LEVEL),
+    )
+
+
+@view_of.register
+def _(prediction: Prediction) -> View:
+    rows = {"config": {}, "predictions": [prediction_json(prediction, LEVEL)]}
+    return View(
+        sheet=lambda: prediction_sheet(prediction, LEVEL), document=lambda: {"schema": "estheory/prediction/1", **rows}
+    )
+
+
+@view_of.register
+def _(measurement: Measurement) -> View:
+    rows = [measurement_json(measurement)]
+    return View(
+        sheet=lambda: measurement_sheet(measurement),
+        document=lambda: {"schema": "estheory/measurement/1", "measurements": rows},
     )
 
 

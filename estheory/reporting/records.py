@@ -13,10 +13,7 @@ Row = dict[str, Any]
 def records(document: Mapping[str, Any]) -> list[Row]:
     """Return a result's rows, whose columns are its JSON keys: ``interval`` becomes ``interval_low`` and ``_high``.
 
-    Parameters
-    ----------
-    document
-        As the command prints it with ``--json``.
+    `document`: as the command prints it with ``--json``.
     """
     return [_flat(row) for row in _ROWS[document["schema"]](document)]
 

@@ -203,10 +203,7 @@ class RunDirectory:
     def checkpoints(self) -> dict[int, Path]:
         """Return the checkpoints that exist.
 
-        Returns
-        -------
-        dict
-            Files by step, in the order of the steps.
+        Result: files by step, in the order of the steps.
         """
         found = {
             int(match[1]): file
@@ -218,10 +215,7 @@ class RunDirectory:
     def record(self) -> OwnRun:
         """Return what the run tells, without its weights.
 
-        Returns
-        -------
-        OwnRun
-            With at least one step.
+        Result: with at least one step.
         """
         environment = self.read_json("environment.json")
         if environment is None:

@@ -43,11 +43,8 @@ def packed_rewards(
 ) -> dict[str, object]:
     """Return a row of rewards.jsonl.
 
-    Parameters
-    ----------
-    watched
-        Of what was evaluated beside the members: their partners, if at all, and theta itself. Left out where one of
-        them is not a number.
+    `watched`: of what was evaluated beside the members: their partners, if at all, and theta itself. Left out where one
+    of them is not a number.
     """
     row = {"step": step, **_packed(rewards)}
     return {**row, "watched": _packed(watched)} if len(watched) and np.isfinite(watched).all() else row

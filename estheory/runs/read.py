@@ -19,12 +19,8 @@ def read_own(path: Path) -> OwnRun:
 def read_run(path: Path, given: Given | None = None, problems: Problems | None = None) -> OwnRun | ForeignRun:
     """Read a run directory of this package or of another code, or a JSONL log of any code.
 
-    Parameters
-    ----------
-    given
-        What the caller says of a run of another code; a run of this package leaves nothing open.
-    problems
-        Where to note what is damaged in a run of another code; None raises.
+    `given`: what the caller says of a run of another code; a run of this package leaves nothing open.
+    `problems`: where to note what is damaged in a run of another code; None raises.
     """
     if not is_run(path):
         return read_foreign(path, given, problems)

@@ -68,10 +68,7 @@ class SequenceConfig:
     def bytes_on_disk(self, model_bytes: int) -> int:
         """Return the most that the folder will take.
 
-        Parameters
-        ----------
-        model_bytes
-            Of the base model's weights as they are trained.
+        `model_bytes`: of the base model's weights as they are trained.
         """
         kept = {"all": len(self.tasks), "last": 1, "none": 0}[self.retention] * len(self.seeds) * len(self.configs)
         moments = 4 if any(config.method == "grpo" for config in self.configs) else 0  # two trainer states, two each
@@ -81,10 +78,7 @@ class SequenceConfig:
     def stage(self, method: AnyConfig, task: str) -> AnyConfig:
         """Return a method's configuration for the stage of a task, which evaluates all others, too.
 
-        Returns
-        -------
-        ESRunConfig or GRPORunConfig
-            With the task set; model and seed are the method's.
+        Result: with the task set; model and seed are the method's.
         """
         return replace(method, task=task, evaluation_tasks=tuple(name for name in self.tasks if name != task))
 
@@ -106,10 +100,7 @@ class SequenceConfig:
 def require_same(manifest: Path, wanted: Mapping[str, Any]) -> None:
     """Check that a folder's sequence is the wanted one.
 
-    Parameters
-    ----------
-    wanted
-        Of the sequence to go on with (`SequenceConfig.manifest`).
+    `wanted`: of the sequence to go on with (`SequenceConfig.manifest`).
     """
     try:
         content = parse_json(manifest.read_bytes())
@@ -213,10 +204,7 @@ class SequenceRecord:
     def matrix(self, method: str, seed: int, quantity: str) -> Array:
         """Return what was evaluated before the first stage and after each.
 
-        Returns
-        -------
-        ndarray, shape (stages + 1, tasks)
-            NaN where nothing was evaluated; KL before the first stage is 0.
+        Result: shape (stages + 1, tasks), NaN where nothing was evaluated; KL before the first stage is 0.
         """
         states = np.full((len(self.tasks) + 1, len(self.tasks)), np.nan)
         for stage in self.of(method, seed):
@@ -237,15 +225,8 @@ def is_sequence(path: Path) -> bool:
 def read_sequence(path: Path, prefix: str = "") -> SequenceRecord:
     """Read the folder of a sequence, whichever of its stages are there.
 
-    Parameters
-    ----------
-    prefix
-        What precedes the names of its stages, to tell them from another sequence's.
-
-    Returns
-    -------
-    SequenceRecord
-        With every planned stage; what one lacks is said in it.
+    `prefix`: what precedes the names of its stages, to tell them from another sequence's.
+    Result: with every planned stage; what one lacks is said in it.
     """
     with reading(path / "sequence.json"):
         plan = parse_json((path / "sequence.json").read_bytes())

@@ -90,14 +90,7 @@ class Settings:
     def of(config: ESRunConfig | GRPORunConfig, dim: int) -> Settings:
         """Return what the configuration of a run of this package tells.
 
-        Parameters
-        ----------
-        dim
-            Trained parameters of its model.
-
-        Returns
-        -------
-        Settings
+        `dim`: trained parameters of its model.
         """
         shared = {f.name for f in fields(Settings)} & {f.name for f in fields(config)}
         told: dict[str, Any] = {name: getattr(config, name) for name in shared}
@@ -106,21 +99,20 @@ class Settings:
         return Settings(method="es" if isinstance(config, ESRunConfig) else "grpo", dim=dim, **told)
 
     @property
+    def shaping_used(self) -> Shaping:
+        """Its shaping; where it is not told, the default of `estheory.rules.ESConfig`."""
+        return self.shaping or ESConfig.shaping
+
+    @property
     def kind(self) -> type[Estimator]:
         """The kind of its estimator; what is not told has the default of `estheory.rules.ESConfig`."""
-        return kind_of(self.shaping or ESConfig.shaping, bool(self.antithetic))
+        return kind_of(self.shaping_used, bool(self.antithetic))
 
     def rules(self) -> ESConfig:
         """Return what the theory needs of an ES run; what is not told has the default of `estheory.rules.ESConfig`.
 
-        Returns
-        -------
-        ESConfig
-
-        Raises
-        ------
-        DataError
-            Without dim, sigma, alpha or population, which have no default that could be taken for granted.
+        Raises DataError: without dim, sigma, alpha or population, which have no default that could be taken for
+        granted.
         """
         if missing := [name for name in ("dim", "sigma", "alpha", "population") if getattr(self, name) is None]:
             raise DataError(f"the run's {missing[0]} is not told", f"give --{missing[0]}")
@@ -186,20 +178,9 @@ class Step:
     def weights(self, settings: Settings) -> Array:
         """Return the weights of the step's noise vectors, alpha z / N, or of pairs alpha (z+ - z-) / N.
 
-        Parameters
-        ----------
-        settings
-            Of the run: alpha, population and whether members are mirrored.
-
-        Returns
-        -------
-        ndarray, shape (N,), or (N/2,) of mirrored members
-            Weight units.
-
-        Raises
-        ------
-        ValueError
-            If coefficients, alpha or the population are not recorded.
+        `settings`: of the run: alpha, population and whether members are mirrored.
+        Result: shape (N,), or (N/2,), weight units.
+        Raises ValueError: if coefficients, alpha or the population are not recorded.
         """
         z = known(self.coefficients, "coefficient")
         scale = known(settings.alpha, "alpha") / known(settings.population, "population")
@@ -308,10 +289,7 @@ class OwnRun(RunRecord):
     def evaluated(self, quantity: str) -> dict[tuple[int, str], tuple[float, float]]:
         """Return the values of one evaluated quantity.
 
-        Returns
-        -------
-        dict
-            Value and standard error, in the quantity's unit, by step and task.
+        Result: value and standard error, in the quantity's unit, by step and task.
         """
         return {(e.step, e.task): (e.value, e.stderr) for e in self.evaluations if e.quantity == quantity}
 

@@ -19,11 +19,8 @@ def curved_rows(landscape: Landscape) -> tuple[Array, Array, Array]:
 def with_explicit_rows(landscape: Landscape) -> Landscape:
     """Return the same landscape, rotated so that the offset of each curved row is one direction.
 
-    Returns
-    -------
-    Landscape
-        Its first k rows are those directions, of multiplicity 1 and the whole offset; what they leave follows, at
-        offset 0.
+    Result: its first k rows are those directions, of multiplicity 1 and the whole offset; what they leave follows, at
+    offset 0.
     """
     lam, count, offset = curved_rows(landscape)
     if lam.size == 0:
@@ -40,10 +37,7 @@ def with_explicit_rows(landscape: Landscape) -> Landscape:
 def curved_coordinates(landscape: Landscape) -> tuple[Array, Array]:
     """Return eigenvalue and start theta - theta* of each curved direction.
 
-    Returns
-    -------
-    tuple of ndarray, each of shape (r,)
-        Eigenvalues (reward / weight^2) and starts (weight), r the number of curved directions.
+    Result: shape (r,), eigenvalues (reward / weight^2) and starts (weight), r the number of curved directions.
     """
     eigenvalue, multiplicity, offset = curved_rows(landscape)
     count = multiplicity.astype(np.int64)
@@ -53,9 +47,6 @@ def curved_coordinates(landscape: Landscape) -> tuple[Array, Array]:
 def flat_dimensions(landscape: Landscape) -> int:
     """Return the number of directions without curvature.
 
-    Parameters
-    ----------
-    landscape
-        Its rows of eigenvalue 0, and all that its rows leave of ``dim``.
+    `landscape`: its rows of eigenvalue 0, and all that its rows leave of ``dim``.
     """
     return landscape.dim - int(curved_rows(landscape)[1].sum())

@@ -157,11 +157,8 @@ class DirectES:
     def shaped_members(self) -> tuple[Array, Noise]:
         """Return the weights of a step's noise vectors, and the vectors.
 
-        Returns
-        -------
-        tuple of ndarray, shapes (replicas, n) and (replicas, n, dim)
-            Weights (weight), and standard normal vectors in a buffer that the next draw overwrites; n as of
-            :attr:`estheory.theory.estimators.estimator.Estimator.directions`.
+        Result: shape (replicas, n) and (replicas, n, dim), weights (weight), and standard normal vectors in a buffer
+        that the next draw overwrites; n as of :attr:`estheory.theory.estimators.estimator.Estimator.directions`.
         """
         n, slope = estimator_of(self.config).directions, self.distance * self.eigenvalue
         eps = self._draw(self.replicas * n).reshape(self.replicas, n, self.config.dim)
@@ -193,15 +190,8 @@ class DirectES:
 def explicit_directions(landscape: Landscape, reward_form: Reward | None) -> Array:
     """Return the unit offsets of the curved rows where the reward needs them.
 
-    Parameters
-    ----------
-    reward_form
-        None for the quadratic itself, which needs none.
-
-    Returns
-    -------
-    ndarray, shape (r, rows)
-        One column a curved row; no columns where the reward needs none.
+    `reward_form`: None for the quadratic itself, which needs none.
+    Result: shape (r, rows), one column a curved row; no columns where the reward needs none.
     """
     _, multiplicity, _ = curved_rows(landscape)
     count = multiplicity.astype(np.int64)
@@ -225,16 +215,10 @@ def direct(
 ) -> Records:
     """Run ES on a quadratic landscape in every coordinate.
 
-    Parameters
-    ----------
-    config
-        The run: any shaping and anchor, momentum, antithetic pairs; Gaussian noise.
-    landscape
-        Its offsets are those of the start; ``dim`` must be that of ``config``.
-    steps
-        When to record; ``config.steps`` when empty. The first step is recorded too.
-    reward
-        In place of the quadratic with Gaussian noise, which it may be built on.
+    `config`: the run: any shaping and anchor, momentum, antithetic pairs; Gaussian noise.
+    `landscape`: its offsets are those of the start; ``dim`` must be that of ``config``.
+    `steps`: when to record; ``config.steps`` when empty. The first step is recorded too.
+    `reward`: in place of the quadratic with Gaussian noise, which it may be built on.
 
     Examples
     --------

@@ -20,10 +20,7 @@ Engine = Literal["auto", "direct", "reduced"]
 def chosen_engine(config: ESConfig, landscape: Landscape, engine: Engine = "auto") -> Literal["direct", "reduced"]:
     """Return the engine that ``auto`` means: the reduced one wherever it is exact in law.
 
-    Returns
-    -------
-    str
-        ``direct`` or ``reduced``; ``engine`` itself unless it is ``auto``.
+    Result: ``direct`` or ``reduced``; ``engine`` itself unless it is ``auto``.
     """
     require_choice("engine", engine, get_args(Engine))
     if engine != "auto":

@@ -17,10 +17,7 @@ def flat_gram(
     Given the weights a flat coordinate is Gaussian with covariance C_ab = sum_t h(a-t) h(b-t) sum_i w_ti^2, so the
     Gram matrix is Wishart: L A A' L' with C = L L' and A its Bartlett factor. Exact in law.
 
-    Parameters
-    ----------
-    config
-        The run; its anchor and momentum fix h.
+    `config`: the run; its anchor and momentum fix h.
     """
     replicas, k = square_weights.shape[0], len(steps)
     h = response(config, steps[-1])

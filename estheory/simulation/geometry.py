@@ -129,14 +129,10 @@ def geometry(
 ) -> Geometry:
     """Run ES, SGD, AdamW and the GRPO-like method from one start and measure their geometry.
 
-    Parameters
-    ----------
-    runs, off_task
-        The gradient runs and the other behaviour; those that
-        :func:`estheory.simulation.gradient_runs.default_runs` and :func:`estheory.simulation.off_task.off_task_cost`
-        make of the landscape when not given.
-    progress
-        Called with the number of replica-steps of ES done; the gradient runs are cheap beside them.
+    `runs`, `off_task`: the gradient runs and the other behaviour; those that
+    :func:`estheory.simulation.gradient_runs.default_runs` and :func:`estheory.simulation.off_task.off_task_cost` make
+    of the landscape when not given.
+    `progress`: called with the number of replica-steps of ES done; the gradient runs are cheap beside them.
 
     Examples
     --------

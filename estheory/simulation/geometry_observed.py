@@ -38,10 +38,7 @@ PEAK_RESAMPLES = 400
 def flat_walk(geometry: Geometry) -> Walk:
     """Return the walk of ES in the flat directions.
 
-    Returns
-    -------
-    Walk
-        Assumes rewards as at the start where their spread enters (antithetic pairs, raw and two-point shaping).
+    Result: assumes rewards as at the start where their spread enters (antithetic pairs, raw and two-point shaping).
     """
     config, landscape = geometry.config, geometry.landscape
     signal: Signal = landscape.signal(config.sigma)
@@ -149,11 +146,8 @@ def _end_state(geometry: Geometry) -> Iterator[Observed]:
 def peak(geometry: Geometry) -> tuple[Prediction, Measurement] | None:
     """Return the peak of the mean reward curve, predicted and measured.
 
-    Returns
-    -------
-    tuple or None
-        Mean-field prediction (step), and measurement with the standard error of a bootstrap over replicas. None where
-        theory has no peak, or with fewer than 10 replicas.
+    Result: mean-field prediction (step), and measurement with the standard error of a bootstrap over replicas. None
+    where theory has no peak, or with fewer than 10 replicas.
     """
     config = geometry.config
     predicted = mean_field(config, geometry.landscape, config.steps).peak
@@ -183,10 +177,7 @@ def geometry_pairs(
 ) -> tuple[tuple[tuple[Prediction, Measurement], ...], tuple[str, ...]]:
     """Return what is to be judged of a geometry.
 
-    Returns
-    -------
-    tuple
-        Pairs of prediction and measurement; and warnings for what theory has no result about.
+    Result: pairs of prediction and measurement; and warnings for what theory has no result about.
     """
     w = flat_walk(geometry)
     observed: list[Observed] = [*_off_task(geometry, w), *_cosines(geometry, w)]

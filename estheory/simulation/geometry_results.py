@@ -122,14 +122,7 @@ def cosines(one: Array, two: Array) -> Array:
 def rewards_along(eigenvalue: Array, origin: Array, direction: Array, at: Array) -> Array:
     """Return the quadratic at points of a line in each replica.
 
-    Parameters
-    ----------
-    eigenvalue
-        Of the curved coordinates, shape (r,), reward / weight^2.
-
-    Returns
-    -------
-    ndarray, shape (replicas, n)
-        R - R* at origin + x direction, reward units.
+    `eigenvalue`: of the curved coordinates, shape (r,), reward / weight^2.
+    Result: shape (replicas, n), R - R* at origin + x direction, reward units.
     """
     return np.stack([-0.5 * np.square(origin + x * direction) @ eigenvalue for x in at], axis=1)

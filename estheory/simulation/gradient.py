@@ -141,12 +141,8 @@ def rates_for(
 ) -> Array:
     """Return the learning rates of a run.
 
-    Parameters
-    ----------
-    lr
-        Peak learning rate: weight^2 / reward for SGD, weight for AdamW.
-    schedule
-        ``constant``, or ``linear`` or ``cosine`` decay to 0.
+    `lr`: peak learning rate: weight^2 / reward for SGD, weight for AdamW.
+    `schedule`: ``constant``, or ``linear`` or ``cosine`` decay to 0.
     """
     require_choice("optimiser", optimiser, get_args(Optimiser))
     require_positive("lr", lr)
@@ -171,19 +167,10 @@ def gradient_descent(
 ) -> Records:
     """Run a gradient method many times on a quadratic landscape, in every coordinate.
 
-    Parameters
-    ----------
-    lr
-        Peak learning rate: weight^2 / reward for SGD, weight for AdamW.
-    schedule
-        ``constant``, or ``linear`` or ``cosine`` decay to 0.
-    record
-        When to record, at most T; T when empty. The first step is recorded too.
-
-    Returns
-    -------
-    Records
-        As of ES; sums over a batch of replicas at a time, so that memory does not grow with ``replicas``.
+    `lr`: peak learning rate: weight^2 / reward for SGD, weight for AdamW.
+    `schedule`: ``constant``, or ``linear`` or ``cosine`` decay to 0.
+    `record`: when to record, at most T; T when empty. The first step is recorded too.
+    Result: as of ES; sums over a batch of replicas at a time, so that memory does not grow with ``replicas``.
 
     Examples
     --------

@@ -84,15 +84,8 @@ class GroupAdvantage:
 def advantages(rewards: Array) -> Array:
     """Return (r - mean) / std within each group.
 
-    Parameters
-    ----------
-    rewards
-        Shape (..., K): the K samples of each prompt.
-
-    Returns
-    -------
-    ndarray, shape (..., K)
-        std is that of the group (divide by K); 0 where all agree.
+    `rewards`: shape (..., K): the K samples of each prompt.
+    Result: shape (..., K), std is that of the group (divide by K); 0 where all agree.
     """
     centred = rewards - rewards.mean(axis=-1, keepdims=True)
     spread = np.sqrt(np.mean(np.square(centred), axis=-1, keepdims=True))

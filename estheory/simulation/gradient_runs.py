@@ -55,13 +55,9 @@ def default_runs(
     SGD at half the inverse of the largest eigenvalue. Both estimators' noise is, over all coordinates, ``noise`` times
     the gradient at the start.
 
-    Parameters
-    ----------
-    lr
-        Peak learning rate of AdamW and the GRPO-like method (weight); None: one whose steps add up to twice the largest
-        offset.
-    noise
-        Norm of the noise of a gradient over that of the gradient at the start.
+    `lr`: peak learning rate of AdamW and the GRPO-like method (weight); None: one whose steps add up to twice the
+    largest offset.
+    `noise`: norm of the noise of a gradient over that of the gradient at the start.
     """
     require_count("grpo-steps", steps, 1)
     steps = int(steps)

@@ -34,10 +34,7 @@ def local_expansion(
 
     Exact: the rank-one term mixes only the rows' offset directions, in which the matrix is diagonalised.
 
-    Parameters
-    ----------
-    slope, steepness, along
-        As above; ``slope`` and ``steepness`` > 0, ``along`` >= 0 (reward / weight^2).
+    `slope`, `steepness`, `along`: as above; ``slope`` and ``steepness`` > 0, ``along`` >= 0 (reward / weight^2).
     """
     if along == 0.0:
         eigenvalue, offset = landscape.eigenvalue * slope, landscape.offset * steepness / slope
@@ -75,14 +72,9 @@ def sigmoid_reward(
 ) -> Reward:
     """Return an accuracy that saturates: its log-odds are linear in Q, from the start's to the optimum's.
 
-    Parameters
-    ----------
-    landscape
-        The quadratic; Gaussian noise of its ``reward_std`` is added unless there are prompts.
-    start_accuracy, best_accuracy
-        At the start and at the optimum, 0 < start < best < 1.
-    prompts
-        B: a member's reward is the share of B independent 0/1 outcomes of that probability, and nothing else.
+    `landscape`: the quadratic; Gaussian noise of its ``reward_std`` is added unless there are prompts.
+    `start_accuracy`, `best_accuracy`: at the start and at the optimum, 0 < start < best < 1.
+    `prompts`: B: a member's reward is the share of B independent 0/1 outcomes of that probability, and nothing else.
 
     Examples
     --------
@@ -142,10 +134,7 @@ def cubic_reward(landscape: Landscape, *, cubic: float = 0.5) -> Reward:
     The term is (gamma/6) (g_hat . (theta - theta*))^3, which at the start is -``cubic`` times R* - R: the gradient
     there is 1 + 1.5 ``cubic`` times the quadratic's.
 
-    Parameters
-    ----------
-    cubic
-        Size of the term, between -2/3 and 1e6.
+    `cubic`: size of the term, between -2/3 and 1e6.
     """
     gap = _require_gap(landscape, "cubic")
     if not -2 / 3 < cubic <= 1e6:
@@ -173,10 +162,7 @@ def cubic_reward(landscape: Landscape, *, cubic: float = 0.5) -> Reward:
 def named_reward(kind: str, landscape: Landscape, **parameters: float) -> Reward | None:
     """Return the reward of a name.
 
-    Parameters
-    ----------
-    parameters
-        Those that REWARDS lists for the kind; ``prompts`` of ``bernoulli`` are 16 when not given.
+    `parameters`: those that REWARDS lists for the kind; ``prompts`` of ``bernoulli`` are 16 when not given.
     """
     require_choice("reward", kind, tuple(REWARDS))
     for name in parameters:

@@ -105,10 +105,7 @@ def _student(n: int, level: float) -> float:
 def flat_observed(config: ESConfig, landscape: Landscape, records: Records, steps: Sequence[int]) -> list[Observed]:
     """Return the walk of the flat directions: norms, their ratio to expectation and cosines of checkpoints.
 
-    Parameters
-    ----------
-    steps
-        Which of the recorded steps to look at.
+    `steps`: which of the recorded steps to look at.
     """
     dim = flat_dimensions(landscape)
     if dim < 1:
@@ -220,11 +217,8 @@ def rounded_observed(
 ) -> list[Observed]:
     """Return the norms of the flat directions of a 16-bit run.
 
-    Parameters
-    ----------
-    rounding
-        The emulator's effect at step 1 and at ``steps``; `BAND_ERRORS` of its standard errors are declared as the
-        systematic part.
+    `rounding`: the emulator's effect at step 1 and at ``steps``; `BAND_ERRORS` of its standard errors are declared as
+    the systematic part.
     """
     dim = flat_dimensions(landscape)
     if dim < 1:

@@ -40,10 +40,7 @@ class OffTaskCost:
     def cost(self, flat: Array) -> tuple[Array, Array]:
         """Return what displacements do to the other behaviour.
 
-        Parameters
-        ----------
-        flat
-            Displacements of the flat coordinates, shape (replicas, n), weight.
+        `flat`: displacements of the flat coordinates, shape (replicas, n), weight.
         """
         quadratic = 0.5 * self.trace / self.directions * np.sum(np.square(flat[:, : self.directions]), axis=1)
         free = flat[:, self.directions :] if flat.shape[1] > self.directions else flat
@@ -59,12 +56,8 @@ def off_task_cost(
 ) -> OffTaskCost:
     """Return the off-task behaviour of a landscape; what is not known is like the task itself, in flat directions.
 
-    Parameters
-    ----------
-    trace
-        tr F; None: the landscape's Fisher trace, else tr Lam.
-    square_trace
-        tr F^2, from which m follows; None: the landscape's, else m is a tenth of the flat directions.
+    `trace`: tr F; None: the landscape's Fisher trace, else tr Lam.
+    `square_trace`: tr F^2, from which m follows; None: the landscape's, else m is a tenth of the flat directions.
     """
     flat = flat_dimensions(landscape)
     if flat < 2:

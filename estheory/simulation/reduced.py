@@ -105,10 +105,7 @@ class ReducedES:
     def step(self) -> Array:
         """Take one step in every replica; return the sum of the squared weights.
 
-        Returns
-        -------
-        ndarray, shape (replicas,)
-            weight^2: what the step adds to the variance of a flat coordinate.
+        Result: shape (replicas,), weight^2: what the step adds to the variance of a flat coordinate.
         """
         config, rng, sigma = self.config, self.rng, self.config.sigma
         shape = self.distance.shape[0], estimator_of(config).directions
@@ -163,10 +160,8 @@ class ReducedES:
     def record(self) -> tuple[Array, Array]:
         """Make the rest of each block an axis; return the displacements of what is curved.
 
-        Returns
-        -------
-        tuple of ndarray, shapes (replicas, r) and (replicas, blocks, axes)
-            Of single directions, and of blocks along their axes (weight).
+        Result: shape (replicas, r) and (replicas, blocks, axes), of single directions, and of blocks along their axes
+        (weight).
         """
         self.axes = np.concatenate([self.axes, self.rest[:, :, None]], axis=2)
         self.rest = np.zeros_like(self.rest)
@@ -180,15 +175,8 @@ def blocks(
 ) -> tuple[Array, Array, Array, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
     """Return the curved rows, and which of them are followed direction by direction.
 
-    Parameters
-    ----------
-    records
-        Their number: a row of at most EXPLICIT_EXTRA more directions is followed one by one.
-
-    Returns
-    -------
-    tuple of ndarray, each of shape (k,)
-        Eigenvalue, multiplicity, offset, and whether each direction is followed.
+    `records`: their number: a row of at most EXPLICIT_EXTRA more directions is followed one by one.
+    Result: shape (k,), eigenvalue, multiplicity, offset, and whether each direction is followed.
     """
     lam, count, offset = curved_rows(landscape)
     return lam, count, offset, count <= records + EXPLICIT_EXTRA

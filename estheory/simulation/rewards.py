@@ -60,19 +60,10 @@ def evaluation(
 ) -> Callable[[Array], Array]:
     """Return what evaluates the members of a step, whatever their reward.
 
-    Parameters
-    ----------
-    reward, config
-        What is evaluated; paired members are theta + sigma eps and theta - sigma eps in turn.
-    quadratic, position
-        Q and the explicit coordinates at the centre, shapes (replicas,) and (replicas, r).
-    shift
-        Explicit coordinates of eps, shape (replicas, draws, r).
-
-    Returns
-    -------
-    callable
-        From the members' varying parts of Q, shape (replicas, evaluations), to their rewards, of that shape.
+    `reward`, `config`: what is evaluated; paired members are theta + sigma eps and theta - sigma eps in turn.
+    `quadratic`, `position`: Q and the explicit coordinates at the centre, shapes (replicas,) and (replicas, r).
+    `shift`: explicit coordinates of eps, shape (replicas, draws, r).
+    Result: from the members' varying parts of Q, shape (replicas, evaluations), to their rewards, of that shape.
     """
     coordinates = position[:, None] + estimator_of(config).in_turn(config.sigma * shift)
     return lambda varying: reward.outcome(reward.mean(quadratic[:, None] + varying, coordinates), rng)
@@ -88,16 +79,11 @@ def explicit_reward(
 ) -> Reward:
     """Return an arbitrary reward of r explicit coordinates; whatever ``landscape`` leaves out is flat.
 
-    Parameters
-    ----------
-    landscape
-        Its curved rows are the coordinates (multiplicity 1: the coordinate itself; more: along the row's offset), and
-        it is what theory is told.
-    mean
-        From theta - theta*, shape (replicas, members, r), to expected rewards, (replicas, members). The start is
-        at minus the offsets.
-    outcome
-        Law of one evaluation; Gaussian noise of the landscape's ``reward_std`` when not given.
+    `landscape`: its curved rows are the coordinates (multiplicity 1: the coordinate itself; more: along the row's
+    offset), and it is what theory is told.
+    `mean`: from theta - theta*, shape (replicas, members, r), to expected rewards, (replicas, members). The start is at
+    minus the offsets.
+    `outcome`: law of one evaluation; Gaussian noise of the landscape's ``reward_std`` when not given.
 
     Examples
     --------

@@ -71,10 +71,7 @@ def norms(gram: Array) -> Array:
 def cosine(gram: Array, first: int, second: int) -> Array:
     """Return the cosine of the displacements at two records.
 
-    Parameters
-    ----------
-    first, second
-        Positions of the records, 0 to K - 1.
+    `first`, `second`: positions of the records, 0 to K - 1.
     """
     norm = norms(gram)
     return ratio(gram[:, first, second], norm[:, first] * norm[:, second])
@@ -150,12 +147,8 @@ def in_batches(
 ) -> Records:
     """Run replicas in batches, each from its own branch of the tree of seeds, and return their records as one.
 
-    Parameters
-    ----------
-    at_once
-        Largest number of runs in a batch, at least 1.
-    run
-        Makes a batch: from its number of runs and its seed to its records.
+    `at_once`: largest number of runs in a batch, at least 1.
+    `run`: makes a batch: from its number of runs and its seed to its records.
     """
     sizes = batches(replicas, at_once)
     children = np.random.SeedSequence(seed).spawn(len(sizes))

@@ -29,16 +29,11 @@ def step_weights(
 ) -> Array:
     """Return the weights of the noise in a step: theta <- theta + sum_i w_i eps_i.
 
-    Parameters
-    ----------
-    linear, even
-        The parts of the rewards that are odd and even in eps, reward units, shape (replicas, draws); anything that
-        all members of a step have in common is left out.
-    reward_std
-        Standard deviation of the Gaussian noise of every single evaluation, reward units.
-    evaluate
-        From linear + even parts, shape (replicas, evaluations), to rewards, in place of that noise
-        (:func:`estheory.simulation.rewards.evaluation`).
+    `linear`, `even`: the parts of the rewards that are odd and even in eps, reward units, shape (replicas, draws);
+    anything that all members of a step have in common is left out.
+    `reward_std`: standard deviation of the Gaussian noise of every single evaluation, reward units.
+    `evaluate`: from linear + even parts, shape (replicas, evaluations), to rewards, in place of that noise
+    (:func:`estheory.simulation.rewards.evaluation`).
     """
     estimator = estimator_of(config)
     rewards = estimator.in_turn(linear, even)
@@ -68,10 +63,7 @@ def anchored(config: ESConfig, displacement: Array, step: Array) -> Array:
 def batches(replicas: int, size: int) -> list[int]:
     """Divide replicas into batches.
 
-    Parameters
-    ----------
-    size
-        Largest number in a batch, at least 1.
+    `size`: largest number in a batch, at least 1.
     """
     return [min(size, replicas - done) for done in range(0, replicas, size)]
 

@@ -51,15 +51,10 @@ def get_task(
 ) -> Task:
     """Return a task by its name.
 
-    Parameters
-    ----------
-    name
-        Of the files in `data`; without, one of `task_names` or `chat_task_names`. In either case
-        ``reasoning-gym:FAMILY``.
-    data
-        A folder, or ``hf:ID``, as for `estheory.tasks.data_files.records_of`; "" for none.
-    form, render
-        As for `estheory.tasks.data.data_task`; the generated tasks have but one form.
+    `name`: of the files in `data`; without, one of `task_names` or `chat_task_names`. In either case
+    ``reasoning-gym:FAMILY``.
+    `data`: a folder, or ``hf:ID``, as for `estheory.tasks.data_files.records_of`; "" for none.
+    `form`, `render`: as for `estheory.tasks.data.data_task`; the generated tasks have but one form.
 
     Examples
     --------
@@ -89,10 +84,7 @@ def get_task(
 def data_of(name: str, data: str, trained: str) -> str:
     """Return the data that a task is read from: none for generated tasks that are evaluated beside the data's own.
 
-    Parameters
-    ----------
-    trained
-        The task that is trained, which must be in the data.
+    `trained`: the task that is trained, which must be in the data.
     """
     generated = name in {*_TASKS, *_CHATS} and name != trained
     if name.startswith(GYM) or (generated and not (data and has_task(data, name))):

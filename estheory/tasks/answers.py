@@ -33,10 +33,7 @@ def final_answer(completion: str) -> str:
     In this order: what follows the last ``####``; the content of the last ``\boxed{}``; what follows the last
     "answer is"; the last number.
 
-    Parameters
-    ----------
-    completion
-        What the model wrote; of a very long one, only the end is read.
+    `completion`: what the model wrote; of a very long one, only the end is read.
     """
     text = completion[-_MAX_COMPLETION:]
     if marked := _MARKED.findall(text):
@@ -75,17 +72,9 @@ def same_answer(given: str, right: str) -> bool:
 def chosen_option(completion: str, options: tuple[str, ...]) -> int | None:
     """Return which option a completion chooses, by its letter or by its whole text.
 
-    Parameters
-    ----------
-    completion
-        What the model wrote: its ``<answer>`` tag, what follows "answer is", or all of it counts.
-    options
-        Texts, in the order of their letters; case and white space are not compared.
-
-    Returns
-    -------
-    int or None
-        Index in `options`, 0 for A; None if it chooses none.
+    `completion`: what the model wrote: its ``<answer>`` tag, what follows "answer is", or all of it counts.
+    `options`: texts, in the order of their letters; case and white space are not compared.
+    Result: index in `options`, 0 for A; None if it chooses none.
     """
     text = _answer_text(completion)
     letter = _LETTER.match(text)
@@ -99,10 +88,7 @@ def chosen_option(completion: str, options: tuple[str, ...]) -> int | None:
 def yes_or_no(completion: str) -> bool | None:
     """Return the answer that a completion begins with: yes, no, true or false.
 
-    Returns
-    -------
-    bool or None
-        True for yes and true; None if it begins with none of them.
+    Result: True for yes and true; None if it begins with none of them.
     """
     first = re.match(r"(yes|true|no|false)\b", _answer_text(completion), re.IGNORECASE)
     return None if first is None else first[1].lower() in ("yes", "true")
@@ -111,10 +97,7 @@ def yes_or_no(completion: str) -> bool | None:
 def tagged_answer(completion: str) -> str:
     """Return the content of the last ``<answer>`` tag, else the last line that is not empty.
 
-    Returns
-    -------
-    str
-        Without white space around; "" for an empty completion.
+    Result: without white space around; "" for an empty completion.
     """
     text = completion[-_MAX_COMPLETION:]
     if tagged := _TAGGED.findall(text):

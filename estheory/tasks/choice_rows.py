@@ -50,10 +50,7 @@ def _choice(row: Row, texts: Any, labels: Any, key: Any, where: str) -> Record:
 def first_label_of(rows: Sequence[tuple[str, Row]]) -> int:
     """Return whether PIQA's labels count from 0 or from 1, which only all of a file's rows together tell.
 
-    Parameters
-    ----------
-    rows
-        All rows of PIQA in a file, at least one, each after its file and line.
+    `rows`: all rows of PIQA in a file, at least one, each after its file and line.
     """
     labels = {str(row.get("label")) for _, row in rows}
     if labels <= {"0", "1"} and "0" in labels:
@@ -67,10 +64,7 @@ def first_label_of(rows: Sequence[tuple[str, Row]]) -> int:
 def read_piqa(row: Row, where: str, first_label: int) -> Record:
     """Read a row of PIQA: goal, sol1, sol2, label.
 
-    Parameters
-    ----------
-    first_label
-        What the label of `sol1` is; see `first_label_of`.
+    `first_label`: what the label of `sol1` is; see `first_label_of`.
     """
     labels = [str(first_label), str(first_label + 1)]
     asked = {"question": row["goal"]}

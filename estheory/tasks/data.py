@@ -159,12 +159,8 @@ def data_task(
 ) -> DataTask | None:
     """Return the task of that name in a folder or data set of the hub.
 
-    Parameters
-    ----------
-    form
-        ``auto`` compares options by log-likelihood where all problems have some, and is few-shot otherwise.
-    render
-        Makes a prompt of chat messages: the tokenizer's chat template.
+    `form`: ``auto`` compares options by log-likelihood where all problems have some, and is few-shot otherwise.
+    `render`: makes a prompt of chat messages: the tokenizer's chat template.
     """
     found = records_of(data, name)
     if found is None:

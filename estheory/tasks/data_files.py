@@ -26,16 +26,9 @@ _READABLE = "give JSONL (one object per line) or Parquet"
 def records_of(data: str, task: str) -> dict[str, list[Record]] | None:
     """Return the problems of a task by the split that their file's name says: train, test, or "" for neither.
 
-    Parameters
-    ----------
-    task
-        In a folder, the files are ``TASK.jsonl``, ``TASK-train.parquet`` and the like, those in its subfolder TASK,
-        or, in a folder named TASK itself, ``train.parquet`` and the like; ``validation`` and ``dev`` are test.
-
-    Returns
-    -------
-    dict or None
-        None where the folder has no file of the task.
+    `task`: in a folder, the files are ``TASK.jsonl``, ``TASK-train.parquet`` and the like, those in its subfolder TASK,
+    or, in a folder named TASK itself, ``train.parquet`` and the like; ``validation`` and ``dev`` are test.
+    Result: None where the folder has no file of the task.
     """
     if data.startswith(HUB):
         return _from_hub(data)
@@ -48,10 +41,7 @@ def records_of(data: str, task: str) -> dict[str, list[Record]] | None:
 def has_task(data: str, task: str) -> bool:
     """Return whether a folder has files of a task.
 
-    Returns
-    -------
-    bool
-        False for a data set of the hub, whose name is any that it is given.
+    Result: False for a data set of the hub, whose name is any that it is given.
     """
     return not data.startswith(HUB) and bool(_files(_folder(data), task))
 
@@ -59,10 +49,7 @@ def has_task(data: str, task: str) -> bool:
 def data_hashes(data: str, task: str) -> dict[str, str]:
     """Return what tells whether a task's data are what they were.
 
-    Returns
-    -------
-    dict of str to str
-        SHA-256 of each file by its name, or of the rows of each split of a data set of the hub.
+    Result: SHA-256 of each file by its name, or of the rows of each split of a data set of the hub.
     """
     if data.startswith(HUB):
         splits = _from_hub(data)

@@ -154,12 +154,8 @@ class GymTask:
 def gym_task(name: str, form: Form = "auto", render: Callable[[Messages], str] | None = None) -> GymTask:
     """Return a task of reasoning-gym.
 
-    Parameters
-    ----------
-    form
-        ``auto`` and ``few-shot`` show worked examples; ``chat`` asks in messages.
-    render
-        Makes a prompt of chat messages: the tokenizer's chat template.
+    `form`: ``auto`` and ``few-shot`` show worked examples; ``chat`` asks in messages.
+    `render`: makes a prompt of chat messages: the tokenizer's chat template.
     """
     if form == "likelihood":
         raise ConfigError(f"{name} has no options to compare", "use --form few-shot or chat")

@@ -29,16 +29,10 @@ def countdown_record(
 ) -> Record:
     """Return a problem of countdown, its target exact.
 
-    Parameters
-    ----------
-    numbers
-        1 to 26 integers from 0 to 999999999, as the row holds them.
-    target
-        A decimal number or its text, perhaps rounded.
-    answer
-        An expression that reaches it, which then tells the exact target; "" if the row has none.
-    messages
-        The data set's own chat prompt, (role, content) each; empty if it has none.
+    `numbers`: 1 to 26 integers from 0 to 999999999, as the row holds them.
+    `target`: a decimal number or its text, perhaps rounded.
+    `answer`: an expression that reaches it, which then tells the exact target; "" if the row has none.
+    `messages`: the data set's own chat prompt, (role, content) each; empty if it has none.
     """
     if not isinstance(numbers, Sequence) or isinstance(numbers, str) or not 1 <= len(numbers) <= 26:
         raise bad_row(where, "countdown's numbers are no list of numbers")
@@ -83,10 +77,7 @@ def read_mathematics(row: Row, where: str) -> Record:
 def math_record(question: str, answer: str, worked: str, where: str, messages: tuple[tuple[str, str], ...]) -> Record:
     """Return a problem of mathematics, its worked solution in one line.
 
-    Parameters
-    ----------
-    worked
-        The worked solution; "" if the row has none. Dropped where it does not end in the answer.
+    `worked`: the worked solution; "" if the row has none. Dropped where it does not end in the answer.
     """
     if not question.strip() or not answer.strip():
         raise bad_row(where, "the question or the answer is empty")

@@ -67,10 +67,7 @@ class Record:
 def solution_of(record: Record) -> str:
     """Return the record's answer, for countdown searched for where the data set gives none.
 
-    Parameters
-    ----------
-    record
-        One that has an answer, or of countdown.
+    `record`: one that has an answer, or of countdown.
     """
     found = record.answer or solve(record.numbers, record.target)
     if found is None:
@@ -96,10 +93,7 @@ def text_in(row: Row, name: str, where: str) -> str:
 def scalar_text(value: Any, name: str, where: str) -> str:
     """Return a text, number or truth value as text.
 
-    Returns
-    -------
-    str
-        Not blank; ``yes`` or ``no`` for a truth value.
+    Result: not blank; ``yes`` or ``no`` for a truth value.
     """
     if isinstance(value, str) and value.strip():
         return value

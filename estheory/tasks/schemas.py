@@ -29,16 +29,9 @@ _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 def read_records(rows: Sequence[tuple[str, Row]]) -> list[Record]:
     """Read the rows of one file.
 
-    Parameters
-    ----------
-    rows
-        (where, row) each, `where` naming the file and the line.
-
-    Returns
-    -------
-    list of Record
-        In order. Left out are SciKnowEval's rows that are not multiple choice, verl's whose ground truth is null, and
-        countdown's whose own solution breaks the rule that it uses each number once.
+    `rows`: (where, row) each, `where` naming the file and the line.
+    Result: in order. Left out are SciKnowEval's rows that are not multiple choice, verl's whose ground truth is null,
+    and countdown's whose own solution breaks the rule that it uses each number once.
     """
     asked = [(where, row) for where, row in rows if not _is_unscorable(row)]
     if rows and not asked:

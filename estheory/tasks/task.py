@@ -75,10 +75,7 @@ class Task(Protocol):
     def partial_score(self, example: Example, completion: str) -> float:
         """Return a graded score.
 
-        Returns
-        -------
-        float
-            In [0, 1], 1 exactly where `score` is 1.
+        Result: in [0, 1], 1 exactly where `score` is 1.
         """
         ...
 
@@ -181,10 +178,7 @@ def first_line(completion: str) -> str:
 def matching_share(text: str, reference: str) -> float:
     """Return the share of positions at which two texts agree.
 
-    Returns
-    -------
-    float
-        In [0, 1], over the longer one's length; 1 if both are empty.
+    Result: in [0, 1], over the longer one's length; 1 if both are empty.
     """
     longest = max(len(text), len(reference))
     return sum(a == b for a, b in zip(text, reference, strict=False)) / longest if longest else 1.0

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from estheory._special import Array
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape
-from estheory.rules import AnchorForm, ESConfig
+from estheory.rules import MIRRORED_SHAPINGS, AnchorForm, ESConfig, Shaping
 
 RewardKind = Literal["plain", "ties", "equal", "binary", "huge", "tiny"]
 LandscapeKind = Literal["quadratic", "saturating", "binary"]
@@ -264,9 +264,9 @@ def es_configs(**fixed: Any) -> st.SearchStrategy[ESConfig]:
         def field(name: str, strategy: Callable[[], st.SearchStrategy[Any]]) -> Any:
             return fixed[name] if name in fixed else draw(strategy())
 
-        shapings = ["zscore", "centered-rank", "raw", "two-point"][: 1 if fixed.get("antithetic") else None]
+        shapings = MIRRORED_SHAPINGS if fixed.get("antithetic") else get_args(Shaping)
         shaping = field("shaping", lambda: st.sampled_from(shapings))
-        mirrors = st.booleans() if shaping == "zscore" else st.just(False)
+        mirrors = st.booleans() if shaping in MIRRORED_SHAPINGS else st.just(False)
         antithetic = field("antithetic", lambda: mirrors)
         members = st.integers(2, 64).map(lambda n: 2 * n) if antithetic else st.integers(2, 128)
         sigma = field("sigma", lambda: st.sampled_from([0.01, 1e-3, 0.1, 1.0]))

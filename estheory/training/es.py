@@ -95,12 +95,9 @@ def resume(
 
     A run that is complete is left as it is.
 
-    Parameters
-    ----------
-    before_first_step
-        As for `run_es`; called only if the run was cut off before step 1.
-    executor, workers, stop_net
-        In place of those of the run; a run that a forecast ended goes on with a lower `stop_net`.
+    `before_first_step`: as for `run_es`; called only if the run was cut off before step 1.
+    `executor`, `workers`, `stop_net`: in place of those of the run; a run that a forecast ended goes on with a lower
+    `stop_net`.
     """
     run = RunDirectory.open(directory)
     config = es_config(run)

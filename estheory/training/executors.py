@@ -37,10 +37,7 @@ class Executor(Protocol):
     def advance(self, row: Row) -> None:
         """Make a step: move the caller's walk, with the workers' help.
 
-        Parameters
-        ----------
-        row
-            Of the step: its coefficients and seeds are enough. `rewards` has it among its rows again.
+        `row`: of the step: its coefficients and seeds are enough. `rewards` has it among its rows again.
         """
         ...
 
@@ -103,10 +100,7 @@ class Sharing:
     def advance(self, row: Row, helpers: Sequence[Helper], own_part: bool) -> None:
         """Make the step of a row together; parts that a helper cannot make are made here.
 
-        Parameters
-        ----------
-        own_part
-            Whether this process has a part of its own.
+        `own_part`: whether this process has a part of its own.
         """
         walk, made = self._own.walk, self._own.session.parameters.vector
         if not walk.in_parts(row):

@@ -12,14 +12,8 @@ from estheory.training.session import OnStep, RunResult
 def finish_run(config: AnyConfig, directory: Path, *, probed: bool = False, on_step: OnStep | None = None) -> RunResult:
     """Make a run, or what is missing of it, and return how it ended.
 
-    Parameters
-    ----------
-    config
-        The run, if none is there; one that is there goes on with its own configuration.
-    probed
-        Whether it makes probes.json before its first step.
-    on_step
-        Called after each step with its row.
+    `config`: the run, if none is there; one that is there goes on with its own configuration.
+    `probed`: whether it makes probes.json before its first step.
     """
     begun = (directory / "config.toml").is_file()
     if isinstance(config, ESRunConfig):

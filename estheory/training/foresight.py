@@ -28,10 +28,7 @@ class Foresight:
     def stops(self, step: int) -> str:
         """Write the forecast that is due after a step, if it is not there yet.
 
-        Returns
-        -------
-        str
-            Why the run ends with it; empty if it goes on.
+        Result: why the run ends with it; empty if it goes on.
         """
         config = self._config
         if not config.forecast_every or step % config.forecast_every or step == config.steps:

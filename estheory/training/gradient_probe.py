@@ -34,20 +34,10 @@ def gradient_probe(session: Session) -> Mapping[str, object]:
     the root mean square of the gradients so far, as AdamW does. The model then moves to the next point as AdamW would
     by the mean alone. It is put back at the end.
 
-    Parameters
-    ----------
-    session
-        Of the untrained model.
-
-    Returns
-    -------
-    Mapping
-        Empty where the configuration asks for no probe.
-
-    Raises
-    ------
-    ConfigError, DataError
-        For 16-bit weights; for gradients that are not finite, or zero in every minibatch at the start.
+    `session`: of the untrained model.
+    Result: empty where the configuration asks for no probe.
+    Raises ConfigError, DataError: for 16-bit weights; for gradients that are not finite, or zero in every minibatch at
+    the start.
     """
     config = session.config
     if not isinstance(config, GRPORunConfig) or not config.gradient_probe:

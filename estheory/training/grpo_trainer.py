@@ -147,10 +147,7 @@ class Recorder(Scorer):
 def make_trainer(session: Session, config: GRPORunConfig, scorer: Scorer, scratch: Path) -> GRPOTrainer:
     """Return the trainer of a run: `prompts` x `samples` completions, one AdamW update a step.
 
-    Parameters
-    ----------
-    scorer
-        Scores the completions; a recorder writes the run's folder, too.
+    `scorer`: scores the completions; a recorder writes the run's folder, too.
     """
     model, tokenizer = session.loaded.model, session.loaded.tokenizer
     trained = set(session.parameters.names)

@@ -76,10 +76,7 @@ class Members:
     def load(cls, config: ESRunConfig, shared: Tickets | None = None) -> Members:
         """Load the model in a process of its own.
 
-        Parameters
-        ----------
-        shared
-            Memory of the process that moves theta; None, or out of reach: the walk is made here, from the base.
+        `shared`: memory of the process that moves theta; None, or out of reach: the walk is made here, from the base.
         """
         theta, made = (None, None) if shared is None else (shared.theta.vector(), shared.made.vector())
         session = start_session(config, evaluates=False, base=theta)
@@ -108,10 +105,7 @@ class Members:
     def advance(self, rows: Sequence[Row]) -> None:
         """Move the walk by the rows of the steps that it has not made yet.
 
-        Parameters
-        ----------
-        rows
-            In the order of their steps; of those, one not made yet follows the last one made.
+        `rows`: in the order of their steps; of those, one not made yet follows the last one made.
         """
         for row in rows:
             if row["step"] > self.walk.step:
@@ -120,15 +114,8 @@ class Members:
     def rewards(self, rows: Sequence[Row], evaluations: Sequence[int]) -> Rewards:
         """Return the rewards of some evaluations of the step to come.
 
-        Parameters
-        ----------
-        rows
-            Steps of the run; those that the walk has not made yet are applied first.
-
-        Returns
-        -------
-        Rewards
-            NaN where the member gives logits that are not numbers.
+        `rows`: steps of the run; those that the walk has not made yet are applied first.
+        Result: NaN where the member gives logits that are not numbers.
         """
         self.advance(rows)
         reward, perturbing = self._reward_function(), 0.0

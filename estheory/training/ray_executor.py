@@ -57,10 +57,7 @@ class RayMembers:
 
         Parameters as of :meth:`estheory.training.member_rewards.Members.rewards`.
 
-        Returns
-        -------
-        Rewards or EstheoryError
-            The error that keeps the model from being loaded.
+        Result: the error that keeps the model from being loaded.
         """
         with torch_threads(self._config.threads):
             if self._members is None:

@@ -22,10 +22,7 @@ _NORM_TOLERANCE = 1e-13  # rounding of a pairwise float64 sum of 2^40 squares: a
 def replay(directory: Path, step: int) -> Tensor:
     """Return the flat parameter vector after `step`, from base weights and logged coefficients alone.
 
-    Parameters
-    ----------
-    step
-        0 (the base) to the number of recorded steps.
+    `step`: 0 (the base) to the number of recorded steps.
     """
     return _replayed(directory, step)[1]
 

@@ -33,15 +33,8 @@ CEILINGS = {"accuracy": 1.0, "partial": 1.0, "logprob": 0.0}
 def reward_probe(session: Session) -> Mapping[str, object]:
     """Probe the trained task's reward: estimates, their cost, and predictions.
 
-    Parameters
-    ----------
-    session
-        Of the untrained model; its buffer is overwritten.
-
-    Returns
-    -------
-    Mapping
-        What probes.json holds of it. Where there is no probe, the reason takes the place of the content.
+    `session`: of the untrained model; its buffer is overwritten.
+    Result: what probes.json holds of it. Where there is no probe, the reason takes the place of the content.
     """
     config = session.config
     if not isinstance(config, ESRunConfig):

@@ -32,10 +32,7 @@ def probes_before(session: Session) -> Mapping[str, object]:
     alone tells that standard deviation, which it does not for raw and two-point shaping. The directions have the
     run's own noise structure. Half precision is too coarse for probes: there are none.
 
-    Parameters
-    ----------
-    session
-        Of the untrained model; its buffer is overwritten.
+    `session`: of the untrained model; its buffer is overwritten.
     """
     config = session.config
     if not isinstance(config, ESRunConfig):
@@ -82,10 +79,7 @@ def probes_before(session: Session) -> Mapping[str, object]:
 def predicted_variance(session: Session, config: ESRunConfig) -> float | None:
     """Return the variance of a flat coordinate (of noise factor 1) after the run.
 
-    Returns
-    -------
-    float or None
-        weight^2; None where rewards decide it (raw and two-point shaping).
+    Result: weight^2; None where rewards decide it (raw and two-point shaping).
     """
     if not config.estimator.scale_free:
         return None

@@ -40,22 +40,13 @@ def run_sequence(
 ) -> dict[str, Any]:
     """Run, or go on with, a sequence.
 
-    Parameters
-    ----------
-    out
-        Its folder: free, or that of the same sequence.
-    watch
-        Opened around each stage with its run directory; what it gives is called after each step with its row.
-    say
-        Called with a line when a stage begins.
-
-    Returns
-    -------
-    dict
-        The content of ``summary.json``. ``sequences`` has a row for each method and seed: ``accuracy`` (with
-        ``accuracy_stderr``) and ``kl``, shape (stages + 1, tasks), before the first stage and after each, KL in nat
-        per token from the base of the sequence; and for each stage ``steps``, ``norm`` from the stage's own start and
-        ``norm_from_base``. ``cosines`` compares the last models' displacements from the base, where they are kept.
+    `out`: its folder: free, or that of the same sequence.
+    `watch`: opened around each stage with its run directory; what it gives is called after each step with its row.
+    `say`: called with a line when a stage begins.
+    Result: the content of ``summary.json``. ``sequences`` has a row for each method and seed: ``accuracy`` (with
+    ``accuracy_stderr``) and ``kl``, shape (stages + 1, tasks), before the first stage and after each, KL in nat per
+    token from the base of the sequence; and for each stage ``steps``, ``norm`` from the stage's own start and
+    ``norm_from_base``. ``cosines`` compares the last models' displacements from the base, where they are kept.
     """
     config = replace(config, configs=tuple(with_absolute_model(c) for c in config.configs))
     for task in config.tasks:

@@ -65,12 +65,8 @@ class Session:
     def training_examples(self, step: int, *, probe: bool = False) -> list[Example]:
         """Return the prompts of a step: fixed by (seed, step), common to all members.
 
-        Parameters
-        ----------
-        step
-            From 1; of a probe, the number of the batch from 0.
-        probe
-            Whether the prompts are those of a probe's batch.
+        `step`: from 1; of a probe, the number of the batch from 0.
+        `probe`: whether the prompts are those of a probe's batch.
         """
         purpose = PROBE_PROMPTS if probe else PROMPTS
         if len(self.train_set) == self.config.prompts:
@@ -104,10 +100,7 @@ class Session:
     def settle(self, directory: RunDirectory, step: int, *, last: bool = False) -> None:
         """Write the checkpoint and evaluations due after a step, those that are not there yet.
 
-        Parameters
-        ----------
-        step
-            The buffer must hold the parameters after it.
+        `step`: the buffer must hold the parameters after it.
         """
         if step > 0 and not (last or self.config.keeps_checkpoint(step)):
             return
@@ -171,12 +164,8 @@ def start_session(
 ) -> Session:
     """Load the model and check that the tasks fit it; writes nothing.
 
-    Parameters
-    ----------
-    evaluates
-        Whether the session evaluates on held-out prompts; workers do not.
-    base
-        What the session holds as theta_0, shape (dim,); None: a copy of the model's parameters.
+    `evaluates`: whether the session evaluates on held-out prompts; workers do not.
+    `base`: what the session holds as theta_0, shape (dim,); None: a copy of the model's parameters.
     """
     names = dict.fromkeys((config.task, *(config.evaluation_tasks if evaluates else ())))
     sources = {name: data_of(name, config.data, config.task) for name in names}

@@ -29,20 +29,10 @@ def signal_probe(
     KL of it, less the mean KL of the same directions with the d permuted and their signs drawn, is 1/2 f times its
     square. No rewards are evaluated; KL is, once and once for each permutation.
 
-    Parameters
-    ----------
-    session
-        Of the untrained model; its buffer is overwritten.
-    config
-        The run.
-    reward
-        What the reward's probe found; None where there was none.
-
-    Returns
-    -------
-    Mapping or None
-        What probes.json holds of it: by task ``curvature`` (nat/token/weight^2) and its error. None where the reward's
-        probe shows no odd part.
+    `session`: of the untrained model; its buffer is overwritten.
+    `reward`: what the reward's probe found; None where there was none.
+    Result: what probes.json holds of it: by task ``curvature`` (nat/token/weight^2) and its error. None where the
+    reward's probe shows no odd part.
     """
     differences = np.ravel((reward or {}).get("half_differences", ()))
     linear = float(np.mean(np.array(reward["moments"])[:, LINEAR])) if reward else 0.0

@@ -15,10 +15,7 @@ GRPO_SAMPLING = 0x6772706F
 def stream(seed: int, *purpose: int) -> np.random.SeedSequence:
     """Return the random stream of a seed for a purpose.
 
-    Parameters
-    ----------
-    purpose
-        One of the constants of this module, then numbers such as the step.
+    `purpose`: one of the constants of this module, then numbers such as the step.
     """
     return np.random.SeedSequence(seed, spawn_key=purpose)
 

@@ -47,21 +47,12 @@ def probe_task(
 ) -> list[Figure]:
     """Probe one task of a model.
 
-    Parameters
-    ----------
-    config
-        Model, task, sigma, members, prompts and whether they are mirrored; it is not run.
-    kept
-        JSONL file of the rewards of each evaluation as it is made; those that are there are not made again.
-    directions
-        Random directions of the Fisher probe.
-    done
-        Called after each of the 1 + N evaluations, and after the Fisher probe.
-
-    Returns
-    -------
-    list of Figure
-        Reward, gap and its curvature, reliability, gradient norm (a bound without mirrored members), tr F and tr F^2.
+    `config`: model, task, sigma, members, prompts and whether they are mirrored; it is not run.
+    `kept`: JSONL file of the rewards of each evaluation as it is made; those that are there are not made again.
+    `directions`: random directions of the Fisher probe.
+    `done`: called after each of the 1 + N evaluations, and after the Fisher probe.
+    Result: reward, gap and its curvature, reliability, gradient norm (a bound without mirrored members), tr F and tr
+    F^2.
     """
     session = start_session(config)
     rows = _rewards(session, config, kept, done)

@@ -29,10 +29,7 @@ def estimated_seconds(config: ESRunConfig, *, starting: float = 0.0) -> float:
 
     The model is loaded and its parts are timed as things stand: on a machine that is busy now they say how it is now.
 
-    Parameters
-    ----------
-    starting
-        Seconds that a process takes to import this package and torch.
+    `starting`: seconds that a process takes to import this package and torch.
     """
     with torch_threads(config.threads):
         session, loading = _timed(lambda: start_session(config))

@@ -37,16 +37,11 @@ def tracked(name: str, directory: Path, warn: Callable[[str], None]) -> Iterator
     Copied are the numbers of the row (reward_mean, norm, ...), and as ``accuracy/TASK`` and ``kl_drift/TASK`` the
     evaluations made after that step, or before the first. A resumed run goes on where it was copied before.
 
-    Parameters
-    ----------
-    name
-        ``tensorboard``: event files in ``DIRECTORY/tensorboard``. ``wandb``: in ``DIRECTORY/wandb``, offline unless
-        the environment variable WANDB_MODE says otherwise. ``trackio``: in trackio's own folder on this machine, unless
-        its environment variables name a server.
-    directory
-        Of the run; read at the first step.
-    warn
-        Called with a line, once, where the tracker fails.
+    `name`: ``tensorboard``: event files in ``DIRECTORY/tensorboard``. ``wandb``: in ``DIRECTORY/wandb``, offline unless
+    the environment variable WANDB_MODE says otherwise. ``trackio``: in trackio's own folder on this machine, unless its
+    environment variables name a server.
+    `directory`: of the run; read at the first step.
+    `warn`: called with a line, once, where the tracker fails.
     """
     require_tracker(name)
     close = contextlib.ExitStack()

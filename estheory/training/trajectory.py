@@ -18,10 +18,7 @@ _BLOCK = 1 << 18
 def run_noise(config: ESRunConfig, parameters: FlatParameters) -> MemberNoise:
     """Return the noise of a run's members.
 
-    Parameters
-    ----------
-    config
-        The run: its seed, noise structure and factors of sigma.
+    `config`: the run: its seed, noise structure and factors of sigma.
     """
     factors = config.sigma_factors(parameters.names)
     structure = NoiseStructure(kind=config.noise, scales=factors, generator=config.generator)
@@ -74,10 +71,7 @@ class Trajectory:
     def place(self, out: Tensor, evaluation: int) -> None:
         """Set a vector to the parameters of one evaluation of the step to come.
 
-        Parameters
-        ----------
-        evaluation
-            As `estheory.runs.config.ESRunConfig.evaluated` counts: members, partners, theta itself.
+        `evaluation`: as `estheory.runs.config.ESRunConfig.evaluated` counts: members, partners, theta itself.
         """
         config = self.config
         centre = self.theta
@@ -97,10 +91,7 @@ class Trajectory:
     def advance(self, row: Row) -> None:
         """Move theta by the step that a row records.
 
-        Parameters
-        ----------
-        row
-            Of steps.jsonl: the next step's seeds and coefficients.
+        `row`: of steps.jsonl: the next step's seeds and coefficients.
         """
         weights = self._weights(row)
         if self.config.restore_pairs:
@@ -118,10 +109,7 @@ class Trajectory:
     def write_part(self, out: Tensor, row: Row, part: Part) -> None:
         """Write one part of theta after the step of a row; theta stays as it is, so that this can be done again.
 
-        Parameters
-        ----------
-        out
-            Shape (dim,); entries of other parts are left alone.
+        `out`: shape (dim,); entries of other parts are left alone.
         """
         self._add(out, self._weights(row), start=self.theta, part=part)
 

@@ -91,15 +91,8 @@ def tensors_alike(base: Path, checkpoint: Path, *, repeat_head: bool = False) ->
     noise gives a cosine of about n^(-1/2) over the n entries that are compared, so a right run shows a group with a
     chance below 1e-8 for each pair of tensors.
 
-    Parameters
-    ----------
-    repeat_head
-        Count a tied output head again, as a state dict does.
-
-    Returns
-    -------
-    tuple of tuple of str
-        Names, in the order of the files.
+    `repeat_head`: count a tied output head again, as a state dict does.
+    Result: names, in the order of the files.
     """
     try:
         reference, [other] = open_comparable(base, {str(checkpoint): checkpoint}, repeat_head=repeat_head, problems=[])

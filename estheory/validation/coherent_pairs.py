@@ -27,15 +27,8 @@ def steered(run: OwnRun) -> SteeredRun | None:
 def coherent_pairs(run: OwnRun) -> Iterator[Pair]:
     """Yield norm and KL of an ES run with its coherent part, at its checkpoints and at its end.
 
-    Parameters
-    ----------
-    run
-        One whose rows tell prompts or halves of them apart; others have no pairs.
-
-    Yields
-    ------
-    tuple of Prediction and Measurement
-        Of ``displacement_norm`` (weight) and ``kl_drift`` (nat/token).
+    `run`: one whose rows tell prompts or halves of them apart; others have no pairs.
+    Yields: of ``displacement_norm`` (weight) and ``kl_drift`` (nat/token).
     """
     found = steered(run)
     if found is None:

@@ -84,15 +84,8 @@ def collected(targets: Sequence[Path], how: Reading, said: Callable[[str], None]
     A run named itself must be fit to be judged, unless ``--keep-going``; of a sequence, or of a folder of runs, what is
     there is taken and the rest is said to be missing.
 
-    Parameters
-    ----------
-    said
-        Called with the name of each run that was measured.
-
-    Returns
-    -------
-    Collected
-        With one run or stage at least that could be read.
+    `said`: called with the name of each run that was measured.
+    Result: with one run or stage at least that could be read.
     """
     found = Collected()
     for name, path in _named(targets).items():

@@ -71,17 +71,7 @@ class Explained:
 def explain(verdicts: Sequence[Verdict], claims: Claims) -> tuple[Explained, ...]:
     """Return what would explain each refuted norm and cosine of a run.
 
-    Parameters
-    ----------
-    verdicts
-        Of one run.
-    claims
-        What the run says of itself.
-
-    Returns
-    -------
-    tuple of Explained
-        In the order of the verdicts; refuted ones alone.
+    Result: in the order of the verdicts; refuted ones alone.
     """
     found = []
     for verdict in verdicts:
@@ -98,15 +88,7 @@ def explain(verdicts: Sequence[Verdict], claims: Claims) -> tuple[Explained, ...
 def explain_published(verdicts: Sequence[Verdict]) -> tuple[Explained, ...]:
     """Return what would explain refuted norms of which nothing but a figure was published.
 
-    Parameters
-    ----------
-    verdicts
-        Of published figures.
-
-    Returns
-    -------
-    tuple of Explained
-        One a refuted norm that is low by no more than its own measuring can do.
+    Result: one a refuted norm that is low by no more than its own measuring can do.
     """
     found = []
     for verdict in verdicts:

@@ -24,10 +24,7 @@ def norm_law(variance: float, count: float, dimension: float, factor: Factor) ->
     the entries (the excess counts as wholly shared between tensors that share their noise: an upper bound), and the
     factor's relative error mixes it.
 
-    Parameters
-    ----------
-    dimension
-        Effective number of independent ones in exact arithmetic.
+    `dimension`: effective number of independent ones in exact arithmetic.
     """
     df = dimension * 2 / (factor.kurtosis - 1)
     mixing = 2 / factor.error**2 if factor.error else math.inf
@@ -37,12 +34,8 @@ def norm_law(variance: float, count: float, dimension: float, factor: Factor) ->
 def factor_at(roundings: Roundings | None, step: int, tensors: Collection[str] | None = None) -> Factor:
     """Return what rounding does to the variance of all weights, or of some tensors, up to a step.
 
-    Parameters
-    ----------
-    roundings
-        Emulations of the run; None in float32, where nothing is changed.
-    tensors
-        Names of the tensors; None for all weights.
+    `roundings`: emulations of the run; None in float32, where nothing is changed.
+    `tensors`: names of the tensors; None for all weights.
     """
     return EXACT if roundings is None else roundings.variance(step, tensors)
 
@@ -62,15 +55,8 @@ def exponent_law(steps: Sequence[int], variances: Array, effective_dim: float) -
 
     Cov(log ||Delta_a||^2, log ||Delta_b||^2) = (2/d) v_a / v_b for a before b. Exact for large d; ours.
 
-    Parameters
-    ----------
-    variances : ndarray, shape (K,)
-        Variance of a coordinate at each (weight^2), without an anchor.
-
-    Returns
-    -------
-    NormalLaw
-        Of the slope: mean 1 where the variance is proportional to T.
+    `variances`: shape (K,), variance of a coordinate at each (weight^2), without an anchor.
+    Result: of the slope: mean 1 where the variance is proportional to T.
     """
     weights = slope_weights(steps)
     shares = np.minimum.outer(variances, variances) / np.maximum.outer(variances, variances)

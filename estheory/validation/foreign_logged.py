@@ -22,17 +22,9 @@ APART = "independent noise: the log has no tensor shapes"
 def logged_pairs(run: ForeignRun, roundings: Roundings | None, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Pair]:
     """Pair logged norms, of the whole model and of its layers; a tied embedding may be in both ends.
 
-    Parameters
-    ----------
-    roundings
-        What rounding does to it; None in float32.
-    shapes
-        Shapes of its tensors by name; without them the noise is taken as independent and layers are left out.
-
-    Yields
-    ------
-    tuple of Prediction and Measurement
-        The norm at each logged step, and each layer's squared norm over its expected value at the last.
+    `roundings`: what rounding does to it; None in float32.
+    `shapes`: shapes of its tensors by name; without them the noise is taken as independent and layers are left out.
+    Yields: the norm at each logged step, and each layer's squared norm over its expected value at the last.
     """
     layers = layers_of(shapes)
     held = sum(map(math.prod, shapes.values()))
@@ -92,10 +84,8 @@ def logged_pairs(run: ForeignRun, roundings: Roundings | None, shapes: Mapping[s
 def layers_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, dict[str, tuple[int, ...]]]:
     """Return tensors by the layer that es-awd's log counts them in.
 
-    Returns
-    -------
-    dict
-        Shapes by layer (``embedding``, ``layer_3``, ``lm_head``) and name; a tensor outside (a last norm) is in none.
+    Result: shapes by layer (``embedding``, ``layer_3``, ``lm_head``) and name; a tensor outside (a last norm) is in
+    none.
     """
     found: dict[str, dict[str, tuple[int, ...]]] = {}
     for name, shape in shapes.items():

@@ -73,18 +73,10 @@ def foreign_pairs(
 ) -> list[Pair]:
     """Return predictions and measurements of a foreign run.
 
-    Parameters
-    ----------
-    measured
-        What its checkpoints show; None where only its log speaks.
-    roundings
-        What rounding does to an ES run in 16 bits, at every step that is judged; None in float32.
-    shapes
-        Shapes of its tensors by name; what is logged of layers is judged only with them.
-    adamw
-        What rounding does to a gradient method's walk in 16 bits, by step; None in float32.
-    betas
-        AdamW's decay rates.
+    `measured`: what its checkpoints show; None where only its log speaks.
+    `roundings`: what rounding does to an ES run in 16 bits, at every step that is judged; None in float32.
+    `shapes`: shapes of its tensors by name; what is logged of layers is judged only with them.
+    `adamw`: what rounding does to a gradient method's walk in 16 bits, by step; None in float32.
     """
     es = len(run.increments) > 0
     pairs = [

@@ -58,15 +58,8 @@ class Factor:
 def factor_range(found: Sequence[tuple[float, float]], kurtosis: float) -> Factor:
     """Return the middle and the half-width of values, and the largest of their standard errors, both relative.
 
-    Parameters
-    ----------
-    found
-        A value and its standard error for each way of rounding.
-
-    Returns
-    -------
-    Factor
-        Where the middle is not positive: 0 without error or band.
+    `found`: a value and its standard error for each way of rounding.
+    Result: where the middle is not positive: 0 without error or band.
     """
     values = [value for value, _ in found]
     middle = 0.5 * (min(values) + max(values))
@@ -105,15 +98,8 @@ class Roundings:
     def variance(self, step: int, tensors: Collection[str] | None = None) -> Factor:
         """Return the factor on the variance of the walk, of all weights or of some tensors.
 
-        Parameters
-        ----------
-        tensors
-            Names of the tensors; None for all weights.
-
-        Returns
-        -------
-        Factor
-            Middle and half-width over the emulations; the kurtosis is the largest of any.
+        `tensors`: names of the tensors; None for all weights.
+        Result: middle and half-width over the emulations; the kurtosis is the largest of any.
         """
         found, kurtosis = [], 3.0
         for emulation in self.emulations:
@@ -157,17 +143,9 @@ def roundings(
     Coefficients are the logged ones, or z-scores of Gaussian rewards, each group of the sample its own, whose squares
     sum to what each step is known to have added.
 
-    Parameters
-    ----------
-    steps
-        Steps at which it will be asked for.
-    weights
-        The base weights; None where unknown: a declared family then stands for them.
-
-    Returns
-    -------
-    Roundings or None
-        An emulation for each way of rounding that the folder leaves open.
+    `steps`: steps at which it will be asked for.
+    `weights`: the base weights; None where unknown: a declared family then stands for them.
+    Result: an emulation for each way of rounding that the folder leaves open.
     """
     if dtype == "float32":
         return None
@@ -245,15 +223,8 @@ def adamw_factors(run: ForeignRun, dtype: Dtype, steps: Collection[int], weights
 
     float16 is never trained in place: AdamW's second moments underflow there.
 
-    Parameters
-    ----------
-    run
-        Run of a gradient method, with its learning rates.
-
-    Returns
-    -------
-    dict of int to Factor
-        Factors on :func:`walk_square`, without steps before the first positive learning rate.
+    `run`: run of a gradient method, with its learning rates.
+    Result: factors on :func:`walk_square`, without steps before the first positive learning rate.
     """
     copies = (True,) if dtype == "float16" else run.copies
     looked = [step for step in steps if walk_square(run.rates[:step]) > 0]

@@ -34,15 +34,8 @@ def foreign_displacements(
 ) -> Displacements:
     """Measure the checkpoints of a foreign run against ``base``, or against the base weights in its folder.
 
-    Parameters
-    ----------
-    base
-        File or folder of the weights it began with.
-
-    Returns
-    -------
-    Displacements
-        Labels are ``step N``, in order; of ES from the base as its checkpoints store weights.
+    `base`: file or folder of the weights it began with.
+    Result: labels are ``step N``, in order; of ES from the base as its checkpoints store weights.
     """
     origin = base or run.base
     if not run.checkpoints:
@@ -65,22 +58,12 @@ def foreign_evidence(
 ) -> Evidence:
     """Return what a run directory of another code says of the theory.
 
-    Parameters
-    ----------
-    base
-        File or folder of the weights it began with, where the folder does not hold them.
-    given
-        What the caller says of the run; wins over the folder's own hyper-parameters.
-    keep_going
-        Note what is damaged, and judge the rest.
-    repeat_head
-        Count a tied output head again, as a state dict does.
-
-    Returns
-    -------
-    Evidence
-        Norms, cosines and exponents, given the coefficients, reward spreads or hyper-parameters that the folder tells;
-        unpredicted is what its own evaluations measured.
+    `base`: file or folder of the weights it began with, where the folder does not hold them.
+    `given`: what the caller says of the run; wins over the folder's own hyper-parameters.
+    `keep_going`: note what is damaged, and judge the rest.
+    `repeat_head`: count a tied output head again, as a state dict does.
+    Result: norms, cosines and exponents, given the coefficients, reward spreads or hyper-parameters that the folder
+    tells; unpredicted is what its own evaluations measured.
     """
     problems: list[str] | None = [] if keep_going else None
     run = read_foreign(path, given, problems)

@@ -28,10 +28,7 @@ ASSUMED = (
 def gradient_path(run: OwnRun) -> GradientPath | None:
     """Return what a GRPO run's gradients have in common; None where they were not probed.
 
-    Raises
-    ------
-    DataError
-        If they were probed for another task, learning rate or model than the run's.
+    Raises DataError: if they were probed for another task, learning rate or model than the run's.
     """
     found = run.probes.get("gradients")
     if found is None:
@@ -68,17 +65,9 @@ def run_rates(run: OwnRun) -> Array:
 def gradient_path_pairs(run: OwnRun, cosines: Mapping[tuple[int, int], float]) -> Iterator[Pair]:
     """Yield the norms of a GRPO run at its checkpoints and the cosines of these, as its gradient probe predicts them.
 
-    Parameters
-    ----------
-    run
-        A finished one; without a gradient probe it has no pairs.
-    cosines
-        Of the displacements at two steps.
-
-    Yields
-    ------
-    tuple of Prediction and Measurement
-        Of ``grpo_displacement_norm`` (weight) and ``checkpoint_cosine``.
+    `run`: a finished one; without a gradient probe it has no pairs.
+    `cosines`: of the displacements at two steps.
+    Yields: of ``grpo_displacement_norm`` (weight) and ``checkpoint_cosine``.
     """
     path = gradient_path(run)
     if path is None:

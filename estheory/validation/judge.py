@@ -33,14 +33,9 @@ def paired(
 ) -> Pair:
     """Return a prediction with a measurement of its quantity at its step.
 
-    Parameters
-    ----------
-    value, stderr
-        What was measured, in the unit of the quantity.
-    where
-        The place of the measurement; that of the prediction if None.
-    source
-        What was measured, for the reader of the verdicts.
+    `value`, `stderr`: what was measured, in the unit of the quantity.
+    `where`: the place of the measurement; that of the prediction if None.
+    `source`: what was measured, for the reader of the verdicts.
     """
     place = prediction.where if where is None else where
     measurement = Measurement(
@@ -84,12 +79,8 @@ def verdict_pvalue(prediction: Prediction, measurement: Measurement) -> float:
     name ends in ``_bound``) is refuted only from above, by the normal law of the errors of both; a lower bound
     (``_lower_bound``) only from below.
 
-    Parameters
-    ----------
-    prediction
-        With its law and its declared systematic band.
-    measurement
-        Of the same quantity, with its standard error.
+    `prediction`: with its law and its declared systematic band.
+    `measurement`: of the same quantity, with its standard error.
     """
     mean, value = prediction.law.mean, measurement.value
     band = prediction.systematic * abs(mean)
@@ -111,15 +102,8 @@ def refuting_power(prediction: Prediction, measurement: Measurement, level: floa
     A bound says something where one 5 % closer would have been refuted. Where the mean is below a hundredth of the
     law's spread, an error of 0.05 of a pure number (a cosine), or of eight of these spreads, replaces the 5 %.
 
-    Parameters
-    ----------
-    level
-        Two-sided level of the one test, in (0, 1).
-
-    Returns
-    -------
-    float
-        0 to 1; where nothing scatters 1, or 0 if the band covers the error.
+    `level`: two-sided level of the one test, in (0, 1).
+    Result: 0 to 1; where nothing scatters 1, or 0 if the band covers the error.
     """
     mean, law_std = prediction.law.mean, prediction.law.std
     if prediction.quantity.endswith("_bound"):
@@ -154,15 +138,8 @@ def noticeable_error(prediction: Prediction, measurement: Measurement, level: fl
 
     For a bound it is the distance to the closest bound that would have been refuted so.
 
-    Parameters
-    ----------
-    level
-        Two-sided level of the one test, in (0, 1).
-
-    Returns
-    -------
-    float
-        In the unit of the quantity.
+    `level`: two-sided level of the one test, in (0, 1).
+    Result: in the unit of the quantity.
     """
     mean, value = prediction.law.mean, measurement.value
     spread = math.hypot(prediction.law.std, measurement.stderr)
@@ -255,10 +232,7 @@ def without_band(verdicts: Sequence[Verdict], level: float = 0.05) -> Verdicts:
 def exit_code(verdicts: Sequence[Verdict]) -> int:
     """Return the exit code of the command line.
 
-    Returns
-    -------
-    int
-        3 if any verdict is refuted, else 0 if one is consistent, else 4.
+    Result: 3 if any verdict is refuted, else 0 if one is consistent, else 4.
     """
     kinds = {v.kind for v in verdicts}
     return 3 if "refuted" in kinds else 0 if "consistent" in kinds else 4

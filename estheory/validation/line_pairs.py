@@ -23,10 +23,7 @@ def slope_rises(study: LineStudy) -> Array:
     (R'(0) - R'(1)) / 8, exact for a quadratic and a cubic along the line; the slopes are differences over a small
     share of the line to both sides, whose error on a cubic is the same at both ends and cancels.
 
-    Parameters
-    ----------
-    study
-        Its scores next to both ends are used.
+    `study`: its scores next to both ends are used.
     """
     before, after, short_of, beyond = study.end_scores
     return np.asarray(((after - before) - (beyond - short_of)) / (16 * study.slope_share))
@@ -39,15 +36,8 @@ def line_pairs(study: LineStudy) -> list[Pair]:
     directions, which is what holds where the difference of the solutions is as good as random. If the base was probed,
     the change of the score along each displacement at its own norm and along a random direction at the longer norm.
 
-    Parameters
-    ----------
-    study
-        One score between the two solutions and along their directions.
-
-    Returns
-    -------
-    list of (Prediction, Measurement)
-        Two of the line, and up to three of directions from the base.
+    `study`: one score between the two solutions and along their directions.
+    Result: two of the line, and up to three of directions from the base.
     """
     start, end = study.labels
     where = f"{start}|{end}, {study.score}"
@@ -117,10 +107,7 @@ def over_directions(values: Array) -> Law:
     A scaled chi-square where they are positive on average, as a quadratic form of a random direction is, else a normal
     law. Its variance is theirs times (1 + 1/K), for the error of their mean, and (K-1)/(K-3), as Student's law has it.
 
-    Returns
-    -------
-    Law
-        Of the mean and the unit of the values; a point where all are equal.
+    Result: of the mean and the unit of the values; a point where all are equal.
     """
     count, mean = values.size, float(values.mean())
     spread = float(values.std(ddof=1)) * math.sqrt((1 + 1 / count) * (count - 1) / (count - 3))

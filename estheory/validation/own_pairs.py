@@ -37,10 +37,7 @@ def walk_variances(run: OwnRun) -> dict[int, float]:
     differences within antithetic pairs), h the response of momentum and L2 anchor, 1 without them. For the plain
     walk v_T = alpha^2 T / N unless steps stalled. Without rounding, factors of modules and the pull of an L1 anchor.
 
-    Returns
-    -------
-    dict of int to float
-        weight^2, by the number of steps from 1 on.
+    Result: weight^2, by the number of steps from 1 on.
     """
     walk = RecordedWalk.of(run)
     return {step: walk.variance(step) for step in range(1, len(run.steps) + 1)}
@@ -54,14 +51,9 @@ def run_pairs(
 ) -> list[Pair]:
     """Return predictions and measurements of one run.
 
-    Parameters
-    ----------
-    tensors
-        Number of entries and displacement norm of each tensor at the last checkpoint, by name.
-    cosines
-        Cosine of the displacements at two steps, by the pair of steps.
-    shapes
-        NamedShapes of all trained tensors by name; only the plain walk does without.
+    `tensors`: number of entries and displacement norm of each tensor at the last checkpoint, by name.
+    `cosines`: cosine of the displacements at two steps, by the pair of steps.
+    `shapes`: namedShapes of all trained tensors by name; only the plain walk does without.
     """
     _require_own_probes(run)
     with reading(run.path), np.errstate(over="ignore", invalid="ignore"):
@@ -235,10 +227,7 @@ def _grpo(run: OwnRun, cosines: Mapping[tuple[int, int], float]) -> Iterator[Pai
 def step_pairs(run: OwnRun) -> list[tuple[int, int]]:
     """Return the pairs of checkpointed steps.
 
-    Returns
-    -------
-    list of (int, int)
-        The earlier first; without checkpoints beyond the last recorded step.
+    Result: the earlier first; without checkpoints beyond the last recorded step.
     """
     return list(combinations([step for step in run.checkpoints if step <= len(run.steps)], 2))
 
@@ -249,15 +238,8 @@ def kl_pairs(run: OwnRun, walk: RecordedWalk, shapes: Mapping[str, tuple[int, ..
     Two predictions of the same number: the quadratic law 1/2 v tr F from the smallest probe, and the probe at the
     scale of the walk itself, which needs no quadratic law. Both are rescaled by the walk's logged variance.
 
-    Parameters
-    ----------
-    run
-        An ES run; one without probes, or whose KL was not evaluated at its end, has no pairs.
-
-    Yields
-    ------
-    tuple of Prediction and Measurement
-        Of `kl_drift` (nat/token), for each task and each scale of the probes.
+    `run`: an ES run; one without probes, or whose KL was not evaluated at its end, has no pairs.
+    Yields: of `kl_drift` (nat/token), for each task and each scale of the probes.
     """
     measured = run.evaluated(Quantity.KL_DRIFT)
     for row in run.probes.get("fisher", ()):

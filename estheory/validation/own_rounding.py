@@ -44,17 +44,9 @@ def _rows() -> tuple[dict[str, str], ...]:
 def recorded_band(config: ESConfig, path_known: bool = True) -> NormBand | None:
     """Return the range of rounding's factor on norms over weights and restore pairs.
 
-    Parameters
-    ----------
-    config
-        The run; dtype, population, sigma, alpha and steps must match, and the update path where it is known.
-    path_known
-        Whether the update path is stated; else both count.
-
-    Returns
-    -------
-    NormBand or None
-        Factors on the norm; None where no emulation of that run is recorded.
+    `config`: the run; dtype, population, sigma, alpha and steps must match, and the update path where it is known.
+    `path_known`: whether the update path is stated; else both count.
+    Result: factors on the norm; None where no emulation of that run is recorded.
     """
     wanted = (config.dtype, config.population, config.sigma, config.step_size, config.steps)
     variances = [
@@ -76,17 +68,9 @@ def rounded_pairs(
     whose first two moments are the emulated ones; its standard error enters the law. Tensors whose law would have
     fewer than `FEWEST` degrees of freedom (next to nothing moves in them) are left out. Label mean-field.
 
-    Parameters
-    ----------
-    weights
-        Magnitudes of the base weights as the run stores them, tensor by tensor.
-    tensors
-        Number of entries and displacement norm of each tensor at the last checkpoint, from the rounded base.
-
-    Returns
-    -------
-    list of (Prediction, Measurement)
-        Of the whole model by step, then of its tensors.
+    `weights`: magnitudes of the base weights as the run stores them, tensor by tensor.
+    `tensors`: number of entries and displacement norm of each tensor at the last checkpoint, from the rounded base.
+    Result: of the whole model by step, then of its tensors.
     """
     config, coefficients = _run_rules(run)
     last = len(run.steps)
@@ -113,10 +97,7 @@ def rounded_grpo_pairs(run: OwnRun, weights: SampledWeights, seed: int = 0) -> l
     AdamW on dense gradient noise, emulated on the run's own base weights with its logged learning rates; the norm is a
     chi variable whose first two moments are the emulated ones. Label mean-field.
 
-    Parameters
-    ----------
-    weights
-        Magnitudes of the base weights as the run stores them, tensor by tensor.
+    `weights`: magnitudes of the base weights as the run stores them, tensor by tensor.
     """
     steps = len(run.steps)
     with reading(run.path):

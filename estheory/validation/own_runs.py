@@ -91,15 +91,8 @@ def recorded_pairs(
 def run_evidence(run: OwnRun, *, keep_going: bool = False) -> Evidence:
     """Measure the checkpoints of a run of this package and join its records with what theory says of it.
 
-    Parameters
-    ----------
-    keep_going
-        Note what cannot be compared, and judge the rest.
-
-    Returns
-    -------
-    Evidence
-        Norms, cosines and rewards, as far as the run recorded them; a note for each thing left out.
+    `keep_going`: note what cannot be compared, and judge the rest.
+    Result: norms, cosines and rewards, as far as the run recorded them; a note for each thing left out.
     """
     cosines: dict[tuple[int, int], float] = {}
     tensors: dict[str, tuple[int, float]] = {}
@@ -131,15 +124,8 @@ def run_evidence(run: OwnRun, *, keep_going: bool = False) -> Evidence:
 def evidence_of_runs(paths: Sequence[Path], *, keep_going: bool = False) -> Evidence:
     """Judge several runs of this package, each by its own records, and what every two of them have in common.
 
-    Parameters
-    ----------
-    keep_going
-        Note what cannot be compared, and judge the rest.
-
-    Returns
-    -------
-    Evidence
-        Of one run after another, then of every two.
+    `keep_going`: note what cannot be compared, and judge the rest.
+    Result: of one run after another, then of every two.
     """
     if len({path.resolve() for path in paths}) < len(paths):
         raise ConfigError("a run is given twice", "give each folder once")
@@ -155,15 +141,8 @@ def evidence_of_runs(paths: Sequence[Path], *, keep_going: bool = False) -> Evid
 def run_displacements(run: OwnRun, *, keep_going: bool = False) -> Displacements:
     """Measure every checkpoint of a run of this package against its base, over the trained tensors.
 
-    Parameters
-    ----------
-    keep_going
-        Note what cannot be compared, and measure the rest.
-
-    Returns
-    -------
-    Displacements
-        Labels are ``step N``; from the base as the run stores its weights.
+    `keep_going`: note what cannot be compared, and measure the rest.
+    Result: labels are ``step N``; from the base as the run stores its weights.
     """
     if not run.checkpoints:
         raise DataError(f"{run.path} has no checkpoint", "let the run finish, or set --checkpoint-every")

@@ -59,10 +59,7 @@ def predict_row(row: PublishedRow, rows: tuple[PublishedRow, ...]) -> Prediction
 
     A row without a dimension takes that of the same model elsewhere in the table.
 
-    Returns
-    -------
-    Prediction or Unpredicted
-        Unpredicted where the row states too little, with what is missing.
+    Result: unpredicted where the row states too little, with what is missing.
 
     Examples
     --------
@@ -121,15 +118,8 @@ def _gradient_row(row: PublishedRow, dim: int) -> Prediction | Unpredicted:
 def stated_grpo(row: PublishedRow) -> GRPOConfig | None:
     """Return AdamW's hyper-parameters as a row states them ("AdamW lr 3e-6 linear decay").
 
-    Parameters
-    ----------
-    row
-        The figure; its path and its steps are read.
-
-    Returns
-    -------
-    GRPOConfig or None
-        None unless learning rate, schedule and steps are all stated.
+    `row`: the figure; its path and its steps are read.
+    Result: None unless learning rate, schedule and steps are all stated.
     """
     lr = re.search(r"\blr ([0-9.]+(?:e-?[0-9]+)?)", row.path)
     schedule = re.search(r"\b(constant|linear|cosine)\b", row.path)

@@ -73,10 +73,7 @@ class PublishedRow:
     def measurement(self, quantity: Quantity) -> Measurement:
         """Return the figure as a measurement.
 
-        Parameters
-        ----------
-        quantity
-            What it measures: the table does not tell ES from GRPO.
+        `quantity`: what it measures: the table does not tell ES from GRPO.
         """
         return Measurement(
             quantity=quantity,
@@ -91,10 +88,7 @@ class PublishedRow:
 def read_published(text: str | None = None) -> tuple[PublishedRow, ...]:
     """Return the published rows.
 
-    Parameters
-    ----------
-    text
-        CSV with the columns of the shipped table; the shipped table when None.
+    `text`: CSV with the columns of the shipped table; the shipped table when None.
     """
     if text is None:
         text = files("estheory").joinpath("data/published_runs.csv").read_text(encoding="utf-8")

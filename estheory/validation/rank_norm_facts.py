@@ -53,12 +53,8 @@ def untied_share(well_formed: float, right: float, *, members: int = MEMBERS, pr
 
     Members that tie share their mean rank, and t of N that do lose (t^3 - t) / (N^3 - N) of the square.
 
-    Parameters
-    ----------
-    well_formed, right
-        Chances that an answer pays 0.1 or more, and that it pays 1.
-    members, prompts
-        N, and the prompts over which a member's reward is the mean.
+    `well_formed`, `right`: chances that an answer pays 0.1 or more, and that it pays 1.
+    `members`, `prompts`: N, and the prompts over which a member's reward is the mean.
 
     Examples
     --------

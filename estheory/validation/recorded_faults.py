@@ -25,17 +25,9 @@ LOOSEST = 0.1
 def recorded_findings(steps: Sequence[Step], told: Settings) -> tuple[Finding, ...]:
     """Return what is wrong with the coefficients and seeds that a run logged.
 
-    Parameters
-    ----------
-    steps
-        Its records.
-    told
-        Its hyper-parameters. Where the shaping is not told, coefficients of any known shaping are right.
-
-    Returns
-    -------
-    tuple of Finding
-        Empty where nothing known is wrong, or where sigma, alpha or the population is not told.
+    `steps`: its records.
+    `told`: its hyper-parameters. Where the shaping is not told, coefficients of any known shaping are right.
+    Result: empty where nothing known is wrong, or where sigma, alpha or the population is not told.
     """
     rules = _rules(told)
     if not rules:

@@ -114,10 +114,7 @@ class RecordedWalk:
     def tensor(self, step: int, shape: tuple[int, ...], factor: float = 1.0) -> SquareMoments:
         """Return the law of ||Delta||^2 of a tensor whose noise has a factor; mean and variance exact but for L1.
 
-        Returns
-        -------
-        SquareMoments
-            Its freedom is the number of entries in a plain walk.
+        Result: its freedom is the number of entries in a plain walk.
         """
         size, variance = float(math.prod(shape)), self.variance(step) * factor**2
         if self.pull and variance:
@@ -135,10 +132,7 @@ class RecordedWalk:
     def total(self, step: int, shapes: Mapping[str, tuple[int, ...]]) -> SquareMoments:
         """Return the law of ||Delta||^2 of all tensors.
 
-        Returns
-        -------
-        SquareMoments
-            Its freedom is the effective number of independent coordinates.
+        Result: its freedom is the effective number of independent coordinates.
         """
         factors = self.factors(shapes)
         laws = {name: self.tensor(step, shape, factors[name]) for name, shape in shapes.items()}
@@ -155,10 +149,7 @@ class RecordedWalk:
     def factors(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, float]:
         """Return the factor of each tensor's noise.
 
-        Returns
-        -------
-        dict of str to float
-            Over sigma; 1 where no module has a factor.
+        Result: over sigma; 1 where no module has a factor.
         """
         found = module_factors(self.module_sigma, list(shapes))
         return dict(zip(shapes, found or [1.0] * len(shapes), strict=True))

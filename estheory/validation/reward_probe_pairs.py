@@ -34,10 +34,7 @@ def reward_pairs(run: OwnRun) -> list[Pair]:
 def unmeasured(run: OwnRun) -> list[str]:
     """Return the predictions that the probe of a run's reward could not make, with reasons.
 
-    Returns
-    -------
-    list of str
-        One line each; empty where the reward was not probed.
+    Result: one line each; empty where the reward was not probed.
     """
     with reading(run.path):
         return [str(why) for why in run.probes.get("unpredicted", ())] if run.probes.get("reward") else []
@@ -126,12 +123,8 @@ def split_half_reliability(run: OwnRun, steps: int) -> Measured | None:
     Mean covariance of the halves between members over mean variance of the whole: the Spearman-Brown corrected
     correlation of pooled halves. None where no member ever differs from another.
 
-    Parameters
-    ----------
-    run
-        A run that logged the rewards of half the prompts.
-    steps
-        How many of its first steps are pooled.
+    `run`: a run that logged the rewards of half the prompts.
+    `steps`: how many of its first steps are pooled.
     """
     return _pooled(run, steps, lambda variance, covariance: covariance / variance)
 
@@ -168,10 +161,7 @@ def _pooled(run: OwnRun, steps: int, function: Callable[[float, float], float]) 
 def mean_reward_error(run: OwnRun) -> float:
     """Return the standard error of a step's mean reward: its prompts', by the halves' difference, and its members'.
 
-    Parameters
-    ----------
-    run
-        Record of an ES run that logged the rewards of half the prompts.
+    `run`: record of an ES run that logged the rewards of half the prompts.
     """
     prompts = run.config.prompts
     more = (prompts + 1) // 2

@@ -78,18 +78,11 @@ def along(run: OwnRun) -> Along | None:
 def between_runs(runs: Sequence[OwnRun]) -> Iterator[Pair]:
     """Yield, for every two finished runs of one model, the cosine of their ends and the ratio of their norms.
 
-    Parameters
-    ----------
-    runs
-        Of this package; those without a checkpoint of their last step, of other parameters, of other than Gaussian
-        noise, and those that never moved, are passed over.
-
-    Yields
-    ------
-    tuple of Prediction and Measurement
-        Of ``independent_cosine`` or ``es_grpo_cosine``: without a common signal, but for ES and GRPO that learn the
-        same task, and where both runs learn the same task with it; ``es_grpo_cosine_bound`` where only one of them
-        tells it. Of ``norm_ratio`` of ES over GRPO: by their walks, and with what gradients have in common.
+    `runs`: of this package; those without a checkpoint of their last step, of other parameters, of other than Gaussian
+    noise, and those that never moved, are passed over.
+    Yields: of ``independent_cosine`` or ``es_grpo_cosine``: without a common signal, but for ES and GRPO that learn the
+    same task, and where both runs learn the same task with it; ``es_grpo_cosine_bound`` where only one of them tells
+    it. Of ``norm_ratio`` of ES over GRPO: by their walks, and with what gradients have in common.
     """
     for one, other in combinations([run for run in runs if len(run.steps) in run.checkpoints], 2):
         same = ("model", "trainable")

@@ -34,10 +34,7 @@ def joint_pairs(sequence: SequenceRecord) -> Iterator[Pair]:
     Members' noise is named by seed and step, so the stages of one seed draw the same vectors and their weights add
     before they are squared: v = (alpha/N)^2 sum_ti (sum_k z_kti)^2. Exact for flat directions of plain walks.
 
-    Parameters
-    ----------
-    sequence
-        With the records of its ES stages; a seed ends at the first that is unfinished or not additive.
+    `sequence`: with the records of its ES stages; a seed ends at the first that is unfinished or not additive.
     """
     for method, seed in ((m, s) for m in sequence.methods if m == "es" for s in sequence.seeds):
         weights: dict[tuple[int, int], Array] = {}

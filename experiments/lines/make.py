@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from estheory.demo import demo_configs
-from estheory.measurement.line_study import studies_of
+from estheory.measurement.line_study import LineDesign, studies_of
 from estheory.reporting.line_results import lines_json
 from estheory.runs.config import ESRunConfig
 from estheory.training.es import run_es
@@ -54,7 +54,8 @@ def main() -> None:
     for seed in SEEDS:
         ends = make_runs(work, seed)
         for start in ("es", "control"):
-            studies = studies_of((ends[start], ends["grpo"]), labels=(start, "grpo"), prompts=400, seed=seed)
+            design = LineDesign(seed=seed)
+            studies = studies_of((ends[start], ends["grpo"]), labels=(start, "grpo"), prompts=400, design=design)
             verdicts = judge([pair for study in studies for pair in line_pairs(study)])
             document = lines_json(studies, verdicts, 0.05)
             lines = [{key: line[key] for key in KEPT} for line in document["lines"]]

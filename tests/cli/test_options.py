@@ -96,6 +96,23 @@ def test_one_number_however_it_is_written(text, value):
     assert values.numbers(text) == values.counts(text) == values.sizes(text) == (value,)
 
 
+@pytest.mark.parametrize("text", ["0,001", "0,5", "1,05", "1,5e-3"])
+def test_a_decimal_comma_is_refused_and_the_remedy_works(text):
+    with pytest.raises(typer.BadParameter, match="decimal comma") as caught:
+        values.number(text)
+    assert values.number(caught.value.message.split()[-1].rstrip(".")) == float(text.replace(",", "."))
+
+
+@pytest.mark.parametrize("text", ["0,001", "1,05"])
+def test_a_list_with_a_decimal_comma_is_refused_and_both_remedies_work(text):
+    for parse in (values.numbers, values.counts, values.sizes):
+        with pytest.raises(typer.BadParameter, match="decimal comma") as caught:
+            parse(text)
+    one, many = re.search(r"Write (\S+), or '(.*)' with", caught.value.message).groups()
+    assert values.numbers(one) == (float(text.replace(",", ".")),)
+    assert values.numbers(many) == tuple(map(float, text.split(",")))
+
+
 def test_lists_of_numbers():
     assert values.counts("30,128,256") == (30, 128, 256)
     assert values.numbers("1e-3, 2e-3") == (1e-3, 2e-3)
@@ -209,6 +226,21 @@ def test_lists_in_toml_keep_their_numbers_apart(estheory, tmp_path):
     path.write_text("dim = [100, 200, 300]\nsigma = 0.1\npopulation = 4\n")
     document = json.loads(estheory("predict", "--config", path, "--json").out)
     assert [row["config"]["dim"] for row in document["rows"]] == [100, 200, 300]
+
+
+@pytest.mark.parametrize(
+    ("typed", "right"),
+    [
+        ("predcit", "predict"),
+        ("run gpro", "grpo"),
+        ("predict --dims 3", "--dim"),
+        ("models get tiny-lm --sed 3", "--seed"),
+    ],
+)
+def test_a_mistyped_command_or_option_names_the_nearest(estheory, typed, right):
+    result = estheory(*typed.split())
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    assert f"did you mean '{right}'" in result.err
 
 
 @pytest.mark.parametrize(

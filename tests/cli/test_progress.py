@@ -44,7 +44,7 @@ def test_lines_take_about_the_evaluations_they_promise(tmp_path):
     torch = pytest.importorskip("torch")
     from safetensors.torch import load_file, save_file
 
-    from estheory.measurement.line_study import evaluations_of, studies_of
+    from estheory.measurement.line_study import LineDesign, studies_of
     from estheory.models.builtin import get_builtin
 
     weights = load_file(get_builtin("tiny-lm") / "model.safetensors")
@@ -55,5 +55,6 @@ def test_lines_take_about_the_evaluations_they_promise(tmp_path):
         save_file(moved, tmp_path / f"{seed}.safetensors")
         ends.append(tmp_path / f"{seed}.safetensors")
     parts = []
-    studies_of(tuple(ends), model="tiny-lm", task="addition", prompts=2, points=3, directions=4, done=parts.append)
-    assert 0.7 < sum(parts) / evaluations_of(3, 4) < 1.3
+    design = LineDesign(points=3, directions=4)
+    studies_of(tuple(ends), model="tiny-lm", task="addition", prompts=2, design=design, done=parts.append)
+    assert 0.7 < sum(parts) / design.evaluations < 1.3

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from estheory.errors import ConfigError, DataError
 from estheory.measurement.directions import random_direction
 from estheory.measurement.displacement import measure_displacements
-from estheory.measurement.line_study import left_out_of, studies_of, study_lines
+from estheory.measurement.line_study import LineDesign, left_out_of, studies_of, study_lines
 from estheory.models.builtin import get_builtin
 from estheory.models.parameters import FlatParameters
 from estheory.models.shapes import tensor_shapes
@@ -53,8 +53,9 @@ def solutions(parameters, seed=0):
     ]
 
 
-def study(parameters, start, end, evaluate, **options):
-    return study_lines(parameters, start, end, evaluate, score="logprob", labels=("es", "grpo"), **options)
+def study(parameters, start, end, evaluate, *, local=True, **design):
+    ends = {"es": start, "grpo": end}
+    return study_lines(parameters, ends, evaluate, score="logprob", design=LineDesign(**design), local=local)
 
 
 def test_a_quadratic_is_predicted_everywhere(parameters):
@@ -236,7 +237,9 @@ def test_adapters_stand_for_their_base_with_them_merged(tmp_path):
         save_file({f"{stem}.lora_{x}.weight": t for x, t in factors.items()}, folder / "adapter_model.safetensors")
         (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 2}))
     ends = (tmp_path / "end0", tmp_path / "end1")
-    [study, *_] = studies_of(ends, model="tiny-lm", task="addition", prompts=2, points=3, directions=4)
+    [study, *_] = studies_of(
+        ends, model="tiny-lm", task="addition", prompts=2, design=LineDesign(points=3, directions=4)
+    )
     moved = measure_displacements(base, ends).norms
     np.testing.assert_allclose([*study.norms.values()], moved, rtol=1e-4)
 

@@ -208,7 +208,7 @@ def test_damaged_conversion_is_made_again(converted: Path) -> None:
     good = sha256_of_folder(converted)
     os.truncate(weights, 100_000_000)
     assert not builtin_models()[1].present
-    (converted.parent / "smollm2-135m.partial").mkdir()  # what a killed call left
+    (converted.parent / "smollm2-135m.tmp").mkdir()  # what a killed call left
     assert get_builtin("smollm2-135m") == converted
     assert sha256_of_folder(converted) == good
-    assert not (converted.parent / "smollm2-135m.partial").exists()
+    assert not (converted.parent / "smollm2-135m.tmp").exists()

@@ -3,6 +3,7 @@
 import numpy as np
 
 from estheory.laws import ChiLaw, NormalLaw, PointLaw, SquaredLaw
+from estheory.line_scores import Interpolation
 from estheory.quantities import Measurement, Prediction, Quantity
 from estheory.reporting.page.figures import Band, Series, accuracy_bars, interpolation, norm_path, reward_path
 from estheory.reporting.page.page import Section, Table, html_page
@@ -28,7 +29,13 @@ for _layer in range(2):
     }
 FRACTIONS = np.linspace(0, 1, 11)
 LINE = np.array([0.90, 0.905, 0.905, 0.907, 0.922, 0.932, 0.945, 0.943, 0.945, 0.938, 0.935])
-CHORD = LINE[0] + FRACTIONS * (LINE[-1] - LINE[0])
+
+
+def line(fractions, means, stderr):
+    """Scores of two prompts with these means and standard errors of the mean."""
+    means = np.asarray(means)
+    scores = np.stack([means - stderr, means + stderr], axis=1)
+    return Interpolation(fractions=np.asarray(fractions), scores=scores)
 
 
 def norm_law(step):
@@ -150,7 +157,7 @@ def figures(*names):
         "reward": lambda: reward_path(reward_runs()),
         "tensors": lambda: tensor_ratios(*tensors()),
         "many tensors": lambda: tensor_ratios(*tensors(many)),
-        "interpolation": lambda: interpolation(FRACTIONS, LINE, np.full(11, 0.012), CHORD),
+        "interpolation": lambda: interpolation(line(FRACTIONS, LINE, 0.012)),
         "accuracy": lambda: accuracy_bars(["addition"], bars),
         "sequence": lambda: accuracy_bars(tasks, sequence),
         "cosines": lambda: cosines(pairs, [0.031, -0.005, 0.003, 0.90], DIM**-0.5, [0.22, np.nan, np.nan, np.nan]),

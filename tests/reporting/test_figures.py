@@ -102,7 +102,7 @@ def test_hostile_names_become_text():
     for svg in (
         norm_path([run]),
         reward_path([run]),
-        interpolation([0, 1], [0.1, 0.2], [0, 0], [0.1, 0.2], start=HOSTILE),
+        interpolation(sample.line([0, 1], [0.1, 0.2], 0.0), start=HOSTILE),
         accuracy_bars([HOSTILE], [Series(label=HOSTILE, values=[0.5])]),
         tensor_ratios([HOSTILE, "b"], [1.0, 2.0], [0.9, 0.9], [1.1, 1.1]),
         cosines([HOSTILE], [0.5], 0.01),
@@ -125,7 +125,7 @@ def test_labels_that_begin_with_an_underscore_are_in_the_legend():
 
 def test_lines_lie_where_the_data_are():
     u, accuracy = np.linspace(0, 1, 5), np.array([0.3, 0.9, 0.2, 0.6, 0.5])
-    svg = interpolation(u, accuracy, np.full(5, 0.01), np.linspace(0.3, 0.5, 5))
+    svg = interpolation(sample.line(u, accuracy, 0.01))
     chord, line = vertices(svg, 5)
     assert np.ptp(np.diff(chord[:, 1])) < 1e-5, "the chord is straight"
     for drawn, data, sign in ((line[:, 0], u, 1), (line[:, 1], accuracy, -1)):  # SVG's y points down

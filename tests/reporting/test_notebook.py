@@ -39,6 +39,11 @@ def displacements():
     return measure_displacements(folder / "base.safetensors", ends)
 
 
+TABLES = {
+    "prediction": lambda: es.predict(RUN).get(es.Quantity.DISPLACEMENT_NORM),
+    "measurement": lambda: es.published_pairs().pairs[0][1],
+}
+"""Results without a figure."""
 RESULTS = {
     "displacements": displacements,
     "forecast": lambda: es.predict(RUN, checkpoints=(1, 5, 10)),
@@ -57,9 +62,9 @@ RESULTS = {
 }
 
 
-@pytest.fixture(params=sorted(RESULTS))
+@pytest.fixture(params=sorted(RESULTS | TABLES))
 def result(request):
-    return RESULTS[request.param]()
+    return (RESULTS | TABLES)[request.param]()
 
 
 def test_a_result_prints_and_shows_as_its_tables(result):
@@ -79,9 +84,10 @@ def test_a_data_frame_holds_the_rows_of_the_document(result):
     assert {"quantity", "earned", "evaluations"} & set(frame.columns)
 
 
-def test_a_figure_is_shown_and_written(result, tmp_path):
+@pytest.mark.parametrize("name", sorted(RESULTS))
+def test_a_figure_is_shown_and_written(name, tmp_path):
     pytest.importorskip("matplotlib")
-    picture = result.plot(tmp_path / "a.svg")
+    picture = RESULTS[name]().plot(tmp_path / "a.svg")
     assert b"<svg" in (tmp_path / "a.svg").read_bytes()
     assert picture._repr_png_().startswith(b"\x89PNG")
     width, _ = picture.figure.get_size_inches()
@@ -98,6 +104,14 @@ def test_without_pandas_or_matplotlib_the_error_names_the_remedy(monkeypatch):
     with pytest.raises(MissingDependencyError, match=r"estheory\[plots\]"):
         forecast.plot()
     assert str(forecast)
+
+
+def test_one_prediction_says_its_source_and_what_must_hold():
+    prediction = TABLES["prediction"]()
+    for text in (str(prediction), prediction._repr_html_(), prediction._repr_markdown_()):
+        assert prediction.source in text
+        assert all(assumption in " ".join(text.split()) for assumption in prediction.assumptions)
+    assert prediction.to_frame().loc[0, "interval_low"] < prediction.law.mean
 
 
 def test_html_escapes_what_names_hold():

@@ -171,6 +171,14 @@ BAD = {
     "not a number": ([{**ROW, "rewards": [0.0, float("nan"), 1.0, 1.0]}], "step 1: rewards is damaged"),
     "words": ([{**ROW, "rewards": "many"}], "step 1: rewards is damaged"),
     "another length": ([ROW, {"step": 2, "rewards": [0.0, 1.0]}], "step 2 has 2 rewards, not 4"),
+    "rows of different lengths": (
+        [{"step": 1, "prompt_rewards": [[1.0, 0.0], [1.0]]}],
+        r"prompt_rewards is damaged \(its rows have 1 to 2 entries",
+    ),
+    "a word in a table": (
+        [{"step": 1, "prompt_rewards": [[1.0, "x"], [1.0, 0.0]]}],
+        r"prompt_rewards is damaged \(it is no members x prompts table",
+    ),
     "a flat table": ([{"step": 1, "prompt_rewards": [1.0, 2.0]}], "prompt_rewards is damaged"),
     "a step that is no number": ([{"step": "one"}], "damaged"),
     "a sigma that is a word": ([{"sigma": "small"}, ROW], "sigma = 'small' has the wrong type"),
@@ -194,6 +202,16 @@ def test_damage_is_noted_where_reading_goes_on(tmp_path):
     run = read_run(write(tmp_path / "x.jsonl", rows, SETTINGS), problems=problems)
     assert run.steps[1].rewards is None
     assert len(problems) == 1
+
+
+def test_one_fault_of_many_steps_is_one_line(tmp_path):
+    rows = [{"step": t, "rewards": "many", "reward_std": 0.1} for t in (1, 2, 3, 3, 3)]
+    problems = []
+    read_run(write(tmp_path / "x.jsonl", rows, SETTINGS), problems=problems)
+    [doubled, damaged] = problems
+    assert "step 3 in 3 rows" in doubled
+    assert "step 1: rewards is damaged" in damaged
+    assert damaged.endswith(", and 2 more steps alike")
 
 
 def test_what_is_not_told_is_not_guessed(tmp_path):

@@ -150,10 +150,7 @@ STEPS: dict[Shaping, ShapedStep] = {
 def formulas(shaping: Shaping) -> dict[str, Expr]:
     """Return the formulas of the page in the order in which they are evaluated.
 
-    Parameters
-    ----------
-    shaping
-        A key of :data:`STEPS`.
+    `shaping`: a key of :data:`STEPS`.
     """
     found: dict[str, Expr] = {}
 
@@ -235,10 +232,7 @@ def _norm(step: ShapedStep, let: Callable[[str, Expr], Expr], once: Expr, walked
 def carried(to: Expr) -> dict[str, Expr]:
     """Return what reliability, spread and gap become at another sigma, the reward's gradient, noise and curvature kept.
 
-    Parameters
-    ----------
-    to
-        The other sigma, weight units.
+    `to`: the other sigma, weight units.
     """
     linear = RELIABILITY * S**2 * (to / sigma) ** 2
     seen = linear + (1 - RELIABILITY) * S**2

@@ -21,10 +21,7 @@ AXIS_TITLES = {"run": "along the run", "update": "of one update"}
 def explore_page(pilot: Mapping[str, Any] | None = None) -> str:
     """Return the page as HTML.
 
-    Parameters
-    ----------
-    pilot
-        A document of schema estheory/pilot/1 whose numbers the page starts with.
+    `pilot`: a document of schema estheory/pilot/1 whose numbers the page starts with.
     """
     script = model() + asset("page.js")
     # "<" is escaped, so that no text in a pilot ends the element

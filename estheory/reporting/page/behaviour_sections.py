@@ -25,12 +25,8 @@ MOST_COLUMNS = 6
 def accuracy_rows(runs: Runs) -> list[dict[str, Any]]:
     """Return what each run did to the accuracy on each task.
 
-    Returns
-    -------
-    list of dict
-        One per run and task: ``run``, ``task``, ``before`` and ``after`` with ``before_stderr`` and
-        ``after_stderr`` (in [0, 1]), and ``kl_drift``, from the base (nat per token), NaN where it was not
-        measured.
+    Result: one per run and task: ``run``, ``task``, ``before`` and ``after`` with ``before_stderr`` and
+    ``after_stderr`` (in [0, 1]), and ``kl_drift``, from the base (nat per token), NaN where it was not measured.
     """
     rows = []
     for name, run in runs.items():
@@ -89,10 +85,7 @@ def accuracy_section(runs: Runs, sentence: str) -> Section:
 def reward_sections(runs: Runs) -> list[Section]:
     """Show the mean reward over steps.
 
-    Returns
-    -------
-    list of Section
-        One a kind of reward; runs of one step, which have no path, are left out.
+    Result: one a kind of reward; runs of one step, which have no path, are left out.
     """
     kinds: dict[str, dict[str, OwnRun]] = {}
     for name, run in runs.items():
@@ -140,17 +133,14 @@ def interpolation_section(line: Interpolation, *, start: str = "ES", end: str = 
             f"Accuracy on the straight line from the {start} to the {end} solution is at least {line.means.min():.3f}, "
             f"and half-way it differs by {f'{rise:+.3f}'.replace('-', '−')} ± {error:.3f} from the mean of both ends."
         ),
-        figure_svg=figures.interpolation(line.fractions, line.means, line.stderrs, line.chord, start=start, end=end),
+        figure_svg=figures.interpolation(line, start=start, end=end),
     )
 
 
 def kl_section(verdicts: Sequence[Verdict]) -> Section:
     """Show KL predicted by the probes before the run beside KL measured after it.
 
-    Parameters
-    ----------
-    verdicts
-        At least one on KL; those on other quantities are left out.
+    `verdicts`: at least one on KL; those on other quantities are left out.
     """
     kl = [v for v in verdicts if v.prediction.quantity is Quantity.KL_DRIFT]
     return Section(
@@ -179,11 +169,7 @@ def kl_section(verdicts: Sequence[Verdict]) -> Section:
 def kl_matrix_section(runs: Runs) -> Section | None:
     """Show measured KL from the base, tasks by runs and checkpoints.
 
-    Returns
-    -------
-    Section or None
-        None if nothing was evaluated. With more columns than :data:`MOST_COLUMNS`, of each run the last
-        checkpoint.
+    Result: None if nothing was evaluated. With more columns than :data:`MOST_COLUMNS`, of each run the last checkpoint.
     """
     cells = {
         (task, name, step): value

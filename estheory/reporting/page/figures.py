@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from estheory._special import Array
 from estheory.errors import ConfigError
+from estheory.line_scores import Interpolation
 from estheory.reporting.page.svg import WIDTH, clean, new_figure, to_svg
 from estheory.reporting.page.theme import LIGHT, SERIES
 from estheory.reporting.text.tables import short
@@ -76,10 +77,7 @@ class Band:
 def norm_path(runs: Sequence[Series], *, level: float = 0.95) -> str:
     """Draw displacement norms over steps and, below, how far each lies from its prediction.
 
-    Parameters
-    ----------
-    runs
-        Norms (weight units) over steps, with the predicted band where there is one.
+    `runs`: norms (weight units) over steps, with the predicted band where there is one.
     """
     panels = 2 if any(run.predicted for run in runs) else 1
     words = []
@@ -132,29 +130,21 @@ def reward_path(runs: Sequence[Series]) -> str:
 
 
 def interpolation(
-    u: Values,
-    accuracy: Values,
-    stderr: Values,
-    chord: Values,
+    line: Interpolation,
     *,
     start: str = "ES",
     end: str = "GRPO",
     score: str = "accuracy",
-    rise: Series | None = None,
-    predicted_rise: Values = (),
+    predicted_rises: Values | None = None,
 ) -> str:
     """Draw a score on the straight line from ``start`` (u = 0) to ``end`` (u = 1) against the chord.
 
-    Parameters
-    ----------
-    u, accuracy, stderr, chord
-        Positions, the score with its standard errors, and the straight line between its ends.
-    rise
-        The rise over the chord with its own standard errors, for a panel below.
+    With predicted rises over the chord, one per point, a panel below shows them beside the measured ones.
     """
-    u, accuracy, stderr, chord = columns(u, accuracy, stderr, chord)
-    with new_figure(220 if rise is None else 340) as figure:
-        panels = figure.subplots(1 if rise is None else 2, 1, sharex=True, squeeze=False)[:, 0]
+    u, accuracy, stderr, chord = columns(line.fractions, line.means, line.stderrs, line.chord)
+    count = 1 if predicted_rises is None else 2
+    with new_figure(100 + 120 * count) as figure:
+        panels = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
         ax = panels[0]
         ax.plot(u, chord, "--", color=style(1)[0], label="chord between the ends")
         label = f"{score} ± standard error"
@@ -166,8 +156,8 @@ def interpolation(
             f"{short(float(accuracy[best] - chord[best]), 2)} at u = {short(float(u[best]), 2)}; "
             f"lowest point: {short(float(accuracy.min()), 3)}."
         )
-        if rise is not None:
-            values, errors, predicted = columns(rise.values, rise.stderrs, predicted_rise)
+        if predicted_rises is not None:
+            values, errors, predicted = columns(line.rises, line.rise_stderrs, predicted_rises)
             panels[1].axhline(0, color=LIGHT["text"], linewidth=0.8)
             panels[1].errorbar(u, values, errors, fmt="o", color=style(0)[0], markersize=4, capsize=2)
             panels[1].plot(u, predicted, ":", color=style(2)[0], linewidth=2)
@@ -185,10 +175,7 @@ def interpolation(
 def accuracy_bars(tasks: Sequence[str], series: Sequence[Series]) -> str:
     """Draw accuracies with their standard errors: a group of bars a task, a bar a series.
 
-    Parameters
-    ----------
-    series
-        ``before``, ``after ES``, ...: a value a task, NaN where nothing was measured.
+    `series`: ``before``, ``after ES``, ...: a value a task, NaN where nothing was measured.
     """
     places, width = np.arange(len(tasks), dtype=np.float64), 0.8 / max(len(series), 1)
     words: list[str] = []
@@ -227,10 +214,7 @@ def columns(*values: Values) -> tuple[Array, ...]:
 def style(index: int) -> tuple[str, str]:
     """Return how a series is drawn.
 
-    Parameters
-    ----------
-    index
-        Its number, from 0; the first 16 look different.
+    `index`: its number, from 0; the first 16 look different.
     """
     return LIGHT[f"series-{index % SERIES + 1}"], LINES[(index + index // SERIES) % len(LINES)]
 
@@ -241,13 +225,7 @@ def entry(label: str) -> str:
 
 
 def legend(figure: Figure, ax: Axes) -> None:
-    """Put the legend of ``ax`` above the figure's axes, in as many columns as fit.
-
-    Parameters
-    ----------
-    figure, ax
-        The figure, and the axes whose labels it shows.
-    """
+    """Put the legend of ``ax`` above the figure's axes, in as many columns as fit."""
     handles, labels = ax.get_legend_handles_labels()
     if not labels:
         raise ConfigError("a figure was given nothing to draw", "give at least one series")

@@ -81,16 +81,10 @@ def html_page(
 ) -> str:
     """Return the page as HTML.
 
-    Parameters
-    ----------
-    title, summary
-        Heading and opening paragraphs (separated by blank lines).
-    verdicts
-        The judged pairs, in the order of the table, which leaves single tensors out unless refuted.
-    plain
-        The same pairs judged with every systematic band set to 0.
-    opening
-        Sections before the verdicts.
+    `title`, `summary`: heading and opening paragraphs (separated by blank lines).
+    `verdicts`: the judged pairs, in the order of the table, which leaves single tensors out unless refuted.
+    `plain`: the same pairs judged with every systematic band set to 0.
+    `opening`: sections before the verdicts.
     """
     body = [
         f"<h1>{_text(title)}</h1>",

@@ -17,10 +17,7 @@ from estheory.reporting.text.tables import short
 def kl_matrix(tasks: Sequence[str], runs: Sequence[str], values: Sequence[Values]) -> str:
     """Draw KL from the base as a table whose cells are darker the larger they are, on a logarithmic scale.
 
-    Parameters
-    ----------
-    values
-        Nats per token, one row per task; NaN where nothing was measured.
+    `values`: nats per token, one row per task; NaN where nothing was measured.
     """
     return matrix(tasks, runs, values, None, title="KL(base || tuned), nats per token", logarithmic=True)
 
@@ -38,18 +35,11 @@ def matrix(
 ) -> str:
     """Draw a table whose cells are darker the larger their values are.
 
-    Parameters
-    ----------
-    values
-        One row per name; NaN where nothing was measured.
-    spread
-        What is written after ± under each value; None for nothing.
-    title, x_label
-        What the values are, and what the columns are.
-    logarithmic
-        Whether shades follow the logarithm of positive values; otherwise their magnitude.
-    digits
-        Significant digits of a logarithmic table, else decimals.
+    `values`: one row per name; NaN where nothing was measured.
+    `spread`: what is written after ± under each value; None for nothing.
+    `title`, `x_label`: what the values are, and what the columns are.
+    `logarithmic`: whether shades follow the logarithm of positive values; otherwise their magnitude.
+    `digits`: significant digits of a logarithmic table, else decimals.
     """
     table = np.array([np.asarray(row, dtype=np.float64) for row in values])
     if table.shape != (len(rows), len(heads)) or not table.size:
@@ -109,10 +99,7 @@ def direction_lines(series: Sequence[Series], *, score: str = "accuracy") -> str
 
     What was predicted of a direction is dotted in its colour; where it leaves the measured range it is cut off.
 
-    Parameters
-    ----------
-    series
-        A direction each, over distances from the base (weight).
+    `series`: a direction each, over distances from the base (weight).
     """
     words = []
     reach = _close_up(series)

@@ -6,6 +6,7 @@ Needs matplotlib (the ``plots`` extra).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,36 +27,52 @@ MOST_NAMED_TENSORS = 40
 """Of more tensors than this only those outside their interval are named."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Ratios:
+    """Ratios of tensors with their shown names, and the interval of each at a level."""
+
+    names: list[str]
+    ratios: Array
+    low: Array
+    high: Array
+    level: float
+
+    @property
+    def outside(self) -> Mask:
+        """Whether each lies outside its interval."""
+        return (self.ratios < self.low) | (self.ratios > self.high)
+
+    def dots(self, ax: Axes, x: Array, y: Array) -> None:
+        """Draw a dot for each, hollow outside its interval."""
+        outside = self.outside
+        ax.plot(x[~outside], y[~outside], "o", color=style(0)[0], markersize=3.5, label="measured")
+        if outside.any():
+            ax.plot(x[outside], y[outside], "D", color=style(1)[0], fillstyle="none", markersize=6, label="outside")
+
+
 def tensor_ratios(names: Sequence[str], ratios: Values, low: Values, high: Values, *, level: float = 0.99) -> str:
     """Draw each tensor's effective-dimension ratio and the interval it should lie in, hollow where it does not.
 
     More than :data:`MOST_NAMED_TENSORS` tensors share one axis, each on the scale of its own interval.
 
-    Parameters
-    ----------
-    names, ratios
-        The tensors and N ||Delta||^2 / (alpha^2 T n) of each.
+    `names`, `ratios`: the tensors and N ||Delta||^2 / (alpha^2 T n) of each.
     """
     _, ratios, low, high = columns(np.arange(len(names)), ratios, low, high)
-    shown = _without_common_parts(names)
-    outside = (ratios < low) | (ratios > high)
+    rows = _Ratios(names=_without_common_parts(names), ratios=ratios, low=low, high=high, level=level)
+    outside = rows.outside
     description = f"{int(outside.sum())} of {len(names)} tensors lie outside their {level:.0%} interval"
     if outside.any():
         strays = [f"{names[i]} ({short(float(ratios[i]), 4)})" for i in np.flatnonzero(outside)[:10].tolist()]
         description += ": " + ", ".join(strays) + (", ..." if outside.sum() > len(strays) else "")
     draw = _ratio_rows if len(names) <= MOST_NAMED_TENSORS else _ratio_strip
-    return draw(shown, ratios, low, high, outside, level, description + ".")
+    return draw(rows, description + ".")
 
 
 def cosines(names: Sequence[str], values: Values, floor: float, bounds: Values = ()) -> str:
     """Draw measured cosines against those of unrelated directions, on a scale that is linear only inside +-2 floor.
 
-    Parameters
-    ----------
-    floor
-        1/sqrt(d), the standard deviation of the cosine of two unrelated directions.
-    bounds
-        A bound on each absolute cosine, NaN where theory gives none; empty for none at all.
+    `floor`: 1/sqrt(d), the standard deviation of the cosine of two unrelated directions.
+    `bounds`: a bound on each absolute cosine, NaN where theory gives none; empty for none at all.
     """
     rows, values, limits = columns(
         np.arange(len(names)), values, bounds if len(bounds) else np.full(len(names), np.nan)
@@ -89,36 +106,32 @@ def cosines(names: Sequence[str], values: Values, floor: float, bounds: Values =
         return to_svg(figure, "Cosines between displacements", description)
 
 
-def _ratio_rows(
-    names: list[str], ratios: Array, low: Array, high: Array, outside: Mask, level: float, description: str
-) -> str:
-    rows = np.arange(len(names), dtype=np.float64)
-    with new_figure(72 + 12.5 * len(names)) as figure:
+def _ratio_rows(of: _Ratios, description: str) -> str:
+    rows = np.arange(len(of.names), dtype=np.float64)
+    with new_figure(72 + 12.5 * len(of.names)) as figure:
         ax = figure.subplots()
-        blue, orange = style(0)[0], style(1)[0]
-        ax.hlines(rows, low, high, color=blue, alpha=0.35, linewidth=5, label=f"predicted {level:.0%} interval")
+        label = f"predicted {of.level:.0%} interval"
+        ax.hlines(rows, of.low, of.high, color=style(0)[0], alpha=0.35, linewidth=5, label=label)
         ax.axvline(1, color=LIGHT["text"], linewidth=0.8)
-        _dots(ax, ratios, rows, outside, blue, orange)
-        _name_rows(ax, [clean(name, 30) for name in names])
+        of.dots(ax, of.ratios, rows)
+        _name_rows(ax, [clean(name, 30) for name in of.names])
         ax.set_xlabel("effective dimension / number of entries")
         legend(figure, ax)
         return to_svg(figure, "Effective-dimension ratio of each tensor", description)
 
 
-def _ratio_strip(
-    names: list[str], ratios: Array, low: Array, high: Array, outside: Mask, level: float, description: str
-) -> str:
-    places = np.arange(len(names), dtype=np.float64)
-    half = np.where(ratios < 1, 1 - low, high - 1)
-    scaled = (ratios - 1) / half
+def _ratio_strip(of: _Ratios, description: str) -> str:
+    places = np.arange(len(of.names), dtype=np.float64)
+    half = np.where(of.ratios < 1, 1 - of.low, of.high - 1)
+    scaled = (of.ratios - 1) / half
     with new_figure(240) as figure:
         ax = figure.subplots()
-        blue, orange = style(0)[0], style(1)[0]
-        ax.axhspan(-1, 1, color=blue, alpha=0.18, linewidth=0, label=f"predicted {level:.0%} interval")
+        label = f"predicted {of.level:.0%} interval"
+        ax.axhspan(-1, 1, color=style(0)[0], alpha=0.18, linewidth=0, label=label)
         ax.axhline(0, color=LIGHT["text"], linewidth=0.8)
-        _dots(ax, places, scaled, outside, blue, orange)
-        for index in np.flatnonzero(outside)[:10].tolist():
-            note(ax, float(places[index]), float(scaled[index]), clean(names[index], 30))
+        of.dots(ax, places, scaled)
+        for index in np.flatnonzero(of.outside)[:10].tolist():
+            note(ax, float(places[index]), float(scaled[index]), clean(of.names[index], 30))
         ax.set_yscale("symlog", linthresh=2)  # one stray must not flatten the others
         reach = max(2.0, 2 * float(np.abs(scaled).max()))
         ticks = [0.0, *(sign * 10.0**k for k in range(13) for sign in (-1, 1) if 10.0**k < reach)]
@@ -129,13 +142,6 @@ def _ratio_strip(
         ax.set_xlabel("tensor, in the model's order")
         legend(figure, ax)
         return to_svg(figure, "Effective-dimension ratio of each tensor", description)
-
-
-def _dots(ax: Axes, x: Array, y: Array, outside: Mask, colour: str, other: str) -> None:
-    inside = ~outside
-    ax.plot(x[inside], y[inside], "o", color=colour, markersize=3.5, label="measured")
-    if outside.any():
-        ax.plot(x[outside], y[outside], "D", color=other, fillstyle="none", markersize=6, label="outside")
 
 
 def _name_rows(ax: Axes, names: list[str]) -> None:

@@ -52,10 +52,7 @@ _RC: dict[Any, Any] = {
 def new_figure(height: float, more: Mapping[str, Any] | None = None) -> Iterator[Figure]:
     """Yield an empty figure of ``WIDTH`` x ``height`` SVG units under the package's style.
 
-    Parameters
-    ----------
-    more
-        Settings of matplotlib beside the style's.
+    `more`: settings of matplotlib beside the style's.
     """
     try:
         import matplotlib
@@ -69,12 +66,8 @@ def new_figure(height: float, more: Mapping[str, Any] | None = None) -> Iterator
 def to_svg(figure: Figure, title: str, description: str) -> str:
     """Return the figure as one ``<svg>`` element.
 
-    Parameters
-    ----------
-    figure
-        A figure of :func:`new_figure`, still inside its ``with`` block.
-    description
-        The figure in words, for whoever cannot see it.
+    `figure`: a figure of :func:`new_figure`, still inside its ``with`` block.
+    `description`: the figure in words, for whoever cannot see it.
     """
     buffer = io.StringIO()
     with warnings.catch_warnings():
@@ -134,10 +127,7 @@ def printable(text: str) -> str:
 def clean(text: str, longest: int = 40) -> str:
     """Return printable text that is not too long.
 
-    Parameters
-    ----------
-    longest
-        Characters; of longer text the middle is cut out.
+    `longest`: characters; of longer text the middle is cut out.
     """
     text = printable(text)
     half = (longest - 1) // 2

@@ -24,10 +24,7 @@ from estheory.validation.recorded_walk import RecordedWalk
 def norm_series(name: str, run: OwnRun) -> figures.Series:
     """Return the logged norms of a run over its steps.
 
-    Returns
-    -------
-    Series
-        In weight units; an ES run of independent float32 coordinates has its 95 % band.
+    Result: in weight units; an ES run of independent float32 coordinates has its 95 % band.
     """
     steps = [row.step for row in run.steps]
     band = None
@@ -43,10 +40,7 @@ def norm_series(name: str, run: OwnRun) -> figures.Series:
 def judged_norm_series(name: str, verdicts: Sequence[Verdict]) -> figures.Series | None:
     """Return the judged norms of a run over its steps.
 
-    Returns
-    -------
-    Series or None
-        In weight units, each with its predicted 95 % interval and systematic band; None without any.
+    Result: in weight units, each with its predicted 95 % interval and systematic band; None without any.
     """
     kinds = (Quantity.DISPLACEMENT_NORM, Quantity.GRPO_DISPLACEMENT_NORM)
     rows = {v.measurement.step: v for v in verdicts if v.prediction.quantity in kinds and v.measurement.step}
@@ -71,10 +65,7 @@ def distance_section(series: Sequence[figures.Series], sentence: str) -> Section
 def tensor_section(title: str, verdicts: Sequence[Verdict], sentence: str) -> Section:
     """Show the judged effective-dimension ratios of single tensors with their 99 % intervals.
 
-    Parameters
-    ----------
-    verdicts
-        Those that are not a tensor's are left out.
+    `verdicts`: those that are not a tensor's are left out.
     """
     tensors = [v for v in verdicts if v.measurement.where.startswith("tensor:")]
     intervals = [v.prediction.law.interval(1 - TENSOR_LEVEL) for v in tensors]
@@ -90,10 +81,7 @@ def tensor_section(title: str, verdicts: Sequence[Verdict], sentence: str) -> Se
 def layer_section(title: str, verdicts: Sequence[Verdict]) -> Section:
     """Show effective-dimension ratios by layer, pooled from the judged tensors, with their 99 % intervals.
 
-    Parameters
-    ----------
-    verdicts
-        Those that are not a tensor's are left out.
+    `verdicts`: those that are not a tensor's are left out.
     """
     layers: dict[str, list[Verdict]] = {}
     for v in verdicts:
@@ -129,10 +117,7 @@ def _layer_order(name: str) -> float:
 def cosine_sentence(cosines: Mapping[str, float], dim: int) -> str:
     """Return how many cosines lie among those of unrelated directions, and which is the largest.
 
-    Parameters
-    ----------
-    dim
-        Number of trained parameters: unrelated directions have cosines of standard deviation 1/sqrt(dim).
+    `dim`: number of trained parameters: unrelated directions have cosines of standard deviation 1/sqrt(dim).
     """
     bound = 2 / math.sqrt(dim)
     inside = sum(abs(value) <= bound for value in cosines.values())
@@ -152,10 +137,7 @@ def cosine_sentence(cosines: Mapping[str, float], dim: int) -> str:
 def pair_cosines(labels: Sequence[str], cosines: Array) -> dict[str, float]:
     """Return the cosine of each pair of displacements by ``a|b``, without those that did not move.
 
-    Parameters
-    ----------
-    cosines : ndarray, shape (K, K)
-        Their cosines; NaN beside one that did not move.
+    `cosines`: shape (K, K), their cosines; NaN beside one that did not move.
     """
     pairs = {f"{a}|{b}": float(cosines[i, i + j]) for i, a in enumerate(labels) for j, b in enumerate(labels[i:]) if j}
     return {pair: cosine for pair, cosine in pairs.items() if math.isfinite(cosine)}
@@ -164,10 +146,7 @@ def pair_cosines(labels: Sequence[str], cosines: Array) -> dict[str, float]:
 def cosine_section(cosines: Mapping[str, float], dim: int, sentence: str) -> Section:
     """Show cosines between the end points of runs against those of unrelated directions.
 
-    Parameters
-    ----------
-    dim
-        Number of trained parameters: unrelated directions have cosines of standard deviation 1/sqrt(dim).
+    `dim`: number of trained parameters: unrelated directions have cosines of standard deviation 1/sqrt(dim).
     """
     figure = row_figures.cosines(list(cosines), list(cosines.values()), 1 / math.sqrt(dim))
     return Section(title="Directions", sentence=sentence, figure_svg=figure)

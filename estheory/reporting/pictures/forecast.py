@@ -40,14 +40,9 @@ def curve_steps(last: int, listed: Sequence[int]) -> tuple[int, ...]:
 def forecast_picture(curves: Mapping[str, Forecast], listed: Sequence[int], level: float) -> Picture:
     """Draw norm, reward, cosine bound, KL and off-task change, as far as they are predicted, against the step.
 
-    Parameters
-    ----------
-    curves
-        By what tells them apart: one, or a family.
-    listed
-        Steps that are marked by dots.
-    level
-        Of the interval; the declared band stands around it.
+    `curves`: by what tells them apart: one, or a family.
+    `listed`: steps that are marked by dots.
+    `level`: of the interval; the declared band stands around it.
     """
     shown = [q for q in PANELS if any(p.quantity is q for found in curves.values() for p in found.predictions)]
     if not shown:

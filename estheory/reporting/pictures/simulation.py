@@ -29,12 +29,8 @@ def simulation_picture(
 ) -> Picture:
     """Draw the trajectory with the predicted mean and 95 % band, and the norms at the last step against their law.
 
-    Parameters
-    ----------
-    curve
-        Mean and standard deviation over replicas of R - R* after 0..T steps, shapes (T + 1,).
-    norms
-        Displacement norms: the law of one run and the replicas' values, shape (replicas,), at each recorded step.
+    `curve`: mean and standard deviation over replicas of R - R* after 0..T steps, shapes (T + 1,).
+    `norms`: displacement norms: the law of one run and the replicas' values, shape (replicas,), at each recorded step.
     """
 
     def draw(figure: Figure) -> None:

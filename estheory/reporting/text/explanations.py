@@ -17,14 +17,9 @@ def explanations_json(
 ) -> dict[str, Any]:
     """Return the JSON keys that tell causes.
 
-    Parameters
-    ----------
-    explained
-        Of refuted figures.
-    findings
-        What is wrong whatever the verdicts say.
-    unseen
-        Faults that these data cannot tell from a right run.
+    `explained`: of refuted figures.
+    `findings`: what is wrong whatever the verdicts say.
+    `unseen`: faults that these data cannot tell from a right run.
     """
     rows = []
     for one in explained:
@@ -53,10 +48,7 @@ def explanations_json(
 def explanations_sheet(explained: Sequence[Explained], findings: Sequence[Finding], unseen: Sequence[str]) -> Sheet:
     """Return the lines below a table of verdicts; empty where there is nothing to tell.
 
-    Parameters
-    ----------
-    explained, findings, unseen
-        As for :func:`explanations_json`.
+    `explained`, `findings`, `unseen`: as for :func:`explanations_json`.
     """
     lines = [f"  {finding.text}." for finding in findings]
     lines += list(_told_once(explained))

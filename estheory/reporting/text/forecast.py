@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from estheory.quantities import Prediction, Quantity, Topic
+from estheory.quantities import Measurement, Prediction, Quantity, Topic
 from estheory.reporting.text.tables import Sheet, Table, short
 from estheory.theory.predictions import Forecast
 
@@ -25,15 +25,8 @@ def forecast_json(forecast: Forecast, config: dict[str, Any], level: float) -> d
 def prediction_json(prediction: Prediction, level: float) -> dict[str, Any]:
     """Return one prediction as a JSON object.
 
-    Parameters
-    ----------
-    prediction
-        Its law gives mean, standard deviation and interval.
-
-    Returns
-    -------
-    dict
-        With contract.md's keys; ``where`` only if there is one.
+    `prediction`: its law gives mean, standard deviation and interval.
+    Result: ``where`` only if there is one.
     """
     entry = {
         "quantity": str(prediction.quantity),
@@ -70,20 +63,26 @@ def forecast_sheet(forecast: Forecast, level: float) -> Sheet:
     parts: list[Table | str] = []
     listed = _listed(forecast.predictions)
     for topic in get_args(Topic):
-        chosen = [p for p in listed if p.quantity.topic == topic]
-        if not chosen:
-            continue
-        table = Table("quantity", ">step", ">mean", f">{level:.0%} interval", "unit", "label", title=topic)
-        for p in chosen:
-            table.add_row(
-                str(p.quantity), p.where or str(p.step or ""), *_mean_and_interval(p, level), _unit(p), p.label
-            )
-        parts.append(table)
+        if chosen := [p for p in listed if p.quantity.topic == topic]:
+            parts.append(_table(chosen, level, topic))
     parts.append(sentence(forecast))
     if left := len(forecast.predictions) - len(listed):
         parts.append(f"{left:,} more cosines of two steps: --json and --format csv have them all.")
     parts.extend(f"warning: {warning}" for warning in forecast.warnings)
     return Sheet(*parts)
+
+
+def prediction_sheet(prediction: Prediction, level: float) -> Sheet:
+    """Return one prediction as a row, with where it comes from and what must hold."""
+    assumes = "; ".join(prediction.assumptions) or "nothing"
+    return Sheet(_table([prediction], level), f"Source: {prediction.source}.", f"Assumes: {assumes}.")
+
+
+def _table(predictions: Sequence[Prediction], level: float, title: str | None = None) -> Table:
+    table = Table("quantity", ">step", ">mean", f">{level:.0%} interval", "unit", "label", title=title)
+    for p in predictions:
+        table.add_row(str(p.quantity), p.where or str(p.step or ""), *_mean_and_interval(p, level), unit(p), p.label)
+    return table
 
 
 ROW_COLUMNS = 7
@@ -104,10 +103,7 @@ def rows_sheet(forecasts: Sequence[tuple[dict[str, Any], Forecast]], varied: Seq
 
     Of a quantity predicted at several steps the last is shown; of more quantities than fit, the first.
 
-    Parameters
-    ----------
-    varied
-        Names of the options that differ, as in the configurations.
+    `varied`: names of the options that differ, as in the configurations.
     """
     means = [{p.quantity: p.law.mean for p in forecast.predictions} for _, forecast in forecasts]
     ordered = dict.fromkeys((*ROW_FIRST, *Quantity))
@@ -167,8 +163,9 @@ def forecast_has_grpo(forecast: Forecast) -> bool:
     return any(p.quantity is Quantity.GRPO_DISPLACEMENT_NORM for p in forecast.predictions)
 
 
-def _unit(prediction: Prediction) -> str:
-    return _UNITS.get(prediction.quantity.unit, prediction.quantity.unit)
+def unit(of: Prediction | Measurement) -> str:
+    """Return the unit of a quantity as tables write it."""
+    return _UNITS.get(of.quantity.unit, of.quantity.unit)
 
 
 def _mean_and_interval(prediction: Prediction, level: float) -> tuple[str, str]:

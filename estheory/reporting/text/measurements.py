@@ -10,16 +10,14 @@ from typing import Any
 from estheory.measurement.displacement import Displacements
 from estheory.measurement.remarks import left_out_rows, renamed_rows
 from estheory.quantities import Measurement, Quantity
+from estheory.reporting.text.forecast import unit
 from estheory.reporting.text.tables import Sheet, Table, short, short_names
 
 
 def measurement_json(measurement: Measurement) -> dict[str, Any]:
     """Return one measurement as a JSON object.
 
-    Parameters
-    ----------
-    measurement
-        Its value and standard error are in the unit of its quantity.
+    `measurement`: its value and standard error are in the unit of its quantity.
     """
     return {
         "quantity": str(measurement.quantity),
@@ -29,6 +27,20 @@ def measurement_json(measurement: Measurement) -> dict[str, Any]:
         "unit": measurement.quantity.unit,
         "where": measurement.where,
     }
+
+
+def measurement_sheet(measurement: Measurement) -> Sheet:
+    """Return one measurement as a row, with where it comes from."""
+    table = Table("quantity", ">step", ">value", ">standard error", "unit", "where")
+    table.add_row(
+        str(measurement.quantity),
+        str(measurement.step or ""),
+        short(measurement.value, 6),
+        short(measurement.stderr, 2) if measurement.stderr else "",
+        unit(measurement),
+        measurement.where,
+    )
+    return Sheet(table, *([f"Source: {measurement.source}."] if measurement.source else []))
 
 
 def displacements_json(
@@ -62,12 +74,8 @@ def measurements_sheet(
 ) -> Sheet:
     """Return a row a checkpoint, the cosines between them, norms by module and layer where few, and a sentence.
 
-    Parameters
-    ----------
-    measurements
-        What was measured of checkpoints, one by one and pair by pair.
-    remarks
-        Sentences on how it was measured.
+    `measurements`: what was measured of checkpoints, one by one and pair by pair.
+    `remarks`: sentences on how it was measured.
     """
     value = {(m.quantity, m.where): m.value for m in measurements}
     steps = {m.where: m.step for m in measurements}

@@ -186,10 +186,7 @@ EXPLANATIONS: dict[Quantity, QuantityNotes] = {
 def explain(quantity: Quantity, predictions: list[Prediction]) -> str:
     """Return definition, formula, where it fails, and the assumptions of the predictions at hand.
 
-    Parameters
-    ----------
-    predictions
-        Of that quantity; those of one label, source and assumptions are told once.
+    `predictions`: of that quantity; those of one label, source and assumptions are told once.
     """
     entry = EXPLANATIONS[quantity]
     lines = [

@@ -13,10 +13,13 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
 
 WIDTH = 120
-_PIECES = re.compile(r"[^\s_/|:.]*[\s_/|:.]*")
+_WORDS = re.compile(r"[^ \n]+[ \n]*")
+_PARTS = re.compile(r"[^\s_/|:.]*[\s_/|:.]*")
+"""Of a cell, what is never wrapped: words, and where there is too little room for names, their parts."""
 
 
 def short(value: float, digits: int = 4) -> str:
@@ -54,6 +57,48 @@ _COLOURS |= dict.fromkeys(("within", "underpowered", "undecided"), 33)
 """ANSI colour of a line of the column ``verdict`` by its first word."""
 
 
+_BOLD = "\x1b[1m{}\x1b[0m"
+_INDENT = 3
+"""Columns before a row whose names stand above it."""
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How the rows of a table are written: `lead` columns above the others, whose widths are `widths[lead:]`."""
+
+    lead: int
+    widths: list[int]
+    gap: int
+    right: Sequence[bool]
+    heads: Sequence[str]
+    pieces: re.Pattern[str]
+    room: int
+
+    @property
+    def total(self) -> int:
+        """Columns of a line, without the space before it."""
+        shown = self.widths[self.lead :]
+        return max(sum(shown) + self.gap * (len(shown) - 1) + _INDENT * (self.lead > 0), *self.widths[: self.lead], 0)
+
+    def row(self, cells: Sequence[str], above: Sequence[str], *, styled: bool = False) -> Iterator[str]:
+        """Yield the lines of a row; names that are those of the row above it are not said again."""
+        names = cells[: self.lead]
+        if names and list(names) != list(above[: self.lead]):
+            title = "  ".join(name for name in names if name)
+            weight = _BOLD if styled else "{}"
+            yield from (weight.format(" " + line) for line in _wrapped(title, self.room - 1, self.pieces))
+        values = list(zip(cells, self.widths, self.right, self.heads, strict=True))[self.lead :]
+        wrapped = [_wrapped(cell, room, _WORDS if right else self.pieces) for cell, room, right, _ in values]
+        for part in range(max(map(len, wrapped))):
+            line = []
+            for lines, (_, room, right, head) in zip(wrapped, values, strict=True):
+                cell = lines[part] if part < len(lines) else ""
+                text = cell.rjust(room) if right else cell.ljust(room)
+                colour = _COLOURS.get(lines[0].split(" ")[0]) if styled and head == "verdict" else None
+                line.append(f"\x1b[{colour}m{text}\x1b[0m" if colour else text)
+            yield " " * (1 + _INDENT * (self.lead > 0)) + (" " * self.gap).join(line)
+
+
 class Table:
     """Rows below a ruled head.
 
@@ -61,9 +106,9 @@ class Table:
     ----------
     *columns
         Heads; a leading ``>`` aligns a column right. Where there is too little room, columns move closer together;
-        where that leaves too little, cells are wrapped at marks inside
-        names (right-aligned ones at spaces alone), never inside a word or a number; where even that leaves too little,
-        each row becomes a list of heads and cells.
+        where that leaves too little, cells are wrapped at spaces, or the columns before the first right-aligned one
+        take a line of their own, above the rows that share it; then names are wrapped at marks inside them; where even
+        that leaves too little, each row becomes a list of heads and cells. No word or number is broken.
     title
         Above the head.
     gap
@@ -89,12 +134,9 @@ class Table:
     def lines(self, width: int, *, styled: bool = False) -> Iterator[str]:
         """Yield the lines of the table, of at most `width` columns where no word is longer.
 
-        Parameters
-        ----------
-        styled
-            Whether heads are bold and verdicts coloured.
+        `styled`: whether heads are bold and verdicts coloured.
         """
-        weight = "\x1b[1m{}\x1b[0m" if styled else "{}"
+        weight = _BOLD if styled else "{}"
         if self._title:
             yield weight.format(self._title)
         yield ""
@@ -102,62 +144,57 @@ class Table:
         if layout is None:
             yield from self._records(width)
             return
-        widths, gap = layout
-        for line in self._row(self._heads, widths, gap):
+        for line in layout.row(self._heads, ()):
             yield weight.format(line)
-        yield " " + "─" * _total(widths, gap)
+        yield " " + "─" * layout.total
+        above: Sequence[str] = ()
         for row in self.rows:
-            yield from self._row(row, widths, gap, styled=styled)
+            yield from layout.row(row, above, styled=styled)
+            above = row
         yield ""
 
-    def _layout(self, width: int) -> tuple[Sequence[int], int] | None:
-        """Return the columns' widths and the gap: the widest gap where nothing is wrapped, or the fewest lines."""
-        whole = self._whole_widths()
-        gaps = list(dict.fromkeys((self._gap, 2, 1)))
-        for gap in gaps:
-            if 1 + _total(whole, gap) <= width:
-                return whole, gap
-        wrapped = [(self._wrapped_widths(whole, width, gap), gap) for gap in gaps]
-        fitting = [layout for layout in wrapped if 1 + _total(*layout) <= width]
-        return min(
-            fitting, key=lambda layout: sum(1 for row in self.rows for _ in self._row(row, *layout)), default=None
-        )
+    def _layout(self, width: int) -> _Layout | None:
+        """Return the widest gap where nothing is wrapped, or the fewest lines; names are wrapped where they must be."""
+        names = self._right.index(True) if True in self._right else 1
+        leads = (0, names) if names < len(self._heads) else (0,)
+        for pieces in (_WORDS, _PARTS):
+            fitting = []
+            for lead in leads:
+                for gap in dict.fromkeys((self._gap, 2, 1)):
+                    layout = self._arranged(width, lead, gap, pieces)
+                    if layout.total + 1 <= width:
+                        fitting.append(layout)
+            if fitting:
+                return min(fitting, key=self._height)
+        return None
 
-    def _columns(self) -> Iterator[tuple[str, ...]]:
-        return zip(self._heads, *self.rows, strict=True)
+    def _height(self, layout: _Layout) -> int:
+        above = [(), *self.rows]
+        return sum(1 for row, before in zip(self.rows, above, strict=False) for _ in layout.row(row, before))
 
-    def _whole_widths(self) -> list[int]:
-        """Return the widths of the columns where no cell is wrapped."""
-        return [max(len(line) for cell in column for line in cell.split("\n")) for column in self._columns()]
+    def _arranged(self, width: int, lead: int, gap: int, pieces: re.Pattern[str]) -> _Layout:
+        """Return widths of the columns: words give way first, the widest first, then numbers with their notes.
 
-    def _wrapped_widths(self, whole: Sequence[int], width: int, gap: int) -> list[int]:
-        """Return the widths of the columns: words give way first, the widest first, then numbers with their notes."""
-        widths = list(whole)
+        `lead`: so many columns take a line of their own.
+        """
+        columns = list(zip(self._heads, *self.rows, strict=True))
+        widths = [max(len(line) for cell in column for line in cell.split("\n")) for column in columns]
         least = [
-            max(len(piece.rstrip()) for cell in column for piece in _pieces(cell, right))
-            for column, right in zip(self._columns(), self._right, strict=True)
+            max(len(piece.rstrip()) for cell in column for piece in _pieces(cell, _WORDS if right else pieces))
+            for column, right in zip(columns, self._right, strict=True)
         ]
+        widths[:lead] = least[:lead]  # that line is wrapped at the terminal's width
+        layout = _Layout(lead, widths, gap, self._right, self._heads, pieces, width)
         for side in (False, True):
-            while (over := 1 + _total(widths, gap) - width) > 0:
-                give = [k for k, right in enumerate(self._right) if right is side and widths[k] > least[k]]
+            while (over := 1 + layout.total - width) > 0:
+                give = [k for k in range(lead, len(widths)) if self._right[k] is side and widths[k] > least[k]]
                 if not give:
                     break
                 order = sorted((widths[k] for k in give), reverse=True)
                 widest = max(give, key=widths.__getitem__)
                 step = order[0] - order[1] if len(order) > 1 else over
                 widths[widest] -= max(1, min(over, step, widths[widest] - least[widest]))
-        return widths
-
-    def _row(self, cells: Sequence[str], widths: Sequence[int], gap: int, *, styled: bool = False) -> Iterator[str]:
-        wrapped = [_wrapped(cell, room, right) for cell, room, right in zip(cells, widths, self._right, strict=True)]
-        for part in range(max(map(len, wrapped))):
-            line = []
-            for lines, room, right, head in zip(wrapped, widths, self._right, self._heads, strict=True):
-                cell = lines[part] if part < len(lines) else ""
-                text = cell.rjust(room) if right else cell.ljust(room)
-                colour = _COLOURS.get(lines[0].split(" ")[0]) if styled and head == "verdict" else None
-                line.append(f"\x1b[{colour}m{text}\x1b[0m" if colour else text)
-            yield " " + (" " * gap).join(line)
+        return layout
 
     def _records(self, width: int) -> Iterator[str]:
         """Yield each row as its first cell and a paragraph of heads and cells, for terminals too narrow for columns."""
@@ -200,22 +237,17 @@ def _one_line(cell: str) -> str:
     return " ".join(cell.split("\n"))
 
 
-def _total(widths: Sequence[int], gap: int) -> int:
-    return sum(widths) + gap * (len(widths) - 1)
-
-
-def _pieces(cell: str, right: bool) -> list[str]:
+def _pieces(cell: str, pieces: re.Pattern[str]) -> list[str]:
     """Return what may stand on lines of its own."""
-    found = re.findall(r"[^ \n]+[ \n]*", cell) if right else _PIECES.findall(cell)
-    return [piece for piece in found if piece] or [""]
+    return [piece for piece in pieces.findall(cell) if piece] or [""]
 
 
-def _wrapped(cell: str, width: int, right: bool) -> list[str]:
+def _wrapped(cell: str, width: int, pieces: re.Pattern[str]) -> list[str]:
     """Return the lines of a cell."""
     lines: list[str] = []
     for part in cell.split("\n"):
         lines.append("")
-        for piece in [part] if len(part) <= width else _pieces(part, right):
+        for piece in [part] if len(part) <= width else _pieces(part, pieces):
             if lines[-1] and len((lines[-1] + piece).rstrip()) > width:
                 lines.append(piece)
             else:
@@ -239,9 +271,9 @@ class Sheet:
         return Sheet(*self.parts, *other.parts)
 
     def text(self) -> str:
-        """Return the sheet as text: as wide as the terminal, where stdout is one, with bold heads and colours."""
+        """Return the sheet as text: as wide as COLUMNS or the terminal says; bold heads and colours on a terminal."""
         terminal = sys.stdout.isatty()
-        width = shutil.get_terminal_size((WIDTH, 40)).columns if terminal else WIDTH
+        width = shutil.get_terminal_size((WIDTH, 40)).columns
         styled = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         wrapper = textwrap.TextWrapper(
             width, break_on_hyphens=False, break_long_words=False, replace_whitespace=False, expand_tabs=False

@@ -20,10 +20,7 @@ def summary(verdicts: Sequence[Verdict]) -> dict[str, int]:
 def verdict_json(verdict: Verdict, plain: Verdict) -> dict[str, Any]:
     """Return one verdict as a JSON object.
 
-    Parameters
-    ----------
-    plain
-        The same pair judged without its systematic band.
+    `plain`: the same pair judged without its systematic band.
     """
     p, m = verdict.prediction, verdict.measurement
     return {
@@ -50,12 +47,8 @@ def validation_json(
 ) -> dict[str, Any]:
     """Return the JSON document of a validation.
 
-    Parameters
-    ----------
-    plain
-        The same pairs judged with every systematic band set to 0.
-    unpredicted
-        What was measured and not judged, with the reason.
+    `plain`: the same pairs judged with every systematic band set to 0.
+    `unpredicted`: what was measured and not judged, with the reason.
     """
     return {
         "schema": "estheory/validation/1",
@@ -88,10 +81,7 @@ def is_quiet_tensor(verdict: Verdict) -> bool:
 def tensor_sentence(verdicts: Sequence[Verdict]) -> str:
     """Return how the tensor-by-tensor ratios fared against chance.
 
-    Parameters
-    ----------
-    verdicts
-        Those that are not a tensor's are left out.
+    `verdicts`: those that are not a tensor's are left out.
     """
     tensors = [v for v in verdicts if v.measurement.where.startswith("tensor:")]
     if not tensors:
@@ -178,18 +168,11 @@ def verdicts_sheet(
 ) -> Sheet:
     """Return a summary by quantity, the verdicts one by one where they are few or asked for, and the tally in words.
 
-    Parameters
-    ----------
-    plain
-        The same pairs judged with every systematic band set to 0.
-    unpredicted
-        What was measured and not judged, with the reason.
-    every
-        Whether to show each row, and each figure not judged, however many there are.
-    shown_by
-        The option of the command that shows every row.
-    band
-        What '+-' is, where a row has one.
+    `plain`: the same pairs judged with every systematic band set to 0.
+    `unpredicted`: what was measured and not judged, with the reason.
+    `every`: whether to show each row, and each figure not judged, however many there are.
+    `shown_by`: the option of the command that shows every row.
+    `band`: what '+-' is, where a row has one.
     """
     loud = [(v, w) for v, w in zip(verdicts, plain, strict=True) if not is_quiet_tensor(v)]
     every = every or len(loud) <= FEW

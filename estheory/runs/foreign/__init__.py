@@ -32,10 +32,7 @@ _READERS: dict[Format, Callable[[Path, Given, Problems | None], ForeignRun]] = {
 def foreign_format(path: Path) -> Format | None:
     """Return whose code wrote a run directory or a log; None if it is none that is known.
 
-    Returns
-    -------
-    str or None
-        As the names of its files tell; nothing is read.
+    Result: as the names of its files tell; nothing is read.
     """
     found: list[Format] = []
     if (path / esvsgrpo.ES_LOG).is_file():
@@ -60,17 +57,15 @@ def foreign_format(path: Path) -> Format | None:
 def read_foreign(path: Path, given: Given | None = None, problems: Problems | None = None) -> ForeignRun:
     """Read a run directory, or a log, of another code.
 
-    Parameters
-    ----------
-    given
-        What the caller says of it; wins over the folder's own hyper-parameters.
-    problems
-        Where to note damaged lines and steps that are missing or doubled; None raises.
+    `given`: what the caller says of it; wins over the folder's own hyper-parameters.
+    `problems`: where to note damaged lines and steps that are missing or doubled; None raises.
     """
     kind, given = foreign_format(path), given or Given()
+    if not path.exists():
+        raise DataError(f"there is no {path}", "give a run directory or a JSONL log that exists")
     if kind is None:
         codes = "this package, ESvsGRPO, es-awd, es-at-scale, TRL or verl, nor a JSONL log"
-        raise DataError(f"{path} is no run directory of {codes}", "give such a folder, or BASE CHECKPOINT ...")
+        raise DataError(f"{path} is no run directory of {codes}", "give one of these")
     for name in ("shaping", "antithetic"):
         if kind != "log" and getattr(given, name) is not None:
             raise ConfigError(f"the {kind} format tells its {name}", f"leave --{name} out")

@@ -30,10 +30,7 @@ def final_weights(path: Path) -> dict[int, Path]:
 
     The package's trainer makes one step more than it names.
 
-    Returns
-    -------
-    dict
-        By the number of steps behind them, in order.
+    Result: by the number of steps behind them, in order.
     """
     found = {}
     for folder in (*path.glob("*_iteration_*"), *path.glob("model_saves/*_iteration_*")):

@@ -131,10 +131,7 @@ def _weight_changes(path: Path, problems: Problems | None) -> dict[int, dict[str
 def evaluations(path: Path, problems: Problems | None) -> Iterator[Shown]:
     """Yield the last KL and accuracy of every data set that the evaluation scripts scored.
 
-    Yields
-    ------
-    Shown
-        KL (nat/token) or accuracy (a share) of one data set: measured, and predicted by nothing.
+    Yields: KL (nat/token) or accuracy (a share) of one data set: measured, and predicted by nothing.
     """
     for file in sorted(path.glob("*.jsonl")):
         rows = [row for _, row in read_lines(file, problems) if "step" in row]

@@ -26,7 +26,7 @@ from estheory.errors import DataError
 from estheory.files import Problems, note, read_lines, read_object
 from estheory.rules import Dtype
 from estheory.runs.config_files import typed
-from estheory.runs.foreign.rows import STD_FLOOR, by_step, moves
+from estheory.runs.foreign.rows import STD_FLOOR, and_more, by_step, moves
 from estheory.runs.view import (
     BY_COEFFICIENTS,
     BY_REWARDS,
@@ -64,7 +64,12 @@ def read_log(path: Path, given: Given, problems: Problems | None) -> ForeignRun:
     if not found:
         raise DataError(f"{file} has no step", "let the run make one, or give the folder of a run")
     settings, halves = _settings(file, head, given)
-    steps = tuple(_step(row, f"{file}, step {number}", halves, problems) for number, row in _gapless(found))
+    damage: dict[str, list[tuple[int, str]]] = {}
+    steps = tuple(_step(row, halves, damage) for row in _gapless(found))
+    for name, places in damage.items():
+        step, why = places[0]
+        what = f"{file}, step {step}: {name} is damaged ({why}){and_more(len(places))}"
+        note(DataError(what, _REMEDY), problems)
     settings = _completed(settings, steps, file)
     increments, weights, condition, why = _increments(settings, steps, file, problems)
     dim = settings.dim
@@ -123,10 +128,10 @@ def _from_one(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**row, "step": row["step"] + shift} for row in rows]
 
 
-def _gapless(found: Mapping[int, dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _gapless(found: Mapping[int, dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield a row for every step up to the last; of one that the log lacks, nothing is recorded."""
     for step in range(1, max(found) + 1):
-        yield step, found.get(step, {"step": step})
+        yield found.get(step, {"step": step})
 
 
 def _settings(file: Path, head: Mapping[str, Any], given: Given) -> tuple[Settings, bool]:
@@ -163,7 +168,8 @@ def _named(config: Mapping[str, Any]) -> dict[str, Any]:
     return {names.get(name, name): value for name, value in config.items()}
 
 
-def _step(row: Mapping[str, Any], where: str, halves: bool, problems: Problems | None) -> Step:
+def _step(row: Mapping[str, Any], halves: bool, damage: dict[str, list[tuple[int, str]]]) -> Step:
+    """Return a row as a step, without what is damaged, which is noted by name with its step and why."""
     values: dict[str, Any] = {}
     shapes: dict[str, Callable[[Any], Any]] = {
         **dict.fromkeys(("rewards", "coefficients", "centre_rewards"), lambda value: _array(value, 1)),
@@ -177,7 +183,7 @@ def _step(row: Mapping[str, Any], where: str, halves: bool, problems: Problems |
         try:
             values[name] = parsed(row[name])
         except (TypeError, ValueError, OverflowError) as error:
-            note(DataError(f"{where}: {name} is damaged ({error})", _REMEDY), problems)
+            damage.setdefault(name, []).append((row["step"], str(error)))
     members = values.get("prompt_rewards")
     if members is not None and "rewards" not in values:
         values["rewards"] = members.mean(axis=1)
@@ -194,7 +200,13 @@ def _step(row: Mapping[str, Any], where: str, halves: bool, problems: Problems |
 
 
 def _array(value: Any, ndim: int) -> Array:
-    array = np.array(value, dtype=np.float64)
+    sizes = {len(row) for row in value if isinstance(row, list)} if isinstance(value, list) else set()
+    if len(sizes) > 1:
+        raise ValueError(f"its rows have {min(sizes)} to {max(sizes)} entries, not equally many")
+    try:
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.zeros(())
     if array.ndim != ndim or not array.size:
         raise ValueError(f"it is no {'list' if ndim == 1 else 'members x prompts table'} of numbers")
     if not np.isfinite(array).all():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -23,23 +24,30 @@ def by_step(
 ) -> dict[int, dict[str, Any]]:
     """Return rows by step; the last of a doubled step counts, and steps must be 1, 2, 3, ... if ``consecutive``.
 
-    Parameters
-    ----------
-    problems
-        Where to note steps that are missing or doubled; None raises.
+    `problems`: where to note steps that are missing or doubled; None raises.
     """
     found: dict[int, dict[str, Any]] = {}
+    times: Counter[int] = Counter()
     for row in rows:
         step = count(row[key])
-        if step in found:
-            note(DataError(f"{file} has step {step} twice", "keep one of them"), problems)
+        times[step] += 1
         found[step] = row
+    doubled = [step for step, often in times.items() if often > 1]
+    if doubled:
+        often = "twice" if times[doubled[0]] == 2 else f"in {times[doubled[0]]} rows"
+        note(DataError(f"{file} has step {doubled[0]} {often}{and_more(len(doubled))}", "keep one of them"), problems)
     last = max(found, default=0)
     missing = last - sum(1 <= step <= last for step in found) if consecutive else 0
     if missing:
         first = next(step for step in range(1, last) if step not in found)
         note(DataError(f"{file} lacks step {first} ({missing} missing)", "restore the file"), problems)
     return found
+
+
+def and_more(steps: int) -> str:
+    """Return what is said beside the first of so many steps with one fault."""
+    others = steps - 1
+    return f", and {others} more step{'s' * (others > 1)} alike" if others else ""
 
 
 def count(value: Any, most: int = MOST_STEPS) -> int:
@@ -57,12 +65,8 @@ def moves(spread: Any, where: str, problems: Problems | None) -> float:
 
     A spread that is no number is a problem; with ``problems`` the step counts as one that moved.
 
-    Parameters
-    ----------
-    spread
-        Standard deviation of a step's rewards, as it was logged (reward).
-    problems
-        Where to note what is no number; None raises.
+    `spread`: standard deviation of a step's rewards, as it was logged (reward).
+    `problems`: where to note what is no number; None raises.
     """
     value = float(spread)
     if math.isfinite(value) and value >= 0:
@@ -93,10 +97,7 @@ def first_weights(*folders: Path) -> Path | None:
 def served(members: int, engines: int) -> range:
     """Return how many members the first of some engines may have served, when whichever is free takes the next.
 
-    Returns
-    -------
-    range
-        From one fewer than an equal share to one more.
+    Result: from one fewer than an equal share to one more.
     """
     share = members / max(engines, 1)
     return range(max(0, math.floor(share) - 1), math.ceil(share) + 2)

@@ -81,10 +81,7 @@ def _rates(logged: dict[int, float], total: int) -> Array:
 def verl_folders(path: Path) -> dict[int, Path]:
     """Return the checkpoints of a verl run: merged to Hugging Face folders, or as verl nests them.
 
-    Parameters
-    ----------
-    path
-        Folder of a run, which need not exist.
+    `path`: folder of a run, which need not exist.
     """
     found = {}
     for folder in path.iterdir() if path.is_dir() else ():

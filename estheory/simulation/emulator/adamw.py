@@ -47,19 +47,10 @@ def adamw_walks(
 ) -> dict[int, RoundedWalk]:
     """Emulate AdamW (betas 0.9 and 0.999, no weight decay) on dense, independent Gaussian gradients of unit scale.
 
-    Parameters
-    ----------
-    rates
-        Learning rate of each step (weight), shape (T,).
-    steps
-        Steps at which to look, at most T.
-    copy
-        Whether float32 weights are kept beside the stored ones.
-
-    Returns
-    -------
-    dict
-        By step. Label mean-field; the errors are those of the sample.
+    `rates`: learning rate of each step (weight), shape (T,).
+    `steps`: steps at which to look, at most T.
+    `copy`: whether float32 weights are kept beside the stored ones.
+    Result: by step. Label mean-field; the errors are those of the sample.
     """
     to = FORMATS[dtype]
     looked = tuple(sorted(set(steps)))
@@ -88,34 +79,41 @@ def _group(
     """Run one group; yield (n, 2): the second and fourth powers of each weight's displacement, at each of ``steps``."""
     rng = np.random.default_rng(seed)
     start = rounded(design.draw(rng), to)
-    weights = start.copy()
-    first, second = np.zeros_like(start), np.zeros_like(start)
+    run = (_Exact if copy else _InPlace)(start, to)
     for step, rate in enumerate(rates[: steps[-1]], start=1):
         gradient = rng.standard_normal(len(start), dtype=np.float32)
-        weights = (_step if copy else _step_in_place)(weights, gradient, first, second, float(rate), step, to)
+        run.step(gradient, float(rate), step)
         if step in steps:
-            moved = rounded(weights, to).astype(np.float64) - start
+            moved = rounded(run.weights, to).astype(np.float64) - start
             yield np.stack([moved**2, moved**4], axis=1)
 
 
-def _step(
-    weights: Float32, gradient: Float32, first: Float32, second: Float32, rate: float, step: int, to: FloatFormat
-) -> Float32:
-    first += np.float32(1 - BETA1) * (gradient - first)
-    second += np.float32(1 - BETA2) * (gradient**2 - second)
-    scale = np.sqrt(second) / np.float32(math.sqrt(1 - BETA2**step)) + np.float32(EPS)
-    return np.asarray(weights - np.float32(rate / (1 - BETA1**step)) * first / scale)
+class _Exact:
+    """AdamW in float32, whose weights are rounded only where they are looked at."""
+
+    def __init__(self, start: Float32, to: FloatFormat) -> None:
+        self.weights, self.to = start.copy(), to
+        self.first, self.second = np.zeros_like(start), np.zeros_like(start)
+
+    def step(self, gradient: Float32, rate: float, step: int) -> None:
+        """Take a step of a number from 1."""
+        self.first += np.float32(1 - BETA1) * (gradient - self.first)
+        self.second += np.float32(1 - BETA2) * (gradient**2 - self.second)
+        scale = np.sqrt(self.second) / np.float32(math.sqrt(1 - BETA2**step)) + np.float32(EPS)
+        self.weights = np.asarray(self.weights - np.float32(rate / (1 - BETA1**step)) * self.first / scale)
 
 
-def _step_in_place(
-    weights: Float32, gradient: Float32, first: Float32, second: Float32, rate: float, step: int, to: FloatFormat
-) -> Float32:
-    """Take torch's operations one by one, each rounded to the storage format."""
-    gradient = rounded(gradient, to)
-    first[:] = rounded(first + np.float32(1 - BETA1) * (gradient - first), to)
-    second[:] = rounded(rounded(second * np.float32(BETA2), to) + np.float32(1 - BETA2) * gradient * gradient, to)
-    scale = rounded(rounded(np.sqrt(second), to) / np.float32(math.sqrt(1 - BETA2**step)), to)
-    scale = rounded(scale + np.float32(EPS), to)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        move = np.float32(rate / (1 - BETA1**step)) * first / scale
-    return rounded(weights - np.where(scale > 0, move, np.float32(0)), to)
+class _InPlace(_Exact):
+    """AdamW on stored weights: torch's operations one by one, each rounded to the storage format."""
+
+    def step(self, gradient: Float32, rate: float, step: int) -> None:
+        """Take a step of a number from 1."""
+        to, first, second = self.to, self.first, self.second
+        gradient = rounded(gradient, to)
+        first[:] = rounded(first + np.float32(1 - BETA1) * (gradient - first), to)
+        second[:] = rounded(rounded(second * np.float32(BETA2), to) + np.float32(1 - BETA2) * gradient * gradient, to)
+        scale = rounded(rounded(np.sqrt(second), to) / np.float32(math.sqrt(1 - BETA2**step)), to)
+        scale = rounded(scale + np.float32(EPS), to)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            move = np.float32(rate / (1 - BETA1**step)) * first / scale
+        self.weights = rounded(self.weights - np.where(scale > 0, move, np.float32(0)), to)

@@ -76,12 +76,8 @@ def rounded_direct(
 ) -> Records:
     """Run ES on a quadratic landscape in every coordinate, in bfloat16 or float16.
 
-    Parameters
-    ----------
-    config
-        The run, without anchor and momentum; restore pairs of independent members only.
-    weight_std
-        Standard deviation of the weights at the start (weight): rounding acts on them.
+    `config`: the run, without anchor and momentum; restore pairs of independent members only.
+    `weight_std`: standard deviation of the weights at the start (weight): rounding acts on them.
     """
     require_positive("weight-std", weight_std)
     if not 10 * weight_std < FORMATS[config.dtype].largest:

@@ -38,16 +38,9 @@ class Emulation:
     def effect(self, step: int, shares: Array | None = None) -> RoundingEffect:
         """Return the effect of rounding on the walk.
 
-        Parameters
-        ----------
-        shares
-            Shares of the strata in the weights that are meant, shape (strata,); None: in the whole model.
-
-        Returns
-        -------
-        RoundingEffect
-            With standard errors over the groups. Where every step tied nothing was intended: both factors are 0 if
-            nothing moved either, else (restore pairs) infinite.
+        `shares`: shares of the strata in the weights that are meant, shape (strata,); None: in the whole model.
+        Result: with standard errors over the groups. Where every step tied nothing was intended: both factors are 0 if
+        nothing moved either, else (restore pairs) infinite.
         """
         shares = self.design.shares if shares is None else shares
         groups = np.einsum("h,ghk->gk", shares, self._at(step))
@@ -100,10 +93,7 @@ class Emulation:
     def cosine(self, first: int, second: int) -> tuple[float, float]:
         """Return the cosine of the displacements at two steps.
 
-        Returns
-        -------
-        tuple of float
-            The cosine and its standard error; not a number where nothing had moved.
+        Result: the cosine and its standard error; not a number where nothing had moved.
         """
         a, b = (np.einsum("h,ghk->gk", self.design.shares, self._at(step)) for step in (first, second))
         both = b[:, 6 + self.steps.index(first)]
@@ -123,10 +113,7 @@ class Emulation:
     def tensor_spreads(self, step: int) -> dict[str, float]:
         """Return the relative standard deviation of each tensor's ||Delta||^2 over noise (independent entries).
 
-        Returns
-        -------
-        dict of str to float
-            By name; the emulator's own error is not in it.
+        Result: by name; the emulator's own error is not in it.
         """
         spreads = {}
         for name, size, shares in zip(self.design.names, self.design.sizes, self.design.tensor_shares, strict=True):

@@ -8,6 +8,7 @@ scaled (rounded), added (rounded). See docs/concepts/precision.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -48,19 +49,12 @@ def emulate(
 
     Rewards are pure noise: what rounding does to flat directions. Each group of the sample has its own.
 
-    Parameters
-    ----------
-    config
-        The run; its ``dtype`` is the storage format.
-    weights
-        The magnitudes of the model's weights, by tensor.
-    coefficients
-        The logged z of a real run, shape (>= max(steps), N), to condition on, or (groups, >= max(steps), N) for each
-        group its own; None draws them.
-    groups
-        How many there are: each has coefficients of its own, so their number tells how runs differ.
-    max_additions
-        Bound on the rounded additions; the groups shrink to meet it, to no less than 512.
+    `config`: the run; its ``dtype`` is the storage format.
+    `weights`: the magnitudes of the model's weights, by tensor.
+    `coefficients`: the logged z of a real run, shape (>= max(steps), N), to condition on, or (groups, >= max(steps), N)
+    for each group its own; None draws them.
+    `groups`: how many there are: each has coefficients of its own, so their number tells how runs differ.
+    `max_additions`: bound on the rounded additions; the groups shrink to meet it, to no less than 512.
 
     Examples
     --------
@@ -81,14 +75,20 @@ def emulate(
     size = int(min(group_size, max(512, max_additions / costs / groups)))
     design = Design.of(weights, size, floor=config.step_size / np.sqrt(config.population) / 64)
     seeds = np.random.SeedSequence(seed).spawn(groups)
-    pool = normal_pool(None if arithmetic == "fused" else to)
-    one_step = STEPS[arithmetic]
+    sampled = _Sampled(
+        config=config,
+        to=to,
+        design=design,
+        pool=normal_pool(None if arithmetic == "fused" else to),
+        one_step=STEPS[arithmetic],
+        steps=looked,
+    )
     given = (
         [None] * groups if coefficients is None else np.broadcast_to(coefficients, (groups, *coefficients.shape[-2:]))
     )
     moments = np.stack(
         [
-            np.stack([design.means(m) for m in _group(config, to, design, pool, looked, seeds[g], given[g], one_step)])
+            np.stack([design.means(m) for m in sampled.group(seeds[g], given[g])])
             for g in counted_out("emulating rounding", range(groups), groups)
         ],
         axis=1,
@@ -96,41 +96,46 @@ def emulate(
     return Emulation(steps=looked, design=design, moments=moments, additions=looked[-1] * adds * design.size * groups)
 
 
-def _group(
-    config: ESConfig,
-    to: FloatFormat,
-    design: Design,
-    pool: Float32,
-    steps: tuple[int, ...],
-    seed: np.random.SeedSequence,
-    coefficients: Array | None,
-    one_step: Callable[..., Float32],
-) -> Iterator[Array]:
-    """Run one group; yield (n, 6 + steps) moments of each coordinate at each of ``steps``."""
-    rng = np.random.default_rng(seed)
-    start = rounded(design.draw(rng), to)
-    weights, rounder = start.copy(), Rounder(len(start), to)
-    intended = np.zeros(len(start))
-    kept = 1 - config.anchor_l2
-    estimator = estimator_of(config)
-    before: list[Array] = []
-    for step in range(1, steps[-1] + 1):
-        if coefficients is None:  # pure noise
-            z = estimator.shape(rng.standard_normal(estimator.evaluations))
-        else:
-            z = np.asarray(coefficients[step - 1])
-        places = rng.integers(0, len(pool) - len(start), estimator.directions)
-        drawn = [pool[place : place + len(start)] for place in places]
-        members = map(estimator.direction_of, range(estimator.evaluations))
-        noise = [drawn[k] if sign > 0 else -drawn[k] for k, sign in members]
-        done = one_step(weights, start, noise, config.step_size / config.population * z, config, rounder)
-        intended = kept * (intended + done) if config.anchor_form == "after" else kept * intended + done
-        if step in steps:
-            moved = weights.astype(np.float64) - start
-            products = [moved * earlier for earlier in before] + [np.zeros(len(start))] * (len(steps) - len(before))
-            before.append(moved)
-            square, plain = moved**2, intended**2
-            yield np.stack([square, moved * intended, plain, square**2, square * plain, plain**2, *products], axis=1)
+@dataclass(frozen=True, kw_only=True)
+class _Sampled:
+    """What the groups of a sample have in common: the run, its storage format and arithmetic, the design, the noise."""
+
+    config: ESConfig
+    to: FloatFormat
+    design: Design
+    pool: Float32
+    one_step: Callable[..., Float32]
+    steps: tuple[int, ...]
+
+    def group(self, seed: np.random.SeedSequence, coefficients: Array | None) -> Iterator[Array]:
+        """Run one group; yield (n, 6 + steps) moments of each coordinate at each of ``steps``."""
+        config, pool, steps = self.config, self.pool, self.steps
+        rng = np.random.default_rng(seed)
+        start = rounded(self.design.draw(rng), self.to)
+        weights, rounder = start.copy(), Rounder(len(start), self.to)
+        intended = np.zeros(len(start))
+        kept = 1 - config.anchor_l2
+        estimator = estimator_of(config)
+        before: list[Array] = []
+        for step in range(1, steps[-1] + 1):
+            if coefficients is None:  # pure noise
+                z = estimator.shape(rng.standard_normal(estimator.evaluations))
+            else:
+                z = np.asarray(coefficients[step - 1])
+            places = rng.integers(0, len(pool) - len(start), estimator.directions)
+            drawn = [pool[place : place + len(start)] for place in places]
+            members = map(estimator.direction_of, range(estimator.evaluations))
+            noise = [drawn[k] if sign > 0 else -drawn[k] for k, sign in members]
+            done = self.one_step(weights, start, noise, config.step_size / config.population * z, config, rounder)
+            intended = kept * (intended + done) if config.anchor_form == "after" else kept * intended + done
+            if step in steps:
+                moved = weights.astype(np.float64) - start
+                products = [moved * earlier for earlier in before] + [np.zeros(len(start))] * (len(steps) - len(before))
+                before.append(moved)
+                square, plain = moved**2, intended**2
+                yield np.stack(
+                    [square, moved * intended, plain, square**2, square * plain, plain**2, *products], axis=1
+                )
 
 
 @lru_cache(maxsize=2)
@@ -164,10 +169,7 @@ def emulated_band(
 ) -> dict[int, NormBand]:
     """Return by step what rounding does to norms over the weights of an unknown model, emulated.
 
-    Parameters
-    ----------
-    max_additions
-        Bound on the rounded additions of each member of the family, as there.
+    `max_additions`: bound on the rounded additions of each member of the family, as there.
     """
     runs = [
         emulate(config, SampledWeights.of(weights), steps, seed=seed, max_additions=max_additions)

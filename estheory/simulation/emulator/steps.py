@@ -54,17 +54,10 @@ def take_step(
     3. ``sequential``: for each member w += round(f_i eps_i). ``accumulated``: w += round(sum f_i eps_i), float32.
     4. that pull is subtracted; or (``after``, es-awd) w = w_0 + round((1 - kappa) round(w - w_0)).
 
-    Parameters
-    ----------
-    weights, start
-        Weights now (changed in place) and at the start, float32 values on the grid of the format, shape (n,).
-    noise
-        Each member's noise as the storage format holds it, N arrays of shape (n,).
-
-    Returns
-    -------
-    ndarray
-        The step in exact arithmetic, sum f_i eps_i (no pull), float32, shape (n,).
+    `weights`, `start`: weights now (changed in place) and at the start, float32 values on the grid of the format, shape
+    (n,).
+    `noise`: each member's noise as the storage format holds it, N arrays of shape (n,).
+    Result: the step in exact arithmetic, sum f_i eps_i (no pull), float32, shape (n,).
     """
     for pair in range(config.restore_pairs):
         change = rounder.scale(noise[pair % len(noise)], config.sigma)
@@ -129,11 +122,8 @@ def take_awd_step(
     m = round(w - w_0), w = round(w_0 + round((1 - kappa) m)) for L2, and for L1
     w = round(w_0 + sign(m) max(round(|m| - kappa), 0)).
 
-    Parameters
-    ----------
-    weights, start, noise, factors, config, rounder
-        As for :func:`take_step`. Antithetic: every other vector of the noise is the one before it with the other sign,
-        and restore pairs are half of either sign.
+    `weights`, `start`, `noise`, `factors`, `config`, `rounder`: as for :func:`take_step`. Antithetic: every other
+    vector of the noise is the one before it with the other sign, and restore pairs are half of either sign.
     """
     paired, half = estimator_of(config).paired, config.restore_pairs // 2
     for pair in range(config.restore_pairs):

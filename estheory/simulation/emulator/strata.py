@@ -90,10 +90,7 @@ class Design:
         Half of the group is shared out in proportion to the strata's shares, half evenly, so that tensors of unusual
         magnitudes are not left out. Strata next to empty in every tensor join the one below.
 
-        Parameters
-        ----------
-        floor
-            Magnitude (weight) below which all are one stratum.
+        `floor`: magnitude (weight) below which all are one stratum.
         """
         pooled = weights.counts.sum(axis=0)
         mantissa, exponent = np.frexp(np.maximum(weights.magnitudes, floor))
@@ -136,10 +133,7 @@ class Design:
     def means(self, values: Array) -> Array:
         """Return the mean of values over each stratum.
 
-        Parameters
-        ----------
-        values
-            Of a group's weights, in the order of `draw`, shape (size, k).
+        `values`: of a group's weights, in the order of `draw`, shape (size, k).
         """
         begins = np.concatenate([[0], np.cumsum(self.taken)[:-1]])
         return np.asarray(np.add.reduceat(values, begins, axis=0) / self.taken[:, None])

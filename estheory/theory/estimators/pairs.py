@@ -11,6 +11,7 @@ import numpy as np
 from estheory._special import Array, chi_mean, chi_nodes
 from estheory.landscape import Landscape, Signal
 from estheory.laws import Law
+from estheory.rules import SMALLEST_MIRRORED
 from estheory.theory.estimators.estimator import (
     PURE_NOISE,
     WALK,
@@ -24,8 +25,6 @@ from estheory.theory.norm_laws import PairNormLaw, SteeredPairNormLaw, odd_part_
 from estheory.theory.reward_model import RewardModel
 
 _NO_EVEN_PART = 1e-9
-SMALLEST_POPULATION = 4
-"""Two pairs: one pair has no spread of rewards."""
 
 
 class MirroredPairs(ZScores):
@@ -116,7 +115,7 @@ class MirroredPairs(ZScores):
         """Return N with V(N)/N as small as ``population`` with this V; V is interpolated between even N, in 1/N."""
 
         def mean_variance(members: float) -> float:
-            low = max(SMALLEST_POPULATION, 2 * int(members / 2))
+            low = max(SMALLEST_MIRRORED, 2 * int(members / 2))
             first, second = (replace(self, population=n).odd_variance(signal.kappa)[0] for n in (low, low + 2))
             weight = (1 / low - 1 / max(members, low)) / (1 / low - 1 / (low + 2))
             return first + weight * (second - first)
@@ -124,7 +123,7 @@ class MirroredPairs(ZScores):
         own, found = mean_variance(self.population), population
         for _ in range(60):  # V falls slowly: the map contracts
             found = population * mean_variance(found) / own
-        return found if found >= SMALLEST_POPULATION else None
+        return found if found >= SMALLEST_MIRRORED else None
 
     def step_norm(self, length: float, df: float, signal: Signal) -> Law:
         """Return the law that the odd parts of the pairs' rewards give."""
