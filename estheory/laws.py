@@ -355,7 +355,8 @@ class VarianceFactor:
 
         a, b = self._shapes
         z, weights = normal_nodes()
-        below, above = np.array([(normal_cdf(x), normal_cdf(-x)) for x in z]).T
+        # scipy's inverse has no value at 1e-31; a node beyond 1e-15 weighs nothing
+        below, above = np.array([(max(normal_cdf(x), 1e-15), max(normal_cdf(-x), 1e-15)) for x in z]).T
         share = np.where(z < 0, betaincinv(a, b, below), 1 - betaincinv(b, a, above))
         return np.maximum(self.most * share, 1e-300), weights
 
@@ -375,7 +376,7 @@ class VarianceFactor:
 
         if math.isinf(self.most):
             return np.asarray(gammaincinv(self.df / 2, p) * 2 / self.df)
-        return np.asarray(self.most * betaincinv(*self._shapes, p))
+        return np.asarray(self.most * betaincinv(*self._shapes, np.maximum(p, 1e-15)))
 
     def sample(self, rng: np.random.Generator, n: int) -> Array:
         """Return ``n`` draws, shape (n,)."""
@@ -439,7 +440,7 @@ class ChiLaw(Law):
         if self._factor is None:
             return chi_square_tails(square, self.df)
         if self.df > self.mixing_df:
-            nodes, weights = chi_nodes(self.df)
+            nodes, weights = chi_nodes(self.df, 40 if math.isinf(self.most) else 160)  # its tails bend at its end
             tails = self._factor.tails(square / nodes**2)
         else:
             nodes, weights = self._factor.nodes

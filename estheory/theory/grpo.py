@@ -103,11 +103,11 @@ def against_grpo(
         )
     if length.missing:
         return
-    norm = rounding.law(length.matched)
+    norm = length.law if rounding.is_exact else rounding.law(length.matched)
     ratio = Prediction(
         quantity=Quantity.NORM_RATIO,
         law=replace(norm, scale=norm.scale / grpo_norm),
-        label="mean-field" if grpo.norm is None else length.label if length.law == length.matched else "large-N",
+        label="mean-field" if grpo.norm is None else length.label,
         source=ours("es-and-grpo"),
         assumptions=(*length.assumptions, *known),
         step=step,

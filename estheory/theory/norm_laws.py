@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import TypeAlias
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from estheory._special import (
     normal_nodes,
     normal_tails,
 )
-from estheory.laws import MomentLaw
+from estheory.laws import ChiLaw, Law, MomentLaw, SquaredLaw
 
 _REACH = 9.0
 _SHORT = 24
@@ -335,12 +336,13 @@ class SteeredPairNormLaw(MomentLaw):
         if not self.rest_df:
             inside = np.where(start > 0, ends[1, 0] - ends[1, 1], ends[0, 1] - ends[0, 0])
             return np.array([np.sum(weights * inside), np.sum(weights * outside)])
-        unit, unit_weights = legendre_nodes(_SHORT)
+        unit, unit_weights = legendre_nodes(32)
         # sin takes the square-root ends out of the integrand
         place, jacobian = np.sin(0.5 * math.pi * unit), 0.5 * math.pi * np.cos(0.5 * math.pi * unit)
         half = 0.5 * (stop - start)[..., None]
         z = 0.5 * (start + stop)[..., None] + half * place
-        density = half * unit_weights * jacobian * np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
+        density = half * unit_weights * jacobian * np.exp(-0.5 * z**2)
+        density *= ((1 - outside) / np.maximum(density.sum(axis=-1), 1e-300))[..., None]
         tails = _rest_tails(squares[..., None] - (ahead[..., None] + self.noise * z) ** 2, self.rest_df)
         below, above = np.sum(density * tails, axis=-1)
         return np.array([np.sum(weights * below), np.sum(weights * (above + outside))])
@@ -352,6 +354,55 @@ class SteeredPairNormLaw(MomentLaw):
         along = self.signal * np.sqrt(odd) + self.noise * rng.standard_normal(n)
         rest = rng.chisquare(self.rest_df, n) if self.rest_df else 0.0
         return np.asarray(self.scale * np.sqrt(v * (along**2 + rest)))
+
+
+NormLaw: TypeAlias = ChiLaw | StepNormLaw | PairNormLaw | SteeredPairNormLaw
+"""The laws of a norm; each has a ``scale``."""
+
+
+@dataclass(frozen=True)
+class SquaredNormLaw(Law):
+    """The law of the square of a norm over a number, whose mean and spread are known by themselves.
+
+    Attributes
+    ----------
+    root
+        Of the norm.
+    matched
+        A law of the same quantity with its mean and standard deviation.
+    factor
+        Positive; unit of the quantity over that of the norm squared.
+
+    Notes
+    -----
+    Label: as of both. Source: ours: docs/concepts/signal.md.
+    """
+
+    root: NormLaw
+    matched: SquaredLaw
+    factor: float
+
+    @property
+    def mean(self) -> float:
+        """The mean."""
+        return self.matched.mean
+
+    @property
+    def std(self) -> float:
+        """The standard deviation."""
+        return self.matched.std
+
+    def tails(self, x: float) -> tuple[float, float]:
+        """Return (P(X <= x), P(X > x))."""
+        return self.root.tails(math.sqrt(max(x, 0.0) / self.factor))
+
+    def quantile(self, p: float) -> float:
+        """Return the ``p`` quantile."""
+        return self.factor * self.root.quantile(p) ** 2
+
+    def sample(self, rng: np.random.Generator, n: int) -> Array:
+        """Return ``n`` draws, shape (n,)."""
+        return self.factor * np.square(self.root.sample(rng, n))
 
 
 @lru_cache(maxsize=64)

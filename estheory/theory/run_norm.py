@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from estheory._special import chi_variance
 from estheory.errors import ConfigError
 from estheory.landscape import Signal
-from estheory.laws import ChiLaw, Law
+from estheory.laws import ChiLaw
 from estheory.quantities import Label
 from estheory.rules import ESConfig
 from estheory.theory.estimators import estimator_of
-from estheory.theory.norm_laws import StepNormLaw
+from estheory.theory.norm_laws import NormLaw, StepNormLaw
 from estheory.theory.reward_model import RewardModel
 from estheory.theory.signal import OURS, first_step_share, following_share, progress_per_step, step_norm
 from estheory.theory.steered_cosines import FEWEST
@@ -61,7 +61,7 @@ class RunNorm:
         Why the law is not to be shown; empty where it is.
     """
 
-    law: Law
+    law: NormLaw
     matched: ChiLaw
     label: Label
     source: str
@@ -290,7 +290,7 @@ def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, rewards: R
         raise ConfigError(f"a run that its signal moves has no norm here with {what}", "leave the reliability out")
     if rewards is not None and step > 1:
         raise ConfigError("several steps of 0/1 rewards that move a run have no norm here", "ask for one step")
-    law: Law = matched
+    law: NormLaw = matched
     label: Label = "large-N"
     plain = (
         rewards is None
@@ -302,7 +302,7 @@ def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, rewards: R
         label = walk.label
         if config.dim < MANY_COORDINATES:
             law = _one_step(config, signal)
-    elif config.dim < MANY_COORDINATES and rewards is None and estimator.chi_square_variance:
+    elif config.dim < FEWEST and rewards is None and estimator.chi_square_variance:
         law = _several_steps(config, signal, walk, each * walk.coherent_steps, spread)
     elif step == 1 and not config.anchor_l1:
         length = first_step_share(config) * math.sqrt(walk.dim / walk.effective_dim)

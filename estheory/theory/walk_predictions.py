@@ -16,6 +16,7 @@ from estheory.rules import ESConfig
 from estheory.theory import signal, walk
 from estheory.theory.effective_dimension import Shapes, low_rank_dimension, shared_seed_dimension
 from estheory.theory.estimators.estimator import PAPER
+from estheory.theory.norm_laws import SquaredNormLaw
 from estheory.theory.rounding.predictions import NormRounding
 from estheory.theory.run_norm import EXACT_SHIFT, RunNorm
 from estheory.theory.steered_cosines import DisplacementPair
@@ -91,23 +92,24 @@ def _lengths(length: RunNorm, w: Walk, step: int, rounded: NormRounding) -> Iter
     """Predict the norm after some steps, and its square over what the plain walk is expected to have."""
     matched, plain = rounded.law(length.matched), rounded.is_exact
     systematic = rounded.half_width + length.systematic
-    approximate: Label = "large-N" if length.label == "exact" and length.law != length.matched else length.label
-    approximate = approximate if plain else _rounded_label(approximate)
+    label = length.label if plain else _rounded_label(length.label)
     norm = Prediction(
         quantity=Quantity.DISPLACEMENT_NORM,
         law=length.law if plain else matched,
-        label=length.label if plain else approximate,
+        label=label,
         source=length.source,
         assumptions=length.assumptions,
         step=step,
         systematic=systematic,
     )
     # the ratio to the plain law's own expectation: rounding, signal and curvature show up in it
+    over = 1 / (w.variance * w.dim)
+    square = SquaredLaw(matched, over)
+    same = not plain or length.law == length.matched
     ratio = replace(
         norm,
         quantity=Quantity.EFFECTIVE_DIMENSION_RATIO,
-        law=SquaredLaw(matched, 1 / (w.variance * w.dim)),
-        label=approximate,
+        law=square if same else SquaredNormLaw(length.law, square, over),
         systematic=2 * systematic,
     )
     yield w.scattered(norm, 0.5, length.follows)

@@ -20,6 +20,7 @@ from estheory.errors import ConfigError
 from estheory.landscape import Landscape, Signal
 from estheory.laws import Law
 from estheory.quantities import Label
+from estheory.theory.norm_laws import NormLaw
 from estheory.theory.reward_model import RewardModel
 from estheory.theory.ties import Lengths, added_lengths
 
@@ -433,7 +434,7 @@ class Estimator(ABC):
         """
         return population
 
-    def step_norm(self, length: float, df: float, signal: Signal) -> Law | None:
+    def step_norm(self, length: float, df: float, signal: Signal) -> NormLaw | None:
         """Return the law of the norm of one step without signal, where it is not the chi law of a walk.
 
         Parameters
@@ -456,7 +457,7 @@ class Estimator(ABC):
         """
         return None
 
-    def steered_step_norm(self, length: float, df: float, dim: int, signal: Signal) -> Law | None:
+    def steered_step_norm(self, length: float, df: float, dim: int, signal: Signal) -> NormLaw | None:
         """Return the law of the norm of one step that its signal moves, where the variance has a law of its own.
 
         Parameters

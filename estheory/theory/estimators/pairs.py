@@ -10,7 +10,6 @@ import numpy as np
 
 from estheory._special import Array, chi_mean, chi_nodes
 from estheory.landscape import Landscape, Signal
-from estheory.laws import Law
 from estheory.rules import SMALLEST_MIRRORED
 from estheory.theory.estimators.estimator import (
     PURE_NOISE,
@@ -21,7 +20,7 @@ from estheory.theory.estimators.estimator import (
     StepVariance,
 )
 from estheory.theory.estimators.zscores import ZScores, mean_population_std
-from estheory.theory.norm_laws import PairNormLaw, SteeredPairNormLaw, odd_part_nodes
+from estheory.theory.norm_laws import NormLaw, PairNormLaw, SteeredPairNormLaw, odd_part_nodes
 from estheory.theory.reward_model import RewardModel
 
 _NO_EVEN_PART = 1e-9
@@ -125,11 +124,11 @@ class MirroredPairs(ZScores):
             found = population * mean_variance(found) / own
         return found if found >= SMALLEST_MIRRORED else None
 
-    def step_norm(self, length: float, df: float, signal: Signal) -> Law:
+    def step_norm(self, length: float, df: float, signal: Signal) -> NormLaw:
         """Return the law that the odd parts of the pairs' rewards give."""
         return PairNormLaw(length * self.alpha / math.sqrt(self.population), self.directions, signal.kappa, df)
 
-    def steered_step_norm(self, length: float, df: float, dim: int, signal: Signal) -> Law | None:
+    def steered_step_norm(self, length: float, df: float, dim: int, signal: Signal) -> NormLaw | None:
         """Return the law that the odd parts of the pairs' rewards give: of their length and of what lies along g."""
         a, _, b = self.projection(signal.reliability or 0.0, signal.even_share)
         if signal.kappa > 1 - _NO_EVEN_PART:
