@@ -46,6 +46,7 @@ TESTS = {
     "curved.dynamics": ["theory/test_dynamics.py", "theory/test_configurations.py"],
     "gradient_path": ["theory/test_gradient_path.py"],
     "economy.coherent": ["theory/economy/test_coherent.py"],
+    "economy.chord": ["theory/economy/test_chord.py"],
     "economy.planned_motion": ["theory/economy/test_planned_motion.py"],
     "economy.peak": ["theory/economy/test_peak.py"],
     "economy.steered_run": ["theory/economy/test_steered_run.py"],

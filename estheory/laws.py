@@ -499,6 +499,19 @@ class SquaredLaw(Law):
         return self.factor * np.square(self.root.sample(rng, n))
 
 
+def gamma_law(mean: float, std: float) -> SquaredLaw:
+    """Return the gamma variable of a mean and a standard deviation, both positive: a quadratic form of Gaussians.
+
+    Examples
+    --------
+    >>> law = gamma_law(2.0, 0.5)
+    >>> law.mean, round(law.std, 12)
+    (2.0, 0.5)
+    """
+    df = 2 * (mean / std) ** 2
+    return SquaredLaw(ChiLaw(1.0, df), mean / df)
+
+
 def noisy_pvalue(law: Law, x: float, stderr: float) -> float:
     """Return the two-sided p-value of an observation with an independent Gaussian error.
 

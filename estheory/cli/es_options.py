@@ -216,6 +216,8 @@ def _case(
             trace=value.get("off_task_trace"),
             square_trace=value.get("off_task_square_trace"),
             gradient_norm=value.get("off_task_gradient_norm"),
+            signal_curvature=value.get("signal_curvature"),
+            signal_curvature_stderr=value.get("signal_curvature_stderr", 0.0),
         )
     weights: SampledWeights | WeightHistogram | None = sampled
     if "weight_std" in value:

@@ -42,6 +42,8 @@ def lines(
     from estheory.measurement.remarks import left_out_rows, left_out_sentences
     from estheory.reporting.line_results import lines_json, lines_sheet
     from estheory.reporting.text.tables import Sheet
+    from estheory.runs.directory import is_run
+    from estheory.runs.read import read_own
     from estheory.validation.judge import exit_code, judge
     from estheory.validation.line_pairs import line_pairs
 
@@ -56,7 +58,8 @@ def lines(
             design=design,
             done=done,
         )
-    verdicts = judge([pair for study in studies for pair in line_pairs(study)], level)
+    runs = [read_own(path) for path in (start, end) if is_run(path)]
+    verdicts = judge([pair for study in studies for pair in line_pairs(study, runs)], level)
     left_out = left_out_of((start, end))
     show(
         common,

@@ -48,6 +48,8 @@ def measured(common: CommonOptions, files: MeasuredOptions, given: Mapping[str, 
     if files.probes is not None:
         found = _of_probes(common, files.probes)
         _require_same(files.probes, given)
+    if "fisher_trace" in given:  # of another behaviour than the probed one
+        found = {name: value for name, value in found.items() if not name.startswith("signal_curvature")}
     if "reliability" in given:
         found = {name: value for name, value in found.items() if name not in ("gradient_norm", "reward_std")}
     _require_sigma(files.pilot or files.probes, found, given)
@@ -57,11 +59,9 @@ def measured(common: CommonOptions, files: MeasuredOptions, given: Mapping[str, 
 def _require_same(path: Path, given: Mapping[str, Any]) -> None:
     """Refuse probes of another model than the one that is given, or with weights stored otherwise."""
     told = read_object(path, _REMEDY)
-    if "model" in given and told.get("model") not in (None, given["model"]):
-        raise ConfigError(
-            f"{path} probed the model {told['model']}, and --model is {given['model']}",
-            "probe that model, or leave it out",
-        )
+    for name, remedy in (("model", "probe that model, or leave it out"), ("dtype", "leave --dtype out")):
+        if name in given and told.get(name) not in (None, given[name]):
+            raise ConfigError(f"{path} probed the {name} {told[name]}, and --{name} is {given[name]}", remedy)
 
 
 def _require_sigma(path: Path | None, found: Mapping[str, float], given: Mapping[str, Any]) -> None:
@@ -133,6 +133,11 @@ def _of_probes(common: CommonOptions, path: Path) -> dict[str, float]:
     if odd is not None and std is not None and 0 < odd < std**2:
         found |= {"sigma": sigma, "gradient_norm": odd**0.5 / sigma, "reward_std": (std**2 - odd) ** 0.5}
         found["even_variance"] = float(first.get("even_variance") or 0.0)
+    along = next((row for row in document["probes"] if row["quantity"] == "signal_curvature"), None)
+    if along is not None and along["task"] == tasks[0] and "fisher_trace" in found:
+        found |= {"signal_curvature": float(along["value"]), "signal_curvature_stderr": float(along["stderr"] or 0.0)}
+    if first.get("smoothing_gap") is not None and first["smoothing_gap"] > 0:
+        found["curvature_trace"] = 2 * float(first["smoothing_gap"]) / sigma**2
     if other.get("off_task_trace") is not None:
         found["off_task_trace"] = float(other["off_task_trace"])
         if other.get("gradient_norm") is not None:

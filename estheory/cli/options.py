@@ -169,22 +169,14 @@ class MeasureOptions:
 class ConfigOptions:
     """Some fields of a configuration as options; a command receives a mapping of those that were given.
 
-    Parameters
-    ----------
-    config
-        A dataclass. The metadata of a field may hold ``help``, ``metavar`` and ``option`` (its name on the command
-        line, where it is not the field's).
-    panels
-        Names of its fields by the heading they stand under in --help, in the order of the help and of the rows that
-        lists make.
-    lists
-        Whether number options take comma lists.
-    help
-        By field, where a command says it differently.
-    complete
-        By field, what the shell offers as its values.
-    defaults
-        Whether the help tells the defaults of the fields.
+    `config`: a dataclass. The metadata of a field may hold ``help``, ``metavar`` and ``option`` (its name on the
+    command line, where it is not the field's).
+    `panels`: names of its fields by the heading they stand under in --help, in the order of the help and of the rows
+    that lists make.
+    `lists`: whether number options take comma lists.
+    `help`: by field, where a command says it differently.
+    `complete`: by field, what the shell offers as its values.
+    `defaults`: whether the help tells the defaults of the fields.
     """
 
     def __init__(

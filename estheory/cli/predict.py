@@ -91,8 +91,7 @@ def predict(
     rounding = [rounding_of(case, common.seed or 0) for case in rows]
     forecasts = [(case.shown, forecast_of(case, r)) for case, r in zip(rows, rounding, strict=True)]
     if "gradient_norm" in found_in and "even_variance" in found_in:
-        even = found_in["even_variance"]
-        forecasts = [(shown, _with_motion(f, case, even)) for (shown, f), case in zip(forecasts, rows, strict=True)]
+        forecasts = [(shown, _with_motion(f, case, found_in)) for (shown, f), case in zip(forecasts, rows, strict=True)]
     by_name = [(r.tensors, r.layers) if r and r.tensors and r.layers else None for r in rounding]
     if any(by_name):
         from estheory.reporting.text.rounding import rounding_json, rounding_sheet
@@ -120,14 +119,21 @@ def predict(
     cite(common, [p for _, forecast in forecasts for p in forecast.predictions])
 
 
-def _with_motion(forecast: Forecast, case: Case, even_variance: float) -> Forecast:
-    """Add how far the run is carried along its gradients, as measured before it."""
-    from estheory.theory.economy.planned_motion import planned_predictions
+def _with_motion(forecast: Forecast, case: Case, measured_as: Mapping[str, float]) -> Forecast:
+    """Put in how far the run is carried along its gradients, as measured before it, in place of a constant gradient."""
+    from estheory.theory.economy.planned_motion import planned_gain, planned_predictions
 
     if case.reward is None:
         return forecast
-    motion = planned_predictions(case.config, case.reward, even_variance, case.checkpoints)
-    return replace(forecast, predictions=(*forecast.predictions, *motion))
+    even, trace = measured_as["even_variance"], measured_as.get("curvature_trace", 0.0)
+    found = list(planned_predictions(case.config, case.reward, even, case.checkpoints))
+    if case.grpo is not None:
+        found += planned_gain(case.config, case.reward, even_variance=even, trace=trace, steps=case.checkpoints)
+    told = {(p.quantity, p.step) for p in found}
+    kept = [p for p in forecast.predictions if (p.quantity, p.step) not in told]
+    silent = tuple(f"no {quantity}:" for quantity, _ in told)
+    warnings = tuple(warning for warning in forecast.warnings if not warning.startswith(silent))
+    return replace(forecast, predictions=(*kept, *found), warnings=warnings)
 
 
 def _draw(rows: Sequence[Case], varied: Sequence[str], path: Path, level: float) -> None:

@@ -56,7 +56,7 @@ def probe(
 
     if not asked.tasks:
         raise ConfigError("--tasks is missing", "e.g. --tasks addition,reversal")
-    found, sigma = [], asked.sigma
+    found, sigma, dtype = [], asked.sigma, ""
     go_on = "nothing was written; the same command starts over"
     if asked.keep is not None:
         go_on = f"the same command goes on with what {asked.keep} holds"
@@ -65,13 +65,13 @@ def probe(
         given |= {"antithetic": asked.mirrored, "seed": common.seed or 0, "steps": 1}
         optional = {"sigma": asked.sigma, "data": asked.data}
         config = es_config(given | {name: value for name, value in optional.items() if value is not None})
-        sigma = config.sigma
+        sigma, dtype = config.sigma, config.dtype
         with interruptible(lambda: go_on), counted(common, f"probing {task}", asked.members + 2) as done:
             found += probe_task(config, asked.keep, asked.directions, done)
     rows = [dataclasses.asdict(row) for row in found]
     table = Table("task", "quantity", ">value", ">standard error")
     for row in found:
         table.add_row(row.task, row.quantity, short(row.value), short(row.stderr, 2))
-    document = {"schema": "estheory/probe/1", "model": model, "sigma": sigma, "probes": rows}
+    document = {"schema": "estheory/probe/1", "model": model, "dtype": dtype, "sigma": sigma, "probes": rows}
     show(common, lambda: document, lambda: Sheet(table))
     cite(common)

@@ -85,10 +85,7 @@ def step_progress(common: CommonOptions, out: Path) -> Iterator[Callable[[Mappin
 class RunView:
     """What the live view shows of a run: its figures against their predictions.
 
-    Parameters
-    ----------
-    out
-        Its run directory.
+    `out`: its run directory.
     """
 
     def __init__(self, out: Path) -> None:

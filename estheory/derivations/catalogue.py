@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from estheory.derivations import (
     bounds,
+    coherent,
     comparison,
     correlated,
     cosines,
@@ -46,6 +47,7 @@ _TOPICS = (
     curved_memory,
     drift,
     economy,
+    coherent,
     rewards,
     comparison,
     precision,

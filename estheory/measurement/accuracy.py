@@ -28,28 +28,15 @@ Scoring = Literal["accuracy", "partial", "logprob"]
 class ExampleScorer:
     """Scores a model on the same examples over and over, forward passes only.
 
-    Parameters
-    ----------
-    model, tokenizer
-        A decoder-only model in evaluation mode and its tokenizer.
-    task
-        The task that scores.
-    examples
-        P prompts with their answers.
-    scoring
-        ``accuracy``: 1 if right and 0 if not. ``partial``: graded, in [0, 1]. ``logprob``: log-probability of the
-        reference in nat, teacher-forced.
-
-        Examples with options are not decoded. Their accuracy is 1 if the reference has the largest log-likelihood
-        a character among the options (1/k if it is one of k largest, 0 if not), the ``acc_norm`` of
-        lm-evaluation-harness; their graded score is the reference's share in the softmax of these numbers.
-    half_products
-        Whether matrix products are rounded to bfloat16 (torch's autocast); weights are not.
-
-    Raises
-    ------
-    ConfigError
-        If some examples have options and some have none.
+    `model`, `tokenizer`: a decoder-only model in evaluation mode and its tokenizer.
+    `task`: the task that scores.
+    `examples`: P prompts with their answers.
+    `scoring`: ``accuracy``: 1 if right and 0 if not. ``partial``: graded, in [0, 1]. ``logprob``: log-probability of
+    the reference in nat, teacher-forced. Examples with options are not decoded. Their accuracy is 1 if the reference
+    has the largest log-likelihood a character among the options (1/k if it is one of k largest, 0 if not), the
+    ``acc_norm`` of lm-evaluation-harness; their graded score is the reference's share in the softmax of these numbers.
+    `half_products`: whether matrix products are rounded to bfloat16 (torch's autocast); weights are not.
+    Raises ConfigError: if some examples have options and some have none.
     """
 
     def __init__(

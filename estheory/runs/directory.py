@@ -51,10 +51,7 @@ _CHECKPOINT = re.compile(r"step_(\d{6,})\.safetensors")
 class RunDirectory:
     """One run's folder. Make it with `create` or `open`.
 
-    Parameters
-    ----------
-    path, config
-        The folder, and the run that its config.toml holds.
+    `path`, `config`: the folder, and the run that its config.toml holds.
     """
 
     def __init__(self, path: Path, config: ESRunConfig | GRPORunConfig) -> None:
@@ -229,16 +226,37 @@ class RunDirectory:
             evaluations = tuple(map(_evaluation, self.rows("evaluations")))
         if not steps:
             raise DataError(f"{self.path} has no finished step", "let the run make at least one")
+        probes = self.read_json("probes.json") or {}
+        with reading(self.path):
+            _require_own_probes(self.path, probes, self.config)
         return OwnRun(
             path=self.path,
             config=self.config,
             dim=dim,
             steps=steps,
             checkpoints=self.checkpoints(),
-            probes=self.read_json("probes.json") or {},
+            probes=probes,
             evaluations=evaluations,
             forecasts=tuple(self.rows("forecasts")),
         )
+
+
+def _require_own_probes(path: Path, probes: Mapping[str, Any], config: ESRunConfig | GRPORunConfig) -> None:
+    """Refuse probes of another model, format, task, perturbation or length than the run's, and name the difference."""
+    reward = probes.get("reward") or {}
+    pairs = {
+        "model": (probes.get("model"), config.model),
+        "dtype": (probes.get("dtype"), config.dtype),
+        "task": (reward.get("task"), config.task),
+        "sigma": (reward.get("sigma"), getattr(config, "sigma", None)),
+        "steps": (probes.get("steps"), config.steps),
+    }
+    for name, (probed, own) in pairs.items():
+        if probed is not None and probed != own:
+            raise DataError(
+                f"{path}: probes.json is of {name} {probed}, the run has {own}",
+                "put back the probes.json that the run wrote",
+            )
 
 
 def is_run(path: Path) -> bool:

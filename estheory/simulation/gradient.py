@@ -33,20 +33,12 @@ BETA1, BETA2, EPS = 0.9, 0.999, 1e-30
 class GradientDescent:
     """A batch of replicas of a gradient method on a quadratic.
 
-    Parameters
-    ----------
-    landscape
-        Its offsets are those of the start; s is its ``reward_std``.
-    estimator
-        How gradients are estimated.
-    rates
-        Learning rate of each step, shape (T,): weight^2 / reward for SGD, weight for AdamW.
-    optimiser
-        ``sgd``: theta + lr g. ``adamw``: betas 0.9 and 0.999, no weight decay.
-    replicas
-        Number of runs in the batch.
-    rng
-        Source of everything random.
+    `landscape`: its offsets are those of the start; s is its ``reward_std``.
+    `estimator`: how gradients are estimated.
+    `rates`: learning rate of each step, shape (T,): weight^2 / reward for SGD, weight for AdamW.
+    `optimiser`: ``sgd``: theta + lr g. ``adamw``: betas 0.9 and 0.999, no weight decay.
+    `replicas`: number of runs in the batch.
+    `rng`: source of everything random.
     """
 
     def __init__(

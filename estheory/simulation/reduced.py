@@ -53,20 +53,12 @@ def unsupported(config: ESConfig, landscape: Landscape) -> str | None:
 class ReducedES:
     """A batch of replicas of ES on a quadratic, exact in law.
 
-    Parameters
-    ----------
-    config, landscape
-        The run.
-    replicas
-        Number of runs in the batch.
-    records
-        Number of records, each of which adds an axis to every block.
-    rng
-        Source of everything random.
-    reward_form
-        A reward other than the quadratic; if it is explicit, ``landscape`` has its explicit rows first.
-    explicit
-        Number of those rows.
+    `config`, `landscape`: the run.
+    `replicas`: number of runs in the batch.
+    `records`: number of records, each of which adds an axis to every block.
+    `rng`: source of everything random.
+    `reward_form`: a reward other than the quadratic; if it is explicit, ``landscape`` has its explicit rows first.
+    `explicit`: number of those rows.
     """
 
     def __init__(

@@ -40,12 +40,8 @@ def checked_device(name: str) -> torch.device:
 class TorchES:
     """A batch of replicas of ES on a quadratic, in every coordinate, on a torch device.
 
-    Parameters
-    ----------
-    config, landscape, replicas, seed, buffer_normals
-        As of :class:`estheory.simulation.direct.DirectES`.
-    device
-        Where noise is drawn and added up.
+    `config`, `landscape`, `replicas`, `seed`, `buffer_normals`: as of :class:`estheory.simulation.direct.DirectES`.
+    `device`: where noise is drawn and added up.
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from estheory.errors import ConfigError
@@ -219,7 +219,10 @@ def predict(
             predictions.extend(curved.against_optimum(config, landscape, steps[-1], predictions))
     if off_task is not None:
         gains = {step: effect.gain**2 for step, effect in rounded.items()}
-        drifting = curved.drifting(walks, lengths, landscape, warnings)
+        if landscape is None and (steered := list(curved.steered_kl(off_task, walks, lengths, gains))):
+            predictions.extend(steered)
+            off_task = replace(off_task, fisher_trace=None)
+        drifting = curved.drifting(off_task, walks, lengths, landscape, warnings)
         predictions.extend(curved.off_task_predictions(off_task, drifting, gains, warnings))
         if drifting:
             warnings.extend(curved.off_task_warnings(off_task))

@@ -82,10 +82,7 @@ class Helper(Protocol):
 class Sharing:
     """The process that moves theta, and the memory in which others see it and write parts of its next value.
 
-    Parameters
-    ----------
-    own
-        Its model and walk. Vectors on another device than the CPU are not shared: every process makes every step.
+    `own`: its model and walk. Vectors on another device than the CPU are not shared: every process makes every step.
     """
 
     def __init__(self, own: Members) -> None:
@@ -125,10 +122,7 @@ class Sharing:
 class LocalExecutor:
     """The calling process and `workers` - 1 others, each with `threads` threads.
 
-    Parameters
-    ----------
-    own
-        This process's model and walk, which the run keeps at the last step.
+    `own`: this process's model and walk, which the run keeps at the last step.
     """
 
     def __init__(self, config: ESRunConfig, own: Members) -> None:

@@ -16,10 +16,7 @@ from estheory.theory.economy.forecast import Outlook, outlook
 class Foresight:
     """The forecasts of an ES run, each written once, after its step and before the next one.
 
-    Parameters
-    ----------
-    config, directory
-        The run; its steps and rewards are read from the folder.
+    `config`, `directory`: the run; its steps and rewards are read from the folder.
     """
 
     def __init__(self, config: ESRunConfig, directory: RunDirectory) -> None:

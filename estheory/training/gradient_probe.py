@@ -60,6 +60,8 @@ def gradient_probe(session: Session) -> Mapping[str, object]:
     found = way.path(session.parameters.dim)
     return {
         "schema": "estheory/probes/1",
+        "model": config.model,
+        "dtype": config.dtype,
         "steps": config.steps,
         "gradients": {
             "task": config.task, "lr": config.lr, "schedule": config.schedule, "steps": config.steps,

@@ -52,12 +52,8 @@ class _RecordingTrainer(GRPOTrainer):
 class Scorer(TrainerCallback):
     """Scores completions of the prompts of a run's steps.
 
-    Parameters
-    ----------
-    session, config
-        The run.
-    probe
-        Whether the prompts are those of a probe's batches.
+    `session`, `config`: the run.
+    `probe`: whether the prompts are those of a probe's batches.
     """
 
     def __init__(self, session: Session, config: GRPORunConfig, *, probe: bool = False) -> None:
@@ -80,12 +76,7 @@ class Scorer(TrainerCallback):
 class Recorder(Scorer):
     """Scores completions, and writes the run directory as the trainer proceeds.
 
-    Parameters
-    ----------
-    session, config, directory
-        The run and its folder.
-    on_step
-        Called after each step with its row.
+    `session`, `config`, `directory`: the run and its folder.
     """
 
     def __init__(

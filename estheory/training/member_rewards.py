@@ -53,16 +53,9 @@ class Members:
 
     Rewards depend on the configuration, the rows before the step and the number of the evaluation alone.
 
-    Parameters
-    ----------
-    session
-        The loaded model; its buffer is overwritten.
-    config
-        The run.
-    walk
-        The parameters after the last step; moved by the rows of later ones.
-    made
-        Where theta is another process's: what its next value is written to, shape (dim,).
+    `session`: the loaded model; its buffer is overwritten.
+    `walk`: the parameters after the last step; moved by the rows of later ones.
+    `made`: where theta is another process's: what its next value is written to, shape (dim,).
     """
 
     def __init__(self, session: Session, config: ESRunConfig, walk: Trajectory, made: Tensor | None = None) -> None:

@@ -26,12 +26,8 @@ except ImportError as error:
 class RayMembers:
     """What an actor runs: `Members` in a process of its own, with the configuration's threads.
 
-    Parameters
-    ----------
-    config
-        The run; the model is loaded when rewards are first asked for.
-    tickets
-        Where the run's process keeps theta.
+    `config`: the run; the model is loaded when rewards are first asked for.
+    `tickets`: where the run's process keeps theta.
     """
 
     def __init__(self, config: ESRunConfig, tickets: Tickets | None) -> None:
@@ -92,15 +88,8 @@ class RayExecutor:
 
     An actor that dies is replaced, and evaluates its share of the step again.
 
-    Parameters
-    ----------
-    own
-        This process's model and walk, which the run keeps at the last step.
-
-    Raises
-    ------
-    DataError
-        Ray cannot be started.
+    `own`: this process's model and walk, which the run keeps at the last step.
+    Raises DataError: Ray cannot be started.
     """
 
     def __init__(self, config: ESRunConfig, own: Members) -> None:

@@ -38,7 +38,13 @@ def probes_before(session: Session) -> Mapping[str, object]:
     if not isinstance(config, ESRunConfig):
         raise ConfigError("probes predict the walk of an ES run", "leave them out for other methods")
     variance = predicted_variance(session, config)
-    content: dict[str, object] = {"schema": "estheory/probes/1", "walk_variance": variance, "steps": config.steps}
+    content: dict[str, object] = {
+        "schema": "estheory/probes/1",
+        "model": config.model,
+        "dtype": config.dtype,
+        "walk_variance": variance,
+        "steps": config.steps,
+    }
     found: Mapping[str, Any] = reward_probe(session)
     content |= found
     if config.dtype != "float32":

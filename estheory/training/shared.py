@@ -69,10 +69,7 @@ class SharedVector:
     On Linux the memory has no name and ends with its last user, however that ends; elsewhere it is a temporary file,
     removed by `close`.
 
-    Parameters
-    ----------
-    vector
-        On the CPU; not changed.
+    `vector`: on the CPU; not changed.
     """
 
     def __init__(self, vector: Tensor) -> None:

@@ -36,6 +36,18 @@ def signal_probe(
     """
     differences = np.ravel((reward or {}).get("half_differences", ()))
     linear = float(np.mean(np.array(reward["moments"])[:, LINEAR])) if reward else 0.0
+    return curvature_along(session, config, differences, linear)
+
+
+def curvature_along(
+    session: Session, config: ESRunConfig, differences: Array, linear: float
+) -> Mapping[str, Any] | None:
+    """Probe f = g^' F g^ of every evaluated task along the update that mirrored pairs' half differences make.
+
+    `differences`: of each pair of the noise of the probe step, reward, shape (n,).
+    `linear`: sigma^2 ||g||^2, reward^2.
+    Result: as of :func:`signal_probe`.
+    """
     if not differences.any() or not linear > 0:
         return None
     started = time.perf_counter()

@@ -21,6 +21,7 @@ from estheory.theory.economy.intervals import Interval, recovered
 from estheory.theory.economy.iteration import Iteration
 from estheory.theory.economy.pooled_members import Members, MirroredMembers, members_of
 from estheory.training.session import Session, start_session
+from estheory.training.signal_probe import curvature_along
 from estheory.training.trajectory import run_noise
 
 
@@ -52,7 +53,7 @@ def probe_task(
     `directions`: random directions of the Fisher probe.
     `done`: called after each of the 1 + N evaluations, and after the Fisher probe.
     Result: reward, gap and its curvature, reliability, gradient norm (a bound without mirrored members), tr F and tr
-    F^2.
+    F^2; of mirrored members the odd and the even variance, and KL's curvature f along the task's own gradient.
     """
     session = start_session(config)
     rows = _rewards(session, config, kept, done)
@@ -85,8 +86,27 @@ def probe_task(
         found.append(
             Figure(task=config.task, quantity="fisher_square_trace", value=fisher.square_trace, stderr=math.nan)
         )
+        if isinstance(members, MirroredMembers):
+            found += _along_signal(session, config, rows[1:].mean(axis=1), members)
     done(1)
     return found
+
+
+def _along_signal(session: Session, config: ESRunConfig, rewards: np.ndarray, members: MirroredMembers) -> list[Figure]:
+    """Return KL's curvature along the task's own gradient; nothing where no signal was seen."""
+    linear = recovered(members.signal, members.parts).value
+    probed = curvature_along(session, config, (rewards[0::2] - rewards[1::2]) / 2, linear)
+    if probed is None:
+        return []
+    [row] = [row for row in probed["tasks"] if row["task"] == config.task]
+    return [
+        Figure(
+            task=config.task,
+            quantity="signal_curvature",
+            value=row["curvature"],
+            stderr=row["curvature_stderr"],
+        )
+    ]
 
 
 def _of(members: Members) -> list[tuple[str, Interval]]:
@@ -105,6 +125,7 @@ def _of(members: Members) -> list[tuple[str, Interval]]:
     ]
     if isinstance(members, MirroredMembers):
         found.append(("odd_variance", recovered(members.signal, members.parts)))
+        found.append(("even_variance", recovered(members.even, members.parts)))
         found.append(("reliability", recovered(lambda x: members.share(members.signal(x), x), members.parts)))
     return found
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from estheory._special import Array
 from estheory.citations import ours
-from estheory.laws import ChiLaw, Law, NormalLaw, PointLaw, SquaredLaw
+from estheory.laws import Law, NormalLaw, PointLaw, gamma_law
 from estheory.line_scores import LineStudy
 from estheory.quantities import Label, Prediction, Quantity
+from estheory.runs.view import OwnRun
+from estheory.theory.economy.chord import chord_rise
+from estheory.theory.economy.steered_run import BOTH, LEDGER
+from estheory.validation.coherent_pairs import steered
 from estheory.validation.judge import Pair, paired
 
 SOURCE = ours("es-and-grpo")
@@ -29,15 +34,18 @@ def slope_rises(study: LineStudy) -> Array:
     return np.asarray(((after - before) - (beyond - short_of)) / (16 * study.slope_share))
 
 
-def line_pairs(study: LineStudy) -> list[Pair]:
+def line_pairs(study: LineStudy, runs: Sequence[OwnRun] = ()) -> list[Pair]:
     """Return predictions and measurements of one score on the lines around two solutions.
 
-    The rise over the chord half-way: from the slopes at the ends; and from lines of the same length in random
-    directions, which is what holds where the difference of the solutions is as good as random. If the base was probed,
-    the change of the score along each displacement at its own norm and along a random direction at the longer norm.
+    The rise over the chord half-way: from the slopes at the ends; from lines of the same length in random directions,
+    which is what holds where the difference of the solutions is as good as random; and with a coherent part, which is
+    what lies along the shorter displacement if the base was probed, or what the ledgers of two ES runs tell. If the
+    base was probed, the change of the score along each displacement at its own norm and along a random direction at the
+    longer norm.
 
     `study`: one score between the two solutions and along their directions.
-    Result: two of the line, and up to three of directions from the base.
+    `runs`: the two runs that ended there, if both ends are of runs.
+    Result: two to four of the line, and up to three of directions from the base.
     """
     start, end = study.labels
     where = f"{start}|{end}, {study.score}"
@@ -98,7 +106,66 @@ def line_pairs(study: LineStudy) -> list[Pair]:
                 ),
             )
         )
-    return pairs
+    return [*pairs, *_with_coherent_part(study, where), *_by_ledgers(study, where, runs)]
+
+
+def _with_coherent_part(study: LineStudy, where: str) -> Iterator[Pair]:
+    """Yield the rise where all that the solutions share or differ by coherently lies along the shorter displacement."""
+    if not study.local:
+        return
+    shorter, longer = sorted(study.labels, key=lambda label: study.norms[label])
+    ahead, far = study.norms[shorter], study.norms[longer]
+    shared = (ahead**2 + far**2 - study.length**2) / (2 * ahead)
+    coherent = (ahead - shared) ** 2 * study.local[shorter].curvatures / 8
+    walk = study.random_rises * (far**2 - shared**2) / study.length**2
+    yield _pair(
+        Quantity.INTERPOLATION_GAIN,
+        f"{where}, {BOTH}",
+        over_directions(walk.mean(axis=1) + float(coherent.mean())),
+        study.line.middle_heights,
+        walk.mean(axis=0) + coherent,
+        label="small-step",
+        assumptions=(
+            f"along {shorter} the curvature of the base, all else as good as a random direction: "
+            "learning does not pull the walk back",
+            PAIRED,
+        ),
+    )
+
+
+def _by_ledgers(study: LineStudy, where: str, runs: Sequence[OwnRun]) -> Iterator[Pair]:
+    """Yield the rise between two ES runs whose reward is the score, as their ledgers tell their displacements."""
+    told = [steered(run) for run in runs if run.method == "es" and run.es.reward == study.score]
+    first, second = told if len(told) == 2 else (None, None)
+    if first is None or second is None or first.part.bound or second.part.bound:
+        return
+    if runs[0].config.seed == runs[1].config.seed:
+        return  # they draw the same noise
+    sigmas = {run.es.sigma for run in runs}
+    rises = study.random_rises * first.dim / study.length**2  # tr Lam / 8, direction by direction
+    trace = 8 * float(rises.mean())
+    even = float(np.mean(np.concatenate([first.part.even, second.part.even])))
+    if len(sigmas) > 1 or not (trace > 0 and even > 0):
+        return
+    curvature = min(2 * even / sigmas.pop() ** 4 / trace, trace)
+    one, other = first.displaced(curvature), second.displaced(curvature)
+    law, walk = chord_rise(one, other, trace=trace, curvature=curvature), one.walk + other.walk
+    coherent = law.mean - walk * trace / 8
+    error = math.hypot(first.along_first(first.steps).stderr, second.along_first(second.steps).stderr)
+    spread = math.hypot(
+        law.std,
+        walk * float(rises.mean(axis=1).std(ddof=1)) / math.sqrt(len(rises)),
+        curvature * abs(one.along - other.along) * error / 4,
+    )
+    yield _pair(
+        Quantity.INTERPOLATION_GAIN,
+        f"{where}, {BOTH} of the ledgers",
+        gamma_law(law.mean, spread) if spread > 0 else law,
+        study.line.middle_heights,
+        walk * rises.mean(axis=0) + coherent,
+        label="mean-field",
+        assumptions=(LEDGER, "tr Lam by lines in random directions, curved directions of one curvature", PAIRED),
+    )
 
 
 def over_directions(values: Array) -> Law:
@@ -115,8 +182,7 @@ def over_directions(values: Array) -> Law:
         return PointLaw(mean)
     if mean <= 0:
         return NormalLaw(mean, spread)
-    df = 2 * (mean / spread) ** 2
-    return SquaredLaw(ChiLaw(1.0, df), mean / df)
+    return gamma_law(mean, spread)
 
 
 def _pair(

@@ -55,31 +55,12 @@ def run_pairs(
     `cosines`: cosine of the displacements at two steps, by the pair of steps.
     `shapes`: namedShapes of all trained tensors by name; only the plain walk does without.
     """
-    _require_own_probes(run)
     with reading(run.path), np.errstate(over="ignore", invalid="ignore"):
         pairs = list(_grpo(run, cosines) if run.method == "grpo" else _es(run, tensors, cosines, shapes))
         for prediction, measurement in pairs:
             if not all(map(math.isfinite, (prediction.law.mean, prediction.law.std, measurement.value))):
                 raise ValueError(f"{prediction.quantity} has no finite number")
         return pairs
-
-
-def _require_own_probes(run: OwnRun) -> None:
-    """Refuse probes of another task, perturbation or length than the run's, and name the difference."""
-    if run.method == "grpo" or not run.probes:
-        return
-    config, reward = run.es, run.probes.get("reward") or {}
-    pairs = {
-        "task": (reward.get("task"), config.task),
-        "sigma": (reward.get("sigma"), config.sigma),
-        "steps": (run.probes.get("steps"), config.steps),
-    }
-    for name, (probed, own) in pairs.items():
-        if probed is not None and probed != own:
-            raise DataError(
-                f"{run.path}: probes.json is of {name} {probed}, the run has {own}",
-                "put back the probes.json that the run wrote",
-            )
 
 
 def _es(

@@ -113,7 +113,7 @@ def tables(record: dict[str, Any]) -> str:
             f"| {WINDOW * peak + 1} to {WINDOW * (peak + 1)} | {curve[-1]:.3f} | {held} | {said} |"
         )
     lines += ["", "The probe at later weights, mean over seeds:", ""]
-    lines += ["| α | step | members' reward | ‖g‖ | tr Λ | cost of a step's walk, ½(α²/N) tr Λ |"]
+    lines += ["| α | step | members' reward | ‖g‖ where resolved | tr Λ | cost of a step's walk, ½(α²/N) tr Λ |"]
     lines += ["|---|---|---|---|---|---|"]
     for alpha in ALPHAS:
         for number, step in enumerate(ALONG):
@@ -121,15 +121,11 @@ def tables(record: dict[str, Any]) -> str:
             found = [along[number] for along in steered if len(along) > number]
             if len(found) < len(SEEDS):
                 continue
-            values = {}
-            for key in ("member_reward", "gradient_norm", "trace"):
-                known = [f[key]["value"] for f in found if f[key]["value"] is not None]
-                values[key] = statistics.fmean(known) if known else float("nan")
-            cost = 0.5 * alpha**2 / BASE.population * values["trace"]
-            lines.append(
-                f"| {alpha:g} | {step} | {values['member_reward']:.3f} | {values['gradient_norm']:.2f} "
-                f"| {values['trace']:.0f} | {cost:.4f} |"
-            )
+            reward, trace = (statistics.fmean(f[key]["value"] for f in found) for key in ("member_reward", "trace"))
+            resolved = [f["gradient_norm"]["value"] for f in found if f["gradient_norm"]["value"] is not None]
+            gradient = f"{statistics.fmean(resolved):.2f}" if resolved else "no seed"
+            cost = 0.5 * alpha**2 / BASE.population * trace
+            lines.append(f"| {alpha:g} | {step} | {reward:.3f} | {gradient} | {trace:.0f} | {cost:.4f} |")
     return "\n".join(lines) + "\n\n"
 
 

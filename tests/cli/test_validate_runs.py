@@ -99,10 +99,12 @@ def test_probes_of_another_run_are_named(estheory, runs, tmp_path):
     for file in (runs / "a").iterdir():
         if file.is_file():
             (tmp_path / file.name).write_bytes(file.read_bytes())
-    own = {"task": "reversal", "sigma": 0.015, "steps": 3}
-    for name, other in (("task", "addition"), ("sigma", 0.02), ("steps", 4)):
+    own = {"task": "reversal", "sigma": 0.015, "steps": 3, "model": "tiny-lm", "dtype": "float32"}
+    others = {"task": "addition", "sigma": 0.02, "steps": 4, "model": "smollm2-135m", "dtype": "bfloat16"}
+    for name, other in others.items():
         told = own | {name: other}
-        content = {"steps": told["steps"], "fisher": [], "reward": {"task": told["task"], "sigma": told["sigma"]}}
+        content = {key: told[key] for key in ("steps", "model", "dtype")}
+        content |= {"fisher": [], "reward": {"task": told["task"], "sigma": told["sigma"]}}
         (tmp_path / "probes.json").write_text(json.dumps(content))
         result = estheory("validate", tmp_path)
         assert (result.code, result.out) == (2, "")

@@ -125,6 +125,26 @@ def test_a_line_along_a_sharp_direction_is_not_a_random_one(parameters):
     assert verdicts[1].ratio > 1.5
 
 
+def test_a_walk_beside_a_solution_that_shares_what_it_learned(parameters):
+    """The longer displacement is a walk and half of the shorter one, which lies along the sharpest direction."""
+    base, walk = parameters.vector.clone(), solutions(parameters)[0]
+    end, start, apart = base.clone(), walk.clone(), walk.clone()
+    end[-1] += 5.0
+    start[-1] = base[-1] + 2.5
+    apart[-1] = base[-1]  # control: shares nothing
+
+    def told(from_there):
+        found = study(parameters, from_there, end, reward(parameters, noise=1e-3), directions=32)
+        return {p.where.rpartition(", ")[2]: (p, m) for p, m in line_pairs(found)}
+
+    walked = float((EIGENVALUES * (apart - base) ** 2).sum()) / 8
+    for rows, missing in ((told(start), 2.5), (told(apart), 5.0)):
+        law, seen = rows["walk and coherent part"][0].law, rows["walk and coherent part"][1]
+        assert law.mean == pytest.approx(walked + 2.0 * missing**2 / 8, rel=0.1)
+        assert abs(law.mean - seen.value) < 2 * law.std + Z * seen.stderr
+        assert rows["random directions"][0].law.mean < 0.95 * law.mean
+
+
 def test_the_law_over_directions_has_the_moments_of_a_further_one():
     values = np.random.default_rng(0).chisquare(20, 4000)
     law = over_directions(values)
@@ -188,8 +208,8 @@ def test_the_command_writes_curves_and_verdicts(runs, capsys):
     assert accuracy["along"]["es"]["predicted"] is None
     assert len(logprob["along"]["random"]["predicted"]) == len(logprob["along"]["distance"])
     assert {m["quantity"] for m in logprob["measurements"]} == {"log_probability", "interpolation_gain"}
-    assert len(document["verdicts"]) == 7
-    assert sum(document["summary"].values()) == 7
+    assert len(document["verdicts"]) == 8
+    assert sum(document["summary"].values()) == 8
     files = [str(runs / name / "checkpoints" / "step_000003.safetensors") for name in ("es", "grpo")]
     told = ["--model", "tiny-lm", "--task", "addition"]
     assert main(["lines", *files, *told, *few, "--json"]) == code
@@ -199,6 +219,22 @@ def test_the_command_writes_curves_and_verdicts(runs, capsys):
     said = capsys.readouterr().out
     assert "Along directions from the base" in said
     assert "es|grpo, logprob" in said
+
+
+def test_two_ledgers_tell_the_rise_between_their_runs(tmp_path, capsys):
+    from estheory.cli.app import main
+
+    rules = ["--population", "8", "--antithetic", "--reward", "logprob", "--steps", "4", "--prompts", "8"]
+    for seed, name in enumerate(("one", "other")):
+        out = ["--seed", str(seed), "--out", str(tmp_path / name), "--quiet", "--output", str(tmp_path / "said")]
+        assert main(["run", "es", *rules, *out, "--evaluation-prompts", "8"]) == 0
+    few = ["--prompts", "24", "--points", "3", "--directions", "6", "--json"]
+    main(["lines", str(tmp_path / "one"), str(tmp_path / "other"), *few])
+    verdicts = {v["where"]: v for v in json.loads(capsys.readouterr().out)["verdicts"]}
+    row = verdicts["one|other, logprob, walk and coherent part of the ledgers"]
+    assert row["predicted"]["label"] == "mean-field"
+    assert 0.2 < row["ratio"] < 5
+    assert not any("accuracy, walk" in where for where in verdicts)  # another score than the reward
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,21 @@ def test_a_probe_of_another_run_is_named(probed, tmp_path):
             recorded_pairs(tmp_path)
 
 
+def test_a_gradient_that_is_not_finite_is_refused_and_nothing_is_left(tmp_path, monkeypatch):
+    """What a model that overflows hands to the optimiser."""
+    from estheory.training.gradient_probe import _Way
+
+    def overflowed(way, optimizer, *rest):
+        next(p for group in optimizer.param_groups for p in group["params"] if p.grad is not None).grad[0] = np.inf
+        return taken(way, optimizer, *rest)
+
+    taken = _Way.after
+    monkeypatch.setattr(_Way, "after", overflowed)
+    with pytest.raises(DataError, match="a gradient of the probe is not finite"):
+        run_grpo(CONFIG, tmp_path / "run", before_first_step=gradient_probe)
+    assert not (tmp_path / "run" / "probes.json").exists()
+
+
 def test_what_cannot_be_probed_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="bfloat16"):
         run_grpo(replace(CONFIG, dtype="bfloat16"), tmp_path / "a", before_first_step=gradient_probe)

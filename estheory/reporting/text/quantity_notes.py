@@ -77,24 +77,34 @@ EXPLANATIONS: dict[Quantity, QuantityNotes] = {
     Quantity.CHECKPOINT_COSINE: QuantityNotes(
         "sqrt(T1/T2), spread (1 - T1/T2)/sqrt(d)", "a coherent drift, which raises it"
     ),
-    Quantity.INDEPENDENT_COSINE: QuantityNotes("N(0, 1/d)", "runs that share seeds, or a common signal"),
+    Quantity.INDEPENDENT_COSINE: QuantityNotes(
+        "N(0, 1/d); of two runs that learn the same their cosines with the gradient at the start multiplied, "
+        "b / sqrt(v d + p_T^2) each",
+        "runs that share seeds",
+    ),
     Quantity.DISPLACEMENT_COSINE: QuantityNotes(
         "measured: <Delta_a, Delta_b> / (||Delta_a|| ||Delta_b||)", "never: measured"
     ),
     Quantity.GRPO_DISPLACEMENT_NORM: QuantityNotes(
-        "||Delta||^2 = d k(T) sum_t lr_t^2, k of AdamW on dense Gaussian gradient noise",
-        "sparse gradients (less), a persistent signal (more; 2.4 times on tiny-lm), bf16 weights without a master copy",
+        "||Delta||^2 = d k(T) sum_t lr_t^2, k of AdamW on dense Gaussian gradient noise; with gradients probed before "
+        "the run (run grpo --gradient-probe) d [sum_st w_s w_t C(s, t) + k sum_t lr_t^2 (D(t) - C(t, t))]",
+        "sparse gradients (less), bf16 weights without a master copy; unprobed a persistent signal (2.4 times it)",
     ),
     Quantity.NORM_RATIO: QuantityNotes("displacement_norm / grpo_displacement_norm", "where either fails"),
-    Quantity.MATCHING_POPULATION: QuantityNotes("N = alpha^2 d T / ||Delta_GRPO||^2", "where the GRPO norm fails"),
+    Quantity.MATCHING_POPULATION: QuantityNotes(
+        "N = alpha^2 d T / ||Delta_GRPO||^2, over 1 - q where the signal's motion has the share q of that square",
+        "where the GRPO norm fails; q above a tenth and 0/1 rewards that tie have no row",
+    ),
     Quantity.ES_GRPO_COSINE: QuantityNotes(
         "cosines with the gradient at the start multiplied: ES's by its ledger, GRPO's by minibatches before the run "
         "(estheory validate RUN RUN)",
         "a gradient of the smoothed reward that is not the policy's",
     ),
     Quantity.COHERENT_DISPLACEMENT: QuantityNotes(
-        "p_T, p_T^2 = sum_st a_s a_t cos(g_s, g_t), a_t = earned_t / ||g_t|| by the ledger (estheory forecast)",
-        "curvatures that differ much, and members that are not mirrored: then it is an upper bound",
+        "p_T, p_T^2 = sum_st a_s a_t cos(g_s, g_t): a_t = earned_t / ||g_t|| by the ledger (estheory forecast), before "
+        "a run a_t = alpha c(N) rho at the measured gradient, which the walk turns (predict --pilot, --probes)",
+        "curvatures that differ much, rewards that rise where the gradient is that of the start, and members that are "
+        "not mirrored: then it is an upper bound",
     ),
     Quantity.ES_GRPO_COSINE_BOUND: QuantityNotes(
         "|cos| <= c(N) sqrt(N T / d), beside noise of 1/sqrt(d)", "shared-seed noise, whose bound is wider"
@@ -108,8 +118,8 @@ EXPLANATIONS: dict[Quantity, QuantityNotes] = {
         "a gradient that prefers large or small weights",
     ),
     Quantity.GRADIENT_COSINE: QuantityNotes(
-        "of one step A / sqrt(A^2 + chi^2_(d-1)), A = rho chi_(N-1) + sqrt(1-rho^2) Z; of a recorded run "
-        "sum_t a_t cos(g_0, g_t) / ||Delta|| (estheory forecast)",
+        "of one step A / sqrt(A^2 + chi^2_(d-1)), A = rho chi_(N-1) + sqrt(1-rho^2) Z; of a run b / sqrt(v d + p_T^2), "
+        "b = sum_t a_t cos(g_0, g_t), by its ledger (estheory forecast) or as measured before it (predict --pilot)",
         "rewards far from Gaussian; of a run, curvatures that differ much",
     ),
     Quantity.PROGRESS_PER_STEP: QuantityNotes(
@@ -158,7 +168,9 @@ EXPLANATIONS: dict[Quantity, QuantityNotes] = {
         "1/2 sum_k lam_k q_k, solved jointly with S", "runs too short to settle; flat directions never do"
     ),
     Quantity.INTERPOLATION_GAIN: QuantityNotes(
-        "D' Lam D / 8 at the middle", "landscapes that are not concave between the ends"
+        "D' Lam D / 8 at the middle: [(v_1 + v_2) tr Lam + lam (b_1 - b_2)^2] / 8 of walks, pulled back by learning, "
+        "and coherent parts",
+        "landscapes that are not concave between the ends, curvatures that differ much",
     ),
     Quantity.DIRECTION_GAIN: QuantityNotes(
         "t g.u - t^2 u' Lam u / 2 from the base; -t^2 tr Lam / (2 d) along a random direction",
@@ -166,8 +178,8 @@ EXPLANATIONS: dict[Quantity, QuantityNotes] = {
     ),
     Quantity.LOG_PROBABILITY: QuantityNotes("measured: teacher-forced, mean over prompts", "never: measured"),
     Quantity.KL_DRIFT: QuantityNotes(
-        "1/2 v sum_k f_k chi^2_1: mean 1/2 v tr F",
-        "long walks (KL grows slower or faster than v), and runs whose signal moves KL",
+        "1/2 v sum_k f_k chi^2_1: mean 1/2 v tr F; of a run that learns 1/2 v tr F + 1/2 p_T^2 f, f = g^'F g^",
+        "long walks (KL grows slower or faster than v), and on tiny-lm once the reward has risen: an upper bound then",
     ),
     Quantity.OFF_TASK_REWARD_CHANGE: QuantityNotes(
         "mean -1/2 v tr Lam_off, std sqrt(v ||g_off||^2 + 1/2 v^2 tr Lam_off^2)", "beyond the quadratic neighbourhood"

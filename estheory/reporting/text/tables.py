@@ -258,10 +258,7 @@ def _wrapped(cell: str, width: int, pieces: re.Pattern[str]) -> list[str]:
 class Sheet:
     """Tables and paragraphs in their order: what a command or a notebook shows of a result.
 
-    Parameters
-    ----------
-    *parts
-        Tables, and paragraphs whose line breaks are kept.
+    `*parts`: tables, and paragraphs whose line breaks are kept.
     """
 
     def __init__(self, *parts: Table | str) -> None:

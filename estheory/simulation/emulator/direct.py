@@ -27,12 +27,9 @@ class RoundedES(DirectES):
 
     Members are evaluated without rounding them; their restoring in place is rounded.
 
-    Parameters
-    ----------
-    config, landscape, replicas, seed
-        As of :class:`estheory.simulation.direct.DirectES`; the format is the ``dtype`` of ``config``.
-    weight_std
-        Weights begin as w ~ N(0, weight_std^2), each on the grid of its format (weight).
+    `config`, `landscape`, `replicas`, `seed`: as of :class:`estheory.simulation.direct.DirectES`; the format is the
+    ``dtype`` of ``config``.
+    `weight_std`: weights begin as w ~ N(0, weight_std^2), each on the grid of its format (weight).
     """
 
     def __init__(

@@ -15,12 +15,8 @@ from estheory.theory.estimators import estimator_of
 class Rounder:
     """In-place arithmetic of one storage format on arrays of one length.
 
-    Parameters
-    ----------
-    size
-        n, the length.
-    to
-        The format.
+    `size`: n, the length.
+    `to`: the format.
     """
 
     def __init__(self, size: int, to: FloatFormat) -> None:

@@ -11,7 +11,7 @@ from estheory._special import Array
 from estheory.citations import ours
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape
-from estheory.laws import ChiLaw, Law, PointLaw, SquaredLaw
+from estheory.laws import Law, PointLaw, gamma_law
 from estheory.rules import ESConfig, require_count, require_nonnegative, require_positive
 from estheory.theory.curved.dynamics import mean_field
 from estheory.theory.curved.long_runs import state_after
@@ -126,8 +126,7 @@ def interpolation_gain(landscape: Landscape, first: EndPoint, second: EndPoint) 
     spread = float(count @ (lam**2 * (2 * variance**2 + 4 * mean**2 * variance))) / 64
     if spread == 0:
         return PointLaw(gain)
-    df = 2 * gain**2 / spread
-    return SquaredLaw(ChiLaw(1.0, df), gain / df)
+    return gamma_law(gain, math.sqrt(spread))
 
 
 def displacement_cosine(landscape: Landscape, first: EndPoint, second: EndPoint) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +11,7 @@ import numpy as np
 from estheory.citations import ours
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape, Signal
-from estheory.laws import Law, PointLaw
+from estheory.laws import CutNormalLaw, Law, PointLaw
 from estheory.quantities import Label, Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.theory import drift
@@ -54,6 +55,9 @@ class OffTask:
         tr Lam_off and tr Lam_off^2 of minus the Hessian of another task's reward, reward / weight^2 and its square.
     gradient_norm
         ||g_off|| of that reward, reward / weight.
+    signal_curvature, signal_curvature_stderr
+        f = g^' F g^ of KL along the gradient that the run follows, and its standard error, 1/weight^2; a difference of
+        noisy probes, which counts as 0 where it is negative.
     """
 
     fisher_trace: float | None = None
@@ -62,6 +66,66 @@ class OffTask:
     trace: float | None = None
     square_trace: float | None = None
     gradient_norm: float | None = None
+    signal_curvature: float | None = None
+    signal_curvature_stderr: float = 0.0
+
+
+def steered_kl(
+    off_task: OffTask, walks: Mapping[int, Walk], lengths: Mapping[int, RunNorm], gains: Mapping[int, float]
+) -> Iterator[Prediction]:
+    """Predict the KL of a run that a constant gradient moves, where KL was probed along that gradient.
+
+    Parameters
+    ----------
+    off_task
+        With tr F and the curvature along the signal; without them nothing is predicted.
+    walks, lengths, gains
+        The walk, the norm with its motion along the gradient, and rounding's factor on the walk's variance, by step.
+
+    Yields
+    ------
+    Prediction
+        ``kl_drift``, nats per token: 1/2 v tr F + 1/2 P^2 f, never negative; where the motion is known.
+
+    Notes
+    -----
+    Label: small-step. Source: ours: docs/concepts/economy.md.
+    """
+    if off_task.fisher_trace is None or off_task.signal_curvature is None:
+        return
+    for step, walked in walks.items():
+        if step not in lengths or not lengths[step].progress:
+            continue
+        w, square = walked.at_mean_length, lengths[step].progress ** 2
+        walk = kl_of_walk(off_task, w, gains[step])
+        mean = walk.mean + 0.5 * square * max(off_task.signal_curvature, 0.0)
+        spread = math.hypot(walk.std, 0.5 * square * off_task.signal_curvature_stderr)
+        yield Prediction(
+            quantity=Quantity.KL_DRIFT,
+            law=CutNormalLaw(mean, spread, 0.0, math.inf) if spread > 0 else PointLaw(mean),
+            label="small-step",
+            source=ours("economy"),
+            assumptions=(
+                *w.assumptions,
+                "quadratic in the displacement",
+                "the gradient keeps its direction and length, and KL its curvature along it: an upper bound once "
+                "rewards rise",
+            ),
+            step=step,
+            systematic=w.declared_error,
+        )
+
+
+def kl_of_walk(off_task: OffTask, walk: Walk, gain: float) -> Law:
+    """Return the law of a walk's KL, of known tr F; ``gain`` is rounding's factor on its variance."""
+    assert off_task.fisher_trace is not None  # the callers ask
+    square = off_task.fisher_square_trace
+    return drift.kl_law(
+        walk,
+        fisher_trace=off_task.fisher_trace * gain,
+        fisher_square_trace=None if square is None else square * gain**2,
+        fisher_trace_stderr=off_task.fisher_trace_stderr * gain,
+    )
 
 
 def landscape_off_task(landscape: Landscape, given: OffTask | None) -> OffTask | None:
@@ -308,12 +372,18 @@ def off_task_warnings(off_task: OffTask) -> Iterator[str]:
 
 
 def drifting(
-    walks: Mapping[int, Walk], lengths: Mapping[int, RunNorm], landscape: Landscape | None, warnings: list[str]
+    off_task: OffTask,
+    walks: Mapping[int, Walk],
+    lengths: Mapping[int, RunNorm],
+    landscape: Landscape | None,
+    warnings: list[str],
 ) -> dict[int, Walk]:
     """Return the walks that drift as another behaviour's traces tell.
 
     Parameters
     ----------
+    off_task
+        What is known of the other behaviour.
     walks, lengths
         The walks and the norms of a run by step; no norms where it has no law of them.
     landscape
@@ -336,12 +406,16 @@ def drifting(
     if not moved:
         return dict(walks)
     at = f"at step {moved[0]}" if len(moved) == 1 else f"at steps {moved[0]} to {moved[-1]}"
-    rows = "kl_drift and off_task_reward_change"
+    reward_known = off_task.trace is not None or off_task.gradient_norm is not None
+    names = ["kl_drift"] * (off_task.fisher_trace is not None) + ["off_task_reward_change"] * reward_known
+    rows = " and ".join(names)
     if landscape is None:
-        warnings.append(
-            f"no {rows} {at}: the signal moves the run along its gradient besides, and traces do not say how much "
-            "another behaviour depends on that direction"
-        )
+        if names:
+            warnings.append(
+                f"no {rows} {at}: the signal moves the run along its gradient besides, and traces do not say how much "
+                "another behaviour depends on that direction"
+                + ("; estheory probe --mirrored measures KL along it" if "kl_drift" in names else "")
+            )
         return {step: w for step, w in walks.items() if step not in moved}
     scattered = [step for step in moved if step not in lengths and walks[step].mixing_df < LEAST_MIXING]
     if scattered:
@@ -396,14 +470,7 @@ def off_task_predictions(
         gain = gains[step]
         entries: list[tuple[Quantity, Law]] = []
         if off_task.fisher_trace is not None:
-            square = off_task.fisher_square_trace
-            law = drift.kl_law(
-                w,
-                fisher_trace=off_task.fisher_trace * gain,
-                fisher_square_trace=None if square is None else square * gain**2,
-                fisher_trace_stderr=off_task.fisher_trace_stderr * gain,
-            )
-            entries.append((Quantity.KL_DRIFT, law))
+            entries.append((Quantity.KL_DRIFT, kl_of_walk(off_task, w, gain)))
         if not tied and (off_task.trace is not None or off_task.gradient_norm is not None):
             law = drift.off_task_reward_law(
                 w,

@@ -160,6 +160,39 @@ def turning_per_update(walk: Array, sigma: float, odd_variance: Array, even_vari
     return np.asarray(np.sqrt(np.clip(1 - share, 0.0, 1.0)))
 
 
+def gradient_cosine(*, along: float, square: float, walk: float, dim: int) -> float:
+    """Return the cosine of a displacement with the gradient at the start: b / sqrt(v d + p^2).
+
+    That of two runs from one base is the product of either's, because their walks have nothing in common.
+
+    Parameters
+    ----------
+    along
+        b, the coherent displacement along that gradient, weight units.
+    square
+        p^2, the square of the coherent displacement, weight^2.
+    walk
+        v, variance of one coordinate of the walk, weight^2.
+    dim
+        Number of trained parameters d.
+
+    Returns
+    -------
+    float
+        Of the lengths that are expected; not 0 / 0.
+
+    Notes
+    -----
+    Label: mean-field. Source: ours: docs/concepts/economy.md.
+
+    Examples
+    --------
+    >>> gradient_cosine(along=0.3, square=0.09, walk=0.16, dim=1)
+    0.6
+    """
+    return along / math.sqrt(walk * dim + square)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CoherentPart:
     """The coherent part of a recorded run, estimated from its ledger.
@@ -172,6 +205,10 @@ class CoherentPart:
         The same with each update's rows left out in turn, or each of ``LEFT_OUT`` groups of them, for the jackknife.
     walk : ndarray, shape (T,)
         Variance of one coordinate of the walk after each update, weight^2.
+    gradient : ndarray, shape (T,)
+        ||g_t||, length of the smoothed reward's gradient, reward / weight.
+    even : ndarray, shape (T,)
+        v_even, variance of the members' effects without sign, reward^2; not cut at 0.
     bound
         ``upper`` where the odd part of the rewards is not known.
     """
@@ -179,6 +216,8 @@ class CoherentPart:
     motion: CoherentMotion
     without: tuple[CoherentMotion, ...]
     walk: Array
+    gradient: Array
+    even: Array
     bound: Literal["upper"] | None
 
     def estimate(self, function: Callable[[CoherentMotion], float]) -> Sum:
@@ -272,9 +311,12 @@ def coherent_part(book: Ledger, rules: LedgerRules) -> CoherentPart:
     rows = np.stack([earned, odd * variance, even * variance], axis=1)
     count = len(entries)
 
+    def length(smooth: Array) -> Array:
+        return np.asarray(np.sqrt(np.maximum(smooth[:, 1], 0.0)) / rules.sigma)
+
     def motion(kept: Array) -> CoherentMotion:
         smooth = _smoothed(rows, kept)
-        gradient = np.sqrt(np.maximum(smooth[:, 1], 0.0)) / rules.sigma
+        gradient = length(smooth)
         with np.errstate(divide="ignore", invalid="ignore"):
             progress = np.where(gradient > 0, smooth[:, 0] / gradient, 0.0)
         turning = turning_per_update(np.roll(walk, 1), rules.sigma, smooth[:, 1], smooth[:, 2])
@@ -286,6 +328,8 @@ def coherent_part(book: Ledger, rules: LedgerRules) -> CoherentPart:
         motion=motion(np.ones(count)),
         without=tuple(motion((place % groups != k).astype(np.float64)) for k in range(groups)),
         walk=np.cumsum(walk),
+        gradient=length(_smoothed(rows, np.ones(count))),
+        even=rows[:, 2],
         bound=bound,
     )
 

@@ -13,12 +13,14 @@ from estheory.citations import ours
 from estheory.errors import DataError
 from estheory.laws import CutNormalLaw, Law, NormalLaw, PointLaw
 from estheory.quantities import Label, Prediction, Quantity
+from estheory.theory.economy.chord import Displaced, pulled_walk
 from estheory.theory.economy.coherent import (
     FEWEST_SMOOTHED,
     SMOOTHED,
     CoherentMotion,
     CoherentPart,
     coherent_part,
+    gradient_cosine,
 )
 from estheory.theory.economy.ledger import Ledger, Sum
 from estheory.theory.economy.ledger_entry import LedgerRules
@@ -47,6 +49,32 @@ class TaskDrift:
     trace_std: float
     curvature: float
     curvature_stderr: float
+
+    def kl(self, *, walk: float, square: float) -> float:
+        """Return the mean KL of a displacement: 1/2 v tr F + 1/2 p^2 f.
+
+        Parameters
+        ----------
+        walk
+            v, variance of one coordinate of the walk, weight^2.
+        square
+            p^2, the square of the coherent displacement, weight^2.
+
+        Returns
+        -------
+        float
+            Nat per token, never negative: f is a difference of noisy probes, KL is convex about its minimum.
+
+        Notes
+        -----
+        Label: small-step. Source: ours: docs/concepts/economy.md. Refuted once the reward has risen: an upper bound.
+
+        Examples
+        --------
+        >>> TaskDrift(trace=10.0, trace_std=0.1, curvature=4.0, curvature_stderr=1.0).kl(walk=0.1, square=0.5)
+        1.5
+        """
+        return 0.5 * (walk * self.trace + square * max(self.curvature, 0.0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,8 +208,37 @@ class SteeredRun:
         -----
         Label: mean-field. Source: ours: docs/concepts/economy.md. Half of it where it is only an upper bound.
         """
-        norm, along = self.norm(step), self._known(self.along_first(step))
-        return Sum(value=along.value / norm, stderr=along.stderr / norm) if norm else Sum(value=0.0, stderr=0.0)
+        walk, square = self.walk(step).value, self._known(self.square(step)).value
+        if not walk * self.dim + square:
+            return Sum(value=0.0, stderr=0.0)
+        cosine = partial(gradient_cosine, square=square, walk=walk, dim=self.dim)
+        along = self._known(self.along_first(step))
+        return Sum(value=cosine(along=along.value), stderr=cosine(along=along.stderr))
+
+    def displaced(self, curvature: float) -> Displaced:
+        """Return where the run is after its last update, along directions of some curvature.
+
+        Parameters
+        ----------
+        curvature
+            Of minus the reward's Hessian, reward / weight^2.
+
+        Returns
+        -------
+        Displaced
+            Its walk is pulled back as the updates learn.
+
+        Notes
+        -----
+        Label: mean-field. Source: ours: docs/concepts/es-and-grpo.md.
+        """
+        part = self.part
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mobility = np.where(part.gradient > 0, part.motion.progress / part.gradient, 0.0)
+        return Displaced(
+            walk=pulled_walk(np.diff(part.walk, prepend=0.0), mobility, curvature),
+            along=self.along_first(self.steps).value,
+        )
 
     def _known(self, found: Sum) -> Sum:
         """Return the middle of what is known."""
@@ -231,19 +288,21 @@ class SteeredRun:
             systematic=whole,
         )
         for task, drift in self.drift.items():
-            mean, own = 0.5 * walk * drift.trace, 0.5 * square.value * drift.curvature
+            mean = drift.kl(walk=walk, square=0.0)
+            own = drift.kl(walk=walk, square=square.value) - mean
             spread = math.hypot(
                 mean * drift.trace_std,
                 0.5 * walk_error * drift.trace,
                 0.5 * math.hypot(square.stderr * drift.curvature, square.value * drift.curvature_stderr),
             )
+            both = CutNormalLaw(mean + own, spread, 0.0, math.inf) if spread > 0 else PointLaw(mean + own)
             yield self._made(
                 Quantity.KL_DRIFT,
-                NormalLaw(mean + own, spread),
+                both,
                 step,
                 "KL quadratic, and along the coherent part as along what the first updates have in common: "
                 "an upper bound once the reward has risen",
-                systematic=abs(own) / (mean + own) if self.part.bound and mean + own > 0 else 0.0,
+                systematic=own / (mean + own) if self.part.bound and mean + own > 0 else 0.0,
                 where=f"{task}, {BOTH}",
                 label="small-step",
             )

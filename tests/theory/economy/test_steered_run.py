@@ -54,6 +54,24 @@ def test_kl_is_the_walks_and_the_signals():
     assert not any(p.quantity is Quantity.KL_DRIFT for p in SteeredRun(part=run.part, dim=DIM).predictions(STEPS))
 
 
+def test_kl_of_runs_is_met_where_it_is_quadratic_and_never_negative():
+    """KL of a Fisher matrix that is the same in all directions but one, the gradient's."""
+    found = runs(25, CASES["straight"], replicas=40)
+    theta = np.array([each for each, _, _ in found])
+    each, along = 0.1, 6.0
+    kls = 0.5 * each * (theta**2).sum(axis=1) + 0.5 * (along - each) * theta[:, 0] ** 2
+    known = TaskDrift(trace=each * DIM, trace_std=0.1, curvature=along, curvature_stderr=0.0)
+    laws = [law(SteeredRun(part=part, dim=DIM, drift={"t": known}), Quantity.KL_DRIFT) for _, _, part in found]
+    told = np.array([one.mean for one in laws])
+    error = Z * np.std(kls - told) / math.sqrt(len(found))
+    assert abs(np.mean(kls - told)) < 0.05 * told.mean() + error
+    assert abs(np.mean(kls - 0.8 * told)) > 0.05 * told.mean() + error  # control
+    unclear = TaskDrift(trace=0.1, trace_std=0.5, curvature=-3.0, curvature_stderr=4.0)
+    lowest = law(SteeredRun(part=found[0][2], dim=DIM, drift={"t": unclear}), Quantity.KL_DRIFT)
+    assert lowest.interval(0.95)[0] == 0.0
+    assert lowest.mean > 0
+
+
 def test_later_steps_go_on_ever_more_slowly_and_are_known_less():
     _, rows, _ = one_run(np.random.default_rng(22), *quadratic(*CASES["straight"]))
     half = SteeredRun(part=coherent_part(ledger(rows[:15], RULES), RULES), dim=DIM)
