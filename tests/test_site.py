@@ -49,6 +49,12 @@ def test_links_resolve(site):
                 assert f'id="{unquote(name)}"' in other.read_text(encoding="utf-8"), (page, target, name)
 
 
+def test_every_table_became_one(site):
+    left = re.compile(r"<p>\|[ -]|\| ?---")
+    assert not [page for page in site.rglob("*.html") if left.search(page.read_text(encoding="utf-8"))]
+    assert left.search("<p>![a](b)\n| claim |\n|---|---|</p>")
+
+
 def test_pages_are_light(site):
     assert not [page for page in site.rglob("*.html") if page.stat().st_size > 400_000]
 

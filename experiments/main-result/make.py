@@ -13,16 +13,18 @@ from estheory.validation.published import published_pairs
 
 ROOT = Path(__file__).resolve().parents[2]
 LOW, HIGH = 0.6, 2.7
-LEFT, RIGHT, TOP, ROW, WIDTH = 322, 610, 74, 25, 760
+LEFT, RIGHT, TOP, ROW, WIDTH = 222, 420, 74, 25, 560
 NORMS = (Quantity.DISPLACEMENT_NORM, Quantity.GRPO_DISPLACEMENT_NORM)
 COLOURS = {"consistent": "good", "refuted": "bad", "underpowered": "weak"}
 
 STYLE = """
-.bg { fill: #ffffff; stroke: #d0d7de } .ink { fill: #1f2328 } .dim { fill: #59636e } .axis { stroke: #818b98 }
-.band { fill: #0969da; fill-opacity: 0.2 } .good { fill: #1a7f37 } .bad { fill: #cf222e } .weak { fill: #9a6700 }
+.bg { fill: #ffffff; stroke: #d0d7de } .ink { fill: #1b1f24 } .dim { fill: #57606a } .axis { stroke: #818b98 }
+.band { fill: #0072b2; fill-opacity: 0.2 } .good { fill: #005f94 } .weak { fill: #ffffff; stroke: #57606a }
+.bad { stroke: #a83a00 } .weak, .bad { stroke-width: 2 }
 @media (prefers-color-scheme: dark) {
-.bg { fill: #0d1117; stroke: #3d444d } .ink { fill: #f0f6fc } .dim { fill: #9198a1 } .axis { stroke: #656c76 }
-.band { fill: #4493f8; fill-opacity: 0.3 } .good { fill: #3fb950 } .bad { fill: #f85149 } .weak { fill: #d29922 } }
+.bg { fill: #14171c; stroke: #3a424d } .ink { fill: #e6e9ee } .dim { fill: #a3adb8 } .axis { stroke: #656c76 }
+.band { fill: #56b4e9; fill-opacity: 0.3 } .good { fill: #6cbef0 } .weak { fill: #14171c; stroke: #a3adb8 }
+.bad { stroke: #ff9a5c } }
 text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif }
 """
 
@@ -72,10 +74,18 @@ def _text(x: float, y: float, words: str, style: str = "ink", anchor: str = "sta
     return f'<text x="{x:.1f}" y="{y:.1f}" class="{style}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
+def _mark(x: float, y: float, outcome: str) -> str:
+    """Return a disc where consistent, a cross where refuted, a ring where underpowered: told apart without colours."""
+    style = COLOURS[outcome]
+    if outcome == "refuted":
+        return f'<path class="{style}" d="M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8"/>'
+    return f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="{4 if outcome == "underpowered" else 5}"/>'
+
+
 def figure(rows: list[Row]) -> str:
     """Return the figure as SVG, legible on light and dark pages."""
     bottom = TOP + ROW * len(rows)
-    height = bottom + 62
+    height = bottom + 84
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">',
         "<title>Weight displacement of real runs: measured over predicted</title>",
@@ -94,16 +104,14 @@ def figure(rows: list[Row]) -> str:
         left, right = _x(max(1 - half, LOW)), _x(1 + half)
         if half > 0.01:
             parts.append(f'<rect class="band" x="{left:.1f}" y="{y - 7:.1f}" width="{right - left:.1f}" height="14"/>')
-        parts.append(f'<circle class="{COLOURS[outcome]}" cx="{_x(measured / predicted):.1f}" cy="{y:.1f}" r="5"/>')
+        parts.append(_mark(_x(measured / predicted), y, outcome))
         parts.append(_text(20, y + 4, name))
         parts.append(_text(WIDTH - 20, y + 4, f"{predicted:.4g} → {measured:.4g}", "ink", "end"))
-    x = 20.0
-    for name, style in COLOURS.items():
-        parts.append(f'<circle class="{style}" cx="{x + 5:.1f}" cy="{bottom + 40}" r="5"/>')
-        parts.append(_text(x + 16, bottom + 44, name))
-        x += 122
-    parts.append(f'<rect class="band" x="{x:.1f}" y="{bottom + 33}" width="22" height="14"/>')
-    parts.append(_text(x + 30, bottom + 44, "rounding of unknown weights may do this"))
+    for index, outcome in enumerate(COLOURS):
+        parts.append(_mark(25 + 122 * index, bottom + 40, outcome))
+        parts.append(_text(36 + 122 * index, bottom + 44, outcome))
+    parts.append(f'<rect class="band" x="20" y="{bottom + 55}" width="22" height="14"/>')
+    parts.append(_text(50, bottom + 66, "rounding of unknown weights may do this"))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 

@@ -23,7 +23,6 @@ from estheory.files import write_json, write_text
 from estheory.measurement.reward_curvature import reward_curvature
 from estheory.reporting.page.figures import entry, legend, style
 from estheory.reporting.page.svg import new_figure, standing, to_svg
-from estheory.reporting.page.theme import LIGHT
 from estheory.runs.config import ESRunConfig
 from estheory.runs.directory import RunDirectory
 from estheory.training.finish import finish_run
@@ -137,7 +136,7 @@ def table(found: list[Row]) -> str:
 
 def figure(found: list[Row]) -> str:
     """Return the picture: predicted curves over N, a line for each sigma, and the runs on them."""
-    with new_figure(250) as drawn:
+    with new_figure(265) as drawn:
         axes = drawn.subplots()
         for index, sigma in enumerate(SIGMAS):
             colour, line = style(index)
@@ -161,11 +160,10 @@ def figure(found: list[Row]) -> str:
                 capsize=2,
                 label=entry(f"σ = {sigma:g}"),
             )
-            for row in rows:
-                at: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8, "color": LIGHT["muted"]}
-                axes.annotate(f"N = {row['population']}", (row["norm"], row["progress"]), (6, 5), **at)
         axes.set_xscale("log")
-        axes.set_xlabel("drift: distance walked (weight)")
+        sizes = sorted({row["population"] for row in found}, reverse=True)
+        marks = ", ".join(f"{size}" for size in sizes)
+        axes.set_xlabel(f"drift: distance walked (weight)\nmarks of a σ, from left to right: N = {marks}")
         axes.set_title(f"progress along the gradient in {STEPS} steps (weight)")
         axes.set_xticks(ticks := [0.05, 0.1, 0.2, 0.5, 1, 2, 4], [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
