@@ -32,6 +32,7 @@ ESTIMATORS = [
     "theory/test_walk.py",
     "diagnosis/test_faults.py",
 ]
+FORECAST = ["theory/economy/test_forecast_formulas.py", "theory/economy/test_forecast.py"]
 COMPONENTS = "theory/economy/test_component_formulas.py"
 FORMULAS = ["theory/test_exact_cases.py", "theory/test_formulas.py", "theory/test_formulas_of_runs.py"]
 TESTS = {
@@ -50,7 +51,9 @@ TESTS = {
     "economy.planned_motion": ["theory/economy/test_planned_motion.py"],
     "economy.peak": ["theory/economy/test_peak.py"],
     "economy.steered_run": ["theory/economy/test_steered_run.py"],
-    "economy.forecast": ["theory/economy/test_forecast_formulas.py", "theory/economy/test_forecast.py"],
+    "economy.forecast": FORECAST,
+    "economy.later_steps": FORECAST,
+    "economy.rate": FORECAST,
     "economy.intervals": [COMPONENTS, "theory/economy/test_pilot.py", "theory/economy/test_forecast.py"],
     "economy.ledger": ["theory/economy/test_ledger.py", "theory/economy/test_forecast.py"],
     "economy.ledger_entry": ["theory/economy/test_ledger.py", "theory/economy/test_forecast.py"],
@@ -135,6 +138,20 @@ TESTS = {
     "rounding.weights": ["theory/test_formulas_of_laws.py", "theory/test_precision.py"],
 }
 """Tests of each module, under tests/; those of FORMULAS and of the derivations, which pin most, are run for all."""
+FOREIGN = ["validation/test_foreign.py", "validation/test_foreign_keys.py", "runs/test_foreign_steps.py"]
+RUNS = {
+    "runs.config": ["training/test_config.py", "training/test_options.py", "runs/test_old_runs.py"],
+    "runs.config_files": ["training/test_config.py", "runs/test_old_runs.py"],
+    "runs.foreign.es_at_scale": FOREIGN,
+    "runs.foreign.es_awd": FOREIGN,
+    "runs.foreign.esvsgrpo": FOREIGN,
+    "runs.foreign.log": ["runs/test_log.py", *FOREIGN],
+    "runs.foreign.rows": FOREIGN,
+    "runs.foreign.trainers": FOREIGN,
+    "runs.sequence": ["training/test_sequence.py", "reporting/test_sequence_report.py"],
+    "runs.view": ["runs/test_old_runs.py", "runs/test_log.py", *FOREIGN],
+}
+"""Tests of the modules that know a run on disk, where no formula stands."""
 
 SWAPS: dict[type[ast.AST], type[ast.AST]] = {
     **{ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult},
@@ -199,12 +216,6 @@ def _without(tree: ast.Module, unary: ast.UnaryOp) -> str:
             return node.operand if node is unary else node
 
     return ast.unparse(Drop().visit(tree))
-
-
-def path_of(module: str) -> Path:
-    """Return the module's file: of the theory, or of the laws that it is built on."""
-    theory = inside(module)
-    return theory if theory.exists() else ROOT / "estheory" / f"{module}.py"
 
 
 def codes(code: types.CodeType) -> Iterator[types.CodeType]:
@@ -350,7 +361,7 @@ def inside(module: str) -> Path:
 def main() -> None:
     """Print the survivors of one module."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("module", choices=TESTS)
+    parser.add_argument("module", choices=[*TESTS, *RUNS])
     parser.add_argument("--most", type=int, default=40, help="mutants, drawn at random with seed 0")
     parser.add_argument("--only", type=int, nargs="*", help="these mutants, by the number printed before them")
     parser.add_argument("--slowest", type=float, default=60.0, help="leave out tests that take more seconds")
@@ -367,7 +378,8 @@ def main() -> None:
         f"derivations/test_derivations.py::test_{name}"
         for name in ("the_evaluator_at_the_ends_of_its_range", "reference_values", "limits")
     ]
-    tests = [f"tests/{name}" for name in dict.fromkeys([*FORMULAS, *derivations, *TESTS[given.module]])]
+    names = RUNS.get(given.module) or dict.fromkeys([*FORMULAS, *derivations, *TESTS[given.module]])
+    tests = [f"tests/{name}" for name in names]
     options = ["-q", "-n", "0", "-s", "-p", "no:cacheprovider", "-p", "no:faulthandler"]
     pytest.main([*options, *tests], plugins=[Mutation(given)])
 

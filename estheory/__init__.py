@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from estheory.simulation.observed import observe, observed_pairs
     from estheory.theory.curved.predictions import OffTask
     from estheory.theory.curved.spectra import read_landscape
-    from estheory.theory.economy.forecast import HeldOutReward, outlook
+    from estheory.theory.economy.forecast import outlook
     from estheory.theory.economy.iteration import Iteration
+    from estheory.theory.economy.later_steps import HeldOutReward
     from estheory.theory.economy.ledger import ledger
     from estheory.theory.economy.ledger_entry import LedgerRules, LoggedUpdate
     from estheory.theory.economy.pilot import pilot
@@ -76,7 +77,8 @@ _HOMES = {
     "estheory.theory.curved.predictions": ("OffTask",),
     "estheory.theory.curved.spectra": ("read_landscape",),
     "estheory.theory.planning.plan": ("plan",),
-    "estheory.theory.economy.forecast": ("HeldOutReward", "outlook"),
+    "estheory.theory.economy.forecast": ("outlook",),
+    "estheory.theory.economy.later_steps": ("HeldOutReward",),
     "estheory.theory.economy.ledger": ("ledger",),
     "estheory.theory.economy.ledger_entry": ("LedgerRules", "LoggedUpdate"),
     "estheory.theory.economy.iteration": ("Iteration",),

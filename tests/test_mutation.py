@@ -16,7 +16,8 @@ def test_every_module_has_tests_to_mutate_it_against():
 
 
 def test_their_tests_exist():
-    named = {*MUTATION["FORMULAS"], *(name for names in MUTATION["TESTS"].values() for name in names)}
+    tables = (MUTATION["TESTS"], MUTATION["RUNS"])
+    named = {*MUTATION["FORMULAS"], *(name for table in tables for names in table.values() for name in names)}
     assert [name for name in named if not (ROOT / "tests" / name).is_file()] == []
 
 

@@ -115,6 +115,36 @@ def test_the_map_of_the_house_names_files_that_exist():
     assert [room for room in MAY_IMPORT if f"`{room}/`" not in text] == []
 
 
+def test_the_map_of_the_house_names_objects_where_they_are():
+    """What stands before a file in brackets, or is said to be in it, is defined there."""
+    text = (ROOT.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    walk = " ".join(text[text.index("## Four commands") : text.index("## A new quantity")].split())
+    placed = re.findall(r"`([\w.]+)` (?:\(|in )`([\w/]+\.py)", walk) + [
+        (name, file) for file, name in re.findall(r"`([\w/]+\.py)`: `(\w+)`", walk)
+    ]
+    assert len(placed) > 25
+    for name, file in placed:
+        body: list[ast.stmt] = ast.parse((ROOT / file).read_text()).body
+        for part in name.split("."):
+            found = [n for n in body if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name == part]
+            assert found, f"{file} does not define {name}"
+            body = found[0].body
+
+
+def test_predict_passes_through_every_file_that_its_map_names():
+    text = (ROOT.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    command, walk = re.search(r"`estheory (predict [^`]+)`\n(.+?)\n`estheory run", text, re.S).groups()
+    code = (
+        "import sys\nfrom estheory.cli.app import main\nseen = set()\n"
+        "sys.setprofile(lambda frame, event, _: seen.add(frame.f_code.co_filename))\n"
+        f"main({command.split()!r})\nsys.setprofile(None)\nprint(*seen, sep='\\n', file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    named = set(re.findall(r"`((?:cli|theory|reporting)/[\w/]+\.py)`", walk))
+    assert len(named) > 10
+    assert {name for name in named if str(ROOT / name) not in done.stderr.split("\n")} == set()
+
+
 NEED_TORCH = {"interpolate_checkpoints", "task_evaluator", "token_kl"}
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from estheory._special import Array
 from estheory.errors import DataError
 from estheory.runs.view import OwnRun, RunRecord, Settings, Step
-from estheory.theory.economy.forecast import HeldOutReward
+from estheory.theory.economy.later_steps import HeldOutReward
 from estheory.theory.economy.ledger import Ledger, ledger
 from estheory.theory.economy.ledger_entry import LedgerRules, LoggedUpdate
 from estheory.theory.economy.steered_run import TaskDrift

@@ -96,10 +96,19 @@ def torch_entries(file: Path) -> dict[str, TorchEntry]:
     return {name: TorchEntry(name=name, tensor=tensor.detach(), file=file) for name, tensor in state.items()}
 
 
-def adam_betas(file: Path) -> tuple[float, float] | None:
-    """Return Adam's decay rates from the state of an optimiser that ``torch.save`` wrote; None of another optimiser.
+@dataclass(frozen=True, kw_only=True)
+class AdamRules:
+    """What the state of an Adam optimiser tells of its rule: decay rates of the moments, and of the weights."""
 
-    Several groups of parameters must agree on them; DataError where they do not, or where the file cannot be read.
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    decoupled: bool = True
+
+
+def adam_rules(file: Path) -> AdamRules | None:
+    """Return Adam's rule from the state of an optimiser that ``torch.save`` wrote; None of another optimiser.
+
+    Several groups of parameters must agree on it; DataError where they do not, or where the file cannot be read.
     """
     import torch
 
@@ -116,7 +125,13 @@ def adam_betas(file: Path) -> tuple[float, float] | None:
     if len(found) > 1:
         raise DataError(f"the parameter groups of {file} have different betas", "judge a run with one pair of betas")
     beta1, beta2 = found.pop()
-    return beta1, beta2
+    # torch's Adam says of itself that it is not; AdamW of older versions is silent
+    decoupled = all(bool(group.get("decoupled_weight_decay", True)) for group in groups)
+    # groups without decay are those of biases and norms, a small share of the weights
+    decays = {float(group.get("weight_decay", 0.0)) for group in groups} - {0.0}
+    if len(decays) > 1:
+        raise DataError(f"the parameter groups of {file} have different weight decays", "judge a run with one of them")
+    return AdamRules(betas=(beta1, beta2), weight_decay=max(decays, default=0.0), decoupled=decoupled)
 
 
 _MOMENTS = re.compile(r"(?:^|\.)(?:exp_avg|exp_avg_sq|max_exp_avg_sq|momentum_buffer|step)$")

@@ -272,7 +272,7 @@ def step_of(row: Row) -> Step:
     }
     values |= {name: _array(row[name]) for name in ("rewards", "half_rewards", "coefficients") if name in row}
     stream = None if seeds is None else (int(seeds["seed"]), int(seeds["step"]))
-    return Step(step=row["step"], stream=stream, **values)
+    return Step(step=row["step"], stream=stream, stalled=bool(row.get("stalled", False)), **values)
 
 
 def _with_rewards(step: Step, kept: PromptRewards | None) -> Step:

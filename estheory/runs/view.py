@@ -156,6 +156,8 @@ class Step:
         KL to the start, as the code measures it (nat/token).
     lr
         Learning rate of the update (weight per step).
+    stalled
+        Whether the rewards of every group were equal, so that a gradient method had no gradient.
     """
 
     step: int
@@ -174,6 +176,7 @@ class Step:
     norm: float | None = None
     kl: float | None = None
     lr: float | None = None
+    stalled: bool = False
 
     def weights(self, settings: Settings) -> Array:
         """Return the weights of the step's noise vectors, alpha z / N, or of pairs alpha (z+ - z-) / N.

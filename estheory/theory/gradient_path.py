@@ -86,8 +86,23 @@ class GradientPath:
         """The share of a minibatch gradient's square that minibatches have in common at the start."""
         return float(self.shared[0, 0])
 
-    def _at(self, steps: int) -> Array:
-        """Return the weight of each point at each step, shape (P, T)."""
+    def at(self, steps: int) -> Array:
+        """Return the weight of each point at each step: linear between the two next to it.
+
+        Parameters
+        ----------
+        steps
+            T.
+
+        Returns
+        -------
+        ndarray
+            Shape (P, T).
+
+        Notes
+        -----
+        No label: a declared choice.
+        """
         return np.array([np.interp(np.arange(steps), self.times, row) for row in np.eye(self.times.size)])
 
     def covariance(self, rates: Array, first: int, second: int) -> float:
@@ -119,7 +134,7 @@ class GradientPath:
         return self.dim * (common + noise)
 
     def _displaced(self, rates: Array) -> _Displaced:
-        at = self._at(rates.size)
+        at = self.at(rates.size)
         share = np.maximum(self.squares @ at - np.einsum("pt,pq,qt->t", at, self.shared, at), 0.0)
         return _Displaced(
             common=at @ coherent_rates(rates),
@@ -204,7 +219,7 @@ class GradientPath:
         -----
         Label: mean-field. Source: ours: docs/concepts/es-and-grpo.md.
         """
-        moved = float(self.along @ self._at(step) @ coherent_rates(rates[:step]))
+        moved = float(self.along @ self.at(step) @ coherent_rates(rates[:step]))
         return moved / math.sqrt(self.mean_square(rates, step))
 
     def thinned(self) -> GradientPath:

@@ -375,7 +375,7 @@ class SquaredNormLaw(Law):
 
     Notes
     -----
-    Label: as of both. Source: ours: docs/concepts/signal.md.
+    Label: exact or large-N, as of both. Source: ours: docs/concepts/signal.md.
     """
 
     root: NormLaw

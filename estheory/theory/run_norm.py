@@ -217,7 +217,7 @@ def without_few_pairs(norm: RunNorm, walk: Walk, step: int) -> RunNorm:
 
     Notes
     -----
-    Label: as of ``norm``. Source: ours: docs/validation/audit.md.
+    Label: exact or large-N, as of ``norm``. Source: ours: docs/validation/audit.md.
     """
     if step == 1 or walk.enough_pairs():
         return norm

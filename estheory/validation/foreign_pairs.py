@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,9 +13,11 @@ from estheory.citations import ours
 from estheory.cosine_laws import CorrelationLaw
 from estheory.errors import DataError
 from estheory.laws import Law, NormalLaw, SquaredLaw
+from estheory.models.torch_files import AdamRules
 from estheory.quantities import Label, Prediction, Quantity
 from estheory.rules import Dtype
 from estheory.runs.view import ForeignRun
+from estheory.theory.adamw import decayed_rates
 from estheory.theory.effective_dimension import Shapes, shared_seed_dimension
 from estheory.theory.estimators.estimator import PAPER
 from estheory.theory.walk import OURS
@@ -30,8 +32,16 @@ from estheory.validation.foreign_laws import (
     with_rounding,
 )
 from estheory.validation.foreign_logged import logged_pairs
-from estheory.validation.foreign_rounding import BETAS, OWN_WEIGHTS, Factor, Roundings, walk_square
+from estheory.validation.foreign_rounding import OWN_WEIGHTS, Factor, Roundings, walk_square
 from estheory.validation.judge import Pair
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam:
+    """The optimiser of a run, and ||theta_0||^2 (weight^2), which its weight decay shrinks."""
+
+    rules: AdamRules = field(default_factory=AdamRules)
+    base_square: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +79,7 @@ def foreign_pairs(
     roundings: Roundings | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     adamw: Mapping[int, Factor] | None = None,
-    betas: tuple[float, float] = BETAS,
+    adam: Adam | None = None,
 ) -> list[Pair]:
     """Return predictions and measurements of a foreign run.
 
@@ -77,12 +87,13 @@ def foreign_pairs(
     `roundings`: what rounding does to an ES run in 16 bits, at every step that is judged; None in float32.
     `shapes`: shapes of its tensors by name; what is logged of layers is judged only with them.
     `adamw`: what rounding does to a gradient method's walk in 16 bits, by step; None in float32.
+    `adam`: the optimiser of a gradient method; usual betas and no weight decay where None.
     """
     es = len(run.increments) > 0
     pairs = [
         *(logged_pairs(run, roundings, shapes or {}) if es else ()),
         *(_es_pairs(run, measured, roundings) if es and measured else ()),
-        *(_gradient_pairs(run, measured, adamw or {}, betas) if measured and len(run.rates) else ()),
+        *(_gradient_pairs(run, measured, adamw or {}, adam or Adam()) if measured and len(run.rates) else ()),
     ]
     if not pairs:
         why = "; ".join(run.unjudged) or "it has neither checkpoints beside its base weights nor logged norms"
@@ -223,13 +234,17 @@ def _tensors(
 
 
 def _gradient_pairs(
-    run: ForeignRun, measured: MeasuredPath, rounded: Mapping[int, Factor], betas: tuple[float, float]
+    run: ForeignRun, measured: MeasuredPath, rounded: Mapping[int, Factor], adam: Adam
 ) -> Iterator[Pair]:
     """Pair the AdamW walk of dense gradient noise with the norm at each checkpoint."""
     dim = sum(size for size, _ in measured.tensors.values())
-    assumptions = (DENSE, "no weight decay", f"AdamW, betas {betas[0]:g} and {betas[1]:g}")
+    (beta1, beta2), decay = adam.rules.betas, adam.rules.weight_decay
+    decays = f"weight decay {decay:g} of all weights" if decay else "no weight decay"
+    assumptions = (DENSE, decays, f"AdamW, betas {beta1:g} and {beta2:g}")
     for step, norm in zip(measured.steps, measured.norms, strict=True):
-        variance, factor = walk_square(run.rates[:step], betas), rounded.get(step, EXACT)
+        left, lost = decayed_rates(run.rates[:step], decay)
+        variance = walk_square(left, adam.rules.betas) + lost**2 * adam.base_square / max(dim, 1)
+        factor = rounded.get(step, EXACT)
         if variance * factor.value > 0:
             yield measured_in(
                 run,

@@ -12,8 +12,9 @@ from estheory.errors import DataError, EstheoryError
 from estheory.floats import FORMATS
 from estheory.measurement.displacement import Displacements, measure_displacements
 from estheory.models.headers import tensor_entries
+from estheory.models.magnitudes import magnitude_counts
 from estheory.models.shapes import tensor_shapes
-from estheory.models.torch_files import adam_betas
+from estheory.models.torch_files import AdamRules, adam_rules
 from estheory.models.weight_files import is_adapter
 from estheory.rules import Dtype
 from estheory.runs.foreign import read_foreign
@@ -21,8 +22,8 @@ from estheory.runs.view import ForeignRun, Given
 from estheory.simulation.emulator.checkpoint_weights import checkpoint_weights
 from estheory.validation.claims import Claims
 from estheory.validation.explanations import findings
-from estheory.validation.foreign_pairs import MeasuredPath, foreign_pairs
-from estheory.validation.foreign_rounding import BETAS, Roundings, adamw_factors, roundings
+from estheory.validation.foreign_pairs import Adam, MeasuredPath, foreign_pairs
+from estheory.validation.foreign_rounding import Roundings, adamw_factors, roundings
 from estheory.validation.judge import Evidence
 from estheory.validation.recorded_faults import recorded_findings
 
@@ -70,7 +71,7 @@ def foreign_evidence(
     notes = [*(problems or ()), *(f"not judged: {reason}" for reason in run.unjudged)]
     origin, measured = base or run.base, None
     displacements: Displacements | None = None
-    run, betas, said = _optimised(run)
+    run, rules, said = _optimised(run)
     notes += said
     adapters = [file for file in run.checkpoints.values() if is_adapter(file)]
     if adapters and not len(run.increments):
@@ -96,19 +97,28 @@ def foreign_evidence(
         if len(run.increments):
             rounded = _rounding(run, measured, origin)
         elif measured is not None and origin is not None and measured.dtype != "float32" and len(run.rates):
-            if betas != BETAS:
-                raise DataError("rounding of AdamW is emulated with betas 0.9 and 0.999", "judge a float32 run")
+            if rules != AdamRules():
+                raise DataError(
+                    "rounding of AdamW is emulated with betas 0.9 and 0.999 and no weight decay", "judge a float32 run"
+                )
             adamw = adamw_factors(run, measured.dtype, measured.steps, checkpoint_weights(origin, measured.dtype))
     except DataError as error:
         why = f"{error.what}; {error.remedy}"
         notes.append(f"not judged: norms in 16 bits: {why}")
         run, measured = replace(run, logged_norms={}, logged_layers={}, unjudged=(*run.unjudged, why)), None
-    pairs = foreign_pairs(run, measured, rounded, shapes, adamw, betas)
+    adam = Adam(rules=rules, base_square=_base_square(origin) if rules.weight_decay and origin else 0.0)
+    pairs = foreign_pairs(run, measured, rounded, shapes, adamw, adam)
     claims = _claims(run, displacements, origin, measured.dtype if measured else run.dtype)
     found = (*(findings(claims) if claims else ()), *recorded_findings(run.steps, run.settings))
     return Evidence(
         pairs=pairs, unpredicted=run.shown, notes=notes, claims=claims, findings=found, measured=displacements
     )
+
+
+def _base_square(origin: Path) -> float:
+    """Return ||theta_0||^2 (weight^2), to a rounding of a percent of each weight that decay does not see."""
+    _, magnitudes, counts = magnitude_counts(origin, "bfloat16")
+    return float(counts.sum(axis=0) @ magnitudes**2)
 
 
 def _claims(run: ForeignRun, measured: Displacements | None, base: Path | None, stored: Dtype) -> Claims | None:
@@ -124,20 +134,22 @@ def _claims(run: ForeignRun, measured: Displacements | None, base: Path | None, 
     return Claims(rule=rule, measured=measured, base=base, stored=stored)
 
 
-def _optimised(run: ForeignRun) -> tuple[ForeignRun, tuple[float, float], list[str]]:
-    """Return the run, without rates where its optimiser is not AdamW; its betas; and what to say of both."""
+def _optimised(run: ForeignRun) -> tuple[ForeignRun, AdamRules, list[str]]:
+    """Return the run, without rates where its optimiser is not AdamW; its rule; and what to say of both."""
+    usual = AdamRules()
     if run.optimizer is None or not len(run.rates):
-        return run, BETAS, []
+        return run, usual, []
     try:
-        betas = adam_betas(run.optimizer)
+        rules = adam_rules(run.optimizer)
     except DataError as error:
-        return run, BETAS, [f"the optimiser is taken for AdamW, betas 0.9 and 0.999: {error.what}"]
-    if betas is None:
+        return run, usual, [f"the optimiser is taken for AdamW, betas 0.9 and 0.999: {error.what}"]
+    if rules is None or (rules.weight_decay and not rules.decoupled):
         why = f"the optimiser of {run.optimizer} is not AdamW, whose walk alone is predicted"
         run = replace(run, rates=np.zeros(0), unjudged=(*run.unjudged, why))
-        return run, BETAS, [f"not judged: {why}"]
-    told = f"the optimiser's betas are {betas[0]:g} and {betas[1]:g} ({run.optimizer})"
-    return run, betas, [] if betas == BETAS else [told]
+        return run, usual, [f"not judged: {why}"]
+    (beta1, beta2), decay = rules.betas, rules.weight_decay
+    told = f"the optimiser's betas are {beta1:g} and {beta2:g}, its weight decay {decay:g} ({run.optimizer})"
+    return run, rules, [] if rules == usual else [told]
 
 
 def _rounding(run: ForeignRun, measured: MeasuredPath | None, origin: Path | None) -> Roundings | None:

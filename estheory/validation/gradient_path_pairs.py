@@ -57,9 +57,16 @@ def gradient_path(run: OwnRun) -> GradientPath | None:
 
 
 def run_rates(run: OwnRun) -> Array:
-    """Return the learning rate of each step of a GRPO run, weight units."""
-    config = run.grpo
+    """Return the learning rate of each step of a GRPO run, weight units: as logged, with any warm-up and schedule."""
+    config, logged = run.grpo, [step.lr for step in run.steps]
+    if len(logged) == config.steps and all(rate is not None for rate in logged):
+        return np.array(logged, dtype=np.float64)
     return np.asarray(config.lr * learning_rates(config.steps, config.schedule))
+
+
+def has_gradient(run: OwnRun) -> Array:
+    """Return which steps of a GRPO run had a gradient, shape (T,): not those whose groups all had equal rewards."""
+    return np.array([not step.stalled for step in run.steps])
 
 
 def gradient_path_pairs(run: OwnRun, cosines: Mapping[tuple[int, int], float]) -> Iterator[Pair]:

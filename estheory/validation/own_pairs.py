@@ -17,14 +17,14 @@ from estheory.laws import ChiLaw, PointLaw, SquaredLaw
 from estheory.models.renames import NamedShapes
 from estheory.quantities import Prediction, Quantity
 from estheory.runs.view import OwnRun, known
-from estheory.theory.adamw import grpo_mean_square
+from estheory.theory.adamw import walk_factor
 from estheory.theory.estimators.estimator import PAPER
 from estheory.theory.probe.prediction_law import FewDirectionsLaw
 from estheory.theory.walk import OURS
 from estheory.validation.assumptions import CONDITIONED, DENSE, FLAT, SHARED
 from estheory.validation.coherent_pairs import coherent_pairs
 from estheory.validation.forecast_pairs import forecast_pairs
-from estheory.validation.gradient_path_pairs import gradient_path_pairs
+from estheory.validation.gradient_path_pairs import gradient_path_pairs, has_gradient, run_rates
 from estheory.validation.judge import Pair, paired
 from estheory.validation.recorded_walk import RecordedWalk
 from estheory.validation.reward_probe_pairs import reward_pairs
@@ -188,14 +188,16 @@ def _grpo(run: OwnRun, cosines: Mapping[tuple[int, int], float]) -> Iterator[Pai
     config = run.grpo
     if steps != config.steps:
         raise DataError(f"{run.path} stopped at step {steps} of {config.steps}", "let it finish")
-    norm = math.sqrt(grpo_mean_square(run.dim, config.lr, steps, config.schedule))
+    rates, active = run_rates(run), has_gradient(run)
+    each = math.sqrt(walk_factor(rates, active=active) * float(rates @ rates)) if active.any() else 0.0
+    stalled = steps - int(active.sum())
     yield paired(
         Prediction(
             quantity=Quantity.GRPO_DISPLACEMENT_NORM,
-            law=ChiLaw(norm / math.sqrt(run.dim), run.dim),
+            law=ChiLaw(each, run.dim) if each else PointLaw(0.0),
             label="mean-field",
             source=ours("es-and-grpo"),
-            assumptions=(DENSE, "no weight decay"),
+            assumptions=(DENSE, "no weight decay", *((f"{stalled} steps without a gradient",) if stalled else ())),
             step=steps,
         ),
         known(run.steps[-1].norm, "norm"),

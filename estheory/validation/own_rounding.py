@@ -22,13 +22,14 @@ from estheory.laws import ChiLaw, PointLaw, SquaredLaw
 from estheory.quantities import Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.runs.view import OwnRun, known
-from estheory.simulation.emulator.adamw import adamw_walks
+from estheory.simulation.emulator.adamw import Gradients, adamw_walks
 from estheory.simulation.emulator.effects import Emulation
 from estheory.simulation.emulator.emulate import emulate
 from estheory.simulation.emulator.strata import SampledWeights
 from estheory.theory.rounding.precision import NormBand, RoundingEffect
 from estheory.theory.walk import OURS
 from estheory.validation.assumptions import DENSE, FEWEST, FLAT, STUDENT
+from estheory.validation.gradient_path_pairs import PROBED, gradient_path, has_gradient
 from estheory.validation.judge import Pair, paired
 from estheory.validation.recorded_walk import RecordedWalk
 
@@ -92,10 +93,11 @@ def rounded_pairs(
 
 
 def rounded_grpo_pairs(run: OwnRun, weights: SampledWeights, seed: int = 0) -> list[Pair]:
-    """Return the prediction and the measurement of the norm of a GRPO run that AdamW updates in 16 bits, in place.
+    """Return predictions and the measurement of the norm of a GRPO run that AdamW updates in 16 bits, in place.
 
-    AdamW on dense gradient noise, emulated on the run's own base weights with its logged learning rates; the norm is a
-    chi variable whose first two moments are the emulated ones. Label mean-field.
+    AdamW on dense gradient noise, emulated on the run's own base weights with its logged learning rates and its steps
+    without a gradient; and on what gradients have in common, where they were probed before the run. The norm is a chi
+    variable whose first two moments are the emulated ones. Label mean-field.
 
     `weights`: magnitudes of the base weights as the run stores them, tensor by tensor.
     """
@@ -103,16 +105,26 @@ def rounded_grpo_pairs(run: OwnRun, weights: SampledWeights, seed: int = 0) -> l
     with reading(run.path):
         rates = np.array([known(row.lr, "learning rate") for row in run.steps])
         measured = known(run.steps[-1].norm, "norm")
-    walk = adamw_walks(weights, run.config.dtype, rates, [steps], copy=False, seed=seed)[steps]
-    df, error = 2 * run.dim / (walk.kurtosis - 1), STUDENT * walk.stderr / walk.variance
-    law = ChiLaw(math.sqrt(walk.variance * run.dim / df), df, 2 / error**2)
-    assumptions = (DENSE, "AdamW in place, emulated on the base weights")
-    quantity = Quantity.GRPO_DISPLACEMENT_NORM
-    prediction = Prediction(
-        quantity=quantity, law=law, label="mean-field", source=OURS, assumptions=assumptions, step=steps
-    )
-    where = f"total:{run.path.name}"
-    return [paired(prediction, measured, where=where, source=run.path.name)]
+    path, where = gradient_path(run), f"total:{run.path.name}"
+    kinds = {(DENSE, where): Gradients.of_noise(steps, has_gradient(run))}
+    if path is not None:
+        kinds[PROBED, f"{where}, {PROBED}"] = Gradients.along(path, steps)
+    pairs = []
+    for (kind, place), gradients in kinds.items():
+        if not gradients.noise.any():
+            continue
+        walk = adamw_walks(weights, run.config.dtype, rates, [steps], copy=False, gradients=gradients, seed=seed)[steps]
+        df, error = 2 * run.dim / (walk.kurtosis - 1), STUDENT * walk.stderr / walk.variance
+        prediction = Prediction(
+            quantity=Quantity.GRPO_DISPLACEMENT_NORM,
+            law=ChiLaw(math.sqrt(walk.variance * run.dim / df), df, 2 / error**2),
+            label="mean-field",
+            source=OURS,
+            assumptions=(kind, "AdamW in place, emulated on the base weights"),
+            step=steps,
+        )
+        pairs.append(paired(prediction, measured, where=place, source=run.path.name))
+    return pairs
 
 
 def _run_rules(run: OwnRun) -> tuple[ESConfig, Array]:

@@ -181,8 +181,7 @@ def curved_probe(sharp, offset, noise, sigma):
 
 
 def one_row(case):
-    sharp, offset, noise, sigma = case
-    config = ESConfig(dim=6, sigma=sigma, alpha=0.05, population=8, steps=4)
+    config = ESConfig(dim=6, sigma=case[-1], alpha=0.05, population=8, steps=4)
     moments = curved_probe(*case)[2]
     return predict_from_probe(config, ProbedReward(mean=moments, covariance=np.zeros((5, 5))), [4])
 

@@ -1,6 +1,7 @@
 """The gradients that are probed before a GRPO run."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from estheory.errors import ConfigError, DataError
 from estheory.quantities import Quantity
 from estheory.runs.config import GRPORunConfig
 from estheory.runs.read import read_own
+from estheory.theory.adamw import grpo_mean_square, walk_factor
 from estheory.training.gradient_probe import gradient_probe
 from estheory.training.grpo import run_grpo
 from estheory.validation.gradient_path_pairs import PROBED, gradient_path
@@ -62,6 +64,44 @@ def test_norms_are_judged_with_it(probed):
     assert measured.value > 0
 
 
+def test_a_run_in_16_bits_is_probed_in_float32_and_judged_by_the_emulator(probed, tmp_path):
+    run_grpo(replace(CONFIG, dtype="bfloat16"), tmp_path / "run", before_first_step=gradient_probe)
+    content = json.loads((tmp_path / "run" / "probes.json").read_text())
+    assert content["dtype"] == "bfloat16"
+    assert content["gradients"]["shared"] == json.loads((probed / "probes.json").read_text())["gradients"]["shared"]
+    walk, told = (prediction for prediction, _ in recorded_pairs(tmp_path / "run").pairs)
+    assert PROBED in told.assumptions
+    assert PROBED not in walk.assumptions
+    assert told.law.mean < math.sqrt(gradient_path(read_own(tmp_path / "run")).mean_square(np.full(4, 1e-4), 4))
+
+
+def test_steps_without_a_gradient_and_rates_are_read_from_the_log(probed, tmp_path):
+    for file in probed.iterdir():
+        if file.is_file():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "probes.json").unlink()
+    rows = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
+
+    def norm(**changed):
+        told = [row | {name: values[k] for name, values in changed.items()} for k, row in enumerate(rows)]
+        (tmp_path / "steps.jsonl").write_text("".join(json.dumps(row) + "\n" for row in told))
+        [(prediction, _)] = recorded_pairs(tmp_path).pairs
+        return prediction
+
+    usual, warm = [False] * 4, [0.0, 5e-5, 1e-4, 5e-5]
+    plain = norm(stalled=usual, lr=[1e-4, 7.5e-5, 5e-5, 2.5e-5])
+    assert plain.law.mean == pytest.approx(math.sqrt(grpo_mean_square(59184, 1e-4, 4)), rel=1e-4)
+    warmed = math.sqrt(59184 * walk_factor(np.array(warm)) * 1.5e-8)
+    assert norm(stalled=usual, lr=warm).law.mean == pytest.approx(warmed, rel=1e-4)
+    active = np.array([True, False, True, True])
+    fewer = norm(stalled=(~active).tolist(), lr=warm)
+    assert fewer.law.mean == pytest.approx(
+        math.sqrt(59184 * walk_factor(np.array(warm), active=active) * 1.5e-8), rel=1e-4
+    )
+    assert "1 steps without a gradient" in fewer.assumptions
+    assert norm(stalled=[True] * 4, lr=warm).law.mean == 0.0
+
+
 def test_a_probe_of_another_run_is_named(probed, tmp_path):
     for file in probed.iterdir():
         if file.is_file():
@@ -90,8 +130,6 @@ def test_a_gradient_that_is_not_finite_is_refused_and_nothing_is_left(tmp_path, 
 
 
 def test_what_cannot_be_probed_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="bfloat16"):
-        run_grpo(replace(CONFIG, dtype="bfloat16"), tmp_path / "a", before_first_step=gradient_probe)
     same = replace(CONFIG, temperature=1e-4)  # all samples of a prompt alike: no reward differs
     with pytest.raises(DataError, match="no minibatch of the probe has a gradient"):
         run_grpo(same, tmp_path / "b", before_first_step=gradient_probe)

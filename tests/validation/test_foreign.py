@@ -16,8 +16,10 @@ from estheory.errors import ConfigError, DataError
 from estheory.quantities import Quantity
 from estheory.runs.foreign import foreign_format, read_foreign
 from estheory.runs.view import Given
+from estheory.theory.adamw import decayed_rates
 from estheory.validation.collected import Reading, collected
 from estheory.validation.foreign_laws import exponent_law
+from estheory.validation.foreign_rounding import walk_square
 from estheory.validation.foreign_runs import foreign_displacements, foreign_evidence
 from estheory.validation.judge import judge
 from tests.validation import foreign_runs as make
@@ -443,11 +445,11 @@ def test_folders_without_a_step_in_their_name_are_left_out_and_named(tmp_path):
     assert all(any(f"checkpoint-{name}" in note for note in notes) for name in ("best", "final", "30-merged"))
 
 
-def _optimised(folder, kind, steps, **how):
+def _optimised(folder, kind, steps, *, spread=0.0, **how):
     """Walk on dense gradient noise with a real optimiser; its state goes beside the last checkpoint."""
     folder.mkdir()
     torch.manual_seed(1)
-    weights = [torch.nn.Parameter(torch.zeros(200, 100)), torch.nn.Parameter(torch.zeros(300))]
+    weights = [torch.nn.Parameter(spread * torch.randn(shape)) for shape in ((200, 100), (300,))]
     optimiser = kind(weights, lr=1e-3, **how)
     names = ("up.weight", "up.bias")
 
@@ -474,6 +476,20 @@ def test_betas_are_read_from_the_state_of_the_optimiser(tmp_path, betas):
     assert verdict.ratio == pytest.approx(1, abs=0.03)  # of 20,300 weights; 0.9 and 0.999 would be off by 0.08
     assert any(f"{betas[0]:g} and {betas[1]:g}" in text for text in verdict.prediction.assumptions)
     assert any("0.5 and 0.99" in note for note in notes) == (betas == (0.5, 0.99))
+
+
+def test_weight_decay_is_read_from_the_state_of_the_optimiser(tmp_path):
+    """It shrinks the walk, and with it the weights that the run began with."""
+    _optimised(tmp_path / "run", torch.optim.AdamW, 40, weight_decay=10.0, spread=0.02)
+    [verdict], notes = verdicts(tmp_path / "run", tmp_path / "base")
+    assert verdict.ratio == pytest.approx(1, abs=0.03)
+    assert any("weight decay 10" in note for note in notes)
+    assert any("weight decay 10" in text for text in verdict.prediction.assumptions)
+    rates = np.full(40, 1e-3)
+    left, lost = decayed_rates(rates, 10.0)
+    assert lost > 0.3
+    for wrong in (walk_square(rates), walk_square(left)):  # controls: no decay, and none of the first weights
+        assert abs(verdict.measurement.value / math.sqrt(20_300 * wrong) - 1) > 0.1
 
 
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.NAdam, torch.optim.Adamax, torch.optim.RMSprop])

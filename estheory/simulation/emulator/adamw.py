@@ -18,6 +18,7 @@ from estheory.floats import FORMATS, Float32, FloatFormat, rounded
 from estheory.rules import Dtype
 from estheory.simulation.emulator.emulate import GROUP_SIZE, GROUPS
 from estheory.simulation.emulator.strata import Design, SampledWeights
+from estheory.theory.gradient_path import GradientPath
 from estheory.watching import counted_out
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
@@ -42,22 +43,68 @@ class RoundedWalk:
     kurtosis: float
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Gradients:
+    """Gradients of a weight at every step: a common part that is normal over weights, and independent noise.
+
+    Attributes
+    ----------
+    means : ndarray, shape (T, P)
+        Makes the common part of each step from P standard normal numbers of a weight.
+    noise : ndarray, shape (T,)
+        Standard deviation of the rest.
+    """
+
+    means: Array
+    noise: Array
+
+    @classmethod
+    def of_noise(cls, steps: int, active: Array | None = None) -> Gradients:
+        """Return noise of unit scale; none at the steps that are not `active`."""
+        return cls(means=np.zeros((steps, 0)), noise=np.ones(steps) if active is None else active.astype(np.float64))
+
+    @classmethod
+    def along(cls, path: GradientPath, steps: int) -> Gradients:
+        """Return what a probed path tells, in units of the root mean square of the gradient at its start."""
+        at = path.at(steps)
+        values, vectors = np.linalg.eigh(path.shared)
+        means = at.T @ (vectors * np.sqrt(np.maximum(values, 0.0)))
+        squares = path.squares @ at
+        scales, behind = np.ones(steps), 0.0
+        for step in range(steps):  # D is the square over the mean of those so far, itself among them
+            share = min(float(squares[step]) / (step + 1), 1 - 1e-6)
+            scales[step] = math.sqrt(share * behind / (1 - share)) if step else 1.0
+            behind += scales[step] ** 2
+        seen = np.sqrt(np.cumsum(scales**2) / np.arange(1, steps + 1))
+        noise = np.sqrt(np.maximum(squares - (means**2).sum(axis=1), 0.0))
+        return cls(means=means * seen[:, None], noise=noise * seen)
+
+
 def adamw_walks(
-    weights: SampledWeights, dtype: Dtype, rates: Array, steps: Sequence[int], *, copy: bool, seed: int = 0
+    weights: SampledWeights,
+    dtype: Dtype,
+    rates: Array,
+    steps: Sequence[int],
+    *,
+    copy: bool,
+    gradients: Gradients | None = None,
+    seed: int = 0,
 ) -> dict[int, RoundedWalk]:
-    """Emulate AdamW (betas 0.9 and 0.999, no weight decay) on dense, independent Gaussian gradients of unit scale.
+    """Emulate AdamW (betas 0.9 and 0.999, no weight decay) on dense Gaussian gradients.
 
     `rates`: learning rate of each step (weight), shape (T,).
     `steps`: steps at which to look, at most T.
     `copy`: whether float32 weights are kept beside the stored ones.
+    `gradients`: independent noise of unit scale where left out.
     Result: by step. Label mean-field; the errors are those of the sample.
     """
     to = FORMATS[dtype]
     looked = tuple(sorted(set(steps)))
     design = Design.of(weights, GROUP_SIZE, floor=float(rates.max()) / 64)
+    of = gradients or Gradients.of_noise(len(rates))
     found = np.stack(
         [
-            np.stack([design.shares @ design.means(m) for m in _group(design, to, rates, looked, copy, stream)])
+            np.stack([design.shares @ design.means(m) for m in _group(design, to, rates, of, looked, copy, stream)])
             for stream in counted_out("emulating rounding", np.random.SeedSequence(seed).spawn(GROUPS), GROUPS)
         ]
     )
@@ -74,14 +121,22 @@ def adamw_walks(
 
 
 def _group(
-    design: Design, to: FloatFormat, rates: Array, steps: tuple[int, ...], copy: bool, seed: np.random.SeedSequence
+    design: Design,
+    to: FloatFormat,
+    rates: Array,
+    gradients: Gradients,
+    steps: tuple[int, ...],
+    copy: bool,
+    seed: np.random.SeedSequence,
 ) -> Iterator[Array]:
     """Run one group; yield (n, 2): the second and fourth powers of each weight's displacement, at each of ``steps``."""
     rng = np.random.default_rng(seed)
     start = rounded(design.draw(rng), to)
     run = (_Exact if copy else _InPlace)(start, to)
+    common = rng.standard_normal((len(start), gradients.means.shape[1]), dtype=np.float32)
     for step, rate in enumerate(rates[: steps[-1]], start=1):
-        gradient = rng.standard_normal(len(start), dtype=np.float32)
+        gradient = np.float32(gradients.noise[step - 1]) * rng.standard_normal(len(start), dtype=np.float32)
+        gradient += common @ gradients.means[step - 1].astype(np.float32)
         run.step(gradient, float(rate), step)
         if step in steps:
             moved = rounded(run.weights, to).astype(np.float64) - start

@@ -67,7 +67,7 @@ def planned_predictions(
     square, along = motion.square(), motion.along_first()
     for step in steps:
         ahead, moved = float(along[step - 1]), float(square[step - 1])
-        cosine = min(gradient_cosine(along=ahead, square=moved, walk=walk * step, dim=config.dim), 1.0)
+        cosine = gradient_cosine(along=ahead, square=moved, walk=walk * step, dim=config.dim)
         # the walk scatters along the gradient, and in its length
         spread = (1 - cosine**2) / math.sqrt(config.dim) * math.sqrt((1 - cosine**2) + cosine**2 / 2)
         laws: list[tuple[Quantity, Law]] = [(Quantity.COHERENT_DISPLACEMENT, PointLaw(math.sqrt(moved)))]

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from estheory.errors import ConfigError
-from estheory.theory.economy.forecast import HeldOutReward, current_rate, outlook, windows
+from estheory.theory.economy.forecast import outlook, windows
+from estheory.theory.economy.later_steps import HeldOutReward
 from estheory.theory.economy.ledger import ledger
 from estheory.theory.economy.ledger_entry import LedgerRules, LoggedUpdate
+from estheory.theory.economy.rate import current_rate
 from tests.theory.economy.quadratic_runs import es_run
 
 RULES = LedgerRules(sigma=0.1, alpha=0.03, population=16, mirrored=True)

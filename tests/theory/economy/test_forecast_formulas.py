@@ -7,10 +7,12 @@ import pytest
 from scipy.stats import t as student
 
 from estheory.laws import CutNormalLaw
-from estheory.theory.economy.forecast import HeldOutReward, current_rate, outlook, recent_weights
 from estheory.theory.economy.forecast import _limits as limits_of
+from estheory.theory.economy.forecast import outlook
+from estheory.theory.economy.later_steps import HeldOutReward
 from estheory.theory.economy.ledger import Ledger, ledger
 from estheory.theory.economy.ledger_entry import Entry, LedgerRules, LoggedUpdate
+from estheory.theory.economy.rate import current_rate, recent_weights
 from tests.theory.economy.quadratic_runs import es_run
 
 RULES = LedgerRules(sigma=0.1, alpha=0.05, population=16, mirrored=True)

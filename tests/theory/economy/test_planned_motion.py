@@ -124,6 +124,25 @@ def test_the_walk_turns_the_gradient():
     assert turned < cosine / straight_cosine < 1  # its mean over the run
 
 
+def test_two_updates_written_out():
+    """The second follows a gradient that the walk of the first has turned."""
+    even, walk = 0.01, estimator_of(RUN).variance(SIGNAL).value
+    each = progress_per_step(RUN, SIGNAL)
+    turned = turning_cosine(walk_variance=walk, sigma=0.1, even_variance=even, linear_variance=(0.1 * 2.0) ** 2)
+    assert turned < 0.999
+    laws = {p.quantity: p.law for p in planned_predictions(RUN, SIGNAL, even, [2])}
+    square = each**2 * (2 + 2 * turned)
+    assert laws[Quantity.COHERENT_DISPLACEMENT].mean == pytest.approx(math.sqrt(square), rel=1e-12)
+    cosine = each * (1 + turned) / math.sqrt(2 * walk * RUN.dim + square)
+    assert laws[Quantity.GRADIENT_COSINE].mean == pytest.approx(cosine, rel=1e-12)
+    spread = (1 - cosine**2) * math.sqrt((1 - cosine**2 / 2) / RUN.dim)
+    assert laws[Quantity.GRADIENT_COSINE].std == pytest.approx(spread, rel=1e-12)
+    assert laws[Quantity.INDEPENDENT_COSINE].mean == pytest.approx(cosine**2, rel=1e-12)
+    scatter = (1 - cosine**2) * math.sqrt((2 - (1 - cosine**2) ** 2) / RUN.dim)
+    assert laws[Quantity.INDEPENDENT_COSINE].std == pytest.approx(scatter, rel=1e-12)
+    assert told(RUN, SIGNAL, -even, 2)[0] == 2 * each  # an even part that was measured below 0 turns nothing
+
+
 def test_the_exact_cosine_of_the_first_step_is_left_to_predict():
     found = [p.quantity for p in planned_predictions(RUN, SIGNAL, 0.0, [1, 2])]
     length, cosine, of_two = Quantity.COHERENT_DISPLACEMENT, Quantity.GRADIENT_COSINE, Quantity.INDEPENDENT_COSINE
@@ -170,4 +189,5 @@ def test_the_rise_over_the_chord_to_the_optimum(directions):
     assert rises.mean() - straight > error  # control: neither slows down nor walks
     assert list(planned_gain(replace(run, momentum=0.5), signal, even_variance=even, trace=80.0, steps=[20])) == []
     assert list(planned_gain(run, signal, even_variance=0.0, trace=80.0, steps=[20])) == []
-    assert list(planned_gain(run, signal, even_variance=even, trace=-1.0, steps=[20])) == []
+    assert list(planned_gain(run, signal, even_variance=even, trace=0.0, steps=[20])) == []
+    assert list(planned_gain(run, Signal(), even_variance=even, trace=80.0, steps=[20])) == []
