@@ -117,7 +117,26 @@ def steered_kl(
 
 
 def kl_of_walk(off_task: OffTask, walk: Walk, gain: float) -> Law:
-    """Return the law of a walk's KL, of known tr F; ``gain`` is rounding's factor on its variance."""
+    """Return the law of a walk's KL, of known tr F.
+
+    Parameters
+    ----------
+    off_task
+        With tr F.
+    walk
+        The walk.
+    gain
+        Rounding's factor on its variance.
+
+    Returns
+    -------
+    Law
+        Nats per token.
+
+    Notes
+    -----
+    Label: small-step. Source: ours: docs/concepts/drift.md.
+    """
     assert off_task.fisher_trace is not None  # the callers ask
     square = off_task.fisher_square_trace
     return drift.kl_law(
