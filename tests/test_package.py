@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -152,6 +153,17 @@ def test_the_version_has_one_value():
     version = re.search(r'^version = "(.*)"$', (ROOT.parent / "pyproject.toml").read_text(), re.M)[1]
     assert f"\nversion: {version}\n" in (ROOT.parent / "CITATION.cff").read_text()
     assert re.search(r"^## (\S+)", (ROOT.parent / "CHANGELOG.md").read_text(), re.M)[1] == version
+
+
+def test_the_conda_environment_asks_for_what_the_package_offers():
+    found = pytest.importorskip("yaml").safe_load((ROOT.parent / "environment.yml").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert found["name"] == project["name"]
+    [python, pip, packages] = found["dependencies"]
+    assert pip == "pip"
+    assert project["requires-python"].removeprefix(">=") == python.removeprefix("python=")
+    [extra] = re.findall(r"^\.\[(\w+)\]$", "\n".join(packages["pip"]), re.M)
+    assert extra in project["optional-dependencies"]
 
 
 def test_public_names_resolve():

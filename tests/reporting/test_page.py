@@ -197,7 +197,7 @@ def test_summary_paragraphs_and_lines():
 def test_every_table_scrolls_in_a_box_that_the_keyboard_reaches(page):
     boxes = [a for tag, a, _ in page.elements if a.get("class") == "scroll"]
     assert len(boxes) == len(page.texts("table")) == 2
-    assert all(a["tabindex"] == "0" and a["role"] == "region" for a in boxes)
+    assert all(a["tabindex"] == "0" and a["role"] == "group" for a in boxes)
     assert re.search(r"\.scroll \{[^}]*overflow-x: auto", STYLE)
 
 

@@ -6,11 +6,14 @@ import pytest
 
 from estheory.reporting.text.tables import Sheet, Table
 
+TITLE = "refuted, and those that could not have been (3 of 32)"
 WHERE = "addition, probe at the scale of the walk [1]"
 
 
 def verdicts():
-    table = Table("where", "quantity", ">step", ">predicted", ">measured", ">ratio", ">p", "verdict", gap=2)
+    table = Table(
+        "where", "quantity", ">step", ">predicted", ">measured", ">ratio", ">p", "verdict", gap=2, title=TITLE
+    )
     table.add_row("total:run [1]", "displacement_norm", "30", "3.5339 +-0.017%", "3.5295", "0.9988", "0.7", "refuted")
     table.add_row(WHERE, "effective_dimension_ratio", "20", "0.05169", "0.0677", "1.31", "0.34", "within 156 %")
     table.add_row(WHERE, "effective_dimension_ratio", "30", "0.05169", "0.0677", "1.189", "0.57", "within 196 %")

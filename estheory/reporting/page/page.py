@@ -221,7 +221,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], key: str) -> It
     """Yield a table in a box of its own that scrolls; the cells of ``rows`` are HTML already."""
     classes = ["number" if head.startswith(">") else "where" if head == "where" else "" for head in header]
     attributes = [f' class="{name}"' if name else "" for name in classes]
-    yield f'<div class="scroll" role="region" tabindex="0" aria-labelledby="{key}">'
+    yield f'<div class="scroll" role="group" tabindex="0" aria-labelledby="{key}">'
     yield "<table>"
     heads = [f'<th scope="col"{a}>{_text(h.removeprefix(">"))}</th>' for a, h in zip(attributes, header, strict=True)]
     yield "<thead><tr>" + "".join(heads) + "</tr></thead>"

@@ -138,7 +138,7 @@ class Table:
         """
         weight = _BOLD if styled else "{}"
         if self._title:
-            yield weight.format(self._title)
+            yield from map(weight.format, _wrapped(self._title, width, _WORDS))
         yield ""
         layout = self._layout(width)
         if layout is None:
