@@ -112,7 +112,7 @@ TESTS = {
         "cli/test_predict.py",
         "theory/test_walk.py",
     ],
-    "norm_laws": ["theory/test_norm_laws.py", "theory/test_steered.py"],
+    "norm_laws": ["theory/test_norm_laws.py", "theory/test_steered.py", "theory/test_few_pairs.py"],
     "run_norm": [
         "theory/test_run_norm.py",
         "theory/test_norm_laws.py",

@@ -30,8 +30,13 @@ def gamma_half_ratio(x: float) -> float:
     while x < 30.0:
         factor *= x / (x + 0.5)
         x += 1.0
+    return factor * math.sqrt(x) * (1 + _half_ratio_excess(x))
+
+
+def _half_ratio_excess(x: float) -> float:
+    """Return Gamma(x + 1/2) / (Gamma(x) sqrt(x)) - 1 for x >= 30."""
     u = 1.0 / x
-    series = 1 + u * (
+    return u * (
         -1 / 8
         + u
         * (
@@ -39,7 +44,13 @@ def gamma_half_ratio(x: float) -> float:
             + u * (5 / 1024 + u * (-21 / 32768 + u * (-399 / 262144 + u * (869 / 4194304 + u * 39325 / 33554432))))
         )
     )
-    return factor * math.sqrt(x) * series
+
+
+def log_root_loss(x: float) -> float:
+    """Return log(Gamma(x + 1/2) / (Gamma(x) sqrt(x))), without cancellation at large ``x``."""
+    if x < 30.0:
+        return math.log(gamma_half_ratio(x) / math.sqrt(x))
+    return math.log1p(_half_ratio_excess(x))
 
 
 def chi_mean(df: float) -> float:
@@ -125,8 +136,12 @@ def chi_square_tails_array(x: Array, df: float) -> Array:
     """
     if df >= _TEMME_MIN:
         return np.array([chi_square_tails(value, df) for value in x.ravel()]).T.reshape(2, *x.shape)
-    from scipy.special import gammainc, gammaincc
+    if df == 2.0:
+        return np.stack([-np.expm1(-x / 2), np.exp(-x / 2)])
+    from scipy.special import erf, erfc, gammainc, gammaincc
 
+    if df == 1.0:  # ten times as fast as the incomplete gamma function
+        return np.stack([erf(np.sqrt(x / 2)), erfc(np.sqrt(x / 2))])
     return np.stack([gammainc(df / 2, x / 2), gammaincc(df / 2, x / 2)])
 
 
@@ -160,7 +175,7 @@ def chi_square_at_score(score: float, df: float) -> float:
     return x
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def normal_nodes(n: int = 40) -> tuple[Array, Array]:
     """Return nodes and weights of Gauss quadrature for the expectation over a standard normal."""
     from numpy.polynomial.hermite_e import hermegauss
@@ -169,7 +184,7 @@ def normal_nodes(n: int = 40) -> tuple[Array, Array]:
     return nodes, weights / math.sqrt(2 * math.pi)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def legendre_nodes(n: int = 120) -> tuple[Array, Array]:
     """Return nodes and weights of Gauss-Legendre quadrature on [-1, 1]."""
     from numpy.polynomial.legendre import leggauss

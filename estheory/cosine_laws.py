@@ -18,7 +18,7 @@ from estheory._special import (
     normal_nodes,
     normal_tails,
 )
-from estheory.laws import Law, MomentLaw
+from estheory.laws import Law, MomentLaw, VarianceFactor
 
 
 @dataclass(frozen=True)
@@ -211,16 +211,20 @@ class CorrelationLaw(Law):
 class MixedCorrelationLaw(MomentLaw):
     """The cosine of two positions of a walk whose steps' variances fluctuate, as with raw rewards.
 
-    The share B of the later position's variance that the earlier one has is Beta(first_df/2, later_df/2); given B, the
+    The share B of the later position's variance that the earlier one has is Beta(first_df/2, later_df/2), of
+    chi-squares, or that of two Beta variables where ``most`` is finite; given B, the
     cosine is of vectors of ``df`` coordinates with correlation sqrt(B): atanh(cos) is taken as normal about
     atanh(sqrt(B)) with variance 1/df, an error of relative order 1/df.
 
     Attributes
     ----------
     first_df, later_df
-        Degrees of freedom of the summed step variances before the earlier position, and between the two.
+        Degrees of freedom of the summed step variances before the earlier position, and between the two; their means
+        are as these.
     df
         Independent coordinates.
+    most
+        Largest step variance over its mean (:class:`estheory.laws.VarianceFactor`).
 
     Notes
     -----
@@ -230,40 +234,63 @@ class MixedCorrelationLaw(MomentLaw):
     first_df: float
     later_df: float
     df: float
+    most: float = math.inf
+
+    @property
+    def _factors(self) -> tuple[VarianceFactor, VarianceFactor]:
+        return VarianceFactor(self.first_df, self.most), VarianceFactor(self.later_df, self.most)
 
     @cached_property
-    def _centres(self) -> Array:
-        """atanh(sqrt(B)) at the nodes of a standard normal."""
-        from scipy.special import betaincinv
+    def _centres(self) -> tuple[Array, Array]:
+        """atanh(sqrt(B)) at nodes, and weights, which sum to 1."""
+        if math.isinf(self.most):
+            from scipy.special import betaincinv
 
-        share = betaincinv(self.first_df / 2, self.later_df / 2, np.array([normal_cdf(z) for z in normal_nodes()[0]]))
-        return np.asarray(np.arctanh(np.sqrt(np.clip(share, 0.0, 1.0 - 1e-16))))
+            z, weights = normal_nodes()
+            share = betaincinv(self.first_df / 2, self.later_df / 2, np.array([normal_cdf(x) for x in z]))
+            return np.asarray(np.arctanh(np.sqrt(np.clip(share, 0.0, 1.0 - 1e-16)))), weights
+        (first, one), (later, two) = (factor.nodes for factor in self._factors)
+        before, between = self.first_df * first[:, None], self.later_df * later[None, :]
+        share = before / (before + between)
+        return np.arctanh(np.sqrt(np.minimum(share, 1.0 - 1e-16))).ravel(), np.outer(one, two).ravel()
+
+    def _share_tails(self, share: Array) -> Array:
+        """Return P(B <= share) and P(B > share), shape (2, *share.shape)."""
+        if math.isinf(self.most):
+            from scipy.special import betainc
+
+            a, b = self.first_df / 2, self.later_df / 2
+            return np.stack([betainc(a, b, share), betainc(b, a, 1.0 - share)])
+        odds = share / np.maximum(1.0 - share, 1e-300) * self.later_df / self.first_df
+        first, later = self._factors
+        if self.first_df < self.later_df:  # the wider of the two exactly
+            nodes, weights = later.nodes
+            return np.asarray(first.tails(odds[..., None] * nodes) @ weights)
+        nodes, weights = first.nodes
+        return np.asarray(later.tails(nodes / np.maximum(odds[..., None], 1e-300)) @ weights)[::-1]
 
     @cached_property
     def _moments(self) -> tuple[float, float]:
-        z, weights = normal_nodes()
-        cosine = np.tanh(self._centres[:, None] + z / math.sqrt(self.df))
-        mean = float(weights @ cosine @ weights)
-        return mean, math.sqrt(float(weights @ (cosine - mean) ** 2 @ weights))
+        (centres, chances), (z, weights) = self._centres, normal_nodes()
+        cosine = np.tanh(centres[:, None] + z / math.sqrt(self.df))
+        mean = float(chances @ cosine @ weights)
+        return mean, math.sqrt(float(chances @ (cosine - mean) ** 2 @ weights))
 
     def tails(self, x: float) -> tuple[float, float]:
         """Return (P(X <= x), P(X > x))."""
         if abs(x) >= 1.0:
             return (1.0, 0.0) if x > 0 else (0.0, 1.0)
-        from scipy.special import betainc
-
-        z, weights = normal_nodes()
-        centre = float(weights @ self._centres)
-        if float(weights @ (self._centres - centre) ** 2) < 1 / self.df:  # the wider of the two is integrated exactly
-            below, above = normal_tails((math.atanh(x) - self._centres) * math.sqrt(self.df)) @ weights
-            return float(below), float(above)
-        root = np.tanh(math.atanh(x) - z / math.sqrt(self.df))
-        share = np.maximum(root, 0.0) ** 2
-        low = weights @ betainc(self.first_df / 2, self.later_df / 2, share)
-        high = weights @ betainc(self.later_df / 2, self.first_df / 2, 1.0 - share)
+        (centres, chances), (z, weights) = self._centres, normal_nodes()
+        centre = float(chances @ centres)
+        if float(chances @ (centres - centre) ** 2) < 1 / self.df:  # the wider of the two is integrated exactly
+            low, high = normal_tails((math.atanh(x) - centres) * math.sqrt(self.df)) @ chances
+        else:
+            root = np.tanh(math.atanh(x) - z / math.sqrt(self.df))
+            low, high = self._share_tails(np.maximum(root, 0.0) ** 2) @ weights
         return float(low), float(high)
 
     def sample(self, rng: np.random.Generator, n: int) -> Array:
         """Return ``n`` draws, shape (n,)."""
-        zeta = np.arctanh(np.sqrt(rng.beta(self.first_df / 2, self.later_df / 2, n)))
+        first, later = (factor.sample(rng, n) * factor.df for factor in self._factors)
+        zeta = np.arctanh(np.sqrt(first / (first + later)))
         return np.asarray(np.tanh(zeta + rng.standard_normal(n) / math.sqrt(self.df)))

@@ -19,8 +19,10 @@ from estheory._special import (
     chi_nodes,
     chi_square_quantile,
     chi_square_tails,
+    chi_square_tails_array,
     chi_variance,
     invert_increasing,
+    log_root_loss,
     normal_cdf,
     normal_nodes,
     normal_quantile,
@@ -314,11 +316,82 @@ class CutNormalLaw(Law):
 
 
 @dataclass(frozen=True)
-class ChiLaw(Law):
-    """``scale`` times a chi variable of ``df`` degrees of freedom times sqrt(chi^2_m / m), m = ``mixing_df``.
+class VarianceFactor:
+    """The factor F of mean 1 by which a common variance fluctuates: chi^2_m / m, or a Beta variable on [0, ``most``].
 
-    The norm of an isotropic Gaussian vector of ``df`` entries whose common variance itself fluctuates like a
-    chi-square over its m degrees of freedom; with ``mixing_df`` infinite the law is plain chi.
+    Attributes
+    ----------
+    df
+        m = 2 / Var F; finite.
+    most
+        The largest value; infinite for the chi-square. (most - 1) m > 2.
+    """
+
+    df: float
+    most: float = math.inf
+
+    @property
+    def _shapes(self) -> tuple[float, float]:
+        """Both parameters of F / most."""
+        total = 0.5 * (self.most - 1) * self.df - 1
+        return total / self.most, total * (1 - 1 / self.most)
+
+    @property
+    def root_moments(self) -> tuple[float, float]:
+        """Mean and variance of sqrt(F)."""
+        if math.isinf(self.most):
+            return chi_mean(self.df) / math.sqrt(self.df), chi_variance(self.df) / self.df
+        a, b = self._shapes
+        loss = log_root_loss(a) - log_root_loss(a + b)  # log E sqrt(F)
+        return math.exp(loss), -math.expm1(2 * loss)
+
+    @property
+    def nodes(self) -> tuple[Array, Array]:
+        """Nodes of F and weights, which sum to 1."""
+        if math.isinf(self.most):
+            length, weights = chi_nodes(self.df)
+            return length**2 / self.df, weights
+        from scipy.special import betaincinv
+
+        a, b = self._shapes
+        z, weights = normal_nodes()
+        # scipy's inverse has no value at 1e-31; a node beyond 1e-15 weighs nothing
+        below, above = np.array([(max(normal_cdf(x), 1e-15), max(normal_cdf(-x), 1e-15)) for x in z]).T
+        share = np.where(z < 0, betaincinv(a, b, below), 1 - betaincinv(b, a, above))
+        return np.maximum(self.most * share, 1e-300), weights
+
+    def tails(self, x: Array) -> Array:
+        """Return P(F <= x) and P(F > x), shape (2, *x.shape)."""
+        if math.isinf(self.most):
+            return chi_square_tails_array(x * self.df, self.df)
+        from scipy.special import betainc
+
+        a, b = self._shapes
+        share = np.clip(x / self.most, 0.0, 1.0)
+        return np.stack([betainc(a, b, share), betainc(b, a, 1.0 - share)])
+
+    def quantiles(self, p: Array) -> Array:
+        """Return the quantiles at probabilities, shape as of ``p``."""
+        from scipy.special import betaincinv, gammaincinv
+
+        if math.isinf(self.most):
+            return np.asarray(gammaincinv(self.df / 2, p) * 2 / self.df)
+        return np.asarray(self.most * betaincinv(*self._shapes, np.maximum(p, 1e-15)))
+
+    def sample(self, rng: np.random.Generator, n: int) -> Array:
+        """Return ``n`` draws, shape (n,)."""
+        if math.isinf(self.most):
+            return rng.chisquare(self.df, n) / self.df
+        return self.most * rng.beta(*self._shapes, n)
+
+
+@dataclass(frozen=True)
+class ChiLaw(Law):
+    """``scale`` times a chi variable of ``df`` degrees of freedom times sqrt(F), F a factor of mean 1.
+
+    The norm of an isotropic Gaussian vector of ``df`` entries whose common variance itself fluctuates:
+    like a chi-square over its m = ``mixing_df`` degrees of freedom, or as a Beta variable where it is bounded. With
+    ``mixing_df`` infinite the law is plain chi.
 
     Attributes
     ----------
@@ -327,7 +400,9 @@ class ChiLaw(Law):
     df
         Positive, not necessarily whole.
     mixing_df
-        m > 0; infinite where the variance is fixed.
+        m > 0, of 2/m the variance of the factor; infinite where the variance is fixed.
+    most
+        Largest value of the factor; infinite for a chi-square.
 
     Examples
     --------
@@ -339,30 +414,38 @@ class ChiLaw(Law):
     scale: float
     df: float
     mixing_df: float = math.inf
+    most: float = math.inf
+
+    @property
+    def _factor(self) -> VarianceFactor | None:
+        return None if math.isinf(self.mixing_df) else VarianceFactor(self.mixing_df, self.most)
 
     @property
     def mean(self) -> float:
         """The mean."""
-        mixing = 1.0 if math.isinf(self.mixing_df) else chi_mean(self.mixing_df) / math.sqrt(self.mixing_df)
+        mixing = 1.0 if self._factor is None else self._factor.root_moments[0]
         return self.scale * chi_mean(self.df) * mixing
 
     @property
     def std(self) -> float:
-        """The standard deviation, without cancellation: v_df + mean_df^2 v_m / m for the unit scale."""
-        mixing = 0.0 if math.isinf(self.mixing_df) else chi_variance(self.mixing_df) / self.mixing_df
+        """The standard deviation, without cancellation: v_df + mean_df^2 Var sqrt(F) for the unit scale."""
+        mixing = 0.0 if self._factor is None else self._factor.root_moments[1]
         return self.scale * math.sqrt(chi_variance(self.df) + chi_mean(self.df) ** 2 * mixing)
 
     def tails(self, x: float) -> tuple[float, float]:
-        """Return (P(X <= x), P(X > x)); with mixing by quadrature over the narrower of the two chi variables."""
+        """Return (P(X <= x), P(X > x)); with a factor by quadrature over the narrower of the two variables."""
         if x <= 0.0:
             return 0.0, 1.0
-        y = x / self.scale
-        if math.isinf(self.mixing_df):
-            return chi_square_tails(y * y, self.df)
-        y *= math.sqrt(self.mixing_df)
-        nodes, weights = chi_nodes(max(self.df, self.mixing_df))
-        tails = np.array([chi_square_tails((y / node) ** 2, min(self.df, self.mixing_df)) for node in nodes])
-        low, high = weights @ tails
+        square = (x / self.scale) ** 2
+        if self._factor is None:
+            return chi_square_tails(square, self.df)
+        if self.df > self.mixing_df:
+            nodes, weights = chi_nodes(self.df, 40 if math.isinf(self.most) else 160)  # its tails bend at its end
+            tails = self._factor.tails(square / nodes**2)
+        else:
+            nodes, weights = self._factor.nodes
+            tails = chi_square_tails_array(square / nodes, self.df)
+        low, high = tails @ weights
         return float(low), float(high)
 
     def quantile(self, p: float) -> float:
@@ -374,9 +457,7 @@ class ChiLaw(Law):
     def sample(self, rng: np.random.Generator, n: int) -> Array:
         """Return ``n`` draws, shape (n,)."""
         draws = self.scale * np.sqrt(rng.chisquare(self.df, n))
-        return (
-            draws if math.isinf(self.mixing_df) else draws * np.sqrt(rng.chisquare(self.mixing_df, n) / self.mixing_df)
-        )
+        return draws if self._factor is None else draws * np.sqrt(self._factor.sample(rng, n))
 
 
 @dataclass(frozen=True)

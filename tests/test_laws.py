@@ -12,7 +12,7 @@ from hypothesis import strategies as h
 
 from estheory import _special as special
 from estheory.cosine_laws import CorrelationLaw, CosineLaw, MixedCorrelationLaw
-from estheory.laws import ChiLaw, CutNormalLaw, NormalLaw, PointLaw, SquaredLaw, noisy_pvalue
+from estheory.laws import ChiLaw, CutNormalLaw, NormalLaw, PointLaw, SquaredLaw, VarianceFactor, noisy_pvalue
 from tests.statistics import agrees, ks_agrees, variance_agrees
 
 mp.mp.dps = 50
@@ -284,3 +284,20 @@ def test_mixed_correlation_whose_share_hardly_scatters():
         for p in (0.005, 0.025, 0.5, 0.975, 0.995):
             assert law.tails(fixed.quantile(p))[0] == pytest.approx(p, abs=0.01)
             assert sum(law.tails(fixed.quantile(p))) == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("df", "most"), [(10.0, 1.5), (10.138, 1.494), (890.0, 1.1), (1e8, 1.5), (3.0, 40.0), (7.0, math.inf)]
+)
+def test_a_variance_factor_has_the_moments_that_it_says(df, most):
+    factor = VarianceFactor(df, most)
+    values, weights = factor.nodes
+    drawn, share = factor.sample(np.random.default_rng(1), 200_000), math.sqrt(2 / df)
+    assert weights @ values == pytest.approx(1.0, abs=1e-3 * share)
+    assert weights @ (values - 1) ** 2 == pytest.approx(2 / df, rel=0.02)
+    assert factor.root_moments[0] == pytest.approx(weights @ np.sqrt(values), abs=1e-3 * share)
+    assert variance_agrees(np.sqrt(drawn), factor.root_moments[1])
+    for tail in (0.01, 0.5, 0.99):
+        edge = factor.quantiles(np.array([tail]))
+        assert factor.tails(edge)[:, 0] == pytest.approx([tail, 1 - tail], abs=1e-7)
+        assert np.mean(drawn <= edge) == pytest.approx(tail, abs=4.9 * math.sqrt(tail * (1 - tail) / 200_000))

@@ -74,10 +74,11 @@ def kl_law(
     relative = fisher_trace_stderr / fisher_trace
     extra = (1 + 2 / walk.mixing_df) * (1 + relative**2) - 1
     mixing_df = 2 / extra if extra else math.inf
+    most = walk.most if not relative else math.inf  # an error of tr F has no largest value
     if math.isinf(df):
         df, mixing_df = mixing_df, math.inf
     if fisher_square_trace is not None:
-        return UnevenSumLaw(mean, max(df, 1.0), mixing_df)
+        return UnevenSumLaw(mean, max(df, 1.0), mixing_df, most)
     return PointLaw(mean) if math.isinf(df) else SquaredLaw(ChiLaw(1.0, df), mean / df)
 
 
@@ -182,7 +183,7 @@ def off_task_reward_law(
         return PointLaw(mean)
     if math.isinf(walk.mixing_df):
         return NormalLaw(mean, math.hypot(linear, curved))
-    return MixedNormalLaw(mean, curved, linear, walk.mixing_df)
+    return MixedNormalLaw(mean, curved, linear, walk.mixing_df, walk.most)
 
 
 def off_task_loss_quantile(

@@ -101,11 +101,13 @@ def against_grpo(
             assumptions=dense,
             step=grpo.steps,
         )
-    norm = rounding.law(length.matched)
+    if length.missing:
+        return
+    norm = length.law if rounding.is_exact else rounding.law(length.matched)
     ratio = Prediction(
         quantity=Quantity.NORM_RATIO,
         law=replace(norm, scale=norm.scale / grpo_norm),
-        label="mean-field" if grpo.norm is None else length.label if length.law == length.matched else "large-N",
+        label="mean-field" if grpo.norm is None else length.label,
         source=ours("es-and-grpo"),
         assumptions=(*length.assumptions, *known),
         step=step,

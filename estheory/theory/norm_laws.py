@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import TypeAlias
 
 import numpy as np
 
@@ -16,10 +17,14 @@ from estheory._special import (
     chi_variance,
     legendre_nodes,
     normal_cdf,
+    normal_nodes,
+    normal_tails,
 )
-from estheory.laws import MomentLaw
+from estheory.laws import ChiLaw, Law, MomentLaw, SquaredLaw
 
 _REACH = 9.0
+_SHORT = 24
+"""Nodes a variable, where three are integrated at once."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class StepNormLaw(MomentLaw):
     def _moments(self) -> tuple[float, float]:
         length, weights = _chi_grid(self.signal_df)
         unit, unit_weights = _normal_grid()
-        rest, rest_weights = _chi_grid(self.rest_df)
+        rest, rest_weights = _chi_grid(self.rest_df) if self.rest_df else (np.zeros(1), np.ones(1))
         along = self.signal * length[:, None] + self.noise * unit[None, :]
         root = np.sqrt(along[:, :, None] ** 2 + rest**2) @ rest_weights
         factor = length / math.sqrt(self.signal_df) if self.own_length else np.ones_like(length)
@@ -82,8 +87,7 @@ class StepNormLaw(MomentLaw):
             squares = squares * self.signal_df / length**2
         root = np.sqrt(squares)
         if self.noise < 1e-9:  # a noiseless reward: the projection is the length itself
-            tails = chi_square_tails_array(np.maximum(squares - length**2, 0.0), self.rest_df)
-            low, high = tails @ weights
+            low, high = _rest_tails(squares - (self.signal * length) ** 2, self.rest_df) @ weights
             return float(low), float(high)
         start = np.clip((-root - self.signal * length) / self.noise, -_REACH, _REACH)
         stop = np.clip((root - self.signal * length) / self.noise, -_REACH, _REACH)
@@ -93,8 +97,7 @@ class StepNormLaw(MomentLaw):
         half = 0.5 * (stop - start)
         z = 0.5 * (start + stop)[:, None] + half[:, None] * place
         density = half[:, None] * unit_weights * jacobian * np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
-        rest = np.maximum(squares[:, None] - (self.signal * length[:, None] + self.noise * z) ** 2, 0.0)
-        tails = chi_square_tails_array(rest, self.rest_df)
+        tails = _rest_tails(squares[:, None] - (self.signal * length[:, None] + self.noise * z) ** 2, self.rest_df)
         inside = np.sum(density * tails, axis=-1)
         outside = np.array([normal_cdf(a) + normal_cdf(-b) for a, b in zip(start, stop, strict=True)])
         return float(weights @ inside[0]), float(weights @ (inside[1] + outside))
@@ -105,6 +108,13 @@ class StepNormLaw(MomentLaw):
         along = self.signal * length + self.noise * rng.standard_normal(n)
         norm = np.sqrt(along**2 + rng.chisquare(self.rest_df, n))
         return np.asarray(self.scale * norm * (length / math.sqrt(self.signal_df) if self.own_length else 1.0))
+
+
+def _rest_tails(squares: Array, df: float) -> Array:
+    """Return both tails of a chi-square at what may be negative; without degrees of freedom it is 0."""
+    if df:
+        return chi_square_tails_array(np.maximum(squares, 0.0), df)
+    return np.stack([squares >= 0, squares < 0]).astype(np.float64)
 
 
 @lru_cache(maxsize=64)
@@ -211,6 +221,214 @@ class PairNormLaw(MomentLaw):
         """Return ``n`` draws, shape (n,)."""
         share = self._share(rng.beta(self.pairs / 2, (self.pairs - 1) / 2, n))
         return np.asarray(self.scale * np.sqrt(share * rng.chisquare(self.df, n)))
+
+
+@dataclass(frozen=True)
+class SteeredPairNormLaw(MomentLaw):
+    """``scale`` sqrt(V (A^2 + chi^2_n)), A = ``signal`` X + ``noise`` Z: the norm of a step of pairs with a signal.
+
+    X = chi_p is the length of the p odd parts of the pairs' rewards and Y = chi_(p-1) that of the even ones:
+    V = 2 (1+kappa) X^2 / ((1+kappa) X^2 + (1-kappa) Y^2).
+
+    Attributes
+    ----------
+    scale
+        alpha / sqrt(N), in the quantity's unit.
+    pairs
+        p, at least 2.
+    kappa
+        Minus the correlation of the two rewards of a pair, > -1.
+    signal, noise
+        Of the projection on the gradient, in standard deviations of a flat coordinate; > 0, >= 0.
+    rest_df
+        n, number of coordinates orthogonal to the gradient.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/signal.md. Gaussian rewards, linear signal, independent noise.
+    """
+
+    scale: float
+    pairs: int
+    kappa: float
+    signal: float
+    noise: float
+    rest_df: float
+
+    @cached_property
+    def _lengths(self) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        """Nodes and weights of X and of Y."""
+        dense = 64 if self.rest_df else 120  # the less noise, the sharper a projection as long as X bends the integrand
+        return _short_chi_nodes(self.pairs, dense), _short_chi_nodes(self.pairs - 1.0)
+
+    def _variances(self) -> Array:
+        """Return V at the nodes of X and Y."""
+        (odd, _), (even, _) = self._lengths
+        square = (1 + self.kappa) * odd[:, None] ** 2
+        return np.asarray(2 * square / (square + (1 - self.kappa) * even**2))
+
+    @cached_property
+    def _moments(self) -> tuple[float, float]:
+        (odd, odd_weights), (_, even_weights) = self._lengths
+        root = np.sqrt(self._variances())
+        step = root @ even_weights
+        step_variance = (root - step[:, None]) ** 2 @ even_weights
+        unit, unit_weights = normal_nodes()
+        rest, rest_weights = _short_chi_nodes(self.rest_df) if self.rest_df else (np.zeros(1), np.ones(1))
+        along = self.signal * odd[:, None] + self.noise * unit
+        norm = np.sqrt(along[:, :, None] ** 2 + rest**2)
+        length = norm @ rest_weights @ unit_weights
+        length_variance = (norm - length[:, None, None]) ** 2 @ rest_weights @ unit_weights
+        mean = float(odd_weights @ (step * length))
+        given = step**2 * length_variance + step_variance * length**2 + step_variance * length_variance
+        variance = float(odd_weights @ (given + (step * length - mean) ** 2))
+        return self.scale * mean, self.scale * math.sqrt(variance)
+
+    @cached_property
+    def _variance_is_wider(self) -> bool:
+        """Whether V scatters more than the squared length beside it: the wider of the two is integrated exactly."""
+        (_, odd_weights), (_, even_weights) = self._lengths
+        v = self._variances()
+        mean = odd_weights @ v @ even_weights
+        along = self.signal**2 * self.pairs
+        square = self.rest_df + along + self.noise**2
+        spread = 2 * self.rest_df + 4 * along * self.noise**2 + 2 * self.noise**4
+        return bool(odd_weights @ (v - mean) ** 2 @ even_weights / mean**2 > spread / square**2)
+
+    def tails(self, x: float) -> tuple[float, float]:
+        """Return (P(X <= x), P(X > x))."""
+        if x <= 0.0:
+            return 0.0, 1.0
+        square = (x / self.scale) ** 2
+        low, high = self._of_even_parts(square) if self._variance_is_wider else self._of_rest(square)
+        return float(low), float(high)
+
+    def _of_even_parts(self, square: float) -> Array:
+        """Return the tails with Y integrated exactly: V falls with it, and is 2 at most."""
+        (odd, odd_weights), _ = self._lengths
+        unit, unit_weights = normal_nodes(_SHORT if self.rest_df < 20 else 8)  # a small part of the norm
+        along = (self.signal * odd[:, None] + self.noise * unit) ** 2
+        weights = odd_weights[:, None] * unit_weights
+        least = 0.5 * square - along  # of chi^2_n, below which the norm is less whatever Y is
+        if self.rest_df:
+            inside, outside = _rest_tails(least, self.rest_df)
+            rest, chance = _chi_beyond_each(np.sqrt(np.maximum(least, 0.0)), self.rest_df)
+            excess = 2 * (along[..., None] + rest**2) / square - 1
+        else:
+            inside, outside = (least >= 0).astype(np.float64), (least < 0).astype(np.float64)
+            excess, chance = -2 * least[..., None] / square, np.ones_like(least)[..., None]
+        even = (1 + self.kappa) / (1 - self.kappa) * odd[:, None, None] ** 2 * np.maximum(excess, 0.0)
+        above, below = np.sum(chance * chi_square_tails_array(even, self.pairs - 1.0), axis=-1)
+        return np.array([np.sum(weights * (inside + outside * below)), np.sum(weights * outside * above)])
+
+    def _of_rest(self, square: float) -> Array:
+        """Return the tails with chi^2_n integrated exactly, or Z where there is none."""
+        (odd, odd_weights), (_, even_weights) = self._lengths
+        squares = square / self._variances()
+        root, ahead = np.sqrt(squares), self.signal * odd[:, None]
+        weights = odd_weights[:, None] * even_weights
+        if self.noise < 1e-9:
+            tails = _rest_tails(squares - ahead**2, self.rest_df)
+            return np.asarray(np.sum(weights * tails, axis=(1, 2)))
+        start, stop = (np.clip((side * root - ahead) / self.noise, -_REACH, _REACH) for side in (-1, 1))
+        ends = normal_tails(np.stack([start, stop]))  # below and above, at either end
+        outside = ends[0, 0] + ends[1, 1]
+        if not self.rest_df:
+            inside = np.where(start > 0, ends[1, 0] - ends[1, 1], ends[0, 1] - ends[0, 0])
+            return np.array([np.sum(weights * inside), np.sum(weights * outside)])
+        unit, unit_weights = legendre_nodes(32)
+        # sin takes the square-root ends out of the integrand
+        place, jacobian = np.sin(0.5 * math.pi * unit), 0.5 * math.pi * np.cos(0.5 * math.pi * unit)
+        half = 0.5 * (stop - start)[..., None]
+        z = 0.5 * (start + stop)[..., None] + half * place
+        density = half * unit_weights * jacobian * np.exp(-0.5 * z**2)
+        density *= ((1 - outside) / np.maximum(density.sum(axis=-1), 1e-300))[..., None]
+        tails = _rest_tails(squares[..., None] - (ahead[..., None] + self.noise * z) ** 2, self.rest_df)
+        below, above = np.sum(density * tails, axis=-1)
+        return np.array([np.sum(weights * below), np.sum(weights * (above + outside))])
+
+    def sample(self, rng: np.random.Generator, n: int) -> Array:
+        """Return ``n`` draws, shape (n,)."""
+        odd, even = rng.chisquare(self.pairs, n), rng.chisquare(self.pairs - 1, n)
+        v = 2 * (1 + self.kappa) * odd / ((1 + self.kappa) * odd + (1 - self.kappa) * even)
+        along = self.signal * np.sqrt(odd) + self.noise * rng.standard_normal(n)
+        rest = rng.chisquare(self.rest_df, n) if self.rest_df else 0.0
+        return np.asarray(self.scale * np.sqrt(v * (along**2 + rest)))
+
+
+NormLaw: TypeAlias = ChiLaw | StepNormLaw | PairNormLaw | SteeredPairNormLaw
+"""The laws of a norm; each has a ``scale``."""
+
+
+@dataclass(frozen=True)
+class SquaredNormLaw(Law):
+    """The law of the square of a norm over a number, whose mean and spread are known by themselves.
+
+    Attributes
+    ----------
+    root
+        Of the norm.
+    matched
+        A law of the same quantity with its mean and standard deviation.
+    factor
+        Positive; unit of the quantity over that of the norm squared.
+
+    Notes
+    -----
+    Label: exact or large-N, as of both. Source: ours: docs/concepts/signal.md.
+    """
+
+    root: NormLaw
+    matched: SquaredLaw
+    factor: float
+
+    @property
+    def mean(self) -> float:
+        """The mean."""
+        return self.matched.mean
+
+    @property
+    def std(self) -> float:
+        """The standard deviation."""
+        return self.matched.std
+
+    def tails(self, x: float) -> tuple[float, float]:
+        """Return (P(X <= x), P(X > x))."""
+        return self.root.tails(math.sqrt(max(x, 0.0) / self.factor))
+
+    def quantile(self, p: float) -> float:
+        """Return the ``p`` quantile."""
+        return self.factor * self.root.quantile(p) ** 2
+
+    def sample(self, rng: np.random.Generator, n: int) -> Array:
+        """Return ``n`` draws, shape (n,)."""
+        return self.factor * np.square(self.root.sample(rng, n))
+
+
+@lru_cache(maxsize=64)
+def _short_chi_nodes(df: float, n: int = _SHORT) -> tuple[Array, Array]:
+    """Return few nodes and weights, which sum to 1, of a chi variable: of few degrees of freedom in the square root."""
+    if df >= 30:
+        return chi_nodes(df, n)
+    peak = math.sqrt(max(df - 1, 0.0))
+    low, high = math.sqrt(max(peak - 7, 0.0)), math.sqrt(peak + 7)
+    unit, weights = legendre_nodes(n)
+    root = 0.5 * (low + high) + 0.5 * (high - low) * unit
+    log = (2 * df - 1) * np.log(root) - 0.5 * root**4
+    weights = weights * np.exp(log - log.max())
+    return root**2, weights / weights.sum()
+
+
+def _chi_beyond_each(edge: Array, df: float) -> tuple[Array, Array]:
+    """Return few nodes and weights, which sum to 1, of a chi variable given that it is above each edge: a last axis."""
+    peak = math.sqrt(max(df - 1, 0.0))
+    start, stop = np.maximum(edge, peak - 7.0)[..., None], np.maximum(edge, peak)[..., None] + 7.0
+    unit, weights = legendre_nodes(_SHORT)
+    length = 0.5 * (start + stop) + 0.5 * (stop - start) * np.sin(0.5 * math.pi * unit)
+    away = length - peak
+    log = -0.5 * length**2 if df <= 1 else (df - 1) * np.log1p(away / peak) - away * (peak + 0.5 * away)
+    weights = weights * np.cos(0.5 * math.pi * unit) * np.exp(log - log.max(axis=-1, keepdims=True))
+    return length, weights / weights.sum(axis=-1, keepdims=True)
 
 
 def _chi_beyond(edge: float, df: float) -> tuple[Array, Array]:

@@ -17,7 +17,7 @@ from estheory.theory.estimators import estimator_of
 from estheory.theory.grpo import GRPOConfig, against_grpo
 from estheory.theory.rounding.precision import NormBand, RoundingEffect
 from estheory.theory.rounding.predictions import norm_roundings, rounding_predictions
-from estheory.theory.run_norm import RunNorm, run_norm
+from estheory.theory.run_norm import RunNorm, run_norm, without_few_pairs
 from estheory.theory.step_predictions import curved_cosine, linear_step, step_norm
 from estheory.theory.walk import Walk, walk
 
@@ -204,7 +204,7 @@ def predict(
     walks = {step: w for step, w in walks.items() if step in steps}
     lengths = {step: length for step, length in lengths.items() if step in steps}
     predictions: list[Prediction] = [
-        *walk_predictions.norms(config, walks, lengths, rounded, shapes),
+        *walk_predictions.norms(config, walks, lengths, rounded, shapes, warnings),
         *walk_predictions.cosines(config, walks, lengths, rounded, shapes, pair_moments, warnings),
         *walk_predictions.bounds(config, walks),
     ]
@@ -244,7 +244,8 @@ def _linear_norms(
 ) -> dict[int, RunNorm]:
     """Return the norms by step; none where there is no law."""
     try:
-        return {step: run_norm(config, reward, w.at_mean_length, step, rewards) for step, w in walks.items()}
+        found = {step: run_norm(config, reward, w.at_mean_length, step, rewards) for step, w in walks.items()}
     except ConfigError as error:
         warnings.append(f"no norms: {error.what}")
         return {}
+    return {step: without_few_pairs(norm, walks[step], step) for step, norm in found.items()}

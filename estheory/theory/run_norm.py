@@ -8,15 +8,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from estheory._special import chi_variance
 from estheory.errors import ConfigError
 from estheory.landscape import Signal
-from estheory.laws import ChiLaw, Law
+from estheory.laws import ChiLaw
 from estheory.quantities import Label
 from estheory.rules import ESConfig
 from estheory.theory.estimators import estimator_of
-from estheory.theory.norm_laws import StepNormLaw
+from estheory.theory.norm_laws import NormLaw, StepNormLaw
 from estheory.theory.reward_model import RewardModel
 from estheory.theory.signal import OURS, first_step_share, following_share, progress_per_step, step_norm
+from estheory.theory.steered_cosines import FEWEST
 from estheory.theory.walk import Walk
 
 MANY_COORDINATES = 2000
@@ -27,6 +29,8 @@ SMALLEST_SHIFT = 0.002
 """The same for the law of a norm of few coordinates, whose mean that shift would show in."""
 EXACT_SHIFT = 0.02
 """The same, from which a law without the signal's part is not called exact: it takes 60,000 runs to see it."""
+NEGLIGIBLE_MOTION = 0.01
+"""Share by which signal or curvature may change the mean square of a run that drifts as its walk does."""
 _NARROWEST = 1e-14
 
 
@@ -53,9 +57,11 @@ class RunNorm:
     follows
         Share of the mean square that grows with the length of the shaped rewards once more, where that takes few
         values (:func:`estheory.theory.signal.following_share`).
+    missing
+        Why the law is not to be shown; empty where it is.
     """
 
-    law: Law
+    law: NormLaw
     matched: ChiLaw
     label: Label
     source: str
@@ -65,6 +71,7 @@ class RunNorm:
     progress: float = 0.0
     spread: float = 1.0
     follows: float = 0.0
+    missing: str = ""
 
     @classmethod
     def of_walk(cls, walk: Walk, signal_shift: float = 0.0) -> RunNorm:
@@ -116,7 +123,8 @@ def steered_norm(walk: Walk, progress: float, spread: float) -> ChiLaw:
     """Return the law of the displacement norm of a walk that also moved along the gradient.
 
     The square has mean v (d - 1 + w) + P^2 and variance 2 v^2 (d - 1) + 4 P^2 v w + 2 v^2 w^2, plus what fluctuations
-    of v add, of which P has its part (raw rewards, pairs); the law is the chi law with these two moments.
+    of v add, of which P has its part (raw rewards, pairs); the law is the chi law with these two moments. Of pairs the
+    fluctuation is a factor of its own.
 
     Parameters
     ----------
@@ -142,8 +150,33 @@ def steered_norm(walk: Walk, progress: float, spread: float) -> ChiLaw:
     normal = 2 * rest * walk.dim / walk.effective_dim
     variance = v * v * (normal * (1 + fluctuation) + rest**2 * fluctuation + 2 * spread**2)
     variance += 4 * progress**2 * v * (spread + rest * walk.tilt / walk.independent_steps)
-    df = 2 * square**2 / max(variance, _NARROWEST * square**2)  # one dimension whose every step is a multiple of g
-    return ChiLaw(math.sqrt(square / df), df)
+    relative = max(variance / square**2, _NARROWEST)  # one dimension whose every step is a multiple of g
+    if math.isinf(walk.most):
+        return ChiLaw(math.sqrt(square * relative / 2), 2 / relative)
+    rest_of_it = max((1 + relative) / (1 + fluctuation) - 1, _NARROWEST)  # besides the bounded factor
+    return ChiLaw(math.sqrt(square * rest_of_it / 2), 2 / rest_of_it, walk.mixing_df, walk.most)
+
+
+def drifts_as_walk(walk: Walk, mean_square: float) -> bool:
+    """Say whether another behaviour may be told from the walk alone, whatever directions it depends on.
+
+    Parameters
+    ----------
+    walk
+        The walk.
+    mean_square
+        E||Delta||^2 of the run, weight^2.
+
+    Returns
+    -------
+    bool
+        Whether signal and curvature change the mean square by ``NEGLIGIBLE_MOTION`` at most.
+
+    Notes
+    -----
+    Label: exact. Source: ours: docs/concepts/drift.md.
+    """
+    return abs(mean_square / (walk.variance * walk.dim) - 1) <= NEGLIGIBLE_MOTION
 
 
 def squared_shift(walk: Walk, law: ChiLaw) -> float:
@@ -167,6 +200,28 @@ def squared_shift(walk: Walk, law: ChiLaw) -> float:
     """
     square = walk.variance * walk.dim
     return abs(law.scale**2 * law.df - square) / square * math.sqrt(walk.effective_dim / 2)
+
+
+def without_few_pairs(norm: RunNorm, walk: Walk, step: int) -> RunNorm:
+    """Return a norm, its law withdrawn after several steps of fewer pairs than have one.
+
+    Parameters
+    ----------
+    norm, walk, step
+        Of a run after so many steps.
+
+    Returns
+    -------
+    RunNorm
+        ``norm`` itself where the law is known.
+
+    Notes
+    -----
+    Label: exact or large-N, as of ``norm``. Source: ours: docs/validation/audit.md.
+    """
+    if step == 1 or walk.enough_pairs():
+        return norm
+    return replace(norm, missing="the variance of so few pairs fluctuates in a way that has no law here")
 
 
 def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, rewards: RewardModel | None = None) -> RunNorm:
@@ -235,7 +290,7 @@ def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, rewards: R
         raise ConfigError(f"a run that its signal moves has no norm here with {what}", "leave the reliability out")
     if rewards is not None and step > 1:
         raise ConfigError("several steps of 0/1 rewards that move a run have no norm here", "ask for one step")
-    law: Law = matched
+    law: NormLaw = matched
     label: Label = "large-N"
     plain = (
         rewards is None
@@ -243,11 +298,20 @@ def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, rewards: R
         and estimator.cosine_label == "exact"
         and estimator.chi_square_variance
     )
-    if step == 1 and plain and config.dim >= 2:
-        label = "exact" if walk.label == "exact" else walk.label
+    if step == 1 and plain:
+        label = walk.label
         if config.dim < MANY_COORDINATES:
             law = _one_step(config, signal)
+    elif config.dim < FEWEST and rewards is None and estimator.chi_square_variance:
+        law = _several_steps(config, signal, walk, each * walk.coherent_steps, spread)
+    elif step == 1 and not config.anchor_l1:
+        length = first_step_share(config) * math.sqrt(walk.dim / walk.effective_dim)
+        steered = estimator.steered_step_norm(length, walk.effective_dim, walk.dim, signal)
+        law, label = (steered, walk.label) if steered else (law, label)
     constant = () if step == 1 else ("the gradient keeps its direction and length",)
+    missing = ""
+    if step > 1 and not math.isinf(walk.most) and walk.dim < FEWEST:
+        missing = "several steps of pairs that their signal moves in so few coordinates have no law here"
     return RunNorm(
         law=law,
         matched=matched,
@@ -258,6 +322,7 @@ def run_norm(config: ESConfig, signal: Signal, walk: Walk, step: int, rewards: R
         progress=each * walk.coherent_steps,
         spread=spread,
         follows=0.0 if rewards is None else following_share(config, signal, rewards),
+        missing=missing,
     )
 
 
@@ -272,3 +337,24 @@ def _one_step(config: ESConfig, signal: Signal) -> StepNormLaw | ChiLaw:
     if b < 1e-9 and not own:
         return ChiLaw(scale, m + rest)
     return StepNormLaw(scale, a, m, b, rest, own)
+
+
+def _several_steps(config: ESConfig, signal: Signal, walk: Walk, progress: float, spread: float) -> StepNormLaw:
+    """Return the law after several steps that do not fluctuate, or as chi-squares do: A is a chi and a normal variable.
+
+    The lengths along the gradient of T steps add up to nearly a chi variable again, here that of their mean and
+    variance. Where a step is as long as the rewards are spread, they do so exactly: the squares of T steps are a
+    chi-square of T m degrees of freedom.
+    """
+    assert signal.reliability is not None  # its caller knows
+    estimator, scale, rest = estimator_of(config), math.sqrt(walk.variance), config.dim - 1.0
+    a, m, b = estimator.projection(signal.reliability, signal.even_share)
+    if not estimator.fixed_variance:
+        signal_part = progress / scale / math.sqrt(walk.mixing_df)
+        return StepNormLaw(scale, signal_part, walk.mixing_df, b, rest, own_length=True)
+    scatter = a * a * chi_variance(m)
+    ratio, df = (progress / scale) ** 2 / scatter, m * walk.independent_steps
+    for _ in range(100):  # E[chi]^2 is this many variances of it: a chi variable has nearly the same whatever its df
+        df = (1 + ratio) * chi_variance(df)
+    noise = math.sqrt(max(spread - scatter, 0.0))
+    return StepNormLaw(scale, math.sqrt(scatter / chi_variance(df)), df, noise, rest, own_length=False)

@@ -161,7 +161,7 @@ def step_norm(config: ESConfig, signal: Signal, effective_dim: float, rewards: R
         square, mixing_df = rest + once, one.mixing_df
         spread = walk + fourth - once**2 + 2 * rest * (twice - once)  # long steps have long projections
     df = 2 * square**2 / spread
-    return ChiLaw(first_step_share(config) * math.sqrt(one.value * square / df), df, mixing_df)
+    return ChiLaw(first_step_share(config) * math.sqrt(one.value * square / df), df, mixing_df, one.most)
 
 
 def following_share(config: ESConfig, signal: Signal, rewards: RewardModel) -> float:

@@ -32,10 +32,9 @@ LEAST_TIED_PULL = 0.1
 """Pull of an L1 anchor times the root of the share of steps that tie, beyond which its closure has no law."""
 MOST_UNEVEN_PULL = 0.5
 """Pull of an L1 anchor times the root of the steps, beyond which steps of uneven length (pairs, raw) have no law."""
-LEAST_ODD_PARTS = 20
-"""Mirrored pairs of all steps from which a chi-square stands for the variance that their odd parts make: those may be
-near 0, which chi-squares of the same two moments seldom are. From there on intervals of 95 and 99 % hold at least 94
-and 98 % (docs/validation/audit.md has the scan)."""
+LEAST_PAIRS = 10
+"""Mirrored pairs from which a Beta variable of two moments stands for the variance that some steps of them make: from
+there on intervals of 95 and 99 % hold at least 94 and 98 % (docs/validation/audit.md has the scan)."""
 MAX_RESPONSE_STEPS = 10_000_000
 
 
@@ -108,9 +107,8 @@ class Walk:
     odd_parts
         Mirrored pairs of all effective steps: the fluctuation of the variance that their odd parts make is bounded, and
         a chi-square only of its two moments. 0 where members are independent.
-    share_df
-        Degrees of freedom of the share that the first steps have in the variance of all: ``mixing_df``, but for a few
-        steps of mirrored pairs.
+    most
+        The largest that the variance may be over its mean: of mirrored pairs, else infinite.
     lengths
         Law of ``variance`` given the rewards over its mean, where it takes few values; else empty.
     """
@@ -128,7 +126,7 @@ class Walk:
     declared_error: float = 0.0
     tilt: float = 0.0
     odd_parts: float = 0.0
-    share_df: float = math.inf
+    most: float = math.inf
     lengths: Lengths = ()
 
     @property
@@ -136,11 +134,31 @@ class Walk:
         """The walk whose steps are as long together as they are on average, where the law of their length is known."""
         return replace(self, mixing_df=math.inf) if self.lengths else self
 
+    def enough_pairs(self, before: Walk | None = None) -> bool:
+        """Say whether the variance of the steps has a law: always, but for few mirrored pairs.
+
+        Parameters
+        ----------
+        before
+            The walk after earlier steps; those are left out.
+
+        Returns
+        -------
+        bool
+            From ``LEAST_PAIRS`` in all effective steps on.
+
+        Notes
+        -----
+        Label: large-N. Source: ours: docs/validation/audit.md.
+        """
+        pairs = self.odd_parts - (0.0 if before is None else before.odd_parts)
+        return self.odd_parts == 0 or pairs >= LEAST_PAIRS
+
     @property
     def norm_law(self) -> ChiLaw:
         """The law of the displacement norm, weight units."""
         scale = math.sqrt(self.variance * self.dim / self.effective_dim)
-        return ChiLaw(scale, self.effective_dim, self.mixing_df)
+        return ChiLaw(scale, self.effective_dim, self.mixing_df, self.most)
 
     def scattered(self, p: Prediction, power: float, follows: float = 0.0) -> Prediction:
         """Return a prediction whose law knows which steps tie: how many moved, or how long they were together.
@@ -287,7 +305,7 @@ def walk(
         declared_error=declared,
         tilt=0.0 if estimator.fixed_variance else estimator.moments((1 + signal.kappa) / 2).tilt,
         odd_parts=independent_steps * estimator.odd_parts,
-        share_df=estimator.share_df(mixing_df, signal.kappa, steps) if h is None else mixing_df,
+        most=math.inf if config.anchor_l1 else one.most,
         lengths=lengths or (),
     )
 

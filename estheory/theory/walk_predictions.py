@@ -16,6 +16,7 @@ from estheory.rules import ESConfig
 from estheory.theory import signal, walk
 from estheory.theory.effective_dimension import Shapes, low_rank_dimension, shared_seed_dimension
 from estheory.theory.estimators.estimator import PAPER
+from estheory.theory.norm_laws import SquaredNormLaw
 from estheory.theory.rounding.predictions import NormRounding
 from estheory.theory.run_norm import EXACT_SHIFT, RunNorm
 from estheory.theory.steered_cosines import DisplacementPair
@@ -23,9 +24,6 @@ from estheory.theory.walk import OURS, Walk
 
 LEAST_MIXED = 30
 """Coordinates below which the cosine of two checkpoints has no law where steps fluctuate."""
-LEAST_PAIRS_APART = 10
-"""Mirrored pairs of the steps before the first checkpoint, and of those between the two, from which their cosine has a
-law: its intervals then hold at least 94 and 98 % (docs/validation/audit.md has the scan)."""
 NEGLIGIBLE_TIES = 1e-9
 """Expected number of steps without motion up to which the cosine of two checkpoints is given."""
 
@@ -36,6 +34,7 @@ def norms(
     lengths: Mapping[int, RunNorm],
     rounding: Mapping[int, NormRounding],
     shapes: Shapes | None,
+    warnings: list[str],
 ) -> Iterator[Prediction]:
     """Predict norms and spreads at each step.
 
@@ -51,6 +50,8 @@ def norms(
         What rounding does to norms, by step.
     shapes
         Of the tensors, for the spread of low-rank noise.
+    warnings
+        Grows by why a norm is missing.
 
     Yields
     ------
@@ -69,7 +70,9 @@ def norms(
             step=step,
             systematic=rounded.half_width + 0.5 * w.declared_error,
         )
-        if step in lengths:
+        if step in lengths and lengths[step].missing:
+            warnings.append(f"no displacement_norm at step {step}: {lengths[step].missing}")
+        elif step in lengths:
             yield from _lengths(lengths[step], w, step, rounded)
     n = _member_dim(config, shapes)
     given: tuple[str, ...] = ("one member, before any rounding",)
@@ -89,23 +92,24 @@ def _lengths(length: RunNorm, w: Walk, step: int, rounded: NormRounding) -> Iter
     """Predict the norm after some steps, and its square over what the plain walk is expected to have."""
     matched, plain = rounded.law(length.matched), rounded.is_exact
     systematic = rounded.half_width + length.systematic
-    approximate: Label = "large-N" if length.label == "exact" and length.law != length.matched else length.label
-    approximate = approximate if plain else _rounded_label(approximate)
+    label = length.label if plain else _rounded_label(length.label)
     norm = Prediction(
         quantity=Quantity.DISPLACEMENT_NORM,
         law=length.law if plain else matched,
-        label=length.label if plain else approximate,
+        label=label,
         source=length.source,
         assumptions=length.assumptions,
         step=step,
         systematic=systematic,
     )
     # the ratio to the plain law's own expectation: rounding, signal and curvature show up in it
+    over = 1 / (w.variance * w.dim)
+    square = SquaredLaw(matched, over)
+    same = not plain or length.law == length.matched
     ratio = replace(
         norm,
         quantity=Quantity.EFFECTIVE_DIMENSION_RATIO,
-        law=SquaredLaw(matched, 1 / (w.variance * w.dim)),
-        label=approximate,
+        law=square if same else SquaredNormLaw(length.law, square, over),
         systematic=2 * systematic,
     )
     yield w.scattered(norm, 0.5, length.follows)
@@ -185,7 +189,7 @@ def cosines(
         warnings.append("no checkpoint_cosine: steps that tie do not move, which widens its law")
         pairs = []
     for (first, earlier), (second, w) in pairs:
-        if mixed and 0 < min(earlier.odd_parts, w.odd_parts - earlier.odd_parts) < LEAST_PAIRS_APART:
+        if mixed and not (earlier.enough_pairs() and w.enough_pairs(earlier)):
             warnings.append(
                 f"no checkpoint_cosine of steps {first} and {second}: the variance of so few pairs before or between "
                 "them fluctuates in a way that has no law here"
@@ -194,8 +198,8 @@ def cosines(
         coordinates = checkpoint_pairs(config, walks, shapes, first, second) / rounding[second].unevenness
         law: Law = CorrelationLaw(walk.checkpoint_correlation(config, first, second), coordinates)
         if mixed:  # the variance of a step fluctuates with this shaping
-            before = w.share_df * earlier.mixing_df / w.mixing_df
-            law = MixedCorrelationLaw(before, w.share_df - before, coordinates)
+            between = w.mixing_df - earlier.mixing_df
+            law = MixedCorrelationLaw(earlier.mixing_df, between, coordinates, w.most)
         elif (extra := rounding[second].fluctuation) and not (config.anchor_l2 or config.momentum):
             freedom = 2 / extra / second  # steps differ in what rounds away
             law = MixedCorrelationLaw(freedom * first, freedom * (second - first), coordinates)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from estheory.landscape import Signal
 from estheory.laws import ChiLaw
@@ -178,7 +178,7 @@ def _ratio(es: tuple[PublishedRow, Prediction], grpo: tuple[PublishedRow, Predic
     assert isinstance(norm, ChiLaw)  # every displacement norm is
     prediction = Prediction(
         quantity=Quantity.NORM_RATIO,
-        law=ChiLaw(norm.scale / grpo_prediction.law.mean, norm.df, norm.mixing_df),
+        law=replace(norm, scale=norm.scale / grpo_prediction.law.mean),
         label=grpo_prediction.label,
         source=grpo_prediction.source,
         assumptions=(*es_prediction.assumptions, *grpo_prediction.assumptions),

@@ -11,14 +11,17 @@ from scipy.stats import binom, chi2, norm
 
 from estheory.errors import ConfigError
 from estheory.landscape import linear_signal
+from estheory.quantities import Quantity
 from estheory.rules import ESConfig
 from estheory.theory.curved.dynamics import mean_field
+from estheory.theory.curved.predictions import OffTask
 from estheory.theory.estimators.zscores import mean_population_std
 from estheory.theory.planning.budgets import DriftBudget
 from estheory.theory.planning.choices import Choices, default_sigmas, linear_arms
 from estheory.theory.planning.search import Planner
 from estheory.theory.planning.spectrum_target import SpectrumTarget
 from estheory.theory.planning.targets import LocalTarget, arm
+from estheory.theory.predictions import predict
 from tests.statistics import agrees, brute_force_steps
 from tests.theory.quadratic_es import config, landscape, run, within
 from tests.variants import variants
@@ -306,3 +309,29 @@ def test_default_sigmas():
 def test_bad_budgets(bad):
     with pytest.raises(ConfigError):
         DriftBudget(**bad)
+
+
+def test_kl_and_off_task_loss_are_not_promised_where_the_signal_moves_the_run():
+    traces = {"fisher_trace": 10.0, "fisher_square_trace": 1.0, "off_task_trace": 10.0, "off_task_square_trace": 1.0}
+    budget = DriftBudget(max_norm=50.0, max_kl=1e6, max_off_task_loss=1e6, **traces)
+    for dim, promised in ((20, False), (10**8, True)):
+        made = planner(dim, budget, progress(1.0 if promised else 0.5), sigmas=(0.5,))
+        best = made.plan().recommendation
+        named = {p.quantity for p in best.predictions}
+        assert ({Quantity.KL_DRIFT, Quantity.OFF_TASK_REWARD_CHANGE} <= named) is promised
+        assert any("not promised" in warning for warning in made.warnings(best, False)) is not promised
+        # by the criterion of predict
+        known = predict(best.config, reward=best.arm.signal, off_task=OffTask(fisher_trace=10.0))
+        assert any(p.quantity is Quantity.KL_DRIFT for p in known.predictions) is promised
+
+
+def test_a_behaviour_of_the_gradient_s_direction_breaks_a_limit_that_counts_the_walk_alone():
+    """F = 60 along the gradient, of the same traces as 60 on any one direction that the run only walks along."""
+    budget = DriftBudget(max_kl=0.15, fisher_trace=60.0, fisher_square_trace=3600.0)
+    made = planner(60, budget, progress(0.6), sigmas=(0.5,), populations=(12,))
+    best = made.plan(scales=()).recommendation
+    moved = brute_runs(21, best, 2500, steps=best.steps, alpha=best.alpha)
+    assert any("not promised" in warning for warning in made.warnings(best, False))
+    across, along = (int(np.sum(30 * moved[:, k] ** 2 > 0.15)) for k in (1, 0))
+    assert exceedances(across, 2500, 0.05)
+    assert not exceedances(along, 2500, 0.05)

@@ -28,7 +28,7 @@ def norm_of(signal=STRONG, step=1, rewards=None, **options):
     [
         ({}, "exact"),
         ({"shaping": "centered-rank"}, "large-N"),
-        ({"antithetic": True}, "large-N"),
+        ({"antithetic": True}, "exact"),
         ({"noise": "low-rank:1"}, "large-N"),
         ({"step": 2}, "large-N"),
     ],

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as h
-from scipy import stats
 
 from estheory.cosine_laws import CorrelationLaw
 from estheory.errors import ConfigError
@@ -145,27 +144,6 @@ def test_cosine_of_checkpoints_where_the_variance_of_a_step_fluctuates(name):
     assert ks_agrees(cosine, lambda x: law.tails(x)[0])
     plain = CorrelationLaw(math.sqrt(3 / 6), float(dim))  # as if every step had the same variance
     assert not ks_agrees(cosine, lambda x: plain.tails(x)[0])
-
-
-@pytest.mark.parametrize(("pairs", "kappa", "steps"), [(2, 0.0, 2), (3, 0.0, 5), (5, 0.5, 3)])
-def test_the_share_of_the_first_steps_of_a_few_pairs(pairs, kappa, steps):
-    """Its variance is exact; that of chi-squares of the same two moments is 1.1 to 2 times too small."""
-    rng, replicas = np.random.default_rng(3), 200_000
-    odd = (1 + kappa) * rng.chisquare(pairs, (replicas, steps))
-    even = (1 - kappa) * rng.chisquare(pairs - 1, (replicas, steps))
-    v = odd / (odd + even)
-    share = v[:, 0] / v.sum(axis=1)
-
-    def variance(df):
-        return stats.beta(df / 2, (steps - 1) * df / 2).var()
-
-    rule = pairs_of(2 * pairs)
-    plain = 2 / rule.odd_variance(kappa)[1]
-    assert agrees(share, 1 / steps)
-    assert variance_agrees(share, variance(rule.share_df(plain * steps, kappa, steps) / steps))
-    assert not variance_agrees(share, variance(plain))
-    assert rule.share_df(plain * 100, kappa, 100) == pytest.approx(plain * 100, rel=0.05)
-    assert rule.share_df(plain, kappa, 1) == plain
 
 
 def test_no_cosine_of_checkpoints_of_a_few_pairs_and_steps():

@@ -56,10 +56,10 @@ def test_what_rounds_away_differs_between_steps_and_widens_a_cosine():
     assert cosine.label == "mean-field"
 
 
-def test_a_ratio_of_a_steered_step_is_less_exact_than_its_length():
-    """A step's length has its law; its square over the plain walk's is of the chi law that has the same moments."""
+def test_a_ratio_of_a_steered_step_is_as_exact_as_its_length():
+    """The square of a step over the plain walk's follows the law of its length."""
     config = ESConfig(dim=50, sigma=0.01, population=6)
     signal = linear_signal(sigma=config.sigma, gradient_norm=10.0, reward_std=0.1)
-    for told, labels in ((None, ("exact", "exact")), (signal, ("exact", "large-N"))):
+    for told, labels in ((None, ("exact", "exact")), (signal, ("exact", "exact"))):
         found = {p.quantity: p.label for p in predict(config, reward=told).predictions}
         assert (found[Quantity.DISPLACEMENT_NORM], found[Quantity.EFFECTIVE_DIMENSION_RATIO]) == labels

@@ -21,7 +21,7 @@ from estheory.theory.curved.predictions import STRONGEST_PULL
 from estheory.theory.curved.recursion import states, step_rule, with_flat_row
 from estheory.theory.curved.step import step_moments
 from estheory.theory.estimators import estimator_of
-from estheory.theory.run_norm import NEGLIGIBLE_SHIFT, RunNorm
+from estheory.theory.run_norm import NEGLIGIBLE_SHIFT, RunNorm, without_few_pairs
 from estheory.theory.steered_cosines import DisplacementPair
 from estheory.theory.walk import Walk
 
@@ -82,7 +82,8 @@ def curved_norms(
             mean, first = np.append(-one_step.displacement, 0.0), np.append(one_step.second_moment, walk.variance)
             variance *= float(ground.multiplicity @ first / (ground.multiplicity @ rows)) ** 2
             rows = first
-        found[step] = _norm(ground, walk, mean, rows, variance, "large-N" if step == 1 else "mean-field")
+        norm = _norm(ground, walk, mean, rows, variance, "large-N" if step == 1 else "mean-field")
+        found[step] = without_few_pairs(norm, walk, step)
         unseen = excess / step * float(ground.multiplicity @ rows) ** 2
         if unseen > MOST_UNKNOWN_VARIANCE * variance and not found[step].is_walk:
             warnings.append(

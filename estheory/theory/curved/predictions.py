@@ -24,8 +24,8 @@ from estheory.theory.curved.ranges import step_range
 from estheory.theory.curved.reward_laws import LinearQuadraticLaw
 from estheory.theory.curved.stationary import stationary_state
 from estheory.theory.estimators import estimator_of
-from estheory.theory.run_norm import RunNorm
-from estheory.theory.walk import LEAST_ODD_PARTS, Walk
+from estheory.theory.run_norm import RunNorm, drifts_as_walk
+from estheory.theory.walk import Walk
 
 QUADRATIC = ours("quadratic")
 DYNAMICS = ours("dynamics")
@@ -36,8 +36,6 @@ NEGLIGIBLE_TIES = 1e-6
 """Expected number of steps without motion up to which an off-task change is given."""
 LEAST_MIXING = 20.0
 """Degrees of freedom of a bounded fluctuation of the variance, from which a chi-square stands for it."""
-NEGLIGIBLE_MOTION = 0.01
-"""Share by which signal or curvature may change the mean square of a run that drifts as its walk does."""
 MANY_DIRECTIONS = 20
 """Square of the trace over the trace of the square, from which a sum over directions is taken to be normal."""
 LOCAL = ("locally quadratic reward", "Gaussian reward noise")
@@ -119,7 +117,26 @@ def steered_kl(
 
 
 def kl_of_walk(off_task: OffTask, walk: Walk, gain: float) -> Law:
-    """Return the law of a walk's KL, of known tr F; ``gain`` is rounding's factor on its variance."""
+    """Return the law of a walk's KL, of known tr F.
+
+    Parameters
+    ----------
+    off_task
+        With tr F.
+    walk
+        The walk.
+    gain
+        Rounding's factor on its variance.
+
+    Returns
+    -------
+    Law
+        Nats per token.
+
+    Notes
+    -----
+    Label: small-step. Source: ours: docs/concepts/drift.md.
+    """
     assert off_task.fisher_trace is not None  # the callers ask
     square = off_task.fisher_square_trace
     return drift.kl_law(
@@ -236,7 +253,6 @@ def flat_walk(config: ESConfig, landscape: Landscape, w: Walk, step: int) -> Wal
         w,
         variance=variance,
         mixing_df=w.mixing_df / fluctuation,
-        share_df=w.share_df / fluctuation,
         label="mean-field",
         source=DYNAMICS,
         assumptions=(*w.assumptions, *along),
@@ -404,9 +420,7 @@ def drifting(
     Label: exact or large-N, as of the walks. Source: ours: docs/concepts/drift.md.
     """
     moved = [
-        step
-        for step, w in walks.items()
-        if step not in lengths or abs(lengths[step].mean_square / (w.variance * w.dim) - 1) > NEGLIGIBLE_MOTION
+        step for step, w in walks.items() if step not in lengths or not drifts_as_walk(w, lengths[step].mean_square)
     ]
     if not moved:
         return dict(walks)
@@ -455,7 +469,7 @@ def off_task_predictions(
     """
     for step, walked in walks.items():
         w = walked.at_mean_length
-        if w.odd_parts and (w.mixing_df < LEAST_MIXING or w.odd_parts < LEAST_ODD_PARTS):
+        if not w.enough_pairs():
             warnings.append(
                 f"no kl_drift and no off_task_reward_change at step {step}: the variance of so few pairs and steps "
                 "fluctuates in a way that has no law here"

@@ -16,7 +16,7 @@ from estheory._special import (
     legendre_nodes,
     normal_tails,
 )
-from estheory.laws import Law
+from estheory.laws import Law, VarianceFactor
 
 _REACH = 9.0  # standard deviations of the normal part that are integrated
 
@@ -105,8 +105,8 @@ class UnevenSumLaw(Law):
         The mean, in the quantity's unit.
     df
         2 mean^2 / variance, at least 1.
-    mixing_df
-        Degrees of freedom of an independent factor chi^2_m / m; infinite without one.
+    mixing_df, most
+        Of an independent factor (:class:`estheory.laws.VarianceFactor`); the first is infinite without one.
 
     Notes
     -----
@@ -124,6 +124,7 @@ class UnevenSumLaw(Law):
     value: float
     df: float
     mixing_df: float = math.inf
+    most: float = math.inf
 
     @property
     def mean(self) -> float:
@@ -141,36 +142,40 @@ class UnevenSumLaw(Law):
 
         Of sum and factor, the wider exactly and the narrower by quadrature.
         """
-        weight, ratio, m = 1 / math.sqrt(self.df), max(x, 0.0) / self.value, self.mixing_df
-        if self.df > m:
+        weight, ratio, factor = 1 / math.sqrt(self.df), max(x, 0.0) / self.value, self._factor
+        if factor is not None and self.df > self.mixing_df:
             (length, chance), (one, one_chance) = chi_nodes(self.df), chi_nodes(1.0)
             sums = (length**2 / self.df, chance), (1 - weight + weight * one**2, one_chance)
-            even, single = (chi_square_tails_array(ratio * m / of, m) @ weights for of, weights in sums)
+            even, single = (factor.tails(ratio / of) @ weights for of, weights in sums)
         else:
-            length, weights = (np.ones(1), np.ones(1)) if math.isinf(m) else chi_nodes(m)
-            ratios = ratio / (length**2 / (1.0 if math.isinf(m) else m))
+            values, weights = (np.ones(1), np.ones(1)) if factor is None else factor.nodes
+            ratios = ratio / values
             even = chi_square_tails_array(ratios * self.df, self.df) @ weights
             single = chi_square_tails_array(np.maximum((ratios - 1 + weight) / weight, 0.0), 1.0) @ weights
         return float(max(even[0], single[0])), float(max(even[1], single[1]))
 
     def sample(self, rng: np.random.Generator, n: int) -> Array:
         """Return ``n`` draws of equal weights, shape (n,)."""
-        mixing = 1.0 if math.isinf(self.mixing_df) else rng.chisquare(self.mixing_df, n) / self.mixing_df
+        mixing = 1.0 if self._factor is None else self._factor.sample(rng, n)
         return np.asarray(self.value * rng.chisquare(self.df, n) / self.df * mixing)
+
+    @property
+    def _factor(self) -> VarianceFactor | None:
+        return None if math.isinf(self.mixing_df) else VarianceFactor(self.mixing_df, self.most)
 
 
 @dataclass(frozen=True)
 class MixedNormalLaw(Law):
     """``quadratic_mean`` V plus normals of standard deviation ``quadratic_std`` V and ``linear_std`` sqrt(V).
 
-    V = chi^2_m / m is the fluctuation of the walk's variance; without it (m infinite) the law is normal.
+    V is the fluctuation of the walk's variance (:class:`estheory.laws.VarianceFactor`); without it the law is normal.
 
     Attributes
     ----------
     quadratic_mean, quadratic_std, linear_std
         In the quantity's unit.
-    mixing_df
-        m; finite.
+    mixing_df, most
+        Of V; the first is finite.
 
     Notes
     -----
@@ -187,6 +192,7 @@ class MixedNormalLaw(Law):
     quadratic_std: float
     linear_std: float
     mixing_df: float
+    most: float = math.inf
 
     @property
     def mean(self) -> float:
@@ -202,8 +208,7 @@ class MixedNormalLaw(Law):
 
     def tails(self, x: float) -> tuple[float, float]:
         """Return (P(X <= x), P(X > x)) by quadrature over V, in parts about the V whose mean is x."""
-        root, weights = self._roots(x)
-        factor = root**4 / self.mixing_df
+        factor, weights = self._nodes(x)
         low, high = (
             normal_tails((x - self.quadratic_mean * factor) / np.maximum(self._spread(factor), 1e-300)) @ weights
         )
@@ -211,26 +216,36 @@ class MixedNormalLaw(Law):
 
     def sample(self, rng: np.random.Generator, n: int) -> Array:
         """Return ``n`` draws, shape (n,)."""
-        factor = rng.chisquare(self.mixing_df, n) / self.mixing_df
+        factor = VarianceFactor(self.mixing_df, self.most).sample(rng, n)
         return np.asarray(self.quadratic_mean * factor + self._spread(factor) * rng.standard_normal(n))
 
     def _spread(self, factor: Array) -> Array:
         """Return the standard deviation given V."""
         return np.sqrt((self.quadratic_std * factor) ** 2 + self.linear_std**2 * factor)
 
-    def _roots(self, x: float) -> tuple[Array, Array]:
-        """Return nodes and weights, which sum to 1, of the fourth root of m V, dense where the normal tail turns."""
-        m = self.mixing_df
-        peak = math.sqrt(max(m - 1, 0.0))
-        low, high = math.sqrt(max(peak - _REACH, 0.0)), math.sqrt(peak + _REACH)
+    def _nodes(self, x: float) -> tuple[Array, Array]:
+        """Return nodes and weights, which sum to 1, of V, dense where the normal tail turns."""
+        factor = VarianceFactor(self.mixing_df, self.most)
         turn = np.array([max(x / self.quadratic_mean, 0.0) if self.quadratic_mean else 0.0])
         width = _REACH * float(self._spread(turn)[0] / abs(self.quadratic_mean)) if self.quadratic_mean else 0.0
+        if not math.isinf(self.most):
+            ends = np.clip(turn[0] + width * np.array([-1.0, 1.0]), 0.0, self.most)
+            parts = [_within(a, b) for a, b in pairwise((0.0, *factor.tails(ends)[0].tolist(), 1.0)) if b > a]
+            level, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
+            return factor.quantiles(level), weights / weights.sum()
+        m = self.mixing_df  # in the fourth root of m V, whose density has no power at 0
+        peak = math.sqrt(max(m - 1, 0.0))
+        low, high = math.sqrt(max(peak - _REACH, 0.0)), math.sqrt(peak + _REACH)
         inner = (max(turn[0] + side * width, 0.0) * m for side in (-1, 1))
         edges = (low, *(min(max(v**0.25, low), high) for v in inner), high)
-        unit, unit_weights = legendre_nodes()
-        ends = [(a, b) for a, b in pairwise(edges) if b > a]
-        parts = [(0.5 * (a + b) + 0.5 * (b - a) * unit, 0.5 * (b - a) * unit_weights) for a, b in ends]
+        parts = [_within(a, b) for a, b in pairwise(edges) if b > a]
         root, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
         log = (2 * m - 1) * np.log(root) - 0.5 * root**4
         weights = weights * np.exp(log - log.max())
-        return root, weights / weights.sum()
+        return root**4 / m, weights / weights.sum()
+
+
+def _within(low: float, high: float) -> tuple[Array, Array]:
+    """Return nodes and weights of quadrature between two points."""
+    unit, weights = legendre_nodes()
+    return 0.5 * (low + high) + 0.5 * (high - low) * unit, 0.5 * (high - low) * weights

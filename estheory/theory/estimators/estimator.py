@@ -20,6 +20,7 @@ from estheory.errors import ConfigError
 from estheory.landscape import Landscape, Signal
 from estheory.laws import Law
 from estheory.quantities import Label
+from estheory.theory.norm_laws import NormLaw
 from estheory.theory.reward_model import RewardModel
 from estheory.theory.ties import Lengths, added_lengths
 
@@ -45,6 +46,8 @@ class StepVariance:
         The mean variance, weight^2; steps that do not move are counted.
     mixing_df
         Degrees of freedom of its own fluctuation between the steps that move; infinite when it is fixed.
+    most
+        Its largest value over the mean; infinite where it has none.
     fourth_moment
         Mean of w^4 over (mean of w^2)^2 for the weights w that multiply the members' noise.
     label, source, assumptions
@@ -63,6 +66,7 @@ class StepVariance:
     assumptions: tuple[str, ...]
     tie_probability: float = 0.0
     lengths: Lengths = ()
+    most: float = math.inf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,29 +252,6 @@ class Estimator(ABC):
         """
         return 3 * (self.population - 1) / (self.population + 1)
 
-    def share_df(self, df: float, kappa: float, steps: int) -> float:
-        """Return the degrees of freedom of the variance of all steps as the share that some have in it shows them.
-
-        Parameters
-        ----------
-        df
-            Those of its fluctuation.
-        kappa
-            Minus the correlation of the two rewards of a pair.
-        steps
-            T.
-
-        Returns
-        -------
-        float
-            ``df`` itself where the variance of a step is a chi-square or fixed.
-
-        Notes
-        -----
-        Label: exact. Source: ours: docs/concepts/walk.md.
-        """
-        return df
-
     @property
     def odd_parts(self) -> int:
         """Number of odd parts of the rewards whose size a step's variance hangs on: N/2 of mirrored pairs, else 0."""
@@ -453,7 +434,7 @@ class Estimator(ABC):
         """
         return population
 
-    def step_norm(self, length: float, df: float, signal: Signal) -> Law | None:
+    def step_norm(self, length: float, df: float, signal: Signal) -> NormLaw | None:
         """Return the law of the norm of one step without signal, where it is not the chi law of a walk.
 
         Parameters
@@ -473,6 +454,27 @@ class Estimator(ABC):
         Notes
         -----
         Label: exact. Source: ours: docs/concepts/walk.md. Gaussian rewards.
+        """
+        return None
+
+    def steered_step_norm(self, length: float, df: float, dim: int, signal: Signal) -> NormLaw | None:
+        """Return the law of the norm of one step that its signal moves, where the variance has a law of its own.
+
+        Parameters
+        ----------
+        length, df, signal
+            As of :meth:`step_norm`; the reliability is known.
+        dim
+            Number of coordinates.
+
+        Returns
+        -------
+        Law or None
+            Weight units; None where the chi law of the square's moments stands for it.
+
+        Notes
+        -----
+        Label: exact. Source: ours: docs/concepts/signal.md. Gaussian rewards, linear signal.
         """
         return None
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from estheory._special import Array, chi_mean, chi_nodes
 from estheory.landscape import Landscape, Signal
-from estheory.laws import Law
 from estheory.rules import SMALLEST_MIRRORED
 from estheory.theory.estimators.estimator import (
     PURE_NOISE,
@@ -21,11 +20,10 @@ from estheory.theory.estimators.estimator import (
     StepVariance,
 )
 from estheory.theory.estimators.zscores import ZScores, mean_population_std
-from estheory.theory.norm_laws import PairNormLaw, odd_part_nodes
+from estheory.theory.norm_laws import NormLaw, PairNormLaw, SteeredPairNormLaw, odd_part_nodes
 from estheory.theory.reward_model import RewardModel
 
-MANY_SHARES = 100
-"""Steps beyond which the share that some of them have in a sum of variances is that of a sum of chi-squares."""
+_NO_EVEN_PART = 1e-9
 
 
 class MirroredPairs(ZScores):
@@ -96,39 +94,6 @@ class MirroredPairs(ZScores):
         mean = float(weight @ share)
         return mean, float(weight @ (share - mean) ** 2) / mean**2
 
-    def share_df(self, df: float, kappa: float, steps: int) -> float:
-        """Return T f: shares V_t / sum V of T steps scatter as those of chi-squares of f degrees of freedom.
-
-        Of such chi-squares E sum V^2 / (sum V)^2 = (1 + f/2) / (1 + T f/2); here it is
-        T int u E[V^2 exp(-u V)] E[exp(-u V)]^(T-1) du. V is bounded, and near 0 more often than a chi-square of the
-        same two moments: so are shares of few steps.
-
-        Parameters
-        ----------
-        df, kappa, steps
-            As of :meth:`estheory.theory.estimators.estimator.Estimator.share_df`.
-
-        Returns
-        -------
-        float
-            ``df`` for one step, for more than ``MANY_SHARES`` and where V is fixed.
-
-        Notes
-        -----
-        Label: exact, for the variance of the share. Source: ours: docs/concepts/walk.md. Gaussian rewards.
-        """
-        if math.isinf(df) or not 1 < steps <= MANY_SHARES:
-            return df
-        mean, _ = self.odd_variance(kappa)
-        part, weight = odd_part_nodes(self.directions)
-        odd = (1 + kappa) * part
-        v = 2 * odd / (odd + (1 - kappa) * (1 - part)) / mean
-        u = np.exp(np.arange(-18.0, 25.0, 0.02))[:, None]
-        kernel = weight * np.exp(-u * v)
-        inside = (kernel @ v**2) * kernel.sum(axis=1) ** (steps - 1)
-        squares = steps * 0.02 * float(u[:, 0] ** 2 @ inside)
-        return 2 * steps * (1 - squares) / (squares * steps - 1)
-
     def _gaussian_variance(self, signal: Signal) -> StepVariance:
         n, kappa = self.population, signal.kappa
         mean, spread = self.odd_variance(kappa)
@@ -142,6 +107,7 @@ class MirroredPairs(ZScores):
                 "Gaussian rewards" if signal.even_share else "Gaussian rewards without even part",
                 f"{kappa = :g}",
             ),
+            most=2 / mean,
         )
 
     def of_equal_noise(self, population: float, signal: Signal) -> float | None:
@@ -158,9 +124,19 @@ class MirroredPairs(ZScores):
             found = population * mean_variance(found) / own
         return found if found >= SMALLEST_MIRRORED else None
 
-    def step_norm(self, length: float, df: float, signal: Signal) -> Law:
+    def step_norm(self, length: float, df: float, signal: Signal) -> NormLaw:
         """Return the law that the odd parts of the pairs' rewards give."""
         return PairNormLaw(length * self.alpha / math.sqrt(self.population), self.directions, signal.kappa, df)
+
+    def steered_step_norm(self, length: float, df: float, dim: int, signal: Signal) -> NormLaw | None:
+        """Return the law that the odd parts of the pairs' rewards give: of their length and of what lies along g."""
+        a, _, b = self.projection(signal.reliability or 0.0, signal.even_share)
+        if signal.kappa > 1 - _NO_EVEN_PART:
+            return None
+        share = math.sqrt(df / dim)  # of a step of low-rank noise, whose coordinates are fewer and as much larger
+        scale = length * self.alpha / math.sqrt(self.population)
+        rest = df * (dim - 1) / dim
+        return SteeredPairNormLaw(scale, self.directions, signal.kappa, a * share, b * share, rest)
 
     def _discrete_variance(self, rewards: RewardModel) -> StepVariance:
         return Estimator._discrete_variance(self, rewards)

@@ -15,7 +15,7 @@ from estheory.quantities import Prediction, Quantity
 from estheory.rules import require_nonnegative, require_positive
 from estheory.theory.drift import OURS as DRIFT
 from estheory.theory.drift import kl_law, off_task_loss_quantile, off_task_reward_law
-from estheory.theory.run_norm import NEGLIGIBLE_SHIFT, squared_shift, steered_norm
+from estheory.theory.run_norm import NEGLIGIBLE_SHIFT, drifts_as_walk, squared_shift, steered_norm
 from estheory.theory.walk import Walk
 
 PLAN = "ours: docs/how-to/plan.md"
@@ -154,6 +154,16 @@ class DriftBudget:
         trace, gradient = self.off_task_trace or 0.0, self.off_task_gradient_norm or 0.0
         return off_task_reward_law(walk, trace=trace, square_trace=self.off_task_square_trace, gradient_norm=gradient)
 
+    def counts_all_drift(self, walk: Walk, progress: float, spread: float) -> bool:
+        """Say whether the limits on KL and off-task loss count all that moves the run; they count the walk alone.
+
+        Parameters and result as of :meth:`used`; the criterion by which `predict` gives these rows.
+        """
+        if self.max_kl is None and self.max_off_task_loss is None:
+            return True
+        norm = steered_norm(walk, progress, spread)
+        return drifts_as_walk(walk, norm.scale**2 * norm.df)
+
     def predictions(self, walk: Walk, progress: float, spread: float, steps: int) -> Iterator[Prediction]:
         """Yield the laws of norm, KL and off-task change after ``steps`` steps, as far as they are known.
 
@@ -179,6 +189,8 @@ class DriftBudget:
             assumptions=(*walk.assumptions, "constant gradient, Gaussian rewards"),
             step=steps,
         )
+        if not drifts_as_walk(walk, norm.scale**2 * norm.df):
+            return
         small = ("small displacement", "the signal's own share of the drift is left out")
         for quantity, law in (
             (Quantity.KL_DRIFT, None if self.fisher_trace is None else self._kl(walk)),

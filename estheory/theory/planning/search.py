@@ -400,6 +400,13 @@ class Planner:
             )
         if self.budget.max_kl is not None and self.budget.fisher_square_trace is None:
             found.append("without --fisher-square-trace the spread of KL is unknown: only its mean keeps the budget")
+        walk = best.arm.walk(best.alpha, best.steps)
+        if not self.budget.counts_all_drift(walk, best.attained.progress, best.arm.spread):
+            found.append(
+                "the signal moves this run along its gradient by more than 1 % of the squared norm: the limits on KL "
+                "and off-task loss count the walk alone, and traces do not say how much the other behaviour depends "
+                "on that direction. They are not promised here"
+            )
         if isinstance(self.target, SpectrumTarget):
             found.extend(str(out) for out in step_range(config, self.target.landscape))
         return tuple(found)

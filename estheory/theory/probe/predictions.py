@@ -22,7 +22,13 @@ from estheory.estimates import propagated
 from estheory.quantities import Label, Quantity
 from estheory.rules import ESConfig
 from estheory.theory.estimators import estimator_of
-from estheory.theory.probe.reward import ProbedReward, critical_population_and_alpha, mean_change, probed_signal
+from estheory.theory.probe.reward import (
+    ProbedReward,
+    critical_population_and_alpha,
+    mean_change,
+    probed_signal,
+    unseen_population,
+)
 from estheory.theory.signal import gradient_cosine, progress_per_step
 
 OURS = ours("signal")
@@ -124,7 +130,12 @@ def predict_from_probe(
             missing.append(f"no {quantity}: {error.what if isinstance(error, ConfigError) else error}")
 
     def simple(
-        quantity: Quantity, function: Callable[[Array], float], label: Label, *assumptions: str, step: int | None = 1
+        quantity: Quantity,
+        function: Callable[[Array], float],
+        label: Label,
+        *assumptions: str,
+        step: int | None = 1,
+        systematic: Callable[[], float] = float,
     ) -> None:
         def compute() -> ProbedPrediction:
             estimate = propagated(function, probe.mean, probe.covariance)
@@ -136,6 +147,7 @@ def predict_from_probe(
                 label=label,
                 assumptions=assumptions,
                 step=step,
+                systematic=systematic(),
             )
 
         add(quantity, compute)
@@ -155,8 +167,10 @@ def predict_from_probe(
             "Gaussian rewards, linear signal",
         )
         add(Quantity.GRADIENT_COSINE, lambda: _cosine(config, probe))
-        simple(Quantity.CRITICAL_POPULATION, lambda m: critical_population_and_alpha(config, m)[0], "large-N", *local)
-        simple(Quantity.OPTIMAL_ALPHA, lambda m: critical_population_and_alpha(config, m)[1], "large-N", *local)
+        unseen = (*local, "one sign of curvature; systematic: curvature beyond what the probe tells")
+        for part, quantity in enumerate((Quantity.CRITICAL_POPULATION, Quantity.OPTIMAL_ALPHA)):
+            best = partial(_best_step, config, part)
+            simple(quantity, best, "large-N", *unseen, systematic=partial(_unseen, config, probe, part))
     early = min(EARLY_STEPS, config.steps - 1)
     if early >= 3:
         slope, assumptions = early_slope_weights(early), (*local, *along, f"mean slope of the first {early} steps")
@@ -172,6 +186,24 @@ def predict_from_probe(
     if probe.steered:
         add(Quantity.REWARD_PEAK_STEP_LOWER_BOUND, partial(_peak, config, probe, local))
     return found, missing
+
+
+def _best_step(config: ESConfig, part: int, moments: Array) -> float:
+    """Return N_crit (0) or the best step size (1)."""
+    return critical_population_and_alpha(config, moments)[part]
+
+
+def _unseen(config: ESConfig, probe: ProbedReward, part: int) -> float:
+    """Return the relative error that curvature the probe does not tell may leave in N_crit (0) or the best step (1)."""
+    population, _ = critical_population_and_alpha(config, probe.mean)
+    whole = population if part == 0 else config.population - 2 + population
+    unseen = unseen_population(probe.mean)
+    if unseen >= whole:
+        share = 2 * probe.mean[1] / probe.mean[2]
+        raise ConfigError(
+            f"curvature has so large a part in the rewards ({share:.2g}) that it needs the spectrum", "give a landscape"
+        )
+    return unseen / whole
 
 
 def _cosine(config: ESConfig, probe: ProbedReward) -> ProbedPrediction:

@@ -181,7 +181,8 @@ def critical_population_and_alpha(config: ESConfig, moments: Array) -> tuple[flo
 
     Notes
     -----
-    Label: large-N. Source: ours: docs/concepts/quadratic.md. A is taken as tr Lam: the x terms need the spectrum.
+    Label: large-N. Source: ours: docs/concepts/quadratic.md. A is taken as tr Lam: the x terms need the spectrum
+    (:func:`unseen_population`).
     """
     if not estimator_of(config).independent_zscores:
         raise ConfigError("only for z-scored independent members", "use --shaping zscore")
@@ -192,3 +193,28 @@ def critical_population_and_alpha(config: ESConfig, moments: Array) -> tuple[flo
         raise ConfigError("the probe resolves no positive trace, or none along the gradient", "probe more")
     rise = estimator_of(config).moments().progress * linear / (sigma * math.sqrt(variance))
     return trace * variance / along, n * rise / (trace + (n - 2) * along / variance)
+
+
+def unseen_population(moments: Array) -> float:
+    """Return by how much curvature may change N_crit unseen: X/4 + 6 <x>_1 - 12 <x>_2, and 2 sum lam x in A.
+
+    The moments give sum_k x_k = q, which one direction may have alone; q of the variance is curvature twice.
+
+    Parameters
+    ----------
+    moments
+        The five moments, shape (5,).
+
+    Returns
+    -------
+    float
+        A population: the largest size of what is left out.
+
+    Notes
+    -----
+    Label: large-N. Source: ours: docs/concepts/quadratic.md. x_k <= q, so that 12 q bounds the means and
+    3 q^2/4 + 3 rho^2 q the kurtosis; sum_k lam_k x_k <= q tr Lam for curvatures of one sign.
+    """
+    q, linear = 2 * max(float(moments[1] / moments[2]), 0.0), float(moments[0] / moments[2])
+    noise = 2 * q * float(2 * moments[3] * moments[2] / moments[4])  # of A = tr Lam (1 + 2 q)
+    return max(12 * q, noise + 0.75 * q**2 + 3 * linear * q)

@@ -63,8 +63,10 @@ class NormRounding:
         Label: mean-field. Source: ours: docs/concepts/precision.md. A chi-square of the same two moments stands for the
         law of the fluctuation.
         """
-        mixing = 2 / (2 / exact.mixing_df + self.fluctuation) if self.fluctuation else exact.mixing_df
-        return ChiLaw(exact.scale * self.gain, exact.df, mixing)
+        scaled = replace(exact, scale=exact.scale * self.gain)
+        if not self.fluctuation:
+            return scaled
+        return replace(scaled, mixing_df=2 / (2 / exact.mixing_df + self.fluctuation), most=math.inf)
 
 
 def norm_roundings(
