@@ -18,7 +18,7 @@ from estheory.theory.planning.choices import Choices
 from estheory.theory.planning.search import Planner
 from estheory.theory.planning.spectrum_target import SpectrumTarget
 from estheory.theory.planning.targets import LocalTarget, arm
-from estheory.theory.run_norm import steered_norm
+from estheory.theory.run_norm import RunNorm, steered_norm
 from estheory.theory.walk import walk
 from tests.theory.test_formulas import c_of_n, config, rows
 
@@ -185,13 +185,16 @@ def test_a_scaled_budget_is_as_far_and_as_much_squared():
 
 def test_the_predictions_of_a_budget():
     one = walk(config(), Signal(), 5)
-    found = {p.quantity: p for p in BUDGET.predictions(one, 1e-3, 1.0, 5)}
+    norm, strong = RunNorm.of_walk(one), steered_norm(one, 0.7, 0.4)
+    found = {p.quantity: p for p in BUDGET.predictions(one, norm, 5)}
     assert set(found) == {Quantity.DISPLACEMENT_NORM, Quantity.KL_DRIFT, Quantity.OFF_TASK_REWARD_CHANGE}
-    assert found[Quantity.DISPLACEMENT_NORM].law == steered_norm(one, 1e-3, 1.0)
+    assert found[Quantity.DISPLACEMENT_NORM].law == one.norm_law
     assert {p.step for p in found.values()} == {5}
-    assert len(list(DriftBudget(max_norm=2.0).predictions(one, 1e-3, 1.0, 5))) == 1
-    assert [p.quantity for p in BUDGET.predictions(one, 0.7, 0.4, 5)] == [Quantity.DISPLACEMENT_NORM]  # a strong signal
-    only = DriftBudget(max_norm=2.0, off_task_gradient_norm=0.4).predictions(one, 1e-3, 1.0, 5)
+    assert len(list(DriftBudget(max_norm=2.0).predictions(one, norm, 5))) == 1
+    moved = replace(norm, law=strong, matched=strong)
+    assert [p.quantity for p in BUDGET.predictions(one, moved, 5)] == [Quantity.DISPLACEMENT_NORM]
+    assert list(DriftBudget(max_norm=2.0).predictions(one, replace(norm, missing="no law"), 5)) == []
+    only = DriftBudget(max_norm=2.0, off_task_gradient_norm=0.4).predictions(one, norm, 5)
     assert [p.quantity for p in only] == [Quantity.DISPLACEMENT_NORM, Quantity.OFF_TASK_REWARD_CHANGE]
 
 

@@ -335,3 +335,27 @@ def test_a_behaviour_of_the_gradient_s_direction_breaks_a_limit_that_counts_the_
     across, along = (int(np.sum(30 * moved[:, k] ** 2 > 0.15)) for k in (1, 0))
     assert exceedances(across, 2500, 0.05)
     assert not exceedances(along, 2500, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("dim", "population", "steps", "pairs"), [(100, 6, 1, True), (2, 6, 2, False), (100, 4, 2, True)]
+)
+def test_plan_and_predict_give_one_law_of_a_run_s_norm(dim, population, steps, pairs):
+    made = planner(
+        dim,
+        DriftBudget(max_norm=5.0),
+        progress(0.01),
+        sigmas=(0.1,),
+        populations=(population,),
+        steps=(steps,),
+        changes={"antithetic": pairs},
+    )
+    best = made.plan(scales=()).recommendation
+    known = predict(best.config, reward=best.arm.signal)
+    mine, theirs = (
+        [p.law for p in found if p.quantity is Quantity.DISPLACEMENT_NORM]
+        for found in (best.predictions, known.predictions)
+    )
+    assert mine == theirs
+    assert len(mine) == (0 if pairs and steps > 1 else 1)  # two steps of two pairs have no law
+    assert any("has no law" in warning for warning in made.warnings(best, False)) is (not mine)

@@ -230,14 +230,15 @@ def flat_walk(config: ESConfig, landscape: Landscape, w: Walk, step: int) -> Wal
     Returns
     -------
     Walk
-        ``w`` itself where the spread does not matter, or the recursion diverges.
+        ``w`` itself where the spread does not matter, or the recursion diverges; not called exact outside the range of
+        the expansions.
 
     Notes
     -----
     Label: mean-field. Source: ours: docs/concepts/dynamics.md.
     """
     if not follows_spread(config, landscape):
-        return w
+        return replace(w, label="mean-field") if w.label == "exact" and step_range(config, landscape) else w
     with np.errstate(over="ignore", invalid="ignore"):
         variance = comparison.es_end_point(config, landscape, step).flat_variance
     if not np.isfinite(variance):

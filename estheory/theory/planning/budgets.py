@@ -15,7 +15,7 @@ from estheory.quantities import Prediction, Quantity
 from estheory.rules import require_nonnegative, require_positive
 from estheory.theory.drift import OURS as DRIFT
 from estheory.theory.drift import kl_law, off_task_loss_quantile, off_task_reward_law
-from estheory.theory.run_norm import NEGLIGIBLE_SHIFT, drifts_as_walk, squared_shift, steered_norm
+from estheory.theory.run_norm import RunNorm, drifts_as_walk, steered_norm
 from estheory.theory.walk import Walk
 
 PLAN = "ours: docs/how-to/plan.md"
@@ -164,13 +164,15 @@ class DriftBudget:
         norm = steered_norm(walk, progress, spread)
         return drifts_as_walk(walk, norm.scale**2 * norm.df)
 
-    def predictions(self, walk: Walk, progress: float, spread: float, steps: int) -> Iterator[Prediction]:
+    def predictions(self, walk: Walk, norm: RunNorm, steps: int) -> Iterator[Prediction]:
         """Yield the laws of norm, KL and off-task change after ``steps`` steps, as far as they are known.
 
         Parameters
         ----------
-        walk, progress, spread
+        walk
             As of :meth:`used`.
+        norm
+            The law of its norm, which `predict` gives too.
         steps
             T.
 
@@ -179,17 +181,17 @@ class DriftBudget:
         Prediction
             Each with its label and source.
         """
-        norm = steered_norm(walk, progress, spread)
-        steered = squared_shift(walk, norm) >= NEGLIGIBLE_SHIFT
-        yield Prediction(
-            quantity=Quantity.DISPLACEMENT_NORM,
-            law=norm,
-            label="large-N" if steered and walk.label == "exact" else walk.label,
-            source=PLAN,
-            assumptions=(*walk.assumptions, "constant gradient, Gaussian rewards"),
-            step=steps,
-        )
-        if not drifts_as_walk(walk, norm.scale**2 * norm.df):
+        if not norm.missing:
+            yield Prediction(
+                quantity=Quantity.DISPLACEMENT_NORM,
+                law=norm.law,
+                label=norm.label,
+                source=PLAN,
+                assumptions=(*walk.assumptions, "constant gradient, Gaussian rewards"),
+                step=steps,
+                systematic=norm.systematic,
+            )
+        if not drifts_as_walk(walk, norm.mean_square):
             return
         small = ("small displacement", "the signal's own share of the drift is left out")
         for quantity, law in (

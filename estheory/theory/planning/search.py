@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from estheory.errors import ConfigError
 from estheory.quantities import Prediction
 from estheory.rules import ESConfig
 from estheory.shown import Shown
@@ -19,6 +20,8 @@ from estheory.theory.planning.budgets import DriftBudget
 from estheory.theory.planning.choices import LARGEST, Choices
 from estheory.theory.planning.spectrum_target import SpectrumTarget
 from estheory.theory.planning.targets import Arm, Attained, Target, arm
+from estheory.theory.run_norm import MANY_COORDINATES, RunNorm, run_norm, steered_norm, without_few_pairs
+from estheory.theory.walk import walk
 
 FRONT_SCALES = tuple(2 ** (k / 2) for k in range(-3, 5))
 """Budgets of the front over the given one, in norm."""
@@ -163,15 +166,31 @@ class Planner:
         found = self.target.attained(one, alpha, steps)
         if found is None:
             return None
-        walk = one.walk(alpha, steps)
+        drift, norm = one.walk(alpha, steps), self._norm(one, alpha, steps, found.progress)
+        used = self.budget.used(drift, found.progress, one.spread)
+        if self.budget.max_norm is not None and not norm.missing:
+            used["max-norm"] = norm.law.quantile(self.budget.confidence)
         return Candidate(
             arm=one,
             alpha=alpha,
             steps=steps,
             attained=found,
-            used=self.budget.used(walk, found.progress, one.spread),
-            predictions=tuple(self.budget.predictions(walk, found.progress, one.spread, steps)),
+            used=used,
+            predictions=tuple(self.budget.predictions(drift, norm, steps)),
         )
+
+    def _norm(self, one: Arm, alpha: float, steps: int, progress: float) -> RunNorm:
+        """Return the law of a run's norm, which `predict` shows too; on curved ground progress is less."""
+        config = replace(one.config, alpha=alpha)
+        whole = walk(config, one.signal, steps)
+        if isinstance(self.target, SpectrumTarget):
+            law = steered_norm(whole, progress, one.spread)
+            return replace(RunNorm.of_walk(whole), law=law, matched=law, label="large-N")
+        try:
+            return without_few_pairs(run_norm(config, one.signal, whole, steps), whole, steps)
+        except ConfigError as error:  # of low-rank noise in few coordinates
+            law = steered_norm(whole, progress, one.spread)
+            return replace(RunNorm.of_walk(whole), law=law, matched=law, missing=error.what)
 
     def obstacles(self, one: Arm, alpha: float | None, steps: int) -> tuple[str, ...]:
         """Return what keeps a configuration from serving.
@@ -197,7 +216,13 @@ class Planner:
         found = self.target.attained(one, alpha, steps)
         if found is None or found.value < self.target.value * (1 - 1e-9):
             return (self.target.name,)
-        return self.budget.exceeded(one.walk(alpha, steps), found.progress, one.spread)
+        exceeded = self.budget.exceeded(one.walk(alpha, steps), found.progress, one.spread)
+        limit = self.budget.max_norm
+        if exceeded or limit is None or one.config.dim >= MANY_COORDINATES:  # there the chi law is that of predict
+            return exceeded
+        norm = self._norm(one, alpha, steps, found.progress)
+        beyond = norm.law.tails(limit * (1 + 1e-9))[1]
+        return () if norm.missing or beyond <= 1 - self.budget.confidence else ("max-norm",)
 
     def cheapest_of(self, one: Arm, limit: int) -> tuple[float, int] | None:
         """Return step size and the fewest steps with which an arm serves.
@@ -400,8 +425,14 @@ class Planner:
             )
         if self.budget.max_kl is not None and self.budget.fisher_square_trace is None:
             found.append("without --fisher-square-trace the spread of KL is unknown: only its mean keeps the budget")
-        walk = best.arm.walk(best.alpha, best.steps)
-        if not self.budget.counts_all_drift(walk, best.attained.progress, best.arm.spread):
+        norm = self._norm(best.arm, best.alpha, best.steps, best.attained.progress)
+        if norm.missing:
+            found.append(
+                f"the norm of this plan has no law: {norm.missing}. Its limit is that of the chi law of the same mean "
+                "and variance, which fewer seeds may keep than is said. Give --population with more members"
+            )
+        drift = best.arm.walk(best.alpha, best.steps)
+        if not self.budget.counts_all_drift(drift, best.attained.progress, best.arm.spread):
             found.append(
                 "the signal moves this run along its gradient by more than 1 % of the squared norm: the limits on KL "
                 "and off-task loss count the walk alone, and traces do not say how much the other behaviour depends "
