@@ -28,7 +28,7 @@ from estheory.reporting.page.theme import LIGHT
 from estheory.rules import ESConfig
 from estheory.simulation.direct import DirectES
 from estheory.simulation.engine import simulate
-from estheory.simulation.gradient import NoisyGradient, gradient_descent
+from estheory.simulation.gradient import Descent, NoisyGradient, gradient_descent
 from estheory.simulation.named_rewards import sigmoid_reward
 from estheory.simulation.presets import preset
 from estheory.simulation.run_records import norms, ratio
@@ -356,9 +356,8 @@ def es_and_grpo_picture() -> Picture:
     def adamw(schedule: Schedule) -> Array:
         found = []
         for steps in at:
-            runs = gradient_descent(
-                flat, noise, lr=1.0, steps=steps, schedule=schedule, replicas=replicas, seed=SEED + steps
-            )
+            rule = Descent(lr=1.0, steps=steps, schedule=schedule)
+            runs = gradient_descent(flat, noise, rule, replicas=replicas, seed=SEED + steps)
             found.append(runs.gram[:, -1, -1] / (dim * float(np.sum(learning_rates(steps, schedule) ** 2))))
         return np.array(found)
 

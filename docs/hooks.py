@@ -184,19 +184,18 @@ def linked_roles(page: str) -> str:
 
 def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
     """Typeset formulas, and turn the roles of docstrings into links before references are resolved."""
-    return keyboard_scrolled(linked_roles(typeset(html)))
-
-
-def keyboard_scrolled(page: str) -> str:
-    """Return a page whose blocks of code take the focus: those wider than the screen are scrolled by keys, too."""
-    return re.sub(r"(<pre[^>]*>(?:<span></span>)?<code)(?=[ >])", r'\1 tabindex="0"', page)
+    return linked_roles(typeset(html))
 
 
 def on_post_page(output: str, page: Any, config: Any) -> str:
     """Name the theme's search dialog for screen readers."""
-    return output.replace(
-        'data-md-component="search" role="dialog"', 'data-md-component="search" role="dialog" aria-label="Search"'
-    )
+    dialog = 'data-md-component="search" role="dialog"'
+    return output.replace(dialog, f'{dialog} aria-label="Search"')
+
+
+def on_post_template(output_content: str, template_name: str, config: Any) -> str:
+    """Do the same on the page of what was not found."""
+    return on_post_page(output_content, None, config)
 
 
 def _title(readme: Path) -> str:

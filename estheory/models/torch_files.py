@@ -98,7 +98,17 @@ def torch_entries(file: Path) -> dict[str, TorchEntry]:
 
 @dataclass(frozen=True, kw_only=True)
 class AdamRules:
-    """What the state of an Adam optimiser tells of its rule: decay rates of the moments, and of the weights."""
+    """What the state of an Adam optimiser tells of its rule.
+
+    Attributes
+    ----------
+    betas
+        Decay rates of the two moments.
+    weight_decay
+        Share of the weights that a step of learning rate 1 takes away.
+    decoupled
+        Whether it acts on the weights (AdamW), not on the gradient.
+    """
 
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0

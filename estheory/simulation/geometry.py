@@ -27,13 +27,12 @@ from estheory.simulation.geometry_results import (
     cosines,
     rewards_along,
 )
-from estheory.simulation.gradient import BATCH_COORDINATES, GradientDescent, Optimiser, rates_for
+from estheory.simulation.gradient import BATCH_COORDINATES, Descent, GradientDescent
 from estheory.simulation.gradient_estimators import GroupAdvantage, NoisyGradient
 from estheory.simulation.gradient_runs import GradientRuns, default_runs
 from estheory.simulation.off_task import OffTaskCost, off_task_cost
 from estheory.simulation.run_records import Method, Progress
 from estheory.simulation.update_steps import batches, checked_steps, require_memory
-from estheory.theory.adamw import Schedule
 from estheory.theory.estimators import estimator_of
 
 
@@ -87,16 +86,18 @@ def _batch(
         parts.append(_followed(es, config.steps, progress))
     start, lam = es.start, es.eigenvalue
     ends = {"es": (np.concatenate([delta for delta, _ in parts]), np.concatenate([curve for _, curve in parts]))}
-    plan: dict[str, tuple[NoisyGradient | GroupAdvantage, Optimiser, float, Schedule]] = {
-        "sgd": (NoisyGradient(aligned=runs.aligned), "sgd", runs.sgd_lr, "constant"),
-        "adamw": (NoisyGradient(dense=runs.dense), "adamw", runs.adamw_lr, runs.schedule),
-        "grpo": (runs.group, "adamw", runs.adamw_lr, runs.schedule),
+    sgd = Descent(lr=runs.sgd_lr, steps=runs.steps, optimiser="sgd")
+    adamw = Descent(lr=runs.adamw_lr, steps=runs.steps, schedule=runs.schedule)
+    plan: dict[str, tuple[NoisyGradient | GroupAdvantage, Descent]] = {
+        "sgd": (NoisyGradient(aligned=runs.aligned), sgd),
+        "adamw": (NoisyGradient(dense=runs.dense), adamw),
+        "grpo": (runs.group, adamw),
     }
     for name, child in zip(METHODS, seeds, strict=True):
-        estimator, optimiser, lr, schedule = plan[name]
-        rates = rates_for(landscape, optimiser, lr, runs.steps, schedule)
+        estimator, rule = plan[name]
         rng = np.random.Generator(np.random.SFC64(child))
-        ends[name] = _followed(GradientDescent(landscape, estimator, rates, optimiser, size, rng), runs.steps)
+        run = GradientDescent(landscape, estimator, rule.rates(landscape), rule.optimiser, size, rng)
+        ends[name] = _followed(run, runs.steps)
     methods = {name: _measured(*end, start, lam, off_task) for name, end in ends.items()}
     delta = ends["es"][0]
     between = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -128,30 +129,42 @@ class GradientDescent:
         self.displacement = self.displacement + rate / (1 - BETA1**self.taken) * first / (root + EPS)
 
 
-def rates_for(
-    landscape: Landscape, optimiser: Optimiser, lr: float, steps: int, schedule: Schedule = "constant"
-) -> Array:
-    """Return the learning rates of a run.
+@dataclass(frozen=True, kw_only=True)
+class Descent:
+    """How a gradient method takes its steps.
 
-    `lr`: peak learning rate: weight^2 / reward for SGD, weight for AdamW.
-    `schedule`: ``constant``, or ``linear`` or ``cosine`` decay to 0.
+    Attributes
+    ----------
+    lr
+        Peak learning rate: weight^2 / reward for SGD, weight for AdamW.
+    steps
+        T.
+    optimiser
+        As of `GradientDescent`.
+    schedule
+        ``constant``, or ``linear`` or ``cosine`` decay to 0.
     """
-    require_choice("optimiser", optimiser, get_args(Optimiser))
-    require_positive("lr", lr)
-    worst = lr * float(np.max(landscape.eigenvalue))
-    if optimiser == "sgd" and worst >= 2:
-        raise ConfigError(f"lr lam = {worst:.3g} >= 2: SGD diverges", f"use lr below {2 * lr / worst:.3g}")
-    return lr * learning_rates(steps, schedule)
+
+    lr: float
+    steps: int
+    optimiser: Optimiser = "adamw"
+    schedule: Schedule = "constant"
+
+    def rates(self, landscape: Landscape) -> Array:
+        """Return the learning rate of each step, shape (T,); refuse those at which SGD diverges."""
+        require_choice("optimiser", self.optimiser, get_args(Optimiser))
+        require_positive("lr", self.lr)
+        worst = self.lr * float(np.max(landscape.eigenvalue))
+        if self.optimiser == "sgd" and worst >= 2:
+            raise ConfigError(f"lr lam = {worst:.3g} >= 2: SGD diverges", f"use lr below {2 * self.lr / worst:.3g}")
+        return self.lr * learning_rates(self.steps, self.schedule)
 
 
 def gradient_descent(
     landscape: Landscape,
     estimator: NoisyGradient | GroupAdvantage,
+    rule: Descent,
     *,
-    lr: float,
-    steps: int,
-    optimiser: Optimiser = "adamw",
-    schedule: Schedule = "constant",
     record: Sequence[int] = (),
     replicas: int = 200,
     seed: int = 0,
@@ -159,8 +172,6 @@ def gradient_descent(
 ) -> Records:
     """Run a gradient method many times on a quadratic landscape, in every coordinate.
 
-    `lr`: peak learning rate: weight^2 / reward for SGD, weight for AdamW.
-    `schedule`: ``constant``, or ``linear`` or ``cosine`` decay to 0.
     `record`: when to record, at most T; T when empty. The first step is recorded too.
     Result: as of ES; sums over a batch of replicas at a time, so that memory does not grow with ``replicas``.
 
@@ -168,11 +179,12 @@ def gradient_descent(
     --------
     >>> from estheory.simulation.gradient_estimators import NoisyGradient
     >>> land = Landscape(dim=50, eigenvalue=[2.0], multiplicity=[5], offset=[0.3])
-    >>> runs = gradient_descent(land, NoisyGradient(aligned=1.0), lr=0.1, steps=20, optimiser="sgd", replicas=10)
+    >>> rule = Descent(lr=0.1, steps=20, optimiser="sgd")
+    >>> runs = gradient_descent(land, NoisyGradient(aligned=1.0), rule, replicas=10)
     >>> float(abs(runs.flat_gram).max())
     0.0
     """
-    rates = rates_for(landscape, optimiser, lr, steps, schedule)
+    rates, steps = rule.rates(landscape), rule.steps
     require_count("replicas", replicas, 1)
     require_seed(seed)
     for step in record:
@@ -184,6 +196,6 @@ def gradient_descent(
 
     def run(size: int, child: np.random.SeedSequence) -> Records:
         rng = np.random.Generator(np.random.SFC64(child))
-        return record_run(GradientDescent(landscape, estimator, rates, optimiser, size, rng), recorded, progress)
+        return record_run(GradientDescent(landscape, estimator, rates, rule.optimiser, size, rng), recorded, progress)
 
     return in_batches(replicas, max(1, BATCH_COORDINATES // landscape.dim), seed, run)

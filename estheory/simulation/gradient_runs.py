@@ -10,7 +10,7 @@ import numpy as np
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape
 from estheory.rules import require_count, require_positive
-from estheory.simulation.gradient import rates_for
+from estheory.simulation.gradient import Descent
 from estheory.simulation.gradient_estimators import GroupAdvantage
 from estheory.theory.adamw import Schedule
 
@@ -64,7 +64,7 @@ def default_runs(
     if not landscape.gradient_norm:
         raise ConfigError("the reward has no gradient at the start", "give a landscape with curvature and offsets")
     if lr is None:
-        reach = float(np.sum(rates_for(landscape, "adamw", 1.0, steps, schedule)))
+        reach = float(np.sum(Descent(lr=1.0, steps=steps, schedule=schedule).rates(landscape)))
         lr = 2.0 * float(np.max(landscape.offset[landscape.eigenvalue > 0])) / reach
     require_positive("grpo-lr", lr)
     total = (noise * landscape.gradient_norm) ** 2

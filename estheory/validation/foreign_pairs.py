@@ -38,7 +38,15 @@ from estheory.validation.judge import Pair
 
 @dataclass(frozen=True, kw_only=True)
 class Adam:
-    """The optimiser of a run, and ||theta_0||^2 (weight^2), which its weight decay shrinks."""
+    """The optimiser of a run.
+
+    Attributes
+    ----------
+    rules
+        What its state tells.
+    base_square
+        ||theta_0||^2 (weight^2), which weight decay shrinks.
+    """
 
     rules: AdamRules = field(default_factory=AdamRules)
     base_square: float = 0.0

@@ -208,7 +208,7 @@ BAD = {
     "success of pairs": (["--success", 0.1, "--prompts", 4, "--antithetic"], "paired"),
     "grpo half": (["--grpo-lr", 1e-6], "grpo-steps"),
     "level": (["--level", 1.5], "level"),
-    "unknown option": (["--sigmaa", 1], "--sigma)"),
+    "unknown option": (["--sigmaa", 1], "did you mean '--sigma'"),
     "missing config": (["--config", "nowhere.toml"], "nowhere.toml"),
     "model and dim": (["--model", "x"], "exclude"),
     "missing weights": (["--weights", "nowhere"], "nowhere"),

@@ -8,7 +8,7 @@ from scipy.stats import binom, ks_2samp, norm
 
 from estheory.errors import ConfigError
 from estheory.landscape import Landscape
-from estheory.simulation.gradient import GradientDescent, gradient_descent, rates_for
+from estheory.simulation.gradient import Descent, GradientDescent, gradient_descent
 from estheory.simulation.gradient_estimators import GroupAdvantage, NoisyGradient, advantages
 from estheory.simulation.run_records import norms
 from estheory.theory.adamw import grpo_mean_square
@@ -19,14 +19,16 @@ WHERE = Landscape(dim=60, eigenvalue=[4.0, 1.0, 0.0], multiplicity=[3, 20, 2], o
 FLAT = Landscape(dim=200, eigenvalue=[0.0], multiplicity=[0], offset=[0.0], reward_std=0.1)
 
 
+def descend(landscape, estimator, *, record=(), replicas=200, seed=0, **rule):
+    return gradient_descent(landscape, estimator, Descent(**rule), record=record, replicas=replicas, seed=seed)
+
+
 def squares(records):
     return norms(records.gram)[:, -1] ** 2
 
 
 def test_sgd_with_aligned_noise_ends_where_theory_says():
-    runs = gradient_descent(
-        WHERE, NoisyGradient(aligned=0.02), lr=0.3, steps=12, optimiser="sgd", replicas=8000, seed=1
-    )
+    runs = descend(WHERE, NoisyGradient(aligned=0.02), lr=0.3, steps=12, optimiser="sgd", replicas=8000, seed=1)
     end = sgd_end_point(WHERE, lr=0.3, steps=12, noise=0.02)
     wrong = sgd_end_point(WHERE, lr=0.3, steps=12, noise=0.02 * 1.05)
     assert not runs.flat_gram.any()  # flat directions keep exactly theta_0
@@ -38,7 +40,7 @@ def test_sgd_with_aligned_noise_ends_where_theory_says():
 
 def test_sgd_with_dense_noise_walks_in_flat_directions():
     rates, land = 0.3 * (1 - np.arange(12) / 12), WHERE
-    runs = gradient_descent(
+    runs = descend(
         land,
         NoisyGradient(dense=0.1),
         lr=0.3,
@@ -59,21 +61,21 @@ def test_adamw_walks_as_theory_says(schedule):
     """k(T): both the plain noise and the GRPO-like estimate, whose noise in flat directions is dense too."""
     expected = grpo_mean_square(200, 0.01, 40, schedule)
     for estimator in (NoisyGradient(dense=3.0), GroupAdvantage(groups=4, samples=8)):
-        runs = gradient_descent(FLAT, estimator, lr=0.01, steps=40, schedule=schedule, replicas=600, seed=3)
+        runs = descend(FLAT, estimator, lr=0.01, steps=40, schedule=schedule, replicas=600, seed=3)
         assert agrees(squares(runs), expected)
         assert not agrees(squares(runs), 1.05 * expected)
         assert not agrees(squares(runs), 200 * 0.01**2 * 40 / (1 if schedule == "constant" else 3))  # k = 1
 
 
 def test_adamw_on_aligned_noise_leaves_flat_directions_alone():
-    runs = gradient_descent(WHERE, NoisyGradient(aligned=0.02), lr=0.01, steps=30, replicas=50, seed=4)
+    runs = descend(WHERE, NoisyGradient(aligned=0.02), lr=0.01, steps=30, replicas=50, seed=4)
     assert not runs.flat_gram.any()
     assert runs.reward[:, -1].mean() > 10 * runs.start_reward / 11
 
 
 def test_adamw_is_torchs():
     torch = pytest.importorskip("torch")
-    rates = rates_for(WHERE, "adamw", 0.02, 15, "linear")
+    rates = Descent(lr=0.02, steps=15, schedule="linear").rates(WHERE)
     run = GradientDescent(WHERE, NoisyGradient(dense=0.5), rates, "adamw", 2, np.random.default_rng(5))
     twin = GradientDescent(WHERE, NoisyGradient(dense=0.5), rates, "adamw", 2, np.random.default_rng(5))
     weight = torch.nn.Parameter(torch.zeros((2, 60), dtype=torch.float64))
@@ -143,7 +145,7 @@ def test_policy_gradient_progress(success):
 def test_grpo_like_learns_and_then_stops():
     """The reward rises; once all outcomes of the groups succeed there is no advantage and no motion."""
     land = Landscape(dim=60, eigenvalue=[4.0], multiplicity=[3], offset=[0.4], reward_std=0.0)
-    runs = gradient_descent(land, GroupAdvantage(score_std=10.0), lr=0.01, steps=300, record=[280, 300], replicas=20)
+    runs = descend(land, GroupAdvantage(score_std=10.0), lr=0.01, steps=300, record=[280, 300], replicas=20)
     assert np.all(runs.reward[:, 1] > 0.5 * runs.start_reward)
     late = runs.gram[:, 2, 2] + runs.gram[:, 1, 1] - 2 * runs.gram[:, 1, 2]
     assert np.all(late < 1e-6 * runs.gram[:, 0, 0])  # twenty late steps against the first one
@@ -151,11 +153,11 @@ def test_grpo_like_learns_and_then_stops():
 
 
 def test_seeds_and_batches():
-    runs = [gradient_descent(WHERE, NoisyGradient(dense=1.0), lr=0.01, steps=3, replicas=4, seed=s) for s in (1, 1, 2)]
+    runs = [descend(WHERE, NoisyGradient(dense=1.0), lr=0.01, steps=3, replicas=4, seed=s) for s in (1, 1, 2)]
     assert np.array_equal(runs[0].gram, runs[1].gram)
     assert not np.array_equal(runs[0].gram, runs[2].gram)
     wide = Landscape(dim=10**6, eigenvalue=[1.0], multiplicity=[1], offset=[1.0])
-    many = gradient_descent(wide, NoisyGradient(dense=1.0), lr=0.01, steps=1, optimiser="sgd", replicas=3)
+    many = descend(wide, NoisyGradient(dense=1.0), lr=0.01, steps=1, optimiser="sgd", replicas=3)
     assert many.replicas == 3
     assert len(set(norms(many.gram)[:, 0])) == 3
 
@@ -175,7 +177,7 @@ def test_seeds_and_batches():
 )
 def test_bad_input(change, says):
     with pytest.raises(ConfigError, match=says):
-        gradient_descent(WHERE, NoisyGradient(), **({"lr": 0.01, "steps": 10, "replicas": 2} | change))
+        descend(WHERE, NoisyGradient(), **({"lr": 0.01, "steps": 10, "replicas": 2} | change))
 
 
 def test_bad_estimators():
@@ -188,7 +190,7 @@ def test_bad_estimators():
         NoisyGradient(dense=math.nan)
     silent = Landscape(dim=5, eigenvalue=[0.0], multiplicity=[0], offset=[0.0])
     with pytest.raises(ConfigError, match="equally good"):
-        gradient_descent(silent, GroupAdvantage(), lr=0.1, steps=1, replicas=2)
+        descend(silent, GroupAdvantage(), lr=0.1, steps=1, replicas=2)
     huge = Landscape(dim=10**9, eigenvalue=[1.0], multiplicity=[1], offset=[1.0])
     with pytest.raises(ConfigError, match="GiB"):
-        gradient_descent(huge, NoisyGradient(), lr=0.1, steps=1, replicas=2)
+        descend(huge, NoisyGradient(), lr=0.1, steps=1, replicas=2)
