@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from estheory.errors import ConfigError
-from estheory.theory.adamw import learning_rates, steered_mean_square
+from estheory.theory.adamw import kept_mean, learning_rates, steered_mean_square, walk_factor
 from estheory.theory.gradient_path import GradientPath, point_times
 from tests.statistics import Z
 from tests.variants import variants
@@ -73,6 +73,37 @@ def test_a_gradient_that_stays_is_the_steered_law():
     assert path.kappa == 0.3
 
 
+def test_two_displacements_written_out():
+    """What they share of noise that fades is that of the gradients of both; of a pure common part there is no noise."""
+    rates, first, second = learning_rates(12, "linear"), 5, 12
+    squares, shared = np.array([1.0, 0.3]), np.array([[0.2, 0.05], [0.05, 0.1]])
+    path = GradientPath(dim=7, times=np.array([0.0, 8.0]), shared=shared, squares=squares, along=np.ones(2))
+
+    def weights(last):
+        found = np.zeros(last)
+        for s in range(last):
+            for t in range(s, last):
+                found[s] += rates[t] * kept_mean(t + 1) * 0.1 * 0.9 ** (t - s) / (1 - 0.9 ** (t + 1))
+        return found
+
+    def at(s):
+        return np.array([1 - min(s / 8, 1), min(s / 8, 1)])
+
+    noise = np.array([squares @ at(s) - at(s) @ shared @ at(s) for s in range(second)])
+    early, late = weights(first), weights(second)
+    common = sum(early[s] * late[t] * (at(s) @ shared @ at(t)) for s in range(first) for t in range(second))
+    parts = []
+    for last, each in ((first, early), (second, late)):
+        walk = walk_factor(rates[:last]) * float(rates[:last] ** 2 @ noise[:last])
+        parts.append((walk, each * np.sqrt(noise[:last])))
+    (one, a), (other, b) = parts
+    overlap = math.sqrt(one * other) * float(a @ b[:first]) / math.sqrt(float(a @ a) * float(b @ b))
+    assert path.covariance(rates, first, second) == pytest.approx(7 * (common + overlap), rel=1e-12)
+    alone = GradientPath(dim=7, times=np.zeros(1), shared=np.ones((1, 1)), squares=np.ones(1), along=np.ones(1))
+    expected = 7 * early.sum() * late.sum()
+    assert alone.covariance(rates, first, second) == pytest.approx(expected, rel=1e-12)
+
+
 def test_the_error_of_the_mean_square_is_that_of_its_entries():
     rng, rates = np.random.default_rng(4), learning_rates(STEPS, "linear")
     drawn = []
@@ -92,6 +123,8 @@ def test_fewer_points_keep_the_ends():
     assert fewer.times.tolist() == [0.0, 60.0]
     assert fewer.shared.tolist() == [[0.16, 0.03], [0.03, 0.04]]
     assert fewer.thinned().times.tolist() == [0.0, 60.0]
+    close = {"times": np.array([0.0, 1.0]), "shared": FADING[:2, :2], "squares": np.ones(2), "along": np.ones(2)}
+    assert GradientPath(dim=9, **close).times[1] == 1.0
 
 
 def test_points_lie_at_equal_shares_of_the_learning_rates():

@@ -63,6 +63,8 @@ def test_its_law_is_that_of_gaussian_walks():
         error = Z * seen.std() / math.sqrt(count)
         assert abs(seen.mean() - told) < error
         assert abs(seen.mean() - 1.1 * told) > error  # control
+    walks = chord_rise(Displaced(walk=0.3), Displaced(), trace=lam * directions, curvature=lam)
+    assert walks.std == pytest.approx(walks.mean * math.sqrt(2 / directions), rel=1e-12)  # chi-square
     assert chord_rise(Displaced(along=2.0), Displaced(), trace=4.0, curvature=2.0) == PointLaw(1.0)
     assert chord_rise(one, one, trace=0.0, curvature=0.0) == PointLaw(0.0)
 

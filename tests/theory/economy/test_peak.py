@@ -40,6 +40,28 @@ def test_where_rates_meet():
     assert crossing((2.0, 1.0), (1.5, 1.2), 10.0) == 0.0
 
 
+@pytest.mark.parametrize(("count", "half"), [(8, 4), (11, 5)])
+def test_a_ledger_without_error_is_that_of_the_means_of_its_halves(count, half):
+    known = book(count, np.random.default_rng(0), error=0.0)
+    earned, paid = (
+        [np.mean([getattr(entry, name) for entry in part]) for part in (known.entries[:half], known.entries[half:])]
+        for name in ("earned", "paid")
+    )
+    ahead = crossing(tuple(earned), tuple(paid), count / 2)
+    told = peak_prediction(known).law
+    assert told.mean == pytest.approx(count - (count - half) / 2 + ahead, rel=1e-12)
+    assert told.std < 1e-9
+    assert crossing((1.0, 1.0), (0.5, 0.5), 10.0) == math.inf  # neither falls nor grows
+
+
+@pytest.mark.parametrize(("errors", "told"), [(2.5, True), (1.5, False)])
+def test_what_was_earned_must_be_beyond_twice_its_error(errors, told):
+    of_all = 24 * 0.01 / errors / math.sqrt(24)  # the error of one entry
+    entries = book(24, np.random.default_rng(0), earned=0.01, earned_stderr=of_all, paid=0.1, paid_stderr=1e-6)
+    assert entries.total("earned").value == pytest.approx(errors * entries.total("earned").stderr)
+    assert (peak_prediction(entries) is not None) == told
+
+
 def test_the_peak_is_met_within_its_error():
     found = []
     for seed in range(60):

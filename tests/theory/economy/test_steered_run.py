@@ -7,7 +7,8 @@ import pytest
 
 from estheory.quantities import Quantity
 from estheory.theory.economy.coherent import coherent_part
-from estheory.theory.economy.ledger import ledger
+from estheory.theory.economy.ledger import Sum, ledger
+from estheory.theory.economy.ledger_entry import LoggedUpdate
 from estheory.theory.economy.steered_run import SteeredRun, TaskDrift, steered_run
 from tests.statistics import Z
 from tests.theory.economy.test_coherent import CASES, DIM, RULES, STEPS, one_run, quadratic, runs
@@ -86,6 +87,35 @@ def test_later_steps_go_on_ever_more_slowly_and_are_known_less():
     assert abs(whole.norm(30) - later.mean) < 4 * later.std
 
 
+@pytest.mark.parametrize("step", [15, 25])
+def test_spreads_written_out(step):
+    """Of the walk's own scatter, of the ledger's errors, and of what later updates add."""
+    _, rows, _ = one_run(np.random.default_rng(22), *quadratic(*CASES["straight"]))
+    run = SteeredRun(part=coherent_part(ledger(rows[:15], RULES), RULES), dim=DIM, drift=KNOWN)
+    (v, error), square, cosine = (run.walk(step).value, run.walk(step).stderr), run.square(step), run.cosine(step)
+    assert (error > 0) == (step > 15)
+    behind = run.part.walk
+    assert run.walk(16).stderr > 0
+    if step > 15:  # at the pace of the last four updates
+        assert v == pytest.approx(behind[14] + 10 * (behind[14] - behind[10]) / 4, rel=1e-12)
+        assert error == pytest.approx(10 * np.std(np.diff(behind, prepend=0.0)), rel=1e-12)
+        later = run.part.estimate(lambda motion: float(motion.until(step).square()[-1]))
+        added = later.value - run.square(15).value
+        assert square.stderr == pytest.approx(math.hypot(later.stderr, added / 2), rel=1e-12)
+    norm = math.sqrt(v * DIM + square.value)
+    of_square = math.sqrt(2 * DIM * v**2 + 4 * v * square.value + (DIM * error) ** 2 + square.stderr**2)
+    assert law(run, Quantity.DISPLACEMENT_NORM, step).std == pytest.approx(of_square / norm / 2, rel=1e-9)
+    length = law(run, Quantity.COHERENT_DISPLACEMENT, step)
+    assert length.location == pytest.approx(math.sqrt(square.value))
+    assert length.scale == pytest.approx(square.stderr / math.sqrt(4 * square.value))
+    own = (1 - cosine.value**2) * cosine.stderr
+    across = math.sqrt(v / norm**2 * (1 - cosine.value**2) * (1 - cosine.value**2 / 2))
+    assert law(run, Quantity.GRADIENT_COSINE, step).std == pytest.approx(math.hypot(own, across), rel=1e-9)
+    kl = law(run, Quantity.KL_DRIFT, step)
+    parts = (0.5 * v * 3 * 0.1, 0.5 * error * 3, square.stderr, 0.5 * square.value * 0.2)  # of KNOWN
+    assert kl.scale == pytest.approx(math.sqrt(sum(part**2 for part in parts)), rel=1e-9)
+
+
 def test_without_mirrored_members_the_band_reaches_from_none_to_all_of_it():
     found = runs(23, CASES["straight"], mirrored=False, replicas=1)[0][2]
     run = SteeredRun(part=found, dim=DIM)
@@ -93,6 +123,19 @@ def test_without_mirrored_members_the_band_reaches_from_none_to_all_of_it():
     assert told.systematic == 1.0
     assert any("not mirrored" in words for words in told.assumptions)
     assert run.cosine(STEPS).value * run.norm(STEPS) == pytest.approx(run.along_first(STEPS).value / 2)
+    norm = next(p for p in run.predictions(STEPS) if p.quantity is Quantity.DISPLACEMENT_NORM)
+    assert norm.systematic == pytest.approx(run.square(STEPS).value / 4 / run.norm(STEPS) ** 2)
+    with_kl = SteeredRun(part=found, dim=DIM, drift=KNOWN)
+    kl = next(p for p in with_kl.predictions(STEPS) if p.quantity is Quantity.KL_DRIFT)
+    signal = 0.5 * run.square(STEPS).value / 2 * 2
+    assert kl.systematic == pytest.approx(signal / (signal + 0.5 * run.walk(STEPS).value * 3))
+
+
+def test_a_run_that_never_moved_has_no_direction():
+    tied = [LoggedUpdate(step=t, prompt_rewards=np.ones((16, 8)), coefficients=np.zeros(16)) for t in range(1, 9)]
+    run = SteeredRun(part=coherent_part(ledger(tied, RULES), RULES), dim=DIM, drift=KNOWN)
+    assert run.cosine(8) == Sum(value=0.0, stderr=0.0)
+    assert list(run.predictions(8)) == []
 
 
 def test_a_log_without_its_start_or_its_size_tells_nothing():
