@@ -220,3 +220,24 @@ def test_what_is_not_told_is_not_guessed(tmp_path):
     assert "--alpha" in run.unjudged[0]
     with pytest.raises(DataError, match="dim is not told"):
         run.settings.rules()
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({}, None),
+        ({"dim": None}, "its norms"),
+        ({"momentum": 0.9}, "momentum"),
+        ({"anchor_l1": 1e-6, "anchor_form": "after"}, "its L1 anchor"),
+        ({"anchor_l1": 1e-6, "anchor_form": "after", "dtype": "bfloat16"}, None),
+        ({"anchor_l2": 0.1}, "an anchor of the form before"),
+        ({"anchor_l2": 0.1, "anchor_form": "after"}, None),
+    ],
+)
+def test_norms_are_left_unjudged_where_no_law_covers_them(tmp_path, change, why):
+    settings = {name: value for name, value in (SETTINGS | change).items() if value is not None}
+    rows = [{"step": t, "rewards": REWARDS[t - 1].mean(axis=1).tolist(), "norm": 0.1 * t} for t in (1, 2, 3)]
+    found = read_run(write(tmp_path / "log.jsonl", rows, settings)).unjudged
+    assert any(why in text for text in found) if why else not any("norms" in text for text in found)
+    silent = [{name: value for name, value in row.items() if name != "norm"} for row in rows]
+    assert not any("its norms" in text for text in read_run(write(tmp_path / "log.jsonl", silent, settings)).unjudged)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -21,7 +22,7 @@ from estheory.theory.curved.predictions import STRONGEST_PULL
 from estheory.theory.curved.recursion import states, step_rule, with_flat_row
 from estheory.theory.curved.step import step_moments
 from estheory.theory.estimators import estimator_of
-from estheory.theory.run_norm import NEGLIGIBLE_SHIFT, RunNorm, without_few_pairs
+from estheory.theory.run_norm import EXACT_SHIFT, NEGLIGIBLE_SHIFT, RunNorm, without_few_pairs
 from estheory.theory.steered_cosines import DisplacementPair
 from estheory.theory.walk import Walk
 
@@ -108,7 +109,8 @@ def _norm(ground: Landscape, walk: Walk, mean: Array, rows: Array, variance: flo
     coherent = float(ground.multiplicity @ mean**2) / plain * math.sqrt(walk.effective_dim)
     shift = max(shift, coherent)
     if shift < NEGLIGIBLE_SHIFT:
-        return RunNorm.of_walk(walk, shift)
+        flat = RunNorm.of_walk(walk, shift)
+        return replace(flat, label="large-N") if flat.label == "exact" and shift >= EXACT_SHIFT else flat
     # noise whose entries are not independent, and the law of an L1 anchor, change the flat part alone
     rest = float(ground.multiplicity[-1])
     variance += 2 * (walk.variance * rest) ** 2 * (1 / walk.effective_dim - 1 / walk.dim)
