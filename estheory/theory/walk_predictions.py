@@ -61,15 +61,18 @@ def norms(
     """
     for step, w in walks.items():
         rounded = rounding[step]
-        yield Prediction(
-            quantity=Quantity.COORDINATE_STD,
-            law=PointLaw(math.sqrt(w.variance) * rounded.gain),
-            label=w.label if rounded.is_exact else _rounded_label(w.label),
-            source=w.source,
-            assumptions=w.assumptions,
-            step=step,
-            systematic=rounded.half_width + 0.5 * w.declared_error,
-        )
+        if (
+            w.dim > 1 or step not in lengths or lengths[step].is_walk
+        ):  # else the gradient's own coordinate is the only one
+            yield Prediction(
+                quantity=Quantity.COORDINATE_STD,
+                law=PointLaw(math.sqrt(w.variance) * rounded.gain),
+                label=w.label if rounded.is_exact else _rounded_label(w.label),
+                source=w.source,
+                assumptions=w.assumptions,
+                step=step,
+                systematic=rounded.half_width + 0.5 * w.declared_error,
+            )
         if step in lengths and lengths[step].missing:
             warnings.append(f"no displacement_norm at step {step}: {lengths[step].missing}")
         elif step in lengths:

@@ -112,7 +112,7 @@ def count(kind: str) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    lines = ["| kind of folder | refuted, true theory | refuted, α 5 % too large |", "|---|---|---|"]
+    lines = ["| kind of folder | refuted, true theory | refuted, $\\alpha$ 5 % too large |", "|---|---|---|"]
     for r in rows:
         lines.append(f"| {r['kind']} | {r.get('true', 0)} of {r['runs']} | {r.get('wrong', 0)} of {r['runs']} |")
     return "\n".join(lines) + "\n"

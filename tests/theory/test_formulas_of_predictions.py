@@ -408,3 +408,11 @@ def test_a_number_that_the_probe_does_not_resolve_is_missing():
         found, missing = probe_forecast.predict_from_probe(config(alpha=0.05, steps=3), endless, [])
     assert f"no {Q.MEMBER_REWARD_STD}: the probe does not resolve it" in missing
     assert Q.MEMBER_REWARD_STD not in {p.quantity for p in found}
+
+
+def test_one_coordinate_that_a_signal_moves_is_no_flat_one():
+    """One step of four members: the only coordinate has an rms of .049, a flat one .034."""
+    for dim, signal_of, there in ((1, 0.9, False), (1, 0.0, True), (2, 0.9, True)):
+        run = replace(config(alpha=0.05, steps=1), dim=dim)
+        found = predict(run, reward=Signal(reliability=signal_of))
+        assert any(p.quantity is Q.COORDINATE_STD for p in found.predictions) is there
