@@ -19,6 +19,7 @@ from time import perf_counter
 
 from estheory.cosine_laws import CosineLaw
 from estheory.errors import OutputError
+from estheory.files import make_folder
 from estheory.laws import PointLaw
 from estheory.measurement.accuracy import task_evaluator
 from estheory.measurement.displacement import Displacements, measure_displacements
@@ -91,20 +92,25 @@ def demo_configs(seed: int) -> dict[str, ESRunConfig | GRPORunConfig]:
     return {"es": es, "control": replace(es, seed=seed + 1, permute_rewards=True), "grpo": grpo}
 
 
+def claim_folder(out: Path) -> None:
+    """Make the demo's folder, or check that it is one."""
+    known = {*demo_configs(0), "smollm2", "report.html"}
+    if out.exists() and (not out.is_dir() or any(entry.name not in known for entry in out.iterdir())):
+        raise OutputError(f"{out} holds something else than a demo", "choose another --out")
+    make_folder(out)
+
+
 def run_demo(
     out: Path, seed: int, say: Callable[[str], None], smollm2: bool, done: Callable[[int], None] = lambda steps: None
 ) -> DemoResult:
     """Make, measure and pair the demo's runs.
 
-    `out`: folder of the demo; the runs go into its subfolders.
+    `out`: folder of the demo, claimed; the runs go into its subfolders.
     `smollm2`: whether to add one step of ES on SmolLM2-135M.
     `done`: called now and then with the number of steps that the runs made since.
     """
     started = perf_counter()
     configs = demo_configs(seed)
-    known = {*configs, "smollm2", "report.html"}
-    if out.exists() and (not out.is_dir() or any(entry.name not in known for entry in out.iterdir())):
-        raise OutputError(f"{out} holds something else than a demo", "choose another --out")
     to_make = {name: c for name, c in configs.items() if not _finished(out / name, c)}
     done(sum(_steps_made(out / name) for name in configs.keys() - to_make.keys()))
     _train(out, to_make, say, done)

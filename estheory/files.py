@@ -6,6 +6,7 @@ Imports no numpy.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -20,11 +21,26 @@ from estheory.errors import DataError, OutputError
 _DEEP = "its brackets are nested too deeply"
 DAMAGED = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, ZeroDivisionError, OSError)
 """What reading a record raises that does not hold what it should."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What writing says where there is no space."""
 UNPRINTABLE = "backslashreplace"
 """Half a surrogate pair, which names in files may hold, is written as its escape, which JSON reads back."""
 
 Problems = list[str]
 """Collects what is wrong with a file where reading goes on."""
+
+
+def plainly(error: OSError | ValueError) -> str:
+    """Return in plain words why a file cannot be read or written."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not text"
+    if isinstance(error, json.JSONDecodeError):
+        if not error.doc.strip():
+            return "it is empty"
+        return f"it is no JSON from line {error.lineno}, column {error.colno} on"
+    return str(error)
 
 
 def parse_json(raw: bytes | str, *, finite: bool = False) -> Any:
@@ -61,7 +77,7 @@ def read_object(file: Path, remedy: str = "restore it", *, finite: bool = False)
         raw = file.read_bytes()
         content = parse_toml(raw) if file.suffix == ".toml" else parse_json(raw, finite=finite)
     except (OSError, ValueError) as error:
-        raise DataError(f"{file} cannot be read: {error}", remedy) from error
+        raise DataError(f"{file} cannot be read: {plainly(error)}", remedy) from error
     if not isinstance(content, dict):
         raise DataError(f"{file} holds no JSON object", remedy)
     return content
@@ -105,7 +121,7 @@ def read_lines(
     try:
         lines = file.read_bytes().split(b"\n")
     except OSError as error:
-        raise DataError(f"cannot read {file}: {error}", "restore it") from error
+        raise DataError(f"cannot read {file}: {plainly(error)}", "restore it") from error
     for number, row in json_lines(lines[:-1] if appended else lines, finite=finite):
         if isinstance(row, dict):
             yield number, row
@@ -132,6 +148,14 @@ def reading(path: Path) -> Iterator[None]:
         raise DataError(what, "restore the files of the run") from error
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are not there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {path}: {plainly(error)}", "choose another folder") from error
+
+
 def replaceable(path: Path) -> Path:
     """Return the file that a result written to ``path`` replaces as a whole; links are followed."""
     target = Path(os.path.realpath(path))
@@ -141,10 +165,12 @@ def replaceable(path: Path) -> Path:
 
 
 @contextmanager
-def replacing(path: Path, remedy: str = "free space or choose another folder") -> Iterator[Path]:
+def replacing(path: Path, remedy: str | None = None) -> Iterator[Path]:
     """Replace a file or a folder as a whole: what is written to the yielded path beside it takes its place at the end.
 
     Where that fails, with OSError as `OutputError`, the old one stays and nothing of the new one is left.
+
+    `remedy`: of that error; None chooses one that fits the cause.
     """
     target = replaceable(path)
     temporary = target.with_name(f"{target.name}.tmp")
@@ -162,11 +188,13 @@ def replacing(path: Path, remedy: str = "free space or choose another folder") -
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise OutputError(f"cannot write {path}: {error.strerror or error}", remedy) from error
+            full = error.errno in FULL
+            fitting = remedy or ("free space or choose another folder" if full else "choose another folder")
+            raise OutputError(f"cannot write {path}: {plainly(error)}", fitting) from error
         raise
 
 
-def write_text(path: Path, text: str, remedy: str = "free space or choose another folder") -> None:
+def write_text(path: Path, text: str, remedy: str | None = None) -> None:
     """Write a text file as a whole."""
     with replacing(path, remedy) as temporary:
         temporary.write_text(text, encoding="utf-8", errors=UNPRINTABLE)

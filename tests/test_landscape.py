@@ -98,7 +98,7 @@ def test_csv_and_toml_agree(tmp_path):
     ("name", "text", "message"),
     [
         ("a.csv", "eigenvalue,count,offset\n1,2,3\n", r"header 'eigenvalue,count,offset'"),
-        ("a.csv", "", r"header ''"),
+        ("a.csv", "", r"is empty"),
         ("a.csv", "eigenvalue,multiplicity,offset\n", r"no spectrum row"),
         ("a.csv", CSV + "1,2\n", r"row 3 has 2 values"),
         ("a.csv", CSV + "1,two,0\n", r"row 3: multiplicity 'two' is not a number"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -15,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from estheory.errors import EstheoryError, Interrupted, did_you_mean
+from estheory.files import FULL
 
 COMMANDS = {
     "predict": "Closed-form geometry of one or many configurations.",
@@ -191,7 +193,8 @@ def main(arguments: list[str] | None = None) -> int:
     `arguments`: what follows the program's name; those of the process when None.
     """
     try:
-        code = app(args=arguments, prog_name="estheory", standalone_mode=False)
+        width = min(shutil.get_terminal_size().columns, 80) - 2  # of help; click's own has at least 50 columns
+        code = app(args=arguments, prog_name="estheory", standalone_mode=False, terminal_width=width)
         sys.stdout.flush()
         return _interrupted() if code == 130 else code if isinstance(code, int) else 0
     except EstheoryError as error:
@@ -211,9 +214,11 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         if error.filename is not None:
             return _fail(f"cannot use {error.filename} ({error.strerror}): check the path and its permissions", 2)
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        if error.errno not in (*FULL, errno.EIO, errno.EBADF):
             return _internal(error)
         _abandon(sys.stdout)
+        if error.errno == errno.EBADF:
+            return _fail("stdout is closed: give --output", 2)
         return _fail(f"cannot write to stdout ({error.strerror}): free space, or give --output", 2)
     except MemoryError:
         return _fail("there is not enough memory: ask for less at a time", 2)
@@ -226,9 +231,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run() -> None:
     """Console-script entry point."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by the caller
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    if sys.stderr is None:  # closed by the caller
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stdout is None:  # so is this one: what is written to it is an error
+        sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")  # noqa: SIM115
     code = main()
     try:
         sys.stderr.flush()

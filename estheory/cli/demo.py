@@ -23,7 +23,7 @@ def demo(
 ) -> None:
     """Run ES, GRPO and an ES control on tiny-lm, measure, judge, and write one HTML page. Minutes on two cores."""
     from estheory.cli.progress import counted
-    from estheory.demo import STEPS, demo_configs, run_demo
+    from estheory.demo import STEPS, claim_folder, demo_configs, run_demo
     from estheory.models.builtin import builtin_models
     from estheory.reporting.demo import demo_json, demo_page, demo_sheet
     from estheory.validation.judge import exit_code, judge
@@ -32,6 +32,7 @@ def demo(
         if not common.quiet and common.form != "json":
             print(line, file=sys.stderr, flush=True)
 
+    claim_folder(out)
     present = any(model.name == "smollm2-135m" and model.present for model in builtin_models())
     say("ES, GRPO and a control with permuted rewards on tiny-lm, 100 steps each; about two minutes")
     if present:

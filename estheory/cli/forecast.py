@@ -64,7 +64,7 @@ def forecast(
         log = run_log(record, at=asked.at, mirrored=asked.mirrored, fixed=asked.prompts_fixed or None)
     except DataError as error:
         if problems:  # what is damaged is why
-            raise DataError(problems[0], error.remedy) from error
+            raise DataError(f"{problems[0]}; {error.what}", error.remedy) from error
         raise
     until = asked.until
     if until is None and log.planned is not None and log.planned > log.updates[-1].step:

@@ -29,7 +29,7 @@ from estheory.cli import values
 from estheory.cli.bars import bars
 from estheory.cli.standard_input import STANDARD_INPUT, StandardInput
 from estheory.errors import ConfigError, DataError, did_you_mean
-from estheory.files import parse_toml
+from estheory.files import parse_toml, plainly
 
 ANCHORS = "Anchor and momentum"
 ROUNDING = "Rounding in 16 bits"
@@ -73,7 +73,7 @@ def _load_config(context: Any, parameter: Any, path: Path | None) -> Path | None
     except OSError as error:
         raise DataError(f"config file {path}: {error.strerror}", "check the path") from error
     except ValueError as error:
-        raise DataError(f"config file {path} is not TOML: {error}", "correct it") from error
+        raise DataError(f"config file {path} is not TOML: {plainly(error)}", "correct it") from error
     known = {p.name: p for p in context.command.params if p.name not in ("config", "help_all")}
     context.default_map = {
         (name := _known_name(key, known, path)): _toml_value(f"config file {path}: key '{key}'", value, known[name])
@@ -351,21 +351,22 @@ class Command(TyperCommand):
 
     def format_options(self, context: Any, formatter: Any) -> None:
         """Write arguments, then the panels, then what is folded."""
+        room = {"col_max": min(30, formatter.width // 2)}
         arguments = [p.get_help_record(context) for p in self.get_params(context) if p.param_type_name == "argument"]
         if shown := [record for record in arguments if record]:
             with formatter.section("Arguments"):
-                formatter.write_dl(shown)
+                formatter.write_dl(shown, **room)
         folded = self.folded(context)
         panels = self.panels(context)
         for title in [t for t in panels if t not in folded and panels[t]]:
             with formatter.section(title):
-                formatter.write_dl([record for p in panels[title] if (record := p.get_help_record(context))])
+                formatter.write_dl([record for p in panels[title] if (record := p.get_help_record(context))], **room)
         if rest := [title for title in panels if title in folded]:
             with formatter.section("More options, explained by --help-all"):
                 for title in rest:
                     names = " ".join("/".join(p.opts) for p in panels[title])
-                    room = {"width": formatter.width, "break_on_hyphens": False, "subsequent_indent": " " * 6}
-                    formatter.write(fill(f"{title}: {names}", initial_indent="  ", **room) + "\n")
+                    lines = {"width": formatter.width, "break_on_hyphens": False, "subsequent_indent": " " * 6}
+                    formatter.write(fill(f"{title}: {names}", initial_indent="  ", **lines) + "\n")
 
     def format_epilog(self, context: Any, formatter: Any) -> None:
         """Write the example as it is typed."""

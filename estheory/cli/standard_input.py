@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from estheory.errors import DataError
+
 STANDARD_INPUT = Path("-")
 WRITTEN = ("output", "out", "plot", "keep")
 """Options that name files to be written."""
@@ -30,7 +32,7 @@ class StandardInput:
 
     def named(self, option: str, value: Any) -> Any:
         """Return the value of an option with the file in place of each ``-``."""
-        if option in WRITTEN:
+        if option in WRITTEN or option == "config":  # which was read when it was parsed
             return value
         if isinstance(value, list):
             return [type(item)(self._kept()) if str(item) == "-" else item for item in value]
@@ -41,6 +43,8 @@ class StandardInput:
             from tempfile import TemporaryDirectory  # most commands read none
 
             raw = sys.stdin.buffer.read()
+            if not raw.strip():
+                raise DataError("standard input is empty", "pipe a file into the command, or name one instead of -")
             folder = self._opened.enter_context(TemporaryDirectory())
             self._file = Path(folder, f"standard-input{_suffix(raw)}")
             self._file.write_bytes(raw)

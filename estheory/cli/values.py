@@ -18,6 +18,8 @@ LONGEST_LIST = 1000
 _SUFFIXES = {"k": 3, "K": 3, "M": 6, "B": 9, "G": 9, "T": 12}
 _SUFFIXED = re.compile(r"([+-]?[0-9][0-9_]*\.?[0-9]*)([kKMBGT])")
 _GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]*)?")
+_COMMA_IN_LIST = re.compile(r"[+-]?([0-9]+,0[0-9]+|[0-9],[0-9]+([kKMBGT]|[eE][+-]?[0-9]+))")
+"""Nobody writes a list with 05 in it, and 1,5B or 1,5e-3 is rather one number than a list of so unequal ones."""
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,(0[0-9]+|[0-9]+[eE].*)|[+-]?0,[0-9]+")
 
 
@@ -71,7 +73,7 @@ def _listed(text: Any, parse: Callable[[Any], T]) -> tuple[T, ...]:
         return tuple(text)
     if _GROUPED.fullmatch(text.strip()) and re.search(r",0[0-9]{2}", text):
         return (parse(text),)  # nobody writes a list with 022 in it
-    if re.fullmatch(r"[+-]?[0-9]+,0[0-9]+", text.strip()):  # a decimal comma, for nobody writes a list with 05 in it
+    if _COMMA_IN_LIST.fullmatch(text.strip()):
         one, many = text.strip().replace(",", "."), text.strip().replace(",", ", ")
         raise typer.BadParameter(f"'{text}' has a decimal comma. Write {one}, or '{many}' with a space for a list.")
     parts = text.split(",")

@@ -19,13 +19,16 @@ import numpy as np
 
 from estheory._special import Array
 from estheory.errors import DataError, MissingDependencyError
-from estheory.files import parse_json, whole_lines
+from estheory.files import parse_json, plainly, whole_lines
 from estheory.measurement.run_log import Mirroring
 from estheory.rules import require_positive
 from estheory.runs.read import read_run
 from estheory.theory.economy.iteration import Iteration, require_matrix
 
-_FORMATS = "give .json, .npy, .npz, .csv, .jsonl or .parquet; docs/how-to/pilot.md shows each"
+_FORMATS = (
+    "give a .csv of a row per member and a column per prompt, or .json, .npy, .npz, .jsonl or .parquet as the page "
+    "'A pilot in one iteration' of the documentation shows them"
+)
 _LONG = ("member", "prompt", "reward")
 _CENTRE = ("centre", "center")
 
@@ -127,7 +130,7 @@ def _of_bytes(raw: bytes, suffix: str, asked: _Asked) -> RewardFile:
             document = parse_json(text)
         except ValueError as error:
             if suffix == ".json":
-                raise DataError(f"{asked.where} is not JSON: {error}", "correct it") from None
+                raise DataError(f"{asked.where} cannot be read: {plainly(error)}", "correct it") from None
         else:
             several = isinstance(document, list) and document and all(isinstance(item, dict) for item in document)
             return _of_objects(document if several else [document], asked)

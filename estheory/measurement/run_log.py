@@ -21,6 +21,9 @@ from estheory.theory.economy.steered_run import TaskDrift
 Mirroring = Literal["interleaved", "halves"]
 """Where a pair stands: in rows 2k and 2k + 1, or in rows k and k + N/2."""
 
+_LOGGED = ("rewards", "prompt_rewards", "reward_mean", "centre_reward")
+"""A step has one of them, or is no update of a ledger."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunLog:
@@ -68,8 +71,13 @@ def run_log(
     """
     steps = [step for step in run.steps if (at is None or step.step <= at) and _is_logged(step)]
     if not steps:
-        before = "" if at is None else f" up to {at}"
-        raise DataError(f"{run.path} holds no update{before}", "let the run make one, or read on")
+        read = [step.step for step in run.steps if at is None or step.step <= at]
+        lacks = f": step {read[-1]} has none of {', '.join(_LOGGED)}" if read else ""
+        before, later = ("", "") if at is None else (f" up to {at}", f", or read on: --at above {at}")
+        raise DataError(
+            f"{run.path} holds no update{before}{lacks}",
+            f"let the run make an update, with its rewards in the log{later}",
+        )
     for before_it, step in pairwise(steps):
         if step.step != before_it.step + 1:
             first, last = before_it.step + 1, step.step - 1
@@ -136,7 +144,7 @@ def ledgers(runs: Mapping[str, OwnRun]) -> dict[str, Ledger]:
 
 def _is_logged(step: Step) -> bool:
     """Whether a log holds rewards of a step; of one that it lacks, nothing is recorded."""
-    return any(value is not None for value in (step.rewards, step.prompt_rewards, step.reward_mean, step.centre_reward))
+    return any(getattr(step, name) is not None for name in _LOGGED)
 
 
 def _update(step: Step, prompts: int | None, mirrored: Mirroring | None) -> LoggedUpdate:

@@ -9,7 +9,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from estheory.errors import ConfigError, DataError
-from estheory.files import parse_toml
+from estheory.files import parse_toml, plainly
 from estheory.runs.config import ESRunConfig, GRPORunConfig
 
 KINDS: dict[str, type[ESRunConfig] | type[GRPORunConfig]] = {"es": ESRunConfig, "grpo": GRPORunConfig}
@@ -40,7 +40,7 @@ def load_config(path: Path) -> ESRunConfig | GRPORunConfig:
     try:
         return parse_config(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}", "give the folder of a run") from error
+        raise DataError(f"cannot read {path}: {plainly(error)}", "give the folder of a run") from error
 
 
 def younger_fields(method: str, values: Mapping[str, object]) -> dict[str, object]:

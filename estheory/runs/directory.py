@@ -27,7 +27,7 @@ import numpy as np
 
 from estheory._special import Array
 from estheory.errors import DataError, OutputError
-from estheory.files import read_lines, read_object, reading, write_json, write_text
+from estheory.files import make_folder, plainly, read_lines, read_object, reading, write_json, write_text
 from estheory.rules import LARGEST_COUNT
 from estheory.runs.config import ESRunConfig, GRPORunConfig
 from estheory.runs.config_files import load_config
@@ -82,10 +82,7 @@ class RunDirectory:
     def create(cls, path: Path, config: ESRunConfig | GRPORunConfig) -> RunDirectory:
         """Make the folder and write its config.toml."""
         cls.require_free(path)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot make the folder {path}: {error}", "choose another folder") from error
+        make_folder(path)
         directory = cls(path, config)
         write_text(path / "config.toml", config.to_toml())
         return directory
@@ -96,7 +93,7 @@ class RunDirectory:
         try:
             occupied = path.exists() and any(entry.name != "config.toml.tmp" for entry in path.iterdir())
         except OSError as error:
-            raise OutputError(f"cannot use {path} as a folder: {error}", "choose another folder") from error
+            raise OutputError(f"cannot use {path} as a folder: {plainly(error)}", "choose another folder") from error
         if occupied:
             raise OutputError(f"{path} is occupied", "choose a new folder, or continue the run in it with --resume")
 
@@ -121,7 +118,7 @@ class RunDirectory:
                 else:
                     leftover.unlink(missing_ok=True)
         except OSError as error:
-            raise OutputError(f"cannot repair {self.path}: {error}", "make the folder writable") from error
+            raise OutputError(f"cannot repair {self.path}: {plainly(error)}", "make the folder writable") from error
 
     def append(self, name: str, row: Mapping[str, object]) -> None:
         """Append one line to ``<name>.jsonl`` and bring it to the disk."""
@@ -137,7 +134,7 @@ class RunDirectory:
                 os.fsync(file.fileno())
         except OSError as error:
             raise OutputError(
-                f"cannot write {self.path / name}.jsonl: {error}", "free space, then continue with --resume"
+                f"cannot write {self.path / name}.jsonl: {plainly(error)}", "free space, then continue with --resume"
             ) from error
 
     def rows(self, name: str) -> list[Row]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from estheory.errors import DataError, MissingDependencyError
-from estheory.files import whole_lines
+from estheory.files import plainly, whole_lines
 from estheory.tasks.record import Record
 from estheory.tasks.schemas import read_records
 
@@ -60,7 +60,7 @@ def data_hashes(data: str, task: str) -> dict[str, str]:
             str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest() for path, _ in _files(folder, task)
         }
     except OSError as error:
-        raise DataError(f"cannot read {data}: {error}", "give a folder that can be read") from error
+        raise DataError(f"cannot read {data}: {plainly(error)}", "give a folder that can be read") from error
 
 
 def tasks_in(data: str) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ def read_file(path: Path) -> tuple[Record, ...]:
     try:
         stat = path.stat()
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error}", _READABLE) from error
+        raise DataError(f"cannot read {path}: {plainly(error)}", _READABLE) from error
     return _read_as_of(path, stat.st_mtime_ns, stat.st_size)
 
 
@@ -97,7 +97,7 @@ def _readable(folder: Path) -> list[Path]:
     try:
         return sorted(p for p in folder.iterdir() if p.suffix.lower() in _ENDINGS and p.is_file())
     except OSError as error:
-        raise DataError(f"cannot read {folder}: {error}", "give a folder that can be read") from error
+        raise DataError(f"cannot read {folder}: {plainly(error)}", "give a folder that can be read") from error
 
 
 def _parts(path: Path) -> tuple[str, str]:
@@ -123,7 +123,7 @@ def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             for number, row in whole_lines(lines, str(path)):
                 yield f"{path}, line {number}", row
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error}", _READABLE) from error
+        raise DataError(f"cannot read {path}: {plainly(error)}", _READABLE) from error
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -106,4 +106,4 @@ def scalar_text(value: Any, name: str, where: str) -> str:
 
 def bad_row(where: str, what: str) -> DataError:
     """Return the error that a row is in."""
-    return DataError(f"{where}: {what}", "repair or remove the row; docs/how-to/tasks.md lists the schemas")
+    return DataError(f"{where}: {what}", "repair or remove the row; the documentation's page on tasks lists them")

@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from estheory.errors import DataError, OutputError
-from estheory.files import write_json
+from estheory.errors import DataError
+from estheory.files import make_folder, write_json
 from estheory.measurement.displacement import measure_displacements
 from estheory.measurement.held_out import kl_from_base
 from estheory.models.load import resolve_model
@@ -149,8 +149,5 @@ def _claim(config: SequenceConfig, out: Path) -> None:
     for first in config.configs:  # what cannot begin takes no folder
         with torch_threads(first.threads):
             start_session(config.stage(first, config.tasks[0]))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {out}: {error}", "choose another folder") from error
+    make_folder(out)
     write_json(manifest, content)

@@ -34,3 +34,10 @@ def test_demo_end_to_end_and_again(estheory, tmp_path):
     refused = estheory("demo", "--out", out)
     assert (refused.code, (out / "mine.txt").read_text()) == (2, "a file of the user's")
     assert found["schema"] == "estheory/demo/1"
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_said(estheory, tmp_path):
+    (tmp_path / "file").write_text("")
+    refused = estheory("demo", "--out", tmp_path / "file" / "demo")
+    assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1)
+    assert refused.err.startswith("error: ")

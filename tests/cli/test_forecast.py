@@ -91,7 +91,7 @@ def test_means_alone(estheory, tmp_path):
         ([{"step": t, "reward_mean": 1e200, "reward_std": 1e200} for t in (1, 2)], "step 1: reward_mean is damaged"),
         ([{"step": t, "rewards": [0.1] * (t + 3)} for t in (1, 2)], "step 2 has 5 rewards"),
         ([{"step": 1, "rewards": [0.1, 0.2, 0.3, 0.4], "coefficients": [1, 2]}], "step 1 has 2 coefficients"),
-        ([{"step": 1}], "no update"),
+        ([{"step": 1}], "step 1 has none of rewards"),
     ],
 )
 def test_bad_logs_are_refused_in_one_line(estheory, tmp_path, rows, place):
@@ -100,6 +100,16 @@ def test_bad_logs_are_refused_in_one_line(estheory, tmp_path, rows, place):
     assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
     assert result.err.startswith("error: ")
     assert place in result.err
+
+
+def test_a_log_without_rewards_is_read_on_only_where_it_was_cut(estheory, tmp_path):
+    (tmp_path / "log.jsonl").write_text(
+        '{"sigma": 0.001, "alpha": 0.0005, "population": 4}\n{"step": 1}\n{"step": 2, "rew\n'
+    )
+    assert "line 3" in (whole := estheory("forecast", tmp_path).err)
+    assert "step 1 has none" in whole
+    assert "--at" not in whole
+    assert "--at" in estheory("forecast", tmp_path, "--at", 1).err
 
 
 def test_what_an_update_must_be_worth_is_a_number(estheory, log):

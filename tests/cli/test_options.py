@@ -113,7 +113,19 @@ def test_a_list_with_a_decimal_comma_is_refused_and_both_remedies_work(text):
     assert values.numbers(many) == tuple(map(float, text.split(",")))
 
 
+@pytest.mark.parametrize(("text", "one", "many"), [("1,5B", 1.5e9, (1, 5e9)), ("1,5e3", 1500, (1, 5000))])
+def test_a_list_of_unequal_numbers_is_refused_as_a_decimal_comma(text, one, many):
+    for parse in (values.numbers, values.counts, values.sizes):
+        with pytest.raises(typer.BadParameter, match="decimal comma") as caught:
+            parse(text)
+        remedies = re.search(r"Write (\S+), or '(.*)' with", caught.value.message).groups()
+        assert [parse(remedy) for remedy in remedies] == [(one,), many]
+
+
 def test_lists_of_numbers():
+    assert values.counts("1,5,10") == (1, 5, 10)
+    assert values.numbers("1,2") == (1, 2)
+    assert values.counts("30,1k") == (30, 1000)
     assert values.counts("30,128,256") == (30, 128, 256)
     assert values.numbers("1e-3, 2e-3") == (1e-3, 2e-3)
     assert values.sizes("1B,3B") == (10**9, 3 * 10**9)

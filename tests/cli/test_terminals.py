@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from estheory.cli.app import main
+
 PREDICT = [sys.executable, "-m", "estheory", "predict", "--dim", "4e9", "--sigma", "0.0015", "--population", "30"]
 
 
@@ -48,6 +50,26 @@ def test_names_and_numbers_stay_whole_on_80_columns():
 def test_colours_can_be_refused():
     assert "\x1b[" in on_terminal(80, NO_COLOR="")
     assert "\x1b[" not in on_terminal(80, NO_COLOR="1")
+
+
+@pytest.mark.parametrize("command", ["pilot", "forecast", "run es"])
+def test_help_fits_a_narrow_terminal(command, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "40")
+    assert main([*command.split(), "--help"]) == 0
+    text, _, example = capsys.readouterr().out.partition("Example:")
+    assert example  # stands as it is typed
+    assert max(map(len, text.splitlines())) <= 40
+
+
+def test_a_closed_stdout_is_an_error_where_something_is_written_to_it(tmp_path):
+    def closed(*more):
+        asked = ["sh", "-c", 'exec "$@" >&-', "sh", *PREDICT, *more]
+        return subprocess.run(asked, stderr=subprocess.PIPE, text=True, check=False)
+
+    refused = closed()
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert closed("--output", tmp_path / "found.txt").returncode == 0
+    assert (tmp_path / "found.txt").stat().st_size > 1000
 
 
 def test_a_reader_that_leaves_is_no_error():

@@ -165,7 +165,7 @@ def test_a_step_that_the_log_lacks(tmp_path):
 
 ROW = {"step": 1, "rewards": [0.0, 1.0, 0.5, 0.5]}
 BAD = {
-    "no step": ([], "has no step"),
+    "no step": ([], "is empty"),
     "a doubled step": ([ROW, ROW], "step 1 twice"),
     "a row without its step": ([ROW, {"rewards": [1.0]}], "has no step"),
     "not a number": ([{**ROW, "rewards": [0.0, float("nan"), 1.0, 1.0]}], "step 1: rewards is damaged"),

@@ -63,6 +63,8 @@ def read_foreign(path: Path, given: Given | None = None, problems: Problems | No
     kind, given = foreign_format(path), given or Given()
     if not path.exists():
         raise DataError(f"there is no {path}", "give a run directory or a JSONL log that exists")
+    if path.is_file() and not path.stat().st_size:
+        raise DataError(f"{path} is empty", "give a run directory or a JSONL log")
     if kind is None:
         codes = "this package, ESvsGRPO, es-awd, es-at-scale, TRL or verl, nor a JSONL log"
         raise DataError(f"{path} is no run directory of {codes}", "give one of these")

@@ -293,7 +293,9 @@ def read_landscape(path: str | Path, **options: Any) -> Landscape:
         lines = [line for line in csv.reader(text.splitlines()) if any(cell.strip() for cell in line)]
     except csv.Error as error:
         raise DataError(f"{path} is no CSV ({error})", f"give rows of {','.join(COLUMNS)}") from None
-    header = [cell.strip() for cell in lines[0]] if lines else []
+    if not lines:
+        raise DataError(f"{path} is empty", f"give rows of {','.join(COLUMNS)} under a header of these names")
+    header = [cell.strip() for cell in lines[0]]
     if header != list(COLUMNS):
         raise DataError(f"{path}: header '{','.join(header)}' is unknown", f"start the file with {','.join(COLUMNS)}")
     for number, line in enumerate(lines[1:], start=1):
