@@ -14,7 +14,7 @@ import typer
 
 T = TypeVar("T")
 
-LONGEST_LIST = 1000
+LONGEST_LIST = 200
 _SUFFIXES = {"k": 3, "K": 3, "M": 6, "B": 9, "G": 9, "T": 12}
 _SUFFIXED = re.compile(r"([+-]?[0-9][0-9_]*\.?[0-9]*)([kKMBGT])")
 _GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]*)?")
@@ -78,7 +78,7 @@ def _listed(text: Any, parse: Callable[[Any], T]) -> tuple[T, ...]:
         raise typer.BadParameter(f"'{text}' has a decimal comma. Write {one}, or '{many}' with a space for a list.")
     parts = text.split(",")
     if len(parts) > LONGEST_LIST:
-        raise typer.BadParameter(f"the list has {len(parts)} values. At most {LONGEST_LIST} are allowed.")
+        raise typer.BadParameter(f"the list has {len(parts)} values. Give at most {LONGEST_LIST}, e.g. every tenth step.")
     return tuple(parse(part) for part in parts)
 
 

@@ -158,7 +158,7 @@ def test_a_size_is_never_read_as_several_models(estheory, dim):
         ("--sigma", "3x", "--sigma: '3x'"),
         ("--sigma", "1e-3,", "not a number"),
         ("--population", "2.5", "whole number"),
-        ("--steps", ",".join(["1"] * 1001), "1000"),
+        ("--steps", ",".join(["1"] * 1001), "at most 200"),
         ("--level", "2", "between 0 and 1"),
     ],
 )
