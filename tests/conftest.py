@@ -8,6 +8,7 @@ from hypothesis import settings
 
 gc.disable()  # until everything is collected: what is imported stays
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # waiting threads leave their core to others
+os.environ.pop("COLUMNS", None)  # pytest's own processes set it, and outputs would be as narrow as it says
 settings.register_profile("estheory", deadline=None, derandomize=True)
 settings.load_profile("estheory")
 

@@ -78,7 +78,9 @@ def _listed(text: Any, parse: Callable[[Any], T]) -> tuple[T, ...]:
         raise typer.BadParameter(f"'{text}' has a decimal comma. Write {one}, or '{many}' with a space for a list.")
     parts = text.split(",")
     if len(parts) > LONGEST_LIST:
-        raise typer.BadParameter(f"the list has {len(parts)} values. Give at most {LONGEST_LIST}, e.g. every tenth step.")
+        raise typer.BadParameter(
+            f"the list has {len(parts)} values. Give at most {LONGEST_LIST}, e.g. every tenth step."
+        )
     return tuple(parse(part) for part in parts)
 
 

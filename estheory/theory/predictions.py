@@ -206,7 +206,7 @@ def predict(
     predictions: list[Prediction] = [
         *walk_predictions.norms(config, walks, lengths, rounded, shapes, warnings),
         *walk_predictions.cosines(config, walks, lengths, rounded, shapes, pair_moments, warnings),
-        *walk_predictions.bounds(config, walks),
+        *walk_predictions.bounds(config, walks, warnings),
     ]
     if first is not None:
         predictions.append(step_norm(reward, first, first_walk, rounded[1]))

@@ -10,11 +10,13 @@ from itertools import combinations
 import numpy as np
 
 from estheory.cosine_laws import CorrelationLaw, CosineLaw, MixedCorrelationLaw
+from estheory.landscape import Signal
 from estheory.laws import ChiLaw, Law, PointLaw, SquaredLaw
 from estheory.quantities import Label, Prediction, Quantity
 from estheory.rules import ESConfig
 from estheory.theory import signal, walk
 from estheory.theory.effective_dimension import Shapes, low_rank_dimension, shared_seed_dimension
+from estheory.theory.estimators import estimator_of
 from estheory.theory.estimators.estimator import PAPER
 from estheory.theory.norm_laws import SquaredNormLaw
 from estheory.theory.rounding.predictions import NormRounding
@@ -24,6 +26,8 @@ from estheory.theory.walk import OURS, Walk
 
 LEAST_MIXED = 30
 """Coordinates below which the cosine of two checkpoints has no law where steps fluctuate."""
+MOST_BOUNDED_PULL = 2.0
+"""Pull of an L1 anchor, in standard deviations of a step, up to which it takes back no more than the step went."""
 NEGLIGIBLE_TIES = 1e-9
 """Expected number of steps without motion up to which the cosine of two checkpoints is given."""
 
@@ -336,7 +340,7 @@ def checkpoint_pairs(
     return float(rest / (rest / config.dim + correlation**2 * excess * float(lopsided @ lopsided)))
 
 
-def bounds(config: ESConfig, walks: dict[int, Walk]) -> Iterator[Prediction]:
+def bounds(config: ESConfig, walks: dict[int, Walk], warnings: list[str]) -> Iterator[Prediction]:
     """Bound the signal in the displacement, where the shaped rewards have a fixed length and noise is independent.
 
     Parameters
@@ -345,12 +349,23 @@ def bounds(config: ESConfig, walks: dict[int, Walk]) -> Iterator[Prediction]:
         The run.
     walks
         Its walks by step.
+    warnings
+        Grows by an L1 anchor that overshoots: what it takes from a step's mean may be more than the step gave.
 
     Yields
     ------
     Prediction
         ``coherent_displacement_bound`` (weight), ``signal_share_bound`` and ``es_grpo_cosine_bound`` a step.
     """
+    estimator = estimator_of(config)
+    if config.anchor_l1 and estimator.fixed_variance:
+        pull = config.anchor_l1 / math.sqrt(estimator.variance(Signal()).value)
+        if pull > MOST_BOUNDED_PULL:
+            warnings.append(
+                f"no bounds of the signal: the L1 anchor pulls by {pull:.3g} standard deviations of a step, beyond the "
+                "start and farther back than the step went"
+            )
+            return
     for step, w in walks.items():
         bound = signal.coherent_displacement_bound(config, w.coherent_steps)
         if bound is None or config.noise == "shared-seed":

@@ -118,8 +118,10 @@ def measured(drawn, prediction, seen, rng):
         half = len(place) // 2
         return _cosine(place[:half], place[half : 2 * half])
     if q is Q.EFFECTIVE_DIMENSION_RATIO:
-        walk = drawn.forecast.get(Q.COORDINATE_STD, step)
-        return None if walk.systematic >= 1 or seen.meant else norm**2 / (run.dim * walk.law.mean**2)
+        walks = [p for p in drawn.forecast.predictions if p.quantity is Q.COORDINATE_STD and p.step == step]
+        if seen.meant or not walks or walks[0].systematic >= 1:  # none: one coordinate that the signal moves
+            return None
+        return norm**2 / (run.dim * walks[0].law.mean ** 2)
     if q is Q.NORM_RATIO:
         return norm / gradient_norm(drawn, rng)
     if q is Q.PRECISION_GAIN:

@@ -9,13 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from estheory.landscape import Landscape, linear_signal
+from estheory.landscape import Landscape, Signal, linear_signal
 from estheory.quantities import Quantity
 from estheory.rules import ESConfig
 from estheory.theory.curved import step as quadratic
 from estheory.theory.curved.predictions import OffTask, flat_walk
 from estheory.theory.curved.reward_laws import UnevenSumLaw
 from estheory.theory.drift import kl_law
+from estheory.theory.estimators import estimator_of
 from estheory.theory.estimators.zscores import mean_population_std
 from estheory.theory.grpo import GRPOConfig
 from estheory.theory.predictions import predict
@@ -259,3 +260,13 @@ def test_a_norm_that_curvature_changes_by_little_is_not_called_exact():
         norm = predict(config, landscape=hill).get(Quantity.STEP_NORM)
         labels.add(norm.label)
     assert labels >= {"exact", "large-N"}
+
+
+def test_an_l1_anchor_that_overshoots_leaves_no_bound_of_the_signal():
+    """Pulled by six standard deviations the mean motion turns round, to 1.5 times the former bound in two steps."""
+    for pull, there in ((0.5, True), (1.9, True), (6.27, False)):
+        run = ESConfig(dim=106, sigma=0.05, alpha=0.0124, population=10, steps=2)
+        step = math.sqrt(estimator_of(run).variance(Signal()).value)
+        found = predict(replace(run, anchor_l1=pull * step))
+        assert any(p.quantity is Quantity.COHERENT_DISPLACEMENT_BOUND for p in found.predictions) is there
+        assert any("no bounds of the signal" in warning for warning in found.warnings) is not there
