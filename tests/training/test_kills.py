@@ -55,6 +55,7 @@ def sequence_results(directory: Path) -> dict[str, bytes]:
     names = ("steps.jsonl", "evaluations.jsonl", "probes.json", "done.json", "summary.json", "sequence.json")
     kept = [file for file in files if file.name in names or file.suffix == ".safetensors"]
     read = {str(file.relative_to(directory)): file.read_bytes() for file in sorted(kept)}
+    read = {name: content.replace(str(directory).encode(), b"") for name, content in read.items()}
     return {name: re.sub(rb'"seconds": [0-9.e-]+', b"", content) for name, content in read.items()}
 
 
