@@ -65,9 +65,8 @@ def norms(
     """
     for step, w in walks.items():
         rounded = rounding[step]
-        if (
-            w.dim > 1 or step not in lengths or lengths[step].is_walk
-        ):  # else the gradient's own coordinate is the only one
+        # else the gradient's own coordinate is the only one
+        if w.dim > 1 or step not in lengths or lengths[step].is_walk:
             yield Prediction(
                 quantity=Quantity.COORDINATE_STD,
                 law=PointLaw(math.sqrt(w.variance) * rounded.gain),

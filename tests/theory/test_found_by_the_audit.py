@@ -270,3 +270,20 @@ def test_an_l1_anchor_that_overshoots_leaves_no_bound_of_the_signal():
         found = predict(replace(run, anchor_l1=pull * step))
         assert any(p.quantity is Quantity.COHERENT_DISPLACEMENT_BOUND for p in found.predictions) is there
         assert any("no bounds of the signal" in warning for warning in found.warnings) is not there
+
+
+def test_nothing_of_a_norm_is_exact_where_an_expansion_is_out_of_range():
+    """In 40,000 runs the norm after three steps was 12 standard errors short of a law that said exact."""
+    run = ESConfig(dim=60, sigma=0.1, alpha=0.05, population=3, steps=3)
+    for eigenvalue, exact in ((20.0, False), (1e-4, True)):
+        ground = Landscape(
+            dim=60,
+            eigenvalue=np.array([eigenvalue, 0.01 * eigenvalue]),
+            multiplicity=np.array([2.0, 30.0]),
+            offset=np.zeros(2),
+            reward_std=0.1,
+        )
+        norms = [
+            p.label for p in predict(run, landscape=ground).predictions if p.quantity is Quantity.DISPLACEMENT_NORM
+        ]
+        assert norms == ["exact" if exact else "mean-field"]

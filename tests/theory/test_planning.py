@@ -359,3 +359,19 @@ def test_plan_and_predict_give_one_law_of_a_run_s_norm(dim, population, steps, p
     assert mine == theirs
     assert len(mine) == (0 if pairs and steps > 1 else 1)  # two steps of two pairs have no law
     assert any("has no law" in warning for warning in made.warnings(best, False)) is (not mine)
+
+
+def test_a_limit_in_few_coordinates_is_that_of_the_exact_law():
+    """Two pairs in two coordinates: the chi law of the same moments keeps the limit, the exact law is 3 % beyond it."""
+    made = planner(
+        2, DriftBudget(max_norm=0.5), progress(1e-3), sigmas=(0.5,), populations=(4,), changes={"antithetic": True}
+    )
+    one = made.arms[0]
+    found = made.target.attained(one, 1.0, 1)
+    moments = made.budget.used(one.walk(1.0, 1), found.progress, one.spread)["max-norm"]
+    alpha = 0.4999 / moments
+    assert made.budget.exceeded(one.walk(alpha, 1), alpha * found.progress, one.spread) == ()
+    assert made.obstacles(one, alpha, 1) == ("max-norm",)
+    exact = made.candidate(one, alpha, 1).used["max-norm"]
+    assert exact > 0.5
+    assert made.obstacles(one, alpha * 0.4999 / exact, 1) == ()
