@@ -13,7 +13,15 @@ settings.register_profile("estheory", deadline=None, derandomize=True)
 settings.load_profile("estheory")
 
 NEED_TORCH = [
-    *("integrations", "measurement", "models", "training", "cli/test_measure.py", "cli/test_validate.py"),
+    *(
+        "integrations",
+        "measurement",
+        "models",
+        "training",
+        "cli/test_dry_run_time.py",
+        "cli/test_measure.py",
+        "cli/test_validate.py",
+    ),
     *("validation/foreign_runs.py", "validation/test_foreign.py"),
 ]
 collect_ignore = [] if find_spec("torch") else NEED_TORCH

@@ -1,6 +1,7 @@
 """The first picture of the page: earned, paid and the measured reward of each run."""
 
 import numpy as np
+import pytest
 
 from estheory.measurement.run_log import ledgers
 from estheory.reporting.page.ledger_section import MOST_RUNS, ledger_section
@@ -45,6 +46,7 @@ def test_of_many_runs_a_few_are_drawn_and_all_told():
 
 
 def test_it_is_the_first_picture_of_the_page(tmp_path):
+    pytest.importorskip("torch")
     from estheory.runs.read import read_own
     from estheory.training.es import run_es
     from tests.training.runs import es_config
