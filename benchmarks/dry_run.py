@@ -1,4 +1,6 @@
-"""The seconds that `run es --dry-run` foretells against those that the run takes (`python benchmarks/dry_run.py`).
+"""The seconds that `run es --dry-run` and `run grpo --dry-run` foretell against those that the run takes.
+
+    python benchmarks/dry_run.py
 
 Ratios near 1 are right; the aim is 0.7 to 1.3 on a machine that does nothing else.
 """
@@ -13,15 +15,16 @@ import time
 from pathlib import Path
 
 RUNS = (
-    ("--task", "reversal", "--steps", "40"),
-    ("--task", "reversal", "--steps", "20", "--workers", "2", "--population", "16"),
+    ("es", "--task", "reversal", "--steps", "40"),
+    ("es", "--task", "reversal", "--steps", "20", "--workers", "2", "--population", "16"),
+    ("grpo", "--task", "addition", "--steps", "40", "--gradient-probe", "4"),
 )
 
 
 def call(*arguments: str) -> tuple[str, float]:
     """Return what the command prints and how many seconds it takes, start-up included."""
     started = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", "estheory", "run", "es", *arguments], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "estheory", "run", *arguments], capture_output=True, text=True)
     done.check_returncode()
     return done.stdout, time.monotonic() - started
 

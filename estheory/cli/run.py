@@ -158,11 +158,11 @@ def sequence(
         seeds=seeds or (common.seed or 0,),
         retention=keep,
     )
-    from estheory.cli.run_preview import preview_sequence
+    from estheory.cli.run_preview import preview_sequence, sequence_seconds
 
     shown, size = preview_sequence(config)
     if where.dry_run:
-        emit(common, json_text(shown))
+        emit(common, json_text({**shown, "seconds": sequence_seconds(config)}))
         _cite(common, *config.configs)
         return
     out = _out(where)

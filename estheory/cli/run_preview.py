@@ -71,18 +71,26 @@ def preview(config: ESRunConfig | GRPORunConfig, *, as_json: bool) -> str:
 
 
 def _about(config: ESRunConfig | GRPORunConfig, least: float) -> tuple[float | None, str]:
-    """Return about how many seconds a run takes, None where no member can be timed, and a phrase that says so."""
-    bound = f"at least {least:.2g} s on this machine (arithmetic alone)"
-    if isinstance(config, GRPORunConfig):
-        return None, bound
-    started = time.perf_counter()
-    from estheory.training.timing import estimated_seconds
-
+    """Return about how many seconds a run takes, None where nothing of it can be timed, and a phrase that says so."""
+    what = "members" if isinstance(config, ESRunConfig) else "steps"
     try:
-        about = estimated_seconds(config, starting=time.perf_counter() - started)
+        about = _timed(config)
     except EstheoryError as error:
-        return None, f"{bound}; no member could be timed: {error.what}"
-    return about, f"about {about:.2g} s on this machine, as busy as it is now (members were timed)"
+        bound = f"at least {least:.2g} s on this machine (arithmetic alone)"
+        return None, f"{bound}; no {what[:-1]} could be timed: {error.what}"
+    return about, f"about {about:.2g} s on this machine, as busy as it is now ({what} were timed)"
+
+
+def _timed(config: ESRunConfig | GRPORunConfig) -> float:
+    """Return about how many seconds a run takes, its imports as they take them now."""
+    started = time.perf_counter()
+    if isinstance(config, ESRunConfig):
+        from estheory.training.timing import estimated_seconds
+
+        return estimated_seconds(config, starting=time.perf_counter() - started)
+    from estheory.training.grpo_timing import estimated_grpo_seconds
+
+    return estimated_grpo_seconds(config, probed=_gradients(config), starting=time.perf_counter() - started)
 
 
 def _probe(config: ESRunConfig | GRPORunConfig, dim: int) -> tuple[int, str]:
@@ -163,7 +171,9 @@ def _adamw_kept(config: GRPORunConfig, dim: int) -> float:
 def _memory(config: ESRunConfig | GRPORunConfig, dim: int, whole: int) -> int:
     """Return the bytes of weights and vectors in all processes."""
     if isinstance(config, GRPORunConfig):
-        return _BYTES[config.dtype] * (whole + 4 * dim)  # theta_0, gradient, two moments
+        training = _BYTES[config.dtype] * (whole + 4 * dim)  # theta_0, gradient, two moments
+        # two means a point, the two at the start as they are, sums and squares of this one and of those behind it
+        return training + (4 * dim * (2 * POINTS + 10) if config.gradient_probe else 0)
     size = _BYTES[config.dtype]
     vectors = 1 + bool(config.restore_pairs)  # theta; the model computes with its own
     one = size * (whole + vectors * dim) + 4 * dim * (2 if config.momentum else 0)
@@ -194,6 +204,15 @@ def _seconds(config: ESRunConfig | GRPORunConfig, whole: int) -> float:
     if isinstance(config, GRPORunConfig):
         return config.steps * 2 * whole * tokens * 4 / flops  # generation, then forward and backward
     return config.steps * config.evaluations / config.workers * 2 * whole * tokens / flops
+
+
+def sequence_seconds(config: SequenceConfig) -> float | None:
+    """Return about how many seconds a sequence takes, None where nothing of it can be timed."""
+    stages = len(config.tasks) * len(config.seeds)
+    try:
+        return stages * sum(_timed(config.stage(method, config.tasks[0])) for method in config.configs)
+    except EstheoryError:
+        return None
 
 
 def preview_sequence(config: SequenceConfig) -> tuple[dict[str, Any], int]:

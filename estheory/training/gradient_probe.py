@@ -22,6 +22,7 @@ from estheory.theory.adamw import learning_rates
 from estheory.theory.gradient_path import POINTS, point_times
 from estheory.training.grpo_trainer import Scorer, make_trainer
 from estheory.training.session import Session, start_session
+from estheory.watching import counted_out
 
 _STILL = 1e-30
 """A learning rate that moves no weight."""
@@ -85,6 +86,8 @@ class _Way:
         self._means: list[tuple[Array, Array]] = []
         self._squares: list[float] = []
         self._start: tuple[Array, Array] = (np.zeros(0), np.zeros(0))
+        self._told = counted_out("probing gradients", range(self.minibatches), self.minibatches)
+        next(self._told)
 
     @property
     def minibatches(self) -> int:
@@ -105,6 +108,7 @@ class _Way:
         self._count += 1
         if self._count % self._each == 0:
             self._end_point(parameters)
+        next(self._told, None)
 
     def _end_point(self, parameters: list[torch.nn.Parameter]) -> None:
         at = len(self._means)
@@ -137,13 +141,13 @@ class _Way:
     def path(self, dim: int) -> dict[str, object]:
         """Return the tables of :class:`estheory.theory.gradient_path.GradientPath`, with those of either half."""
         firsts, seconds = zip(*self._means, strict=True)
-        wholes = [(a + b) / 2 for a, b in self._means]
+        crossed = _products(firsts, seconds)
+        shared = (_products(firsts, firsts) + _products(seconds, seconds) + 2 * crossed) / 4  # of the halves' means
         # independent minibatches: of one point, the two halves
-        crossed, shared = (_products(left, right) for left, right in ((firsts, seconds), (wholes, wholes)))
         np.fill_diagonal(shared, np.diag(crossed))
         one, other = self._start
-        square = _product(one, other)
-        along = [_product(whole, one + other) / 2 for whole in wholes]
+        square, start = _product(one, other), one + other
+        along = [(_product(first, start) + _product(second, start)) / 4 for first, second in self._means]
         along[0] = (_product(firsts[0], other) + _product(seconds[0], one)) / 2
         return {
             "dim": dim,

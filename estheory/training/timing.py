@@ -32,17 +32,17 @@ def estimated_seconds(config: ESRunConfig, *, starting: float = 0.0) -> float:
     `starting`: seconds that a process takes to import this package and torch.
     """
     with torch_threads(config.threads):
-        session, loading = _timed(lambda: start_session(config))
+        session, loading = timed(lambda: start_session(config))
         members = Members(session, config, Trajectory(session.parameters, session.base, config))
         members.rewards([], [0])
-        _, first = _timed(lambda: members.rewards([], [0]))
+        _, first = timed(lambda: members.rewards([], [0]))
         most = -(-config.evaluations // config.workers)
         count = max(1, min(most, int(_LEAST / first)))  # what a step makes once is shared by as many as in the run
-        member = _timed(lambda: members.rewards([], range(count)))[1] / count
+        member = timed(lambda: members.rewards([], range(count)))[1] / count
         draw = _mean(lambda: members.walk.place(session.parameters.vector, 0))
         norm = _mean(lambda: session.displacement_norm(members.walk.theta))
         session.parameters.vector.copy_(session.base)
-        evaluating, probing = _evaluation_seconds(session), _fisher_seconds(session)
+        evaluating, probing = evaluation_seconds(session), _fisher_seconds(session)
         if not why_unprobed(config):
             probing += probe_batches(config) * (2 * PAIRS + 1) * member
         crowd, waiting = _crowd(config, members, count) if config.workers > 1 else (1.0, 0.0)
@@ -61,11 +61,11 @@ def _crowd(config: ESRunConfig, alone: Members, count: int) -> tuple[float, floa
     share = shares(few.evaluations, config.workers)[0]
     executor = LocalExecutor(few, own)
     try:
-        _, first = _timed(lambda: executor.rewards([]))
-        _, together = _timed(lambda: executor.rewards([]))
+        _, first = timed(lambda: executor.rewards([]))
+        _, together = timed(lambda: executor.rewards([]))
     finally:
         executor.close()
-    _, one = _timed(lambda: own.rewards([], share))
+    _, one = timed(lambda: own.rewards([], share))
     return together / one, max(0.0, first - together)
 
 
@@ -84,17 +84,17 @@ def _fisher_seconds(session: Session) -> float:
     return total
 
 
-def _evaluation_seconds(session: Session) -> float:
+def evaluation_seconds(session: Session) -> float:
     """Return how long the evaluation of all tasks takes."""
 
     def all_tasks() -> None:
         for held in session.held:
             list(evaluate(session.loaded, session.parameters, session.base, held, session.config.prompts))
 
-    return _timed(all_tasks)[1]
+    return timed(all_tasks)[1]
 
 
-def _timed(part: Callable[[], _Made]) -> tuple[_Made, float]:
+def timed(part: Callable[[], _Made]) -> tuple[_Made, float]:
     """Return what a part makes and the seconds that it takes."""
     started = perf_counter()
     return part(), perf_counter() - started

@@ -143,7 +143,9 @@ def test_dry_run_predicts_the_geometry_and_what_it_costs(estheory):
     assert "AdamW walk" in estheory("run", "grpo", "--dry-run").out
     probed = ("run", "grpo", "--dry-run", "--steps", 100, "--gradient-probe", 8)
     assert "gradient probe before step 1: 32 minibatches, 32.0% of the run's" in estheory(*probed).out
-    assert estheory(*probed, "--json").json()["gradient_probe_minibatches"] == 32
+    told = estheory(*probed, "--json").json()
+    assert told["gradient_probe_minibatches"] == 32
+    assert told["memory_bytes"] == 4 * (5 + 18) * 59184  # two means at each of four points, and ten more vectors
 
 
 def test_dry_run_says_what_rounding_will_swallow_of_this_very_model(estheory):
@@ -177,7 +179,9 @@ def test_the_preset_of_the_paper_fills_what_other_options_leave(estheory, tmp_pa
     own = shown("--preset", "paper", "--lr", "1e-4", "--steps", 5)
     assert [own[name] for name in names] == [8, 63, 5, 1e-4, "linear"]
     sequence = ["run", "sequence", "--tasks", "addition", "--dry-run", "--preset", "paper", "--steps", 9]
-    both = estheory(*sequence).json()["configs"]
+    told = estheory(*sequence).json()
+    both = told["configs"]
+    assert told["seconds"] > 0
     assert (both["es"]["steps"], both["es"]["prompts"]) == (9, 64)
     assert (both["grpo"]["steps"], both["grpo"]["prompts"], both["grpo"]["lr"]) == (9, 63, 3e-6)
 

@@ -99,7 +99,7 @@ def test_anything_typed(command, weights, es_run, tmp_path, monkeypatch):
     check()
 
 
-COSTLY = {"report": 2, "run es": 3}
+COSTLY = {"report": 2, "run es": 3, "run grpo": 3, "run sequence": 3}
 """Commands of which one example takes half a second and more, and how many are drawn."""
 POSITIONAL = {"derive", "models", "measure", "validate", "report"}
 
