@@ -69,6 +69,18 @@ def has_gradient(run: OwnRun) -> Array:
     return np.array([not step.stalled for step in run.steps])
 
 
+def probed_norm(run: OwnRun, path: GradientPath, step: int) -> tuple[float, float, float]:
+    """Return the norm after a step (weight), its standard error, and what half of the points change, relative."""
+    rates = run_rates(run)
+    norm, fewer = (math.sqrt(each.mean_square(rates, step)) for each in (path, path.thinned()))
+    return norm, _scatter(run) * path.mean_square_error(rates, step) / (2 * norm), abs(fewer / norm - 1)
+
+
+def _scatter(run: OwnRun) -> float:
+    """Return by how much a run scatters more than its probe: its own minibatches do as the probe's."""
+    return math.sqrt(1 + float(run.probes["gradients"]["minibatches"]) / len(run.steps))
+
+
 def gradient_path_pairs(run: OwnRun, cosines: Mapping[tuple[int, int], float]) -> Iterator[Pair]:
     """Yield the norms of a GRPO run at its checkpoints and the cosines of these, as its gradient probe predicts them.
 
@@ -80,13 +92,10 @@ def gradient_path_pairs(run: OwnRun, cosines: Mapping[tuple[int, int], float]) -
     if path is None:
         return
     rates, thinned, last = run_rates(run), path.thinned(), len(run.steps)
-    # the run's own minibatches scatter as the probe's do
-    both = math.sqrt(1 + run.probes["gradients"]["minibatches"] / last)
+    both = _scatter(run)
     for step in sorted({last, *(s for s in run.checkpoints if 1 < s <= last)}):
-        norm, fewer = (math.sqrt(p.mean_square(rates, step)) for p in (path, thinned))
-        error = both * path.mean_square_error(rates, step) / (2 * norm)
         yield paired(
-            _predicted(Quantity.GRPO_DISPLACEMENT_NORM, norm, error, abs(fewer / norm - 1), step),
+            _predicted(Quantity.GRPO_DISPLACEMENT_NORM, *probed_norm(run, path, step), step),
             known(run.steps[step - 1].norm, "norm"),
             where=f"total:{run.path.name}, {PROBED}",
             source=run.path.name,

@@ -16,7 +16,7 @@ from estheory.runs.view import OwnRun, known
 from estheory.theory.adamw import grpo_mean_square
 from estheory.theory.economy.steered_run import FLAT, LEDGER, START
 from estheory.validation.coherent_pairs import steered
-from estheory.validation.gradient_path_pairs import PROBED, gradient_path, run_rates
+from estheory.validation.gradient_path_pairs import PROBED, gradient_path, probed_norm, run_rates
 from estheory.validation.judge import Pair, paired
 from estheory.validation.recorded_walk import RecordedWalk
 
@@ -35,6 +35,8 @@ class Along:
         With that gradient, and its error.
     norm, norm_stderr
         Predicted, weight units.
+    norm_systematic
+        What is not known of the norm beside that, relative.
     bound
         Whether the cosine lies anywhere between 0 and twice of it.
     assumptions
@@ -47,6 +49,7 @@ class Along:
     norm_stderr: float
     bound: bool
     assumptions: tuple[str, ...]
+    norm_systematic: float = 0.0
 
 
 def along(run: OwnRun) -> Along | None:
@@ -65,13 +68,11 @@ def along(run: OwnRun) -> Along | None:
     path = gradient_path(run)
     if path is None or not path.along.any():
         return None
-    rates = run_rates(run)
-    norm = math.sqrt(path.mean_square(rates, last))
-    error = path.mean_square_error(rates, last) / (2 * norm)
-    cosine_value = path.gradient_cosine(rates, last)
+    norm, error, systematic = probed_norm(run, path, last)
+    cosine_value = path.gradient_cosine(run_rates(run), last)
     return Along(
         cosine=cosine_value, stderr=abs(cosine_value) * error / norm, norm=norm, norm_stderr=error, bound=False,
-        assumptions=(PROBED,),
+        norm_systematic=systematic, assumptions=(PROBED,),
     )  # fmt: skip
 
 
@@ -158,15 +159,21 @@ def _ratios(es: OwnRun, grpo: OwnRun) -> Iterator[Pair]:
     walk = math.sqrt(RecordedWalk.of(es).variance(last))
     noise = math.sqrt(grpo_mean_square(grpo.dim, config.lr, config.steps, config.schedule))
 
-    def pair(law: Law, kind: str, *assumptions: str) -> Pair:
+    def pair(law: Law, kind: str, systematic: float, *assumptions: str) -> Pair:
         prediction = Prediction(
-            quantity=Quantity.NORM_RATIO, law=law, label="mean-field", source=SOURCE, assumptions=assumptions, step=last
+            quantity=Quantity.NORM_RATIO,
+            law=law,
+            label="mean-field",
+            source=SOURCE,
+            assumptions=assumptions,
+            systematic=systematic,
+            step=last,
         )
         return paired(prediction, value, where=f"{where}, {kind}", source=where)
 
     if walk == 0.0:
         return
-    yield pair(ChiLaw(walk / noise, es.dim), UNRELATED, "two walks: no signal in either")
+    yield pair(ChiLaw(walk / noise, es.dim), UNRELATED, 0.0, "two walks: no signal in either")
     first, second = along(es), along(grpo)
     if first is None or second is None:
         return
@@ -176,5 +183,6 @@ def _ratios(es: OwnRun, grpo: OwnRun) -> Iterator[Pair]:
     yield pair(
         NormalLaw(ratio, math.hypot(spread, scatter)),
         COMMON,
+        first.norm_systematic + second.norm_systematic,
         *dict.fromkeys((*first.assumptions, *second.assumptions)),
     )

@@ -217,8 +217,9 @@ def record(work: Path) -> dict[str, Any]:
         renamed = [replace(run, path=Path(name.replace("/", "-"))) for name, run in named.items()]
         for prediction, measured in between_runs(renamed):
             where, _, kind = measured.where.partition(", ")
-            law = {"predicted": prediction.law.mean, "std": prediction.law.std}
-            row = laws.setdefault((str(prediction.quantity), where), {"measured": measured.value})
+            law = {"predicted": prediction.law.mean, "std": prediction.law.std, "systematic": prediction.systematic}
+            unrelated = {"predicted": 0.0, "std": 1 / math.sqrt(gradients.dim), "systematic": 0.0}
+            row = laws.setdefault((str(prediction.quantity), where), {"measured": measured.value, "old": unrelated})
             row["old" if kind == UNRELATED else "new"] = law
         for (quantity, where), row in laws.items():
             (ratios if quantity == Quantity.NORM_RATIO else cosines).append({"pair": where, **row})
@@ -301,6 +302,8 @@ def tables(found: dict[str, Any]) -> str:
         lines += [f"\n### {title}\n", "| pair | old law | new law | measured |", "|---|---|---|---|"]
         for row in found[rows]:
             told = [f"{row[law]['predicted']:.{digits}f} ± {row[law]['std']:.{digits}f}" for law in ("old", "new")]
+            if row["new"]["systematic"]:
+                told[1] += f" ± {row['new']['systematic']:.1%}"
             lines.append(f"| {row['pair'].replace('|', ' and ')} | {' | '.join(told)} | {row['measured']:.{digits}f} |")
     lines += [
         "\n### Cosine with the gradient of the smoothed reward at the start\n",

@@ -11,6 +11,7 @@ pytest.importorskip("transformers")
 from estheory.quantities import Quantity
 from estheory.runs.config import ESRunConfig
 from estheory.training.es import run_es
+from estheory.validation.gradient_path_pairs import PROBED
 from estheory.validation.own_runs import evidence_of_runs
 from estheory.validation.run_against_run import COMMON, UNRELATED
 
@@ -91,6 +92,13 @@ def test_against_grpo_with_a_gradient_probe_and_without(runs):
     walks = ("norm_ratio", UNRELATED)
     assert found("a", "bare") == {walks, ("es_grpo_cosine_bound", COMMON)}
     assert found("a", "probed") == {walks, ("es_grpo_cosine", COMMON), ("norm_ratio", COMMON)}
+    told = {
+        (str(p.quantity), m.where.partition(", ")[2]): p
+        for p, m in evidence_of_runs([runs / "a", runs / "probed"]).pairs
+    }
+    ratio, norm = told["norm_ratio", COMMON], told["grpo_displacement_norm", PROBED]
+    assert ratio.systematic == norm.systematic > 0  # what is not known of GRPO's norm is not known of the ratio
+    assert ratio.law.std / ratio.law.mean > norm.law.std / norm.law.mean > 0
     assert {walks, ("es_grpo_cosine", UNRELATED)} <= found("permuted", "bare")
     assert found("c", "bare") == {walks, ("es_grpo_cosine", UNRELATED)}  # another task
 
