@@ -25,11 +25,18 @@ HERE = Path(__file__).parent
 BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->\n"
 RUNS = (
     *("sums-es-0", "sums-mirrored-0", "sums-es-1", "sums-es-2", "sums-n48-0", "sums-permuted-0", "sums-grpo-0"),
-    *("products-es-0", "larger-es-0"),
+    *("sums-grpo-1", "products-es-0", "products-grpo-0"),
+    *("larger-es-0", "larger-grpo-0"),
 )
-BETWEEN = ("sums-es-0", "sums-grpo-0")
-LINES = ("--points", "6", "--directions", "4", "--prompts", "34")
+TASKS = ("sums", "products", "larger")
+LINES = ("--points", "6", "--directions", "4")
+BETWEEN = {"sums": 34, "products": 42}
+"""Tasks of which the line from ES to GRPO is studied, on so many held-out prompts."""
 JUDGED = {"step_norm", "displacement_norm", "grpo_displacement_norm", "kl_drift"}
+OTHERS = ("quadratic law", "foretold", "coherent part")
+"""Laws beside those of the table: the second is a table of its own, the third is the walk's to six digits here."""
+BETWEEN_RUNS = ("es_grpo_cosine", "independent_cosine", "norm_ratio")
+PROBED = "sums-es-1"
 SHARED = 3
 """Steps at either end whose rewards are averaged."""
 
@@ -61,18 +68,37 @@ def learned(name: str, run: OwnRun) -> dict[str, Any]:
         "last": sum(rewards[-SHARED:]) / SHARED,
         "accuracy": {str(step): accuracy[step, task] for step, trained in sorted(accuracy) if trained == task},
         "elsewhere": {key[1]: [accuracy[0, key[1]], value] for key, value in accuracy.items() if key[0] == last},
+        "kl": {key[1]: value for key, value in run.evaluated("kl_drift").items() if key[0] == last},
     }
 
 
-def judged(name: str, work: Path) -> list[dict[str, Any]]:
+def judged(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the verdicts on norms and KL: not those of single tensors, nor of what was foretold on the way."""
-    rows = asked("validate", str(work / name))["verdicts"]
     kept = ("quantity", "step", "where", "predicted", "measured", "ratio", "pvalue", "verdict", "noticeable_error")
     return [
         {"run": name, **{key: row[key] for key in kept}}
         for row in rows
-        if row["quantity"] in JUDGED and not any(other in row["where"] for other in ("quadratic law", "foretold"))
+        if row["quantity"] in JUDGED and not any(other in row["where"] for other in OTHERS)
     ]
+
+
+def tensors(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return how many tensors have a share of the displacement outside its 99 % interval."""
+    found = [row for row in rows if row["where"].startswith("tensor:")]
+    return {"run": name, "tensors": len(found), "outside": sum(row["pvalue"] < 0.01 for row in found)}
+
+
+def probed(work: Path) -> dict[str, list[float]]:
+    """Return what members of their own told of sums before a run of it, with errors, and KL foretold from that."""
+    files = [work / f"{PROBED}.{what}.json" for what in ("probed", "foretold")]
+    if not files[1].exists():
+        return {}
+    measured, foretold = (json.loads(file.read_text(encoding="utf-8")) for file in files)
+    [kl] = [row for row in foretold["predictions"] if row["quantity"] == "kl_drift"]
+    return {
+        **{row["quantity"]: [row["value"], row["stderr"]] for row in measured["probes"]},
+        "kl_drift": [kl["mean"], kl["std"]],
+    }
 
 
 def book(name: str, work: Path) -> dict[str, Any]:
@@ -111,11 +137,22 @@ def pairs(runs: dict[str, OwnRun]) -> list[dict[str, Any]]:
     return [
         {
             "pair": [ends[a], ends[b]],
+            "kind": _kind(runs[ends[a]], runs[ends[b]]),
             "cosine": next(v for where, v in cosines.items() if a in where and b in where),
             "unrelated": _unrelated(runs[ends[a]], runs[ends[b]]),
         }
         for a, b in combinations(ends, 2)
     ]
+
+
+def _kind(one: OwnRun, other: OwnRun) -> str:
+    """Return what two runs have in common, in words."""
+    es = [run for run in (one, other) if run.method == "es"]
+    control = any(run.es.permute_rewards for run in es)
+    if len(es) == 2 and one.config.seed == other.config.seed:
+        return "two runs of ES with the same noise vectors"
+    task = "" if control else " on one task" if one.config.task == other.config.task else " on two tasks"
+    return ("two runs of GRPO", f"{'control' if control else 'ES'} and GRPO", "two runs of ES")[len(es)] + task
 
 
 def _unrelated(one: OwnRun, other: OwnRun) -> float:
@@ -124,24 +161,44 @@ def _unrelated(one: OwnRun, other: OwnRun) -> float:
     Runs of one seed have the same noise vectors with other coefficients: in each step z.z'/N is 0 +- 1/sqrt(N - 1).
     """
     if "es" == one.method == other.method and one.config.seed == other.config.seed:
-        return 1 / math.sqrt(one.es.steps * (one.es.population - 1))
+        return 1 / math.sqrt(max(one.es.steps, other.es.steps) * (one.es.population - 1))
     return 1 / math.sqrt(one.dim)
+
+
+def between(work: Path, runs: dict[str, OwnRun]) -> list[dict[str, Any]]:
+    """Return what is predicted of two runs of a task, without and with a signal in common, and what was measured."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for task in TASKS:
+        names = [name for name, run in runs.items() if run.config.task == task]
+        for row in asked("validate", *(str(work / name) for name in names))["verdicts"]:
+            pair, _, law = row["where"].partition(", ")
+            if row["quantity"] in BETWEEN_RUNS and "|" in pair:
+                entry = found.setdefault(
+                    (pair, row["quantity"]), {"pair": pair.split("|"), "quantity": row["quantity"]}
+                )
+                entry |= {"measured": row["measured"], law: row["predicted"]}
+    return list(found.values())
 
 
 def lines(work: Path, runs: dict[str, OwnRun]) -> list[dict[str, Any]]:
     """Return scores on the line from ES to GRPO and along the directions of each and of random ones, of one norm."""
-    if not set(BETWEEN) <= runs.keys():
-        return []
-    studies = asked("lines", *(str(work / name) for name in BETWEEN), *LINES)["lines"]
-    return [
-        {
-            "score": study["score"],
-            "norms": study["norms"],
-            "line": {key: study["line"][key] for key in ("u", "mean", "stderr")},
-            "along": {key: each if key == "distance" else each["mean"] for key, each in study["along"].items()},
-        }
-        for study in studies
-    ]
+    found = []
+    for task, prompts in BETWEEN.items():
+        ends = [f"{task}-es-0", f"{task}-grpo-0"]
+        if not set(ends) <= runs.keys():
+            continue
+        studied = asked("lines", *(str(work / name) for name in ends), *LINES, "--prompts", str(prompts))["lines"]
+        found += [
+            {
+                "task": task,
+                "score": study["score"],
+                "norms": study["norms"],
+                "line": {key: study["line"][key] for key in ("u", "mean", "stderr")},
+                "along": {key: each if key == "distance" else each["mean"] for key, each in study["along"].items()},
+            }
+            for study in studied
+        ]
+    return found
 
 
 def tables(record: dict[str, Any]) -> list[str]:
@@ -156,6 +213,16 @@ def tables(record: dict[str, Any]) -> list[str]:
         ends = list(row["accuracy"].values())
         before, after = (f"{value:.3f} ± {error:.3f}" for value, error in (ends[0], ends[-1]))
         text.append(f"| {row['run']} | {row['first']:.3f} | {row['last']:.3f} | {before} | {after} |")
+    for name, title in (
+        ("elsewhere", "Held-out accuracy, before and after"),
+        ("kl", "KL from the base at the end, nat"),
+    ):
+        columns = (*TASKS, "addition")
+        text += ["", f"### {title}", "", f"| run | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
+        text += [
+            f"| {row['run']} | {' | '.join(_entry(row[name].get(column)) for column in columns)} |"
+            for row in record["learned"]
+        ]
     text += [
         "",
         "### How far, and what it did",
@@ -165,7 +232,8 @@ def tables(record: dict[str, Any]) -> list[str]:
     ]
     for row in record["judged"]:
         law = row["predicted"]
-        what = f"{row['quantity']}, step {row['step']}" + (f", {row['where']}" if "kl" in row["quantity"] else "")
+        what = f"{row['quantity']}, step {row['step']}"
+        what += "".join(f", {part}" for part in row["where"].split(", ") if not part.startswith("total:"))
         digits = 3 if "kl" in row["quantity"] else 7
         predicted = f"{law['mean']:.{digits}g} ± {law['std']:.2g}"
         verdict = row["verdict"]
@@ -175,6 +243,9 @@ def tables(record: dict[str, Any]) -> list[str]:
             f"| {row['run']} | {what} | {predicted} | {row['measured']:.{digits}g} | {row['ratio']:.5g} "
             f"| {verdict} (p = {row['pvalue']:.2g}) |"
         )
+    moved = [row for row in record["tensors"] if row["tensors"]]
+    total, outside = (sum(row[key] for row in moved) for key in ("tensors", "outside"))
+    text += ["", f"Tensor by tensor, {outside} of {total} shares of the displacement lie outside their 99 % interval."]
     text += [
         "",
         "### What was earned",
@@ -207,18 +278,69 @@ def tables(record: dict[str, Any]) -> list[str]:
             f"| {row['run']} | {row['quantity']} | {row['where']} | {row['step']} | {low} to {high} | {came} "
             f"| {'yes' if row['inside'] else '**no**'} |"
         )
-    if record["cosines"]:
-        text += ["", "### Directions", "", "| ends of | cosine | without a common signal |", "|---|---|---|"]
+    text += [
+        "",
+        "### Directions",
+        "",
+        "| ends of | pairs | cosines | largest, in standard deviations of unrelated ones |",
+    ]
+    text.append("|---|---|---|---|")
+    for what in sorted({row["kind"] for row in record["cosines"]}):
+        rows = sorted((r for r in record["cosines"] if r["kind"] == what), key=lambda r: float(r["cosine"]))
+        low, high = (f"{row['cosine']:.5f}" for row in (rows[0], rows[-1]))
+        widest = max(abs(row["cosine"]) / row["unrelated"] for row in rows)
+        text.append(f"| {what} | {len(rows)} | {low if len(rows) == 1 else f'{low} to {high}'} | {widest:.1f} |")
+    for what in ("ES and GRPO on one task", "ES and GRPO on two tasks"):
+        text += ["", f"{what}, a mean for each run of ES and their mean, times 10⁴: {_mean(record['cosines'], what)}."]
+    if record["probed"]:
+        text += ["", f"### Probed before {PROBED}", "", "| quantity, sums | value |", "|---|---|"]
         text += [
-            f"| {' and '.join(row['pair'])} | {row['cosine']:.5f} | 0 ± {row['unrelated']:.2g} |"
-            for row in record["cosines"]
+            f"| {name} | {value:.4g} ± {error:.2g} |"
+            for name, (value, error) in record["probed"].items()
+            if error is not None
         ]
+    if record["between"]:
+        text += [
+            "",
+            "### Two runs of a task",
+            "",
+            "| runs | quantity | no signal in common | one in common | measured |",
+        ]
+        text += ["|---|---|---|---|---|"]
+    for row in record["between"]:
+        told = [row.get(law) for law in ("no common signal", "common signal")]
+        scale = 1 if row["quantity"] == "norm_ratio" else 1e4
+        laws = ["" if law is None else f"{law['mean'] * scale:.2f} ± {law['std'] * scale:.2f}" for law in told]
+        what = row["quantity"] + (", times 10⁴" if scale > 1 else "")
+        cells = [" and ".join(row["pair"]), what, *laws, f"{row['measured'] * scale:.2f}"]
+        text.append(f"| {' | '.join(cells)} |")
     for study in record["lines"]:
-        text += ["", f"### {study['score']}, from ES to GRPO and along directions", ""]
+        text += ["", f"### {study['task']}, {study['score']}: from ES to GRPO and along directions", ""]
         text += _points("share of the way to GRPO", study["line"]["u"], {"held out": study["line"]["mean"]})
         along = dict(study["along"])
         text += ["", *_points("distance from the base", along.pop("distance"), along)]
     return text
+
+
+def _entry(values: Any) -> str:
+    """Return accuracies before and after with their errors, or a KL, which has hardly any."""
+    if values is None:
+        return ""
+    if isinstance(values[0], list | tuple):
+        return " → ".join(f"{value:.2f} ± {error:.2f}" for value, error in values)
+    return f"{values[0]:.4f}"
+
+
+def _mean(cosines: list[dict[str, Any]], kind: str) -> str:
+    """Return the mean cosine of runs of ES with runs of GRPO, and its error were they unrelated, times 10^4."""
+    runs: dict[str, list[float]] = {}
+    for row in cosines:
+        if row["kind"] == kind:
+            [name] = [name for name in row["pair"] if "grpo" not in name]
+            runs.setdefault(name, []).append(row["cosine"])
+            unrelated = row["unrelated"]
+    mean = sum(sum(values) / len(values) for values in runs.values()) / len(runs)
+    return f"{1e4 * mean:.2f} ± {1e4 * unrelated / math.sqrt(len(runs)):.2f} over {len(runs)} runs"
 
 
 def _points(head: str, at: list[float], rows: dict[str, list[float]]) -> list[str]:
@@ -235,13 +357,17 @@ def main() -> None:
     work = Path(sys.argv[1])
     runs = complete(work)
     es = [name for name, run in runs.items() if run.config.method == "es"]
+    verdicts = {name: asked("validate", str(work / name))["verdicts"] for name in runs}
     record = {
         "dim": next(iter(runs.values())).dim,
         "learned": [learned(name, run) for name, run in runs.items()],
-        "judged": [row for name in runs for row in judged(name, work)],
+        "judged": [row for name in runs for row in judged(name, verdicts[name])],
+        "tensors": [tensors(name, verdicts[name]) for name in runs],
         "ledger": [book(name, work) for name in es],
         "foretold": [row for name in es for row in foretold(name, runs[name])],
+        "probed": probed(work),
         "cosines": pairs(runs),
+        "between": between(work, runs),
         "lines": lines(work, runs),
     }
     write_json(HERE / "record.json", record)

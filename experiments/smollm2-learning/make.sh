@@ -22,18 +22,29 @@ es() { # NAME TASK SEED EVALUATED [OPTION ...]
     fi
 }
 
-grpo() { # NAME SEED
-    if test -f "$folder/$1/config.toml"; then
-        estheory run grpo --resume "$folder/$1" --quiet
+grpo() { # NAME TASK SEED EVALUATED [OPTION ...]
+    name=$1 task=$2 seed=$3 evaluated=$4
+    shift 4
+    set -- --model smollm2-135m --task "$task" --evaluate "$evaluated" --steps 24 --prompts 16 --samples 8 --lr 1e-5 \
+        --seed "$seed" --checkpoint-every 6 "$@"
+    if test -f "$folder/$name/config.toml"; then
+        estheory run grpo --resume "$folder/$name" --quiet
     else
-        set -- "$1" --model smollm2-135m --task sums --evaluate addition --steps 24 --prompts 16 --samples 8 --lr 1e-5 \
-            --seed "$2" --checkpoint-every 6
-        name=$1
-        shift
         estheory run grpo "$@" --dry-run --json --output "$folder/$name.predicted.json"
         estheory run grpo "$@" --out "$folder/$name" --quiet
     fi
 }
+
+probe() { # NAME: of the run that comes after it; members of other noise tell its gradient and KL along it
+    name=$1
+    set -- --sigma 2e-3
+    test -f "$folder/$name.probed.json" || estheory probe smollm2-135m --tasks sums --mirrored --members 128 --prompts 32 "$@" \
+        --directions 4 --seed 7 --keep "$folder/$name.probed.jsonl" --json --output "$folder/$name.probed.json" --quiet
+    test -f "$folder/$name.foretold.json" || estheory predict --dim 134515008 --probes "$folder/$name.probed.json" "$@" \
+        --alpha 1e-3 --population 16 --steps 24 --json --output "$folder/$name.foretold.json" --quiet
+}
+
+short="--steps 12 --prompts 8 --evaluation-prompts 100"
 
 for run in "${@:-all}"; do
     case $run in
@@ -46,10 +57,13 @@ for run in "${@:-all}"; do
     sums-mirrored-0 | all) es sums-mirrored-0 sums 0 addition --antithetic --mirror-every 1 --forecast-every 6 --matmul bfloat16 ;;
     esac
     case $run in
-    sums-grpo-0 | all) grpo sums-grpo-0 0 ;;
+    sums-grpo-0 | all) grpo sums-grpo-0 sums 0 addition ;;
     esac
     case $run in
-    sums-es-1 | all) es sums-es-1 sums 1 products,larger $faster ;;
+    sums-es-1 | all)
+        probe sums-es-1
+        es sums-es-1 sums 1 products,larger $faster
+        ;;
     esac
     case $run in
     sums-es-2 | all) es sums-es-2 sums 2 products,larger $faster ;;
@@ -62,5 +76,14 @@ for run in "${@:-all}"; do
     esac
     case $run in
     larger-es-0 | all) es larger-es-0 larger 0 sums,products $faster ;;
+    esac
+    case $run in
+    sums-grpo-1 | all) grpo sums-grpo-1 sums 1 products,larger $short --gradient-probe 4 ;;
+    esac
+    case $run in
+    products-grpo-0 | all) grpo products-grpo-0 products 0 sums,larger $short --gradient-probe 4 ;;
+    esac
+    case $run in
+    larger-grpo-0 | all) grpo larger-grpo-0 larger 0 sums,products $short ;;
     esac
 done
