@@ -13,7 +13,7 @@ from estheory.errors import ConfigError, DataError, OutputError
 from estheory.runs.config import GRPORunConfig
 from estheory.runs.directory import RunDirectory
 from estheory.training.environment import record_environment
-from estheory.training.grpo_trainer import Recorder, make_trainer, trainer_states
+from estheory.training.grpo_trainer import Recorder, make_trainer, require_answers, trainer_states
 from estheory.training.process import quiet, restored_random_state, torch_threads
 from estheory.training.session import (
     BeforeFirstStep,
@@ -58,8 +58,7 @@ def run_grpo(
     RunDirectory.require_free(directory)
     with torch_threads(config.threads), quiet(), restored_random_state():
         session = start_session(config)
-        if any(example.options for example in session.training_examples(1)):
-            raise ConfigError("GRPO samples answers, it cannot compare options", "use --form few-shot or chat")
+        require_answers(session)
         config = with_absolute_model(config)
         run = RunDirectory.create(directory, config)
         with run.held():

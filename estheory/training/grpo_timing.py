@@ -12,7 +12,7 @@ from typing import Any
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from estheory.runs.config import GRPORunConfig
-from estheory.training.grpo_trainer import Scorer, make_trainer
+from estheory.training.grpo_trainer import Scorer, make_trainer, require_answers
 from estheory.training.process import quiet, restored_random_state, torch_threads
 from estheory.training.session import start_session
 from estheory.training.timing import evaluation_seconds, timed
@@ -34,6 +34,7 @@ def estimated_grpo_seconds(config: GRPORunConfig, *, probed: int = 0, starting: 
     """
     with torch_threads(config.threads), quiet(), restored_random_state():
         session, loading = timed(lambda: start_session(config))
+        require_answers(session)
         evaluating = evaluation_seconds(session)
         step, update = _step(replace(config, prompts=1))
         if step < _SLOW:

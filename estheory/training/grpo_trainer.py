@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from transformers import PrinterCallback, TrainerCallback
 
-from estheory.errors import DataError, MissingDependencyError
+from estheory.errors import ConfigError, DataError, MissingDependencyError
 from estheory.models.decode import stop_token_ids
 from estheory.runs.config import GRPORunConfig
 from estheory.runs.directory import Row, RunDirectory
@@ -133,6 +133,12 @@ class Recorder(Scorer):
         made.replace(checkpoints / f"step_{state.global_step:06d}.trainer")
         for folder in older:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def require_answers(session: Session) -> None:
+    """Refuse a task whose options are compared by their likelihood."""
+    if any(example.options for example in session.training_examples(1)):
+        raise ConfigError("GRPO samples answers, it cannot compare options", "use --form few-shot or chat")
 
 
 def make_trainer(session: Session, config: GRPORunConfig, scorer: Scorer, scratch: Path) -> GRPOTrainer:
