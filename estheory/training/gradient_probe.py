@@ -20,12 +20,9 @@ from estheory.errors import DataError
 from estheory.runs.config import GRPORunConfig
 from estheory.theory.adamw import learning_rates
 from estheory.theory.gradient_path import POINTS, point_times
-from estheory.training.grpo_trainer import Scorer, make_trainer
+from estheory.training.grpo_trainer import STILL, Scorer, make_trainer
 from estheory.training.session import Session, start_session
 from estheory.watching import counted_out
-
-_STILL = 1e-30
-"""A learning rate that moves no weight."""
 
 
 def gradient_probe(session: Session) -> Mapping[str, object]:
@@ -50,7 +47,7 @@ def gradient_probe(session: Session) -> Mapping[str, object]:
         session = start_session(config)
     rates = config.lr * learning_rates(config.steps, config.schedule)
     way = _Way(times=point_times(rates, POINTS), rates=rates, each=config.gradient_probe)
-    probed = replace(config, steps=way.minibatches, lr=_STILL, schedule="constant", checkpoint_every=0)
+    probed = replace(config, steps=way.minibatches, lr=STILL, schedule="constant", checkpoint_every=0)
     scratch = Path(tempfile.mkdtemp(prefix="estheory-probe-"))
     hook = register_optimizer_step_post_hook(way.after)
     try:

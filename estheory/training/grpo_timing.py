@@ -12,13 +12,10 @@ from typing import Any
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from estheory.runs.config import GRPORunConfig
-from estheory.training.grpo_trainer import Scorer, make_trainer, require_answers
+from estheory.training.grpo_trainer import STILL, Scorer, make_trainer, require_answers
 from estheory.training.process import quiet, restored_random_state, torch_threads
 from estheory.training.session import start_session
 from estheory.training.timing import evaluation_seconds, timed
-
-_STILL = 1e-30
-"""A learning rate that moves no weight."""
 
 _SLOW = 1.0
 """Seconds of one group of answers beyond which the others are taken to last as long."""
@@ -36,6 +33,7 @@ def estimated_grpo_seconds(config: GRPORunConfig, *, probed: int = 0, starting: 
         session, loading = timed(lambda: start_session(config))
         require_answers(session)
         evaluating = evaluation_seconds(session)
+        del session  # a large model is in memory once
         step, update = _step(replace(config, prompts=1))
         if step < _SLOW:
             step, _ = _step(config)
@@ -47,7 +45,7 @@ def estimated_grpo_seconds(config: GRPORunConfig, *, probed: int = 0, starting: 
 
 def _step(config: GRPORunConfig) -> tuple[float, float]:
     """Return the seconds of a step, and those of its update alone."""
-    few = replace(config, steps=2, lr=_STILL, schedule="constant", checkpoint_every=0, gradient_probe=0)
+    few = replace(config, steps=2, lr=STILL, schedule="constant", checkpoint_every=0, gradient_probe=0)
     session = start_session(few)
     clock = _Clock(session, few)
     scratch = Path(tempfile.mkdtemp(prefix="estheory-timing-"))

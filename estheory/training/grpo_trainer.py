@@ -25,6 +25,9 @@ try:
 except ImportError as error:
     raise MissingDependencyError(f"GRPO needs TRL ({error})", "install the package trl") from error
 
+STILL = 1e-30
+"""A learning rate that moves no weight."""
+
 _RECOMPUTED_DIM = 10_000_000  # larger models recompute activations in the backward pass to save memory
 
 
