@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->\n"
 RUNS = (
     *("sums-es-0", "sums-mirrored-0", "sums-es-1", "sums-es-2", "sums-n48-0", "sums-permuted-0", "sums-grpo-0"),
-    *("sums-grpo-1", "products-es-0", "products-grpo-0"),
+    *("sums-grpo-1", "products-es-0", "products-permuted-0", "products-grpo-0"),
     *("larger-es-0", "larger-grpo-0"),
 )
 TASKS = ("sums", "products", "larger")

@@ -78,6 +78,9 @@ for run in "${@:-all}"; do
     larger-es-0 | all) es larger-es-0 larger 0 sums,products $faster ;;
     esac
     case $run in
+    products-permuted-0 | all) es products-permuted-0 products 0 sums,larger $faster --steps 6 --permute-rewards ;;
+    esac
+    case $run in
     sums-grpo-1 | all) grpo sums-grpo-1 sums 1 products,larger $short --gradient-probe 4 ;;
     esac
     case $run in
