@@ -170,6 +170,8 @@ def between(work: Path, runs: dict[str, OwnRun]) -> list[dict[str, Any]]:
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for task in TASKS:
         names = [name for name, run in runs.items() if run.config.task == task]
+        if len(names) < 2:
+            continue
         for row in asked("validate", *(str(work / name) for name in names))["verdicts"]:
             pair, _, law = row["where"].partition(", ")
             if row["quantity"] in BETWEEN_RUNS and "|" in pair:
@@ -291,6 +293,8 @@ def tables(record: dict[str, Any]) -> list[str]:
         widest = max(abs(row["cosine"]) / row["unrelated"] for row in rows)
         text.append(f"| {what} | {len(rows)} | {low if len(rows) == 1 else f'{low} to {high}'} | {widest:.1f} |")
     for what in ("ES and GRPO on one task", "ES and GRPO on two tasks"):
+        if not any(row["kind"] == what for row in record["cosines"]):
+            continue
         text += ["", f"{what}, a mean for each run of ES and their mean, times 10⁴: {_mean(record['cosines'], what)}."]
     if record["probed"]:
         text += ["", f"### Probed before {PROBED}", "", "| quantity, sums | value |", "|---|---|"]

@@ -37,7 +37,8 @@ def stages(work: Path, method: str, tasks: list[str]) -> list[Path]:
 def judged(work: Path, folders: list[Path]) -> dict[str, Any]:
     """Judge every row of every stage, and the norms from the base, as one family (Holm, 5 %); keep the main ones."""
     named = [(f"{run.parts[-3]}, {run.name}", pair) for run in folders for pair in recorded_pairs(run).pairs]
-    named += [("es", pair) for pair in joint_pairs(read_sequence(work / "es"))]
+    if (work / "es" / "sequence.json").exists():
+        named += [("es", pair) for pair in joint_pairs(read_sequence(work / "es"))]
     verdicts = judge([pair for _, pair in named])
     tensors = [each for each in verdicts if each.measurement.where.startswith("tensor:")]
     return {
@@ -137,6 +138,8 @@ def main() -> None:
     work = Path(sys.argv[1])
     ended = [work / method / "summary.json" for method in METHODS]
     found = [read_object(file) for file in ended if file.exists()]
+    if not found:
+        sys.exit(f"no sequence in {work} is complete")
     tasks = found[0]["tasks"]
     done = [each["sequences"][0] for each in found]
     folders = {each["method"]: stages(work, each["method"], tasks) for each in done}
